@@ -1,0 +1,222 @@
+//! Settings: defaults, then a file, then the environment, then the command line.
+//!
+//! `config.default.toml` is the reference of every setting; the types below only mirror it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::index::Duplicates;
+
+const DEFAULTS: &str = include_str!("config.default.toml");
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Config {
+    pub storage: Storage,
+    pub http: Http,
+    pub dimse: Dimse,
+    pub ingest: Ingest,
+    pub search: Search,
+    pub preview: Preview,
+    pub log: Log,
+}
+
+/// Section `[storage]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Storage {
+    pub data: PathBuf,
+    pub index_cache_mib: usize,
+}
+
+/// Section `[http]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub allowed_origins: Vec<String>,
+    pub max_connections: usize,
+    pub idle_timeout_seconds: u64,
+    pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[dimse]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Dimse {
+    pub listen: String,
+    pub ae_title: String,
+    pub accept_called: Vec<String>,
+    pub accept_calling: Vec<String>,
+    pub accept_sop_classes: Vec<String>,
+    pub max_pdu_bytes: u32,
+    pub max_associations: usize,
+    pub idle_timeout_seconds: u64,
+    pub request_timeout_seconds: u64,
+    pub max_operations: u16,
+}
+
+/// Section `[ingest]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Ingest {
+    pub duplicates: Duplicates,
+    pub max_request_bytes: u64,
+    pub max_instance_bytes: u64,
+    pub max_parts: usize,
+    pub max_header_bytes: usize,
+    pub max_sequence_depth: usize,
+    pub max_elements: usize,
+    pub max_inflated_bytes: u64,
+    pub max_deflate_ratio: u64,
+    pub max_uploads: usize,
+}
+
+/// Section `[search]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Search {
+    pub default_limit: usize,
+    pub max_limit: usize,
+    pub max_rows_read: usize,
+}
+
+/// Section `[preview]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Preview {
+    pub enabled: bool,
+    pub quiet_seconds: u64,
+    pub rate: u32,
+    pub binning: u32,
+    pub threads: usize,
+    pub max_attempts: u32,
+    pub retry_seconds: u64,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Log {
+    pub filter: String,
+}
+
+/// A setting from the environment or the command line: section, name, text.
+pub type Override = (String, String, String);
+
+impl Config {
+    /// The settings that result from the defaults, a file (if any) and overrides in rising precedence.
+    ///
+    /// # Errors
+    /// A file that is not TOML, a setting that does not exist, a value of the wrong type; each is named.
+    pub fn load(file: Option<&str>, overrides: &[Override]) -> anyhow::Result<Self> {
+        let mut settings: Table = DEFAULTS.parse().context("config.default.toml")?;
+        if let Some(text) = file {
+            merge(&mut settings, text.parse().context("the configuration file is not valid TOML")?)?;
+        }
+        for (section, name, text) in overrides {
+            let place = settings
+                .get_mut(section)
+                .and_then(|section| section.get_mut(name))
+                .with_context(|| format!("there is no setting {section}.{name}"))?;
+            *place = like(place, text).with_context(|| format!("{section}.{name} cannot be `{text}`"))?;
+        }
+        Value::Table(settings).try_into().context("a setting cannot be used")
+    }
+
+    /// The defaults alone.
+    pub fn defaults() -> Self {
+        Self::load(None, &[]).expect("config.default.toml is valid: a test loads it")
+    }
+}
+
+/// The overrides that the environment holds: `CUSPID_SECTION__NAME`.
+pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
+    let mut overrides: Vec<Override> = variables
+        .filter_map(|(key, text)| {
+            let (section, name) = key.strip_prefix("CUSPID_")?.split_once("__")?;
+            Some((section.to_ascii_lowercase(), name.to_ascii_lowercase(), text))
+        })
+        .collect();
+    overrides.sort();
+    overrides
+}
+
+fn merge(settings: &mut Table, file: Table) -> anyhow::Result<()> {
+    for (section, values) in file {
+        let Value::Table(values) = values else { bail!("`{section}` is not a section") };
+        let known = settings.get_mut(&section).and_then(Value::as_table_mut);
+        let known = known.with_context(|| format!("there is no section [{section}]"))?;
+        for (name, value) in values {
+            let place = known.get_mut(&name);
+            *place.with_context(|| format!("there is no setting {section}.{name}"))? = value;
+        }
+    }
+    Ok(())
+}
+
+/// `text` as a value of the same type as `example`; lists are separated by commas.
+fn like(example: &Value, text: &str) -> anyhow::Result<Value> {
+    Ok(match example {
+        Value::Integer(_) => Value::Integer(text.parse()?),
+        Value::Boolean(_) => Value::Boolean(text.parse()?),
+        Value::Array(_) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Value::Array(parts.map(|part| Value::String(part.into())).collect())
+        }
+        _ => Value::String(text.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(section: &str, name: &str, text: &str) -> Override {
+        (section.into(), name.into(), text.into())
+    }
+
+    #[test]
+    fn each_source_overrides_the_one_before() {
+        let file = "[http]\nlisten = \"127.0.0.1:1\"\n[dimse]\nae_title = \"FILE\"";
+        let config = Config::load(Some(file), &[set("dimse", "ae_title", "ENV")]).unwrap();
+        assert_eq!(config.http.listen.port(), 1);
+        assert_eq!(config.dimse.ae_title, "ENV");
+        assert_eq!(config.ingest.max_uploads, Config::defaults().ingest.max_uploads);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (file, overrides, name) in [
+            (Some("[htp]\nlisten = \"\""), vec![], "htp"),
+            (Some("[http]\nlissen = \"\""), vec![], "http.lissen"),
+            (None, vec![set("ingest", "max_parts", "many")], "ingest.max_parts"),
+            (None, vec![set("ingest", "max_bits", "1")], "ingest.max_bits"),
+            (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
+        ] {
+            let error = format!("{:#}", Config::load(file, &overrides).unwrap_err());
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_sections_by_two_underscores() {
+        let variables = [("CUSPID_HTTP__PUBLIC_URL", "u"), ("CUSPID_HOME", "x"), ("PATH", "y")];
+        let variables = variables.iter().map(|(key, text)| (key.to_string(), text.to_string()));
+        assert_eq!(from_environment(variables), [set("http", "public_url", "u")]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Why bytes cannot be taken as a SOP instance, and what was wrong with one that was taken.
+
+use crate::dicom::attributes::Tag;
+
+/// A reason to refuse an instance. Offsets are in bytes from the start of the object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Neither a file by PS3.10 §7.1 nor a bare data set.
+    #[error("not DICOM: no data set can be recognised")]
+    NotDicom,
+    /// The bytes end inside an element, an item or a sequence.
+    #[error("the data set ends too early, in the element at byte {offset}")]
+    Truncated {
+        /// Where the unfinished element starts.
+        offset: u64,
+    },
+    /// An item or delimiter where none can be, or a structure that contradicts itself.
+    #[error("the data set is malformed at byte {offset}: unexpected {tag:?}")]
+    Malformed {
+        /// Where it starts.
+        offset: u64,
+        /// What stands there.
+        tag: Tag,
+    },
+    /// The limit `max_sequence_depth`.
+    #[error("sequences are nested deeper than {limit} (ingest.max_sequence_depth)")]
+    TooDeep {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The limit `max_elements`.
+    #[error("more than {limit} elements (ingest.max_elements)")]
+    TooManyElements {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The limit `max_header_bytes`: everything but bulk data must fit into it.
+    #[error("the attributes without bulk data take more than {limit} bytes (ingest.max_header_bytes)")]
+    HeaderTooLarge {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// A deflated data set grows beyond `max_inflated_bytes` or by more than `max_deflate_ratio`.
+    #[error("the deflated data set inflates beyond the limit of {limit} ({setting})")]
+    InflatesTooMuch {
+        /// The limit in force.
+        limit: u64,
+        /// The setting that holds it.
+        setting: &'static str,
+    },
+    /// A deflated data set that is not valid RFC 1951.
+    #[error("the deflated data set cannot be inflated")]
+    NotDeflate,
+    /// An attribute that identifies the instance is missing, empty or no UID.
+    #[error("{name} {tag:?} is missing, empty or not a UID")]
+    NoIdentity {
+        /// The attribute.
+        tag: Tag,
+        /// Its keyword.
+        name: &'static str,
+    },
+}
+
+/// Something that is wrong with an instance that was taken all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The attribute at fault, the outermost one if it is nested.
+    pub tag: Tag,
+    /// What is wrong with it: lower case, no period, no value of it (it may be patient data).
+    pub reason: String,
+}

@@ -1,0 +1,16 @@
+//! DICOM as pure functions on bytes and data sets: no async, no files, no network.
+//!
+//! Raw input passes [`scan`] first; what it lets through is read by [`instance`] into all that the
+//! archive ever needs to know of an instance.
+
+pub mod attributes;
+pub mod charset;
+pub mod dictionary;
+pub mod explicit;
+pub mod failure;
+pub mod frames;
+pub mod instance;
+pub mod json;
+pub mod metadata;
+pub mod scan;
+pub mod uid;

@@ -1,0 +1,67 @@
+//! What a query is and what matches it: for QIDO-RS, C-FIND and every index (PS3.4 §C.2.2.2, PS3.18 §8.3.4).
+
+use crate::dicom::attributes::{Attributes, Tag};
+use crate::dicom::uid::{SeriesUid, StudyUid};
+
+pub mod attributes;
+pub mod matching;
+pub mod parameters;
+
+/// What the results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Studies.
+    Study,
+    /// Series.
+    Series,
+    /// Instances.
+    Instance,
+}
+
+/// A query, checked and normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// What the results are.
+    pub level: Level,
+    /// Only within this study.
+    pub study: Option<StudyUid>,
+    /// Only within this series.
+    pub series: Option<SeriesUid>,
+    /// All of them must hold.
+    pub conditions: Vec<Condition>,
+    /// Attributes to return besides those of the level.
+    pub include: Include,
+    /// Results at the most.
+    pub limit: usize,
+    /// Results to leave out before the first.
+    pub offset: usize,
+}
+
+/// One matching key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The attribute, or the path to it through sequences; at least one tag.
+    pub path: Vec<Tag>,
+    /// What its value must be.
+    pub matcher: matching::Matcher,
+}
+
+/// Which attributes to return besides those that the level returns by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Include {
+    /// These.
+    Some(Vec<Tag>),
+    /// All that are kept (`includefield=all`).
+    All,
+}
+
+/// The answer to a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// One set of attributes for each result, in the order of PS3.18 §10.6 as DESIGN 3 fixes it.
+    pub results: Vec<Attributes>,
+    /// Whether there are more results after the last.
+    pub has_more: bool,
+    /// What could not be done as asked, in words for the client.
+    pub warnings: Vec<String>,
+}
