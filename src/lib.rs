@@ -5,5 +5,6 @@ pub mod blobs;
 pub mod config;
 pub mod dicom;
 pub mod index;
+pub mod pixel;
 pub mod query;
 pub mod table;
