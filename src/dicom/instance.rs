@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dicom::attributes::{Attributes, Tag, Vr};
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
+use crate::dicom::document;
+use crate::dicom::elements;
 use crate::dicom::failure::{Failure, Warning};
-use crate::dicom::frames::{Frames, PixelLayout};
-use crate::dicom::metadata::Metadata;
-use crate::dicom::scan::Outline;
-use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::dicom::frames::{self, Frames, PixelLayout};
+use crate::dicom::metadata::{self, Metadata};
+use crate::dicom::scan::{Kind, Outline};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
 
 /// What was read of an instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,11 +59,165 @@ pub struct BulkValue {
     pub length: u64,
 }
 
+/// Attributes that are read besides the ones to keep.
+const NEEDED: [Tag; 14] = [
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    SERIES,
+    SAMPLES,
+    PHOTOMETRIC,
+    PLANAR,
+    NUMBER_OF_FRAMES,
+    ROWS,
+    COLUMNS,
+    BITS_ALLOCATED,
+    BITS_STORED,
+    HIGH_BIT,
+    PIXEL_REPRESENTATION,
+];
+
+const SOP_CLASS: Tag = Tag(0x0008_0016);
+const SOP_INSTANCE: Tag = Tag(0x0008_0018);
+const STUDY: Tag = Tag(0x0020_000D);
+const SERIES: Tag = Tag(0x0020_000E);
+const SAMPLES: Tag = Tag(0x0028_0002);
+const PHOTOMETRIC: Tag = Tag(0x0028_0004);
+const PLANAR: Tag = Tag(0x0028_0006);
+const NUMBER_OF_FRAMES: Tag = Tag(0x0028_0008);
+const ROWS: Tag = Tag(0x0028_0010);
+const COLUMNS: Tag = Tag(0x0028_0011);
+const BITS_ALLOCATED: Tag = Tag(0x0028_0100);
+const BITS_STORED: Tag = Tag(0x0028_0101);
+const HIGH_BIT: Tag = Tag(0x0028_0102);
+const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
+/// Media Storage SOP Class UID and SOP Instance UID of the file meta information.
+const META_SOP_CLASS: Tag = Tag(0x0002_0002);
+const META_SOP_INSTANCE: Tag = Tag(0x0002_0003);
+
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.
 ///
 /// # Errors
 /// [`Failure::NoIdentity`] if a UID that identifies it is missing; all else that cannot be read is a warning.
 pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
-    let _ = (outline, indexed);
-    unimplemented!()
+    let is_indexed = |tag: &Tag| indexed.binary_search(tag).is_ok();
+    let mut attributes = elements::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
+    let study: StudyUid = identity(&attributes, STUDY, "StudyInstanceUID", None)?;
+    let series: SeriesUid = identity(&attributes, SERIES, "SeriesInstanceUID", None)?;
+    let meta = |tag| file_meta_text(outline, tag);
+    let instance: InstanceUid =
+        identity(&attributes, SOP_INSTANCE, "SOPInstanceUID", meta(META_SOP_INSTANCE))?;
+    let sop_class: InstanceUid = identity(&attributes, SOP_CLASS, "SOPClassUID", meta(META_SOP_CLASS))?;
+    let sop_class = sop_class.to_string();
+
+    let path = format!("/studies/{study}/series/{series}/instances/{instance}");
+    let document = document::write(outline, &path);
+    let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
+    let pixels = pixel_layout(outline, &attributes, &mut warnings);
+    let frames = match &pixels {
+        Some(pixels) => {
+            let (frames, warning) = frames::locate(outline, pixels);
+            warnings.extend(warning);
+            frames
+        }
+        None => Frames::None,
+    };
+    attributes.retain(|tag, _| is_indexed(tag));
+    Ok(Instance {
+        study,
+        series,
+        instance,
+        sop_class,
+        transfer_syntax: outline.transfer_syntax.clone(),
+        attributes,
+        metadata: metadata::compress(&document.pieces),
+        layout: Layout { pixels, frames, bulk: document.bulk },
+        warnings,
+    })
+}
+
+/// The UID in attribute `tag`, or else the one of the file meta information.
+fn identity<Kind>(
+    attributes: &Attributes,
+    tag: Tag,
+    name: &'static str,
+    fallback: Option<&str>,
+) -> Result<Uid<Kind>, Failure> {
+    let sent = attributes.get(&tag).and_then(Attribute::first_text);
+    let uid = [sent, fallback].into_iter().flatten().find_map(|text| text.parse().ok());
+    uid.ok_or(Failure::NoIdentity { tag, name })
+}
+
+fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {
+    let event = outline.file_meta.iter().find(|event| event.tag == tag)?;
+    let Kind::Value(range) = &event.kind else { return None };
+    let text = std::str::from_utf8(outline.head.get(range.clone())?).ok()?;
+    Some(text.trim_matches(['\0', ' ']))
+}
+
+/// The layout of the pixels, if there are any and they have rows and columns. What is missing is filled in by what
+/// it nearly always is, with a warning.
+fn pixel_layout(
+    outline: &Outline,
+    attributes: &Attributes,
+    warnings: &mut Vec<Warning>,
+) -> Option<PixelLayout> {
+    if !has_pixel_data(outline) {
+        return None;
+    }
+    let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
+    let (Some(rows), Some(columns)) = (number(ROWS), number(COLUMNS)) else {
+        warn(warnings, ROWS, "there are pixels without rows and columns; they have no frames");
+        return None;
+    };
+    let mut or = |tag, range: std::ops::RangeInclusive<u32>, default: u32| {
+        let sent = number(tag).filter(|number| range.contains(number));
+        if sent.is_none() {
+            warn(warnings, tag, "missing or unusable; the usual value is taken");
+        }
+        sent.unwrap_or(default)
+    };
+    let samples = or(SAMPLES, 1..=64, 1);
+    let bits_allocated = or(BITS_ALLOCATED, 1..=64, 16);
+    let bits_stored = or(BITS_STORED, 1..=bits_allocated, bits_allocated);
+    let high_bit = or(HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1);
+    let number_of_frames =
+        match attributes.get(&NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
+            None | Some(true) => 1,
+            Some(false) => or(NUMBER_OF_FRAMES, 1..=u32::MAX, 1),
+        };
+    let photometric = attributes.get(&PHOTOMETRIC).and_then(Attribute::first_text).unwrap_or_default();
+    if photometric.is_empty() {
+        warn(warnings, PHOTOMETRIC, "missing or unusable; the usual value is taken");
+    }
+    let usual = if samples == 3 { "RGB" } else { "MONOCHROME2" };
+    Some(PixelLayout {
+        rows,
+        columns,
+        samples: samples as u16,
+        bits_allocated: bits_allocated as u16,
+        bits_stored: bits_stored as u16,
+        high_bit: high_bit as u16,
+        is_signed: number(PIXEL_REPRESENTATION) == Some(1),
+        photometric: if photometric.is_empty() { usual.to_owned() } else { photometric.to_uppercase() },
+        is_planar: number(PLANAR) == Some(1),
+        number_of_frames,
+    })
+}
+
+/// Whether pixel data that is not empty stands at top level; that of an icon is nested.
+fn has_pixel_data(outline: &Outline) -> bool {
+    let mut depth = 0;
+    outline.events.iter().any(|event| {
+        match event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && elements::is_pixel_data(event.tag) && event.length > 0
+    })
+}
+
+fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {
+    warnings.push(Warning { tag, reason: reason.to_owned() });
 }
