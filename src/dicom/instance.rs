@@ -166,7 +166,8 @@ fn pixel_layout(
         return None;
     }
     let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
-    let (Some(rows), Some(columns)) = (number(ROWS), number(COLUMNS)) else {
+    let extent = |tag| number(tag).filter(|&extent| extent > 0);
+    let (Some(rows), Some(columns)) = (extent(ROWS), extent(COLUMNS)) else {
         warn(warnings, ROWS, "there are pixels without rows and columns; they have no frames");
         return None;
     };
@@ -220,4 +221,173 @@ fn has_pixel_data(outline: &Outline) -> bool {
 
 fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {
     warnings.push(Warning { tag, reason: reason.to_owned() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::attributes::Value;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::scan::{Limits, Scanner};
+
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+
+    fn scan(file: &[u8]) -> Outline {
+        let limits = Limits {
+            max_header_bytes: 1 << 20,
+            max_sequence_depth: 32,
+            max_elements: 100_000,
+            max_inflated_bytes: 1 << 24,
+            max_deflate_ratio: 1000,
+        };
+        let mut scanner = Scanner::new(limits);
+        scanner.push(file).unwrap();
+        scanner.finish().unwrap()
+    }
+
+    fn read_file(file: &[u8], indexed: &[Tag]) -> Instance {
+        read(&scan(file), indexed).unwrap()
+    }
+
+    fn identified(data_set: DataSet) -> DataSet {
+        data_set.text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2").text(0x0008_0018, "UI", "1.2.3")
+    }
+
+    fn in_series(data_set: DataSet) -> DataSet {
+        data_set.text(0x0020_000D, "UI", "1.2").text(0x0020_000E, "UI", "1.2.1")
+    }
+
+    fn json(instance: &Instance) -> String {
+        let mut text = Vec::new();
+        instance.metadata.write_text("http://pacs", &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn all_that_the_archive_needs_is_read() {
+        let step = DataSet::explicit().text(0x0040_0009, "SH", "S1");
+        let data_set = identified(DataSet::explicit().element(0x0008_0005, "CS", b"ISO_IR 100"))
+            .element(0x0010_0010, "PN", b"B\xE9^A")
+            .text(0x0010_0020, "UN", "P1");
+        let data_set = in_series(data_set)
+            .us(0x0028_0002, &[1])
+            .text(0x0028_0004, "CS", "MONOCHROME2")
+            .us(0x0028_0010, &[2])
+            .us(0x0028_0011, &[3])
+            .us(0x0028_0100, &[16])
+            .us(0x0028_0101, &[12])
+            .us(0x0028_0102, &[11])
+            .us(0x0028_0103, &[1])
+            .sequence(0x0040_0275, &[step, DataSet::explicit()])
+            .element(0x7FE0_0010, "OW", &[7; 12]);
+        let file = data_set.file(EXPLICIT);
+        let instance = read_file(&file, &[Tag(0x0010_0010), Tag(0x0010_0020), Tag(0x0040_0275)]);
+
+        assert_eq!(instance.attributes.len(), 3);
+        assert_eq!(instance.attributes[&Tag(0x0010_0010)].first_text(), Some("Bé^A"));
+        assert_eq!(instance.attributes[&Tag(0x0010_0020)], Attribute::text(b"LO", "P1"));
+        let item = Attributes::from([(Tag(0x0040_0009), Attribute::text(b"SH", "S1"))]);
+        let items = vec![Value::Item(item), Value::Item(Attributes::new())];
+        assert_eq!(instance.attributes[&Tag(0x0040_0275)].values, items);
+        assert_eq!(instance.warnings, []);
+
+        let pixels = instance.layout.pixels.clone().unwrap();
+        assert_eq!((pixels.rows, pixels.columns, pixels.bits_stored, pixels.is_signed), (2, 3, 12, true));
+        let offset = file.len() as u64 - 12;
+        assert_eq!(instance.layout.frames.ranges(0), vec![offset..offset + 12]);
+        let vr = Vr(*b"OW");
+        assert_eq!(instance.layout.bulk, [BulkValue { path: "7FE00010".into(), vr, offset, length: 12 }]);
+        assert_eq!(
+            json(&instance),
+            concat!(
+                r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"#,
+                r#""00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},"#,
+                r#""00080018":{"vr":"UI","Value":["1.2.3"]},"#,
+                r#""00083002":{"vr":"UI","Value":["1.2.840.10008.1.2.1"]},"#,
+                r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"Bé^A"}]},"#,
+                r#""00100020":{"vr":"LO","Value":["P1"]},"#,
+                r#""0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.2.1"]},"#,
+                r#""00280002":{"vr":"US","Value":[1]},"00280004":{"vr":"CS","Value":["MONOCHROME2"]},"#,
+                r#""00280010":{"vr":"US","Value":[2]},"00280011":{"vr":"US","Value":[3]},"#,
+                r#""00280100":{"vr":"US","Value":[16]},"00280101":{"vr":"US","Value":[12]},"#,
+                r#""00280102":{"vr":"US","Value":[11]},"00280103":{"vr":"US","Value":[1]},"#,
+                r#""00400275":{"vr":"SQ","Value":[{"00400009":{"vr":"SH","Value":["S1"]}},{}]},"#,
+                r#""7FE00010":{"vr":"OW","BulkDataURI":"http://pacs/studies/1.2/series/1.2.1/instances/1.2.3"#,
+                r#"/bulkdata/7FE00010"}}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_costs_a_warning_and_leaves_valid_json() {
+        let nested = DataSet::explicit().element(0x0008_0005, "CS", b"ISO_IR 192");
+        let nested = nested.text(0x0008_0104, "LO", "Ж");
+        let data_set = identified(DataSet::explicit())
+            .element(0x0008_0005, "CS", b"KLINGON")
+            .element(0x0008_0070, "LO", b"\xE9")
+            .text(0x0008_0070, "LO", "again")
+            .delimited_sequence(0x0008_1032, "SQ", &[nested])
+            .element(0x0010_0010, "PN", b"\xE9")
+            .element(0x0018_0050, "DS", b"1,5 ");
+        let data_set =
+            in_series(data_set).element(0x0028_0103, "US", &[]).element(0x0028_1050, "FD", &[1, 2]);
+        let instance = read_file(&data_set.file(EXPLICIT), &[]);
+        let text = json(&instance);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        for expected in [
+            r#""00080070":{"vr":"LO","Value":["é"]}"#,
+            r#""00080104":{"vr":"LO","Value":["Ж"]}"#,
+            r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"é"}]}"#,
+            r#""00180050":{"vr":"DS","Value":["1,5"]}"#,
+            r#""00280103":{"vr":"US"}"#,
+            r#""00281050":{"vr":"UN","InlineBinary":"AQI="}"#,
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert_eq!(text.matches("00080070").count(), 1);
+        let warned: Vec<u32> = instance.warnings.iter().map(|warning| warning.tag.0).collect();
+        for tag in [0x0008_0005, 0x0008_0070, 0x0010_0010, 0x0018_0050, 0x0028_1050] {
+            assert!(warned.contains(&tag), "{tag:08X} in {warned:X?}");
+        }
+    }
+
+    #[test]
+    fn text_beyond_ascii_without_a_character_set_is_declared() {
+        let data_set = in_series(identified(DataSet::explicit()).text(0x0010_0010, "PN", "é"));
+        let text = json(&read_file(&data_set.file(EXPLICIT), &[]));
+        assert!(text.starts_with(r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"00080016""#), "{text}");
+    }
+
+    #[test]
+    fn implicit_and_big_endian_data_sets_read_as_explicit_ones() {
+        let fill = |data_set: DataSet| {
+            in_series(identified(data_set).text(0x0010_0020, "LO", "P1")).us(0x0028_0106, &[258])
+        };
+        let explicit = json(&read_file(&fill(DataSet::explicit()).file(EXPLICIT), &[]));
+        for (data_set, syntax) in
+            [(DataSet::implicit(), "1.2.840.10008.1.2"), (DataSet::big_endian(), "1.2.840.10008.1.2.2")]
+        {
+            let other = json(&read_file(&fill(data_set).file(syntax), &[]));
+            assert_eq!(other, explicit.replace(EXPLICIT, syntax));
+        }
+    }
+
+    #[test]
+    fn without_identity_an_instance_is_refused_by_name() {
+        let whole = || in_series(identified(DataSet::explicit()));
+        assert!(read(&scan(&whole().file(EXPLICIT)), &[]).is_ok());
+        for (data_set, tag) in [
+            (identified(DataSet::explicit()), STUDY),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "../1"), STUDY),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "1"), SERIES),
+            (in_series(DataSet::explicit()), SOP_INSTANCE),
+            (in_series(DataSet::explicit().text(0x0008_0018, "UI", "1.2.3")), SOP_CLASS),
+        ] {
+            let refused = read(&scan(&data_set.file(EXPLICIT)), &[]);
+            assert!(
+                matches!(refused, Err(Failure::NoIdentity { tag: named, .. }) if named == tag),
+                "{tag:?}"
+            );
+        }
+    }
 }
