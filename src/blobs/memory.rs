@@ -1,1 +1,89 @@
 //! Objects in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use crate::blobs::staged::Place;
+use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Entry, Error, Key, Staged};
+
+/// Objects in memory: they survive nothing, all else is as the contract says.
+#[derive(Debug, Default)]
+pub struct MemoryBlobs {
+    objects: Mutex<BTreeMap<Key, Bytes>>,
+}
+
+impl MemoryBlobs {
+    /// A store without objects.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Bytes>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Blobs for MemoryBlobs {
+    async fn stage(&self) -> Result<Staged, Error> {
+        Ok(Staged::new(Place::Memory(Vec::new())))
+    }
+
+    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let Place::Memory(bytes) = staged.into_place() else {
+            let operation = format!("keep {key}");
+            return Err(Error::Backend { operation, source: "it was staged in another store".into() });
+        };
+        self.objects().insert(key.clone(), bytes.into());
+        Ok(())
+    }
+
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
+        let object = self.objects().get(key).cloned().ok_or_else(|| Error::NotFound(key.clone()))?;
+        if range.start > range.end || range.end > object.len() as u64 {
+            return Err(Error::OutOfRange { key: key.clone(), range });
+        }
+        let mut left = object.slice(range.start as usize..range.end as usize);
+        let chunks = std::iter::from_fn(move || {
+            let chunk = left.split_to(left.len().min(CHUNK_BYTES));
+            (!chunk.is_empty()).then_some(Ok(chunk))
+        });
+        Ok(stream::iter(chunks).boxed())
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
+        Ok(self.objects().get(key).map(|object| object.len() as u64))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.objects().remove(key);
+        Ok(())
+    }
+
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+        let entries: Vec<_> = self
+            .objects()
+            .iter()
+            .filter(|(key, _)| key.bucket == bucket && key.path.starts_with(prefix))
+            .map(|(key, object)| Ok(Entry { key: key.clone(), size_bytes: object.len() as u64 }))
+            .collect();
+        stream::iter(entries).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::contract;
+
+    #[tokio::test]
+    async fn the_contract_holds_in_memory() {
+        contract::check(&MemoryBlobs::new()).await;
+    }
+}

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+#[cfg(test)]
+mod contract;
 pub mod fs;
 pub mod memory;
 mod staged;
