@@ -80,6 +80,8 @@ impl Redb {
         Ok(Self { engine, writer: Some((writer, thread)) })
     }
 
+    /// Reads on a thread that may wait for the disk: the way there costs some ten microseconds, and whether the
+    /// pages are in memory cannot be known before.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
@@ -120,9 +122,7 @@ impl Drop for Redb {
             // A panic of the writer was reported when it happened.
             let _ = thread.join();
         }
-        if let Ok(mut database) = self.engine.database.write() {
-            *database = None;
-        }
+        self.engine.close();
     }
 }
 
@@ -141,17 +141,29 @@ impl Source {
 }
 
 impl Engine {
+    /// Does `work`, after another attempt to open the engine if the last one failed. Blocks.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        if matches!(self.database.read().as_deref(), Ok(None)) {
+            self.open()?;
+        }
         let database = self.database.read().map_err(|_| closed())?;
         let database = database.as_ref().ok_or_else(closed)?;
         work(database).map_err(|error| failed_engine("use the table", error))
     }
 
-    /// Closes the engine and opens it again, when everyone who reads has done.
-    fn reopen(&self) {
-        let Ok(mut database) = self.database.write() else { return };
-        drop(database.take());
-        *database = self.source.open(self.cache_bytes).ok();
+    fn open(&self) -> Result<(), Error> {
+        let mut database = self.database.write().map_err(|_| closed())?;
+        if database.is_none() {
+            *database = Some(self.source.open(self.cache_bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Closes the engine when everyone who reads has done.
+    fn close(&self) {
+        if let Ok(mut database) = self.database.write() {
+            *database = None;
+        }
     }
 }
 
