@@ -14,6 +14,8 @@ pub mod records;
 mod results;
 mod rows;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, Duplicates};
 pub use rows::Place;
