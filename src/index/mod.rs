@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use crate::table::Table;
 
+mod candidates;
 mod commit;
 mod draft;
 mod keys;
 pub mod previews;
 mod read;
 pub mod records;
+mod results;
 mod rows;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, Duplicates};
 pub use rows::Place;
