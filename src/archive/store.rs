@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Commit;
 use crate::index::records::InstanceRecord;
 use crate::query::attributes::indexed;
+use crate::telemetry;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -199,7 +200,12 @@ impl Upload {
     /// The work goes on by itself, whether the future is polled or dropped: several that go on together share
     /// their flushes.
     pub fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
-        let task = tokio::spawn(self.conclude());
+        let started = Instant::now();
+        let task = tokio::spawn(async move {
+            let outcome = self.conclude().await;
+            telemetry::instance_received(outcome.label(), started.elapsed());
+            outcome
+        });
         async move {
             task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into())))
         }
@@ -257,6 +263,16 @@ impl Upload {
 }
 
 impl Outcome {
+    fn label(&self) -> &'static str {
+        match &self.result {
+            Ok(stored) if stored.was_known => "known",
+            Ok(stored) if stored.has_replaced => "replaced",
+            Ok(_) => "stored",
+            Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
+            Err(_) => "refused",
+        }
+    }
+
     fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
         if let Refusal::Failed(cause) = &refusal {
             error!(error = format!("{cause:#}"), "cannot store an instance");
