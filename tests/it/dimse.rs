@@ -1,5 +1,7 @@
 //! The DIMSE door over real sockets, with a peer that says what no decent client would.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -1,5 +1,3 @@
-//! Integration tests: one binary, a file per URL group or door.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Integration tests: one binary, a file for each group of URLs or door.
 
 mod dimse;
