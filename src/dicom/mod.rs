@@ -4,6 +4,8 @@
 //! archive ever needs to know of an instance.
 
 pub mod attributes;
+#[cfg(test)]
+pub(crate) mod build;
 pub mod charset;
 pub mod dictionary;
 pub mod explicit;

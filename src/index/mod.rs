@@ -5,12 +5,16 @@ use std::sync::Arc;
 use crate::table::Table;
 
 mod commit;
+mod draft;
 mod keys;
 pub mod previews;
+mod read;
 pub mod records;
+mod rows;
 mod search;
 
 pub use commit::{Commit, Duplicates};
+pub use rows::Place;
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +31,45 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A record that is too large to be written.
+    #[error("a record of {size_bytes} bytes is too large for the index")]
+    TooLarge {
+        /// Its size.
+        size_bytes: usize,
+    },
+    /// The work was cut off; whether it took effect is not known.
+    #[error("the commit was interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The same error for another of those that waited for one transaction; what lies below is kept as text.
+    fn repeated(&self) -> Self {
+        use crate::table::Error as Table;
+        match self {
+            Self::Table(Table::Conflict(index)) => Self::Table(Table::Conflict(*index)),
+            Self::Table(Table::NoSpace) => Self::Table(Table::NoSpace),
+            Self::Table(Table::Backend { operation, source }) => {
+                Self::Table(Table::Backend { operation, source: source.to_string().into() })
+            }
+            Self::Record { what, source } => {
+                Self::Record { what: what.clone(), source: source.to_string().into() }
+            }
+            Self::TooLarge { size_bytes } => Self::TooLarge { size_bytes: *size_bytes },
+            Self::Interrupted => Self::Interrupted,
+        }
+    }
 }
 
 /// The index of everything that is stored.
 pub struct Index {
     table: Arc<dyn Table>,
+    waiting: Arc<commit::Waiting>,
+}
+
+impl Index {
+    /// An index over a table. Two indexes over one table, in one process or several, see the same.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table, waiting: Arc::default() }
+    }
 }

@@ -6,6 +6,8 @@ use crate::dicom::uid::{SeriesUid, StudyUid};
 pub mod attributes;
 pub mod matching;
 pub mod parameters;
+pub mod temporal;
+pub mod text;
 
 /// What the results are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
