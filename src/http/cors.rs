@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use crate::http::Door;
+use crate::http::Service;
 use crate::http::error::{Cause, Error};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,9 +27,9 @@ const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Cont
      ETag, Location, Warning, Retry-After, X-Decode-Level, X-Request-Id";
 
 /// Wraps every answer of the server.
-pub(crate) async fn wrap(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let origin = allowed_origin(&door.http.allowed_origins, request.headers());
+    let origin = allowed_origin(&service.settings.allowed_origins, request.headers());
     let method = request.method().clone();
     let is_preflight = method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_preflight { preflight() } else { next.run(request).await };

@@ -57,6 +57,9 @@ pub enum Error {
         /// Bytes of the whole.
         size: u64,
     },
+    /// What is stored cannot be read.
+    #[error("what is stored cannot be read")]
+    Damaged(#[source] anyhow::Error),
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
@@ -79,6 +82,7 @@ impl Error {
             Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Query(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -1,9 +1,9 @@
 //! Door 1: HTTP in words of the archive, and back (PS3.18). No DICOM is parsed here and nothing is stored.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::config;
@@ -29,18 +29,18 @@ mod store_response;
 
 pub use serve::run;
 
-/// What the door stands before, and its settings.
-pub struct Door {
-    /// The archive.
-    pub archive: Arc<Archive>,
-    /// Section `[http]`.
-    pub http: config::Http,
-    /// Section `[ingest]`, for the limits of a request.
-    pub ingest: config::Ingest,
-    /// Section `[search]`, for the limits of a page.
-    pub search: config::Search,
-    /// What `/metrics` shows.
-    pub metrics: PrometheusHandle,
-    /// Whether `/readyz` says yes.
-    pub is_ready: AtomicBool,
+/// What the door gives access to, and its settings.
+pub struct Service {
+    archive: Arc<Archive>,
+    settings: config::Http,
+    metrics: PrometheusHandle,
+    /// Cancelled when the server begins to stop.
+    stop: CancellationToken,
+}
+
+impl Service {
+    /// A service for an archive; `metrics` is what `/metrics` shows.
+    pub fn new(archive: Arc<Archive>, settings: config::Http, metrics: PrometheusHandle) -> Self {
+        Self { archive, settings, metrics, stop: CancellationToken::new() }
+    }
 }

@@ -8,7 +8,7 @@ use axum::http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::http::Door;
+use crate::http::Service;
 use crate::http::accept::Accept;
 use crate::http::base_url;
 
@@ -19,14 +19,14 @@ pub(crate) struct Head {
     base_url: String,
 }
 
-impl FromRequestParts<Arc<Door>> for Head {
+impl FromRequestParts<Arc<Service>> for Head {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Infallible> {
         Ok(Self {
             headers: parts.headers.clone(),
             query: parts.uri.query().map(str::to_owned),
-            base_url: base_url::of(&parts.headers, &door.http.public_url),
+            base_url: base_url::of(&parts.headers, &service.settings.public_url),
         })
     }
 }

@@ -6,29 +6,30 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 
-use crate::http::Door;
+use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata};
 use crate::http::{console, cors, ops, search, store};
 
 /// All resources.
-pub(crate) fn router(door: Arc<Door>) -> Router {
+pub(crate) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .nest("/dicom-web", dicom_web())
         // The built-in web page.
         .route("/", get(console::page))
-        .route("/console/{file}", get(console::file))
+        .route("/console/console.css", get(console::style))
+        .route("/console/console.js", get(console::script))
         // Operations.
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
         .fallback(async || Error::NoResource)
-        .layer(middleware::from_fn_with_state(Arc::clone(&door), cors::wrap))
-        .with_state(door)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), cors::wrap))
+        .with_state(service)
 }
 
 #[rustfmt::skip]
-fn dicom_web() -> Router<Arc<Door>> {
+fn dicom_web() -> Router<Arc<Service>> {
     Router::new()
         // §10.5 Store and §10.6 Search share these URLs with §10.4 Retrieve.
         .route("/studies", get(search::studies).post(store::store))

@@ -9,7 +9,7 @@ use axum::http::header::WARNING;
 
 use crate::archive::access::Caller;
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
-use crate::http::Door;
+use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::json;
 use crate::http::path::Within;
@@ -23,36 +23,36 @@ const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
 /// `GET /studies`.
 pub(crate) async fn studies(
-    door: State<Arc<Door>>,
+    service: State<Arc<Service>>,
     caller: Caller,
     within: Within,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    search(door, caller, within, head, Level::Study).await
+    search(service, caller, within, head, Level::Study).await
 }
 
 /// `GET /series`, also of one study.
 pub(crate) async fn series(
-    door: State<Arc<Door>>,
+    service: State<Arc<Service>>,
     caller: Caller,
     within: Within,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    search(door, caller, within, head, Level::Series).await
+    search(service, caller, within, head, Level::Series).await
 }
 
 /// `GET /instances`, also of one study or series.
 pub(crate) async fn instances(
-    door: State<Arc<Door>>,
+    service: State<Arc<Service>>,
     caller: Caller,
     within: Within,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    search(door, caller, within, head, Level::Instance).await
+    search(service, caller, within, head, Level::Instance).await
 }
 
 async fn search(
-    State(door): State<Arc<Door>>,
+    State(service): State<Arc<Service>>,
     caller: Caller,
     within: Within,
     head: Head,
@@ -60,10 +60,10 @@ async fn search(
 ) -> Result<Response<Body>, Error> {
     let media_type = json::media_type(&head)?;
     let pairs: Vec<_> = head.query_pairs().into_iter().filter(|(name, _)| name != "accept").collect();
-    let limits = (door.search.default_limit, door.search.max_limit);
+    let limits = service.archive.search_limits();
     let query = parameters::read(&pairs, level, within.study, within.series, limits.0, limits.1)
         .map_err(|error| Error::Query(error.to_string()))?;
-    let mut found = door.archive.search(&caller, &query).await?;
+    let mut found = service.archive.search(&caller, &query).await?;
     for result in &mut found.results {
         let url = retrieve_url(head.base_url(), level, result);
         result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
