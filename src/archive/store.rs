@@ -41,6 +41,7 @@ pub struct Upload {
     archive: Arc<Archive>,
     caller: Caller,
     study: Option<StudyUid>,
+    instance: Option<InstanceUid>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
     work: Work,
@@ -109,6 +110,12 @@ pub enum Refusal {
         /// Its study.
         found: StudyUid,
     },
+    /// It is another instance than the request names.
+    #[error("the instance is {found}, not the one that the request names")]
+    OtherInstance {
+        /// Its SOP Instance UID.
+        found: InstanceUid,
+    },
     /// Its SOP class is not among those accepted.
     #[error("SOP class {0} is not accepted (dimse.accept_sop_classes)")]
     SopClass(String),
@@ -138,6 +145,7 @@ impl Archive {
             archive: self.clone(),
             caller: caller.clone(),
             study,
+            instance: None,
             batch: Vec::new(),
             batch_bytes: 0,
             work: Work::Idle(intake),
@@ -172,6 +180,11 @@ impl Archive {
 }
 
 impl Upload {
+    /// Names the instance that it must be; another is refused.
+    pub fn expect_instance(&mut self, instance: InstanceUid) {
+        self.instance = Some(instance);
+    }
+
     /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
     /// still being worked on. After a refusal, the rest is swallowed: [`Upload::finish`] tells.
     pub async fn write(&mut self, bytes: Bytes) {
@@ -237,6 +250,10 @@ impl Upload {
         let found = &received.instance.study;
         if self.study.as_ref().is_some_and(|study| study != found) {
             return Outcome::refused(identity, Refusal::OtherStudy { found: found.clone() });
+        }
+        let found = &received.instance.instance;
+        if self.instance.as_ref().is_some_and(|instance| instance != found) {
+            return Outcome::refused(identity, Refusal::OtherInstance { found: found.clone() });
         }
         match self.archive.keep(&self.caller, received).await {
             Ok(stored) => Outcome { identity, result: Ok(stored) },

@@ -8,7 +8,7 @@ use crate::pixel::{Error, Image, Shape, j2k, jpeg, rle};
 pub enum Stored<'a> {
     /// Uncompressed.
     Native {
-        /// Whether words are big endian.
+        /// Whether words (OW) are big endian; 8-bit samples then stand in pairs, the second first (PS3.5 §8.1.1).
         is_big_endian: bool,
         /// The bit of the first byte, from the least significant, at which the frame starts; 0 unless Bits
         /// Allocated is 1.
@@ -118,11 +118,14 @@ fn check_bits(layout: &PixelLayout) -> Result<(), Error> {
 
 /// Little or big endian words of 1, 2 or 4 bytes.
 fn words(frame: &[u8], bytes: usize, count: usize, is_big_endian: bool) -> Result<Vec<u32>, Error> {
-    let needed = count * bytes;
+    let is_paired = is_big_endian && bytes == 1;
+    let needed = if is_paired { count.next_multiple_of(2) } else { count * bytes };
     let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
     let join = |word: u32, byte: &u8| word << 8 | u32::from(*byte);
     let words = frame.chunks_exact(bytes);
-    Ok(if is_big_endian {
+    Ok(if is_paired {
+        (0..count).map(|place| u32::from(frame[place ^ 1])).collect()
+    } else if is_big_endian {
         words.map(|word| word.iter().fold(0, join)).collect()
     } else {
         words.map(|word| word.iter().rev().fold(0, join)).collect()
