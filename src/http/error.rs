@@ -126,9 +126,13 @@ impl IntoResponse for Error {
 
 /// An error and its causes in one line.
 fn chain(error: &dyn StdError) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
@@ -136,7 +140,7 @@ pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::Unreadable(_) => 0xC000,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
-        Refusal::OtherStudy { .. } | Refusal::Different | Refusal::Elsewhere => 0xA900,
+        Refusal::OtherStudy { .. } | Refusal::OtherInstance { .. } | Refusal::Different | Refusal::Elsewhere => 0xA900,
         Refusal::SopClass(_) => 0x0122,
         Refusal::Failed(_) => 0x0110,
     }

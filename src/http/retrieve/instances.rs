@@ -19,7 +19,6 @@ use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
-use crate::http::retrieve::media_types::EXPLICIT_VR_LITTLE_ENDIAN;
 use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts};
 
 const DICOM: &str = "application/dicom";
@@ -100,7 +99,7 @@ fn many(
                 let bytes = archive.read(&caller, &record, 0..record.size_bytes).await?;
                 let head = parts::head(&boundary, index == 0, DICOM, Some(&record.transfer_syntax));
                 let head = stream::once(async { Ok(Bytes::from(head)) });
-                Ok(head.chain(bytes.map_err(ArchiveError::from)))
+                Ok::<_, ArchiveError>(head.chain(bytes.map_err(ArchiveError::from)))
             }
         })
         .buffered(OPEN_AHEAD)
