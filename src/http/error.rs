@@ -20,16 +20,13 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] archive::Error),
     /// A parameter, header field or path segment that cannot be used.
-    #[error("{name}: {reason}")]
+    #[error("{name} {reason}")]
     Parameter {
         /// Its name.
         name: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A query that cannot be carried out; the text names the parameter.
-    #[error("{0}")]
-    Query(String),
     /// A body that is not what its Content-Type says.
     #[error("{0}")]
     Body(String),
@@ -83,7 +80,7 @@ impl Error {
             Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Parameter { .. } | Self::Query(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -14,7 +14,8 @@ use crate::http::error::Error;
 use crate::http::json;
 use crate::http::path::Within;
 use crate::http::request::Head;
-use crate::query::{Found, Level, parameters};
+use crate::query::parameters::{self, Limits, Target};
+use crate::query::{Found, Level};
 
 const RETRIEVE_URL: Tag = Tag(0x0008_1190);
 const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
@@ -60,9 +61,10 @@ async fn search(
 ) -> Result<Response<Body>, Error> {
     let media_type = json::media_type(&head)?;
     let pairs: Vec<_> = head.query_pairs().into_iter().filter(|(name, _)| name != "accept").collect();
-    let limits = service.archive.search_limits();
-    let query = parameters::read(&pairs, level, within.study, within.series, limits.0, limits.1)
-        .map_err(|error| Error::Query(error.to_string()))?;
+    let (default, max) = service.archive.search_limits();
+    let target = Target { level, study: within.study, series: within.series };
+    let query = parameters::read(&pairs, target, Limits { default, max })
+        .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })?;
     let mut found = service.archive.search(&caller, &query).await?;
     for result in &mut found.results {
         let url = retrieve_url(head.base_url(), level, result);
