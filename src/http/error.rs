@@ -15,7 +15,7 @@ const RETRY_SECONDS: u32 = 5;
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The archive cannot do it.
     #[error(transparent)]
     Archive(#[from] archive::Error),

@@ -1,4 +1,4 @@
-//! Attributes as DICOM JSON text, and answers made of it (PS3.18 §F.2).
+//! Answers in DICOM JSON (PS3.18 §F.2).
 
 use std::io::Write;
 
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::dicom::attributes::{Attribute, Attributes, PersonName, Value};
+use crate::dicom::attributes::Attributes;
+use crate::dicom::json;
 use crate::http::accept::Offer;
 use crate::http::content;
 use crate::http::error::Error;
@@ -64,80 +65,7 @@ pub(crate) fn write_array(results: &[Attributes], out: &mut Vec<u8>) {
         if index > 0 {
             out.push(b',');
         }
-        write_object(attributes, out);
+        json::write(attributes, out);
     }
     out.push(b']');
-}
-
-/// Appends one object.
-pub(crate) fn write_object(attributes: &Attributes, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (index, (tag, attribute)) in attributes.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(format!("\"{tag}\":").as_bytes());
-        write_attribute(attribute, out);
-    }
-    out.push(b'}');
-}
-
-fn write_attribute(attribute: &Attribute, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"vr\":");
-    write_string(attribute.vr.as_str(), out);
-    // An empty attribute has no member `Value`; viewers fail over an empty array (PS3.18 §F.2.5).
-    for (index, value) in attribute.values.iter().enumerate() {
-        out.extend_from_slice(if index == 0 { b",\"Value\":[" } else { b"," });
-        match value {
-            Value::Absent => out.extend_from_slice(b"null"),
-            Value::Text(text) => write_string(text, out),
-            Value::Number(number) => out.extend_from_slice(number.as_bytes()),
-            Value::Name(name) => write_name(name, out),
-            Value::Item(item) => write_object(item, out),
-        }
-    }
-    out.extend_from_slice(if attribute.values.is_empty() { b"}" } else { b"]}" });
-}
-
-fn write_name(name: &PersonName, out: &mut Vec<u8>) {
-    let groups = [("Alphabetic", &name.alphabetic), ("Ideographic", &name.ideographic), ("Phonetic", &name.phonetic)];
-    let mut separator = b'{';
-    for (key, group) in groups.into_iter().filter(|(_, group)| !group.is_empty()) {
-        out.push(separator);
-        write_string(key, out);
-        out.push(b':');
-        write_string(group, out);
-        separator = b',';
-    }
-    out.extend_from_slice(if separator == b'{' { b"{}" } else { b"}" });
-}
-
-fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a vector takes every byte");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dicom::attributes::{Tag, Vr};
-
-    #[test]
-    fn every_kind_of_value_is_written() {
-        let name = PersonName { alphabetic: "A^B".into(), phonetic: "\"x\"".into(), ..PersonName::default() };
-        let item = Attributes::from([(Tag(0x0008_1150), Attribute::text(b"UI", "1.2"))]);
-        let attributes = Attributes::from([
-            (Tag(0x0008_0005), Attribute::text(b"CS", "")),
-            (Tag(0x0008_1199), Attribute { vr: Vr(*b"SQ"), values: vec![Value::Item(item)] }),
-            (Tag(0x0010_0010), Attribute { vr: Vr(*b"PN"), values: vec![Value::Name(name)] }),
-            (Tag(0x0018_1164), Attribute { vr: Vr(*b"DS"), values: vec![Value::Number("0.10".into()), Value::Absent] }),
-        ]);
-        let mut out = Vec::new();
-        write_array(&[attributes, Attributes::new()], &mut out);
-        let expected = concat!(
-            r#"[{"00080005":{"vr":"CS"},"00081199":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2"]}}]},"#,
-            r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"A^B","Phonetic":"\"x\""}]},"#,
-            r#""00181164":{"vr":"DS","Value":[0.10,null]}},{}]"#,
-        );
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
-    }
 }

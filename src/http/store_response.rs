@@ -6,9 +6,9 @@ use axum::http::{Response, StatusCode};
 
 use crate::archive::store::{Identity, Outcome, Refusal};
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
+use crate::dicom::json;
 use crate::http::content;
 use crate::http::error::{Error, failure_reason};
-use crate::http::json;
 use crate::http::search::warning;
 
 const REFERENCED_SOP_CLASS_UID: Tag = Tag(0x0008_1150);
@@ -72,7 +72,7 @@ pub(crate) fn respond(base_url: &str, items: Vec<Item>, ended: Result<(), Error>
         response = response.header(RETRY_AFTER, "5");
     }
     let mut text = Vec::new();
-    json::write_object(&module.into_attributes(), &mut text);
+    json::write(&module.into_attributes(), &mut text);
     let response = response.status(status).header(CONTENT_TYPE, "application/dicom+json");
     content::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
 }
@@ -210,7 +210,7 @@ mod tests {
             module.add("http://h/dicom-web", item);
         }
         let mut text = Vec::new();
-        json::write_object(&module.into_attributes(), &mut text);
+        json::write(&module.into_attributes(), &mut text);
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(json["00081190"]["Value"][0], "http://h/dicom-web/studies/1");
         let referenced = &json["00081199"]["Value"][0];
