@@ -124,7 +124,9 @@ impl MediaType {
     /// Whether a range of media types covers an offer.
     fn takes(&self, offer: &Offer) -> bool {
         let is_any = self.essence == "*/*" && !self.is_multipart;
-        (is_any || self.is_multipart == offer.is_multipart) && self.covers_type(offer) && self.covers_syntax(offer)
+        (is_any || self.is_multipart == offer.is_multipart)
+            && self.covers_type(offer)
+            && self.covers_syntax(offer)
     }
 
     fn covers_type(&self, offer: &Offer) -> bool {
@@ -228,13 +230,19 @@ mod tests {
             ("multipart/related;type=application/octet-stream;transfer-syntax=*;", Some(1)),
             (r#"multipart/related; type="application/octet-stream; transfer-syntax=*""#, Some(1)),
             ("multipart/related; type=application/octet-stream", Some(2)),
-            ("multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1", Some(2)),
+            (
+                "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1",
+                Some(2),
+            ),
             (
                 r#"multipart/related; type="image/jpeg"; transfer-syntax="1.2.840.10008.1.2.4.70"; transfer-syntax="*""#,
                 Some(0),
             ),
             ("multipart/related; type=\"image/jpeg\"; transfer-syntax=1.2.840.10008.1.2.4.50", None),
-            ("multipart/related; type=\"image/*\"; boundary=**, multipart/related; type=\"video/*\"", Some(0)),
+            (
+                "multipart/related; type=\"image/*\"; boundary=**, multipart/related; type=\"video/*\"",
+                Some(0),
+            ),
             ("multipart/related; type=image/dicom+jpeg", Some(0)),
             ("Multipart/Related; Type=\"Image/JPEG\"", Some(0)),
             ("image/jpeg", Some(3)),
@@ -250,21 +258,25 @@ mod tests {
             ("text/html", None),
         ] {
             let offers = frame_offers();
-            let chosen = accept(header).choose(&offers).map(|chosen| {
-                offers.iter().position(|offer| offer == chosen).unwrap()
-            });
+            let chosen = accept(header)
+                .choose(&offers)
+                .map(|chosen| offers.iter().position(|offer| offer == chosen).unwrap());
             assert_eq!(chosen, expected, "{header}");
         }
     }
 
     #[test]
     fn metadata_is_json_for_every_viewer() {
-        let offers = [offer(false, "application/dicom+json", "", true), offer(false, "application/json", "", true)];
+        let offers =
+            [offer(false, "application/dicom+json", "", true), offer(false, "application/json", "", true)];
         for (header, expected) in [
             ("application/dicom+json", Some(0)),
             ("application/json", Some(1)),
             ("application/json, application/dicom+json", Some(1)),
-            (r#"application/dicom+json, multipart/related; type="application/octet-stream"; transfer-syntax=*"#, Some(0)),
+            (
+                r#"application/dicom+json, multipart/related; type="application/octet-stream"; transfer-syntax=*"#,
+                Some(0),
+            ),
             ("application/dicom+json; transfer-syntax=1.2.840.10008.1.2.1", Some(0)),
             ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", Some(0)),
             ("application/*", Some(0)),
@@ -293,15 +305,27 @@ mod tests {
     #[test]
     fn boundaries_are_read_in_every_form() {
         for (text, essence, boundary) in [
-            ("multipart/related; type=\"application/dicom\"; boundary=\"a b:c\"", "application/dicom", Some("a b:c")),
+            (
+                "multipart/related; type=\"application/dicom\"; boundary=\"a b:c\"",
+                "application/dicom",
+                Some("a b:c"),
+            ),
             ("multipart/related;boundary=abc;type=application/dicom", "application/dicom", Some("abc")),
             ("multipart/related; boundary=abc", "*/*", Some("abc")),
             ("multipart/related; type=\"application/dicom\"", "application/dicom", None),
-            ("multipart/related; boundary=\"a;b,c\"; TYPE=Application/DICOM", "application/dicom", Some("a;b,c")),
+            (
+                "multipart/related; boundary=\"a;b,c\"; TYPE=Application/DICOM",
+                "application/dicom",
+                Some("a;b,c"),
+            ),
         ] {
             let media_type = MediaType::parse(text).unwrap();
             assert!(media_type.is_multipart);
-            assert_eq!((media_type.essence.as_str(), media_type.boundary.as_deref()), (essence, boundary), "{text}");
+            assert_eq!(
+                (media_type.essence.as_str(), media_type.boundary.as_deref()),
+                (essence, boundary),
+                "{text}"
+            );
         }
     }
 }

@@ -64,9 +64,17 @@ mod tests {
             (vec![host], "", "http://pacs:8080/dicom-web"),
             (vec![host], "https://a.example/p/", "https://a.example/p/dicom-web"),
             (vec![host, ("x-forwarded-proto", "https")], "", "https://pacs:8080/dicom-web"),
-            (vec![host, ("x-forwarded-host", "a.example, b"), ("x-forwarded-proto", "https, http")], "", "https://a.example/dicom-web"),
+            (
+                vec![host, ("x-forwarded-host", "a.example, b"), ("x-forwarded-proto", "https, http")],
+                "",
+                "https://a.example/dicom-web",
+            ),
             (vec![host, ("x-forwarded-prefix", "/p/")], "", "http://pacs:8080/p/dicom-web"),
-            (vec![host, ("forwarded", "for=1.2.3.4; Proto=https;host=\"a.example:1\", for=x;host=y")], "", "https://a.example:1/dicom-web"),
+            (
+                vec![host, ("forwarded", "for=1.2.3.4; Proto=https;host=\"a.example:1\", for=x;host=y")],
+                "",
+                "https://a.example:1/dicom-web",
+            ),
             (vec![("host", "[::1]:8080")], "", "http://[::1]:8080/dicom-web"),
             (vec![], "", "/dicom-web"),
         ] {

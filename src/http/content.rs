@@ -80,7 +80,12 @@ impl Content {
 
     /// Opens it as a body. The first bytes are read before this returns, so that they leave together with the
     /// head, and so that an object that cannot be read is an error and not a broken body.
-    async fn open(self, archive: Arc<Archive>, caller: Caller, record: InstanceRecord) -> Result<Body, Error> {
+    async fn open(
+        self,
+        archive: Arc<Archive>,
+        caller: Caller,
+        record: InstanceRecord,
+    ) -> Result<Body, Error> {
         let reader = Arc::new((archive, caller, record));
         let mut pieces = stream::iter(self.segments)
             .then(move |segment| {

@@ -76,9 +76,15 @@ impl Error {
     fn status(&self) -> StatusCode {
         match self {
             Self::Archive(archive::Error::NotFound(_)) | Self::NoResource => StatusCode::NOT_FOUND,
-            Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
+                StatusCode::NOT_ACCEPTABLE
+            }
+            Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -94,7 +100,8 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
         let is_inside = status == StatusCode::INTERNAL_SERVER_ERROR;
-        let detail = if is_inside { "the server failed; its log says why".to_owned() } else { self.to_string() };
+        let detail =
+            if is_inside { "the server failed; its log says why".to_owned() } else { self.to_string() };
         let mut problem = json!({
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),
@@ -137,7 +144,10 @@ pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::Unreadable(_) => 0xC000,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
-        Refusal::OtherStudy { .. } | Refusal::OtherInstance { .. } | Refusal::Different | Refusal::Elsewhere => 0xA900,
+        Refusal::OtherStudy { .. }
+        | Refusal::OtherInstance { .. }
+        | Refusal::Different
+        | Refusal::Elsewhere => 0xA900,
         Refusal::SopClass(_) => 0x0122,
         Refusal::Failed(_) => 0x0110,
     }

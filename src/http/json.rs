@@ -32,7 +32,8 @@ pub(crate) fn offers() -> [Offer; 2] {
 /// [`Error::NotAcceptable`] if it accepts none.
 pub(crate) fn media_type(head: &Head) -> Result<&'static str, Error> {
     let chosen = head.accept().choose(&offers()).map(|offer| offer.essence);
-    chosen.ok_or_else(|| Error::NotAcceptable("Accept: can be application/dicom+json, application/json".into()))
+    chosen
+        .ok_or_else(|| Error::NotAcceptable("Accept: can be application/dicom+json, application/json".into()))
 }
 
 /// Ends a response with JSON text, compressed if the client can take that and it pays.

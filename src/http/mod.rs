@@ -13,8 +13,9 @@ mod auth;
 mod base_url;
 mod console;
 mod content;
-mod cors;
+
 mod error;
+mod every_answer;
 mod json;
 pub mod multipart;
 mod ops;

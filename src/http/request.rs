@@ -101,7 +101,14 @@ mod tests {
 
     #[test]
     fn known_states_are_recognised() {
-        for (value, expected) in [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false), ("a", false)] {
+        for (value, expected) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+        ] {
             assert_eq!(head("if-none-match", value, "").has("\"a\""), expected, "{value}");
         }
     }

@@ -9,11 +9,11 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata};
-use crate::http::{console, cors, ops, search, store};
+use crate::http::{console, every_answer, ops, search, store};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
-    Router::new()
+    let resources = Router::new()
         .nest("/dicom-web", dicom_web())
         // The built-in web page.
         .route("/", get(console::page))
@@ -24,8 +24,11 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
         .fallback(async || Error::NoResource)
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), cors::wrap))
-        .with_state(service)
+        .with_state(Arc::clone(&service));
+    // Around the whole router, so that the list of a resource's methods passes through it too.
+    Router::new()
+        .fallback_service(resources)
+        .layer(middleware::from_fn_with_state(service, every_answer::wrap))
 }
 
 #[rustfmt::skip]

@@ -101,7 +101,15 @@ fn warnings(found: &Found, offset: usize) -> Vec<String> {
 
 /// A Warning field by RFC 7234 §5.5, in characters that a field may hold.
 pub(crate) fn warning(text: &str) -> String {
-    let printable = |c: char| if c == '"' || c == '\\' { '\'' } else if (' '..='~').contains(&c) { c } else { '?' };
+    let printable = |c: char| {
+        if c == '"' || c == '\\' {
+            '\''
+        } else if (' '..='~').contains(&c) {
+            c
+        } else {
+            '?'
+        }
+    };
     format!("299 cuspid \"{}\"", text.chars().map(printable).collect::<String>())
 }
 
@@ -118,6 +126,9 @@ mod tests {
     fn the_next_offset_is_told() {
         let found = Found { results: vec![Attributes::new(); 2], has_more: true, warnings: vec!["x".into()] };
         let texts = warnings(&found, 10);
-        assert_eq!(texts, ["299 cuspid \"there are more results; ask again with offset=12\"", "299 cuspid \"x\""]);
+        assert_eq!(
+            texts,
+            ["299 cuspid \"there are more results; ask again with offset=12\"", "299 cuspid \"x\""]
+        );
     }
 }

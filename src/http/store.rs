@@ -211,7 +211,9 @@ async fn write(part: &mut Part, bytes: Bytes) {
 /// Whether a part of this Content-Type is looked at: unless it clearly is something else, its bytes decide.
 fn may_be_instance(content_type: Option<&str>) -> bool {
     let known = ["application/dicom", "application/octet-stream", "application/x-dicom", "*/*"];
-    content_type.and_then(MediaType::parse).is_none_or(|media_type| known.contains(&media_type.essence.as_str()))
+    content_type
+        .and_then(MediaType::parse)
+        .is_none_or(|media_type| known.contains(&media_type.essence.as_str()))
 }
 
 fn malformed(error: multipart::Error) -> Error {

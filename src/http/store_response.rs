@@ -52,7 +52,11 @@ struct Module {
 ///
 /// # Errors
 /// How reading the body ended, if there is nothing else to tell.
-pub(crate) fn respond(base_url: &str, items: Vec<Item>, ended: Result<(), Error>) -> Result<Response<Body>, Error> {
+pub(crate) fn respond(
+    base_url: &str,
+    items: Vec<Item>,
+    ended: Result<(), Error>,
+) -> Result<Response<Body>, Error> {
     if items.is_empty() {
         return Err(ended.err().unwrap_or_else(|| Error::Body("the body holds no parts".into())));
     }

@@ -5,7 +5,9 @@ use crate::harness::Server;
 #[tokio::test]
 async fn unknown_urls_and_methods_are_problems() {
     let server = Server::start().await;
-    for (method, path, status) in [("GET", "/nothing", 404), ("PUT", "/studies", 405), ("POST", "/series", 405)] {
+    for (method, path, status) in
+        [("GET", "/nothing", 404), ("PUT", "/studies", 405), ("POST", "/series", 405)]
+    {
         let response = server.request(method, server.url(path)).send().await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -25,7 +27,11 @@ async fn each_resource_tells_its_methods() {
         for (method, status) in [("OPTIONS", 204), ("DELETE", 405)] {
             let response = server.request(method, server.url(path)).send().await.unwrap();
             assert_eq!(response.status(), status, "{method} {path}");
-            assert_eq!(sorted(response.headers()["allow"].to_str().unwrap()), sorted(allow), "{method} {path}");
+            assert_eq!(
+                sorted(response.headers()["allow"].to_str().unwrap()),
+                sorted(allow),
+                "{method} {path}"
+            );
         }
     }
 }

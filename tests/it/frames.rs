@@ -85,7 +85,10 @@ async fn ranges_of_one_answer_add_up_to_it() {
         }
     };
     let whole = get(None).send().await.unwrap();
-    assert_eq!((whole.status().as_u16(), &whole.headers()["accept-ranges"]), (200, &"bytes".parse().unwrap()));
+    assert_eq!(
+        (whole.status().as_u16(), &whole.headers()["accept-ranges"]),
+        (200, &"bytes".parse().unwrap())
+    );
     let whole = whole.bytes().await.unwrap();
     let mut joined = Vec::new();
     for (range, from) in [("bytes=0-99", 0), ("bytes=100-199", 100), ("bytes=200-", 200)] {
@@ -105,9 +108,14 @@ async fn ranges_of_one_answer_add_up_to_it() {
 #[tokio::test]
 async fn a_head_request_tells_the_length() {
     let server = server().await;
-    let response = server.request("HEAD", server.url(&format!("{NATIVE}/1"))).header("Accept", "application/octet-stream");
+    let response = server
+        .request("HEAD", server.url(&format!("{NATIVE}/1")))
+        .header("Accept", "application/octet-stream");
     let response = response.send().await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["content-length"]), (200, &"32".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-length"]),
+        (200, &"32".parse().unwrap())
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ const ANY: &str = r#"multipart/related; type="application/dicom"; transfer-synta
 
 async fn server() -> Server {
     let server = Server::start().await;
-    let instances = [native("1.1", "1.2", "1.3"), encapsulated("1.1", "1.2", "1.4"), native("1.1", "1.5", "1.6")];
+    let instances =
+        [native("1.1", "1.2", "1.3"), encapsulated("1.1", "1.2", "1.4"), native("1.1", "1.5", "1.6")];
     assert_eq!(server.store(&instances).await.status(), 200);
     server
 }
@@ -31,7 +32,8 @@ async fn a_study_comes_in_parts() {
 async fn one_instance_comes_alone_or_as_a_part() {
     let server = server().await;
     let path = "/studies/1.1/series/1.2/instances/1.4";
-    let response = server.get(path).header("Accept", "application/dicom; transfer-syntax=*").send().await.unwrap();
+    let response =
+        server.get(path).header("Accept", "application/dicom; transfer-syntax=*").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], format!("application/dicom; transfer-syntax={JPEG_LS}"));
     assert_eq!(response.bytes().await.unwrap(), encapsulated("1.1", "1.2", "1.4"));
     let response = server.get(path).header("Accept", ANY).send().await.unwrap();
@@ -52,7 +54,12 @@ async fn a_transfer_syntax_that_cannot_be_made_is_refused() {
 #[tokio::test]
 async fn what_is_not_stored_is_not_found() {
     let server = server().await;
-    for path in ["/studies/9", "/studies/1.1/series/9", "/studies/1.1/series/1.2/instances/9", "/studies/9/series/1.2"] {
+    for path in [
+        "/studies/9",
+        "/studies/1.1/series/9",
+        "/studies/1.1/series/1.2/instances/9",
+        "/studies/9/series/1.2",
+    ] {
         let response = server.get(path).header("Accept", ANY).send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
     }

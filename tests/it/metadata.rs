@@ -76,11 +76,13 @@ async fn bulk_data_uris_lead_to_the_bytes() {
     let server = three_instances().await;
     let json = server.json("/studies/1.1/series/1.2/instances/1.3/metadata").await;
     let uri = json[0]["7FE00010"]["BulkDataURI"].as_str().unwrap().to_owned();
-    let response = server.request("GET", uri.clone()).header("Accept", "application/octet-stream").send().await.unwrap();
+    let response =
+        server.request("GET", uri.clone()).header("Accept", "application/octet-stream").send().await.unwrap();
     assert_eq!(response.status(), 200);
     let bytes = response.bytes().await.unwrap();
     assert_eq!((bytes.len(), bytes[0], bytes[95]), (96, 1, 3));
-    let response = server.request("GET", uri).header("Accept", "*/*").header("Range", "bytes=90-").send().await.unwrap();
+    let response =
+        server.request("GET", uri).header("Accept", "*/*").header("Range", "bytes=90-").send().await.unwrap();
     assert_eq!(response.status(), 206);
     assert_eq!(response.headers()["content-range"], "bytes 90-95/96");
 }

@@ -74,6 +74,9 @@ async fn the_media_type_is_negotiated() {
         ("text/html", 406, "application/problem+json"),
     ] {
         let response = server.get("/studies").header("Accept", accept).send().await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (status, &content_type.parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (status, &content_type.parse().unwrap())
+        );
     }
 }

@@ -39,7 +39,8 @@ async fn a_single_instance_needs_no_parts() {
 #[tokio::test]
 async fn the_status_says_how_much_was_stored() {
     let server = Server::start().await;
-    let other_bytes = data_set("1.1", "1.2", "1.3").text(0x0010_0040, "CS", "O").file(crate::harness::EXPLICIT);
+    let other_bytes =
+        data_set("1.1", "1.2", "1.3").text(0x0010_0040, "CS", "O").file(crate::harness::EXPLICIT);
     let good = native("1.1", "1.2", "1.3");
     for (name, instances, status, reason) in [
         ("no instance", vec![b"text".to_vec()], 409, Some(("0008119A", 0xC000))),
@@ -93,7 +94,9 @@ async fn a_body_without_length_is_stored_whatever_its_chunks() {
     let request = server.post("/studies").header("Content-Type", STORE_TYPE);
     let response = request.body(reqwest::Body::wrap_stream(stream)).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let response = server.get("/studies/1.1/series/1.2/instances/1.4").header("Accept", "application/dicom; transfer-syntax=*");
+    let response = server
+        .get("/studies/1.1/series/1.2/instances/1.4")
+        .header("Accept", "application/dicom; transfer-syntax=*");
     assert_eq!(response.send().await.unwrap().bytes().await.unwrap(), native("1.1", "1.2", "1.4"));
 }
 
@@ -129,7 +132,9 @@ async fn parts_that_say_that_they_are_something_else_spoil_nothing() {
 async fn a_client_that_falls_silent_is_told_so() {
     let server = Server::with(|config| config.http.idle_timeout_seconds = 1).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 99\r\n\r\n");
+    let head = format!(
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 99\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -141,7 +146,9 @@ async fn a_client_that_still_sends_sees_why_it_is_refused() {
     let server = Server::with(|config| config.ingest.max_request_bytes = 1000).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let length = 8 << 20;
-    let head = format!("POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: {length}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&vec![0; length]).await.unwrap();
     let mut answer = String::new();

@@ -94,8 +94,11 @@ fn offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
 /// (PS3.18 §8.7.3.4).
 fn choose<'a>(accept: &Accept, offers: &'a [Offer]) -> Option<&'a Offer> {
     accept.choose(offers).or_else(|| {
-        let relaxed: Vec<Offer> = offers.iter().map(|offer| Offer { is_default: true, ..offer.clone() }).collect();
+        let relaxed: Vec<Offer> =
+            offers.iter().map(|offer| Offer { is_default: true, ..offer.clone() }).collect();
         let chosen = accept.choose(&relaxed)?;
-        offers.iter().find(|offer| (offer.is_multipart, offer.essence) == (chosen.is_multipart, chosen.essence))
+        offers
+            .iter()
+            .find(|offer| (offer.is_multipart, offer.essence) == (chosen.is_multipart, chosen.essence))
     })
 }

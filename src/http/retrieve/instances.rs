@@ -52,7 +52,8 @@ pub(crate) async fn instances(
     }
     let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
     let response = response.header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
-    let records = stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
+    let records =
+        stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
     let parts = many(Arc::clone(archive), caller, records.boxed(), boundary);
     finish(response, Body::from_stream(parts))
 }

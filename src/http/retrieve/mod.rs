@@ -30,7 +30,11 @@ fn not_acceptable(offers: &[Offer]) -> Error {
 
 fn describe(offer: &Offer) -> String {
     let essence = offer.essence;
-    let form = if offer.is_multipart { format!("multipart/related; type=\"{essence}\"") } else { essence.to_owned() };
+    let form = if offer.is_multipart {
+        format!("multipart/related; type=\"{essence}\"")
+    } else {
+        essence.to_owned()
+    };
     match &offer.transfer_syntax {
         Some(uid) => format!("{form}; transfer-syntax={uid}"),
         None => form,

@@ -1,13 +1,15 @@
-//! Browsers on other origins, request identifiers, and answers for what no handler covers (Fetch standard,
+//! What every answer has: leave for browsers on other origins, a request identifier, and answers for what no handler covers (Fetch standard,
 //! "CORS protocol"; RFC 9110 §9.3.7, §15.5.6).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN,
+    VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -16,6 +18,7 @@ use uuid::Uuid;
 
 use crate::http::Service;
 use crate::http::error::{Cause, Error};
+use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -28,10 +31,13 @@ const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Cont
 
 /// Wraps every answer of the server.
 pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = route(request.uri().path());
     let id = request_id(request.headers());
     let origin = allowed_origin(&service.settings.allowed_origins, request.headers());
     let method = request.method().clone();
-    let is_preflight = method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let is_preflight =
+        method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_preflight { preflight() } else { next.run(request).await };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = not_allowed(&method, response.headers());
@@ -49,13 +55,34 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         headers.append(VARY, HeaderValue::from_static("Origin"));
     }
+    telemetry::request_answered(route, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// The kind of resource that a path is of: the last of its words that is a name and no identifier.
+fn route(path: &str) -> &'static str {
+    const NAMES: [&str; 11] = [
+        "studies",
+        "series",
+        "instances",
+        "metadata",
+        "frames",
+        "bulkdata",
+        "stream",
+        "console",
+        "healthz",
+        "readyz",
+        "metrics",
+    ];
+    let named = path.rsplit('/').find_map(|word| NAMES.iter().find(|name| **name == word));
+    named.copied().unwrap_or("other")
 }
 
 /// The identifier that a proxy gave the request, if it can be one, or another.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     });
     given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
