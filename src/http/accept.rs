@@ -83,9 +83,7 @@ impl MediaType {
         let essence = canonical(unquote(parameters.next()?));
         let is_multipart = essence == "multipart/related" || essence == "multipart/*";
         let mut media_type = Self { is_multipart, essence, ..Self::anything() };
-        if is_multipart {
-            media_type.essence = "*/*".into();
-        } else if media_type.essence == "*" {
+        if is_multipart || media_type.essence == "*" {
             media_type.essence = "*/*".into();
         } else if !media_type.essence.contains('/') {
             return None;
