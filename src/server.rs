@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::archive::Archive;
-use crate::blobs::fs::Fs;
+use crate::blobs::fs::FileBlobs;
 use crate::config::{Config, Storage};
 use crate::dimse;
 use crate::http;
@@ -108,10 +108,6 @@ impl Rebuild {
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
         }
-        // Opening the index in place, if there is one, proves that no server uses the directory.
-        if data.join(INDEX_FILE).exists() {
-            drop(open(config));
-        }
         Ok(Self { archive: open_with_index(config, REBUILT_INDEX_FILE)?, data })
     }
 
@@ -135,9 +131,9 @@ fn open_with_index(config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> 
     let Storage { data, index_cache_mib } = &config.storage;
     let context = || format!("cannot use the data directory {} (storage.data)", data.display());
     std::fs::create_dir_all(data).with_context(context)?;
-    // The index is opened first: its lock tells whether another process uses the directory.
+    // The object store is opened first: its lock keeps other processes from the directory.
+    let blobs = FileBlobs::open(data).with_context(context)?;
     let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(context)?;
-    let blobs = Fs::open(data).with_context(context)?;
     let index = Index::new(Arc::new(table));
     Ok(Archive::new(Arc::new(blobs), Arc::new(index), config))
 }

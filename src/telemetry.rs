@@ -11,7 +11,6 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Log;
 
 const INSTANCES: &str = "cuspid_instances_received_total";
-const INSTANCE_BYTES: &str = "cuspid_instance_bytes_stored_total";
 const STORE_SECONDS: &str = "cuspid_store_seconds";
 const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
@@ -48,7 +47,6 @@ fn start_metrics() -> PrometheusHandle {
     // It fails only where another recorder is in place, which nothing else in this process sets.
     let _ = metrics::set_global_recorder(recorder);
     describe_counter!(INSTANCES, "Instances received, by outcome: stored, known, replaced, refused, failed");
-    describe_counter!(INSTANCE_BYTES, "Bytes of instances stored");
     describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
     describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
     describe_histogram!(REQUEST_SECONDS, "Seconds from an HTTP request to the head of its answer, by route");
@@ -59,9 +57,8 @@ fn start_metrics() -> PrometheusHandle {
 }
 
 /// Counts an instance that was received.
-pub fn instance_received(outcome: &'static str, stored_bytes: u64, duration: Duration) {
+pub fn instance_received(outcome: &'static str, duration: Duration) {
     counter!(INSTANCES, "outcome" => outcome).increment(1);
-    counter!(INSTANCE_BYTES).increment(stored_bytes);
     histogram!(STORE_SECONDS).record(duration);
 }
 

@@ -4,17 +4,16 @@
 
 use std::fmt;
 
-use anyhow::anyhow;
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
-use crate::archive::access::{Caller, Tenant};
+use crate::archive::access::Tenant;
 use crate::archive::store::{hexadecimal, limits, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Entry, Key};
 use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
-use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord, StudyRecord};
 use crate::index::{Commit, Duplicates};
 use crate::query::attributes::indexed;
@@ -127,7 +126,7 @@ impl Archive {
     ) -> Result<u64, Error> {
         let SeriesRecord { study, series: uid, .. } = series;
         let mut total = 0;
-        let mut pages = self.index.instances(tenant.as_str(), study.clone(), Some(uid.clone()));
+        let mut pages = self.index.instances(tenant.as_str(), study, Some(uid));
         while let Some(page) = pages.try_next().await? {
             total += page.len() as u64;
             let mut checks = futures_util::stream::iter(&page)
@@ -196,10 +195,11 @@ impl Archive {
     pub async fn reindex(&self, progress: impl Fn(u64)) -> Result<Report, Error> {
         let mut report = Report::default();
         let entries = self.blobs.list(Bucket::Originals, "");
+        let turn = Mutex::new(());
         let mut commits = entries
             .map(|entry| async {
                 let entry = entry?;
-                Ok::<_, Error>((self.index_object(&entry).await?, entry))
+                Ok::<_, Error>((self.index_object(&entry, &turn).await?, entry))
             })
             .buffer_unordered(4 * CONCURRENCY);
         while let Some((finding, entry)) = commits.try_next().await? {
@@ -215,7 +215,7 @@ impl Archive {
         Ok(report)
     }
 
-    async fn index_object(&self, entry: &Entry) -> Result<Option<Finding>, Error> {
+    async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
         let key = &entry.key;
         let unreadable = |reason: String| Ok(Some(Finding::Unreadable(key.clone(), reason)));
         let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key) else {
@@ -243,32 +243,44 @@ impl Archive {
         }
         let (mut record, _) = record(read, digest, entry.size_bytes);
         record.stored_at = entry.modified_at;
-        self.commit_newest(&tenant, key, record).await
+        self.commit_newest(&tenant, key, record, turn).await
     }
 
-    /// Commits an object unless a newer one has its UID.
+    /// Commits an object unless a newer one has its UID. Objects that compete for a UID take turns.
     async fn commit_newest(
         &self,
         tenant: &Tenant,
         key: &Key,
         record: InstanceRecord,
+        turn: &Mutex<()>,
     ) -> Result<Option<Finding>, Error> {
-        let known = self.index.locate(tenant.as_str(), &record.instance).await?;
-        if known.is_some_and(|known| known.stored_at > record.stored_at) {
-            return Ok(Some(Finding::Superseded(key.clone())));
-        }
-        let (study, series, instance) =
-            (record.study.clone(), record.series.clone(), record.instance.clone());
+        let mut my_turn = None;
         let due_at = self.preview.enabled.then_some(record.stored_at);
-        Ok(match self.index.commit(tenant.as_str(), record, Duplicates::Replace, due_at).await? {
-            Commit::Stored | Commit::Same => None,
-            Commit::Replaced { digest } => {
-                Some(Finding::Superseded(keys::original(tenant, &study, &series, &instance, &digest)))
+        let mut policy = Duplicates::Reject;
+        loop {
+            match self.index.commit(tenant.as_str(), record.clone(), policy, due_at).await? {
+                Commit::Stored | Commit::Same => return Ok(None),
+                Commit::Replaced { digest } => {
+                    let InstanceRecord { study, series, instance, .. } = &record;
+                    let old = keys::original(tenant, study, series, instance, &digest);
+                    return Ok(Some(Finding::Superseded(old)));
+                }
+                Commit::Elsewhere => {
+                    let reason = "its SOP Instance UID is stored in another study or series";
+                    return Ok(Some(Finding::Unreadable(key.clone(), reason.into())));
+                }
+                Commit::Different => {
+                    policy = Duplicates::Replace;
+                    if my_turn.is_none() {
+                        my_turn = Some(turn.lock().await);
+                    }
+                }
             }
-            Commit::Elsewhere | Commit::Different => Some(Finding::Unreadable(
-                key.clone(),
-                "its SOP Instance UID is stored in another study or series".into(),
-            )),
-        })
+            let InstanceRecord { study, series, instance, .. } = &record;
+            let known = self.index.instance(tenant.as_str(), study, series, instance).await?;
+            if known.is_some_and(|known| known.stored_at > record.stored_at) {
+                return Ok(Some(Finding::Superseded(key.clone())));
+            }
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Archive {
             (None, _) => drop(self.study(caller, &scope.study).await?),
         }
         let pages =
-            self.index.instances(caller.tenant.as_str(), scope.study.clone(), scope.series.clone());
+            self.index.instances(caller.tenant.as_str(), &scope.study, scope.series.as_ref());
         Ok(pages.map_err(Error::from).boxed())
     }
 

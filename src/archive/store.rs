@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Commit;
 use crate::index::records::InstanceRecord;
 use crate::query::attributes::indexed;
+use crate::telemetry;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -40,6 +41,7 @@ pub struct Upload {
     archive: Arc<Archive>,
     caller: Caller,
     study: Option<StudyUid>,
+    instance: Option<InstanceUid>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
     work: Work,
@@ -108,6 +110,12 @@ pub enum Refusal {
         /// Its study.
         found: StudyUid,
     },
+    /// It is another instance than the request names.
+    #[error("the instance is {found}, not the one that the request names")]
+    OtherInstance {
+        /// Its SOP Instance UID.
+        found: InstanceUid,
+    },
     /// Its SOP class is not among those accepted.
     #[error("SOP class {0} is not accepted (dimse.accept_sop_classes)")]
     SopClass(String),
@@ -137,6 +145,7 @@ impl Archive {
             archive: self.clone(),
             caller: caller.clone(),
             study,
+            instance: None,
             batch: Vec::new(),
             batch_bytes: 0,
             work: Work::Idle(intake),
@@ -171,6 +180,11 @@ impl Archive {
 }
 
 impl Upload {
+    /// Names the instance that it must be; another is refused.
+    pub fn expect_instance(&mut self, instance: InstanceUid) {
+        self.instance = Some(instance);
+    }
+
     /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
     /// still being worked on. After a refusal, the rest is swallowed: [`Upload::finish`] tells.
     pub async fn write(&mut self, bytes: Bytes) {
@@ -186,7 +200,12 @@ impl Upload {
     /// The work goes on by itself, whether the future is polled or dropped: several that go on together share
     /// their flushes.
     pub fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
-        let task = tokio::spawn(self.conclude());
+        let started = Instant::now();
+        let task = tokio::spawn(async move {
+            let outcome = self.conclude().await;
+            telemetry::instance_received(outcome.label(), started.elapsed());
+            outcome
+        });
         async move {
             task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into())))
         }
@@ -232,6 +251,10 @@ impl Upload {
         if self.study.as_ref().is_some_and(|study| study != found) {
             return Outcome::refused(identity, Refusal::OtherStudy { found: found.clone() });
         }
+        let found = &received.instance.instance;
+        if self.instance.as_ref().is_some_and(|instance| instance != found) {
+            return Outcome::refused(identity, Refusal::OtherInstance { found: found.clone() });
+        }
         match self.archive.keep(&self.caller, received).await {
             Ok(stored) => Outcome { identity, result: Ok(stored) },
             Err(refusal) => Outcome::refused(identity, refusal),
@@ -240,6 +263,16 @@ impl Upload {
 }
 
 impl Outcome {
+    fn label(&self) -> &'static str {
+        match &self.result {
+            Ok(stored) if stored.was_known => "known",
+            Ok(stored) if stored.has_replaced => "replaced",
+            Ok(_) => "stored",
+            Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
+            Err(_) => "refused",
+        }
+    }
+
     fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
         if let Refusal::Failed(cause) = &refusal {
             error!(error = format!("{cause:#}"), "cannot store an instance");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Entry, Error, Key, St
 /// Objects in memory: they survive nothing, all else is as the contract says.
 #[derive(Debug, Default)]
 pub struct MemoryBlobs {
-    objects: Mutex<BTreeMap<Key, Bytes>>,
+    /// Each with the time it was kept, in milliseconds since 1970 UTC.
+    objects: Mutex<BTreeMap<Key, (Bytes, i64)>>,
 }
 
 impl MemoryBlobs {
@@ -24,7 +26,7 @@ impl MemoryBlobs {
         Self::default()
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Bytes>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, (Bytes, i64)>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,12 +42,13 @@ impl Blobs for MemoryBlobs {
             let operation = format!("keep {key}");
             return Err(Error::Backend { operation, source: "it was staged in another store".into() });
         };
-        self.objects().insert(key.clone(), bytes.into());
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.objects().insert(key.clone(), (bytes.into(), since.as_millis() as i64));
         Ok(())
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
-        let object = self.objects().get(key).cloned().ok_or_else(|| Error::NotFound(key.clone()))?;
+        let (object, _) = self.objects().get(key).cloned().ok_or_else(|| Error::NotFound(key.clone()))?;
         if range.start > range.end || range.end > object.len() as u64 {
             return Err(Error::OutOfRange { key: key.clone(), range });
         }
@@ -58,7 +61,7 @@ impl Blobs for MemoryBlobs {
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        Ok(self.objects().get(key).map(|object| object.len() as u64))
+        Ok(self.objects().get(key).map(|(object, _)| object.len() as u64))
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
@@ -71,7 +74,10 @@ impl Blobs for MemoryBlobs {
             .objects()
             .iter()
             .filter(|(key, _)| key.bucket == bucket && key.path.starts_with(prefix))
-            .map(|(key, object)| Ok(Entry { key: key.clone(), size_bytes: object.len() as u64 }))
+            .map(|(key, (object, modified_at))| {
+                let (key, size_bytes) = (key.clone(), object.len() as u64);
+                Ok(Entry { key, size_bytes, modified_at: *modified_at })
+            })
             .collect();
         stream::iter(entries).boxed()
     }

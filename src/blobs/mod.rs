@@ -70,6 +70,8 @@ pub struct Entry {
     pub key: Key,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// When it was written, in milliseconds since 1970 UTC.
+    pub modified_at: i64,
 }
 
 /// The bytes of a range, in order, in chunks of at most [`CHUNK_BYTES`].

@@ -1,8 +1,6 @@
 //! Answers association requests: AE titles, presentation contexts and user information (PS3.8 §7.1, PS3.7 §D.3).
 //! A pure function of request and settings.
 
-use dicom_core::dictionary::UidDictionary;
-use dicom_dictionary_std::sop_class::StandardSopClassDictionary;
 use dicom_encoding::TransferSyntaxIndex;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use dicom_ul::pdu::{
@@ -22,6 +20,28 @@ pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
+
+/// What DICOM's own UIDs begin with (PS3.5 §9); any other is private.
+const DICOM_ROOT: &str = "1.2.840.10008.";
+/// What the SOP classes of the storage service begin with (PS3.4 §B.5), those of editions to come too.
+const STORAGE_ARC: &str = "5.1.4.1.1.";
+/// SOP classes below that arc which are queries, retrievals or services of inventories and protocols (PS3.6 §A).
+const NO_STORAGE_BELOW_ARC: [&str; 8] =
+    ["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
+/// Storage elsewhere: print and hardcopy, radiotherapy, and non-patient objects (PS3.4 §GG.3).
+const STORAGE_OUTSIDE_ARC: [&str; 11] = [
+    "5.1.1.27",
+    "5.1.1.29",
+    "5.1.1.30",
+    "5.1.4.34.1",
+    "5.1.4.34.7",
+    "5.1.4.34.10",
+    "5.1.4.38.1",
+    "5.1.4.39.1",
+    "5.1.4.43.1",
+    "5.1.4.44.1",
+    "5.1.4.45.1",
+];
 const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 
 /// What both sides agreed on.
@@ -148,13 +168,11 @@ fn is_accepted(sop_class: &str, accept_sop_classes: &[String]) -> bool {
     if !accept_sop_classes.is_empty() {
         return accept_sop_classes.iter().any(|accepted| accepted == sop_class);
     }
-    match StandardSopClassDictionary.by_uid(sop_class) {
-        // The registry has no mark for storage; the keywords of all classes of PS3.4 §B.5 and §GG have the word.
-        Some(entry) => {
-            let is_other = ["StorageCommitment", "MediaStorageDirectory"];
-            entry.alias.contains("Storage") && !is_other.iter().any(|other| entry.alias.starts_with(other))
-        }
-        None if sop_class.starts_with("1.2.840.10008.") => sop_class.starts_with("1.2.840.10008.5.1.4.1.1."),
+    match sop_class.strip_prefix(DICOM_ROOT) {
+        Some(standard) => match standard.strip_prefix(STORAGE_ARC) {
+            Some(class) => is_uid(class) && !NO_STORAGE_BELOW_ARC.contains(&class),
+            None => STORAGE_OUTSIDE_ARC.contains(&standard),
+        },
         None => is_uid(sop_class),
     }
 }
@@ -206,5 +224,136 @@ fn operations(proposed: u16, limit: u16) -> u16 {
     match proposed {
         0 => limit.max(1),
         _ => proposed.min(limit.max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+    const JPEG: &str = "1.2.840.10008.1.2.4.50";
+
+    fn request(contexts: &[(u8, &str, &[&str])]) -> AssociationRQ {
+        let proposed = |(id, class, syntaxes): &(u8, &str, &[&str])| PresentationContextProposed {
+            id: *id,
+            abstract_syntax: class.to_string(),
+            transfer_syntaxes: syntaxes.iter().map(|syntax| syntax.to_string()).collect(),
+        };
+        AssociationRQ {
+            protocol_version: 1,
+            calling_ae_title: "MODALITY".into(),
+            called_ae_title: "CUSPID".into(),
+            application_context_name: APPLICATION_CONTEXT.into(),
+            presentation_contexts: contexts.iter().map(proposed).collect(),
+            user_variables: vec![UserVariableItem::MaxLength(16384)],
+        }
+    }
+
+    fn settings() -> Dimse {
+        Config::defaults().dimse
+    }
+
+    #[test]
+    fn each_context_gets_its_own_result() {
+        use PresentationContextResultReason::*;
+        for (context, expected) in [
+            ((1, CT, &[EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN][..]), Ok(EXPLICIT)),
+            ((1, CT, &[IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT]), Ok(IMPLICIT_VR_LITTLE_ENDIAN)),
+            ((1, CT, &["1.2.3.4", JPEG]), Ok(JPEG)),
+            ((1, CT, &["1.2.3.4", "1.2.3.5"]), Ok("1.2.3.4")),
+            ((1, CT, &["1.2.840.10008.1.2.1\0"]), Ok(EXPLICIT)),
+            ((1, CT, &["../../x"]), Err(TransferSyntaxesNotSupported)),
+            ((1, CT, &[]), Err(TransferSyntaxesNotSupported)),
+            ((2, CT, &[EXPLICIT]), Err(UserRejection)),
+            ((1, VERIFICATION, &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.3.12.2.1107.5.9.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.1.1.999.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.38.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.1.2.2.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.5.1.4.1.1.200.4", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+        ] {
+            let agreement = negotiate(&request(&[context]), &settings()).unwrap();
+            let accepted = agreement.contexts.first().map(|context| context.transfer_syntax.as_str());
+            assert_eq!(accepted, expected.as_ref().ok().copied(), "{context:?}");
+            let reason = expected.err().unwrap_or(Acceptance);
+            assert_eq!(agreement.answer.presentation_contexts[0].reason, reason, "{context:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_context_id_counts_once() {
+        let agreement = negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings()).unwrap();
+        assert_eq!(agreement.contexts.len(), 1);
+        assert_eq!(agreement.contexts[0].transfer_syntax, EXPLICIT);
+    }
+
+    #[test]
+    fn the_setting_narrows_what_is_stored_but_not_verification() {
+        let settings = Dimse { accept_sop_classes: vec![CT.into()], ..settings() };
+        let proposed =
+            [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
+        let agreement = negotiate(&request(&proposed), &settings).unwrap();
+        assert_eq!(agreement.contexts.iter().map(|context| context.id).collect::<Vec<_>>(), [1, 5]);
+    }
+
+    #[test]
+    fn strangers_are_rejected_with_the_reason() {
+        let strict = Dimse { accept_called: vec![], accept_calling: vec!["MODALITY".into()], ..settings() };
+        assert!(negotiate(&request(&[]), &strict).is_ok());
+        type Change = fn(&mut AssociationRQ);
+        let cases: [(Change, &str); 4] = [
+            (|request| request.called_ae_title = "OTHER".into(), "called AE title not recognized"),
+            (|request| request.calling_ae_title = "OTHER".into(), "calling AE title not recognized"),
+            (|request| request.protocol_version = 2, "protocol version not supported"),
+            (|request| request.application_context_name = "1.2".into(), "application context name not supported"),
+        ];
+        for (change, reason) in cases {
+            let mut request = request(&[]);
+            change(&mut request);
+            let rejection = negotiate(&request, &strict).unwrap_err();
+            assert_eq!(rejection.source.to_string(), reason);
+            assert_eq!(rejection.result, AssociationRJResult::Permanent);
+        }
+    }
+
+    #[test]
+    fn the_operations_window_is_never_wider_than_proposed() {
+        for (proposed, limit, granted) in [(0, 16, 16), (4, 16, 4), (40, 16, 16), (1, 16, 1), (5, 0, 1)] {
+            let mut request = request(&[]);
+            let window = vec![0, proposed, 0, 1];
+            request.user_variables.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window));
+            let settings = Dimse { max_operations: limit, ..settings() };
+            let answer = negotiate(&request, &settings).unwrap().answer;
+            let granted = UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, vec![0, granted, 0, 1]);
+            assert!(answer.user_variables.contains(&granted), "{proposed} of {limit}");
+        }
+        let answer = negotiate(&request(&[]), &settings()).unwrap().answer;
+        let is_window = |item: &UserVariableItem| matches!(item, UserVariableItem::Unknown(..));
+        assert!(!answer.user_variables.iter().any(is_window), "answered without a question");
+    }
+
+    #[test]
+    fn the_requestor_stays_user_of_what_it_stores() {
+        let mut request = request(&[(1, CT, &[EXPLICIT])]);
+        let both = RequestorRoles { scu: true, scp: true };
+        for class in [CT, "1.2.3"] {
+            let item = UserVariableItem::ScuScpRoleSelectionSubItem(class.into(), both);
+            request.user_variables.push(item);
+        }
+        let answer = negotiate(&request, &settings()).unwrap().answer;
+        let roles: Vec<_> = answer
+            .user_variables
+            .iter()
+            .filter_map(|item| match item {
+                UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => Some((class.as_str(), *roles)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(roles, [(CT, RequestorRoles { scu: true, scp: false })]);
     }
 }

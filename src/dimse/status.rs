@@ -49,6 +49,10 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::Unreadable(failure) => of_failure(failure),
         Refusal::TooLarge { .. } => Status::new(OUT_OF_RESOURCES, "larger than ingest.max_instance_bytes"),
         Refusal::OtherStudy { .. } => Status::new(DOES_NOT_MATCH, "of another study"),
+        Refusal::OtherInstance { .. } => Status {
+            offending: Some(SOP_INSTANCE_UID),
+            ..Status::new(DOES_NOT_MATCH, "another instance than the command says")
+        },
         Refusal::SopClass(_) => Status::new(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"),
         // PS3.4 has no code for it. 0111H says what is the matter, and fails as any code of Annex B would.
         Refusal::Different => Status {
@@ -94,14 +98,6 @@ pub fn of_unacceptable(reason: Unacceptable) -> Status {
     }
 }
 
-/// The status of a C-STORE whose data set is another SOP instance than the command says.
-pub fn of_mismatch() -> Status {
-    Status {
-        offending: Some(SOP_INSTANCE_UID),
-        ..Status::new(DOES_NOT_MATCH, "the data set is another SOP instance than the command says")
-    }
-}
-
 /// The status of an operation that is not offered.
 pub fn of_unrecognized(operation: Operation) -> Status {
     let comment = match operation {
@@ -109,4 +105,42 @@ pub fn of_unrecognized(operation: Operation) -> Status {
         _ => "not offered in this presentation context".to_owned(),
     };
     Status::new(UNRECOGNIZED_OPERATION, comment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::store::Stored;
+    use crate::dicom::failure::Warning;
+
+    fn refused(refusal: Refusal) -> Outcome {
+        Outcome { identity: None, result: Err(refusal) }
+    }
+
+    #[test]
+    fn every_outcome_has_its_code() {
+        let stored = |warnings| Outcome {
+            identity: None,
+            result: Ok(Stored { was_known: false, has_replaced: false, warnings }),
+        };
+        let warning = Warning { tag: Tag(0x0008_0020), reason: "it is no date".into() };
+        for (outcome, code) in [
+            (stored(vec![]), 0x0000),
+            (stored(vec![warning]), 0xB007),
+            (refused(Failure::NotDicom.into()), 0xC000),
+            (refused(Failure::NoIdentity { tag: SOP_INSTANCE_UID, name: "SOPInstanceUID" }.into()), 0xC000),
+            (refused(Refusal::TooLarge { limit: 1 }), 0xA700),
+            (refused(Refusal::OtherInstance { found: "1.2".parse().unwrap() }), 0xA900),
+            (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),
+            (refused(Refusal::SopClass("1.2".into())), 0x0122),
+            (refused(Refusal::Different), 0x0111),
+            (refused(Refusal::Elsewhere), 0x0111),
+            (refused(Refusal::NoSpace), 0xA700),
+            (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0x0110),
+        ] {
+            let status = of_outcome(&outcome);
+            assert_eq!(status.code, code, "{outcome:?}");
+            assert!(!status.comment.contains("secret"));
+        }
+    }
 }

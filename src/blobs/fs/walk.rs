@@ -1,6 +1,7 @@
 //! Listing objects: a walk that holds one open directory for each level, and no more names than a batch.
 
 use std::fs::ReadDir;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use futures_util::stream::{self, BoxStream};
@@ -92,7 +93,8 @@ impl Walk {
         }
         let is_listed = metadata.is_file() && path.starts_with(&self.prefix);
         let key = Key { bucket: self.bucket, path };
-        Ok(is_listed.then_some(Entry { key, size_bytes: metadata.len() }))
+        let modified_at = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+        Ok(is_listed.then_some(Entry { key, size_bytes: metadata.len(), modified_at }))
     }
 }
 

@@ -22,7 +22,7 @@ impl Inflater {
     /// `start` are the first bytes of the deflated data set. Some writers wrap it as zlib does (RFC 1950),
     /// which no encoder's raw deflate looks like.
     pub(super) fn new(limits: &Limits, start: [u8; 2]) -> Self {
-        let is_zlib = start[0] & 0x0F == 8 && u16::from_be_bytes(start) % 31 == 0;
+        let is_zlib = start[0] & 0x0F == 8 && u16::from_be_bytes(start).is_multiple_of(31);
         Self {
             stream: Decompress::new(is_zlib),
             buffer: vec![0; 32 * 1024].into(),

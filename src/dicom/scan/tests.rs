@@ -64,7 +64,10 @@ fn shape(outline: &Outline) -> String {
 /// A data set with a bit of everything.
 fn everything(start: DataSet) -> DataSet {
     let item = start.clone().text(0x0008_1150, "UI", "1.2.3").text(0x0008_1155, "UI", "1.2.3.4");
-    let nested = start.clone().delimited_sequence(0x0008_1140, "SQ", &[item.clone()]).us(0x0028_0010, &[7]);
+    let nested = start
+        .clone()
+        .delimited_sequence(0x0008_1140, "SQ", std::slice::from_ref(&item))
+        .us(0x0028_0010, &[7]);
     start
         .text(0x0008_0005, "CS", "ISO_IR 100")
         .text(0x0008_0018, "UI", "1.2.3.4.5")
