@@ -7,7 +7,8 @@ use futures_util::TryStreamExt;
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::{Archive, Error, keys, slices};
+use crate::archive::preview::slices;
+use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::frames::{Frames, PixelLayout};
@@ -99,7 +100,9 @@ impl Archive {
                 return Err(Error::NotFound(format!("preview of series {series}: {reason}")));
             }
             Preview::None => {
-                return Err(Error::NotFound(format!("preview of series {series}: nothing in it can be shown")));
+                return Err(Error::NotFound(format!(
+                    "preview of series {series}: nothing in it can be shown"
+                )));
             }
         };
         let key = keys::preview(&caller.tenant, study, series, generation);
@@ -111,9 +114,9 @@ impl Archive {
         };
         let version = format!("{version}-{}-{}", slices.start, slices.end);
         let count = index.number_of_slices;
-        let (part, codestreams) = index
-            .part(slices.clone())
-            .ok_or_else(|| Error::NotFound(format!("slices {slices:?} in series {series}, which has {count}")))?;
+        let (part, codestreams) = index.part(slices.clone()).ok_or_else(|| {
+            Error::NotFound(format!("slices {slices:?} in series {series}, which has {count}"))
+        })?;
         Ok(PreviewStream { version, head: part.head().into(), key, codestreams })
     }
 
@@ -121,7 +124,11 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Blobs`]; `NotFound` among them if the series has changed meanwhile.
-    pub async fn read_preview(&self, preview: &PreviewStream, range: Range<u64>) -> Result<ByteStream, Error> {
+    pub async fn read_preview(
+        &self,
+        preview: &PreviewStream,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
         let head_bytes = preview.head.len() as u64;
         let from_head = range.start.min(head_bytes)..range.end.min(head_bytes);
         let head = preview.head.slice(from_head.start as usize..from_head.end as usize);
@@ -156,8 +163,8 @@ impl Archive {
         let ranges = self.frame(record, number)?;
         let size: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
-        let layout =
-            layout.ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
+        let layout = layout
+            .ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
         let mut bytes = Vec::new();
         for range in ranges {
             bytes.extend(collect(self.read(caller, record, range).await?).await?);
@@ -198,9 +205,10 @@ impl StoredFrame {
 
 /// All bytes of a range that is known to be small.
 async fn collect(stream: ByteStream) -> Result<Vec<u8>, blobs::Error> {
-    stream.try_fold(Vec::new(), |mut all, chunk| async move {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    })
-    .await
+    stream
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
 }

@@ -14,12 +14,10 @@ use crate::index::Index;
 pub mod access;
 pub mod check;
 pub mod derive;
-mod geometry;
 mod keys;
 pub mod preview;
 pub mod retrieve;
 pub mod search;
-mod slices;
 pub mod store;
 
 pub use crate::index::records;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::geometry::{Geometry, dot};
+use crate::archive::preview::geometry::{Geometry, dot};
 use crate::dicom::uid::InstanceUid;
 use crate::pixel::preview::Picture;
 
@@ -14,29 +14,29 @@ const MAGIC: [u8; 8] = *b"CUSPIDST";
 /// The format's version: raised when a reader of the one before would misread it.
 const VERSION: u32 = 1;
 /// Bytes of magic, version and length of the index.
-pub(super) const HEADER_BYTES: usize = 16;
+pub(in crate::archive) const HEADER_BYTES: usize = 16;
 
 /// The index of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Index {
+pub(in crate::archive) struct Index {
     /// How many slices the series has; the stream may hold a part of them.
-    pub(super) number_of_slices: u32,
+    pub(in crate::archive) number_of_slices: u32,
     /// What the order of the slices goes by.
-    pub(super) order: Order,
+    pub(in crate::archive) order: Order,
     /// The distance from slice to slice in mm, if they lie in order of space: the median of the distances.
-    pub(super) slice_spacing: Option<f64>,
+    pub(in crate::archive) slice_spacing: Option<f64>,
     /// The SOP Instance UIDs that the slices refer to.
-    pub(super) instances: Vec<InstanceUid>,
+    pub(in crate::archive) instances: Vec<InstanceUid>,
     /// The descriptions that the slices refer to.
-    pub(super) images: Vec<Description>,
+    pub(in crate::archive) images: Vec<Description>,
     /// The slices in order.
-    pub(super) slices: Vec<Slice>,
+    pub(in crate::archive) slices: Vec<Slice>,
 }
 
 /// What the order of slices goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Order {
+pub(in crate::archive) enum Order {
     /// Their positions along the normal of their common plane, ascending.
     Space,
     /// Instance Number, SOP Instance UID, frame number.
@@ -45,61 +45,61 @@ pub(super) enum Order {
 
 /// What many slices have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Description {
-    pub(super) rows: u32,
-    pub(super) columns: u32,
-    pub(super) samples: u16,
-    pub(super) precision: u32,
-    pub(super) signed: bool,
-    pub(super) photometric: String,
+pub(in crate::archive) struct Description {
+    pub(in crate::archive) rows: u32,
+    pub(in crate::archive) columns: u32,
+    pub(in crate::archive) samples: u16,
+    pub(in crate::archive) precision: u32,
+    pub(in crate::archive) signed: bool,
+    pub(in crate::archive) photometric: String,
     /// Pixels of the original that each side of a pixel covers.
-    pub(super) binning: u32,
-    pub(super) orientation: Option<[f64; 6]>,
-    pub(super) spacing: Option<[f64; 2]>,
-    pub(super) rescale: Option<[f64; 2]>,
-    pub(super) window: Option<[f64; 2]>,
+    pub(in crate::archive) binning: u32,
+    pub(in crate::archive) orientation: Option<[f64; 6]>,
+    pub(in crate::archive) spacing: Option<[f64; 2]>,
+    pub(in crate::archive) rescale: Option<[f64; 2]>,
+    pub(in crate::archive) window: Option<[f64; 2]>,
 }
 
 /// A slice: one frame of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Slice {
+pub(in crate::archive) struct Slice {
     /// Its place in the series, from 0.
-    pub(super) number: u32,
+    pub(in crate::archive) number: u32,
     /// Its instance, from 0 in [`Index::instances`].
-    pub(super) instance: u32,
+    pub(in crate::archive) instance: u32,
     /// Its frame in the instance, from 1.
-    pub(super) frame: u32,
+    pub(in crate::archive) frame: u32,
     /// Its description, from 0 in [`Index::images`]; none if it could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) image: Option<u32>,
+    pub(in crate::archive) image: Option<u32>,
     /// The centre of its first pixel in the patient, in mm.
-    pub(super) position: Option<[f64; 3]>,
+    pub(in crate::archive) position: Option<[f64; 3]>,
     /// Where its codestream starts, in bytes from the end of the index.
-    pub(super) offset: u64,
+    pub(in crate::archive) offset: u64,
     /// Bytes of its codestream; 0 if it could not be made.
-    pub(super) length: u32,
+    pub(in crate::archive) length: u32,
     /// Where each resolution of its codestream ends, the coarsest first, in bytes from the codestream's start.
-    pub(super) resolutions: Vec<u32>,
+    pub(in crate::archive) resolutions: Vec<u32>,
     /// Why it could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<String>,
+    pub(in crate::archive) failure: Option<String>,
 }
 
 impl Index {
     /// The index as a stream starts with it.
-    pub(super) fn head(&self) -> Vec<u8> {
+    pub(in crate::archive) fn head(&self) -> Vec<u8> {
         let text = self.text();
         [&header(text.len())[..], &text].concat()
     }
 
     /// The index as a stored preview ends with it: the codestreams are there first.
-    pub(super) fn tail(&self) -> Vec<u8> {
+    pub(in crate::archive) fn tail(&self) -> Vec<u8> {
         let text = self.text();
         [&text[..], &header(text.len())].concat()
     }
 
     /// The index of a part of the slices, and where their codestreams lie; `None` if they are not all there.
-    pub(super) fn part(mut self, slices: Range<u32>) -> Option<(Self, Range<u64>)> {
+    pub(in crate::archive) fn part(mut self, slices: Range<u32>) -> Option<(Self, Range<u64>)> {
         self.slices = self.slices.get(slices.start as usize..slices.end as usize)?.to_vec();
         let start = self.slices.first()?.offset;
         let end = self.slices.last().map(|last| last.offset + u64::from(last.length))?;
@@ -121,7 +121,7 @@ fn header(index_bytes: usize) -> [u8; HEADER_BYTES] {
 }
 
 /// The length of the index that a header tells of; `None` if it is none of this version.
-pub(super) fn index_bytes(header: &[u8]) -> Option<u64> {
+pub(in crate::archive) fn index_bytes(header: &[u8]) -> Option<u64> {
     let header: &[u8; HEADER_BYTES] = header.try_into().ok()?;
     let (start, length) = header.split_at(12);
     let is_known = start[..8] == MAGIC && start[8..] == VERSION.to_le_bytes();
@@ -129,7 +129,7 @@ pub(super) fn index_bytes(header: &[u8]) -> Option<u64> {
 }
 
 impl Description {
-    pub(super) fn new(picture: &Picture, geometry: &Geometry) -> Self {
+    pub(in crate::archive) fn new(picture: &Picture, geometry: &Geometry) -> Self {
         Self {
             rows: picture.shape.rows,
             columns: picture.shape.columns,
@@ -148,16 +148,16 @@ impl Description {
 
 /// An instance with what its place in the series depends on.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Source {
-    pub(super) instance: InstanceUid,
-    pub(super) instance_number: Option<i64>,
-    pub(super) number_of_frames: u32,
+pub(in crate::archive) struct Source {
+    pub(in crate::archive) instance: InstanceUid,
+    pub(in crate::archive) instance_number: Option<i64>,
+    pub(in crate::archive) number_of_frames: u32,
     /// Of the first frame.
-    pub(super) geometry: Geometry,
+    pub(in crate::archive) geometry: Geometry,
 }
 
 /// Puts instances in order, and says what it goes by and how far apart they are in mm.
-pub(super) fn arrange(sources: &mut [Source]) -> (Order, Option<f64>) {
+pub(in crate::archive) fn arrange(sources: &mut [Source]) -> (Order, Option<f64>) {
     let by_number = |a: &Source, b: &Source| {
         // Those without a number come last.
         let number = |source: &Source| source.instance_number.unwrap_or(i64::MAX);

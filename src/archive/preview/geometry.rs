@@ -9,34 +9,35 @@ use crate::dicom::metadata::Metadata;
 
 /// The geometry of a frame; what was not sent, or cannot be read, is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Geometry {
+pub(in crate::archive) struct Geometry {
     /// Image Position (Patient) (0020,0032): the centre of the first pixel, in mm.
-    pub(super) position: Option<[f64; 3]>,
+    pub(in crate::archive) position: Option<[f64; 3]>,
     /// Image Orientation (Patient) (0020,0037): along a row, then along a column.
-    pub(super) orientation: Option<[f64; 6]>,
+    pub(in crate::archive) orientation: Option<[f64; 6]>,
     /// Pixel Spacing (0028,0030): between rows, then between columns, in mm.
-    pub(super) spacing: Option<[f64; 2]>,
+    pub(in crate::archive) spacing: Option<[f64; 2]>,
     /// Rescale Slope (0028,1053) and Intercept (0028,1052).
-    pub(super) rescale: Option<[f64; 2]>,
+    pub(in crate::archive) rescale: Option<[f64; 2]>,
     /// The first Window Center (0028,1050) and Width (0028,1051).
-    pub(super) window: Option<[f64; 2]>,
+    pub(in crate::archive) window: Option<[f64; 2]>,
 }
 
 impl Geometry {
     /// The normal of the image plane, and the position's distance along it, in mm.
-    pub(super) fn along_normal(&self) -> Option<([f64; 3], f64)> {
+    pub(in crate::archive) fn along_normal(&self) -> Option<([f64; 3], f64)> {
         let ([ax, ay, az, bx, by, bz], position) = (self.orientation?, self.position?);
         let normal = [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx];
         Some((normal, dot(normal, position)))
     }
 
     /// The geometry when `binning` × `binning` pixels become one: the first pixel's centre moves.
-    pub(super) fn binned(mut self, binning: u32) -> Self {
+    pub(in crate::archive) fn binned(mut self, binning: u32) -> Self {
         let shift = f64::from(binning - 1) / 2.0;
         if let (Some(position), Some([ax, ay, az, bx, by, bz]), Some([rows, columns])) =
             (&mut self.position, self.orientation, self.spacing)
         {
-            for (place, (along_row, along_column)) in position.iter_mut().zip([(ax, bx), (ay, by), (az, bz)]) {
+            for (place, (along_row, along_column)) in position.iter_mut().zip([(ax, bx), (ay, by), (az, bz)])
+            {
                 *place += shift * (columns * along_row + rows * along_column);
             }
         }
@@ -45,13 +46,13 @@ impl Geometry {
     }
 }
 
-pub(super) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+pub(in crate::archive) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// What is read of an instance's metadata.
 #[derive(Debug, Default)]
-pub(super) struct Described {
+pub(in crate::archive) struct Described {
     plain: Plain,
     groups: Groups,
 }
@@ -145,7 +146,8 @@ impl Plain {
 
 impl Group {
     fn geometry(&self) -> Geometry {
-        let first = |sequence: &Sequence<Plain>| sequence.items.first().map(Plain::geometry).unwrap_or_default();
+        let first =
+            |sequence: &Sequence<Plain>| sequence.items.first().map(Plain::geometry).unwrap_or_default();
         Geometry {
             position: first(&self.plane_position).position,
             orientation: first(&self.plane_orientation).orientation,
@@ -158,7 +160,7 @@ impl Group {
 
 impl Described {
     /// Reads the metadata; what cannot be read leaves everything unknown: the pixels can be shown all the same.
-    pub(super) fn read(metadata: &Metadata) -> Self {
+    pub(in crate::archive) fn read(metadata: &Metadata) -> Self {
         let mut text = Vec::new();
         match metadata.write_text("", &mut text) {
             Ok(()) => Self::parse(&text),
@@ -174,12 +176,12 @@ impl Described {
     }
 
     /// Instance Number (0020,0013).
-    pub(super) fn instance_number(&self) -> Option<i64> {
+    pub(in crate::archive) fn instance_number(&self) -> Option<i64> {
         self.plain.instance_number.number().map(|number| number as i64)
     }
 
     /// The geometry of frame `index` (from 0): by its own functional groups, the shared ones, the image's modules.
-    pub(super) fn frame(&self, index: u32) -> Geometry {
+    pub(in crate::archive) fn frame(&self, index: u32) -> Geometry {
         let own = self.groups.per_frame.items.get(index as usize).map(Group::geometry).unwrap_or_default();
         let shared = self.groups.shared.items.first().map(Group::geometry).unwrap_or_default();
         let plain = self.plain.geometry();

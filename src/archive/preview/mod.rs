@@ -3,23 +3,29 @@
 //! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object that
 //! nothing refers to, which the next preview of the series removes.
 
-use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
+use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::geometry::{Described, Geometry};
+use crate::archive::preview::geometry::Described;
+use crate::archive::preview::slices::{Index, Source, arrange};
+use crate::archive::preview::writer::Writer;
 use crate::archive::retrieve::Scope;
-use crate::archive::slices::{Description, Index, Slice, Source, arrange};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
-use crate::blobs::{Bucket, Key, Staged};
+use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
-use crate::pixel::j2k::resolution_ends;
-use crate::pixel::preview::{Picture, encode};
+use crate::pixel::preview::encode;
+
+mod geometry;
+pub(super) mod slices;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 /// The longest wait between two attempts is the first times two to this.
 const MAX_DOUBLINGS: u32 = 10;
@@ -126,7 +132,7 @@ impl Archive {
         if let Halt::Trouble(_) = halt
             && attempts < self.preview.max_attempts
         {
-            let wait = 1000 * self.preview.retry_seconds << before.min(MAX_DOUBLINGS);
+            let wait = (1000 * self.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
             return (Preview::Pending { due_at: now() + wait as i64, attempts }, Outcome::Retried);
         }
         let reason = match halt {
@@ -153,7 +159,7 @@ impl Archive {
             images: Vec::new(),
             slices: Vec::new(),
         };
-        let mut writer = Writer { staged: self.blobs.stage().await?, index };
+        let mut writer = Writer::new(self.blobs.stage().await?, index);
         for source in sources {
             let record = self.instance(&caller, study, series, &source.instance).await?;
             self.write_instance(&caller, &record, &mut writer).await?;
@@ -193,8 +199,10 @@ impl Archive {
     ) -> Result<(), Halt> {
         let Some(pixels) = &record.layout.pixels else { return Ok(()) };
         let described = Described::read(&record.metadata);
-        writer.index.instances.push(record.instance.clone());
+        writer.begin_instance(record.instance.clone());
         for number in 1..=pixels.number_of_frames {
+            // Here at the latest it can be dropped.
+            yield_now().await;
             let geometry = described.frame(number - 1);
             let frame = match self.stored_frame(caller, record, number).await {
                 Ok(frame) => frame,
@@ -231,72 +239,6 @@ impl Archive {
         }
         Ok(())
     }
-}
-
-/// A preview while it is being written.
-struct Writer {
-    staged: Staged,
-    index: Index,
-}
-
-impl Writer {
-    /// Appends frame `frame` (from 1) of the last instance.
-    fn append(&mut self, frame: u32, geometry: Geometry, picture: &Picture) -> Result<(), Halt> {
-        let geometry = geometry.binned(picture.binning);
-        let description = Description::new(picture, &geometry);
-        let images = &mut self.index.images;
-        let known = images.iter().rposition(|image| *image == description);
-        let image = known.unwrap_or_else(|| {
-            images.push(description);
-            images.len() - 1
-        });
-        let mut slice = self.next_slice(frame, &geometry);
-        slice.image = Some(image as u32);
-        slice.length = picture.codestream.len() as u32;
-        slice.resolutions = resolution_ends(&picture.codestream);
-        self.staged.write(&picture.codestream).map_err(cannot_write)?;
-        self.index.slices.push(slice);
-        Ok(())
-    }
-
-    /// Leaves a frame of the last instance out.
-    fn omit(&mut self, frame: u32, geometry: &Geometry, reason: String) {
-        let mut slice = self.next_slice(frame, geometry);
-        slice.failure = Some(reason);
-        self.index.slices.push(slice);
-    }
-
-    fn next_slice(&self, frame: u32, geometry: &Geometry) -> Slice {
-        Slice {
-            number: self.index.slices.len() as u32,
-            instance: self.index.instances.len() as u32 - 1,
-            frame,
-            image: None,
-            position: geometry.position,
-            offset: self.staged.length(),
-            length: 0,
-            resolutions: Vec::new(),
-            failure: None,
-        }
-    }
-
-    /// Ends the preview with its index.
-    fn finish(mut self) -> Result<Staged, Halt> {
-        if self.index.images.is_empty() {
-            let reasons = self.index.slices.into_iter().find_map(|slice| slice.failure);
-            return Err(Halt::Hopeless(reasons.unwrap_or_else(|| "there are no frames".into())));
-        }
-        self.staged.write(&self.index.tail()).map_err(cannot_write)?;
-        Ok(self.staged)
-    }
-}
-
-fn cannot_write(error: io::Error) -> Halt {
-    let operation = "write a preview".to_owned();
-    Halt::from(match error.kind() {
-        io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
-        _ => blobs::Error::Backend { operation, source: error.into() },
-    })
 }
 
 /// Milliseconds since 1970 UTC.
