@@ -49,6 +49,11 @@ impl Archive {
     pub fn search_limits(&self) -> (usize, usize) {
         (self.search.default_limit, self.search.max_limit)
     }
+
+    /// How many bytes and how many instances one request to store may hold.
+    pub fn request_limits(&self) -> (u64, usize) {
+        (self.ingest.max_request_bytes, self.ingest.max_parts)
+    }
 }
 
 /// Why something cannot be done.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::table::Table;
 
+mod candidates;
 mod commit;
 mod draft;
 mod keys;
 pub mod previews;
 mod read;
 pub mod records;
+mod results;
 mod rows;
 mod search;
 

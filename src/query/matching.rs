@@ -86,6 +86,11 @@ impl Matcher {
         }
     }
 
+    /// Whether it accepts a text by itself, such as a code or UID that the index keeps outside attributes.
+    pub fn accepts_plain(&self, text: &str) -> bool {
+        self.accepts_text(text, &Attributes::new())
+    }
+
     fn accepts(&self, value: &Value, siblings: &Attributes) -> bool {
         match (self, value) {
             (Self::Universal, _) => true,
@@ -182,4 +187,132 @@ fn matches_path(path: &[Tag], matcher: &Matcher, attributes: &Attributes) -> boo
         Value::Item(item) if !rest.is_empty() => matches_path(rest, matcher, item),
         _ => rest.is_empty() && matcher.accepts(value, attributes),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::attributes;
+    use crate::query::parameters::condition;
+
+    fn record() -> Attributes {
+        let text = |vr: &[u8; 2], values: &[&str]| Attribute {
+            vr: Vr(*vr),
+            values: values.iter().map(|value| Value::Text((*value).to_owned())).collect(),
+        };
+        let name = |alphabetic: &str, ideographic: &str, phonetic: &str| Attribute {
+            vr: Vr(*b"PN"),
+            values: vec![Value::Name(PersonName {
+                alphabetic: alphabetic.into(),
+                ideographic: ideographic.into(),
+                phonetic: phonetic.into(),
+            })],
+        };
+        let item = Attributes::from([(Tag(0x0010_0020), text(b"LO", &["OTHER-7"]))]);
+        let items = vec![Value::Item(Attributes::new()), Value::Item(item)];
+        Attributes::from([
+            (Tag(0x0008_0020), text(b"DA", &["20240229"])),
+            (Tag(0x0008_0030), text(b"TM", &["1030"])),
+            (Tag(0x0008_0050), text(b"SH", &[])),
+            (Tag(0x0008_002A), text(b"DT", &["20240229103000+0100"])),
+            (Tag(0x0008_0060), text(b"CS", &["CT"])),
+            (Tag(0x0008_0061), text(b"CS", &["CT", "SR"])),
+            (Tag(0x0008_1030), text(b"LO", &["Schädel [nativ]"])),
+            (Tag(0x0010_0010), name("Müller^Zoë^^Dr.", "山田^太郎", "やまだ^たろう")),
+            (Tag(0x0010_0020), text(b"LO", &["PAT 007"])),
+            (Tag(0x0010_1002), Attribute { vr: Vr(*b"SQ"), values: items }),
+            (Tag(0x0020_000D), text(b"UI", &["1.2.3"])),
+            (Tag(0x0020_0011), Attribute::number(b"IS", "007")),
+        ])
+    }
+
+    #[test]
+    fn values_match_as_the_standard_says() {
+        let table = [
+            // Universal; a missing or empty value matches nothing else.
+            ("PatientID", "", true),
+            ("PatientID", "*", true),
+            ("AccessionNumber", "", true),
+            ("AccessionNumber", "?", false),
+            ("StudyID", "", true),
+            ("StudyID", "1", false),
+            // Single values; case counts but in codes and names.
+            ("PatientID", "PAT 007", true),
+            ("PatientID", " PAT 007 ", true),
+            ("PatientID", "pat 007", false),
+            ("Modality", "ct", true),
+            ("Modality", "CT,MR", true),
+            ("Modality", "MR\\US", false),
+            ("ModalitiesInStudy", "SR", true),
+            ("ModalitiesInStudy", "C*", true),
+            ("SeriesNumber", "7", true),
+            ("SeriesNumber", "7.0", true),
+            ("SeriesNumber", "70", false),
+            // Wildcards.
+            ("PatientID", "PAT*", true),
+            ("PatientID", "PAT ??7", true),
+            ("PatientID", "*08", false),
+            ("StudyDescription", "*[nativ]", true),
+            // UIDs.
+            ("StudyInstanceUID", "1.2", false),
+            ("StudyInstanceUID", "1.2,1.2.3", true),
+            ("StudyInstanceUID", "1.2\\1.2.3", true),
+            // Dates and times.
+            ("StudyDate", "20240229", true),
+            ("StudyDate", "2024.02.29", true),
+            ("StudyDate", "20240229-", true),
+            ("StudyDate", "-20240228", false),
+            ("StudyDate", "20240201-20240301", true),
+            ("StudyTime", "10", true),
+            ("StudyTime", "103000", true),
+            ("StudyTime", "1031-", false),
+            ("StudyTime", "09-10", true),
+            ("AcquisitionDateTime", "20240229093000+0000", true),
+            ("AcquisitionDateTime", "20240229-20240301", true),
+            ("AcquisitionDateTime", "20240301-", false),
+            // Names.
+            ("PatientName", "MULLER^ZOE^^DR.", true),
+            ("PatientName", "müller^zoë^^dr.^", true),
+            ("PatientName", "Müller", false),
+            ("PatientName", "Müller*", true),
+            ("PatientName", "山田*", true),
+            ("PatientName", "やまだ^たろう", true),
+            ("PatientName", "mul*=山田*", true),
+            ("PatientName", "mul*=鈴木*", false),
+            ("PatientName", "=山田*", true),
+            // Sequences.
+            ("OtherPatientIDsSequence.PatientID", "OTHER-7", true),
+            ("OtherPatientIDsSequence.PatientID", "OTHER-8", false),
+            ("OtherPatientIDsSequence", "", true),
+        ];
+        for (path, value, expected) in table {
+            let path = path.split('.').map(|name| attributes::tag(name).unwrap()).collect();
+            let condition = condition(path, value, false).unwrap();
+            assert_eq!(matches(&condition, &record()), expected, "{condition:?} {value}");
+        }
+    }
+
+    #[test]
+    fn fuzzy_names_match_words_by_their_beginnings_in_any_order() {
+        for (value, expected) in
+            [("zoe mul", true), ("Zoë Müller", true), ("*ulle*", true), ("zoe meier", false), ("太郎", true)]
+        {
+            let condition = condition(vec![attributes::PATIENT_NAME], value, true).unwrap();
+            assert_eq!(matches(&condition, &record()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn values_that_an_attribute_cannot_have_are_refused() {
+        for (name, value) in [
+            ("StudyDate", "2024-02-29"),
+            ("StudyDate", "-"),
+            ("StudyTime", "noon"),
+            ("SeriesNumber", "seven"),
+            ("OtherPatientIDsSequence", "x"),
+            ("PixelData", "x"),
+        ] {
+            assert!(condition(vec![attributes::tag(name).unwrap()], value, false).is_err(), "{name}={value}");
+        }
+    }
 }

@@ -1,0 +1,14 @@
+//! Tests over HTTP against a server in this process, on temporary storage; a file for each group of URLs.
+
+mod architecture;
+#[path = "../../src/dicom/build.rs"]
+#[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
+mod build;
+mod errors;
+mod frames;
+mod harness;
+mod instances;
+mod metadata;
+mod ops;
+mod search;
+mod store;
