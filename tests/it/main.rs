@@ -12,3 +12,4 @@ mod metadata;
 mod ops;
 mod search;
 mod store;
+mod stream;
