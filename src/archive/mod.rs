@@ -13,7 +13,9 @@ use crate::index::Index;
 
 pub mod access;
 pub mod check;
+pub mod derive;
 mod keys;
+pub mod preview;
 pub mod retrieve;
 pub mod search;
 pub mod store;

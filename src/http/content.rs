@@ -132,26 +132,39 @@ impl Stable {
         record: InstanceRecord,
         head: &Head,
     ) -> Result<Response<Body>, Error> {
-        let response = describe(&self.etag);
-        if head.has(&self.etag) {
-            return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
-        }
-        let size = self.content.len();
-        let response = response.header(CONTENT_TYPE, self.content_type).header(ACCEPT_RANGES, "bytes");
-        let is_current = head.text(IF_RANGE).is_none_or(|etag| etag == self.etag);
-        let asked = head.text(RANGE).filter(|_| is_current);
-        let (response, content) = match asked.map_or(Asked::Whole, |text| read_range(text, size)) {
-            Asked::Whole => (response, self.content),
-            Asked::Part(range) => {
-                let of_whole = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-                let response = response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, of_whole);
-                (response, self.content.slice(range))
-            }
-            Asked::Beyond => return Err(Error::Range { size }),
-        };
-        let response = response.header(CONTENT_LENGTH, content.len());
-        finish(response, content.open(Arc::clone(archive), caller, record).await?)
+        let (response, range) = begin(&self.etag, &self.content_type, self.content.len(), head)?;
+        let Some(range) = range else { return finish(response, Body::empty()) };
+        finish(response, self.content.slice(range).open(Arc::clone(archive), caller, record).await?)
     }
+}
+
+/// Begins the answer to a request for `size` bytes that are always the same: which of them to send, or none at all if
+/// the client has them (RFC 9110 §13, §14). `etag` is with its quotation marks.
+///
+/// # Errors
+/// [`Error::Range`] when the range lies beyond the end.
+pub(crate) fn begin(
+    etag: &str,
+    content_type: &str,
+    size: u64,
+    head: &Head,
+) -> Result<(Builder, Option<Range<u64>>), Error> {
+    let response = describe(etag);
+    if head.has(etag) {
+        return Ok((response.status(StatusCode::NOT_MODIFIED), None));
+    }
+    let response = response.header(CONTENT_TYPE, content_type).header(ACCEPT_RANGES, "bytes");
+    let is_current = head.text(IF_RANGE).is_none_or(|known| known == etag);
+    let asked = head.text(RANGE).filter(|_| is_current);
+    let (response, range) = match asked.map_or(Asked::Whole, |text| read_range(text, size)) {
+        Asked::Whole => (response, 0..size),
+        Asked::Part(range) => {
+            let of_whole = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            (response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, of_whole), range)
+        }
+        Asked::Beyond => return Err(Error::Range { size }),
+    };
+    Ok((response.header(CONTENT_LENGTH, range.end - range.start), Some(range)))
 }
 
 /// A response that says how long its state may be reused: as long as asking again confirms it.

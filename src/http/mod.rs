@@ -27,6 +27,7 @@ mod search;
 mod serve;
 mod store;
 mod store_response;
+mod stream;
 
 pub use serve::run;
 

@@ -9,12 +9,14 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata};
-use crate::http::{console, every_answer, ops, search, store};
+use crate::http::{console, every_answer, ops, search, store, stream};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let resources = Router::new()
         .nest("/dicom-web", dicom_web())
+        // The fast stream (docs/fast-stream.md).
+        .route("/stream/studies/{study}/series/{series}", get(stream::stream))
         // The built-in web page.
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))

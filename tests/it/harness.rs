@@ -8,6 +8,7 @@ use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::config::Config;
 use cuspid::http::{self, Service};
 use cuspid::index::Index;
+use cuspid::jobs;
 use cuspid::table::redb::Redb;
 use cuspid::telemetry;
 use reqwest::{Client, RequestBuilder, Response};
@@ -43,10 +44,13 @@ impl Server {
         change(&mut config);
         let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
         let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(index), &config);
+        let stop = CancellationToken::new();
+        if config.preview.enabled {
+            tokio::spawn(jobs::previews::run(archive.clone(), config.preview, stop.clone()));
+        }
         let service = Service::new(archive, config.http, telemetry::metrics());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
         tokio::spawn(http::run(listener, service, stop.clone()));
         Self { address, client: Client::new(), _stop: stop.drop_guard() }
     }

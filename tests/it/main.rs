@@ -14,3 +14,4 @@ mod metadata;
 mod ops;
 mod search;
 mod store;
+mod stream;
