@@ -70,6 +70,11 @@ impl Accept {
             .find_map(|range| offers.iter().find(|offer| range.takes(offer) && !refused(offer)))
     }
 
+    /// Whether one of the ranges names a transfer syntax.
+    pub fn names_transfer_syntax(&self) -> bool {
+        self.0.iter().any(|range| !range.transfer_syntaxes.is_empty())
+    }
+
     /// Whether the client prefers one body or several parts, of whatever type; `None` if it accepts nothing.
     pub fn prefers_multipart(&self) -> Option<bool> {
         self.0.iter().find(|range| range.weight > 0).map(|range| range.is_multipart)

@@ -127,3 +127,25 @@ async fn known_frames_are_not_sent_again() {
     let single = server.get(&format!("{NATIVE}/1")).header("Accept", "application/octet-stream");
     assert_eq!(single.header("If-None-Match", etag).send().await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn samples_are_given_by_default_and_the_stored_bytes_where_they_cannot_be_made() {
+    let server = server().await;
+    let get = |accept: &'static str| server.get(&format!("{COMPRESSED}/1")).header("Accept", accept).send();
+    // What is stored here is no JPEG-LS, so that it cannot be decoded.
+    let response = get("application/octet-stream").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.headers()["content-type"].to_str().unwrap().ends_with(JPEG_LS));
+    let named = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1";
+    assert_eq!(get(named).await.unwrap().status(), 406);
+}
+
+#[tokio::test]
+async fn big_endian_samples_are_turned_round() {
+    let server = Server::start().await;
+    let big_endian = crate::harness::big_endian("1.1", "1.2", "1.3");
+    assert_eq!(server.store(&[big_endian]).await.status(), 200);
+    let response = server.get(&format!("{NATIVE}/2,1")).header("Accept", ANY_MULTIPART).send().await.unwrap();
+    let head = format!("Content-Type: application/octet-stream; transfer-syntax={EXPLICIT}");
+    assert_eq!(parts(response).await, [(head.clone(), vec![3, 0, 4, 0]), (head, vec![1, 0, 2, 0])]);
+}

@@ -129,6 +129,25 @@ pub(crate) fn encapsulated(study: &str, series: &str, instance: &str) -> Vec<u8>
     image(study, series, instance).encapsulated(&items).file(JPEG_LS)
 }
 
+/// Two frames of 1 x 2 pixels in big endian: 1, 2 and 3, 4.
+pub(crate) fn big_endian(study: &str, series: &str, instance: &str) -> Vec<u8> {
+    let data_set = DataSet::big_endian()
+        .text(0x0008_0016, "UI", CT)
+        .text(0x0008_0018, "UI", instance)
+        .text(0x0020_000D, "UI", study)
+        .text(0x0020_000E, "UI", series)
+        .us(0x0028_0002, &[1])
+        .text(0x0028_0004, "CS", "MONOCHROME2")
+        .text(0x0028_0008, "IS", "2")
+        .us(0x0028_0010, &[1])
+        .us(0x0028_0011, &[2])
+        .us(0x0028_0100, &[16])
+        .us(0x0028_0101, &[16])
+        .us(0x0028_0102, &[15])
+        .us(0x0028_0103, &[0]);
+    data_set.element(0x7FE0_0010, "OW", &[0, 1, 0, 2, 0, 3, 0, 4]).file("1.2.840.10008.1.2.2")
+}
+
 fn image(study: &str, series: &str, instance: &str) -> DataSet {
     data_set(study, series, instance)
         .us(0x0028_0002, &[1])

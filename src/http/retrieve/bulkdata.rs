@@ -33,9 +33,7 @@ pub(crate) async fn bulkdata(
     if is_encapsulated && value.path.eq_ignore_ascii_case(PIXEL_DATA) {
         // Without the delimiters of fragments (§8.7.3.3.2): a part for each frame.
         let count = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-        let numbers: Vec<u32> = (1..=count).collect();
-        let stable = frames::stored(archive, &record, &numbers, &head)?;
-        return stable.answer(archive, caller, record, &head).await;
+        return frames::answer(archive, caller, record, (1..=count).collect(), &head).await;
     }
     let offers = [true, false].map(|is_multipart| Offer {
         is_multipart,

@@ -5,6 +5,7 @@ use crate::http::accept::Offer;
 use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
+mod decoded;
 pub(crate) mod frames;
 pub(crate) mod instances;
 mod media_types;

@@ -9,8 +9,16 @@ pub(super) fn content_type(part_essence: &str, boundary: &str) -> String {
 /// all of it within the first 1000 bytes.
 pub(super) fn head(boundary: &str, is_first: bool, essence: &str, transfer_syntax: Option<&str>) -> String {
     let line_end = if is_first { "" } else { "\r\n" };
-    let syntax = transfer_syntax.map(|uid| format!("; transfer-syntax={uid}")).unwrap_or_default();
-    format!("{line_end}--{boundary}\r\nContent-Type: {essence}{syntax}\r\n\r\n")
+    let content_type = type_of(essence, transfer_syntax);
+    format!("{line_end}--{boundary}\r\nContent-Type: {content_type}\r\n\r\n")
+}
+
+/// The Content-Type of one representation.
+pub(super) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> String {
+    match transfer_syntax {
+        Some(uid) => format!("{essence}; transfer-syntax={uid}"),
+        None => essence.to_owned(),
+    }
 }
 
 /// What follows the last part.
