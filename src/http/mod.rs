@@ -13,7 +13,6 @@ mod auth;
 mod base_url;
 mod console;
 mod content;
-
 mod error;
 mod every_answer;
 mod json;
