@@ -34,6 +34,11 @@ pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, gen
     Key { bucket: Bucket::Previews, path: format!("{tenant}/{study}/{series}/{generation}/preview") }
 }
 
+/// What the keys of all previews of a series start with.
+pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) -> String {
+    format!("{}/{study}/{series}/", tenant.as_str())
+}
+
 /// What a key is the key of; `None` if nothing here made it.
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();

@@ -13,7 +13,9 @@ use crate::index::Index;
 
 pub mod access;
 pub mod check;
+pub mod derive;
 mod keys;
+pub mod preview;
 pub mod retrieve;
 pub mod search;
 pub mod store;
@@ -46,6 +48,11 @@ impl Archive {
     /// How many results a search gives when it names no limit, and at the most.
     pub fn search_limits(&self) -> (usize, usize) {
         (self.search.default_limit, self.search.max_limit)
+    }
+
+    /// How many bytes and how many instances one request to store may hold.
+    pub fn request_limits(&self) -> (u64, usize) {
+        (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
 }
 

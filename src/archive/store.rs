@@ -364,10 +364,7 @@ impl From<blobs::Error> for Refusal {
 
 impl From<crate::index::Error> for Refusal {
     fn from(error: crate::index::Error) -> Self {
-        match error {
-            crate::index::Error::Table(crate::table::Error::NoSpace) => Self::NoSpace,
-            error => Self::Failed(error.into()),
-        }
+        if error.is_no_space() { Self::NoSpace } else { Self::Failed(error.into()) }
     }
 }
 

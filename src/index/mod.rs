@@ -65,6 +65,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether there is no room left.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Table(crate::table::Error::NoSpace))
+    }
+}
+
 /// The index of everything that is stored.
 pub struct Index {
     table: Arc<dyn Table>,

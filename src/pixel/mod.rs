@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod j2k;
 mod jpeg;
+pub mod preview;
 mod rle;
 
 /// The samples of one frame.
