@@ -161,7 +161,14 @@ impl Archive {
         record: &InstanceRecord,
         number: u32,
     ) -> Result<StoredFrame, Error> {
-        let ranges = self.frame(record, number)?;
+        let mut ranges = self.frame(record, number)?;
+        let pixels = record.layout.pixels.as_ref();
+        if let (Frames::Native { is_big_endian: true, .. }, Some(8), [range]) =
+            (&record.layout.frames, pixels.map(|pixels| pixels.bits_allocated), &mut ranges[..])
+        {
+            // The last of an odd number of bytes stands in a word with the padding.
+            range.end += (range.end - range.start) % 2;
+        }
         let size: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
         let layout = layout
