@@ -7,6 +7,7 @@ use futures_util::TryStreamExt;
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
+use crate::archive::inflate::is_deflated;
 use crate::archive::preview::slices;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
@@ -160,14 +161,24 @@ impl Archive {
         record: &InstanceRecord,
         number: u32,
     ) -> Result<StoredFrame, Error> {
-        let ranges = self.frame(record, number)?;
+        let mut ranges = self.frame(record, number)?;
+        let pixels = record.layout.pixels.as_ref();
+        if let (Frames::Native { is_big_endian: true, .. }, Some(8), [range]) =
+            (&record.layout.frames, pixels.map(|pixels| pixels.bits_allocated), &mut ranges[..])
+        {
+            // The last of an odd number of bytes stands in a word with the padding.
+            range.end += (range.end - range.start) % 2;
+        }
         let size: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
         let layout = layout
             .ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
         let mut bytes = Vec::new();
         for range in ranges {
-            bytes.extend(collect(self.read(caller, record, range).await?).await?);
+            bytes.extend(match is_deflated(record) {
+                true => self.read_inflated(caller, record, range).await?,
+                false => collect(self.read(caller, record, range).await?).await?,
+            });
         }
         let native = match record.layout.frames {
             Frames::Native { is_big_endian, frame_bits, .. } => {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dicom::attributes::Tag;
+use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::Warning;
 use crate::dicom::scan::{Event, Kind, Outline};
 
@@ -129,8 +129,9 @@ fn native(pixels: &Event, layout: &PixelLayout) -> (Frames, Option<Warning>) {
     let count = u32::try_from(available).unwrap_or(u32::MAX).min(layout.number_of_frames);
     let missing =
         if count < layout.number_of_frames { warning("it is too short for its frames") } else { None };
-    let frames =
-        Frames::Native { offset: pixels.offset, frame_bits, count, is_big_endian: pixels.is_big_endian };
+    // Bytes (OB) have no byte order, in whatever transfer syntax (PS3.5 §7.3).
+    let is_big_endian = pixels.is_big_endian && pixels.vr != Some(Vr(*b"OB"));
+    let frames = Frames::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
     (frames, missing)
 }
 

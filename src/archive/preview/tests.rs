@@ -1,5 +1,6 @@
 //! Previews from instances taken in to slices given back.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -285,4 +286,30 @@ async fn binned_pixels_keep_their_place_in_the_patient() {
     assert_eq!((image.rows, image.columns, image.binning), (24, 32, 2));
     assert_eq!(image.spacing, Some([1.0, 0.5]));
     assert_eq!(stream.index.slices[0].position, Some([-10.0 + 0.125, -20.0 + 0.25, 0.0]));
+}
+
+#[tokio::test]
+async fn deflated_objects_have_previews_too() {
+    let bench = Bench::new(&[]);
+    let data_set = slice("1.3", 1, 0.0, 300).bytes();
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&data_set).unwrap();
+    let deflated = DataSet::explicit().raw(&encoder.finish().unwrap());
+    bench.store(deflated.file("1.2.840.10008.1.2.1.99")).await;
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    assert!((bench.stream("1.3", None).await.unwrap().mean(0) - 300.0).abs() < 2.0);
+}
+
+#[tokio::test]
+async fn a_decoded_frame_is_native_and_little_endian() {
+    let bench = Bench::new(&[]);
+    bench.store(slice("1.3", 1, 0.0, 300).file(EXPLICIT)).await;
+    let (study, series, instance) = ("1.2", "1.3", "1.3.1");
+    let (study, series, instance) =
+        (study.parse().unwrap(), series.parse().unwrap(), instance.parse().unwrap());
+    let record = bench.archive.instance(&bench.caller, &study, &series, &instance).await.unwrap();
+    let frame = bench.archive.decoded_frame(&bench.caller, &record, 1).await.unwrap();
+    assert_eq!((frame.bytes.len(), frame.photometric.as_str()), (64 * 48 * 2, "MONOCHROME2"));
+    assert_eq!(frame.bytes[..2], 298_i16.to_le_bytes());
+    assert!(matches!(bench.archive.decoded_frame(&bench.caller, &record, 2).await, Err(Error::NotFound(_))));
 }
