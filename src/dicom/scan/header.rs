@@ -1,9 +1,7 @@
 //! Element headers (PS3.5 §7.1) and what can be told from them: the encoding, and whether a value is kept.
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
-use dicom_dictionary_std::StandardDataDictionary;
-
 use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::dictionary;
 
 /// The length field of what ends with a delimiter.
 pub(super) const UNDEFINED: u32 = u32::MAX;
@@ -133,9 +131,12 @@ pub(super) fn is_pixel_data(tag: Tag) -> bool {
     matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
 }
 
-/// Whether the dictionary has a sequence under this tag; `None` if it has nothing.
+/// Whether the dictionary has a sequence under this tag; `None` if it does not know the tag.
 pub(super) fn is_sequence_by_dictionary(tag: Tag) -> Option<bool> {
-    vr_by_dictionary(tag).map(|vr| vr.0 == *b"SQ")
+    match &dictionary::vr(tag, false).0 {
+        b"UN" => None,
+        vr => Some(vr == b"SQ"),
+    }
 }
 
 /// Whether a value is left out of memory, as DICOM JSON may refer to it by BulkDataURI (PS3.18 §F.2.2).
@@ -151,21 +152,12 @@ pub(super) fn is_bulk(header: &Header) -> bool {
     if header.length <= KEPT_BINARY_BYTES {
         return false;
     }
-    match &header.vr.or_else(|| vr_by_dictionary(header.tag)).unwrap_or(Vr(*b"UN")).0 {
+    match &header.vr.unwrap_or_else(|| dictionary::vr(header.tag, false)).0 {
         b"OB" | b"OW" | b"OD" | b"OF" | b"OL" | b"OV" | b"UN" => true,
         b"DS" | b"FL" | b"FD" | b"IS" | b"LT" | b"SL" | b"SS" | b"ST" | b"SV" | b"UC" | b"UL" | b"US"
         | b"UT" | b"UV" => header.length > KEPT_OTHER_BYTES,
         _ => false,
     }
-}
-
-fn vr_by_dictionary(tag: Tag) -> Option<Vr> {
-    let entry = StandardDataDictionary.by_tag(dicom_core::Tag(tag.group(), tag.element()))?;
-    Some(match entry.vr() {
-        VirtualVr::Exact(vr) => Vr(vr.to_bytes()),
-        VirtualVr::Xs => Vr(*b"US"),
-        _ => Vr(*b"OW"),
-    })
 }
 
 /// Whether a fragment begins as a codestream or an image file begins.

@@ -1,5 +1,6 @@
 //! The bounded, iterative scanner that raw input passes before anything else touches it (PS3.5 §7, PS3.10 §7).
 
+mod elements;
 mod header;
 mod inflate;
 #[cfg(test)]
