@@ -134,8 +134,10 @@ impl Archive {
                 .buffer_unordered(CONCURRENCY);
             while let Some((record, verdict)) = checks.next().await {
                 match verdict? {
-                    None => (report.instances, report.bytes) =
-                        (report.instances + 1, report.bytes + record.size_bytes),
+                    None => {
+                        (report.instances, report.bytes) =
+                            (report.instances + 1, report.bytes + record.size_bytes)
+                    }
                     Some(finding) => {
                         if repair && matches!(finding, Finding::Missing(_)) {
                             self.index.remove(tenant.as_str(), study, uid, &record.instance).await?;
@@ -218,7 +220,8 @@ impl Archive {
     async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
         let key = &entry.key;
         let unreadable = |reason: String| Ok(Some(Finding::Unreadable(key.clone(), reason)));
-        let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key) else {
+        let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key)
+        else {
             return unreadable("its name is not that of an original".into());
         };
         let mut scanner = Scanner::new(limits(&self.ingest));

@@ -71,8 +71,7 @@ impl Archive {
             (Some(series), None) => drop(self.series(caller, &scope.study, series).await?),
             (None, _) => drop(self.study(caller, &scope.study).await?),
         }
-        let pages =
-            self.index.instances(caller.tenant.as_str(), &scope.study, scope.series.as_ref());
+        let pages = self.index.instances(caller.tenant.as_str(), &scope.study, scope.series.as_ref());
         Ok(pages.map_err(Error::from).boxed())
     }
 
@@ -118,7 +117,9 @@ impl Archive {
         };
         if ranges.is_empty() {
             let instance = &record.instance;
-            return Err(Error::NotFound(format!("frame {number} in instance {instance}, which has {frames}")));
+            return Err(Error::NotFound(format!(
+                "frame {number} in instance {instance}, which has {frames}"
+            )));
         }
         Ok(ranges)
     }
@@ -126,8 +127,8 @@ impl Archive {
     /// A bulk value by its path (see [`BulkValue::path`]).
     pub fn bulk_value(&self, record: &InstanceRecord, path: &str) -> Result<BulkValue, Error> {
         let found = record.layout.bulk.iter().find(|value| value.path.eq_ignore_ascii_case(path));
-        found.cloned().ok_or_else(|| {
-            Error::NotFound(format!("bulk data {path} in instance {}", record.instance))
-        })
+        found
+            .cloned()
+            .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
     }
 }

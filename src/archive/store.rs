@@ -24,8 +24,8 @@ use crate::blobs;
 use crate::blobs::Staged;
 use crate::config::Ingest;
 use crate::dicom::failure::{Failure, Warning};
-use crate::dicom::instance::Instance;
 use crate::dicom::instance;
+use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Commit;
@@ -164,7 +164,8 @@ impl Archive {
             }
         }
         let size_bytes = staged.length();
-        let key = keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
+        let key =
+            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
         self.blobs.keep(staged, &key).await?;
         let preview_due = self.preview.enabled.then(|| now() + 1000 * self.preview.quiet_seconds as i64);
         let (record, warnings) = record(instance, digest, size_bytes);
@@ -206,9 +207,7 @@ impl Upload {
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
         });
-        async move {
-            task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into())))
-        }
+        async move { task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into()))) }
     }
 
     async fn hand_over(&mut self) {

@@ -40,7 +40,9 @@ impl Check {
         match (report.findings.len(), self.repair) {
             (0, _) => Ok(()),
             (count, true) => Ok(writeln!(out, "{count} findings; repaired what can be repaired")?),
-            (count, false) => bail!("{count} findings; `cuspid check --repair` deletes orphans and rows of missing objects"),
+            (count, false) => {
+                bail!("{count} findings; `cuspid check --repair` deletes orphans and rows of missing objects")
+            }
         }
     }
 }

@@ -134,7 +134,7 @@ impl<'a> Worker<'a> {
         for index in 0..archive.len() {
             let mut entry = archive.by_index(index)?;
             if entry.is_file() {
-                let name = format!("{name}:{}", entry.name());
+                let name = format!("{name}:{}", String::from_utf8_lossy(entry.name_raw()));
                 if let Err(error) = self.take(&mut entry, &name) {
                     self.count(&name, Count::Lost(error.to_string()));
                 }
@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
         let mut upload = self.runtime.block_on(self.archive.receive(&Caller::anonymous(), None));
         loop {
             let mut buffer = Vec::with_capacity(READ_BYTES);
-            if reader.by_ref().take(READ_BYTES as u64).read_to_end(&mut buffer)? == 0 {
+            if (&mut *reader).take(READ_BYTES as u64).read_to_end(&mut buffer)? == 0 {
                 break;
             }
             self.runtime.block_on(upload.write(Bytes::from(buffer)));
