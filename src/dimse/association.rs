@@ -22,7 +22,7 @@ use crate::dimse::c_echo;
 use crate::dimse::c_store;
 use crate::dimse::command::{self, MAX_COMMAND_BYTES, Operation, Request, Status};
 use crate::dimse::connection::{Connection, Interruption};
-use crate::dimse::negotiation::{Agreement, congestion, negotiate};
+use crate::dimse::negotiation::{Agreement, Context, congestion, negotiate};
 use crate::dimse::pdu::{Piece, Value, Violation, abort_pdu, association_pdu, command_pdus, read_associate};
 use crate::dimse::status;
 
@@ -194,9 +194,7 @@ impl<'a> Association<'a> {
     }
 
     async fn take(&mut self, value: Value) -> Result<(), Interruption> {
-        if !self.agreement.contexts.iter().any(|context| context.id == value.context) {
-            return Err(Violation::UnknownContext(value.context).into());
-        }
+        self.context(value.context)?;
         if value.is_command { self.take_command(value).await } else { self.take_data_set(value).await }
     }
 
@@ -216,31 +214,30 @@ impl<'a> Association<'a> {
         let request = command::read(&self.command)?;
         self.command.clear();
         self.command_context = None;
-        self.begin(value.context, request).await;
+        let context = self.context(value.context)?.clone();
+        self.begin(context, request).await;
         Ok(())
     }
 
+    fn context(&self, id: u8) -> Result<&Context, Violation> {
+        let context = self.agreement.contexts.iter().find(|context| context.id == id);
+        context.ok_or(Violation::UnknownContext(id))
+    }
+
     /// Begins an operation, or ends it if it has no data set.
-    async fn begin(&mut self, context: u8, request: Request) {
+    async fn begin(&mut self, context: Context, request: Request) {
         let destination = match request.operation {
             // Operations to cancel (C-FIND, C-GET, C-MOVE) are not offered, so there is none to cancel.
             Operation::Cancel => return,
             Operation::Echo => Err(c_echo::echo()),
-            Operation::Store => self.begin_store(context, &request).await,
+            Operation::Store => c_store::begin(&request, &context, &self.door.archive, &self.caller).await,
             Operation::Other(_) => Err(status::of_unrecognized(request.operation)),
         };
         if request.has_data_set {
-            self.data_set = Some(DataSet { context, request, destination });
+            self.data_set = Some(DataSet { context: context.id, request, destination });
         } else if let Err(status) = destination {
-            self.respond(context, &request, &status);
+            self.respond(context.id, &request, &status);
         }
-    }
-
-    async fn begin_store(&self, context: u8, request: &Request) -> Result<Upload, Status> {
-        let Some(context) = self.agreement.contexts.iter().find(|agreed| agreed.id == context) else {
-            return Err(status::of_unrecognized(request.operation));
-        };
-        c_store::begin(request, context, &self.door.archive, &self.caller).await
     }
 
     async fn take_data_set(&mut self, value: Value) -> Result<(), Interruption> {

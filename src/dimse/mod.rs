@@ -18,14 +18,14 @@ use crate::config::Dimse;
 use crate::dimse::association::{Door, serve};
 use crate::telemetry;
 
-mod association;
-mod c_echo;
-mod c_store;
+pub mod association;
+pub mod c_echo;
+pub mod c_store;
 pub mod command;
-mod connection;
-mod negotiation;
+pub mod connection;
+pub mod negotiation;
 pub mod pdu;
-mod status;
+pub mod status;
 
 /// How long accepting pauses when the system has no socket to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -295,8 +295,7 @@ mod tests {
     #[test]
     fn the_setting_narrows_what_is_stored_but_not_verification() {
         let settings = Dimse { accept_sop_classes: vec![CT.into()], ..settings() };
-        let proposed =
-            [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
+        let proposed = [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
         let agreement = negotiate(&request(&proposed), &settings).unwrap();
         assert_eq!(agreement.contexts.iter().map(|context| context.id).collect::<Vec<_>>(), [1, 5]);
     }
@@ -310,7 +309,10 @@ mod tests {
             (|request| request.called_ae_title = "OTHER".into(), "called AE title not recognized"),
             (|request| request.calling_ae_title = "OTHER".into(), "calling AE title not recognized"),
             (|request| request.protocol_version = 2, "protocol version not supported"),
-            (|request| request.application_context_name = "1.2".into(), "application context name not supported"),
+            (
+                |request| request.application_context_name = "1.2".into(),
+                "application context name not supported",
+            ),
         ];
         for (change, reason) in cases {
             let mut request = request(&[]);

@@ -358,6 +358,41 @@ mod tests {
         assert_eq!(value.bytes.as_ptr(), place);
     }
 
+    /// A request without contexts, with the given items after its fixed part.
+    fn associate(items: &[u8]) -> Bytes {
+        let mut pdu = vec![ASSOCIATE_RQ, 0];
+        pdu.extend_from_slice(&(68 + items.len() as u32).to_be_bytes());
+        pdu.extend_from_slice(&[0, 1, 0, 0]);
+        pdu.extend_from_slice(&[b'A'; 32]);
+        pdu.extend_from_slice(&[0; 32]);
+        pdu.extend_from_slice(items);
+        pdu.into()
+    }
+
+    #[test]
+    fn unknown_items_of_a_request_are_passed_over_and_wrong_lengths_are_not() {
+        let request = read_associate(&associate(b"\x77\0\0\x02??\x10\0\0\x031.2\x78\0\0\0")).unwrap();
+        assert_eq!(request.application_context_name, "1.2");
+        for items in [
+            &b""[..],
+            b"\x10\0\0\x041.2",
+            b"\x10\0\0\x031.2\x77\0",
+            b"\x10\0\0\x031.2\x50\0\0\x06\x51\0\0\x04\0\0",
+            b"\x10\0\0\x031.2\x20\0\0\x08\x01\0\0\0\x30\0\xFF\xFF",
+        ] {
+            assert_eq!(read_associate(&associate(items)), Err(Violation::Request), "{items:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_items_make_the_reader_of_requests_panic(
+            items in proptest::collection::vec(proptest::sample::select(&b"\x10\x20\x30\x40\x50\x51\x52\x54\x58\0\x01\x04"[..]), 0..80)
+        ) {
+            let _ = read_associate(&associate(&items));
+        }
+    }
+
     #[test]
     fn a_command_is_cut_to_what_the_peer_takes() {
         let bytes = command_pdus(3, b"0123456789", 12);

@@ -37,7 +37,7 @@ pub fn of_outcome(outcome: &Outcome) -> Status {
             None => Status::SUCCESS,
             Some(warning) => Status {
                 offending: Some(warning.tag),
-                ..Status::new(DOES_NOT_MATCH_WARNING, format!("stored, but {}", warning.reason))
+                ..Status::new(DOES_NOT_MATCH_WARNING, format!("stored with a warning: {}", warning.reason))
             },
         },
         Err(refusal) => of_refusal(refusal),

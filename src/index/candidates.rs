@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::dicom::attributes::Tag;
 use crate::dicom::uid::StudyUid;
-use crate::index::records::StudyRecord;
+use crate::index::records::{SeriesRecord, StudyRecord};
 use crate::index::rows::Place;
 use crate::index::{Error, keys, read, rows};
 use crate::query::attributes::{
@@ -78,15 +79,16 @@ pub(crate) async fn choose(
         let items = table.get(&keys).await?;
         return in_order(chosen, items.into_iter().flatten());
     }
-    for (index, partition, bounds) in selective_partitions(tenant, query) {
+    let partitions = selective_partitions(tenant, query);
+    if partitions.is_empty() {
+        chosen.rest = Some(by_date(tenant, query));
+        return Ok(chosen);
+    }
+    for (index, partition, bounds) in partitions {
         let mut range = read::whole_partition(Some(index), partition, PAGE_ROWS);
         (range.from, range.to) = bounds;
         let items = chosen.collect(range, max_rows).await?;
         chosen.ready.extend(decoded(items)?);
-    }
-    if chosen.ready.is_empty() && selective_partitions(tenant, query).is_empty() {
-        chosen.rest = Some(by_date(tenant, query));
-        return Ok(chosen);
     }
     chosen.ready.make_contiguous().sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
     Ok(chosen)
@@ -149,7 +151,7 @@ async fn named_studies(
             let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
             let items = chosen.collect(range, max_rows).await?;
             for item in items {
-                let record: crate::index::records::SeriesRecord = rows::decode(&item.key, &item.body)?;
+                let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
                 named.insert(record.study, ());
             }
         }
@@ -159,18 +161,18 @@ async fn named_studies(
     Ok(Some(named.into_keys().take(max_rows).collect()))
 }
 
-fn matcher(query: &Query, tag: crate::dicom::attributes::Tag) -> Option<&Matcher> {
+fn matcher(query: &Query, tag: Tag) -> Option<&Matcher> {
     query.conditions.iter().find(|condition| condition.path == [tag]).map(|condition| &condition.matcher)
 }
 
-fn uids(query: &Query, tag: crate::dicom::attributes::Tag) -> Option<&[String]> {
+fn uids(query: &Query, tag: Tag) -> Option<&[String]> {
     match matcher(query, tag)? {
         Matcher::Uid(uids) => Some(uids),
         _ => None,
     }
 }
 
-fn literal(query: &Query, tag: crate::dicom::attributes::Tag) -> Option<&str> {
+fn literal(query: &Query, tag: Tag) -> Option<&str> {
     match matcher(query, tag)? {
         Matcher::Text(patterns) => match patterns.as_slice() {
             [only] => only.literal(),

@@ -8,7 +8,7 @@ use crate::index::records::{InstanceRecord, Preview, SeriesRecord, StudyRecord};
 use crate::index::{Error, keys, rows};
 use crate::query::Level;
 use crate::query::attributes::{self, MODALITY};
-use crate::table::{Expect, Item, ItemKey, Write};
+use crate::table::{Expect, Item, ItemKey, SecondaryKey, Write};
 
 /// A study with the series that a transaction changes.
 pub(crate) struct Draft {
@@ -157,7 +157,7 @@ impl Draft {
 fn put<R: serde::Serialize>(
     key: ItemKey,
     version: u64,
-    secondary: Vec<crate::table::SecondaryKey>,
+    secondary: Vec<SecondaryKey>,
     record: &R,
     expect: Expect,
 ) -> Result<Write, Error> {

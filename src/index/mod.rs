@@ -14,6 +14,8 @@ pub mod records;
 mod results;
 mod rows;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, Duplicates};
 pub use rows::Place;
@@ -73,5 +75,11 @@ impl Index {
     /// An index over a table. Two indexes over one table, in one process or several, see the same.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table, waiting: Arc::default() }
+    }
+
+    /// An index in memory, for tests of what stands upon it.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self::new(Arc::new(crate::table::redb::Redb::in_memory().expect("memory can be opened")))
     }
 }

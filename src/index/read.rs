@@ -10,7 +10,7 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys};
-use crate::table::{Item, Range, Secondary, Table};
+use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
 /// Records in one page.
 const PAGE_RECORDS: usize = 200;
@@ -100,10 +100,7 @@ impl Index {
             .boxed()
     }
 
-    async fn get<R: for<'a> serde::Deserialize<'a>>(
-        &self,
-        key: crate::table::ItemKey,
-    ) -> Result<Option<R>, Error> {
+    async fn get<R: for<'a> serde::Deserialize<'a>>(&self, key: ItemKey) -> Result<Option<R>, Error> {
         let item = self.table.get(&[key]).await?.pop().flatten();
         item.map(|item| rows::decode(&item.key, &item.body)).transpose()
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
 use crate::index::{Error, keys};
 use crate::table::{Item, ItemKey, Table};
@@ -24,9 +25,9 @@ struct Continued {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Its study.
-    pub study: crate::dicom::uid::StudyUid,
+    pub study: StudyUid,
     /// Its series.
-    pub series: crate::dicom::uid::SeriesUid,
+    pub series: SeriesUid,
     /// SHA-256 of the stored object, in lower case hexadecimal.
     pub digest: String,
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use crate::dicom::attributes::Attributes;
+use crate::dicom::attributes::{Attributes, Tag};
 use crate::dicom::json;
-use crate::index::candidates::{self, Candidates};
+use crate::index::candidates;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 use crate::index::results::{self, Wanted};
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
 use crate::query::matching::{Matcher, matches};
 use crate::query::{Condition, Found, Level, Query};
-use crate::table::{Item, Range, Table};
+use crate::table::{Item, ItemKey, Range, Table};
 
 /// What reading an instance's metadata costs, in rows.
 const METADATA_ROWS: usize = 10;
@@ -94,7 +94,7 @@ impl Conditions {
         sorted
     }
 
-    fn ignore(&mut self, tag: crate::dicom::attributes::Tag) {
+    fn ignore(&mut self, tag: Tag) {
         self.warnings.push(format!("{tag} is not matched at this level; it was ignored"));
     }
 }
@@ -259,7 +259,7 @@ struct Known {
 }
 
 /// All attributes of an instance, without bulk values.
-fn metadata(key: &crate::table::ItemKey, record: &InstanceRecord) -> Result<Attributes, Error> {
+fn metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Attributes, Error> {
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Record {
         what: format!("{} {}", key.partition, key.sort),
         source,

@@ -2,17 +2,12 @@
 //!
 //! How an attribute is matched follows from its value representation, in [`super::matching`].
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
-use dicom_dictionary_std::StandardDataDictionary;
-
 use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::dictionary;
 use crate::query::Level;
 
-/// Specific Character Set.
-pub const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
 /// SOP Class UID.
 pub const SOP_CLASS_UID: Tag = Tag(0x0008_0016);
 /// SOP Instance UID.
@@ -94,9 +89,8 @@ const fn computed(tag: Tag, level: Level, returned: Returned) -> Entry {
 use Level::{Instance, Series, Study};
 use Returned::{Always, IfPresent, OnRequest};
 
-/// The table, in ascending order of tags.
+/// The table. Specific Character Set is not in it: it is that of the answer, which the doors know.
 const TABLE: &[Entry] = &[
-    // The value of Specific Character Set is that of the answer (UTF-8), which the doors know.
     sent(0x0008_0008, Instance, OnRequest), // Image Type
     sent(0x0008_0012, Instance, OnRequest), // Instance Creation Date
     sent(0x0008_0013, Instance, OnRequest), // Instance Creation Time
@@ -237,27 +231,12 @@ pub fn indexed() -> &'static [Tag] {
 
 /// The value representation of an attribute by the dictionary (PS3.6 §6); UN if it is private or unknown.
 pub fn vr(tag: Tag) -> Vr {
-    static KNOWN: LazyLock<HashMap<Tag, Vr>> =
-        LazyLock::new(|| all().iter().map(|entry| (entry.tag, dictionary_vr(entry.tag))).collect());
-    KNOWN.get(&tag).copied().unwrap_or_else(|| dictionary_vr(tag))
-}
-
-fn dictionary_vr(tag: Tag) -> Vr {
-    let name = dicom_core::Tag(tag.group(), tag.element());
-    let letters = StandardDataDictionary.by_tag(name).map(|entry| entry.vr().relaxed().to_string());
-    match letters.as_deref().map(str::as_bytes) {
-        Some(&[first, second]) => Vr([first, second]),
-        _ => Vr(*b"UN"),
-    }
+    dictionary::vr(tag, false)
 }
 
 /// Reads an attribute's name: a keyword of PS3.6 or `ggggeeee` in hexadecimal digits of either case.
 pub fn tag(name: &str) -> Option<Tag> {
-    if let Ok(tag) = name.parse() {
-        return Some(tag);
-    }
-    let tag = StandardDataDictionary.by_name(name)?.tag();
-    Some(Tag(u32::from(tag.group()) << 16 | u32::from(tag.element())))
+    name.parse().ok().or_else(|| dictionary::tag_by_keyword(name))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub enum Include {
 /// The answer to a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// One set of attributes for each result, in the order of PS3.18 §10.6 as DESIGN 3 fixes it.
+    /// One set of attributes for each result, studies the latest first, what is in them by UID (see [`crate::index::Index::search`]).
     pub results: Vec<Attributes>,
     /// Whether there are more results after the last.
     pub has_more: bool,

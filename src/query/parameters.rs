@@ -110,7 +110,7 @@ pub fn condition(
 /// Joins the range of a date and the range of its time, of the same form, to one range of moments.
 ///
 /// QIDO asks for that always (PS3.18 §8.3.4.1.1), C-FIND where it was negotiated.
-pub fn combine_dates_and_times(conditions: &mut Vec<Condition>) {
+pub fn combine_dates_and_times(conditions: &mut [Condition]) {
     for (date, time) in DATE_AND_TIME {
         let find = |tag: &Tag| conditions.iter().position(|condition| condition.path == [*tag]);
         let (Some(date_at), Some(time_at)) = (find(date), find(time)) else { continue };

@@ -13,7 +13,8 @@ use crate::blobs::staged::StagedFile;
 /// Objects that share a flush at the most.
 const GROUP: usize = 512;
 
-/// Up to this many files or directories are flushed one by one; more, by flushing the file system.
+/// Up to this many files or directories are flushed one by one; more, by flushing the file system, which from about
+/// here on takes less time (on ext4), and never touches the objects one by one.
 const ONE_BY_ONE: usize = 4;
 
 /// How often a rename is tried when the directory is pruned, again and again, just before it.

@@ -203,11 +203,56 @@ fn unusable(key: &Key) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blobs::contract;
+    use crate::blobs::contract::{self, chunks, keep, key};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_contract_holds_for_files() {
         let directory = tempfile::tempdir().unwrap();
         contract::check(&FileBlobs::open(directory.path()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn opening_finds_what_was_kept_and_removes_what_was_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let staging = directory.path().join("staging");
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        keep(&blobs, &key("a/b"), b"kept").await;
+        assert!(FileBlobs::open(directory.path()).is_err(), "two may not have it open");
+        drop(blobs);
+        // What a process that was killed leaves behind.
+        std::fs::write(staging.join("17"), b"staged").unwrap();
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
+        assert_eq!(chunks(&blobs, &key("a/b"), 0..4).await.unwrap().concat(), b"kept");
+    }
+
+    #[tokio::test]
+    async fn deleting_prunes_empty_directories_up_to_the_bucket() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        keep(&blobs, &key("a/b/c/d"), b"x").await;
+        keep(&blobs, &key("a/e"), b"x").await;
+        let originals = directory.path().join("originals");
+        blobs.delete(&key("a/b/c/d")).await.unwrap();
+        assert!(!originals.join("a/b").exists() && originals.join("a/e").exists());
+        blobs.delete(&key("a/e")).await.unwrap();
+        assert!(!originals.join("a").exists() && originals.exists());
+    }
+
+    #[tokio::test]
+    async fn no_key_and_no_link_leads_out_of_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        let blobs = FileBlobs::open(&root).unwrap();
+        std::fs::write(directory.path().join("secret"), b"x").unwrap();
+        std::os::unix::fs::symlink("../../secret", root.join("originals/link")).unwrap();
+        assert!(matches!(blobs.size(&key("link")).await, Ok(None)));
+        for path in ["../../secret", "a/../../../secret", "/etc/passwd", "", "a//b", ".", "a\0b"] {
+            let key = key(path);
+            assert!(blobs.read(&key, 0..1).await.is_err(), "{path:?}");
+            assert!(blobs.delete(&key).await.is_err(), "{path:?}");
+            assert!(blobs.keep(blobs.stage().await.unwrap(), &key).await.is_err(), "{path:?}");
+        }
+        assert!(directory.path().join("secret").exists());
     }
 }

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use redb::backends::InMemoryBackend;
@@ -31,7 +32,8 @@ const QUEUE: usize = 1024;
 #[derive(Debug)]
 pub struct Redb {
     engine: Arc<Engine>,
-    writer: mpsc::Sender<write::Job>,
+    /// The writer's queue and thread; `None` once this is being dropped.
+    writer: Option<(mpsc::Sender<write::Job>, JoinHandle<()>)>,
 }
 
 /// The engine, which the writer closes and opens again when a commit has failed.
@@ -72,12 +74,14 @@ impl Redb {
         let (writer, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("table-write".into());
         let for_writer = Arc::clone(&engine);
-        thread
+        let thread = thread
             .spawn(move || write::run(jobs, &for_writer))
             .map_err(|source| failed("start the thread that writes the table", source))?;
-        Ok(Self { engine, writer })
+        Ok(Self { engine, writer: Some((writer, thread)) })
     }
 
+    /// Reads on a thread that may wait for the disk: the way there costs some ten microseconds, and whether the
+    /// pages are in memory cannot be known before.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
@@ -103,9 +107,22 @@ impl Table for Redb {
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
         let writes = codec::encode(writes)?;
         let (done, outcome) = oneshot::channel();
-        let gone = |_| failed("write the table", "its thread has ended");
-        self.writer.send(write::Job { writes, done }).await.map_err(|_| gone(()))?;
-        outcome.await.map_err(|_| gone(()))?
+        let gone = || failed("write the table", "its thread has ended");
+        let (writer, _) = self.writer.as_ref().ok_or_else(gone)?;
+        writer.send(write::Job { writes, done }).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+}
+
+/// Ends when what waits is written and the file is closed, so that it can be opened again at once.
+impl Drop for Redb {
+    fn drop(&mut self) {
+        if let Some((writer, thread)) = self.writer.take() {
+            drop(writer);
+            // A panic of the writer was reported when it happened.
+            let _ = thread.join();
+        }
+        self.engine.close();
     }
 }
 
@@ -124,17 +141,29 @@ impl Source {
 }
 
 impl Engine {
+    /// Does `work`, after another attempt to open the engine if the last one failed. Blocks.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        if matches!(self.database.read().as_deref(), Ok(None)) {
+            self.open()?;
+        }
         let database = self.database.read().map_err(|_| closed())?;
         let database = database.as_ref().ok_or_else(closed)?;
         work(database).map_err(|error| failed_engine("use the table", error))
     }
 
-    /// Closes the engine and opens it again, when everyone who reads has done.
-    fn reopen(&self) {
-        let Ok(mut database) = self.database.write() else { return };
-        drop(database.take());
-        *database = self.source.open(self.cache_bytes).ok();
+    fn open(&self) -> Result<(), Error> {
+        let mut database = self.database.write().map_err(|_| closed())?;
+        if database.is_none() {
+            *database = Some(self.source.open(self.cache_bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Closes the engine when everyone who reads has done.
+    fn close(&self) {
+        if let Ok(mut database) = self.database.write() {
+            *database = None;
+        }
     }
 }
 
@@ -172,35 +201,4 @@ fn closed() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::Bound;
-
-    use super::*;
-    use crate::table::{Expect, SecondaryKey};
-
-    #[tokio::test]
-    async fn smoke() {
-        let table = Redb::in_memory().unwrap();
-        let key = ItemKey { partition: "p".into(), sort: "s".into() };
-        let first = SecondaryKey { index: Secondary::First, partition: "i".into(), sort: "k".into() };
-        let item = Item { key: key.clone(), version: 1, secondary: vec![first], body: b"x".to_vec() };
-        table.transact(vec![Write::Put(item.clone(), Expect::Absent)]).await.unwrap();
-        assert!(matches!(
-            table.transact(vec![Write::Put(item.clone(), Expect::Absent)]).await,
-            Err(Error::Conflict(0))
-        ));
-        assert_eq!(table.get(&[key]).await.unwrap(), [Some(item.clone())]);
-        let range = Range {
-            index: Some(Secondary::First),
-            partition: "i".into(),
-            from: Bound::Unbounded,
-            to: Bound::Unbounded,
-            is_descending: false,
-            limit: 5,
-        };
-        assert_eq!(
-            table.range(&range).await.unwrap(),
-            Page { items: vec![("k".into(), item)], has_more: false }
-        );
-    }
-}
+mod tests;

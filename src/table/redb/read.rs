@@ -54,8 +54,10 @@ pub(super) fn range(database: &Database, range: &Range) -> Result<Page, redb::Er
     }
 }
 
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The bounds as keys; `None` if nothing can lie between them.
-fn bounds(range: &Range) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+fn bounds(range: &Range) -> Option<Bounds> {
     let key = |sort: &String| codec::key(&range.partition, sort);
     let from = match range.from.as_ref().map(key) {
         Bound::Unbounded => Bound::Excluded(codec::key(&range.partition, "")),

@@ -1,5 +1,7 @@
 //! Writing: one thread, that carries out all waiting transactions with one durable commit.
 
+use std::sync::Arc;
+
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,8 +24,13 @@ pub(super) struct Job {
     pub(super) done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Creates what tables are not there, so that reading finds them.
+/// Creates the tables, all in one transaction, if they are not there. Writes nothing otherwise, so that a table on
+/// a full disk can be opened.
 pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
+    match last_commit(database) {
+        Err(redb::Error::TableDoesNotExist(_)) => {}
+        outcome => return outcome.map(drop),
+    }
     let transaction = begin(database)?;
     transaction.open_table(ITEMS)?;
     transaction.open_table(COMMITS)?;
@@ -55,19 +62,19 @@ fn write(engine: &Engine, group: &[Job]) -> Vec<Result<(), Error>> {
         Ok(outcomes) => return outcomes,
         Err(error) => error,
     };
-    engine.reopen();
+    // It is opened again by who uses it next, which is the next line if a commit may have taken effect.
+    engine.close();
     if let Some((number, outcomes)) = commit
         && engine.with(last_commit).is_ok_and(|last| last == number)
     {
         return outcomes;
     }
-    let is_full = matches!(error, Error::NoSpace);
-    let message = error.to_string();
-    let each = |_| if is_full { Error::NoSpace } else { failed("write the table", message.clone()) };
-    let mut outcomes: Vec<_> = group.iter().skip(1).map(|job| Err(each(job))).collect();
-    // The first hears the cause.
-    outcomes.insert(0, Err(error));
-    outcomes
+    let error = Arc::new(error);
+    let each = |_| match *error {
+        Error::NoSpace => Err(Error::NoSpace),
+        _ => Err(failed("write the table", Arc::clone(&error))),
+    };
+    group.iter().map(each).collect()
 }
 
 /// Carries out a group in one durable transaction of the engine. Leaves the commit's number and the outcomes in
