@@ -83,4 +83,10 @@ impl Index {
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table, waiting: Arc::default() }
     }
+
+    /// An index in memory, for tests of what stands upon it.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self::new(Arc::new(crate::table::redb::Redb::in_memory().expect("memory can be opened")))
+    }
 }

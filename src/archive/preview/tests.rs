@@ -17,7 +17,6 @@ use crate::config::Config;
 use crate::dicom::build::DataSet;
 use crate::index::records::Preview;
 use crate::pixel::{Shape, j2k};
-use crate::table::redb::Redb;
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const JPEG_LOSSLESS: &str = "1.2.840.10008.1.2.4.70";
@@ -35,7 +34,7 @@ impl Bench {
             .extend(settings.iter().map(|(name, text)| ("preview".into(), (*name).into(), (*text).into())));
         let config = Config::load(None, &overrides).unwrap();
         let blobs = Arc::new(MemoryBlobs::new());
-        let index = crate::index::Index::new(Arc::new(Redb::in_memory().unwrap()));
+        let index = crate::index::Index::in_memory();
         let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
         Self { archive, blobs, caller: Caller::anonymous() }
     }
