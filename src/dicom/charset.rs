@@ -213,7 +213,8 @@ fn upper_run(bytes: &[u8], upper: Option<Upper>, text: &mut String, ok: &mut boo
         // Senders that declare JIS X 0201 send Shift JIS, whose second byte may be any, a backslash too.
         let is_shift_jis_pair =
             upper == Some(SHIFT_JIS) && matches!(bytes[length], 0x81..=0x9F | 0xE0..=0xFC);
-        length += if is_shift_jis_pair && bytes.get(length + 1).is_some_and(|&byte| byte >= 0x40) { 2 } else { 1 };
+        length +=
+            if is_shift_jis_pair && bytes.get(length + 1).is_some_and(|&byte| byte >= 0x40) { 2 } else { 1 };
     }
     match upper {
         Some(encoding) => push_decoded(encoding, &bytes[..length], text, ok),
@@ -330,7 +331,8 @@ mod tests {
 
     #[test]
     fn names_of_sets_are_read_however_they_are_punctuated() {
-        for name in ["ISO_IR 100", "ISO IR 100", "ISO_IR_100", "ISO-IR 100 ", "iso_ir100", "ISO 2022 IR 100"] {
+        for name in ["ISO_IR 100", "ISO IR 100", "ISO_IR_100", "ISO-IR 100 ", "iso_ir100", "ISO 2022 IR 100"]
+        {
             let (charset, known) = Charset::from_value(name.as_bytes());
             assert!(known, "{name}");
             assert_eq!(charset.decode(b"\xE9", b"").0, "\u{e9}", "{name}");
@@ -359,7 +361,9 @@ mod tests {
 
     #[test]
     fn no_bytes_panic() {
-        for sets in ["", "GB18030", "\\ISO 2022 IR 87", "ISO_IR 13", "ISO_IR 192", "\\ISO 2022 IR 149", "x\\y"] {
+        for sets in
+            ["", "GB18030", "\\ISO 2022 IR 87", "ISO_IR 13", "ISO_IR 192", "\\ISO 2022 IR 149", "x\\y"]
+        {
             let charset = Charset::from_value(sets.as_bytes()).0;
             for a in 0..=255u8 {
                 for b in [0, 0x1B, b'$', b'(', b'B', 0x5C, 0x80, 0xFF] {
