@@ -76,7 +76,8 @@ impl Frames {
             Self::Native { count, .. } if index >= *count => Vec::new(),
             Self::Native { offset, frame_bits, .. } => {
                 let from = u64::from(index) * frame_bits;
-                vec![offset + from / 8..offset + (from + frame_bits).div_ceil(8)]
+                let bytes = offset + from / 8..offset + (from + frame_bits).div_ceil(8);
+                vec![bytes]
             }
             Self::Encapsulated { fragments, first_fragments } => {
                 let index = index as usize;

@@ -74,7 +74,7 @@ pub(super) fn read(window: &[u8], encoding: Encoding) -> Result<Header, usize> {
 }
 
 /// Whether the VR is one of those with a length of 16 bits (PS3.5 Table 7.1-2).
-fn has_short_length(vr: Vr) -> bool {
+pub(crate) fn has_short_length(vr: Vr) -> bool {
     matches!(
         &vr.0,
         b"AE" | b"AS" | b"AT" | b"CS" | b"DA" | b"DS" | b"DT" | b"FD" | b"FL" | b"IS" | b"LO" | b"LT" | b"PN"

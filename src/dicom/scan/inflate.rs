@@ -36,14 +36,13 @@ impl Inflater {
     pub(super) fn push(&mut self, mut bytes: &[u8], walker: &mut Walker) -> Result<(), Failure> {
         while !self.is_done {
             let (taken, made) = (self.stream.total_in(), self.stream.total_out());
-            let status = self
-                .stream
-                .decompress(bytes, &mut self.buffer, FlushDecompress::None)
-                .map_err(|_| Failure::NotDeflate)?;
+            let outcome = self.stream.decompress(bytes, &mut self.buffer, FlushDecompress::None);
             self.check_limits()?;
             let (taken, made) = (self.stream.total_in() - taken, self.stream.total_out() - made);
             bytes = &bytes[taken as usize..];
+            // What came out before a fault goes first, so that the failure does not depend on the pieces.
             walker.push(&self.buffer[..made as usize])?;
+            let status = outcome.map_err(|_| Failure::NotDeflate)?;
             self.is_done = status == Status::StreamEnd;
             if taken == 0 && made == 0 {
                 return Ok(());
