@@ -76,7 +76,10 @@ def theirs(path):
     for tag in (0x7FE00008, 0x7FE00009, 0x7FE00010):
         if tag in dataset:
             del dataset[tag]
-    found = dataset.to_json_dict(suppress_invalid_tags=True)
+    try:
+        found = dataset.to_json_dict()
+    except Exception:  # a value that pydicom cannot convert; it then leaves out whole sequences without need
+        found = dataset.to_json_dict(suppress_invalid_tags=True)
     found = {tag: attribute for tag, attribute in found.items() if not tag.endswith("0000")}
     if not dataset.original_encoding[1]:
         # pydicom leaves the words of InlineBinary big endian; PS3.18 F.2.7 wants little endian.
