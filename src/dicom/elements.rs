@@ -58,13 +58,22 @@ pub(crate) struct Walk<'a> {
 
 struct Level {
     charset: Charset,
-    seen: BTreeSet<Tag>,
+    /// Tags that came in order, which are nearly all.
+    ascending: Vec<Tag>,
+    /// Tags that came after a higher one.
+    strays: BTreeSet<Tag>,
+}
+
+impl Level {
+    fn new(charset: Charset) -> Self {
+        Self { charset, ascending: Vec::new(), strays: BTreeSet::new() }
+    }
 }
 
 impl<'a> Walk<'a> {
     /// A walk from the start of the data set.
     pub(crate) fn new(outline: &'a Outline) -> Self {
-        let top = Level { charset: Charset::default(), seen: BTreeSet::new() };
+        let top = Level::new(Charset::default());
         Self {
             outline,
             next: 0,
@@ -83,7 +92,7 @@ impl<'a> Walk<'a> {
             match &event.kind {
                 Kind::Item => {
                     let charset = self.level().charset.clone();
-                    self.levels.push(Level { charset, seen: BTreeSet::new() });
+                    self.levels.push(Level::new(charset));
                     return Some(Step::Item);
                 }
                 Kind::ItemEnd => {
@@ -149,13 +158,15 @@ impl<'a> Walk<'a> {
             return true;
         }
         let level = self.levels.last_mut().expect("the top level is never popped");
-        let highest = level.seen.last().copied();
-        let is_first = level.seen.insert(event.tag);
-        if !is_first {
-            self.warn("the attribute is there more than once; the first one counts");
-        } else if highest.is_some_and(|highest| highest > event.tag) {
-            self.warn("the attribute is out of order");
+        if level.ascending.last().is_none_or(|last| *last < event.tag) {
+            level.ascending.push(event.tag);
+            return false;
         }
+        let is_first = level.ascending.binary_search(&event.tag).is_err() && level.strays.insert(event.tag);
+        self.warn(match is_first {
+            true => "the attribute is out of order",
+            false => "the attribute is there more than once; the first one counts",
+        });
         !is_first
     }
 

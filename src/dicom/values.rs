@@ -59,11 +59,26 @@ pub(crate) fn is_known(vr: Vr) -> bool {
 }
 
 fn is_text(vr: Vr) -> bool {
-    const TEXT: [&[u8; 2]; 17] = [
-        b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"ST", b"TM", b"UC",
-        b"UI", b"UR", b"UT",
-    ];
-    TEXT.contains(&&vr.0)
+    matches!(
+        &vr.0,
+        b"AE"
+            | b"AS"
+            | b"CS"
+            | b"DA"
+            | b"DS"
+            | b"DT"
+            | b"IS"
+            | b"LO"
+            | b"LT"
+            | b"PN"
+            | b"SH"
+            | b"ST"
+            | b"TM"
+            | b"UC"
+            | b"UI"
+            | b"UR"
+            | b"UT"
+    )
 }
 
 /// Whether the bytes can be a value of this representation, for a value that was sent as UN.
