@@ -105,8 +105,11 @@ struct Worker<'a> {
     archive: &'a Arc<Archive>,
     runtime: &'a Handle,
     summary: &'a Mutex<Summary>,
-    pending: VecDeque<(String, Pin<Box<dyn Future<Output = Outcome> + Send>>)>,
+    pending: VecDeque<(String, Pending)>,
 }
+
+/// An outcome that is waited for.
+type Pending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl<'a> Worker<'a> {
     fn new(archive: &'a Arc<Archive>, runtime: &'a Handle, summary: &'a Mutex<Summary>) -> Self {
