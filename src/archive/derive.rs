@@ -7,7 +7,6 @@ use futures_util::TryStreamExt;
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::inflate::is_deflated;
 use crate::archive::preview::slices;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
@@ -175,10 +174,7 @@ impl Archive {
             .ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
         let mut bytes = Vec::new();
         for range in ranges {
-            bytes.extend(match is_deflated(record) {
-                true => self.read_inflated(caller, record, range).await?,
-                false => collect(self.read(caller, record, range).await?).await?,
-            });
+            bytes.extend(collect(self.read(caller, record, range).await?).await?);
         }
         let native = match record.layout.frames {
             Frames::Native { is_big_endian, frame_bits, .. } => {

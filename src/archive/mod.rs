@@ -14,6 +14,7 @@ use crate::index::Index;
 pub mod access;
 pub mod check;
 pub mod derive;
+pub mod explicit;
 mod inflate;
 mod keys;
 pub mod preview;

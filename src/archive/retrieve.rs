@@ -6,6 +6,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
+use crate::archive::inflate::{inflated, is_deflated};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::ByteStream;
 use crate::dicom::instance::BulkValue;
@@ -93,8 +94,8 @@ impl Archive {
         })
     }
 
-    /// Bytes of a stored object as it was sent.
-    pub async fn read(
+    /// A stored object as it was sent, or bytes `range` of it.
+    pub async fn read_object(
         &self,
         caller: &Caller,
         record: &InstanceRecord,
@@ -103,6 +104,22 @@ impl Archive {
         let InstanceRecord { study, series, instance, digest, .. } = record;
         let key = keys::original(&caller.tenant, study, series, instance, digest);
         Ok(self.blobs.read(&key, range).await?)
+    }
+
+    /// Bytes of a frame or a bulk value, where the record's layout says that they are.
+    ///
+    /// They are bytes of the object as it was sent, but in a deflated one, which is inflated up to their end.
+    pub async fn read(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        if is_deflated(&record.transfer_syntax) {
+            let object = self.read_object(caller, record, 0..record.size_bytes).await?;
+            return Ok(inflated(object, range));
+        }
+        self.read_object(caller, record, range).await
     }
 
     /// The stored frame `number` (from 1): its byte ranges in the object, one for native, one a fragment else.

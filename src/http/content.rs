@@ -27,14 +27,17 @@ pub(crate) struct Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     Text(Bytes),
-    Stored(Range<u64>),
+    /// Bytes of the object as it was sent.
+    Object(Range<u64>),
+    /// Bytes of a frame or a bulk value.
+    Value(Range<u64>),
 }
 
 impl Segment {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            Self::Stored(range) => range.end - range.start,
+            Self::Object(range) | Self::Value(range) => range.end - range.start,
         }
     }
 
@@ -42,7 +45,8 @@ impl Segment {
     fn slice(self, range: Range<u64>) -> Self {
         match self {
             Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
-            Self::Stored(stored) => Self::Stored(stored.start + range.start..stored.start + range.end),
+            Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
+            Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
         }
     }
 }
@@ -53,9 +57,14 @@ impl Content {
         self.segments.push(Segment::Text(text.into()));
     }
 
-    /// Appends a range of the stored object.
-    pub(crate) fn stored(&mut self, range: Range<u64>) {
-        self.segments.push(Segment::Stored(range));
+    /// Appends a range of the object as it was sent.
+    pub(crate) fn object(&mut self, range: Range<u64>) {
+        self.segments.push(Segment::Object(range));
+    }
+
+    /// Appends a frame or a bulk value, or what makes part of one.
+    pub(crate) fn value(&mut self, range: Range<u64>) {
+        self.segments.push(Segment::Value(range));
     }
 
     /// Its bytes.
@@ -92,13 +101,12 @@ impl Content {
                 let reader = Arc::clone(&reader);
                 async move {
                     let (archive, caller, record) = &*reader;
-                    match segment {
-                        Segment::Text(text) => Ok(stream::once(async { Ok(text) }).boxed()),
-                        Segment::Stored(range) => {
-                            let bytes = archive.read(caller, record, range).await?;
-                            Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
-                        }
-                    }
+                    let bytes = match segment {
+                        Segment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
+                        Segment::Object(range) => archive.read_object(caller, record, range).await?,
+                        Segment::Value(range) => archive.read(caller, record, range).await?,
+                    };
+                    Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
                 }
             })
             .try_flatten()
@@ -228,14 +236,14 @@ mod tests {
     fn a_part_of_content_is_cut_from_all_its_segments() {
         let mut content = Content::default();
         content.text("abc");
-        content.stored(100..110);
+        content.value(100..110);
         content.text("de");
         let mut expected = Content::default();
         expected.text("c");
-        expected.stored(100..110);
+        expected.value(100..110);
         expected.text("d");
         assert_eq!(content.clone().slice(2..14), expected);
-        assert_eq!(content.clone().slice(4..6).segments, [Segment::Stored(101..103)]);
+        assert_eq!(content.clone().slice(4..6).segments, [Segment::Value(101..103)]);
         assert_eq!(content.len(), 15);
         assert_eq!(content.slice(20..30).len(), 0);
     }

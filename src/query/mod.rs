@@ -60,7 +60,7 @@ pub enum Include {
 /// The answer to a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// One set of attributes for each result, studies the latest first, what is in them by UID (see [`crate::index::Index::search`]).
+    /// One set of attributes for each result, studies the latest first, what is in them by UID.
     pub results: Vec<Attributes>,
     /// Whether there are more results after the last.
     pub has_more: bool,

@@ -49,13 +49,13 @@ pub(crate) async fn bulkdata(
         let boundary = format!("cuspid-{}", digest_prefix(&record));
         let mut content = Content::default();
         content.text(parts::head(&boundary, true, OCTET_STREAM, Some(EXPLICIT_VR_LITTLE_ENDIAN)));
-        content.stored(range);
+        content.value(range);
         content.text(parts::tail(&boundary));
         let content_type = parts::content_type(OCTET_STREAM, &boundary);
         Stable { content, content_type, etag: etag(&record, "m-bulk") }
     } else {
         let mut content = Content::default();
-        content.stored(range);
+        content.value(range);
         Stable { content, content_type: OCTET_STREAM.to_owned(), etag: etag(&record, "s-bulk") }
     };
     stable.answer(archive, caller, record, &head).await

@@ -63,12 +63,12 @@ pub(super) async fn answer(
         let boundary = format!("cuspid-{}", digest_prefix(&record));
         for (index, frame) in ranges.into_iter().enumerate() {
             content.text(parts::head(&boundary, index == 0, chosen.essence, syntax));
-            frame.into_iter().for_each(|range| content.stored(range));
+            frame.into_iter().for_each(|range| content.value(range));
         }
         content.text(parts::tail(&boundary));
         parts::content_type(chosen.essence, &boundary)
     } else {
-        ranges.into_iter().flatten().for_each(|range| content.stored(range));
+        ranges.into_iter().flatten().for_each(|range| content.value(range));
         parts::type_of(chosen.essence, syntax)
     };
     let etag = etag(&record, &form("stored", &chosen));

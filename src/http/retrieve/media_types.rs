@@ -24,9 +24,24 @@ pub(super) fn of_frames(transfer_syntax: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether what is stored in a transfer syntax has, or may have, lost something (PS3.5 §A.4).
+pub(super) fn may_be_lossy(transfer_syntax: &str) -> bool {
+    let Some(leaf) = transfer_syntax.strip_prefix("1.2.840.10008.1.2.4.") else { return false };
+    let is_lossless = ["57", "70", "80", "90", "92", "201", "202", "110"].contains(&leaf);
+    !is_lossless
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_have_lost_something_is_known() {
+        for (leaf, expected) in [("1", false), ("5", false), ("4.70", false), ("4.50", true), ("4.91", true)]
+        {
+            assert_eq!(may_be_lossy(&format!("1.2.840.10008.1.2.{leaf}")), expected, "{leaf}");
+        }
+    }
 
     #[test]
     fn frames_have_the_media_type_of_their_transfer_syntax() {
