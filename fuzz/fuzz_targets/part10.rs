@@ -29,7 +29,8 @@ fn scan(object: &[u8], size: usize) -> Result<Outline, Failure> {
         max_sequence_depth: 16,
         max_elements: 10_000,
         max_inflated_bytes: MAX_INFLATED_BYTES,
-        max_deflate_ratio: 1000,
+        // Whether a ratio is passed depends on when it is taken.
+        max_deflate_ratio: u64::MAX,
     });
     for piece in object.chunks(size.max(1)) {
         scanner.push(piece)?;

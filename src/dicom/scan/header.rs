@@ -143,7 +143,8 @@ pub(super) fn is_sequence_by_dictionary(tag: Tag) -> Option<bool> {
 pub(super) fn is_bulk(header: &Header) -> bool {
     match header.tag.0 {
         _ if is_pixel_data(header.tag) => return true,
-        // What frames and colours are found by is needed whatever its size: the extended offset table and look-up tables.
+        // The extended offset table and look-up tables: what frames and colours are found by is needed whatever
+        // its size.
         0x7FE0_0001 | 0x7FE0_0002 | 0x0028_3006 | 0x0028_1201..=0x0028_1203 | 0x0028_1221..=0x0028_1223 => {
             return false;
         }

@@ -37,11 +37,12 @@ impl Inflater {
         while !self.is_done {
             let (taken, made) = (self.stream.total_in(), self.stream.total_out());
             let outcome = self.stream.decompress(bytes, &mut self.buffer, FlushDecompress::None);
-            self.check_limits()?;
+            let within_limit = self.max_bytes.saturating_sub(made);
             let (taken, made) = (self.stream.total_in() - taken, self.stream.total_out() - made);
             bytes = &bytes[taken as usize..];
-            // What came out before a fault goes first, so that the failure does not depend on the pieces.
-            walker.push(&self.buffer[..made as usize])?;
+            // What came out before a fault or the limit goes first: then the failure does not depend on the pieces.
+            walker.push(&self.buffer[..made.min(within_limit) as usize])?;
+            self.check_limits()?;
             let status = outcome.map_err(|_| Failure::NotDeflate)?;
             self.is_done = status == Status::StreamEnd;
             if taken == 0 && made == 0 {

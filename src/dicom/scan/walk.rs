@@ -207,8 +207,8 @@ impl Walker {
     }
 
     fn take_meta_element(&mut self, window: &[u8]) -> Result<Step, Failure> {
-        // File meta information is explicit VR little endian (PS3.10 §7.1); group lengths are often wrong, so that
-        // it ends where group 0002 does.
+        // File meta information is explicit VR little endian (PS3.10 §7.1). Its group length is often wrong, so
+        // that it ends where group 0002 does.
         let header = match header::read(window, Encoding::EXPLICIT) {
             Ok(header) => header,
             Err(wanted) => return Ok(Step::Wants(wanted)),
@@ -255,7 +255,8 @@ impl Walker {
             BIG_ENDIAN => Encoding::BIG_ENDIAN,
             _ => Encoding::EXPLICIT,
         };
-        // An explicit element is beyond doubt; an implicit one only if it does not look like an explicit one with a VR of tomorrow.
+        // An explicit element is beyond doubt; an implicit one only if it does not look like an explicit one with
+        // a VR of tomorrow.
         let is_certain = look.has_known_vr || (!look.encoding.is_explicit && look.is_plausible);
         self.encoding = if declared.is_empty() || is_certain { look.encoding } else { expected };
         let is_inflated_already = DEFLATED.contains(&declared.as_str()) && !self.outline.is_deflated;
