@@ -7,7 +7,8 @@ use crate::dicom::scan::{Event, Kind, Outline, has_short_length};
 
 /// The transfer syntax of the files that are written.
 pub const TRANSFER_SYNTAX: &str = "1.2.840.10008.1.2.1";
-/// Implementation Class UID of this software, of its own by PS3.5 §B.2.
+/// Implementation Class UID of this software, of its own by PS3.5 §B.2. It is part of every stored object that came by
+/// C-STORE, so it must never change.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.182791676989946688295138610626380437434";
 const IMPLEMENTATION_VERSION_NAME: &str = "CUSPID";
 

@@ -8,14 +8,11 @@ use bytes::Bytes;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::store::Upload;
+use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uid::InstanceUid;
 use crate::dimse::command::{Request, Status};
 use crate::dimse::negotiation::{Context, VERIFICATION};
 use crate::dimse::status::{self, Unacceptable};
-
-/// Implementation Class UID of this server, of its own by PS3.5 §B.2. It is part of every stored object that
-/// came by C-STORE, so it must never change.
-pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.182791676989946688295138610626380437434";
 
 /// Begins a C-STORE: what follows is to be written to the upload.
 ///

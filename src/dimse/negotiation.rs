@@ -11,8 +11,8 @@ use dicom_ul::pdu::{
 };
 
 use crate::config::Dimse;
+use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uid::InstanceUid;
-use crate::dimse::c_store::IMPLEMENTATION_CLASS_UID;
 
 /// Verification SOP Class (PS3.4 §A.4).
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
