@@ -13,7 +13,7 @@ pub(crate) enum Parsed {
     Preview { tenant: Tenant, study: StudyUid, series: SeriesUid, generation: u64 },
 }
 
-/// The key of an original: `{tenant}/{study}/{series}/{instance}/{digest}.dcm`.
+/// The key of an original: `{tenant}/{study}/{series}/{instance}-{digest}.dcm`.
 ///
 /// The digest is the SHA-256 of the bytes: other bytes under the same UID never overwrite them.
 pub(crate) fn original(
@@ -24,7 +24,7 @@ pub(crate) fn original(
     digest: &str,
 ) -> Key {
     let tenant = tenant.as_str();
-    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}/{digest}.dcm") }
+    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
 }
 
 /// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
@@ -43,13 +43,16 @@ pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) ->
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();
     match (key.bucket, segments.as_slice()) {
-        (Bucket::Originals, [tenant, study, series, instance, file]) => Some(Parsed::Original {
-            tenant: tenant.parse().ok()?,
-            study: study.parse().ok()?,
-            series: series.parse().ok()?,
-            instance: instance.parse().ok()?,
-            digest: file.strip_suffix(".dcm")?.to_owned(),
-        }),
+        (Bucket::Originals, [tenant, study, series, file]) => {
+            let (instance, digest) = file.strip_suffix(".dcm")?.split_once('-')?;
+            Some(Parsed::Original {
+                tenant: tenant.parse().ok()?,
+                study: study.parse().ok()?,
+                series: series.parse().ok()?,
+                instance: instance.parse().ok()?,
+                digest: digest.to_owned(),
+            })
+        }
         (Bucket::Previews, [tenant, study, series, generation, "preview"]) => Some(Parsed::Preview {
             tenant: tenant.parse().ok()?,
             study: study.parse().ok()?,

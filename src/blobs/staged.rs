@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// An object that is being written and that nobody can see: a file that is removed when this is dropped.
@@ -86,9 +86,17 @@ impl StagedFile {
         rustix::fs::fsync(&self.file)
     }
 
-    /// Renames the file to `target`, below the directory `root`, in place of what is there.
-    pub(super) fn rename(&mut self, root: &OwnedFd, target: &str) -> Result<(), Errno> {
-        rustix::fs::renameat(CWD, &self.path, root, target)?;
+    /// Renames the file to `target`, below the directory `root`. If that name is taken, it takes the place of
+    /// what has it, and is made durable before: what is there may be in use.
+    pub(super) fn take_name(&mut self, root: &OwnedFd, target: &str) -> Result<(), Errno> {
+        match rustix::fs::renameat_with(CWD, &self.path, root, target, RenameFlags::NOREPLACE) {
+            // Not every file system can tell.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {
+                self.sync()?;
+                rustix::fs::renameat(CWD, &self.path, root, target)?;
+            }
+            outcome => outcome?,
+        }
         self.is_kept = true;
         Ok(())
     }

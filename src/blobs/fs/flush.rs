@@ -13,9 +13,9 @@ use crate::blobs::staged::StagedFile;
 /// Objects that share a flush at the most.
 const GROUP: usize = 512;
 
-/// Up to this many files or directories are flushed one by one; more, by flushing the file system, which from about
-/// here on takes less time (on ext4), and never touches the objects one by one.
-const ONE_BY_ONE: usize = 4;
+/// Up to this many files and directories together are flushed one by one; more, by flushing the file system, which
+/// from about here on takes less time (on ext4), and never touches the objects one by one.
+const ONE_BY_ONE: usize = 6;
 
 /// How often a rename is tried when the directory is pruned, again and again, just before it.
 const ATTEMPTS: usize = 16;
@@ -43,30 +43,27 @@ pub(super) fn run(mut jobs: mpsc::Receiver<Job>, root: &Root) {
 }
 
 /// Keeps a group. `changed` holds the directories whose names are not durable, also from groups that failed.
+///
+/// Objects get their names first, so that one flush makes bytes and names durable. A crash before it may leave an
+/// object that is not whole under a name that nothing refers to, as keep has not returned; what had that name
+/// before, and may be referred to, gives way only to bytes that are durable.
 fn flush(group: &mut [Job], root: &OwnedFd, changed: &mut BTreeSet<String>) -> Vec<Result<(), Errno>> {
-    let mut outcomes = sync_bytes(group, root);
-    for (job, outcome) in group.iter_mut().zip(&mut outcomes) {
-        if outcome.is_ok() {
-            *outcome = rename(job, root, changed);
+    let mut outcomes: Vec<_> = group.iter_mut().map(|job| rename(job, root, changed)).collect();
+    if group.len() + changed.len() <= ONE_BY_ONE {
+        for (job, outcome) in group.iter().zip(&mut outcomes) {
+            *outcome = outcome.and_then(|()| job.file.sync());
         }
     }
-    if let Err(error) = sync_names(root, changed) {
+    if let Err(error) = sync_names(group.len(), root, changed) {
         outcomes.iter_mut().for_each(|outcome| *outcome = outcome.and(Err(error)));
     }
     outcomes
 }
 
-fn sync_bytes(group: &[Job], root: &OwnedFd) -> Vec<Result<(), Errno>> {
-    if group.len() <= ONE_BY_ONE {
-        return group.iter().map(|job| job.file.sync()).collect();
-    }
-    vec![rustix::fs::syncfs(root); group.len()]
-}
-
 fn rename(job: &mut Job, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         make_parents(root, &job.target, changed)?;
-        match job.file.rename(root, &job.target) {
+        match job.file.take_name(root, &job.target) {
             // A delete has pruned the directory between the two calls.
             Err(Errno::NOENT) => {}
             outcome => return outcome,
@@ -108,8 +105,9 @@ fn above(path: &str) -> &str {
     path.rsplit_once('/').map_or(".", |(above, _)| above)
 }
 
-fn sync_names(root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
-    if changed.len() <= ONE_BY_ONE {
+/// Makes changed names durable, and with many files or directories everything else, too.
+fn sync_names(files: usize, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
+    if files + changed.len() <= ONE_BY_ONE {
         changed.iter().try_for_each(|directory| sync_directory(root, directory))?;
     } else {
         rustix::fs::syncfs(root)?;
