@@ -126,7 +126,7 @@ impl Archive {
     ) -> Result<u64, Error> {
         let SeriesRecord { study, series: uid, .. } = series;
         let mut total = 0;
-        let mut pages = self.index.instances(tenant.as_str(), study, Some(uid));
+        let mut pages = self.index.instances::<InstanceRecord>(tenant.as_str(), study, Some(uid));
         while let Some(page) = pages.try_next().await? {
             total += page.len() as u64;
             let mut checks = futures_util::stream::iter(&page)
@@ -177,7 +177,7 @@ impl Archive {
         Ok(match keys::parse(key) {
             Some(keys::Parsed::Original { tenant, study, series, instance, digest }) => {
                 let record = self.index.instance(tenant.as_str(), &study, &series, &instance).await?;
-                record.is_some_and(|record| record.digest == digest)
+                record.is_some_and(|record: InstanceRecord| record.digest == digest)
             }
             Some(keys::Parsed::Preview { tenant, study, series, generation }) => {
                 let record = self.index.series(tenant.as_str(), &study, &series).await?;
@@ -281,7 +281,7 @@ impl Archive {
             }
             let InstanceRecord { study, series, instance, .. } = &record;
             let known = self.index.instance(tenant.as_str(), study, series, instance).await?;
-            if known.is_some_and(|known| known.stored_at > record.stored_at) {
+            if known.is_some_and(|known: InstanceRecord| known.stored_at > record.stored_at) {
                 return Ok(Some(Finding::Superseded(key.clone())));
             }
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
 use crate::archive::inflate::{inflated, is_deflated};
@@ -11,7 +12,7 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs::ByteStream;
 use crate::dicom::instance::BulkValue;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{InstanceRecord, MetadataRecord, SeriesRecord, StudyRecord};
 
 /// What a retrieval is of.
 #[derive(Debug, Clone)]
@@ -26,6 +27,9 @@ pub struct Scope {
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
+
+/// Metadata of instances, some hundred at a time.
+pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
 
 impl Archive {
     /// A study's record.
@@ -54,9 +58,7 @@ impl Archive {
         instance: &InstanceUid,
     ) -> Result<InstanceRecord, Error> {
         let record = self.index.instance(caller.tenant.as_str(), study, series, instance).await?;
-        record.ok_or_else(|| {
-            Error::NotFound(format!("instance {instance} in series {series} of study {study}"))
-        })
+        record.ok_or_else(|| no_instance(study, series, instance))
     }
 
     /// The records of all instances in a scope, by series and instance UID; at least one.
@@ -64,15 +66,30 @@ impl Archive {
     /// # Errors
     /// [`Error::NotFound`] at once, not in the stream.
     pub async fn instances(&self, caller: &Caller, scope: &Scope) -> Result<RecordStream, Error> {
+        self.records(caller, scope).await
+    }
+
+    /// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
+    pub async fn metadata(&self, caller: &Caller, scope: &Scope) -> Result<MetadataStream, Error> {
+        self.records(caller, scope).await
+    }
+
+    async fn records<R: DeserializeOwned + Send + 'static>(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+    ) -> Result<BoxStream<'static, Result<Vec<R>, Error>>, Error> {
+        let tenant = caller.tenant.as_str();
         match (&scope.series, &scope.instance) {
             (Some(series), Some(instance)) => {
-                let record = self.instance(caller, &scope.study, series, instance).await?;
+                let record = self.index.instance(tenant, &scope.study, series, instance).await?;
+                let record = record.ok_or_else(|| no_instance(&scope.study, series, instance))?;
                 return Ok(stream::iter([Ok(vec![record])]).boxed());
             }
             (Some(series), None) => drop(self.series(caller, &scope.study, series).await?),
             (None, _) => drop(self.study(caller, &scope.study).await?),
         }
-        let pages = self.index.instances(caller.tenant.as_str(), &scope.study, scope.series.as_ref());
+        let pages = self.index.instances(tenant, &scope.study, scope.series.as_ref());
         Ok(pages.map_err(Error::from).boxed())
     }
 
@@ -148,4 +165,8 @@ impl Archive {
             .cloned()
             .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
     }
+}
+
+fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {
+    Error::NotFound(format!("instance {instance} in series {series} of study {study}"))
 }

@@ -5,9 +5,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{SeriesRecord, StudyRecord};
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys};
 use crate::table::{Item, ItemKey, Range, Secondary, Table};
@@ -36,14 +37,14 @@ impl Index {
         self.get(keys::series(tenant, study, series)).await
     }
 
-    /// An instance's record.
-    pub async fn instance(
+    /// An instance's record, or a part of it.
+    pub async fn instance<R: DeserializeOwned>(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
         instance: &InstanceUid,
-    ) -> Result<Option<InstanceRecord>, Error> {
+    ) -> Result<Option<R>, Error> {
         loop {
             let key = keys::instance(tenant, study, series, instance);
             let Some(row) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(None) };
@@ -60,12 +61,14 @@ impl Index {
 
     /// The instances of a study or of one series, in ascending order of series and instance UIDs as text, in pages
     /// of some hundred at the most, none of them empty. Instances that come or go meanwhile may be seen or not.
-    pub fn instances(
+    ///
+    /// `R` is the record or a part of it: fields that it does not name are passed over, which costs little.
+    pub fn instances<R: DeserializeOwned + Send + 'static>(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: Option<&SeriesUid>,
-    ) -> BoxStream<'static, Result<Vec<InstanceRecord>, Error>> {
+    ) -> BoxStream<'static, Result<Vec<R>, Error>> {
         instances(self.table.clone(), tenant.to_owned(), study.clone(), series.cloned())
     }
 
@@ -89,25 +92,14 @@ impl Index {
         pages(self.table.clone(), range).map(|page| decode_all(&page?)).boxed()
     }
 
-    /// All instances of a tenant, in pages.
-    pub fn all_instances(&self, tenant: &str) -> BoxStream<'static, Result<Vec<InstanceRecord>, Error>> {
-        let (table, tenant) = (self.table.clone(), tenant.to_owned());
-        self.studies(&tenant)
-            .map_ok(|studies| stream::iter(studies.into_iter().map(Ok::<_, Error>)))
-            .try_flatten()
-            .map_ok(move |study| instances(table.clone(), tenant.clone(), study.study, None))
-            .try_flatten()
-            .boxed()
-    }
-
     async fn get<R: for<'a> serde::Deserialize<'a>>(&self, key: ItemKey) -> Result<Option<R>, Error> {
         let item = self.table.get(&[key]).await?.pop().flatten();
         item.map(|item| rows::decode(&item.key, &item.body)).transpose()
     }
 }
 
-/// The record of an instance's row; `None` if it was replaced or removed after that row was read.
-pub(crate) async fn whole(table: &dyn Table, row: Item) -> Result<Option<InstanceRecord>, Error> {
+/// The record of an instance's row, or a part of it; `None` if it was replaced or removed after that row was read.
+pub(crate) async fn whole<R: DeserializeOwned>(table: &dyn Table, row: Item) -> Result<Option<R>, Error> {
     let key = row.key.clone();
     let bytes = rows::joined(table, row).await?;
     bytes.map(|bytes| rows::decode(&key, &bytes)).transpose()
@@ -165,12 +157,12 @@ async fn series_of(table: &dyn Table, tenant: &str, study: &StudyUid) -> Result<
     }
 }
 
-fn instances(
+fn instances<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     tenant: String,
     study: StudyUid,
     series: Option<SeriesUid>,
-) -> BoxStream<'static, Result<Vec<InstanceRecord>, Error>> {
+) -> BoxStream<'static, Result<Vec<R>, Error>> {
     let reader = table.clone();
     let listed = async move {
         let uids: VecDeque<SeriesUid> = match series {
@@ -199,7 +191,10 @@ fn instances(
         .boxed()
 }
 
-async fn whole_page(table: Arc<dyn Table>, page: Vec<(String, Item)>) -> Result<Vec<InstanceRecord>, Error> {
+async fn whole_page<R: DeserializeOwned>(
+    table: Arc<dyn Table>,
+    page: Vec<(String, Item)>,
+) -> Result<Vec<R>, Error> {
     let mut records = Vec::with_capacity(page.len());
     for (_, row) in page {
         records.extend(whole(table.as_ref(), row).await?);

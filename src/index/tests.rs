@@ -125,7 +125,8 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes() {
     assert_eq!(study.modalities.values().sum::<u64>(), 160);
     let series = indexes[1].series_of(TENANT, &study.study).await.unwrap();
     assert!(series.iter().all(|series| (series.number_of_instances, series.number_of_images) == (40, 40)));
-    let pages: Vec<_> = indexes[0].all_instances(TENANT).try_collect().await.unwrap();
+    let pages: Vec<_> =
+        indexes[0].instances::<InstanceRecord>(TENANT, &study.study, None).try_collect().await.unwrap();
     assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), 160);
     assert_eq!(indexes[0].tenants().await.unwrap(), [TENANT]);
 }
@@ -197,7 +198,8 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     store(&index, record.clone()).await;
     let found = index.instance(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&record));
-    let pages: Vec<_> = index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
+    let pages: Vec<Vec<InstanceRecord>> =
+        index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
     assert_eq!(pages, [[record.clone()]]);
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
     let chunk = keys::chunk(&key, &record.digest, 1);

@@ -11,8 +11,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
-use crate::archive::retrieve::RecordStream;
+use crate::archive::records::MetadataRecord;
+use crate::archive::retrieve::MetadataStream;
 use crate::dicom::metadata::GzipJoiner;
 use crate::http::Service;
 use crate::http::content::{describe, finish};
@@ -43,7 +43,7 @@ pub(crate) async fn metadata(
     if is_gzip {
         response = response.header(CONTENT_ENCODING, "gzip");
     }
-    let pages = service.archive.instances(&caller, &scope).await?;
+    let pages = service.archive.metadata(&caller, &scope).await?;
     let mut text = pieces(pages, Writer::new(is_gzip, head.base_url()));
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
@@ -61,7 +61,7 @@ pub(crate) async fn metadata(
 
 /// The text of all pages, a piece for each.
 fn pieces(
-    pages: RecordStream,
+    pages: MetadataStream,
     writer: Writer,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Unpin + Send + 'static {
     stream::try_unfold(Some((pages, writer)), |state| async move {
@@ -89,7 +89,7 @@ impl Writer {
         Self { base_url: base_url.to_owned(), is_first: true, gzip: is_gzip.then(GzipJoiner::new) }
     }
 
-    fn page(&mut self, records: &[InstanceRecord]) -> Result<Vec<u8>, Error> {
+    fn page(&mut self, records: &[MetadataRecord]) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         for record in records {
             let before = if std::mem::take(&mut self.is_first) { b"[" } else { b"," };
