@@ -1,6 +1,8 @@
 //! The server, in no protocol's words: taking in, finding, giving back. Doors see this module only.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
@@ -32,6 +34,7 @@ pub struct Archive {
     search: Search,
     preview: Preview,
     uploads: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl Archive {
@@ -44,6 +47,7 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
+            turns: Arc::new(Semaphore::new(2 * available_parallelism().map_or(1, NonZero::get))),
         })
     }
 

@@ -28,8 +28,8 @@ use crate::dicom::instance;
 use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::Commit;
 use crate::index::records::InstanceRecord;
+use crate::index::{Commit, Duplicates};
 use crate::query::attributes::indexed;
 use crate::telemetry;
 
@@ -153,14 +153,26 @@ impl Archive {
         }
     }
 
+    /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
+    /// work, memory would fill with what waits.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
     /// Checks, keeps and commits an instance whose bytes are all there.
     async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
         let Received { instance, digest, staged } = received;
         let tenant = caller.tenant.as_str();
+        // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
-            let is_same_place = known.study == instance.study && known.series == instance.series;
-            if is_same_place && known.digest == digest {
+            if known.study != instance.study || known.series != instance.series {
+                return Err(Refusal::Elsewhere);
+            }
+            if known.digest == digest {
                 return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
+            }
+            if self.ingest.duplicates == Duplicates::Reject {
+                return Err(Refusal::Different);
             }
         }
         let size_bytes = staged.length();
@@ -196,14 +208,16 @@ impl Upload {
         }
     }
 
-    /// Ends the object; when the future returns `Stored`, it is durable and can be found.
+    /// Ends the object, as soon as there is a thread to work on its last bytes; the future that this returns is for
+    /// the rest. When that returns `Stored`, the instance is durable and can be found.
     ///
-    /// The work goes on by itself, whether the future is polled or dropped: several that go on together share
+    /// The work goes on by itself, whether that future is polled or dropped: several that go on together share
     /// their flushes.
-    pub fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
+    pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
+        let turn = self.archive.turn().await;
         let task = tokio::spawn(async move {
-            let outcome = self.conclude().await;
+            let outcome = self.conclude(turn).await;
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
         });
@@ -214,8 +228,10 @@ impl Upload {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         if let Some(mut intake) = self.idle().await {
+            let turn = self.archive.turn().await;
             self.work = Work::Busy(spawn_blocking(move || {
                 intake.take_in(&batch);
+                drop((batch, turn));
                 intake
             }));
         }
@@ -230,7 +246,7 @@ impl Upload {
         }
     }
 
-    async fn conclude(mut self) -> Outcome {
+    async fn conclude(mut self, turn: OwnedSemaphorePermit) -> Outcome {
         let batch = std::mem::take(&mut self.batch);
         let Some(mut intake) = self.idle().await else {
             return Outcome::refused(None, Refusal::Failed(anyhow!("reading the instance panicked")));
@@ -238,7 +254,9 @@ impl Upload {
         let received = spawn_blocking(move || {
             intake.take_in(&batch);
             drop(batch);
-            intake.conclude()
+            let received = intake.conclude();
+            drop(turn);
+            received
         });
         let received = match received.await {
             Ok(Ok(received)) => received,

@@ -161,8 +161,8 @@ impl<'a> Worker<'a> {
             }
             self.runtime.block_on(upload.write(Bytes::from(buffer)));
         }
-        let _entered = self.runtime.enter();
-        self.pending.push_back((name.to_owned(), Box::pin(upload.finish())));
+        let outcome = self.runtime.block_on(upload.finish());
+        self.pending.push_back((name.to_owned(), Box::pin(outcome)));
         self.settle(MAX_PENDING);
         Ok(())
     }

@@ -254,7 +254,7 @@ impl<'a> Association<'a> {
             && let Some(DataSet { context, request, destination }) = self.data_set.take()
         {
             match destination {
-                Ok(upload) => self.respond_when_stored(context, request, upload),
+                Ok(upload) => self.respond_when_stored(context, request, upload).await,
                 Err(status) => self.respond(context, &request, &status),
             }
         }
@@ -268,8 +268,8 @@ impl<'a> Association<'a> {
     }
 
     /// Responds when the instance is durable, while further messages are read.
-    fn respond_when_stored(&mut self, context: u8, request: Request, upload: Upload) {
-        let stored = upload.finish();
+    async fn respond_when_stored(&mut self, context: u8, request: Request, upload: Upload) {
+        let stored = upload.finish().await;
         let max_pdu_bytes = self.agreement.peer_max_pdu_bytes;
         let response = async move {
             let status = status::of_outcome(&stored.await);

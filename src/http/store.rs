@@ -177,7 +177,7 @@ impl Intake {
         match part {
             Part::Refused => self.items.push((place, Item::NotDicom)),
             Part::Taken(upload) => {
-                let finishing = upload.finish();
+                let finishing = upload.finish().await;
                 self.finishing.push(Box::pin(async move { (place, finishing.await) }));
             }
         }

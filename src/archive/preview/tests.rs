@@ -42,7 +42,7 @@ impl Bench {
     async fn store(&self, file: Vec<u8>) {
         let mut upload = self.archive.receive(&self.caller, None).await;
         upload.write(Bytes::from(file)).await;
-        upload.finish().await.result.unwrap();
+        upload.finish().await.await.result.unwrap();
     }
 
     async fn due(&self) -> Vec<Due> {
