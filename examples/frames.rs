@@ -33,7 +33,7 @@ async fn decode(file: Vec<u8>) -> anyhow::Result<Value> {
     let caller = Caller::anonymous();
     let mut upload = archive.receive(&caller, None).await;
     upload.write(file.into()).await;
-    let outcome = upload.finish().await;
+    let outcome = upload.finish().await.await;
     let identity = match (outcome.identity, outcome.result) {
         (Some(identity), Ok(_)) => identity,
         (_, result) => return Ok(json!({ "refused": result.err().map(|error| error.to_string()) })),
