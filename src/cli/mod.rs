@@ -1,6 +1,8 @@
 //! The command line: a file a command.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +16,8 @@ mod check;
 mod import;
 mod reindex;
 mod serve;
+
+const BLOCKING_THREADS_PER_CORE: usize = 8;
 
 /// A DICOMweb-first PACS server.
 #[derive(Debug, Parser)]
@@ -93,6 +97,9 @@ fn parse_setting(text: &str) -> Result<Override, String> {
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
+    let cores = available_parallelism().map_or(1, NonZero::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().build().context("cannot start the runtime")
+    // Work on blocking threads is short; more threads than this would only hold memory.
+    builder.enable_all().max_blocking_threads(BLOCKING_THREADS_PER_CORE * cores);
+    builder.build().context("cannot start the runtime")
 }

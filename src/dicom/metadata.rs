@@ -1,5 +1,7 @@
 //! DICOM JSON metadata of an instance, in pieces that are joined to an answer without decompressing.
 
+use std::cell::RefCell;
+
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde::{Deserialize, Serialize};
@@ -38,8 +40,14 @@ const MAX_STORED: usize = 65535;
 
 /// Compresses JSON text that was cut at each place where the base URL belongs.
 pub fn compress(pieces: &[Vec<u8>]) -> Metadata {
-    let mut deflate = Compress::new(Compression::new(LEVEL), false);
-    Metadata { pieces: pieces.iter().map(|text| compress_piece(&mut deflate, text)).collect() }
+    thread_local! {
+        /// Its tables take longer to make than a header takes to compress.
+        static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(LEVEL), false));
+    }
+    DEFLATE.with_borrow_mut(|deflate| {
+        deflate.reset();
+        Metadata { pieces: pieces.iter().map(|text| compress_piece(deflate, text)).collect() }
+    })
 }
 
 fn compress_piece(deflate: &mut Compress, text: &[u8]) -> Piece {
