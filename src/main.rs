@@ -1,5 +1,8 @@
 //! `cuspid`: arguments to a command.
 
+use std::io::Write;
+use std::process::ExitCode;
+
 use clap::Parser;
 use cuspid::cli::Arguments;
 use mimalloc::MiMalloc;
@@ -9,6 +12,13 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-fn main() -> anyhow::Result<()> {
-    Arguments::parse().run()
+fn main() -> ExitCode {
+    match Arguments::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // All causes on one line; a backtrace would say nothing to whoever typed the command.
+            let _ = writeln!(std::io::stderr(), "cuspid: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

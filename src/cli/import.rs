@@ -146,13 +146,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Takes one object. Its name decides only whether it is a directory of a medium (PS3.10 §8.6).
+    /// Takes one object, whatever its name.
     fn take(&mut self, reader: &mut dyn Read, name: &str) -> io::Result<()> {
-        let file_name = name.rsplit(['/', ':']).next().unwrap_or(name);
-        if file_name.eq_ignore_ascii_case("DICOMDIR") {
-            self.count(name, Count::NoInstance);
-            return Ok(());
-        }
         let mut upload = self.runtime.block_on(self.archive.receive(&Caller::anonymous(), None));
         loop {
             let mut buffer = Vec::with_capacity(READ_BYTES);
@@ -196,7 +191,7 @@ impl From<Outcome> for Count {
             Ok(stored) if stored.was_known => Self::Known,
             Ok(stored) if stored.has_replaced => Self::Replaced,
             Ok(_) => Self::Stored,
-            Err(Refusal::Unreadable(Failure::NotDicom)) => Self::NoInstance,
+            Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)) => Self::NoInstance,
             Err(Refusal::Failed(cause)) => Self::Lost(format!("{cause:#}")),
             Err(refusal) => Self::Lost(refusal.to_string()),
         }

@@ -94,17 +94,23 @@ const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
 /// Media Storage SOP Class UID and SOP Instance UID of the file meta information.
 const META_SOP_CLASS: Tag = Tag(0x0002_0002);
 const META_SOP_INSTANCE: Tag = Tag(0x0002_0003);
+/// Media Storage Directory Storage (PS3.4 §I.4).
+const MEDIA_STORAGE_DIRECTORY: &str = "1.2.840.10008.1.3.10";
 
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.
 ///
 /// # Errors
-/// [`Failure::NoIdentity`] if a UID that identifies it is missing; all else that cannot be read is a warning.
+/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NoIdentity`] if a UID that identifies it is missing; all else
+/// that cannot be read is a warning.
 pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
     let is_indexed = |tag: &Tag| indexed.binary_search(tag).is_ok();
     let mut attributes = elements::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
+    let meta = |tag| file_meta_text(outline, tag);
+    if meta(META_SOP_CLASS) == Some(MEDIA_STORAGE_DIRECTORY) {
+        return Err(Failure::MediaDirectory);
+    }
     let study: StudyUid = identity(&attributes, STUDY, "StudyInstanceUID", None)?;
     let series: SeriesUid = identity(&attributes, SERIES, "SeriesInstanceUID", None)?;
-    let meta = |tag| file_meta_text(outline, tag);
     let instance: InstanceUid =
         identity(&attributes, SOP_INSTANCE, "SOPInstanceUID", meta(META_SOP_INSTANCE))?;
     let sop_class: InstanceUid = identity(&attributes, SOP_CLASS, "SOPClassUID", meta(META_SOP_CLASS))?;

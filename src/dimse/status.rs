@@ -73,6 +73,7 @@ fn of_failure(failure: &Failure) -> Status {
     let offending = match failure {
         Failure::Malformed { tag, .. } | Failure::NoIdentity { tag, .. } => Some(*tag),
         Failure::NotDicom
+        | Failure::MediaDirectory
         | Failure::Truncated { .. }
         | Failure::TooDeep { .. }
         | Failure::TooManyElements { .. }
