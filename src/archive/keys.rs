@@ -4,7 +4,18 @@ use crate::archive::access::Tenant;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
-/// The key of an original: `{tenant}/{study}/{series}/{instance}/{digest}.dcm`.
+/// What a key is the key of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// See [`original`].
+    Original { tenant: Tenant, study: StudyUid, series: SeriesUid, instance: InstanceUid, digest: String },
+    /// See [`preview`].
+    Preview { tenant: Tenant, study: StudyUid, series: SeriesUid, generation: u64 },
+}
+
+/// The key of an original: `{tenant}/{study}/{series}/{instance}-{digest}.dcm`.
+///
+/// The digest is the SHA-256 of the bytes: other bytes under the same UID never overwrite them.
 pub(crate) fn original(
     tenant: &Tenant,
     study: &StudyUid,
@@ -13,11 +24,66 @@ pub(crate) fn original(
     digest: &str,
 ) -> Key {
     let tenant = tenant.as_str();
-    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}/{digest}.dcm") }
+    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
 }
 
-/// The key of a series' preview, made of the series at `generation`.
+/// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
+/// at that generation.
 pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, generation: u64) -> Key {
     let tenant = tenant.as_str();
-    Key { bucket: Bucket::Previews, path: format!("{tenant}/{study}/{series}/{generation}/preview.cjs") }
+    Key { bucket: Bucket::Previews, path: format!("{tenant}/{study}/{series}/{generation}/preview") }
+}
+
+/// What the keys of all previews of a series start with.
+pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) -> String {
+    format!("{}/{study}/{series}/", tenant.as_str())
+}
+
+/// What a key is the key of; `None` if nothing here made it.
+pub(crate) fn parse(key: &Key) -> Option<Parsed> {
+    let segments: Vec<&str> = key.path.split('/').collect();
+    match (key.bucket, segments.as_slice()) {
+        (Bucket::Originals, [tenant, study, series, file]) => {
+            let (instance, digest) = file.strip_suffix(".dcm")?.split_once('-')?;
+            Some(Parsed::Original {
+                tenant: tenant.parse().ok()?,
+                study: study.parse().ok()?,
+                series: series.parse().ok()?,
+                instance: instance.parse().ok()?,
+                digest: digest.to_owned(),
+            })
+        }
+        (Bucket::Previews, [tenant, study, series, generation, "preview"]) => Some(Parsed::Preview {
+            tenant: tenant.parse().ok()?,
+            study: study.parse().ok()?,
+            series: series.parse().ok()?,
+            generation: generation.parse().ok()?,
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_what_it_is_of() {
+        let tenant = Tenant::default_tenant();
+        let (study, series, instance) =
+            ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.4".parse().unwrap());
+        let digest = "ab".repeat(32);
+        let key = original(&tenant, &study, &series, &instance, &digest);
+        let expected = Parsed::Original {
+            tenant: tenant.clone(),
+            study: study.clone(),
+            series: series.clone(),
+            instance,
+            digest,
+        };
+        assert_eq!(parse(&key), Some(expected));
+        let key = preview(&tenant, &study, &series, 7);
+        assert_eq!(parse(&key), Some(Parsed::Preview { tenant, study, series, generation: 7 }));
+        assert_eq!(parse(&Key { bucket: Bucket::Originals, path: "default/1.2/x.dcm".into() }), None);
+    }
 }

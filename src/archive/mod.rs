@@ -1,16 +1,30 @@
 //! The server, in no protocol's words: taking in, finding, giving back. Doors see this module only.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use tokio::sync::Semaphore;
 
 use crate::blobs::Blobs;
-use crate::config::{Ingest, Search};
+use crate::config::Config;
+use crate::config::Ingest;
+use crate::config::Preview;
+use crate::config::Search;
 use crate::index::Index;
 
 pub mod access;
-pub mod keys;
+pub mod check;
+pub mod derive;
+pub mod explicit;
+mod inflate;
+mod keys;
+pub mod preview;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+
+pub use crate::index::records;
 
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
@@ -18,14 +32,33 @@ pub struct Archive {
     index: Arc<Index>,
     ingest: Ingest,
     search: Search,
-    uploads: Arc<tokio::sync::Semaphore>,
+    preview: Preview,
+    uploads: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
-    pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, ingest: Ingest, search: Search) -> Arc<Self> {
-        let uploads = Arc::new(tokio::sync::Semaphore::new(ingest.max_uploads));
-        Arc::new(Self { blobs, index, ingest, search, uploads })
+    pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            blobs,
+            index,
+            ingest: config.ingest.clone(),
+            search: config.search.clone(),
+            preview: config.preview.clone(),
+            uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
+            turns: Arc::new(Semaphore::new(2 * available_parallelism().map_or(1, NonZero::get))),
+        })
+    }
+
+    /// How many results a search gives when it names no limit, and at the most.
+    pub fn search_limits(&self) -> (usize, usize) {
+        (self.search.default_limit, self.search.max_limit)
+    }
+
+    /// How many bytes and how many instances one request to store may hold.
+    pub fn request_limits(&self) -> (u64, usize) {
+        (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
 }
 

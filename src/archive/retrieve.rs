@@ -1,15 +1,18 @@
-//! Giving back: an index row and one ranged read.
+//! Giving back: an index row and one ranged read. Nothing is parsed here.
 
 use std::ops::Range;
 
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
-use crate::archive::{Archive, Error};
+use crate::archive::inflate::{inflated, is_deflated};
+use crate::archive::{Archive, Error, keys};
 use crate::blobs::ByteStream;
 use crate::dicom::instance::BulkValue;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{InstanceRecord, MetadataRecord, SeriesRecord, StudyRecord};
 
 /// What a retrieval is of.
 #[derive(Debug, Clone)]
@@ -22,11 +25,17 @@ pub struct Scope {
     pub instance: Option<InstanceUid>,
 }
 
+/// Records of instances, some hundred at a time.
+pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
+
+/// Metadata of instances, some hundred at a time.
+pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
+
 impl Archive {
     /// A study's record.
     pub async fn study(&self, caller: &Caller, study: &StudyUid) -> Result<StudyRecord, Error> {
-        let _ = (caller, study);
-        unimplemented!()
+        let record = self.index.study(caller.tenant.as_str(), study).await?;
+        record.ok_or_else(|| Error::NotFound(format!("study {study}")))
     }
 
     /// A series' record.
@@ -36,8 +45,8 @@ impl Archive {
         study: &StudyUid,
         series: &SeriesUid,
     ) -> Result<SeriesRecord, Error> {
-        let _ = (caller, study, series);
-        unimplemented!()
+        let record = self.index.series(caller.tenant.as_str(), study, series).await?;
+        record.ok_or_else(|| Error::NotFound(format!("series {series} in study {study}")))
     }
 
     /// An instance's record.
@@ -48,63 +57,116 @@ impl Archive {
         series: &SeriesUid,
         instance: &InstanceUid,
     ) -> Result<InstanceRecord, Error> {
-        let _ = (caller, study, series, instance);
-        unimplemented!()
+        let record = self.index.instance(caller.tenant.as_str(), study, series, instance).await?;
+        record.ok_or_else(|| no_instance(study, series, instance))
     }
 
-    /// The records of all instances in a scope, by series and instance UID, some hundred at a time; at least one.
+    /// The records of all instances in a scope, by series and instance UID; at least one.
     ///
     /// # Errors
     /// [`Error::NotFound`] at once, not in the stream.
-    pub async fn instances(
+    pub async fn instances(&self, caller: &Caller, scope: &Scope) -> Result<RecordStream, Error> {
+        self.records(caller, scope).await
+    }
+
+    /// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
+    pub async fn metadata(&self, caller: &Caller, scope: &Scope) -> Result<MetadataStream, Error> {
+        self.records(caller, scope).await
+    }
+
+    async fn records<R: DeserializeOwned + Send + 'static>(
         &self,
         caller: &Caller,
         scope: &Scope,
-    ) -> Result<BoxStream<'static, Result<Vec<InstanceRecord>, Error>>, Error> {
-        let _ = (caller, scope);
-        unimplemented!()
+    ) -> Result<BoxStream<'static, Result<Vec<R>, Error>>, Error> {
+        let tenant = caller.tenant.as_str();
+        match (&scope.series, &scope.instance) {
+            (Some(series), Some(instance)) => {
+                let record = self.index.instance(tenant, &scope.study, series, instance).await?;
+                let record = record.ok_or_else(|| no_instance(&scope.study, series, instance))?;
+                return Ok(stream::iter([Ok(vec![record])]).boxed());
+            }
+            (Some(series), None) => drop(self.series(caller, &scope.study, series).await?),
+            (None, _) => drop(self.study(caller, &scope.study).await?),
+        }
+        let pages = self.index.instances(tenant, &scope.study, scope.series.as_ref());
+        Ok(pages.map_err(Error::from).boxed())
     }
 
     /// A validator of everything in a scope: it changes whenever anything in it does (RFC 9110 §8.8.3). Opaque,
     /// without quotation marks.
     pub async fn version(&self, caller: &Caller, scope: &Scope) -> Result<String, Error> {
-        let _ = (caller, scope);
-        unimplemented!()
+        Ok(match (&scope.series, &scope.instance) {
+            (Some(series), Some(instance)) => {
+                self.instance(caller, &scope.study, series, instance).await?.digest
+            }
+            (Some(series), None) => {
+                let record = self.series(caller, &scope.study, series).await?;
+                format!("{}-{}", record.generation, record.changed_at)
+            }
+            (None, _) => {
+                let record = self.study(caller, &scope.study).await?;
+                format!("{}-{}", record.generation, record.changed_at)
+            }
+        })
     }
 
-    /// Bytes of a stored object as it was sent.
+    /// A stored object as it was sent, or bytes `range` of it.
+    pub async fn read_object(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        let InstanceRecord { study, series, instance, digest, .. } = record;
+        let key = keys::original(&caller.tenant, study, series, instance, digest);
+        Ok(self.blobs.read(&key, range).await?)
+    }
+
+    /// Bytes of a frame or a bulk value, where the record's layout says that they are.
+    ///
+    /// They are bytes of the object as it was sent, but in a deflated one, which is inflated up to their end.
     pub async fn read(
         &self,
         caller: &Caller,
         record: &InstanceRecord,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
-        let _ = (caller, record, range);
-        unimplemented!()
+        if is_deflated(&record.transfer_syntax) {
+            let object = self.read_object(caller, record, 0..record.size_bytes).await?;
+            return Ok(inflated(object, range));
+        }
+        self.read_object(caller, record, range).await
     }
 
     /// The stored frame `number` (from 1): its byte ranges in the object, one for native, one a fragment else.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such frame.
-    pub async fn frame(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-    ) -> Result<Vec<Range<u64>>, Error> {
-        let _ = (caller, record, number);
-        unimplemented!()
+    pub fn frame(&self, record: &InstanceRecord, number: u32) -> Result<Vec<Range<u64>>, Error> {
+        let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        let ranges = match number {
+            number if (1..=frames).contains(&number) => record.layout.frames.ranges(number - 1),
+            _ => Vec::new(),
+        };
+        if ranges.is_empty() {
+            let instance = &record.instance;
+            return Err(Error::NotFound(format!(
+                "frame {number} in instance {instance}, which has {frames}"
+            )));
+        }
+        Ok(ranges)
     }
 
     /// A bulk value by its path (see [`BulkValue::path`]).
-    pub async fn bulk_value(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        path: &str,
-    ) -> Result<BulkValue, Error> {
-        let _ = (caller, record, path);
-        unimplemented!()
+    pub fn bulk_value(&self, record: &InstanceRecord, path: &str) -> Result<BulkValue, Error> {
+        let found = record.layout.bulk.iter().find(|value| value.path.eq_ignore_ascii_case(path));
+        found
+            .cloned()
+            .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
     }
+}
+
+fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {
+    Error::NotFound(format!("instance {instance} in series {series} of study {study}"))
 }

@@ -1,14 +1,63 @@
 //! Taking in: STOW-RS, C-STORE and import all come through here, one instance at a time, streamed.
+//!
+//! Bytes are hashed, scanned and staged as they arrive. When the last one is there: what identifies the
+//! instance is read, the bytes are made durable under their digest, and the index commit is the moment at
+//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which
+//! `cuspid check --repair` removes.
 
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use anyhow::anyhow;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::error;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
+use crate::archive::keys;
+use crate::blobs;
+use crate::blobs::Staged;
+use crate::config::Ingest;
 use crate::dicom::failure::{Failure, Warning};
+use crate::dicom::instance;
+use crate::dicom::instance::Instance;
+use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
+use crate::index::{Commit, Duplicates};
+use crate::query::attributes::indexed;
+use crate::telemetry;
+
+/// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
+const BATCH_BYTES: usize = 512 * 1024;
 
 /// An instance that is coming in. Dropping it leaves nothing behind.
-pub struct Upload {}
+pub struct Upload {
+    archive: Arc<Archive>,
+    caller: Caller,
+    study: Option<StudyUid>,
+    instance: Option<InstanceUid>,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+    work: Work,
+    /// One of `ingest.max_uploads`; held until the instance is committed.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where the intake of an upload is.
+enum Work {
+    /// At hand.
+    Idle(Box<Intake>),
+    /// On a blocking thread, with the batch before.
+    Busy(JoinHandle<Box<Intake>>),
+    /// Lost: the blocking thread panicked.
+    Lost,
+}
 
 /// How taking in one instance ended.
 #[derive(Debug)]
@@ -61,6 +110,12 @@ pub enum Refusal {
         /// Its study.
         found: StudyUid,
     },
+    /// It is another instance than the request names.
+    #[error("the instance is {found}, not the one that the request names")]
+    OtherInstance {
+        /// Its SOP Instance UID.
+        found: InstanceUid,
+    },
     /// Its SOP class is not among those accepted.
     #[error("SOP class {0} is not accepted (dimse.accept_sop_classes)")]
     SopClass(String),
@@ -82,23 +137,286 @@ impl Archive {
     /// Begins to take in an instance, as soon as one of `ingest.max_uploads` places is free.
     ///
     /// `study` is the study that it must be of, if the request named one.
-    pub async fn receive(&self, caller: &Caller, study: Option<StudyUid>) -> Upload {
-        let _ = (caller, study);
-        unimplemented!()
+    pub async fn receive(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>) -> Upload {
+        let permit = self.uploads.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let staged = self.blobs.stage().await.map_err(Refusal::from);
+        let intake = Box::new(Intake::new(staged, &self.ingest));
+        Upload {
+            archive: self.clone(),
+            caller: caller.clone(),
+            study,
+            instance: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            work: Work::Idle(intake),
+            _permit: permit,
+        }
+    }
+
+    /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
+    /// work, memory would fill with what waits.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Checks, keeps and commits an instance whose bytes are all there.
+    async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
+        let Received { instance, digest, staged } = received;
+        let tenant = caller.tenant.as_str();
+        // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
+        if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
+            if known.study != instance.study || known.series != instance.series {
+                return Err(Refusal::Elsewhere);
+            }
+            if known.digest == digest {
+                return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
+            }
+            if self.ingest.duplicates == Duplicates::Reject {
+                return Err(Refusal::Different);
+            }
+        }
+        let size_bytes = staged.length();
+        let key =
+            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
+        self.blobs.keep(staged, &key).await?;
+        let preview_due = self.preview.enabled.then(|| now() + 1000 * self.preview.quiet_seconds as i64);
+        let (record, warnings) = record(instance, digest, size_bytes);
+        let stored = |was_known, has_replaced| Ok(Stored { was_known, has_replaced, warnings });
+        match self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await? {
+            Commit::Stored => stored(false, false),
+            Commit::Same => stored(true, false),
+            Commit::Replaced { .. } => stored(false, true),
+            Commit::Different => Err(Refusal::Different),
+            Commit::Elsewhere => Err(Refusal::Elsewhere),
+        }
     }
 }
 
 impl Upload {
+    /// Names the instance that it must be; another is refused.
+    pub fn expect_instance(&mut self, instance: InstanceUid) {
+        self.instance = Some(instance);
+    }
+
     /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
     /// still being worked on. After a refusal, the rest is swallowed: [`Upload::finish`] tells.
     pub async fn write(&mut self, bytes: Bytes) {
-        let _ = bytes;
-        unimplemented!()
+        self.batch_bytes += bytes.len();
+        self.batch.push(bytes);
+        if self.batch_bytes >= BATCH_BYTES {
+            self.hand_over().await;
+        }
     }
 
-    /// Ends the object; when this returns `Stored`, it is durable and can be found. The caller may poll several
-    /// of these together: they share their flushes.
-    pub async fn finish(self) -> Outcome {
-        unimplemented!()
+    /// Ends the object, as soon as there is a thread to work on its last bytes; the future that this returns is for
+    /// the rest. When that returns `Stored`, the instance is durable and can be found.
+    ///
+    /// The work goes on by itself, whether that future is polled or dropped: several that go on together share
+    /// their flushes.
+    pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
+        let started = Instant::now();
+        let turn = self.archive.turn().await;
+        let task = tokio::spawn(async move {
+            let outcome = self.conclude(turn).await;
+            telemetry::instance_received(outcome.label(), started.elapsed());
+            outcome
+        });
+        async move { task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into()))) }
     }
+
+    async fn hand_over(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if let Some(mut intake) = self.idle().await {
+            let turn = self.archive.turn().await;
+            self.work = Work::Busy(spawn_blocking(move || {
+                intake.take_in(&batch);
+                drop((batch, turn));
+                intake
+            }));
+        }
+    }
+
+    /// The intake, when the batch before has been worked on.
+    async fn idle(&mut self) -> Option<Box<Intake>> {
+        match std::mem::replace(&mut self.work, Work::Lost) {
+            Work::Idle(intake) => Some(intake),
+            Work::Busy(task) => task.await.ok(),
+            Work::Lost => None,
+        }
+    }
+
+    async fn conclude(mut self, turn: OwnedSemaphorePermit) -> Outcome {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(mut intake) = self.idle().await else {
+            return Outcome::refused(None, Refusal::Failed(anyhow!("reading the instance panicked")));
+        };
+        let received = spawn_blocking(move || {
+            intake.take_in(&batch);
+            drop(batch);
+            let received = intake.conclude();
+            drop(turn);
+            received
+        });
+        let received = match received.await {
+            Ok(Ok(received)) => received,
+            Ok(Err(refusal)) => return Outcome::refused(None, refusal),
+            Err(error) => return Outcome::refused(None, Refusal::Failed(error.into())),
+        };
+        let identity = Some(received.identity());
+        let found = &received.instance.study;
+        if self.study.as_ref().is_some_and(|study| study != found) {
+            return Outcome::refused(identity, Refusal::OtherStudy { found: found.clone() });
+        }
+        let found = &received.instance.instance;
+        if self.instance.as_ref().is_some_and(|instance| instance != found) {
+            return Outcome::refused(identity, Refusal::OtherInstance { found: found.clone() });
+        }
+        match self.archive.keep(&self.caller, received).await {
+            Ok(stored) => Outcome { identity, result: Ok(stored) },
+            Err(refusal) => Outcome::refused(identity, refusal),
+        }
+    }
+}
+
+impl Outcome {
+    fn label(&self) -> &'static str {
+        match &self.result {
+            Ok(stored) if stored.was_known => "known",
+            Ok(stored) if stored.has_replaced => "replaced",
+            Ok(_) => "stored",
+            Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
+            Err(_) => "refused",
+        }
+    }
+
+    fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
+        if let Refusal::Failed(cause) = &refusal {
+            error!(error = format!("{cause:#}"), "cannot store an instance");
+        }
+        Self { identity, result: Err(refusal) }
+    }
+}
+
+/// What is held of an instance while its bytes arrive.
+struct Intake {
+    staged: Result<Staged, Refusal>,
+    scanner: Scanner,
+    hasher: Sha256,
+    max_bytes: u64,
+}
+
+/// An instance whose bytes are all there.
+struct Received {
+    instance: Instance,
+    digest: String,
+    staged: Staged,
+}
+
+impl Intake {
+    fn new(staged: Result<Staged, Refusal>, ingest: &Ingest) -> Self {
+        let scanner = Scanner::new(limits(ingest));
+        Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
+    }
+
+    /// Takes a batch; after a refusal, swallows it.
+    fn take_in(&mut self, batch: &[Bytes]) {
+        for bytes in batch {
+            if let Ok(staged) = &mut self.staged
+                && let Err(refusal) = append(staged, &mut self.scanner, bytes, self.max_bytes)
+            {
+                self.staged = Err(refusal);
+            }
+            if self.staged.is_ok() {
+                self.hasher.update(bytes);
+            }
+        }
+    }
+
+    fn conclude(self) -> Result<Received, Refusal> {
+        let staged = self.staged?;
+        let outline = self.scanner.finish()?;
+        let instance = instance::read(&outline, indexed())?;
+        Ok(Received { instance, digest: hexadecimal(&self.hasher.finalize()), staged })
+    }
+}
+
+impl Received {
+    fn identity(&self) -> Identity {
+        Identity {
+            study: self.instance.study.clone(),
+            series: self.instance.series.clone(),
+            instance: self.instance.instance.clone(),
+            sop_class: self.instance.sop_class.clone(),
+        }
+    }
+}
+
+/// The index record of an instance, and its warnings.
+pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (InstanceRecord, Vec<Warning>) {
+    let record = InstanceRecord {
+        study: instance.study,
+        series: instance.series,
+        instance: instance.instance,
+        sop_class: instance.sop_class,
+        transfer_syntax: instance.transfer_syntax,
+        digest,
+        size_bytes,
+        stored_at: now(),
+        attributes: instance.attributes,
+        metadata: instance.metadata,
+        layout: instance.layout,
+    };
+    (record, instance.warnings)
+}
+
+impl From<blobs::Error> for Refusal {
+    fn from(error: blobs::Error) -> Self {
+        match error {
+            blobs::Error::NoSpace { .. } => Self::NoSpace,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<crate::index::Error> for Refusal {
+    fn from(error: crate::index::Error) -> Self {
+        if error.is_no_space() { Self::NoSpace } else { Self::Failed(error.into()) }
+    }
+}
+
+/// The bounds of a scan, from the settings.
+pub(crate) fn limits(ingest: &Ingest) -> Limits {
+    Limits {
+        max_header_bytes: ingest.max_header_bytes,
+        max_sequence_depth: ingest.max_sequence_depth,
+        max_elements: ingest.max_elements,
+        max_inflated_bytes: ingest.max_inflated_bytes,
+        max_deflate_ratio: ingest.max_deflate_ratio,
+    }
+}
+
+fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {
+    if staged.length() + bytes.len() as u64 > limit {
+        return Err(Refusal::TooLarge { limit });
+    }
+    scanner.push(bytes)?;
+    staged.write(bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => Refusal::NoSpace,
+        _ => Refusal::Failed(anyhow::Error::new(error).context("cannot write a staged object")),
+    })
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The time in milliseconds since 1970 UTC.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as i64
 }

@@ -1,1 +1,95 @@
 //! Objects in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use crate::blobs::staged::Place;
+use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Entry, Error, Key, Staged};
+
+/// Objects in memory: they survive nothing, all else is as the contract says.
+#[derive(Debug, Default)]
+pub struct MemoryBlobs {
+    /// Each with the time it was kept, in milliseconds since 1970 UTC.
+    objects: Mutex<BTreeMap<Key, (Bytes, i64)>>,
+}
+
+impl MemoryBlobs {
+    /// A store without objects.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, (Bytes, i64)>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Blobs for MemoryBlobs {
+    async fn stage(&self) -> Result<Staged, Error> {
+        Ok(Staged::new(Place::Memory(Vec::new())))
+    }
+
+    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let Place::Memory(bytes) = staged.into_place() else {
+            let operation = format!("keep {key}");
+            return Err(Error::Backend { operation, source: "it was staged in another store".into() });
+        };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.objects().insert(key.clone(), (bytes.into(), since.as_millis() as i64));
+        Ok(())
+    }
+
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
+        let (object, _) = self.objects().get(key).cloned().ok_or_else(|| Error::NotFound(key.clone()))?;
+        if range.start > range.end || range.end > object.len() as u64 {
+            return Err(Error::OutOfRange { key: key.clone(), range });
+        }
+        let mut left = object.slice(range.start as usize..range.end as usize);
+        let chunks = std::iter::from_fn(move || {
+            let chunk = left.split_to(left.len().min(CHUNK_BYTES));
+            (!chunk.is_empty()).then_some(Ok(chunk))
+        });
+        Ok(stream::iter(chunks).boxed())
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
+        Ok(self.objects().get(key).map(|(object, _)| object.len() as u64))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.objects().remove(key);
+        Ok(())
+    }
+
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+        let entries: Vec<_> = self
+            .objects()
+            .iter()
+            .filter(|(key, _)| key.bucket == bucket && key.path.starts_with(prefix))
+            .map(|(key, (object, modified_at))| {
+                let (key, size_bytes) = (key.clone(), object.len() as u64);
+                Ok(Entry { key, size_bytes, modified_at: *modified_at })
+            })
+            .collect();
+        stream::iter(entries).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::contract;
+
+    #[tokio::test]
+    async fn the_contract_holds_in_memory() {
+        contract::check(&MemoryBlobs::new()).await;
+    }
+}

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+#[cfg(test)]
+mod contract;
 pub mod fs;
 pub mod memory;
 mod staged;
@@ -68,6 +70,8 @@ pub struct Entry {
     pub key: Key,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// When it was written, in milliseconds since 1970 UTC.
+    pub modified_at: i64,
 }
 
 /// The bytes of a range, in order, in chunks of at most [`CHUNK_BYTES`].
@@ -110,7 +114,8 @@ pub enum Error {
 /// A place for objects.
 ///
 /// # Contract
-/// - An object is there whole or not at all: no reader can observe a part of one.
+/// - An object is there whole or not at all: no reader can observe a part of one. Only where a crash comes before
+///   [`Blobs::keep`] has returned may a part be left, under a key that nobody had been told of.
 /// - When [`Blobs::keep`] returns `Ok`, the object survives a crash of the process and of the machine.
 /// - Keeping bytes under a key that exists replaces the object; readers that have begun read on in the old one
 ///   or fail, they never see a mixture.

@@ -1,22 +1,112 @@
 //! An object while it is being written.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 /// An object that is being written and that nobody can see: a file that is removed when this is dropped.
 #[derive(Debug)]
 pub struct Staged {
+    place: Place,
     length: u64,
+}
+
+/// Where a staged object's bytes are.
+#[derive(Debug)]
+pub(super) enum Place {
+    File(StagedFile),
+    Memory(Vec<u8>),
 }
 
 impl Staged {
     /// Appends bytes. Blocks: call it on a thread that may.
+    ///
+    /// # Errors
+    /// As the file system says, [`io::ErrorKind::StorageFull`] among them; a part of the bytes may then have
+    /// been appended, and the object is of no more use.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let _ = bytes;
-        unimplemented!()
+        match &mut self.place {
+            Place::File(file) => file.append(bytes)?,
+            Place::Memory(memory) => memory.extend_from_slice(bytes),
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
     }
 
     /// Bytes written so far.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, length: 0 }
+    }
+
+    pub(super) fn into_place(self) -> Place {
+        self.place
+    }
+}
+
+/// A file in a staging directory.
+#[derive(Debug)]
+pub(super) struct StagedFile {
+    file: OwnedFd,
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl StagedFile {
+    /// Creates a file in `directory`, under a name that no other of this process has.
+    pub(super) fn create(directory: &Path) -> Result<Self, Errno> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = directory.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
+        Ok(Self { file, path, is_kept: false })
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.file, bytes) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the bytes durable, not the name.
+    pub(super) fn sync(&self) -> Result<(), Errno> {
+        rustix::fs::fsync(&self.file)
+    }
+
+    /// Renames the file to `target`, below the directory `root`. If that name is taken, it takes the place of
+    /// what has it, and is made durable before: what is there may be in use.
+    pub(super) fn take_name(&mut self, root: &OwnedFd, target: &str) -> Result<(), Errno> {
+        match rustix::fs::renameat_with(CWD, &self.path, root, target, RenameFlags::NOREPLACE) {
+            // Not every file system can tell.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {
+                self.sync()?;
+                rustix::fs::renameat(CWD, &self.path, root, target)?;
+            }
+            outcome => outcome?,
+        }
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be removed is removed when the staging directory is opened the next time.
+            let _ = rustix::fs::unlink(&self.path);
+        }
     }
 }

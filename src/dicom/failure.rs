@@ -8,6 +8,9 @@ pub enum Failure {
     /// Neither a file by PS3.10 §7.1 nor a bare data set.
     #[error("not DICOM: no data set can be recognised")]
     NotDicom,
+    /// The directory of a medium (PS3.10 §8), which is no composite instance: a DICOMDIR.
+    #[error("the directory of a medium (DICOMDIR), not an instance")]
+    MediaDirectory,
     /// The bytes end inside an element, an item or a sequence.
     #[error("the data set ends too early, in the element at byte {offset}")]
     Truncated {

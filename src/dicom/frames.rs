@@ -4,8 +4,16 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::Warning;
-use crate::dicom::scan::Outline;
+use crate::dicom::scan::{Event, Kind, Outline};
+
+const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
+const EXTENDED_OFFSET_TABLE: Tag = Tag(0x7FE0_0001);
+/// What the UIDs of the transfer syntaxes of video have in common (PS3.5 §8.2.5 to §8.2.9).
+const VIDEO: &str = "1.2.840.10008.1.2.4.10";
+/// Bytes of an item's header.
+const ITEM_HEADER: u64 = 8;
 
 /// How the pixels of an instance are laid out (PS3.3 §C.7.6.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +52,8 @@ pub enum Frames {
         offset: u64,
         /// Bits of one frame; not a multiple of 8 only when Bits Allocated is 1.
         frame_bits: u64,
+        /// How many frames are there, which may be fewer than Number of Frames says.
+        count: u32,
         /// Whether the object's words are big endian.
         is_big_endian: bool,
     },
@@ -63,9 +73,11 @@ impl Frames {
     pub fn ranges(&self, index: u32) -> Vec<Range<u64>> {
         match self {
             Self::None => Vec::new(),
+            Self::Native { count, .. } if index >= *count => Vec::new(),
             Self::Native { offset, frame_bits, .. } => {
                 let from = u64::from(index) * frame_bits;
-                vec![offset + from / 8..offset + (from + frame_bits).div_ceil(8)]
+                let bytes = offset + from / 8..offset + (from + frame_bits).div_ceil(8);
+                vec![bytes]
             }
             Self::Encapsulated { fragments, first_fragments } => {
                 let index = index as usize;
@@ -85,10 +97,245 @@ impl Frames {
 
 /// Finds the frames of a scanned object: native from the layout; encapsulated by the Extended Offset Table
 /// (7FE0,0001), the Basic Offset Table, one fragment a frame if the counts agree, one frame of all fragments if
-/// there is one frame, or else by the codestreams' own end markers.
+/// there is one frame (and for video), or else by the fragments that begin as a codestream begins.
+///
+/// Frames that are not all there cannot be asked for; the warning says so.
 ///
 /// PS3.5 §8, §A.4; PS3.3 §C.7.6.3.1.8.
 pub fn locate(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warning>) {
-    let _ = (outline, layout);
-    unimplemented!()
+    let mut depth = 0;
+    for event in &outline.events {
+        match event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth -= 1,
+            Kind::Bulk if depth == 0 && is_pixel_data(event.tag) => return native(event, layout),
+            Kind::Encapsulated if depth == 0 && event.tag == PIXEL_DATA => {
+                return encapsulated(outline, layout);
+            }
+            _ => {}
+        }
+    }
+    (Frames::None, None)
+}
+
+fn is_pixel_data(tag: Tag) -> bool {
+    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
+}
+
+fn native(pixels: &Event, layout: &PixelLayout) -> (Frames, Option<Warning>) {
+    let Some(frame_bits) = native_frame_bits(layout).filter(|&bits| bits > 0) else {
+        return (Frames::None, warning("the size of its frames is unknown"));
+    };
+    let available = u128::from(pixels.length) * 8 / u128::from(frame_bits);
+    let count = u32::try_from(available).unwrap_or(u32::MAX).min(layout.number_of_frames);
+    let missing =
+        if count < layout.number_of_frames { warning("it is too short for its frames") } else { None };
+    // Bytes (OB) have no byte order, in whatever transfer syntax (PS3.5 §7.3).
+    let is_big_endian = pixels.is_big_endian && pixels.vr != Some(Vr(*b"OB"));
+    let frames = Frames::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
+    (frames, missing)
+}
+
+/// Bits of one uncompressed frame; `None` if they cannot be counted.
+fn native_frame_bits(layout: &PixelLayout) -> Option<u64> {
+    // Of two pixels side by side, the chrominance is stored once (PS3.3 §C.7.6.3.1.2).
+    let is_subsampled = layout.photometric == "YBR_FULL_422" && layout.samples == 3;
+    let samples = if is_subsampled { 2 } else { layout.samples };
+    u64::from(layout.rows)
+        .checked_mul(layout.columns.into())?
+        .checked_mul(samples.into())?
+        .checked_mul(layout.bits_allocated.into())
+}
+
+fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warning>) {
+    let fragments = &outline.fragments;
+    let count = layout.number_of_frames as usize;
+    let frames = |first_fragments: Vec<u32>| {
+        let is_one_each = first_fragments.len() == fragments.len();
+        let first_fragments = if is_one_each { Vec::new() } else { first_fragments };
+        Frames::Encapsulated { fragments: fragments.clone(), first_fragments }
+    };
+    if fragments.is_empty() {
+        return (Frames::None, warning("it holds no fragments"));
+    }
+    let table = offset_table(outline);
+    let by_table = table.as_ref().and_then(|offsets| fragments_at(offsets, fragments));
+    if let Some(first_fragments) = by_table.filter(|first| first.len() == count) {
+        return (frames(first_fragments), None);
+    }
+    let fault = table.and(warning("its offset table does not point at its frames"));
+    if fragments.len() == count {
+        return (frames(Vec::new()), fault);
+    }
+    if count == 1 || outline.transfer_syntax.starts_with(VIDEO) {
+        return (frames(vec![0]), fault);
+    }
+    let starts = &outline.codestream_starts;
+    if starts.first() == Some(&0) && starts.len() <= count {
+        let missing =
+            if starts.len() < count { warning("it holds fewer frames than it should") } else { None };
+        return (frames(starts.clone()), missing.or(fault));
+    }
+    if fragments.len() < count {
+        return (frames(Vec::new()), warning("it holds fewer frames than it should"));
+    }
+    (Frames::None, warning("its frames cannot be told apart"))
+}
+
+/// The offsets of the frames, from the first fragment's item; `None` if there is no table.
+fn offset_table(outline: &Outline) -> Option<Vec<u64>> {
+    let bytes_of = |event: &Event| match &event.kind {
+        Kind::Value(range) => outline.head.get(range.clone()),
+        _ => None,
+    };
+    let extended = outline.events.iter().rfind(|event| event.tag == EXTENDED_OFFSET_TABLE).and_then(bytes_of);
+    if let Some(bytes) = extended.filter(|bytes| !bytes.is_empty()) {
+        return Some(bytes.as_chunks().0.iter().map(|&offset| u64::from_le_bytes(offset)).collect());
+    }
+    let basic = outline.head.get(outline.basic_offset_table.clone()?).filter(|bytes| !bytes.is_empty())?;
+    Some(basic.as_chunks().0.iter().map(|&offset| u32::from_le_bytes(offset).into()).collect())
+}
+
+/// The index of the fragment at each offset; `None` unless all are at fragments, ascending from the first.
+fn fragments_at(offsets: &[u64], fragments: &[(u64, u32)]) -> Option<Vec<u32>> {
+    let base = fragments.first()?.0.checked_sub(ITEM_HEADER)?;
+    let mut items = (0u32..).zip(fragments).map(|(index, &(from, _))| (index, from - ITEM_HEADER - base));
+    let at = |&offset: &u64| items.find(|&(_, item)| item >= offset).filter(|&(_, item)| item == offset);
+    let first_fragments: Vec<u32> =
+        offsets.iter().map(at).map(|found| Some(found?.0)).collect::<Option<_>>()?;
+    (first_fragments.first() == Some(&0)).then_some(first_fragments)
+}
+
+fn warning(reason: &str) -> Option<Warning> {
+    Some(Warning { tag: PIXEL_DATA, reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::scan::{Limits, Scanner};
+
+    const JPEG: &str = "1.2.840.10008.1.2.4.50";
+    const START: &[u8] = &[0xFF, 0xD8, 0xFF, 0xE0];
+    const REST: &[u8] = &[1, 2, 3, 4, 5, 6];
+
+    fn scanned(file: &[u8]) -> Outline {
+        let limits = Limits {
+            max_header_bytes: 1 << 20,
+            max_sequence_depth: 16,
+            max_elements: 1000,
+            max_inflated_bytes: 0,
+            max_deflate_ratio: 0,
+        };
+        let mut scanner = Scanner::new(limits);
+        scanner.push(file).unwrap();
+        scanner.finish().unwrap()
+    }
+
+    fn layout(number_of_frames: u32, bits_allocated: u16) -> PixelLayout {
+        PixelLayout {
+            rows: 3,
+            columns: 5,
+            samples: 1,
+            bits_allocated,
+            bits_stored: bits_allocated,
+            high_bit: bits_allocated - 1,
+            is_signed: false,
+            photometric: "MONOCHROME2".into(),
+            is_planar: false,
+            number_of_frames,
+        }
+    }
+
+    fn icon_then(set: DataSet) -> DataSet {
+        let icon = DataSet::explicit().element(0x7FE0_0010, "OB", &[9; 4]);
+        let start = DataSet::explicit().text(0x0008_0005, "CS", "").sequence(0x0088_0200, &[icon]);
+        start.raw(&set.bytes())
+    }
+
+    #[test]
+    fn native_frames_follow_each_other_without_gaps() {
+        for (bits, frames, second, last) in
+            [(8, 2, 15..30, 15..30), (16, 3, 30..60, 60..90), (1, 9, 1..4, 15..17)]
+        {
+            let length = (15 * usize::from(bits) * frames as usize).div_ceil(8).next_multiple_of(2);
+            let set = icon_then(DataSet::explicit().element(0x7FE0_0010, "OW", &vec![0; length]));
+            let file = set.file("1.2.840.10008.1.2.1");
+            let start = (file.len() - length) as u64;
+            let (located, warning) = locate(&scanned(&file), &layout(frames, bits));
+            let relative = |index| {
+                let ranges: Vec<_> = located.ranges(index);
+                ranges.into_iter().map(|range| range.start - start..range.end - start).collect::<Vec<_>>()
+            };
+            assert_eq!((relative(1), relative(frames - 1)), (vec![second], vec![last]), "{bits} bits");
+            assert_eq!((located.ranges(frames), warning), (vec![], None));
+        }
+    }
+
+    #[test]
+    fn frames_that_are_not_all_there_cannot_be_asked_for() {
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0010, "OW", &[0; 59]);
+        let (located, warning) = locate(&scanned(&set.bytes()), &layout(3, 16));
+        assert_eq!((located.ranges(1).len(), located.ranges(2).len()), (1, 0));
+        assert!(warning.is_some());
+    }
+
+    #[test]
+    fn subsampled_colour_takes_two_samples_a_pixel() {
+        let colour = PixelLayout { samples: 3, photometric: "YBR_FULL_422".into(), ..layout(1, 8) };
+        assert_eq!(native_frame_bits(&colour), Some(3 * 5 * 2 * 8));
+        assert_eq!(
+            native_frame_bits(&PixelLayout { photometric: "RGB".into(), ..colour }),
+            Some(3 * 5 * 3 * 8)
+        );
+        let endless = PixelLayout { rows: u32::MAX, columns: u32::MAX, samples: 9, ..layout(1, 64) };
+        assert_eq!(native_frame_bits(&endless), None);
+    }
+
+    #[test]
+    fn fragments_are_told_apart_by_table_by_count_or_by_codestream() {
+        let bot =
+            |offsets: &[u32]| offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect::<Vec<_>>();
+        let two_and_one: [&[u8]; 3] = [START, REST, START];
+        let three: [&[u8]; 3] = [REST, REST, REST];
+        for (claim, table, fragments, frames, expected, is_warned) in [
+            ("by table", bot(&[0, 28]), three, 2, Some(vec![0, 2]), false),
+            ("by table, one each", bot(&[0, 14, 28]), three, 3, Some(vec![]), false),
+            ("by count", bot(&[]), three, 3, Some(vec![]), false),
+            ("by count, the table points nowhere", bot(&[0, 13, 28]), three, 3, Some(vec![]), true),
+            ("by count, the table descends", bot(&[0, 28, 14]), three, 3, Some(vec![]), true),
+            ("a single frame", bot(&[]), three, 1, Some(vec![0]), false),
+            ("a single frame, table", bot(&[0]), three, 1, Some(vec![0]), false),
+            ("by codestreams", bot(&[]), two_and_one, 2, Some(vec![0, 2]), false),
+            ("by codestreams, the table is short", bot(&[0]), two_and_one, 2, Some(vec![0, 2]), true),
+            ("more frames than fragments", bot(&[]), three, 4, Some(vec![]), true),
+            ("not at all", bot(&[]), three, 2, None, true),
+        ] {
+            let items = [&table[..], fragments[0], fragments[1], fragments[2]];
+            let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
+            let (located, warning) = locate(&scanned(&set.file(JPEG)), &layout(frames, 8));
+            let found = match located {
+                Frames::Encapsulated { first_fragments, .. } => Some(first_fragments),
+                _ => None,
+            };
+            assert_eq!((found, warning.is_some()), (expected, is_warned), "{claim}");
+        }
+    }
+
+    #[test]
+    fn the_extended_offset_table_goes_first() {
+        let offsets: Vec<u8> = [0u64, 26].iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0001, "OV", &offsets);
+        let file = set.encapsulated(&[&[], START, REST, REST, REST]).file(JPEG);
+        let (located, warning) = locate(&scanned(&file), &layout(2, 8));
+        assert_eq!(warning, None);
+        let frame: Vec<&[u8]> = located
+            .ranges(0)
+            .into_iter()
+            .map(|range| &file[range.start as usize..range.end as usize])
+            .collect();
+        assert_eq!(frame, [START, REST]);
+        assert_eq!((located.ranges(1).len(), located.ranges(2).len()), (2, 0));
+    }
 }

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dicom::attributes::{Attributes, Tag, Vr};
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
+use crate::dicom::document;
+use crate::dicom::elements;
 use crate::dicom::failure::{Failure, Warning};
-use crate::dicom::frames::{Frames, PixelLayout};
-use crate::dicom::metadata::Metadata;
-use crate::dicom::scan::Outline;
-use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::dicom::frames::{self, Frames, PixelLayout};
+use crate::dicom::metadata::{self, Metadata};
+use crate::dicom::scan::{Kind, Outline};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
 
 /// What was read of an instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,11 +59,341 @@ pub struct BulkValue {
     pub length: u64,
 }
 
+/// Attributes that are read besides the ones to keep.
+const NEEDED: [Tag; 14] = [
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    SERIES,
+    SAMPLES,
+    PHOTOMETRIC,
+    PLANAR,
+    NUMBER_OF_FRAMES,
+    ROWS,
+    COLUMNS,
+    BITS_ALLOCATED,
+    BITS_STORED,
+    HIGH_BIT,
+    PIXEL_REPRESENTATION,
+];
+
+const SOP_CLASS: Tag = Tag(0x0008_0016);
+const SOP_INSTANCE: Tag = Tag(0x0008_0018);
+const STUDY: Tag = Tag(0x0020_000D);
+const SERIES: Tag = Tag(0x0020_000E);
+const SAMPLES: Tag = Tag(0x0028_0002);
+const PHOTOMETRIC: Tag = Tag(0x0028_0004);
+const PLANAR: Tag = Tag(0x0028_0006);
+const NUMBER_OF_FRAMES: Tag = Tag(0x0028_0008);
+const ROWS: Tag = Tag(0x0028_0010);
+const COLUMNS: Tag = Tag(0x0028_0011);
+const BITS_ALLOCATED: Tag = Tag(0x0028_0100);
+const BITS_STORED: Tag = Tag(0x0028_0101);
+const HIGH_BIT: Tag = Tag(0x0028_0102);
+const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
+/// Media Storage SOP Class UID and SOP Instance UID of the file meta information.
+const META_SOP_CLASS: Tag = Tag(0x0002_0002);
+const META_SOP_INSTANCE: Tag = Tag(0x0002_0003);
+/// Media Storage Directory Storage (PS3.4 §I.4).
+const MEDIA_STORAGE_DIRECTORY: &str = "1.2.840.10008.1.3.10";
+
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.
 ///
 /// # Errors
-/// [`Failure::NoIdentity`] if a UID that identifies it is missing; all else that cannot be read is a warning.
+/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NoIdentity`] if a UID that identifies it is missing; all else
+/// that cannot be read is a warning.
 pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
-    let _ = (outline, indexed);
-    unimplemented!()
+    let is_indexed = |tag: &Tag| indexed.binary_search(tag).is_ok();
+    let mut attributes = elements::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
+    let meta = |tag| file_meta_text(outline, tag);
+    if meta(META_SOP_CLASS) == Some(MEDIA_STORAGE_DIRECTORY) {
+        return Err(Failure::MediaDirectory);
+    }
+    let study: StudyUid = identity(&attributes, STUDY, "StudyInstanceUID", None)?;
+    let series: SeriesUid = identity(&attributes, SERIES, "SeriesInstanceUID", None)?;
+    let instance: InstanceUid =
+        identity(&attributes, SOP_INSTANCE, "SOPInstanceUID", meta(META_SOP_INSTANCE))?;
+    let sop_class: InstanceUid = identity(&attributes, SOP_CLASS, "SOPClassUID", meta(META_SOP_CLASS))?;
+    let sop_class = sop_class.to_string();
+
+    let path = format!("/studies/{study}/series/{series}/instances/{instance}");
+    let document = document::write(outline, &path);
+    let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
+    let pixels = pixel_layout(outline, &attributes, &mut warnings);
+    let frames = match &pixels {
+        Some(pixels) => {
+            let (frames, warning) = frames::locate(outline, pixels);
+            warnings.extend(warning);
+            frames
+        }
+        None => Frames::None,
+    };
+    attributes.retain(|tag, _| is_indexed(tag));
+    Ok(Instance {
+        study,
+        series,
+        instance,
+        sop_class,
+        transfer_syntax: outline.transfer_syntax.clone(),
+        attributes,
+        metadata: metadata::compress(&document.pieces),
+        layout: Layout { pixels, frames, bulk: document.bulk },
+        warnings,
+    })
+}
+
+/// The UID in attribute `tag`, or else the one of the file meta information.
+fn identity<Kind>(
+    attributes: &Attributes,
+    tag: Tag,
+    name: &'static str,
+    fallback: Option<&str>,
+) -> Result<Uid<Kind>, Failure> {
+    let sent = attributes.get(&tag).and_then(Attribute::first_text);
+    let uid = [sent, fallback].into_iter().flatten().find_map(|text| text.parse().ok());
+    uid.ok_or(Failure::NoIdentity { tag, name })
+}
+
+fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {
+    let event = outline.file_meta.iter().find(|event| event.tag == tag)?;
+    let Kind::Value(range) = &event.kind else { return None };
+    let text = std::str::from_utf8(outline.head.get(range.clone())?).ok()?;
+    Some(text.trim_matches(['\0', ' ']))
+}
+
+/// The layout of the pixels, if there are any and they have rows and columns. What is missing is filled in by what
+/// it nearly always is, with a warning.
+fn pixel_layout(
+    outline: &Outline,
+    attributes: &Attributes,
+    warnings: &mut Vec<Warning>,
+) -> Option<PixelLayout> {
+    if !has_pixel_data(outline) {
+        return None;
+    }
+    let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
+    let extent = |tag| number(tag).filter(|&extent| extent > 0);
+    let (Some(rows), Some(columns)) = (extent(ROWS), extent(COLUMNS)) else {
+        warn(warnings, ROWS, "there are pixels without rows and columns; they have no frames");
+        return None;
+    };
+    let mut or = |tag, range: std::ops::RangeInclusive<u32>, default: u32| {
+        let sent = number(tag).filter(|number| range.contains(number));
+        if sent.is_none() {
+            warn(warnings, tag, "missing or unusable; the usual value is taken");
+        }
+        sent.unwrap_or(default)
+    };
+    let samples = or(SAMPLES, 1..=64, 1);
+    let bits_allocated = or(BITS_ALLOCATED, 1..=64, 16);
+    let bits_stored = or(BITS_STORED, 1..=bits_allocated, bits_allocated);
+    let high_bit = or(HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1);
+    let number_of_frames =
+        match attributes.get(&NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
+            None | Some(true) => 1,
+            Some(false) => or(NUMBER_OF_FRAMES, 1..=u32::MAX, 1),
+        };
+    let photometric = attributes.get(&PHOTOMETRIC).and_then(Attribute::first_text).unwrap_or_default();
+    if photometric.is_empty() {
+        warn(warnings, PHOTOMETRIC, "missing or unusable; the usual value is taken");
+    }
+    let usual = if samples == 3 { "RGB" } else { "MONOCHROME2" };
+    Some(PixelLayout {
+        rows,
+        columns,
+        samples: samples as u16,
+        bits_allocated: bits_allocated as u16,
+        bits_stored: bits_stored as u16,
+        high_bit: high_bit as u16,
+        is_signed: number(PIXEL_REPRESENTATION) == Some(1),
+        photometric: if photometric.is_empty() { usual.to_owned() } else { photometric.to_uppercase() },
+        is_planar: number(PLANAR) == Some(1),
+        number_of_frames,
+    })
+}
+
+/// Whether pixel data that is not empty stands at top level; that of an icon is nested.
+fn has_pixel_data(outline: &Outline) -> bool {
+    let mut depth = 0;
+    outline.events.iter().any(|event| {
+        match event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && elements::is_pixel_data(event.tag) && event.length > 0
+    })
+}
+
+fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {
+    warnings.push(Warning { tag, reason: reason.to_owned() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::attributes::Value;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::scan::{Limits, Scanner};
+
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+
+    fn scan(file: &[u8]) -> Outline {
+        let limits = Limits {
+            max_header_bytes: 1 << 20,
+            max_sequence_depth: 32,
+            max_elements: 100_000,
+            max_inflated_bytes: 1 << 24,
+            max_deflate_ratio: 1000,
+        };
+        let mut scanner = Scanner::new(limits);
+        scanner.push(file).unwrap();
+        scanner.finish().unwrap()
+    }
+
+    fn read_file(file: &[u8], indexed: &[Tag]) -> Instance {
+        read(&scan(file), indexed).unwrap()
+    }
+
+    fn identified(data_set: DataSet) -> DataSet {
+        data_set.text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2").text(0x0008_0018, "UI", "1.2.3")
+    }
+
+    fn in_series(data_set: DataSet) -> DataSet {
+        data_set.text(0x0020_000D, "UI", "1.2").text(0x0020_000E, "UI", "1.2.1")
+    }
+
+    fn json(instance: &Instance) -> String {
+        let mut text = Vec::new();
+        instance.metadata.write_text("http://pacs", &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn all_that_the_archive_needs_is_read() {
+        let step = DataSet::explicit().text(0x0040_0009, "SH", "S1");
+        let data_set = identified(DataSet::explicit().element(0x0008_0005, "CS", b"ISO_IR 100"))
+            .element(0x0010_0010, "PN", b"B\xE9^A")
+            .text(0x0010_0020, "UN", "P1");
+        let data_set = in_series(data_set)
+            .us(0x0028_0002, &[1])
+            .text(0x0028_0004, "CS", "MONOCHROME2")
+            .us(0x0028_0010, &[2])
+            .us(0x0028_0011, &[3])
+            .us(0x0028_0100, &[16])
+            .us(0x0028_0101, &[12])
+            .us(0x0028_0102, &[11])
+            .us(0x0028_0103, &[1])
+            .sequence(0x0040_0275, &[step, DataSet::explicit()])
+            .element(0x7FE0_0010, "OW", &[7; 12]);
+        let file = data_set.file(EXPLICIT);
+        let instance = read_file(&file, &[Tag(0x0010_0010), Tag(0x0010_0020), Tag(0x0040_0275)]);
+
+        assert_eq!(instance.attributes.len(), 3);
+        assert_eq!(instance.attributes[&Tag(0x0010_0010)].first_text(), Some("Bé^A"));
+        assert_eq!(instance.attributes[&Tag(0x0010_0020)], Attribute::text(b"LO", "P1"));
+        let item = Attributes::from([(Tag(0x0040_0009), Attribute::text(b"SH", "S1"))]);
+        let items = vec![Value::Item(item), Value::Item(Attributes::new())];
+        assert_eq!(instance.attributes[&Tag(0x0040_0275)].values, items);
+        assert_eq!(instance.warnings, []);
+
+        let pixels = instance.layout.pixels.clone().unwrap();
+        assert_eq!((pixels.rows, pixels.columns, pixels.bits_stored, pixels.is_signed), (2, 3, 12, true));
+        let offset = file.len() as u64 - 12;
+        assert_eq!(instance.layout.frames.ranges(0), vec![offset..offset + 12]);
+        let vr = Vr(*b"OW");
+        assert_eq!(instance.layout.bulk, [BulkValue { path: "7FE00010".into(), vr, offset, length: 12 }]);
+        assert_eq!(
+            json(&instance),
+            concat!(
+                r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"#,
+                r#""00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},"#,
+                r#""00080018":{"vr":"UI","Value":["1.2.3"]},"#,
+                r#""00083002":{"vr":"UI","Value":["1.2.840.10008.1.2.1"]},"#,
+                r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"Bé^A"}]},"#,
+                r#""00100020":{"vr":"LO","Value":["P1"]},"#,
+                r#""0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.2.1"]},"#,
+                r#""00280002":{"vr":"US","Value":[1]},"00280004":{"vr":"CS","Value":["MONOCHROME2"]},"#,
+                r#""00280010":{"vr":"US","Value":[2]},"00280011":{"vr":"US","Value":[3]},"#,
+                r#""00280100":{"vr":"US","Value":[16]},"00280101":{"vr":"US","Value":[12]},"#,
+                r#""00280102":{"vr":"US","Value":[11]},"00280103":{"vr":"US","Value":[1]},"#,
+                r#""00400275":{"vr":"SQ","Value":[{"00400009":{"vr":"SH","Value":["S1"]}},{}]},"#,
+                r#""7FE00010":{"vr":"OW","BulkDataURI":"http://pacs/studies/1.2/series/1.2.1/instances/1.2.3"#,
+                r#"/bulkdata/7FE00010"}}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_costs_a_warning_and_leaves_valid_json() {
+        let nested = DataSet::explicit().element(0x0008_0005, "CS", b"ISO_IR 192");
+        let nested = nested.text(0x0008_0104, "LO", "Ж");
+        let data_set = identified(DataSet::explicit())
+            .element(0x0008_0005, "CS", b"KLINGON")
+            .element(0x0008_0070, "LO", b"\xE9")
+            .text(0x0008_0070, "LO", "again")
+            .delimited_sequence(0x0008_1032, "SQ", &[nested])
+            .element(0x0010_0010, "PN", b"\xE9")
+            .element(0x0018_0050, "DS", b"1,5 ");
+        let data_set =
+            in_series(data_set).element(0x0028_0103, "US", &[]).element(0x0028_1050, "FD", &[1, 2]);
+        let instance = read_file(&data_set.file(EXPLICIT), &[]);
+        let text = json(&instance);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        for expected in [
+            r#""00080070":{"vr":"LO","Value":["é"]}"#,
+            r#""00080104":{"vr":"LO","Value":["Ж"]}"#,
+            r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"é"}]}"#,
+            r#""00180050":{"vr":"DS","Value":["1,5"]}"#,
+            r#""00280103":{"vr":"US"}"#,
+            r#""00281050":{"vr":"UN","InlineBinary":"AQI="}"#,
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert_eq!(text.matches("00080070").count(), 1);
+        let warned: Vec<u32> = instance.warnings.iter().map(|warning| warning.tag.0).collect();
+        for tag in [0x0008_0005, 0x0008_0070, 0x0010_0010, 0x0018_0050, 0x0028_1050] {
+            assert!(warned.contains(&tag), "{tag:08X} in {warned:X?}");
+        }
+    }
+
+    #[test]
+    fn text_beyond_ascii_without_a_character_set_is_declared() {
+        let data_set = in_series(identified(DataSet::explicit()).text(0x0010_0010, "PN", "é"));
+        let text = json(&read_file(&data_set.file(EXPLICIT), &[]));
+        assert!(text.starts_with(r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"00080016""#), "{text}");
+    }
+
+    #[test]
+    fn implicit_and_big_endian_data_sets_read_as_explicit_ones() {
+        let fill = |data_set: DataSet| {
+            in_series(identified(data_set).text(0x0010_0020, "LO", "P1")).us(0x0028_0106, &[258])
+        };
+        let explicit = json(&read_file(&fill(DataSet::explicit()).file(EXPLICIT), &[]));
+        for (data_set, syntax) in
+            [(DataSet::implicit(), "1.2.840.10008.1.2"), (DataSet::big_endian(), "1.2.840.10008.1.2.2")]
+        {
+            let other = json(&read_file(&fill(data_set).file(syntax), &[]));
+            assert_eq!(other, explicit.replace(EXPLICIT, syntax));
+        }
+    }
+
+    #[test]
+    fn without_identity_an_instance_is_refused_by_name() {
+        let whole = || in_series(identified(DataSet::explicit()));
+        assert!(read(&scan(&whole().file(EXPLICIT)), &[]).is_ok());
+        for (data_set, tag) in [
+            (identified(DataSet::explicit()), STUDY),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "../1"), STUDY),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "1"), SERIES),
+            (in_series(DataSet::explicit()), SOP_INSTANCE),
+            (in_series(DataSet::explicit().text(0x0008_0018, "UI", "1.2.3")), SOP_CLASS),
+        ] {
+            let refused = read(&scan(&data_set.file(EXPLICIT)), &[]);
+            assert!(
+                matches!(refused, Err(Failure::NoIdentity { tag: named, .. }) if named == tag),
+                "{tag:?}"
+            );
+        }
+    }
 }

@@ -4,8 +4,12 @@
 //! archive ever needs to know of an instance.
 
 pub mod attributes;
+#[cfg(test)]
+pub(crate) mod build;
 pub mod charset;
 pub mod dictionary;
+mod document;
+mod elements;
 pub mod explicit;
 pub mod failure;
 pub mod frames;
@@ -14,3 +18,4 @@ pub mod json;
 pub mod metadata;
 pub mod scan;
 pub mod uid;
+mod values;

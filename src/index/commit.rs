@@ -1,4 +1,22 @@
 //! The moment at which an instance comes to exist.
+//!
+//! Commits of one study change the same rows, so those that wait at the same time go into one transaction: a task
+//! for each study that has any takes them together, and ends when there are no more. A lone commit waits for nothing.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::draft::Draft;
+use crate::index::records::InstanceRecord;
+use crate::index::rows::{self, Place};
+use crate::index::{Error, Index, keys, read};
+use crate::table::{self, Expect, Item, ItemKey, Table, Write};
 
 /// What to do with different bytes under a stored SOP Instance UID (setting `ingest.duplicates`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -26,4 +44,351 @@ pub enum Commit {
     Different,
     /// Its UID is stored in another study or series; nothing changed.
     Elsewhere,
+}
+
+/// Writes of a transaction besides those of instances and series: the study, the tenant.
+const SPARE_WRITES: usize = 2;
+/// Writes that one transaction may hold (see [`Table`]).
+const MAX_WRITES: usize = 100;
+/// Bytes of rows in one transaction; DynamoDB takes 4 MB. An instance that is larger goes alone.
+const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// Times that a transaction which met another process's is tried.
+const MAX_ATTEMPTS: u32 = 24;
+
+/// The commits that wait, by tenant and study. A study that is here has a task at work.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    queues: Mutex<HashMap<(String, StudyUid), VecDeque<Request>>>,
+    known_tenants: Mutex<HashSet<String>>,
+}
+
+struct Request {
+    record: InstanceRecord,
+    rows: Vec<Item>,
+    duplicates: Duplicates,
+    preview_due: Option<i64>,
+    answer: oneshot::Sender<Result<Commit, Error>>,
+}
+
+impl Request {
+    /// Writes that it may need: its rows, its place, its series.
+    fn number_of_writes(&self) -> usize {
+        self.rows.len() + 2
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.body.len()).sum()
+    }
+}
+
+impl Index {
+    /// Makes an instance exist; when this returns, that is durable and every search sees it. All or nothing;
+    /// repeating it is safe. Once begun it goes on even if the caller stops waiting.
+    ///
+    /// `preview_due` is when the preview of its series is to be made, in milliseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a record that no transaction can hold; [`Error::Table`] if the table failed, with
+    /// [`table::Error::Conflict`] after many attempts against other processes.
+    pub async fn commit(
+        &self,
+        tenant: &str,
+        record: InstanceRecord,
+        duplicates: Duplicates,
+        preview_due: Option<i64>,
+    ) -> Result<Commit, Error> {
+        let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
+        let rows = rows::encode_instance(key, &record)?;
+        let group = (tenant.to_owned(), record.study.clone());
+        let (answer, outcome) = oneshot::channel();
+        let request = Request { record, rows, duplicates, preview_due, answer };
+        if request.number_of_writes() + SPARE_WRITES > MAX_WRITES {
+            return Err(Error::TooLarge { size_bytes: request.size_bytes() });
+        }
+        let is_first = match lock(&self.waiting.queues).entry(group.clone()) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().push_back(request);
+                false
+            }
+            Entry::Vacant(place) => {
+                place.insert(VecDeque::from([request]));
+                true
+            }
+        };
+        if is_first {
+            tokio::spawn(work(Work {
+                table: self.table.clone(),
+                waiting: self.waiting.clone(),
+                group,
+                is_over: false,
+            }));
+        }
+        outcome.await.unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// Removes an instance and, with the last, its series and study; its record, if it was there.
+    pub async fn remove(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+        instance: &InstanceUid,
+    ) -> Result<Option<InstanceRecord>, Error> {
+        let mut attempts = Attempts::default();
+        loop {
+            let outcome = self.try_remove(tenant, study, series, instance).await;
+            if !attempts.again(is_conflict(&outcome)).await {
+                return outcome;
+            }
+        }
+    }
+
+    async fn try_remove(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+        instance: &InstanceUid,
+    ) -> Result<Option<InstanceRecord>, Error> {
+        let keys = [
+            keys::study(tenant, study),
+            keys::series(tenant, study, series),
+            keys::instance(tenant, study, series, instance),
+            keys::place(tenant, instance),
+        ];
+        let mut items = self.table.get(&keys).await?.into_iter();
+        let mut next = || items.next().flatten();
+        let (study_row, series_row, row, place_row) = (next(), next(), next(), next());
+        let Some(row) = row else { return Ok(None) };
+        let mut writes = vec![Write::Delete(row.key.clone(), Expect::Anything)];
+        for key in rows::continuations(&row)? {
+            writes.push(Write::Delete(key, Expect::Anything));
+        }
+        let Some(record) = read::whole(self.table.as_ref(), row).await? else { return Ok(None) };
+        if let Some(place_row) = place_row {
+            let place: Place = rows::decode(&place_row.key, &place_row.body)?;
+            if place.study == *study && place.series == *series {
+                writes.push(Write::Delete(place_row.key, Expect::Anything));
+            }
+        }
+        let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
+        draft.subtract(&record);
+        writes.extend(draft.into_writes()?);
+        self.table.transact(writes).await?;
+        Ok(Some(record))
+    }
+}
+
+/// A task's work: the commits of one study. Whatever ends it, nobody waits for ever.
+struct Work {
+    table: Arc<dyn Table>,
+    waiting: Arc<Waiting>,
+    group: (String, StudyUid),
+    /// Whether the queue was taken away with its last request; another task may own the study by then.
+    is_over: bool,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if !self.is_over {
+            lock(&self.waiting.queues).remove(&self.group);
+        }
+    }
+}
+
+async fn work(mut work: Work) {
+    while let Some(batch) = next_batch(&mut work) {
+        match commit_batch(&work, &batch).await {
+            Ok(outcomes) => {
+                for (request, outcome) in batch.into_iter().zip(outcomes) {
+                    // Whoever asked may have gone.
+                    let _ = request.answer.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                for request in batch {
+                    let _ = request.answer.send(Err(error.repeated()));
+                }
+            }
+        }
+    }
+}
+
+/// Takes the requests that fit one transaction, each UID once; `None`, and the end of the queue, if none wait.
+fn next_batch(work: &mut Work) -> Option<Vec<Request>> {
+    let mut queues = lock(&work.waiting.queues);
+    let queue = queues.get_mut(&work.group)?;
+    let mut uids = HashSet::new();
+    let (mut writes, mut bytes) = (SPARE_WRITES, 0);
+    let mut batch = Vec::new();
+    while let Some(request) = queue.front() {
+        writes += request.number_of_writes();
+        bytes += request.size_bytes();
+        let fits = writes <= MAX_WRITES && bytes <= MAX_BATCH_BYTES;
+        if !batch.is_empty() && (!fits || uids.contains(&request.record.instance)) {
+            break;
+        }
+        uids.insert(request.record.instance.clone());
+        batch.extend(queue.pop_front());
+    }
+    if batch.is_empty() {
+        queues.remove(&work.group);
+        work.is_over = true;
+        return None;
+    }
+    Some(batch)
+}
+
+async fn commit_batch(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error> {
+    let mut attempts = Attempts::default();
+    loop {
+        let outcome = try_commit(work, batch).await;
+        if !attempts.again(is_conflict(&outcome)).await {
+            return outcome;
+        }
+    }
+}
+
+async fn try_commit(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error> {
+    let (table, (tenant, study)) = (work.table.as_ref(), &work.group);
+    let series: BTreeSet<&SeriesUid> = batch.iter().map(|request| &request.record.series).collect();
+    let mut wanted = vec![keys::study(tenant, study)];
+    wanted.extend(series.iter().map(|series| keys::series(tenant, study, series)));
+    wanted.extend(batch.iter().map(|request| keys::place(tenant, &request.record.instance)));
+    let mut items = table.get(&wanted).await?.into_iter();
+    let study_row = items.next().flatten();
+    let series_rows: BTreeMap<SeriesUid, Option<Item>> =
+        series.into_iter().cloned().zip(items.by_ref()).collect();
+    let mut draft = Draft::new(tenant, now(), study_row, series_rows)?;
+    let (mut outcomes, mut writes, mut leftovers) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, place) in batch.iter().zip(items) {
+        let outcome = judge(request, place.as_ref())?;
+        match outcome {
+            Commit::Stored => draft.add(&request.record, request.preview_due, false),
+            Commit::Replaced { .. } => {
+                leftovers.extend(subtract_replaced(table, tenant, &mut draft, request).await?);
+                draft.add(&request.record, request.preview_due, true);
+            }
+            Commit::Same | Commit::Different | Commit::Elsewhere => {}
+        }
+        if matches!(outcome, Commit::Stored | Commit::Replaced { .. }) {
+            writes.extend(request.rows.iter().map(|row| Write::Put(row.clone(), Expect::Anything)));
+            writes.push(place_write(tenant, &request.record, place)?);
+        }
+        outcomes.push(outcome);
+    }
+    if writes.is_empty() {
+        return Ok(outcomes);
+    }
+    writes.extend(draft.into_writes()?);
+    transact(work, writes).await?;
+    sweep(table, leftovers).await;
+    Ok(outcomes)
+}
+
+/// What a request comes to, given the row that says where its UID is.
+fn judge(request: &Request, place: Option<&Item>) -> Result<Commit, Error> {
+    let Some(item) = place else { return Ok(Commit::Stored) };
+    let place: Place = rows::decode(&item.key, &item.body)?;
+    let record = &request.record;
+    Ok(if place.study != record.study || place.series != record.series {
+        Commit::Elsewhere
+    } else if place.digest == record.digest {
+        Commit::Same
+    } else if request.duplicates == Duplicates::Reject {
+        Commit::Different
+    } else {
+        Commit::Replaced { digest: place.digest }
+    })
+}
+
+/// Counts the instance that gives way out of the draft; the rows that continued its record.
+async fn subtract_replaced(
+    table: &dyn Table,
+    tenant: &str,
+    draft: &mut Draft,
+    request: &Request,
+) -> Result<Vec<ItemKey>, Error> {
+    let record = &request.record;
+    let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
+    let Some(row) = table.get(&[key]).await?.pop().flatten() else { return Ok(Vec::new()) };
+    let leftovers = rows::continuations(&row)?;
+    // A record that changes while it is read makes the transaction fail and be tried again.
+    if let Some(replaced) = read::whole(table, row).await? {
+        draft.subtract(&replaced);
+    }
+    Ok(leftovers)
+}
+
+fn place_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Result<Write, Error> {
+    let key = keys::place(tenant, &record.instance);
+    let place =
+        Place { study: record.study.clone(), series: record.series.clone(), digest: record.digest.clone() };
+    let body = rows::encode(&key, &place)?;
+    let (version, expect) = match found {
+        Some(item) => (item.version + 1, Expect::Version(item.version)),
+        None => (1, Expect::Absent),
+    };
+    Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
+}
+
+/// Carries a transaction out, with the tenant's own row the first time that this process writes for it.
+async fn transact(work: &Work, mut writes: Vec<Write>) -> Result<(), Error> {
+    let tenant = &work.group.0;
+    let is_known = lock(&work.waiting.known_tenants).contains(tenant);
+    if !is_known {
+        let key = keys::tenant(tenant);
+        writes.push(Write::Put(
+            Item { key, version: 1, secondary: Vec::new(), body: Vec::new() },
+            Expect::Anything,
+        ));
+    }
+    work.table.transact(writes).await?;
+    if !is_known {
+        lock(&work.waiting.known_tenants).insert(tenant.clone());
+    }
+    Ok(())
+}
+
+/// Deletes rows that nothing refers to any more; where that fails they only take room.
+async fn sweep(table: &dyn Table, leftovers: Vec<ItemKey>) {
+    for keys in leftovers.chunks(MAX_WRITES) {
+        let writes = keys.iter().map(|key| Write::Delete(key.clone(), Expect::Anything)).collect();
+        if let Err(error) = table.transact(writes).await {
+            tracing::warn!(error = %error, "cannot delete {} rows of replaced instances", keys.len());
+        }
+    }
+}
+
+/// Attempts at a transaction that others', of other processes mostly, may come before.
+#[derive(Default)]
+pub(crate) struct Attempts(u32);
+
+impl Attempts {
+    /// Whether to try again; waits before it says so, longer each time, and not as long as others do.
+    pub(crate) async fn again(&mut self, is_conflict: bool) -> bool {
+        self.0 += 1;
+        if !is_conflict || self.0 >= MAX_ATTEMPTS {
+            return false;
+        }
+        let most_millis = 1_u64 << self.0.min(8);
+        let random = RandomState::new().build_hasher().finish();
+        tokio::time::sleep(Duration::from_millis(random % most_millis)).await;
+        true
+    }
+}
+
+pub(crate) fn is_conflict<T>(outcome: &Result<T, Error>) -> bool {
+    matches!(outcome, Err(Error::Table(table::Error::Conflict(_))))
+}
+
+/// Milliseconds since 1970 UTC.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the lock guards is whole between any two statements, so that a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,1 +1,179 @@
-//! TODO(keys)
+//! The key of every row of the index, in one place; the tenant comes first in every partition.
+//!
+//! | row | partition | sort key | secondary keys |
+//! |---|---|---|---|
+//! | tenant | `TENANTS` | tenant | |
+//! | study | `T#{tenant}#S#{study}` | `STUDY` | by date, patient, name, accession number |
+//! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
+//! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
+//! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
+//! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{digest}#{number}` | |
+
+use crate::dicom::attributes::{Attribute, Value};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::{Preview, SeriesRecord, StudyRecord};
+use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
+use crate::query::matching::{fold, normal_date, normal_time};
+use crate::table::{ItemKey, Secondary, SecondaryKey};
+
+/// The partition of the rows that name the tenants.
+pub(crate) const TENANTS: &str = "TENANTS";
+/// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
+pub(crate) const PREVIEWS: &str = "PREVIEWS";
+/// What series' sort keys start with.
+pub(crate) const SERIES_PREFIX: &str = "SERIES#";
+/// What instances' sort keys start with.
+pub(crate) const INSTANCE_PREFIX: &str = "I#";
+/// Characters of a value that stand in a key; engines bound the length of keys.
+const MAX_KEY_CHARS: usize = 64;
+
+pub(crate) fn tenant(tenant: &str) -> ItemKey {
+    ItemKey { partition: TENANTS.into(), sort: tenant.into() }
+}
+
+pub(crate) fn study_partition(tenant: &str, study: &StudyUid) -> String {
+    format!("T#{tenant}#S#{study}")
+}
+
+pub(crate) fn study(tenant: &str, study: &StudyUid) -> ItemKey {
+    ItemKey { partition: study_partition(tenant, study), sort: "STUDY".into() }
+}
+
+pub(crate) fn series(tenant: &str, study: &StudyUid, series: &SeriesUid) -> ItemKey {
+    ItemKey { partition: study_partition(tenant, study), sort: format!("{SERIES_PREFIX}{series}") }
+}
+
+pub(crate) fn instance_partition(tenant: &str, study: &StudyUid, series: &SeriesUid) -> String {
+    format!("T#{tenant}#S#{study}#{series}")
+}
+
+pub(crate) fn instance(
+    tenant: &str,
+    study: &StudyUid,
+    series: &SeriesUid,
+    instance: &InstanceUid,
+) -> ItemKey {
+    let partition = instance_partition(tenant, study, series);
+    ItemKey { partition, sort: format!("{INSTANCE_PREFIX}{instance}") }
+}
+
+/// The row that says in which study and series an instance is.
+pub(crate) fn place(tenant: &str, instance: &InstanceUid) -> ItemKey {
+    ItemKey { partition: format!("T#{tenant}#U#{instance}"), sort: "UID".into() }
+}
+
+/// A row that holds part `number` (from 1) of a record too large for one row.
+pub(crate) fn chunk(instance: &ItemKey, digest: &str, number: usize) -> ItemKey {
+    let partition = format!("{}#{}", instance.partition.replacen("#S#", "#C#", 1), instance.sort);
+    ItemKey { partition, sort: format!("{digest}#{number:04}") }
+}
+
+/// The partition, in [`Secondary::First`], of all studies in the order of results.
+pub(crate) fn studies(tenant: &str) -> String {
+    format!("T#{tenant}#STUDIES")
+}
+
+/// The partition, in [`Secondary::Second`], of a patient's studies.
+pub(crate) fn patient(tenant: &str, patient_id: &str) -> String {
+    format!("T#{tenant}#P#{}", key_text(patient_id))
+}
+
+/// The partition, in [`Secondary::Third`], of studies by the alphabetic group of the patient's name.
+pub(crate) fn names(tenant: &str) -> String {
+    format!("T#{tenant}#NAMES")
+}
+
+/// The partition, in [`Secondary::Third`], of studies that an ASCII prefix may also find by another name than the
+/// alphabetic group of the first: all of them are candidates.
+pub(crate) fn mixed_names(tenant: &str) -> String {
+    format!("T#{tenant}#MIXED")
+}
+
+/// The partition, in [`Secondary::Fourth`], of the studies under an accession number.
+pub(crate) fn accession(tenant: &str, number: &str) -> String {
+    format!("T#{tenant}#A#{}", key_text(number))
+}
+
+/// The partition, in [`Secondary::Second`], of the series with a UID.
+pub(crate) fn series_uid(tenant: &str, series: &SeriesUid) -> String {
+    format!("T#{tenant}#R#{series}")
+}
+
+/// The sort key by which results descend: study date, time, UID; what has none comes last.
+pub(crate) fn order(record: &StudyRecord) -> String {
+    let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).unwrap_or("");
+    let date = normal_date(text(STUDY_DATE)).unwrap_or_default();
+    let time = normal_time(text(STUDY_TIME)).unwrap_or_default();
+    format!("{date}#{time}#{}", record.study)
+}
+
+/// A folded name as the start of a sort key.
+pub(crate) fn name_prefix(folded: &str) -> String {
+    key_text(folded)
+}
+
+/// The keys of a study in the secondary indexes.
+pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> {
+    let order = order(record);
+    let mut keys =
+        vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: order.clone() }];
+    let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).map(str::trim);
+    if let Some(id) = text(PATIENT_ID).filter(|id| !id.is_empty()) {
+        keys.push(SecondaryKey {
+            index: Secondary::Second,
+            partition: patient(tenant, id),
+            sort: order.clone(),
+        });
+    }
+    if let Some(name) = record.attributes.get(&PATIENT_NAME).filter(|name| !name.values.is_empty()) {
+        let partition = if is_mixed(name) { mixed_names(tenant) } else { names(tenant) };
+        let folded = name_prefix(&fold(name.first_text().unwrap_or("").trim()));
+        keys.push(SecondaryKey { index: Secondary::Third, partition, sort: format!("{folded}\u{1}{order}") });
+    }
+    if let Some(number) = text(ACCESSION_NUMBER).filter(|number| !number.is_empty()) {
+        keys.push(SecondaryKey {
+            index: Secondary::Fourth,
+            partition: accession(tenant, number),
+            sort: order,
+        });
+    }
+    keys
+}
+
+/// The keys of a series in the secondary indexes.
+pub(crate) fn of_series(tenant: &str, record: &SeriesRecord) -> Vec<SecondaryKey> {
+    let mut keys = vec![SecondaryKey {
+        index: Secondary::Second,
+        partition: series_uid(tenant, &record.series),
+        sort: record.study.to_string(),
+    }];
+    if let Preview::Pending { due_at, .. } = record.preview {
+        keys.push(SecondaryKey {
+            index: Secondary::Fifth,
+            partition: PREVIEWS.into(),
+            sort: format!("{}#{tenant}#{}#{}", due(due_at), record.study, record.series),
+        });
+    }
+    keys
+}
+
+/// A time in milliseconds since 1970 as the start of a sort key.
+pub(crate) fn due(at: i64) -> String {
+    format!("{:020}", at.max(0))
+}
+
+/// Whether a name that starts in ASCII may be found in another place than the first value's alphabetic group.
+fn is_mixed(name: &Attribute) -> bool {
+    let starts_in_ascii =
+        |group: &str| fold(group.trim()).chars().next().is_some_and(|first| first.is_ascii());
+    match name.values.as_slice() {
+        [Value::Name(name)] => starts_in_ascii(&name.ideographic) || starts_in_ascii(&name.phonetic),
+        _ => true,
+    }
+}
+
+/// A value as part of a key: bounded, without control characters. Different values may come to the same text, so
+/// what is found by it must still be matched.
+fn key_text(value: &str) -> String {
+    value.chars().filter(|character| !character.is_control()).take(MAX_KEY_CHARS).collect()
+}

@@ -6,6 +6,8 @@ use crate::dicom::uid::{SeriesUid, StudyUid};
 pub mod attributes;
 pub mod matching;
 pub mod parameters;
+pub mod temporal;
+pub mod text;
 
 /// What the results are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +60,7 @@ pub enum Include {
 /// The answer to a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// One set of attributes for each result, in the order of PS3.18 §10.6 as DESIGN 3 fixes it.
+    /// One set of attributes for each result, studies the latest first, what is in them by UID.
     pub results: Vec<Attributes>,
     /// Whether there are more results after the last.
     pub has_more: bool,

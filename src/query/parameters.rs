@@ -1,1 +1,241 @@
-//! Query parameters of a URL, read into a [`Query`](super::Query) (PS3.18 §8.3.4).
+//! Query parameters of a URL, read into a [`Query`] (PS3.18 §8.3.4).
+
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::query::attributes::{self, TIMEZONE_OFFSET};
+use crate::query::matching::Matcher;
+use crate::query::temporal::Span;
+use crate::query::{Condition, Include, Level, Query};
+
+/// What a search is of, besides its parameters.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What the results are.
+    pub level: Level,
+    /// The study named in the URL.
+    pub study: Option<StudyUid>,
+    /// The series named in the URL.
+    pub series: Option<SeriesUid>,
+}
+
+/// How many results there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Results where the query names no limit.
+    pub default: usize,
+    /// Results at the most, whatever the query names.
+    pub max: usize,
+}
+
+/// A parameter that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("parameter {name} {problem}")]
+pub struct Error {
+    /// The parameter, as it was sent; shortened.
+    pub name: String,
+    /// What is wrong with it; never its value, which may be a patient's.
+    pub problem: String,
+}
+
+/// The deepest path through sequences.
+const MAX_PATH: usize = 8;
+/// Attributes of a date that pair with one of a time (PS3.4 §C.2.2.2.5).
+const DATE_AND_TIME: &[(Tag, Tag)] = &[
+    (Tag(0x0008_0012), Tag(0x0008_0013)),
+    (Tag(0x0008_0020), Tag(0x0008_0030)),
+    (Tag(0x0008_0021), Tag(0x0008_0031)),
+    (Tag(0x0008_0022), Tag(0x0008_0032)),
+    (Tag(0x0008_0023), Tag(0x0008_0033)),
+    (Tag(0x0010_0030), Tag(0x0010_0032)),
+    (Tag(0x0040_0244), Tag(0x0040_0245)),
+];
+
+/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out.
+///
+/// # Errors
+/// The first parameter that is unknown, repeated, or has a value that its attribute cannot have.
+pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> Result<Query, Error> {
+    let Target { level, study, series } = target;
+    let mut query = Query {
+        level,
+        study,
+        series,
+        conditions: Vec::new(),
+        include: Include::Some(Vec::new()),
+        limit: limits.default.min(limits.max),
+        offset: 0,
+    };
+    let is_fuzzy = match parameters.iter().find(|(name, _)| name == "fuzzymatching") {
+        Some((name, value)) => boolean(name, value)?,
+        None => false,
+    };
+    for (name, value) in parameters {
+        match name.as_str() {
+            "limit" => query.limit = number(name, value)?.min(limits.max),
+            "offset" => query.offset = number(name, value)?,
+            "fuzzymatching" => {}
+            "includefield" => include(&mut query.include, name, value)?,
+            _ => {
+                let condition = condition(path(name)?, value, is_fuzzy)
+                    .map_err(|problem| error(name, problem.to_string()))?;
+                if query.conditions.iter().any(|known| known.path == condition.path) {
+                    return Err(error(name, "names an attribute that another parameter names too"));
+                }
+                query.conditions.push(condition);
+            }
+        }
+    }
+    combine_dates_and_times(&mut query.conditions);
+    Ok(query)
+}
+
+/// Reads one matching key, of QIDO or C-FIND.
+///
+/// # Errors
+/// If its attribute cannot have such a value.
+pub fn condition(
+    path: Vec<Tag>,
+    value: &str,
+    is_fuzzy: bool,
+) -> Result<Condition, crate::query::matching::NotAValue> {
+    let tag = path.last().copied();
+    // Times are matched as they were sent; the offset is returned but restricts nothing.
+    if path == [TIMEZONE_OFFSET] {
+        return Ok(Condition { path, matcher: Matcher::Universal });
+    }
+    let matcher = Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, is_fuzzy)?;
+    Ok(Condition { path, matcher })
+}
+
+/// Joins the range of a date and the range of its time, of the same form, to one range of moments.
+///
+/// QIDO asks for that always (PS3.18 §8.3.4.1.1), C-FIND where it was negotiated.
+pub fn combine_dates_and_times(conditions: &mut [Condition]) {
+    for (date, time) in DATE_AND_TIME {
+        let find = |tag: &Tag| conditions.iter().position(|condition| condition.path == [*tag]);
+        let (Some(date_at), Some(time_at)) = (find(date), find(time)) else { continue };
+        let (Matcher::Date(dates), Matcher::Time(times)) =
+            (&conditions[date_at].matcher, &conditions[time_at].matcher)
+        else {
+            continue;
+        };
+        let is_same_form =
+            dates.from.is_some() == times.from.is_some() && dates.to.is_some() == times.to.is_some();
+        if !(dates.is_range && times.is_range && is_same_form) {
+            continue;
+        }
+        let join = |date: &Option<String>, time: &Option<String>| {
+            date.as_ref().zip(time.as_ref()).map(|(date, time)| format!("{date}{time}"))
+        };
+        let span =
+            Span { from: join(&dates.from, &times.from), to: join(&dates.to, &times.to), is_range: true };
+        conditions[date_at].matcher = Matcher::DateAndTime { time: *time, span };
+        conditions[time_at].matcher = Matcher::Universal;
+    }
+}
+
+fn path(name: &str) -> Result<Vec<Tag>, Error> {
+    let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(attributes::tag).collect();
+    match tags {
+        Some(tags) if tags.len() <= MAX_PATH => Ok(tags),
+        Some(_) => Err(error(name, format!("goes through more than {MAX_PATH} sequences"))),
+        None => Err(error(name, "is neither a keyword nor a tag of DICOM")),
+    }
+}
+
+fn include(kept: &mut Include, name: &str, value: &str) -> Result<(), Error> {
+    for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+        if field.eq_ignore_ascii_case("all") {
+            *kept = Include::All;
+            continue;
+        }
+        // A path into a sequence includes the sequence.
+        let first = field.split('.').next().unwrap_or(field);
+        let tag = attributes::tag(first)
+            .ok_or_else(|| error(name, format!("names {}, which is no attribute", shortened(field))))?;
+        if let Include::Some(tags) = kept
+            && !tags.contains(&tag)
+        {
+            tags.push(tag);
+        }
+    }
+    Ok(())
+}
+
+fn number(name: &str, value: &str) -> Result<usize, Error> {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| value.parse().unwrap_or(usize::MAX));
+    number.ok_or_else(|| error(name, "is not a whole number"))
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, Error> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(error(name, "is neither true nor false")),
+    }
+}
+
+fn error(name: &str, problem: impl Into<String>) -> Error {
+    Error { name: shortened(name), problem: problem.into() }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Query, Error> {
+        let pairs: Vec<(String, String)> = text
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let target = Target { level: Level::Study, study: None, series: None };
+        read(&pairs, target, Limits { default: 100, max: 1000 })
+    }
+
+    #[test]
+    fn parameters_are_read_or_the_one_at_fault_is_named() {
+        for (text, at_fault) in [
+            ("PatientName=A*&0020000d=1.2&limit=5&offset=10&fuzzymatching=true", None),
+            ("00101002.00100020=1&includefield=00081030,Modality&includefield=all", None),
+            ("PatientNmae=A", Some("PatientNmae")),
+            ("PatientID=1&00100020=2", Some("00100020")),
+            ("limit=-1", Some("limit")),
+            ("offset=x", Some("offset")),
+            ("fuzzymatching=maybe", Some("fuzzymatching")),
+            ("includefield=Nothing", Some("includefield")),
+            ("StudyDate=yesterday", Some("StudyDate")),
+        ] {
+            assert_eq!(parse(text).err().map(|error| error.name).as_deref(), at_fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_the_defaults_and_bounded() {
+        for (text, limit, offset) in
+            [("a", 100, 0), ("limit=5&offset=3", 5, 3), ("limit=99999999999999999999999", 1000, 0)]
+        {
+            let query = parse(text).unwrap();
+            assert_eq!((query.limit, query.offset), (limit, offset), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_a_date_and_its_time_become_one_if_they_are_of_the_same_form() {
+        for (text, is_combined) in [
+            ("StudyDate=20200101-20200103&StudyTime=10-12", true),
+            ("StudyDate=20200101-&StudyTime=10-", true),
+            ("StudyDate=20200101-&StudyTime=-10", false),
+            ("StudyDate=20200101&StudyTime=10-12", false),
+        ] {
+            let query = parse(text).unwrap();
+            let is = query.conditions.iter().any(|it| matches!(it.matcher, Matcher::DateAndTime { .. }));
+            assert_eq!(is, is_combined, "{text}");
+        }
+    }
+}

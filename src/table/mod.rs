@@ -5,6 +5,8 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 
+#[cfg(test)]
+mod contract;
 pub mod redb;
 
 /// The primary key of an item.

@@ -1,9 +1,19 @@
 //! The bounded, iterative scanner that raw input passes before anything else touches it (PS3.5 §7, PS3.10 §7).
 
+mod elements;
+mod header;
+mod inflate;
+#[cfg(test)]
+mod tests;
+mod walk;
+
 use std::ops::Range;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::{Failure, Warning};
+pub(crate) use crate::dicom::scan::header::has_short_length;
+use crate::dicom::scan::inflate::Inflater;
+use crate::dicom::scan::walk::Walker;
 
 /// Bounds on what one data set may hold; the settings of the same names under `[ingest]`.
 #[derive(Debug, Clone)]
@@ -21,10 +31,13 @@ pub struct Limits {
 }
 
 /// Scans an object as its bytes arrive, in pieces of any size.
-pub struct Scanner {}
+pub struct Scanner {
+    inflater: Option<Inflater>,
+    walker: Walker,
+}
 
 /// What a scan found: every element's place, and the bytes of all but bulk values.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outline {
     /// Bytes of the values that were kept, one after the other.
     pub head: Vec<u8>,
@@ -41,6 +54,9 @@ pub struct Outline {
     /// Fragments of encapsulated Pixel Data (7FE0,0010) at top level, the Basic Offset Table left out:
     /// (first byte, bytes).
     pub fragments: Vec<(u64, u32)>,
+    /// Indices in `fragments` of those that begin as a codestream or an image file begins: SOI of JPEG and
+    /// JPEG-LS, SOC of JPEG 2000, JP2, JPEG XL.
+    pub codestream_starts: Vec<u32>,
     /// The Basic Offset Table's value in `head`, if Pixel Data is encapsulated.
     pub basic_offset_table: Option<Range<usize>>,
     /// What was wrong and was let pass.
@@ -86,24 +102,41 @@ pub enum Kind {
 impl Scanner {
     /// A scanner for one object.
     pub fn new(limits: Limits) -> Self {
-        let _ = limits;
-        unimplemented!()
+        Self { inflater: None, walker: Walker::new(limits, None) }
     }
 
     /// A scanner for a data set without preamble and group 0002, in a transfer syntax known from elsewhere.
     pub fn for_data_set(limits: Limits, transfer_syntax: &str) -> Self {
-        let _ = (limits, transfer_syntax);
-        unimplemented!()
+        Self { inflater: None, walker: Walker::new(limits, Some(transfer_syntax)) }
     }
 
     /// Takes the next bytes of the object. After a failure nothing more may be pushed.
+    ///
+    /// The outline does not depend on how the object was cut into pieces. A bulk value is passed over in a
+    /// time that does not depend on its length.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let _ = bytes;
-        unimplemented!()
+        if let Some(inflater) = &mut self.inflater {
+            return inflater.push(bytes, &mut self.walker);
+        }
+        let rest = self.walker.push(bytes)?;
+        if let Some((mut inflater, carried)) = self.walker.take_inflater() {
+            inflater.push(&carried, &mut self.walker)?;
+            inflater.push(rest, &mut self.walker)?;
+            self.inflater = Some(inflater);
+        }
+        Ok(())
     }
 
     /// Ends the object.
-    pub fn finish(self) -> Result<Outline, Failure> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// [`Failure::Truncated`] if it ends inside an element, an item or a sequence; also those of
+    /// [`Scanner::push`] in the last few bytes.
+    pub fn finish(mut self) -> Result<Outline, Failure> {
+        if let Some(inflater) = &self.inflater {
+            inflater.finish(&self.walker)?;
+        }
+        self.walker.finish()?;
+        Ok(self.walker.into_outline())
     }
 }

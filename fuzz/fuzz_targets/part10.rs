@@ -1,0 +1,39 @@
+//! Objects of any bytes, arriving in pieces of any size: nothing may panic, and the cuts may not matter.
+//!
+//! The first byte of the input is the size of the pieces, the rest is the object.
+
+#![no_main]
+
+use cuspid::dicom::explicit;
+use cuspid::dicom::failure::Failure;
+use cuspid::dicom::instance;
+use cuspid::dicom::scan::{Limits, Outline, Scanner};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&size, object)) = input.split_first() else { return };
+    let at_once = scan(object, object.len());
+    assert_eq!(at_once, scan(object, size.into()), "the cuts mattered");
+    if let Ok(outline) = at_once {
+        assert!(outline.head.len() <= object.len().max(MAX_INFLATED_BYTES as usize), "bytes out of nowhere");
+        let _ = explicit::plan(&outline, None);
+        let _ = instance::read(&outline, &[]);
+    }
+});
+
+const MAX_INFLATED_BYTES: u64 = 1 << 20;
+
+fn scan(object: &[u8], size: usize) -> Result<Outline, Failure> {
+    let mut scanner = Scanner::new(Limits {
+        max_header_bytes: 1 << 20,
+        max_sequence_depth: 16,
+        max_elements: 10_000,
+        max_inflated_bytes: MAX_INFLATED_BYTES,
+        // Whether a ratio is passed depends on when it is taken.
+        max_deflate_ratio: u64::MAX,
+    });
+    for piece in object.chunks(size.max(1)) {
+        scanner.push(piece)?;
+    }
+    scanner.finish()
+}

@@ -1,0 +1,247 @@
+//! Making previews: every frame of a series as lossy JPEG 2000, in one object (docs/fast-stream.md).
+//!
+//! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object that
+//! nothing refers to, which the next preview of the series removes.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::TryStreamExt;
+use tokio::task::yield_now;
+use tracing::{info, warn};
+
+use crate::archive::access::{Caller, Tenant};
+use crate::archive::preview::geometry::Described;
+use crate::archive::preview::slices::{Index, Source, arrange};
+use crate::archive::preview::writer::Writer;
+use crate::archive::retrieve::Scope;
+use crate::archive::{Archive, Error, keys};
+use crate::blobs;
+use crate::blobs::{Bucket, Key};
+use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
+use crate::pixel::preview::encode;
+
+mod geometry;
+pub(super) mod slices;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+/// The longest wait between two attempts is the first times two to this.
+const MAX_DOUBLINGS: u32 = 10;
+
+/// A preview that is to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    tenant: Tenant,
+    record: SeriesRecord,
+}
+
+impl Due {
+    /// The series, in words that tell it from all others.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.tenant.as_str(), self.record.study, self.record.series)
+    }
+}
+
+/// How an attempt to make a preview ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there.
+    Made,
+    /// The series has changed meanwhile; it stays due.
+    Overtaken,
+    /// It will be tried again.
+    Retried,
+    /// It was given up, for a reason that the index keeps.
+    Failed,
+}
+
+impl Outcome {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Overtaken => "overtaken",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a preview cannot be made.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    /// Trying again would not help.
+    #[error("{0}")]
+    Hopeless(String),
+    /// It may succeed the next time.
+    #[error(transparent)]
+    Trouble(#[from] Error),
+}
+
+impl From<blobs::Error> for Halt {
+    fn from(error: blobs::Error) -> Self {
+        Self::Trouble(error.into())
+    }
+}
+
+impl Archive {
+    /// The previews that are due by now, the most overdue first, at most `limit`.
+    pub async fn due_previews(&self, limit: usize) -> Result<Vec<Due>, Error> {
+        let due = self.index.due_previews(now(), limit).await?;
+        let known = due.into_iter().filter_map(|due| Some((due.tenant.parse().ok()?, due.record)));
+        Ok(known.map(|(tenant, record)| Due { tenant, record }).collect())
+    }
+
+    /// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call it
+    /// on a thread that may block. Dropping it leaves the preview due.
+    ///
+    /// # Errors
+    /// If the index cannot record it; the preview then stays due.
+    pub async fn make_preview(&self, due: &Due) -> Result<Outcome, Error> {
+        let start = Instant::now();
+        let Due { tenant, record } = due;
+        let SeriesRecord { study, series, generation, .. } = record;
+        let key = keys::preview(tenant, study, series, *generation);
+        let (preview, outcome) = match self.write_preview(due, &key).await {
+            Ok(size_bytes) => (Preview::Made { generation: *generation, size_bytes }, Outcome::Made),
+            Err(halt) => self.after(halt, record),
+        };
+        if !self.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
+            self.blobs.delete(&key).await?;
+            return Ok(Outcome::Overtaken);
+        }
+        if outcome != Outcome::Retried {
+            let kept = (outcome == Outcome::Made).then_some(&key);
+            self.sweep_previews(tenant, study, series, kept).await?;
+        }
+        let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
+        info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
+        Ok(outcome)
+    }
+
+    /// What becomes of a preview whose attempt failed.
+    fn after(&self, halt: Halt, record: &SeriesRecord) -> (Preview, Outcome) {
+        let before = match record.preview {
+            Preview::Pending { attempts, .. } => attempts,
+            Preview::None | Preview::Made { .. } | Preview::Failed { .. } => 0,
+        };
+        let attempts = before + 1;
+        warn!(series.uid = %record.series, attempts, error = %halt, "preview of a series failed");
+        if let Halt::Trouble(_) = halt
+            && attempts < self.preview.max_attempts
+        {
+            let wait = (1000 * self.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
+            return (Preview::Pending { due_at: now() + wait as i64, attempts }, Outcome::Retried);
+        }
+        let reason = match halt {
+            Halt::Hopeless(reason) => reason,
+            Halt::Trouble(_) => format!("gave up after {attempts} attempts"),
+        };
+        (Preview::Failed { reason, attempts }, Outcome::Failed)
+    }
+
+    /// Writes the preview under `key`; returns its bytes.
+    async fn write_preview(&self, due: &Due, key: &Key) -> Result<u64, Halt> {
+        let caller = Caller { tenant: due.tenant.clone() };
+        let SeriesRecord { study, series, .. } = &due.record;
+        let mut sources = self.sources(&caller, &due.record).await?;
+        let (order, slice_spacing) = arrange(&mut sources);
+        let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
+        let number_of_slices =
+            u32::try_from(frames).map_err(|_| Halt::Hopeless(format!("there are {frames} frames")))?;
+        let index = Index {
+            number_of_slices,
+            order,
+            slice_spacing,
+            instances: Vec::new(),
+            images: Vec::new(),
+            slices: Vec::new(),
+        };
+        let mut writer = Writer::new(self.blobs.stage().await?, index);
+        for source in sources {
+            let record = self.instance(&caller, study, series, &source.instance).await?;
+            self.write_instance(&caller, &record, &mut writer).await?;
+        }
+        let staged = writer.finish()?;
+        let size_bytes = staged.length();
+        self.blobs.keep(staged, key).await?;
+        Ok(size_bytes)
+    }
+
+    /// The instances of a series that have frames, in no particular order.
+    async fn sources(&self, caller: &Caller, record: &SeriesRecord) -> Result<Vec<Source>, Error> {
+        let scope =
+            Scope { study: record.study.clone(), series: Some(record.series.clone()), instance: None };
+        let mut pages = self.instances(caller, &scope).await?;
+        let mut sources = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            for record in page {
+                let Some(pixels) = &record.layout.pixels else { continue };
+                let described = Described::read(&record.metadata);
+                sources.push(Source {
+                    instance_number: described.instance_number(),
+                    number_of_frames: pixels.number_of_frames,
+                    geometry: described.frame(0),
+                    instance: record.instance,
+                });
+            }
+        }
+        Ok(sources)
+    }
+
+    async fn write_instance(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        writer: &mut Writer,
+    ) -> Result<(), Halt> {
+        let Some(pixels) = &record.layout.pixels else { return Ok(()) };
+        let described = Described::read(&record.metadata);
+        writer.begin_instance(record.instance.clone());
+        for number in 1..=pixels.number_of_frames {
+            // Here at the latest it can be dropped.
+            yield_now().await;
+            let geometry = described.frame(number - 1);
+            let frame = match self.stored_frame(caller, record, number).await {
+                Ok(frame) => frame,
+                // The object holds fewer frames than it says, or one that is too large.
+                Err(Error::NotFound(reason) | Error::NotAcceptable(reason)) => {
+                    writer.omit(number, &geometry, reason);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let picture = frame.decode();
+            match picture.and_then(|decoded| encode(decoded, self.preview.rate, self.preview.binning)) {
+                Ok(picture) => writer.append(number, geometry, &picture)?,
+                Err(error) => writer.omit(number, &geometry, error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes all previews of a series but one.
+    async fn sweep_previews(
+        &self,
+        tenant: &Tenant,
+        study: &StudyUid,
+        series: &SeriesUid,
+        kept: Option<&Key>,
+    ) -> Result<(), Error> {
+        let prefix = keys::previews(tenant, study, series);
+        let mut entries = self.blobs.list(Bucket::Previews, &prefix);
+        while let Some(entry) = entries.try_next().await? {
+            if Some(&entry.key) != kept {
+                self.blobs.delete(&entry.key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

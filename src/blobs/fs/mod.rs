@@ -1,0 +1,258 @@
+//! Objects as files: `{root}/{bucket}/{path}`, written in `{root}/staging`.
+//!
+//! An object's bytes are durable before it gets its name, and its name is durable before [`Blobs::keep`] returns:
+//! whatever crashes when, a name never stands for a part of an object. What a crash can leave behind is a whole
+//! object whose `keep` never returned; nothing refers to it, and keeping it again replaces it.
+//!
+//! One path must not lie below another (`a` and `a/b`): the first would be a file and a directory.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blobs::staged::{Place, StagedFile};
+use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Error, Key, Staged};
+
+mod flush;
+mod read;
+mod walk;
+
+/// Staged objects that may wait for the flusher; more wait in [`Blobs::keep`].
+const QUEUE: usize = 1024;
+
+/// Objects of this size are flushed by who keeps them, so that small ones need not wait behind them.
+const LARGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Objects as files below one directory, which no other process may use at the same time.
+#[derive(Debug)]
+pub struct FileBlobs {
+    root: Arc<Root>,
+    flusher: mpsc::Sender<flush::Job>,
+    buffers: Arc<read::Buffers>,
+    /// Holds the lock on the staging directory; the kernel lets go of it when the process ends.
+    _lock: OwnedFd,
+}
+
+/// The directory that holds the buckets.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl FileBlobs {
+    /// Opens the store below `root`, which is created if it is not there, and empties its staging directory.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the directory cannot be used or another process uses it.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let cannot = |error: Errno| failed(error, || format!("open the object store {}", root.display()));
+        let staging = root.join("staging");
+        make_directories(root)
+            .and_then(|()| make_directories(&staging))
+            .map_err(|error| cannot(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        let lock = open_directory(&staging).map_err(cannot)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(cannot)?;
+        let directory = open_directory(root).map_err(cannot)?;
+        for bucket in Bucket::ALL {
+            flush::make_directory(&directory, bucket.name()).map_err(cannot)?;
+        }
+        empty(&staging);
+        // Names that a process left behind when it was killed are durable from here on.
+        rustix::fs::syncfs(&directory).map_err(cannot)?;
+
+        let root = Arc::new(Root { path: root.to_owned(), directory });
+        let (flusher, jobs) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("blobs-flush".into());
+        let for_flusher = Arc::clone(&root);
+        thread.spawn(move || flush::run(jobs, &for_flusher)).map_err(|error| Error::Backend {
+            operation: "start the thread that flushes objects".into(),
+            source: error.into(),
+        })?;
+        Ok(Self { root, flusher, buffers: Arc::default(), _lock: lock })
+    }
+}
+
+#[async_trait]
+impl Blobs for FileBlobs {
+    async fn stage(&self) -> Result<Staged, Error> {
+        let staging = self.root.path.join("staging");
+        let file = blocking(move || StagedFile::create(&staging)).await?;
+        let file = file.map_err(|error| failed(error, || "stage an object".into()))?;
+        Ok(Staged::new(Place::File(file)))
+    }
+
+    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let target = place(key)?;
+        let is_large = staged.length() >= LARGE_BYTES;
+        let Place::File(mut file) = staged.into_place() else { return Err(unusable(key)) };
+        if is_large {
+            file = blocking(move || file.sync().map(|()| file))
+                .await?
+                .map_err(|error| failed(error, || format!("keep {key}")))?;
+        }
+        let (done, outcome) = oneshot::channel();
+        let job = flush::Job { file, target, done };
+        self.flusher.send(job).await.map_err(|_| unusable(key))?;
+        let outcome = outcome.await.map_err(|_| unusable(key))?;
+        outcome.map_err(|error| failed(error, || format!("keep {key}")))
+    }
+
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
+        let file = read::open(&self.root, key).await?;
+        if range.start > range.end || range.end > file.size_bytes {
+            return Err(Error::OutOfRange { key: key.clone(), range });
+        }
+        Ok(read::stream(file, key.clone(), range, Arc::clone(&self.buffers)))
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
+        match read::open(&self.root, key).await {
+            Ok(file) => Ok(Some(file.size_bytes)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let path = place(key)?;
+        let root = Arc::clone(&self.root);
+        let outcome = blocking(move || delete(&root.directory, &path)).await?;
+        outcome.map_err(|error| failed(error, || format!("delete {key}")))
+    }
+
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+        walk::list(self.root.path.join(bucket.name()), bucket, prefix.to_owned())
+    }
+}
+
+/// The object's path below the root.
+///
+/// Keys are made of checked segments, so that a wrong one is a programming error; but here it would reach files
+/// that are nobody's business, so that it is worth a second look.
+fn place(key: &Key) -> Result<String, Error> {
+    let is_wrong = |segment: &str| matches!(segment, "" | "." | "..") || segment.contains('\0');
+    if key.path.split('/').any(is_wrong) {
+        return Err(unusable(key));
+    }
+    Ok(key.to_string())
+}
+
+/// Removes a file, and the directories that it leaves empty.
+fn delete(root: &OwnedFd, path: &str) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(root, path, AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let mut parent = path;
+    while let Some((above, _)) = parent.rsplit_once('/') {
+        // The bucket itself stays. A directory that is in use again, or gone already, ends the pruning.
+        if !above.contains('/') || rustix::fs::unlinkat(root, above, AtFlags::REMOVEDIR).is_err() {
+            break;
+        }
+        parent = above;
+    }
+    Ok(())
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn make_directories(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+/// Removes what earlier processes left; what cannot be removed does no harm.
+fn empty(staging: &Path) {
+    for entry in std::fs::read_dir(staging).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+/// Runs `work` on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Backend { operation: "use the file system".into(), source: error.into() })
+}
+
+fn failed(error: Errno, operation: impl FnOnce() -> String) -> Error {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { operation: operation() },
+        error => {
+            let source = std::io::Error::from(error);
+            Error::Backend { operation: operation(), source: source.into() }
+        }
+    }
+}
+
+fn unusable(key: &Key) -> Error {
+    failed(Errno::INVAL, || format!("use {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::contract::{self, chunks, keep, key};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_contract_holds_for_files() {
+        let directory = tempfile::tempdir().unwrap();
+        contract::check(&FileBlobs::open(directory.path()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn opening_finds_what_was_kept_and_removes_what_was_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let staging = directory.path().join("staging");
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        keep(&blobs, &key("a/b"), b"kept").await;
+        assert!(FileBlobs::open(directory.path()).is_err(), "two may not have it open");
+        drop(blobs);
+        // What a process that was killed leaves behind.
+        std::fs::write(staging.join("17"), b"staged").unwrap();
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
+        assert_eq!(chunks(&blobs, &key("a/b"), 0..4).await.unwrap().concat(), b"kept");
+    }
+
+    #[tokio::test]
+    async fn deleting_prunes_empty_directories_up_to_the_bucket() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        keep(&blobs, &key("a/b/c/d"), b"x").await;
+        keep(&blobs, &key("a/e"), b"x").await;
+        let originals = directory.path().join("originals");
+        blobs.delete(&key("a/b/c/d")).await.unwrap();
+        assert!(!originals.join("a/b").exists() && originals.join("a/e").exists());
+        blobs.delete(&key("a/e")).await.unwrap();
+        assert!(!originals.join("a").exists() && originals.exists());
+    }
+
+    #[tokio::test]
+    async fn no_key_and_no_link_leads_out_of_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        let blobs = FileBlobs::open(&root).unwrap();
+        std::fs::write(directory.path().join("secret"), b"x").unwrap();
+        std::os::unix::fs::symlink("../../secret", root.join("originals/link")).unwrap();
+        assert!(matches!(blobs.size(&key("link")).await, Ok(None)));
+        for path in ["../../secret", "a/../../../secret", "/etc/passwd", "", "a//b", ".", "a\0b"] {
+            let key = key(path);
+            assert!(blobs.read(&key, 0..1).await.is_err(), "{path:?}");
+            assert!(blobs.delete(&key).await.is_err(), "{path:?}");
+            assert!(blobs.keep(blobs.stage().await.unwrap(), &key).await.is_err(), "{path:?}");
+        }
+        assert!(directory.path().join("secret").exists());
+    }
+}

@@ -1,0 +1,48 @@
+//! `cuspid check`: verifies every object against the index, both ways.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use crate::cli::{Settings, runtime};
+use crate::server;
+
+/// Arguments of `cuspid check`.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Delete objects that nothing refers to, and remove index rows whose object is missing.
+    #[arg(long)]
+    repair: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = self.settings.load([])?;
+        let progress = ProgressBar::new_spinner();
+        let report = runtime()?.block_on(async {
+            let archive = server::open(&config)?;
+            let checked = archive.check(self.repair, |instances| {
+                progress.inc(instances);
+                progress.set_message(format!("{} instances", progress.position()));
+            });
+            anyhow::Ok(checked.await?)
+        })?;
+        progress.finish_and_clear();
+        let mut out = io::stdout().lock();
+        for finding in &report.findings {
+            writeln!(out, "{finding}")?;
+        }
+        writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
+        match (report.findings.len(), self.repair) {
+            (0, _) => Ok(()),
+            (count, true) => Ok(writeln!(out, "{count} findings; repaired what can be repaired")?),
+            (count, false) => {
+                bail!("{count} findings; `cuspid check --repair` deletes orphans and rows of missing objects")
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `cuspid import`: takes in files, folders and zip archives, through the same intake as STOW-RS and C-STORE.
+//!
+//! What is stored already is recognised, so that an import that was interrupted is simply run again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::Handle;
+
+use crate::archive::Archive;
+use crate::archive::access::Caller;
+use crate::archive::store::{Outcome, Refusal};
+use crate::cli::{Settings, runtime};
+use crate::dicom::failure::Failure;
+use crate::server;
+
+/// Threads that read. Commits that wait together share a flush, which is what this number is for.
+const THREADS: usize = 8;
+/// Instances of one thread that may wait for their commit.
+const MAX_PENDING: usize = 8;
+const READ_BYTES: usize = 256 * 1024;
+
+/// Arguments of `cuspid import`.
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    #[command(flatten)]
+    settings: Settings,
+    /// Files, folders and zip archives.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl Import {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = self.settings.load([])?;
+        let mut files = Vec::new();
+        for path in &self.paths {
+            walk(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        let runtime = runtime()?;
+        let archive = server::open(&config)?;
+        let summary = import(files, &archive, runtime.handle());
+        summary.print()?;
+        if summary.has_losses() {
+            bail!("not everything was stored");
+        }
+        Ok(())
+    }
+}
+
+/// The files below `path`, itself if it is one. Links to folders are not followed: they may go in circles.
+fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !path.is_dir() {
+        path.metadata()?;
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut entries = std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let is_folder_link = entry.file_type()?.is_symlink() && entry.path().is_dir();
+        if !is_folder_link {
+            walk(&entry.path(), files)?;
+        }
+    }
+    Ok(())
+}
+
+fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, runtime: &Handle) -> Summary {
+    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} files, {elapsed}, {eta} left {msg}");
+    let progress = ProgressBar::new(files.len() as u64);
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let files = Mutex::new(files.into_iter());
+    let summary = Mutex::new(Summary::default());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut worker = Worker::new(archive, runtime, &summary);
+                while let Some(file) = next(&files) {
+                    worker.take_file(&file);
+                    progress.inc(1);
+                }
+                worker.settle(0);
+            });
+        }
+    });
+    progress.finish_and_clear();
+    summary.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn next(files: &Mutex<std::vec::IntoIter<PathBuf>>) -> Option<PathBuf> {
+    files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next()
+}
+
+/// One thread's work.
+struct Worker<'a> {
+    archive: &'a Arc<Archive>,
+    runtime: &'a Handle,
+    summary: &'a Mutex<Summary>,
+    pending: VecDeque<(String, Pending)>,
+}
+
+/// An outcome that is waited for.
+type Pending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+impl<'a> Worker<'a> {
+    fn new(archive: &'a Arc<Archive>, runtime: &'a Handle, summary: &'a Mutex<Summary>) -> Self {
+        Self { archive, runtime, summary, pending: VecDeque::new() }
+    }
+
+    fn take_file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        if let Err(error) = self.try_file(path, &name) {
+            self.count(&name, Count::Lost(error.to_string()));
+        }
+    }
+
+    #[expect(clippy::disallowed_types, reason = "the files to import are the user's, not the store's")]
+    fn try_file(&mut self, path: &Path, name: &str) -> io::Result<()> {
+        let mut file = std::fs::File::open(path)?;
+        let mut magic = [0; 4];
+        let is_zip = file.read_exact(&mut magic).is_ok() && magic == *b"PK\x03\x04";
+        file.rewind()?;
+        if is_zip { self.take_zip(file, name) } else { self.take(&mut file, name) }
+    }
+
+    fn take_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
+        let mut archive = zip::ZipArchive::new(file)?;
+        for index in 0..archive.len() {
+            let mut entry = archive.by_index(index)?;
+            if entry.is_file() {
+                let name = format!("{name}:{}", String::from_utf8_lossy(entry.name_raw()));
+                if let Err(error) = self.take(&mut entry, &name) {
+                    self.count(&name, Count::Lost(error.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one object, whatever its name.
+    fn take(&mut self, reader: &mut dyn Read, name: &str) -> io::Result<()> {
+        let mut upload = self.runtime.block_on(self.archive.receive(&Caller::anonymous(), None));
+        loop {
+            let mut buffer = Vec::with_capacity(READ_BYTES);
+            if (&mut *reader).take(READ_BYTES as u64).read_to_end(&mut buffer)? == 0 {
+                break;
+            }
+            self.runtime.block_on(upload.write(Bytes::from(buffer)));
+        }
+        let outcome = self.runtime.block_on(upload.finish());
+        self.pending.push_back((name.to_owned(), Box::pin(outcome)));
+        self.settle(MAX_PENDING);
+        Ok(())
+    }
+
+    /// Waits until at most `pending` instances wait for their commit.
+    fn settle(&mut self, pending: usize) {
+        while self.pending.len() > pending {
+            let Some((name, outcome)) = self.pending.pop_front() else { return };
+            let outcome = self.runtime.block_on(outcome);
+            self.count(&name, Count::from(outcome));
+        }
+    }
+
+    fn count(&self, name: &str, count: Count) {
+        self.summary.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(name, count);
+    }
+}
+
+/// What became of a file.
+enum Count {
+    Stored,
+    Known,
+    Replaced,
+    NoInstance,
+    Lost(String),
+}
+
+impl From<Outcome> for Count {
+    fn from(outcome: Outcome) -> Self {
+        match outcome.result {
+            Ok(stored) if stored.was_known => Self::Known,
+            Ok(stored) if stored.has_replaced => Self::Replaced,
+            Ok(_) => Self::Stored,
+            Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)) => Self::NoInstance,
+            Err(Refusal::Failed(cause)) => Self::Lost(format!("{cause:#}")),
+            Err(refusal) => Self::Lost(refusal.to_string()),
+        }
+    }
+}
+
+/// How many files came to what, and the names of those that were not stored by their reason.
+#[derive(Default)]
+struct Summary {
+    stored: u64,
+    known: u64,
+    replaced: u64,
+    no_instance: u64,
+    lost: BTreeMap<String, Vec<String>>,
+}
+
+impl Summary {
+    fn add(&mut self, name: &str, count: Count) {
+        match count {
+            Count::Stored => self.stored += 1,
+            Count::Known => self.known += 1,
+            Count::Replaced => self.replaced += 1,
+            Count::NoInstance => self.no_instance += 1,
+            Count::Lost(reason) => self.lost.entry(reason).or_default().push(name.to_owned()),
+        }
+    }
+
+    fn has_losses(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    fn print(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{:>8} stored", self.stored)?;
+        writeln!(out, "{:>8} stored already", self.known)?;
+        writeln!(out, "{:>8} took the place of other bytes", self.replaced)?;
+        writeln!(out, "{:>8} skipped: not DICOM instances", self.no_instance)?;
+        for (reason, names) in &self.lost {
+            writeln!(out, "{:>8} not stored: {reason}", names.len())?;
+            for name in names {
+                writeln!(out, "         {name}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! `cuspid reindex`: builds the whole index again from the objects alone.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use crate::cli::{Settings, runtime};
+use crate::server;
+
+/// Arguments of `cuspid reindex`.
+#[derive(Debug, Args)]
+pub(super) struct Reindex {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Reindex {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = self.settings.load([])?;
+        let progress = ProgressBar::new_spinner();
+        let rebuild = server::Rebuild::begin(&config)?;
+        let report = runtime()?.block_on(async {
+            let indexed = rebuild.archive().reindex(|instances| {
+                progress.inc(instances);
+                progress.set_message(format!("{} instances", progress.position()));
+            });
+            indexed.await.context("the old index is still in place")
+        })?;
+        rebuild.finish()?;
+        progress.finish_and_clear();
+        let mut out = io::stdout().lock();
+        for finding in &report.findings {
+            writeln!(out, "{finding}")?;
+        }
+        writeln!(out, "{} instances indexed, {} bytes", report.instances, report.bytes)?;
+        Ok(())
+    }
+}

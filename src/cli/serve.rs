@@ -1,0 +1,41 @@
+//! `cuspid serve`: runs the server until it is told to stop.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::cli::{Settings, runtime};
+use crate::server;
+
+/// Arguments of `cuspid serve`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Address of HTTP [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Address of DIMSE; empty for none [default: 127.0.0.1:11112].
+    #[arg(long, value_name = "ADDR")]
+    dimse: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let listen = |section: &str, address| (section.to_owned(), "listen".to_owned(), address);
+        let http = self.http.map(|address| listen("http", address));
+        let dimse = self.dimse.map(|address| listen("dimse", address));
+        let config = self.settings.load(http.into_iter().chain(dimse))?;
+        runtime()?.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let server = server::start(config).await?;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            info!("stopping: finishing what was begun");
+            server.stop().await
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! Walks the elements of a scanned data set with what their values need to be read: the value representation, the
+//! character sets in force, and one element for each tag (PS3.5 §6.1, §6.2, §7.1).
+
+use std::collections::BTreeSet;
+
+use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
+use crate::dicom::charset::Charset;
+use crate::dicom::dictionary;
+use crate::dicom::failure::Warning;
+use crate::dicom::scan::{Event, Kind, Outline};
+use crate::dicom::values::{self, Token};
+
+const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
+const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
+
+/// One step through a data set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// An element with its value at hand; neither a sequence nor a bulk value.
+    Value(Element<'a>),
+    /// An element whose value was passed over, or belongs into no metadata.
+    Bulk(Vr, &'a Event),
+    /// A sequence starts.
+    Sequence(Tag),
+    /// An item starts.
+    Item,
+    /// An item ends.
+    ItemEnd,
+    /// A sequence ends.
+    SequenceEnd,
+}
+
+/// An element with its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Element<'a> {
+    /// Its tag.
+    pub(crate) tag: Tag,
+    /// Its value representation: one of PS3.5 §6.2, never SQ, and one that the length allows.
+    pub(crate) vr: Vr,
+    /// Its value.
+    pub(crate) bytes: &'a [u8],
+    /// Whether numbers in the value are big endian.
+    pub(crate) is_big_endian: bool,
+}
+
+/// A walk through a data set, a step at a time.
+pub(crate) struct Walk<'a> {
+    outline: &'a Outline,
+    next: usize,
+    is_signed: bool,
+    /// The data set and the items that are open.
+    levels: Vec<Level>,
+    /// The element at top level where the walk is.
+    outermost: Tag,
+    /// What was wrong on the way.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+struct Level {
+    charset: Charset,
+    /// Tags that came in order, which are nearly all.
+    ascending: Vec<Tag>,
+    /// Tags that came after a higher one.
+    strays: BTreeSet<Tag>,
+}
+
+impl Level {
+    fn new(charset: Charset) -> Self {
+        Self { charset, ascending: Vec::new(), strays: BTreeSet::new() }
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// A walk from the start of the data set.
+    pub(crate) fn new(outline: &'a Outline) -> Self {
+        let top = Level::new(Charset::default());
+        Self {
+            outline,
+            next: 0,
+            is_signed: is_signed(outline),
+            levels: vec![top],
+            outermost: Tag(0),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The next step, or none at the end. Group lengths and elements whose tag was met before are passed over.
+    pub(crate) fn step(&mut self) -> Option<Step<'a>> {
+        loop {
+            let event = self.outline.events.get(self.next)?;
+            self.next += 1;
+            match &event.kind {
+                Kind::Item => {
+                    let charset = self.level().charset.clone();
+                    self.levels.push(Level::new(charset));
+                    return Some(Step::Item);
+                }
+                Kind::ItemEnd => {
+                    if self.levels.len() > 1 {
+                        self.levels.pop();
+                    }
+                    return Some(Step::ItemEnd);
+                }
+                Kind::SequenceEnd => return Some(Step::SequenceEnd),
+                _ if self.is_to_be_skipped(event) => self.skip_rest_of(event),
+                Kind::Sequence => return Some(Step::Sequence(event.tag)),
+                Kind::Bulk | Kind::Encapsulated => return Some(Step::Bulk(self.bulk_vr(event), event)),
+                Kind::Value(range) => {
+                    let bytes = self.outline.head.get(range.clone()).unwrap_or_default();
+                    return Some(self.value(event, bytes));
+                }
+            }
+        }
+    }
+
+    /// Passes over what is left of the sequence that the last step started, its end included.
+    pub(crate) fn skip_sequence(&mut self) {
+        let mut depth = 1;
+        while let Some(event) = self.outline.events.get(self.next) {
+            self.next += 1;
+            match event.kind {
+                Kind::Sequence => depth += 1,
+                Kind::SequenceEnd => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Hands each value of `element`, which is not binary, to `sink`; what is doubtful becomes a warning.
+    pub(crate) fn visit(&mut self, element: &Element<'a>, sink: &mut dyn FnMut(Token<'_>)) {
+        let charset = &self.level().charset;
+        let doubt = values::visit(element.vr, element.bytes, element.is_big_endian, charset, sink);
+        if let Some(doubt) = doubt {
+            self.warn(doubt.reason());
+        }
+    }
+
+    fn level(&self) -> &Level {
+        self.levels.last().expect("the top level is never popped")
+    }
+
+    fn warn(&mut self, reason: &str) {
+        // One attribute with a thousand bad items says it once.
+        let is_said = |said: &Warning| said.tag == self.outermost && said.reason == reason;
+        if !self.warnings.last().is_some_and(is_said) {
+            self.warnings.push(Warning { tag: self.outermost, reason: reason.to_owned() });
+        }
+    }
+
+    fn is_to_be_skipped(&mut self, event: &Event) -> bool {
+        if self.levels.len() == 1 {
+            self.outermost = event.tag;
+        }
+        if event.tag.element() == 0 || matches!(event.tag.group(), 0x0002 | 0xFFFE) {
+            return true;
+        }
+        let level = self.levels.last_mut().expect("the top level is never popped");
+        if level.ascending.last().is_none_or(|last| *last < event.tag) {
+            level.ascending.push(event.tag);
+            return false;
+        }
+        let is_first = level.ascending.binary_search(&event.tag).is_err() && level.strays.insert(event.tag);
+        self.warn(match is_first {
+            true => "the attribute is out of order",
+            false => "the attribute is there more than once; the first one counts",
+        });
+        !is_first
+    }
+
+    fn skip_rest_of(&mut self, event: &Event) {
+        if event.kind == Kind::Sequence {
+            self.skip_sequence();
+        }
+    }
+
+    fn value(&mut self, event: &'a Event, bytes: &'a [u8]) -> Step<'a> {
+        if event.tag == SPECIFIC_CHARACTER_SET {
+            let (charset, is_known) = Charset::from_value(bytes);
+            if let Some(level) = self.levels.last_mut() {
+                level.charset = charset;
+            }
+            if !is_known {
+                self.warn("the character set is unknown; its text is guessed");
+            }
+        }
+        if is_pixel_data(event.tag) {
+            return Step::Bulk(self.bulk_vr(event), event);
+        }
+        let mut vr = self.declared_vr(event, bytes);
+        if values::number_bytes(vr).is_some_and(|size| !bytes.len().is_multiple_of(size)) {
+            self.warn("the length does not fit the value representation");
+            vr = Vr(*b"UN");
+        }
+        if &vr.0 == b"SQ" {
+            vr = Vr(*b"UN");
+        }
+        Step::Value(Element { tag: event.tag, vr, bytes, is_big_endian: event.is_big_endian })
+    }
+
+    /// The VR that was sent; by the dictionary if none was, an unknown one, or UN for what the dictionary knows.
+    fn declared_vr(&self, event: &Event, bytes: &[u8]) -> Vr {
+        let by_dictionary = || dictionary::vr(event.tag, self.is_signed);
+        match event.vr {
+            Some(vr) if &vr.0 == b"UN" => {
+                let known = by_dictionary();
+                if values::is_plausible(known, bytes) { known } else { vr }
+            }
+            Some(vr) if values::is_known(vr) => vr,
+            _ => by_dictionary(),
+        }
+    }
+
+    fn bulk_vr(&self, event: &Event) -> Vr {
+        let sent = event.vr.filter(|vr| values::is_known(*vr) && &vr.0 != b"UN");
+        let vr = sent.unwrap_or_else(|| dictionary::vr(event.tag, self.is_signed));
+        if &vr.0 == b"SQ" { Vr(*b"UN") } else { vr }
+    }
+}
+
+/// Pixel Data, Float Pixel Data or Double Float Pixel Data.
+pub(crate) fn is_pixel_data(tag: Tag) -> bool {
+    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
+}
+
+fn is_signed(outline: &Outline) -> bool {
+    let mut depth = 0;
+    for event in &outline.events {
+        match &event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth -= 1,
+            Kind::Value(range) if depth == 0 && event.tag == PIXEL_REPRESENTATION => {
+                return outline.head.get(range.clone()).is_some_and(|bytes| bytes.contains(&1));
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Collects the attributes at top level that `is_wanted` names, sequences with all that is in them. Binary and
+/// bulk values are left out.
+pub(crate) fn collect(outline: &Outline, is_wanted: impl Fn(Tag) -> bool) -> Attributes {
+    let mut walk = Walk::new(outline);
+    // The data set and the items that are open, and the sequences that they are in.
+    let mut items = vec![Attributes::new()];
+    let mut sequences: Vec<(Tag, Vec<Value>)> = Vec::new();
+    while let Some(step) = walk.step() {
+        let is_top = sequences.is_empty();
+        match step {
+            Step::Sequence(tag) if is_top && !is_wanted(tag) => walk.skip_sequence(),
+            Step::Sequence(tag) => sequences.push((tag, Vec::new())),
+            Step::Item => items.push(Attributes::new()),
+            Step::ItemEnd => {
+                if let (Some(item), Some((_, values))) = (items.pop(), sequences.last_mut()) {
+                    values.push(Value::Item(item));
+                }
+            }
+            Step::SequenceEnd => {
+                if let (Some((tag, values)), Some(item)) = (sequences.pop(), items.last_mut()) {
+                    item.insert(tag, Attribute { vr: Vr(*b"SQ"), values });
+                }
+            }
+            Step::Value(element) if (is_top && !is_wanted(element.tag)) || values::is_binary(element.vr) => {}
+            Step::Value(element) => {
+                let mut values = Vec::new();
+                walk.visit(&element, &mut |token| values.push(owned(token)));
+                if let Some(item) = items.last_mut() {
+                    item.insert(element.tag, Attribute { vr: element.vr, values });
+                }
+            }
+            Step::Bulk(..) => {}
+        }
+    }
+    items.into_iter().next().unwrap_or_default()
+}
+
+fn owned(token: Token<'_>) -> Value {
+    match token {
+        Token::Absent => Value::Absent,
+        Token::Text(text) => Value::Text(text.to_owned()),
+        Token::Number(number) => Value::Number(number.to_owned()),
+        Token::Name([alphabetic, ideographic, phonetic]) => Value::Name(PersonName {
+            alphabetic: alphabetic.to_owned(),
+            ideographic: ideographic.to_owned(),
+            phonetic: phonetic.to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,170 @@
+//! Element headers (PS3.5 §7.1) and what can be told from them: the encoding, and whether a value is kept.
+
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::dictionary;
+
+/// The length field of what ends with a delimiter.
+pub(super) const UNDEFINED: u32 = u32::MAX;
+
+/// An item starts (PS3.5 §7.5).
+pub(super) const ITEM: Tag = Tag(0xFFFE_E000);
+/// An item of undefined length ends.
+pub(super) const ITEM_DELIMITER: Tag = Tag(0xFFFE_E00D);
+/// A sequence of undefined length ends.
+pub(super) const SEQUENCE_DELIMITER: Tag = Tag(0xFFFE_E0DD);
+
+/// Values of bulky VRs up to this many bytes are kept.
+const KEPT_BINARY_BYTES: u32 = 1024;
+/// Values of the other VRs that may be bulk data up to this many bytes are kept.
+const KEPT_OTHER_BYTES: u32 = 64 * 1024;
+
+/// How elements are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Encoding {
+    /// Whether headers state the VR.
+    pub(super) is_explicit: bool,
+    /// Whether numbers are big endian.
+    pub(super) is_big_endian: bool,
+}
+
+impl Encoding {
+    pub(super) const IMPLICIT: Self = Self { is_explicit: false, is_big_endian: false };
+    pub(super) const EXPLICIT: Self = Self { is_explicit: true, is_big_endian: false };
+    pub(super) const BIG_ENDIAN: Self = Self { is_explicit: true, is_big_endian: true };
+
+    fn u16(self, bytes: [u8; 2]) -> u16 {
+        if self.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+    }
+
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        if self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    }
+}
+
+/// A header as it was read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Header {
+    pub(super) tag: Tag,
+    /// `None` in implicit VR and for items and delimiters.
+    pub(super) vr: Option<Vr>,
+    /// Bytes of the value, or [`UNDEFINED`].
+    pub(super) length: u32,
+    /// Bytes of the header itself.
+    pub(super) size: usize,
+}
+
+/// Reads the header at the start of `window`; without enough bytes, says how many are wanted.
+///
+/// In explicit VR, an element whose VR is not two upper case letters is taken for an implicit one, and unknown
+/// letters for a VR that the standard may add one day, with a length of 32 bits (PS3.5 §6.2, note 4).
+pub(super) fn read(window: &[u8], encoding: Encoding) -> Result<Header, usize> {
+    let Some(&[g0, g1, e0, e1, v0, v1, l0, l1]) = window.first_chunk() else { return Err(8) };
+    let group = encoding.u16([g0, g1]);
+    let tag = Tag(u32::from(group) << 16 | u32::from(encoding.u16([e0, e1])));
+    let is_implicit = !encoding.is_explicit || !v0.is_ascii_uppercase() || !v1.is_ascii_uppercase();
+    if group == 0xFFFE || is_implicit {
+        return Ok(Header { tag, vr: None, length: encoding.u32([v0, v1, l0, l1]), size: 8 });
+    }
+    let vr = Vr([v0, v1]);
+    if has_short_length(vr) {
+        return Ok(Header { tag, vr: Some(vr), length: encoding.u16([l0, l1]).into(), size: 8 });
+    }
+    let Some(&[.., l0, l1, l2, l3]) = window.first_chunk::<12>() else { return Err(12) };
+    Ok(Header { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
+}
+
+/// Whether the VR is one of those with a length of 16 bits (PS3.5 Table 7.1-2).
+pub(crate) fn has_short_length(vr: Vr) -> bool {
+    matches!(
+        &vr.0,
+        b"AE" | b"AS" | b"AT" | b"CS" | b"DA" | b"DS" | b"DT" | b"FD" | b"FL" | b"IS" | b"LO" | b"LT" | b"PN"
+    ) || matches!(&vr.0, b"SH" | b"SL" | b"SS" | b"ST" | b"TM" | b"UI" | b"UL" | b"US")
+}
+
+fn has_long_length(vr: Vr) -> bool {
+    matches!(
+        &vr.0,
+        b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV"
+    )
+}
+
+/// What the first 8 bytes of a data set tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// How the first element is encoded.
+    pub(super) encoding: Encoding,
+    /// Whether it has the letters of a VR that is known, so that `encoding` is beyond doubt.
+    pub(super) has_known_vr: bool,
+    /// Whether a data set may begin so at all.
+    pub(super) is_plausible: bool,
+}
+
+/// Recognises the encoding of a data set by its first element.
+pub(super) fn recognise(start: [u8; 8]) -> Look {
+    let [g0, g1, _, _, v0, v1, l0, l1] = start;
+    let vr = Vr([v0, v1]);
+    let has_known_vr = has_short_length(vr) || has_long_length(vr);
+    let is_explicit = v0.is_ascii_uppercase() && v1.is_ascii_uppercase();
+    // Data sets begin with a low group: read in the wrong byte order, it is a high one.
+    let is_big_endian = u16::from_be_bytes([g0, g1]) < u16::from_le_bytes([g0, g1]);
+    let encoding = Encoding { is_explicit, is_big_endian };
+    let length = encoding.u32([v0, v1, l0, l1]);
+    let has_low_group = (1..=0x40).contains(&encoding.u16([g0, g1]));
+    Look { encoding, has_known_vr, is_plausible: has_low_group && (has_known_vr || length < 1 << 20) }
+}
+
+/// Whether an element in what should be implicit VR is explicit without doubt: the letters of a VR, and a
+/// length that would be a large one if they were part of it.
+pub(super) fn is_explicit_after_all(start: [u8; 8]) -> bool {
+    let [_, _, _, _, v0, v1, l0, l1] = start;
+    has_short_length(Vr([v0, v1])) && (l0, l1) != (0, 0)
+}
+
+/// Whether `value` starts with the header of an item that fits into `length` bytes.
+pub(super) fn starts_with_item(value: [u8; 8], length: u32, encoding: Encoding) -> bool {
+    read(&value, encoding)
+        .is_ok_and(|item| item.tag == ITEM && (item.length == UNDEFINED || item.length <= length - 8))
+}
+
+/// Whether the element holds pixels (PS3.3 §C.7.6.3, §C.7.6.24, §C.7.6.25).
+pub(super) fn is_pixel_data(tag: Tag) -> bool {
+    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
+}
+
+/// Whether the dictionary has a sequence under this tag; `None` if it does not know the tag.
+pub(super) fn is_sequence_by_dictionary(tag: Tag) -> Option<bool> {
+    match &dictionary::vr(tag, false).0 {
+        b"UN" => None,
+        vr => Some(vr == b"SQ"),
+    }
+}
+
+/// Whether a value is left out of memory, as DICOM JSON may refer to it by BulkDataURI (PS3.18 §F.2.2).
+pub(super) fn is_bulk(header: &Header) -> bool {
+    match header.tag.0 {
+        _ if is_pixel_data(header.tag) => return true,
+        // The extended offset table and look-up tables: what frames and colours are found by is needed whatever
+        // its size.
+        0x7FE0_0001 | 0x7FE0_0002 | 0x0028_3006 | 0x0028_1201..=0x0028_1203 | 0x0028_1221..=0x0028_1223 => {
+            return false;
+        }
+        _ => {}
+    }
+    if header.length <= KEPT_BINARY_BYTES {
+        return false;
+    }
+    match &header.vr.unwrap_or_else(|| dictionary::vr(header.tag, false)).0 {
+        b"OB" | b"OW" | b"OD" | b"OF" | b"OL" | b"OV" | b"UN" => true,
+        b"DS" | b"FL" | b"FD" | b"IS" | b"LT" | b"SL" | b"SS" | b"ST" | b"SV" | b"UC" | b"UL" | b"US"
+        | b"UT" | b"UV" => header.length > KEPT_OTHER_BYTES,
+        _ => false,
+    }
+}
+
+/// Whether a fragment begins as a codestream or an image file begins.
+pub(super) fn starts_codestream(fragment: &[u8]) -> bool {
+    const JP2: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";
+    const JPEG_XL: &[u8] = b"\0\0\0\x0CJXL \r\n\x87\n";
+    let starts: [&[u8]; 5] = [&[0xFF, 0xD8, 0xFF], &[0xFF, 0x4F, 0xFF, 0x51], &[0xFF, 0x0A], JP2, JPEG_XL];
+    starts.iter().any(|start| fragment.starts_with(start))
+}

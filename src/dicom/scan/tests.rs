@@ -1,0 +1,370 @@
+//! What the scanner takes, what it refuses, and that it does not matter how the bytes arrive.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::build::DataSet;
+use crate::dicom::failure::Failure;
+use crate::dicom::scan::{Event, Kind, Limits, Outline, Scanner};
+
+const IMPLICIT: &str = "1.2.840.10008.1.2";
+const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+const JPEG: &str = "1.2.840.10008.1.2.4.50";
+
+fn limits() -> Limits {
+    Limits {
+        max_header_bytes: 1 << 20,
+        max_sequence_depth: 16,
+        max_elements: 10_000,
+        max_inflated_bytes: 1 << 24,
+        max_deflate_ratio: 100,
+    }
+}
+
+fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Outline, Failure> {
+    let mut scanner = Scanner::new(limits());
+    for piece in pieces {
+        scanner.push(piece)?;
+    }
+    scanner.finish()
+}
+
+fn scan(bytes: &[u8]) -> Result<Outline, Failure> {
+    scan_pieces([bytes])
+}
+
+fn kept<'a>(outline: &'a Outline, event: &Event) -> &'a [u8] {
+    let Kind::Value(range) = &event.kind else { panic!("{:?} is not kept", event.tag) };
+    &outline.head[range.clone()]
+}
+
+fn value(outline: &Outline, tag: u32) -> &[u8] {
+    let event = outline.events.iter().find(|event| event.tag == Tag(tag)).expect("the element is there");
+    kept(outline, event)
+}
+
+/// The events as letters: v(alue), b(ulk), e(ncapsulated), S(equence), I(tem), i(tem's end), s(equence's end).
+fn shape(outline: &Outline) -> String {
+    let letter = |event: &Event| match event.kind {
+        Kind::Value(_) => 'v',
+        Kind::Bulk => 'b',
+        Kind::Encapsulated => 'e',
+        Kind::Sequence => 'S',
+        Kind::Item => 'I',
+        Kind::ItemEnd => 'i',
+        Kind::SequenceEnd => 's',
+    };
+    outline.events.iter().map(letter).collect()
+}
+
+/// A data set with a bit of everything.
+fn everything(start: DataSet) -> DataSet {
+    let item = start.clone().text(0x0008_1150, "UI", "1.2.3").text(0x0008_1155, "UI", "1.2.3.4");
+    let nested = start
+        .clone()
+        .delimited_sequence(0x0008_1140, "SQ", std::slice::from_ref(&item))
+        .us(0x0028_0010, &[7]);
+    start
+        .text(0x0008_0005, "CS", "ISO_IR 100")
+        .text(0x0008_0018, "UI", "1.2.3.4.5")
+        .sequence(0x0008_1115, &[nested.clone(), item.clone()])
+        .text(0x0010_0010, "PN", "Doe^Jane")
+        .us(0x0028_0010, &[512])
+        .delimited_sequence(0x0040_0275, "SQ", &[item, nested])
+        .element(0x7FE0_0010, "OW", &[7; 5000])
+}
+
+#[test]
+fn every_encoding_of_a_data_set_has_the_same_shape() {
+    let shape_of_everything = "vvSISIvvisviIvvisvvSIvviISIvvisvisb";
+    for (start, syntax) in [
+        (DataSet::implicit(), IMPLICIT),
+        (DataSet::explicit(), EXPLICIT),
+        (DataSet::big_endian(), BIG_ENDIAN),
+    ] {
+        let set = everything(start);
+        let file = scan(&set.clone().file(syntax)).unwrap();
+        assert_eq!(shape(&file), shape_of_everything, "{syntax}");
+        assert_eq!((file.transfer_syntax.as_str(), file.warnings.len()), (syntax, 0));
+        assert_eq!(value(&file, 0x0010_0010), b"Doe^Jane");
+        assert_eq!(file.file_meta.len(), 3);
+
+        for (declared, bytes) in [("nothing", set.clone().bytes()), ("another", set.clone().file(JPEG))] {
+            let bare = scan(&bytes).unwrap();
+            assert_eq!(shape(&bare), shape_of_everything, "{syntax}, declared {declared}");
+            assert_eq!(bare.head[bare.head.len() - 20..], file.head[file.head.len() - 20..]);
+        }
+        let bare = scan(&set.bytes()).unwrap();
+        assert_eq!((bare.transfer_syntax.as_str(), bare.data_set_offset), (syntax, 0));
+    }
+}
+
+#[test]
+fn offsets_and_lengths_are_those_of_the_bytes() {
+    let bytes = everything(DataSet::explicit()).file(EXPLICIT);
+    let outline = scan(&bytes).unwrap();
+    for event in outline.file_meta.iter().chain(&outline.events) {
+        if let Kind::Value(range) = &event.kind {
+            let (from, length) = (event.offset as usize, event.length as usize);
+            assert_eq!(bytes[from..from + length], outline.head[range.clone()], "{:?}", event.tag);
+        }
+    }
+    let pixels = outline.events.last().unwrap();
+    assert_eq!((pixels.offset + pixels.length, pixels.length), (bytes.len() as u64, 5000));
+}
+
+#[test]
+fn the_wrong_transfer_syntax_is_corrected() {
+    for declared in ["", IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED] {
+        for (start, syntax) in [
+            (DataSet::implicit(), IMPLICIT),
+            (DataSet::explicit(), EXPLICIT),
+            (DataSet::big_endian(), BIG_ENDIAN),
+        ] {
+            if declared == DEFLATED && syntax != EXPLICIT {
+                continue;
+            }
+            let outline = scan(&everything(start).file(declared)).unwrap();
+            assert_eq!(outline.transfer_syntax, syntax, "declared as `{declared}`");
+            assert_eq!(outline.warnings.len(), usize::from(declared != syntax));
+        }
+    }
+}
+
+fn deflate(set: DataSet, wrap: bool) -> Vec<u8> {
+    let plain = set.bytes();
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    zlib.write_all(&plain).unwrap();
+    let wrapped = zlib.finish().unwrap();
+    let deflated = if wrap { &wrapped[..] } else { &wrapped[2..wrapped.len() - 4] };
+    DataSet::explicit().raw(deflated).file(DEFLATED)
+}
+
+#[test]
+fn a_deflated_data_set_is_scanned_as_if_inflated_in_its_place() {
+    let plain = scan(&everything(DataSet::explicit()).file(DEFLATED)).unwrap();
+    for wrap in [false, true] {
+        let outline = scan(&deflate(everything(DataSet::explicit()), wrap)).unwrap();
+        assert!(outline.is_deflated);
+        assert_eq!(outline.events, plain.events);
+        assert_eq!((outline.transfer_syntax.as_str(), outline.warnings.len()), (DEFLATED, 0));
+    }
+    let bytes = deflate(everything(DataSet::explicit()), false);
+    assert!(matches!(scan(&bytes[..bytes.len() - 20]), Err(Failure::Truncated { .. })));
+}
+
+#[test]
+fn what_inflates_too_much_is_refused() {
+    let bomb = deflate(DataSet::explicit().element(0x7FE0_0010, "OB", &vec![0; 4 << 20]), false);
+    let setting = |max_deflate_ratio, max_inflated_bytes| {
+        let mut scanner = Scanner::new(Limits { max_deflate_ratio, max_inflated_bytes, ..limits() });
+        match scanner.push(&bomb) {
+            Err(Failure::InflatesTooMuch { setting, .. }) => setting,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(setting(100, u64::MAX), "ingest.max_deflate_ratio");
+    assert_eq!(setting(u64::MAX, 1 << 20), "ingest.max_inflated_bytes");
+}
+
+#[test]
+fn fragments_and_their_offset_table_are_found() {
+    let table = [0u8, 0, 0, 0, 12, 0, 0, 0];
+    let items: [&[u8]; 4] = [&table, &[0xFF, 0xD8, 0xFF, 0xE0], &[1, 2], &[0xFF, 0xD8, 0xFF, 0xE1]];
+    let bytes = DataSet::explicit().text(0x0008_0005, "CS", "ISO_IR 6").encapsulated(&items).file(JPEG);
+    let outline = scan(&bytes).unwrap();
+    assert_eq!(shape(&outline), "ve");
+    assert_eq!(outline.head[outline.basic_offset_table.clone().unwrap()], table);
+    let fragments: Vec<&[u8]> =
+        outline.fragments.iter().map(|&(from, length)| &bytes[from as usize..][..length as usize]).collect();
+    assert_eq!(fragments, &items[1..]);
+    assert_eq!(outline.codestream_starts, [0, 2]);
+    assert_eq!(outline.events[1].length, 8 * 4 + 8 + 4 + 2 + 4);
+
+    let without_delimiter = &bytes[..bytes.len() - 8];
+    let open = scan(without_delimiter).unwrap();
+    assert_eq!((open.fragments, open.events, open.warnings.len()), (outline.fragments, outline.events, 1));
+    let cut = &without_delimiter[..without_delimiter.len() - 1];
+    assert!(matches!(scan(cut), Err(Failure::Truncated { .. })));
+}
+
+#[test]
+fn a_bulk_value_is_passed_over_and_a_table_never() {
+    let long = vec![1; 1026];
+    for (tag, vr, size, is_kept) in [
+        (0x0009_1001, "OB", 1024, true),
+        (0x0009_1001, "OB", 1026, false),
+        (0x0009_1001, "UN", 1026, false),
+        (0x0028_3006, "OW", 1026, true),
+        (0x7FE0_0001, "OV", 1026, true),
+        (0x7FE0_0008, "OF", 4, false),
+        (0x7FE0_0010, "OB", 2, false),
+        (0x0010_4000, "LT", 1026, true),
+    ] {
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(tag, vr, &long[..size.min(1026)]);
+        let outline = scan(&set.file(EXPLICIT)).unwrap();
+        assert_eq!(shape(&outline), if is_kept { "vv" } else { "vb" }, "{tag:08X} {vr} {size}");
+    }
+    let text = vec![b'x'; 65_538];
+    let set = DataSet::implicit().element(0x0008_0005, "CS", b"").element(0x0010_4000, "LT", &text);
+    assert_eq!(shape(&scan(&set.file(IMPLICIT)).unwrap()), "vb");
+}
+
+#[test]
+fn an_unknown_sequence_is_implicit_inside() {
+    let implicit = DataSet::implicit().text(0x0010_0010, "PN", "Doe^Jane").us(0x0028_0010, &[1]);
+    let explicit = DataSet::explicit().text(0x0010_0010, "PN", "Doe^Jane").us(0x0028_0010, &[1]);
+    for item in [implicit, explicit] {
+        let set = DataSet::explicit()
+            .text(0x0008_0005, "CS", "")
+            .delimited_sequence(0x0009_1001, "UN", &[item])
+            .text(0x0010_0020, "LO", "4711");
+        let outline = scan(&set.file(EXPLICIT)).unwrap();
+        assert_eq!(shape(&outline), "vSIvvisv");
+        assert_eq!(value(&outline, 0x0010_0010), b"Doe^Jane");
+        assert_eq!(outline.events[1].vr, Some(Vr(*b"UN")));
+    }
+}
+
+#[test]
+fn what_real_files_do_is_taken_with_a_warning() {
+    let start = || DataSet::explicit().text(0x0008_0005, "CS", "");
+    let item = || DataSet::explicit().text(0x0008_1150, "UI", "1.2.3");
+    let delimiter = |element: u8| [0xFE, 0xFF, element, 0xE0, 0, 0, 0, 0];
+    let pixels = || start().element(0x7FE0_0010, "OB", &[1, 2]);
+    let overlong_item = DataSet::explicit().raw(&[0xFE, 0xFF, 0, 0xE0, 24, 0, 0, 0]).raw(&item().bytes());
+    for (claim, set, expected, warnings) in [
+        ("zeros after the data set", pixels().raw(&[0; 100]), "vb", 0),
+        ("one zero after the data set", pixels().raw(&[0]), "vb", 0),
+        ("garbage after Pixel Data", pixels().raw(b"garbage and more"), "vb", 1),
+        ("little garbage after Pixel Data", pixels().raw(b"xyz"), "vb", 1),
+        ("a line end after the data set", start().raw(b"\r\n"), "v", 1),
+        ("trailing padding", pixels().element(0xFFFC_FFFC, "OB", &[0; 20]), "vbv", 0),
+        ("a stray item delimiter", start().raw(&delimiter(0x0D)).text(0x0010_0020, "LO", "1"), "vv", 1),
+        ("an implicit element in between", start().raw(&[0x10, 0, 0x20, 0, 2, 0, 0, 0, b'a', b'b']), "vv", 0),
+        ("an odd length", start().raw(&[0x10, 0, 0x20, 0, b'L', b'O', 1, 0, b'a']), "vv", 0),
+        ("a VR of tomorrow", start().raw(&[9, 0, 1, 0x10, b'Q', b'Q', 0, 0, 1, 0, 0, 0, b'a']), "vv", 0),
+        (
+            "an item that is longer than its sequence",
+            start().element(0x0008_1140, "SQ", &overlong_item.bytes()).text(0x0010_0020, "LO", "1"),
+            "vSIvisv",
+            1,
+        ),
+        (
+            "a missing item delimiter",
+            start()
+                .raw(&[8, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 255, 255, 255, 255])
+                .raw(&[0xFE, 0xFF, 0, 0xE0, 255, 255, 255, 255])
+                .raw(&item().bytes())
+                .raw(&delimiter(0xDD)),
+            "vSIvis",
+            1,
+        ),
+    ] {
+        let outline = scan(&set.file(EXPLICIT)).unwrap_or_else(|failure| panic!("{claim}: {failure}"));
+        assert_eq!((shape(&outline).as_str(), outline.warnings.len()), (expected, warnings), "{claim}");
+    }
+}
+
+#[test]
+fn a_data_set_cut_inside_an_element_is_truncated() {
+    let bytes = everything(DataSet::explicit()).file(EXPLICIT);
+    let outline = scan(&bytes).unwrap();
+    let mut boundaries = Vec::new();
+    let mut depth = 0;
+    for event in &outline.events {
+        match event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            boundaries.push(event.offset as usize + event.length as usize);
+        }
+    }
+    let after_delimiter = boundaries[boundaries.len() - 2] + 8;
+    for cut in outline.data_set_offset as usize + 1..bytes.len() {
+        let is_boundary = cut == after_delimiter || boundaries.contains(&cut);
+        match scan(&bytes[..cut]) {
+            Ok(_) => assert!(is_boundary, "cut at {cut}"),
+            Err(Failure::Truncated { .. }) => {}
+            Err(failure) => panic!("cut at {cut}: {failure}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_beyond_a_limit_is_refused() {
+    let mut deep = DataSet::explicit();
+    for _ in 0..2000 {
+        deep = DataSet::explicit().delimited_sequence(0x0008_1140, "SQ", &[deep]);
+    }
+    assert_eq!(scan(&deep.bytes()), Err(Failure::TooDeep { limit: 16 }));
+
+    let mut many = DataSet::explicit();
+    for _ in 0..10_001 {
+        many = many.us(0x0008_0040, &[1]);
+    }
+    assert_eq!(scan(&many.bytes()), Err(Failure::TooManyElements { limit: 10_000 }));
+
+    let large = DataSet::explicit().element(0x0008_0005, "UR", &vec![b'a'; 2 << 20]);
+    assert_eq!(scan(&large.bytes()), Err(Failure::HeaderTooLarge { limit: 1 << 20 }));
+}
+
+#[test]
+fn what_is_no_data_set_is_not_dicom() {
+    for bytes in [&b""[..], b"hello", b"{\"00080018\": {}}", b"%PDF-1.7 and so on", &[0; 500], &[0xFF; 500]] {
+        assert_eq!(scan(bytes), Err(Failure::NotDicom), "{bytes:?}");
+    }
+}
+
+/// Objects of every kind, as a start for mutations.
+fn samples() -> Vec<Vec<u8>> {
+    let fragments: [&[u8]; 3] = [&[], &[0xFF, 0xD8, 0xFF, 0xE0], &[0xFF; 40]];
+    vec![
+        everything(DataSet::explicit()).file(EXPLICIT),
+        everything(DataSet::implicit()).bytes(),
+        everything(DataSet::big_endian()).file(BIG_ENDIAN),
+        deflate(everything(DataSet::explicit()), false),
+        everything(DataSet::explicit()).encapsulated(&fragments).file(JPEG),
+        DataSet::explicit()
+            .delimited_sequence(0x0009_1001, "UN", &[everything(DataSet::implicit())])
+            .delimited_sequence(0x0009_1001, "OB", &[everything(DataSet::explicit())])
+            .file(EXPLICIT),
+    ]
+}
+
+#[test]
+fn byte_by_byte_gives_the_same_as_at_once() {
+    for bytes in samples() {
+        assert_eq!(scan_pieces(bytes.chunks(1)), scan(&bytes));
+        assert!(scan(&bytes).is_ok());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn damage_does_not_panic_and_cuts_do_not_matter(
+        sample in 0..6usize,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        end in any::<prop::sample::Index>(),
+        is_cut in prop::bool::weighted(0.2),
+        piece in 1..300usize,
+    ) {
+        let mut bytes = samples().swap_remove(sample);
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        prop_assert_eq!(scan_pieces(bytes.chunks(piece)), scan(&bytes));
+    }
+}

@@ -1,0 +1,361 @@
+//! Answers association requests: AE titles, presentation contexts and user information (PS3.8 §7.1, PS3.7 §D.3).
+//! A pure function of request and settings.
+
+use dicom_encoding::TransferSyntaxIndex;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use dicom_ul::pdu::{
+    AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason,
+    AssociationRJServiceProviderPresentationReason, AssociationRJServiceUserReason, AssociationRJSource,
+    AssociationRQ, PresentationContextProposed, PresentationContextResult, PresentationContextResultReason,
+    RequestorRoles, UserVariableItem,
+};
+
+use crate::config::Dimse;
+use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
+use crate::dicom::uid::InstanceUid;
+
+/// Verification SOP Class (PS3.4 §A.4).
+pub const VERIFICATION: &str = "1.2.840.10008.1.1";
+
+const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
+const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
+
+/// What DICOM's own UIDs begin with (PS3.5 §9); any other is private.
+const DICOM_ROOT: &str = "1.2.840.10008.";
+/// What the SOP classes of the storage service begin with (PS3.4 §B.5), those of editions to come too.
+const STORAGE_ARC: &str = "5.1.4.1.1.";
+/// SOP classes below that arc which are queries, retrievals or services of inventories and protocols (PS3.6 §A).
+const NO_STORAGE_BELOW_ARC: [&str; 8] =
+    ["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
+/// Storage elsewhere: print and hardcopy, radiotherapy, and non-patient objects (PS3.4 §GG.3).
+const STORAGE_OUTSIDE_ARC: [&str; 11] = [
+    "5.1.1.27",
+    "5.1.1.29",
+    "5.1.1.30",
+    "5.1.4.34.1",
+    "5.1.4.34.7",
+    "5.1.4.34.10",
+    "5.1.4.38.1",
+    "5.1.4.39.1",
+    "5.1.4.43.1",
+    "5.1.4.44.1",
+    "5.1.4.45.1",
+];
+const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
+
+/// What both sides agreed on.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// The presentation contexts that were accepted.
+    pub contexts: Vec<Context>,
+    /// The longest P-DATA-TF that the peer takes, its header not counted; 0 for any.
+    pub peer_max_pdu_bytes: u32,
+    /// The A-ASSOCIATE-AC that says so.
+    pub answer: AssociationAC,
+}
+
+/// A presentation context that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Its odd number.
+    pub id: u8,
+    /// The SOP class.
+    pub abstract_syntax: String,
+    /// The transfer syntax of its data sets.
+    pub transfer_syntax: String,
+}
+
+/// Decides on a request.
+///
+/// # Errors
+/// The A-ASSOCIATE-RJ to answer with.
+pub fn negotiate(request: &AssociationRQ, settings: &Dimse) -> Result<Agreement, AssociationRJ> {
+    check(request, settings)?;
+    let mut contexts: Vec<Context> = Vec::new();
+    let mut results = Vec::with_capacity(request.presentation_contexts.len());
+    for (place, proposed) in request.presentation_contexts.iter().enumerate() {
+        let is_repeated = request.presentation_contexts[..place].iter().any(|other| other.id == proposed.id);
+        let result = if is_repeated || proposed.id % 2 == 0 {
+            Err(PresentationContextResultReason::UserRejection)
+        } else {
+            choose_transfer_syntax(proposed, &settings.accept_sop_classes)
+        };
+        let (reason, transfer_syntax) = match result {
+            Ok(chosen) => (PresentationContextResultReason::Acceptance, chosen),
+            // It must be there, but has no meaning (PS3.8 §9.3.3.2).
+            Err(reason) => (reason, IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        };
+        if reason == PresentationContextResultReason::Acceptance {
+            let abstract_syntax = uid_text(&proposed.abstract_syntax).to_owned();
+            contexts.push(Context {
+                id: proposed.id,
+                abstract_syntax,
+                transfer_syntax: transfer_syntax.clone(),
+            });
+        }
+        results.push(PresentationContextResult { id: proposed.id, reason, transfer_syntax });
+    }
+    let peer_max_pdu_bytes = request.user_variables.iter().find_map(|item| match item {
+        UserVariableItem::MaxLength(length) => Some(*length),
+        _ => None,
+    });
+    let answer = AssociationAC {
+        protocol_version: 1,
+        calling_ae_title: request.calling_ae_title.clone(),
+        called_ae_title: request.called_ae_title.clone(),
+        application_context_name: APPLICATION_CONTEXT.to_owned(),
+        presentation_contexts: results,
+        user_variables: user_information(request, settings, &contexts),
+    };
+    Ok(Agreement { contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
+}
+
+/// The A-ASSOCIATE-RJ for a server that has no association left.
+pub fn congestion() -> AssociationRJ {
+    let reason = AssociationRJServiceProviderPresentationReason::TemporaryCongestion;
+    AssociationRJ {
+        result: AssociationRJResult::Transient,
+        source: AssociationRJSource::ServiceProviderPresentation(reason),
+    }
+}
+
+fn check(request: &AssociationRQ, settings: &Dimse) -> Result<(), AssociationRJ> {
+    let reject = |source| Err(AssociationRJ { result: AssociationRJResult::Permanent, source });
+    let user = AssociationRJSource::ServiceUser;
+    if request.protocol_version & 1 == 0 {
+        let reason = AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported;
+        return reject(AssociationRJSource::ServiceProviderASCE(reason));
+    }
+    if uid_text(&request.application_context_name) != APPLICATION_CONTEXT {
+        return reject(user(AssociationRJServiceUserReason::ApplicationContextNameNotSupported));
+    }
+    let called = request.called_ae_title.as_str();
+    if called != settings.ae_title && !lists(&settings.accept_called, called) {
+        return reject(user(AssociationRJServiceUserReason::CalledAETitleNotRecognized));
+    }
+    if !lists(&settings.accept_calling, &request.calling_ae_title) {
+        return reject(user(AssociationRJServiceUserReason::CallingAETitleNotRecognized));
+    }
+    Ok(())
+}
+
+fn lists(titles: &[String], title: &str) -> bool {
+    titles.iter().any(|listed| listed == "*" || listed == title)
+}
+
+/// The first transfer syntax that is known, in the proposer's order; else the first at all, since bytes are kept
+/// as they come.
+fn choose_transfer_syntax(
+    proposed: &PresentationContextProposed,
+    accept_sop_classes: &[String],
+) -> Result<String, PresentationContextResultReason> {
+    if !is_accepted(uid_text(&proposed.abstract_syntax), accept_sop_classes) {
+        return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
+    }
+    let uids = || proposed.transfer_syntaxes.iter().map(|uid| uid_text(uid)).filter(|uid| is_uid(uid));
+    uids()
+        .find(|uid| TransferSyntaxRegistry.get(uid).is_some())
+        .or_else(|| uids().next())
+        .map(str::to_owned)
+        .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
+}
+
+fn is_accepted(sop_class: &str, accept_sop_classes: &[String]) -> bool {
+    if sop_class == VERIFICATION {
+        return true;
+    }
+    if !accept_sop_classes.is_empty() {
+        return accept_sop_classes.iter().any(|accepted| accepted == sop_class);
+    }
+    match sop_class.strip_prefix(DICOM_ROOT) {
+        Some(standard) => match standard.strip_prefix(STORAGE_ARC) {
+            Some(class) => is_uid(class) && !NO_STORAGE_BELOW_ARC.contains(&class),
+            None => STORAGE_OUTSIDE_ARC.contains(&standard),
+        },
+        None => is_uid(sop_class),
+    }
+}
+
+fn is_uid(text: &str) -> bool {
+    text.parse::<InstanceUid>().is_ok()
+}
+
+/// A UID without the padding that some peers send though PS3.8 has none.
+fn uid_text(uid: &str) -> &str {
+    uid.trim_matches(['\0', ' '])
+}
+
+/// Answers user information items (PS3.7 §D.3.3). Extended negotiation stays unanswered, which means default
+/// behaviour, as does a user identity.
+fn user_information(
+    request: &AssociationRQ,
+    settings: &Dimse,
+    contexts: &[Context],
+) -> Vec<UserVariableItem> {
+    let mut items = vec![
+        UserVariableItem::MaxLength(settings.max_pdu_bytes),
+        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
+    ];
+    for item in &request.user_variables {
+        match item {
+            UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window) => {
+                let [high, low, ..] = window[..] else { continue };
+                let window = operations(u16::from_be_bytes([high, low]), settings.max_operations);
+                let [high, low] = window.to_be_bytes();
+                let value = vec![high, low, 0, 1];
+                items.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, value));
+            }
+            UserVariableItem::ScuScpRoleSelectionSubItem(sop_class, roles)
+                if contexts.iter().any(|context| context.abstract_syntax == *sop_class) =>
+            {
+                let roles = RequestorRoles { scu: roles.scu, scp: false };
+                items.push(UserVariableItem::ScuScpRoleSelectionSubItem(sop_class.clone(), roles));
+            }
+            _ => {}
+        }
+    }
+    items.push(UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()));
+    items
+}
+
+/// Operations that the requestor may have outstanding, of those that it proposed (0 for any number).
+fn operations(proposed: u16, limit: u16) -> u16 {
+    match proposed {
+        0 => limit.max(1),
+        _ => proposed.min(limit.max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+    const JPEG: &str = "1.2.840.10008.1.2.4.50";
+
+    fn request(contexts: &[(u8, &str, &[&str])]) -> AssociationRQ {
+        let proposed = |(id, class, syntaxes): &(u8, &str, &[&str])| PresentationContextProposed {
+            id: *id,
+            abstract_syntax: class.to_string(),
+            transfer_syntaxes: syntaxes.iter().map(|syntax| syntax.to_string()).collect(),
+        };
+        AssociationRQ {
+            protocol_version: 1,
+            calling_ae_title: "MODALITY".into(),
+            called_ae_title: "CUSPID".into(),
+            application_context_name: APPLICATION_CONTEXT.into(),
+            presentation_contexts: contexts.iter().map(proposed).collect(),
+            user_variables: vec![UserVariableItem::MaxLength(16384)],
+        }
+    }
+
+    fn settings() -> Dimse {
+        Config::defaults().dimse
+    }
+
+    #[test]
+    fn each_context_gets_its_own_result() {
+        use PresentationContextResultReason::*;
+        for (context, expected) in [
+            ((1, CT, &[EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN][..]), Ok(EXPLICIT)),
+            ((1, CT, &[IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT]), Ok(IMPLICIT_VR_LITTLE_ENDIAN)),
+            ((1, CT, &["1.2.3.4", JPEG]), Ok(JPEG)),
+            ((1, CT, &["1.2.3.4", "1.2.3.5"]), Ok("1.2.3.4")),
+            ((1, CT, &["1.2.840.10008.1.2.1\0"]), Ok(EXPLICIT)),
+            ((1, CT, &["../../x"]), Err(TransferSyntaxesNotSupported)),
+            ((1, CT, &[]), Err(TransferSyntaxesNotSupported)),
+            ((2, CT, &[EXPLICIT]), Err(UserRejection)),
+            ((1, VERIFICATION, &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.3.12.2.1107.5.9.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.1.1.999.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.38.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.1.2.2.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.5.1.4.1.1.200.4", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+        ] {
+            let agreement = negotiate(&request(&[context]), &settings()).unwrap();
+            let accepted = agreement.contexts.first().map(|context| context.transfer_syntax.as_str());
+            assert_eq!(accepted, expected.as_ref().ok().copied(), "{context:?}");
+            let reason = expected.err().unwrap_or(Acceptance);
+            assert_eq!(agreement.answer.presentation_contexts[0].reason, reason, "{context:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_context_id_counts_once() {
+        let agreement = negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings()).unwrap();
+        assert_eq!(agreement.contexts.len(), 1);
+        assert_eq!(agreement.contexts[0].transfer_syntax, EXPLICIT);
+    }
+
+    #[test]
+    fn the_setting_narrows_what_is_stored_but_not_verification() {
+        let settings = Dimse { accept_sop_classes: vec![CT.into()], ..settings() };
+        let proposed = [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
+        let agreement = negotiate(&request(&proposed), &settings).unwrap();
+        assert_eq!(agreement.contexts.iter().map(|context| context.id).collect::<Vec<_>>(), [1, 5]);
+    }
+
+    #[test]
+    fn strangers_are_rejected_with_the_reason() {
+        let strict = Dimse { accept_called: vec![], accept_calling: vec!["MODALITY".into()], ..settings() };
+        assert!(negotiate(&request(&[]), &strict).is_ok());
+        type Change = fn(&mut AssociationRQ);
+        let cases: [(Change, &str); 4] = [
+            (|request| request.called_ae_title = "OTHER".into(), "called AE title not recognized"),
+            (|request| request.calling_ae_title = "OTHER".into(), "calling AE title not recognized"),
+            (|request| request.protocol_version = 2, "protocol version not supported"),
+            (
+                |request| request.application_context_name = "1.2".into(),
+                "application context name not supported",
+            ),
+        ];
+        for (change, reason) in cases {
+            let mut request = request(&[]);
+            change(&mut request);
+            let rejection = negotiate(&request, &strict).unwrap_err();
+            assert_eq!(rejection.source.to_string(), reason);
+            assert_eq!(rejection.result, AssociationRJResult::Permanent);
+        }
+    }
+
+    #[test]
+    fn the_operations_window_is_never_wider_than_proposed() {
+        for (proposed, limit, granted) in [(0, 16, 16), (4, 16, 4), (40, 16, 16), (1, 16, 1), (5, 0, 1)] {
+            let mut request = request(&[]);
+            let window = vec![0, proposed, 0, 1];
+            request.user_variables.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window));
+            let settings = Dimse { max_operations: limit, ..settings() };
+            let answer = negotiate(&request, &settings).unwrap().answer;
+            let granted = UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, vec![0, granted, 0, 1]);
+            assert!(answer.user_variables.contains(&granted), "{proposed} of {limit}");
+        }
+        let answer = negotiate(&request(&[]), &settings()).unwrap().answer;
+        let is_window = |item: &UserVariableItem| matches!(item, UserVariableItem::Unknown(..));
+        assert!(!answer.user_variables.iter().any(is_window), "answered without a question");
+    }
+
+    #[test]
+    fn the_requestor_stays_user_of_what_it_stores() {
+        let mut request = request(&[(1, CT, &[EXPLICIT])]);
+        let both = RequestorRoles { scu: true, scp: true };
+        for class in [CT, "1.2.3"] {
+            let item = UserVariableItem::ScuScpRoleSelectionSubItem(class.into(), both);
+            request.user_variables.push(item);
+        }
+        let answer = negotiate(&request, &settings()).unwrap().answer;
+        let roles: Vec<_> = answer
+            .user_variables
+            .iter()
+            .filter_map(|item| match item {
+                UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => Some((class.as_str(), *roles)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(roles, [(CT, RequestorRoles { scu: true, scp: false })]);
+    }
+}

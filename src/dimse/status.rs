@@ -1,0 +1,147 @@
+//! The only place where an outcome becomes a DIMSE status: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest.
+
+use crate::archive::store::{Outcome, Refusal};
+use crate::dicom::attributes::Tag;
+use crate::dicom::failure::Failure;
+use crate::dimse::command::{Operation, Status};
+
+const PROCESSING_FAILURE: u16 = 0x0110;
+const DUPLICATE_SOP_INSTANCE: u16 = 0x0111;
+const INVALID_SOP_INSTANCE: u16 = 0x0117;
+const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+const UNRECOGNIZED_OPERATION: u16 = 0x0211;
+const OUT_OF_RESOURCES: u16 = 0xA700;
+const DOES_NOT_MATCH: u16 = 0xA900;
+const DOES_NOT_MATCH_WARNING: u16 = 0xB007;
+const CANNOT_UNDERSTAND: u16 = 0xC000;
+
+const AFFECTED_SOP_CLASS_UID: Tag = Tag(0x0000_0002);
+const AFFECTED_SOP_INSTANCE_UID: Tag = Tag(0x0000_1000);
+const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
+
+/// Why a C-STORE-RQ cannot even begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unacceptable {
+    /// It names no SOP class, or another than its presentation context.
+    SopClass,
+    /// It names no SOP instance, or by something that is no UID.
+    SopInstance,
+    /// No data set follows.
+    NoDataSet,
+}
+
+/// The status of a C-STORE that was carried out.
+pub fn of_outcome(outcome: &Outcome) -> Status {
+    match &outcome.result {
+        Ok(stored) => match stored.warnings.first() {
+            None => Status::SUCCESS,
+            Some(warning) => Status {
+                offending: Some(warning.tag),
+                ..Status::new(DOES_NOT_MATCH_WARNING, format!("stored with a warning: {}", warning.reason))
+            },
+        },
+        Err(refusal) => of_refusal(refusal),
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Unreadable(failure) => of_failure(failure),
+        Refusal::TooLarge { .. } => Status::new(OUT_OF_RESOURCES, "larger than ingest.max_instance_bytes"),
+        Refusal::OtherStudy { .. } => Status::new(DOES_NOT_MATCH, "of another study"),
+        Refusal::OtherInstance { .. } => Status {
+            offending: Some(SOP_INSTANCE_UID),
+            ..Status::new(DOES_NOT_MATCH, "another instance than the command says")
+        },
+        Refusal::SopClass(_) => Status::new(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"),
+        // PS3.4 has no code for it. 0111H says what is the matter, and fails as any code of Annex B would.
+        Refusal::Different => Status {
+            offending: Some(SOP_INSTANCE_UID),
+            ..Status::new(DUPLICATE_SOP_INSTANCE, "other bytes are stored under this UID")
+        },
+        Refusal::Elsewhere => Status {
+            offending: Some(SOP_INSTANCE_UID),
+            ..Status::new(DUPLICATE_SOP_INSTANCE, "this UID is stored in another study or series")
+        },
+        Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
+        Refusal::Failed(_) => Status::new(PROCESSING_FAILURE, "the server failed, try again"),
+    }
+}
+
+fn of_failure(failure: &Failure) -> Status {
+    // The messages hold places, tags and limits, no values, so they may go out.
+    let offending = match failure {
+        Failure::Malformed { tag, .. } | Failure::NoIdentity { tag, .. } => Some(*tag),
+        Failure::NotDicom
+        | Failure::MediaDirectory
+        | Failure::Truncated { .. }
+        | Failure::TooDeep { .. }
+        | Failure::TooManyElements { .. }
+        | Failure::HeaderTooLarge { .. }
+        | Failure::InflatesTooMuch { .. }
+        | Failure::NotDeflate => None,
+    };
+    Status { offending, ..Status::new(CANNOT_UNDERSTAND, failure.to_string()) }
+}
+
+/// The status of a C-STORE-RQ that cannot begin.
+pub fn of_unacceptable(reason: Unacceptable) -> Status {
+    match reason {
+        Unacceptable::SopClass => Status {
+            offending: Some(AFFECTED_SOP_CLASS_UID),
+            ..Status::new(SOP_CLASS_NOT_SUPPORTED, "not the SOP class of the presentation context")
+        },
+        Unacceptable::SopInstance => Status {
+            offending: Some(AFFECTED_SOP_INSTANCE_UID),
+            ..Status::new(INVALID_SOP_INSTANCE, "the Affected SOP Instance UID is not a UID")
+        },
+        Unacceptable::NoDataSet => Status::new(CANNOT_UNDERSTAND, "there is no data set"),
+    }
+}
+
+/// The status of an operation that is not offered.
+pub fn of_unrecognized(operation: Operation) -> Status {
+    let comment = match operation {
+        Operation::Other(field) => format!("operation {field:04X}H is not offered"),
+        _ => "not offered in this presentation context".to_owned(),
+    };
+    Status::new(UNRECOGNIZED_OPERATION, comment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::store::Stored;
+    use crate::dicom::failure::Warning;
+
+    fn refused(refusal: Refusal) -> Outcome {
+        Outcome { identity: None, result: Err(refusal) }
+    }
+
+    #[test]
+    fn every_outcome_has_its_code() {
+        let stored = |warnings| Outcome {
+            identity: None,
+            result: Ok(Stored { was_known: false, has_replaced: false, warnings }),
+        };
+        let warning = Warning { tag: Tag(0x0008_0020), reason: "it is no date".into() };
+        for (outcome, code) in [
+            (stored(vec![]), 0x0000),
+            (stored(vec![warning]), 0xB007),
+            (refused(Failure::NotDicom.into()), 0xC000),
+            (refused(Failure::NoIdentity { tag: SOP_INSTANCE_UID, name: "SOPInstanceUID" }.into()), 0xC000),
+            (refused(Refusal::TooLarge { limit: 1 }), 0xA700),
+            (refused(Refusal::OtherInstance { found: "1.2".parse().unwrap() }), 0xA900),
+            (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),
+            (refused(Refusal::SopClass("1.2".into())), 0x0122),
+            (refused(Refusal::Different), 0x0111),
+            (refused(Refusal::Elsewhere), 0x0111),
+            (refused(Refusal::NoSpace), 0xA700),
+            (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0x0110),
+        ] {
+            let status = of_outcome(&outcome);
+            assert_eq!(status.code, code, "{outcome:?}");
+            assert!(!status.comment.contains("secret"));
+        }
+    }
+}

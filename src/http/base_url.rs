@@ -1,0 +1,105 @@
+//! The URL under which a client reaches the DICOMweb service: by setting, else as proxies report it (RFC 7239).
+
+use axum::http::HeaderMap;
+use axum::http::header::{FORWARDED, HOST};
+
+/// The path of the DICOMweb service below the server's own URL.
+const SERVICE: &str = "/dicom-web";
+
+/// The service's URL, without a final slash, to which `/studies/…` can be appended.
+///
+/// `public_url` wins if it is not empty. What a header field says is used only if it can be part of a URL:
+/// it goes into answers.
+pub(crate) fn of(headers: &HeaderMap, public_url: &str) -> String {
+    if !public_url.is_empty() {
+        return format!("{}{SERVICE}", public_url.trim_end_matches('/'));
+    }
+    let header = |name: &str| first(headers.get(name)?.to_str().ok()?);
+    let forwarded = headers.get(FORWARDED).and_then(|value| first(value.to_str().ok()?)).unwrap_or_default();
+    let scheme = parameter(forwarded, "proto").or_else(|| header("x-forwarded-proto"));
+    let scheme = scheme.filter(|scheme| ["http", "https"].contains(scheme)).unwrap_or("http");
+    let reported = parameter(forwarded, "host").or_else(|| header("x-forwarded-host"));
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = reported.filter(|host| is_host(host)).or(host.filter(|host| is_host(host))) else {
+        // A path alone is a valid reference too.
+        return SERVICE.to_owned();
+    };
+    let prefix = header("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();
+    format!("{scheme}://{host}{}{SERVICE}", prefix.trim_end_matches('/'))
+}
+
+/// The first of a list: the value that the outermost proxy set.
+fn first(list: &str) -> Option<&str> {
+    list.split(',').next().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// A parameter of a Forwarded element.
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    element.split(';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+    })
+}
+
+fn is_host(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    (1..=255).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_path(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_~%".contains(&byte);
+    text.starts_with('/') && !text.starts_with("//") && text.len() <= 255 && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn the_url_is_the_one_that_the_client_used() {
+        let host = ("host", "pacs:8080");
+        for (fields, setting, expected) in [
+            (vec![host], "", "http://pacs:8080/dicom-web"),
+            (vec![host], "https://a.example/p/", "https://a.example/p/dicom-web"),
+            (vec![host, ("x-forwarded-proto", "https")], "", "https://pacs:8080/dicom-web"),
+            (
+                vec![host, ("x-forwarded-host", "a.example, b"), ("x-forwarded-proto", "https, http")],
+                "",
+                "https://a.example/dicom-web",
+            ),
+            (vec![host, ("x-forwarded-prefix", "/p/")], "", "http://pacs:8080/p/dicom-web"),
+            (
+                vec![host, ("forwarded", "for=1.2.3.4; Proto=https;host=\"a.example:1\", for=x;host=y")],
+                "",
+                "https://a.example:1/dicom-web",
+            ),
+            (vec![("host", "[::1]:8080")], "", "http://[::1]:8080/dicom-web"),
+            (vec![], "", "/dicom-web"),
+        ] {
+            let headers: HeaderMap = fields
+                .into_iter()
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
+            assert_eq!(of(&headers, setting), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_part_of_a_url_is_not_believed() {
+        for (name, value) in [
+            ("x-forwarded-host", "evil\"},{"),
+            ("x-forwarded-host", "evil/path"),
+            ("forwarded", "host=\"a b\""),
+            ("x-forwarded-proto", "javascript"),
+            ("x-forwarded-prefix", "//evil"),
+            ("x-forwarded-prefix", "/\"x"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "pacs".parse().unwrap());
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+            assert_eq!(of(&headers, ""), "http://pacs/dicom-web", "{name}: {value}");
+        }
+    }
+}

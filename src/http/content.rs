@@ -1,0 +1,250 @@
+//! Bodies that consist of text and of ranges of a stored object: whole or in part, of known length, never copied.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, VARY,
+};
+use axum::http::response::Builder;
+use axum::http::{Response, StatusCode};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::archive::access::Caller;
+use crate::archive::records::InstanceRecord;
+use crate::archive::{Archive, Error as ArchiveError};
+use crate::http::error::Error;
+use crate::http::request::Head;
+
+/// A body with the same bytes whenever it is asked for, so that ranges of it can be given (RFC 9110 §14).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Text(Bytes),
+    /// Bytes of the object as it was sent.
+    Object(Range<u64>),
+    /// Bytes of a frame or a bulk value.
+    Value(Range<u64>),
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Object(range) | Self::Value(range) => range.end - range.start,
+        }
+    }
+
+    /// Bytes `range` of it, which must lie inside.
+    fn slice(self, range: Range<u64>) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
+            Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
+            Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
+        }
+    }
+}
+
+impl Content {
+    /// Appends text.
+    pub(crate) fn text(&mut self, text: impl Into<Bytes>) {
+        self.segments.push(Segment::Text(text.into()));
+    }
+
+    /// Appends a range of the object as it was sent.
+    pub(crate) fn object(&mut self, range: Range<u64>) {
+        self.segments.push(Segment::Object(range));
+    }
+
+    /// Appends a frame or a bulk value, or what makes part of one.
+    pub(crate) fn value(&mut self, range: Range<u64>) {
+        self.segments.push(Segment::Value(range));
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.segments.iter().map(Segment::len).sum()
+    }
+
+    /// A part of it; what lies beyond its end is left out.
+    fn slice(self, range: Range<u64>) -> Self {
+        let mut start = 0;
+        let mut segments = Vec::new();
+        for segment in self.segments {
+            let end = start + segment.len();
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                segments.push(segment.slice(from - start..to - start));
+            }
+            start = end;
+        }
+        Self { segments }
+    }
+
+    /// Opens it as a body. The first bytes are read before this returns, so that they leave together with the
+    /// head, and so that an object that cannot be read is an error and not a broken body.
+    async fn open(
+        self,
+        archive: Arc<Archive>,
+        caller: Caller,
+        record: InstanceRecord,
+    ) -> Result<Body, Error> {
+        let reader = Arc::new((archive, caller, record));
+        let mut pieces = stream::iter(self.segments)
+            .then(move |segment| {
+                let reader = Arc::clone(&reader);
+                async move {
+                    let (archive, caller, record) = &*reader;
+                    let bytes = match segment {
+                        Segment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
+                        Segment::Object(range) => archive.read_object(caller, record, range).await?,
+                        Segment::Value(range) => archive.read(caller, record, range).await?,
+                    };
+                    Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
+                }
+            })
+            .try_flatten()
+            .boxed();
+        let mut first = Vec::new();
+        // Text, and the first bytes after it.
+        for _ in 0..2 {
+            first.extend(pieces.try_next().await?);
+        }
+        Ok(Body::from_stream(stream::iter(first).map(Ok).chain(pieces)))
+    }
+}
+
+/// A [`Content`] with what its answer says of it.
+pub(crate) struct Stable {
+    pub(crate) content: Content,
+    pub(crate) content_type: String,
+    /// With its quotation marks.
+    pub(crate) etag: String,
+}
+
+impl Stable {
+    /// Answers with the whole, a range of it, or that the client has it (RFC 9110 §13, §14).
+    ///
+    /// # Errors
+    /// [`Error::Range`] when the range lies beyond the end; what the archive says when it cannot be read.
+    pub(crate) async fn answer(
+        self,
+        archive: &Arc<Archive>,
+        caller: Caller,
+        record: InstanceRecord,
+        head: &Head,
+    ) -> Result<Response<Body>, Error> {
+        let (response, range) = begin(&self.etag, &self.content_type, self.content.len(), head)?;
+        let Some(range) = range else { return finish(response, Body::empty()) };
+        finish(response, self.content.slice(range).open(Arc::clone(archive), caller, record).await?)
+    }
+}
+
+/// Begins the answer to a request for `size` bytes that are always the same: which of them to send, or none at all if
+/// the client has them (RFC 9110 §13, §14). `etag` is with its quotation marks.
+///
+/// # Errors
+/// [`Error::Range`] when the range lies beyond the end.
+pub(crate) fn begin(
+    etag: &str,
+    content_type: &str,
+    size: u64,
+    head: &Head,
+) -> Result<(Builder, Option<Range<u64>>), Error> {
+    let response = describe(etag);
+    if head.has(etag) {
+        return Ok((response.status(StatusCode::NOT_MODIFIED), None));
+    }
+    let response = response.header(CONTENT_TYPE, content_type).header(ACCEPT_RANGES, "bytes");
+    let is_current = head.text(IF_RANGE).is_none_or(|known| known == etag);
+    let asked = head.text(RANGE).filter(|_| is_current);
+    let (response, range) = match asked.map_or(Asked::Whole, |text| read_range(text, size)) {
+        Asked::Whole => (response, 0..size),
+        Asked::Part(range) => {
+            let of_whole = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            (response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, of_whole), range)
+        }
+        Asked::Beyond => return Err(Error::Range { size }),
+    };
+    Ok((response.header(CONTENT_LENGTH, range.end - range.start), Some(range)))
+}
+
+/// A response that says how long its state may be reused: as long as asking again confirms it.
+pub(crate) fn describe(etag: &str) -> Builder {
+    Response::builder()
+        .header(ETAG, etag)
+        .header(VARY, "Accept, Accept-Encoding")
+        .header(CACHE_CONTROL, "private, no-cache")
+}
+
+/// Ends a response whose header fields were all made here.
+pub(crate) fn finish(response: Builder, body: Body) -> Result<Response<Body>, Error> {
+    response.body(body).map_err(|error| Error::Unavailable(format!("no answer can be made: {error}")))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Whole,
+    Part(Range<u64>),
+    Beyond,
+}
+
+/// Reads a Range field. Several ranges, other units and what cannot be read count as no range at all.
+fn read_range(text: &str, size: u64) -> Asked {
+    let Some((from, to)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Asked::Whole;
+    };
+    let range = match (from.trim().parse::<u64>(), to.trim().parse::<u64>()) {
+        (Ok(from), Ok(to)) if from <= to => from..to.saturating_add(1).min(size),
+        (Ok(from), Err(_)) if to.trim().is_empty() => from..size,
+        (Err(_), Ok(last)) if from.trim().is_empty() => size.saturating_sub(last)..size,
+        _ => return Asked::Whole,
+    };
+    if range.start < range.end { Asked::Part(range) } else { Asked::Beyond }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read() {
+        for (text, expected) in [
+            ("bytes=0-", Asked::Part(0..10)),
+            ("bytes=0-0", Asked::Part(0..1)),
+            ("bytes=2-99", Asked::Part(2..10)),
+            ("bytes=-3", Asked::Part(7..10)),
+            ("bytes=-30", Asked::Part(0..10)),
+            ("bytes=10-", Asked::Beyond),
+            ("bytes=-0", Asked::Beyond),
+            ("bytes=5-4", Asked::Whole),
+            ("bytes=0-1,4-5", Asked::Whole),
+            ("items=0-1", Asked::Whole),
+            ("bytes=0-18446744073709551615", Asked::Part(0..10)),
+        ] {
+            assert_eq!(read_range(text, 10), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_content_is_cut_from_all_its_segments() {
+        let mut content = Content::default();
+        content.text("abc");
+        content.value(100..110);
+        content.text("de");
+        let mut expected = Content::default();
+        expected.text("c");
+        expected.value(100..110);
+        expected.text("d");
+        assert_eq!(content.clone().slice(2..14), expected);
+        assert_eq!(content.clone().slice(4..6).segments, [Segment::Value(101..103)]);
+        assert_eq!(content.len(), 15);
+        assert_eq!(content.slice(20..30).len(), 0);
+    }
+}

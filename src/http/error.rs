@@ -1,0 +1,173 @@
+//! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
+
+use std::error::Error as StdError;
+
+use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::archive;
+use crate::archive::store::Refusal;
+
+/// Seconds after which a client may try again what the server could not do.
+const RETRY_SECONDS: u32 = 5;
+
+/// Why a request is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The archive cannot do it.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A parameter, header field or path segment that cannot be used.
+    #[error("{name} {reason}")]
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A body that is not what its Content-Type says.
+    #[error("{0}")]
+    Body(String),
+    /// The client sent nothing for too long.
+    #[error("the client sent nothing for {seconds} seconds (http.idle_timeout_seconds)")]
+    TimedOut {
+        /// The limit in force.
+        seconds: u64,
+    },
+    /// No form of the answer that the client accepts; the text lists those that there are.
+    #[error("{0}")]
+    NotAcceptable(String),
+    /// A body in a form that is not understood.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// A body beyond a limit.
+    #[error("the body is larger than {limit} bytes (ingest.max_request_bytes)")]
+    TooLarge {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// The range asked for lies beyond the end.
+    #[error("Range: there are only {size} bytes")]
+    Range {
+        /// Bytes of the whole.
+        size: u64,
+    },
+    /// What is stored cannot be read.
+    #[error("what is stored cannot be read")]
+    Damaged(#[source] anyhow::Error),
+    /// No resource has this URL.
+    #[error("no resource has this URL")]
+    NoResource,
+    /// The resource does not know this method.
+    #[error("the resource does not support this method")]
+    Method,
+    /// The server cannot do it for now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What is to be logged of a failure, as an extension of the response; the client does not see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause(pub(crate) String);
+
+impl Error {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource => StatusCode::NOT_FOUND,
+            Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
+                StatusCode::NOT_ACCEPTABLE
+            }
+            Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let is_inside = status == StatusCode::INTERNAL_SERVER_ERROR;
+        let detail =
+            if is_inside { "the server failed; its log says why".to_owned() } else { self.to_string() };
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": detail,
+        });
+        if let Self::Parameter { name, .. } = &self {
+            problem["parameter"] = json!(name);
+        }
+        let content_type = [(CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, content_type, problem.to_string()).into_response();
+        if is_inside {
+            response.extensions_mut().insert(Cause(chain(&self)));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        if let Self::Range { size } = self
+            && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
+        {
+            response.headers_mut().insert(CONTENT_RANGE, value);
+        }
+        response
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
+pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::Unreadable(_) => 0xC000,
+        Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
+        Refusal::OtherStudy { .. }
+        | Refusal::OtherInstance { .. }
+        | Refusal::Different
+        | Refusal::Elsewhere => 0xA900,
+        Refusal::SopClass(_) => 0x0122,
+        Refusal::Failed(_) => 0x0110,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_inside_is_logged_and_not_shown() {
+        let response = Error::Damaged(anyhow::anyhow!("secret")).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.extensions().get::<Cause>().unwrap().0.ends_with(": secret"));
+    }
+
+    #[test]
+    fn what_may_succeed_later_says_when() {
+        let response = Error::from(archive::Error::NotYet("preview".into())).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+    }
+}

@@ -1,0 +1,378 @@
+//! Takes a multipart body apart as its bytes arrive, without copying them (RFC 2046 §5.1.1, PS3.18 §8.6.1.2).
+//!
+//! Pure: bytes in, events out. Lines may end in LF alone, a preamble and an epilogue are passed over, the
+//! line end after the last delimiter may be missing; senders of all these kinds exist.
+
+use bytes::{Buf, Bytes};
+use memchr::memmem::{self, Finder};
+
+/// Bytes of one part's header fields.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Spaces that may stand between a delimiter and its line end ("transport padding").
+const MAX_PADDING_BYTES: usize = 64;
+
+/// What was found in the body, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A part begins.
+    Part {
+        /// The value of its Content-Type field; `None` if there is none.
+        content_type: Option<String>,
+    },
+    /// Bytes of the part, never empty.
+    Bytes(Bytes),
+    /// The part is complete.
+    End,
+}
+
+/// Why a body is no multipart body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The body ends before its closing delimiter.
+    #[error("the body ends before the closing delimiter")]
+    Incomplete,
+    /// The boundary never occurs.
+    #[error("the boundary that Content-Type names does not occur in the body")]
+    NoBoundary,
+    /// A part's header fields are too long.
+    #[error("the header fields of a part take more than {MAX_HEAD_BYTES} bytes")]
+    HeadTooLarge,
+}
+
+/// A scanner for one body: [`Scanner::push`] a chunk, then [`Scanner::event`] until there is none, and again.
+pub struct Scanner {
+    /// Finds a line feed, two hyphens and the boundary.
+    delimiter: Finder<'static>,
+    /// Bytes from earlier chunks that may be the start of a delimiter; less than a line.
+    held: Vec<u8>,
+    /// What is left of the last chunk.
+    chunk: Bytes,
+    /// Header fields of the part that begins, as far as they came.
+    head: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Preamble,
+    Head,
+    Body,
+    Epilogue,
+}
+
+/// What bytes at the place of a delimiter are.
+enum Seen {
+    /// A delimiter of so many bytes, after which a part begins or (closing) nothing.
+    Delimiter { bytes: usize, is_closing: bool },
+    /// More bytes will tell.
+    Undecided,
+    /// Bytes of the part.
+    Other,
+}
+
+impl Scanner {
+    /// A scanner for a body whose Content-Type names this boundary (without its hyphens).
+    pub fn new(boundary: &str) -> Self {
+        let delimiter = Finder::new(&format!("\n--{boundary}")).into_owned();
+        // A body may start with the delimiter, without the line end that all others have.
+        let held = b"\r\n".to_vec();
+        Self { delimiter, held, chunk: Bytes::new(), head: Vec::new(), state: State::Preamble }
+    }
+
+    /// Adds the next chunk of the body. Events of the chunk before must have been taken.
+    pub fn push(&mut self, chunk: Bytes) {
+        debug_assert!(self.chunk.is_empty(), "events are left");
+        self.chunk = chunk;
+    }
+
+    /// The next event; `None` when another chunk is needed.
+    ///
+    /// # Errors
+    /// [`Error::HeadTooLarge`]; nothing more can be read then.
+    pub fn event(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            match self.state {
+                State::Epilogue => {
+                    self.chunk.clear();
+                    return Ok(None);
+                }
+                State::Head => return self.read_head(),
+                State::Preamble | State::Body => {
+                    let was = self.state;
+                    let found = self.next_piece();
+                    match found {
+                        None => return Ok(None),
+                        Some(Piece::Bytes(bytes)) if was == State::Body => {
+                            return Ok(Some(Event::Bytes(bytes)));
+                        }
+                        Some(Piece::Bytes(_)) => {}
+                        Some(Piece::Delimiter { is_closing }) => {
+                            self.state = if is_closing { State::Epilogue } else { State::Head };
+                            if was == State::Body {
+                                return Ok(Some(Event::End));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] or [`Error::NoBoundary`] if the closing delimiter has not come.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.state {
+            State::Epilogue => Ok(()),
+            State::Preamble => Err(Error::NoBoundary),
+            State::Head | State::Body => Err(Error::Incomplete),
+        }
+    }
+
+    /// The bytes before the next delimiter, as far as they are there, or the delimiter.
+    fn next_piece(&mut self) -> Option<Piece> {
+        if !self.held.is_empty() {
+            return self.next_held();
+        }
+        if self.chunk.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(at) = self.delimiter.find(&self.chunk[from..]) {
+            let line_feed = from + at;
+            let start =
+                if line_feed > 0 && self.chunk[line_feed - 1] == b'\r' { line_feed - 1 } else { line_feed };
+            match self.look(&self.chunk[start..]) {
+                Seen::Other => from = line_feed + 1,
+                Seen::Undecided => return self.hold_from(start),
+                Seen::Delimiter { .. } if start > 0 => return Some(Piece::Bytes(self.chunk.split_to(start))),
+                Seen::Delimiter { bytes, is_closing } => {
+                    self.chunk.advance(bytes);
+                    return Some(Piece::Delimiter { is_closing });
+                }
+            }
+        }
+        self.hold_from(self.possible_start())
+    }
+
+    /// Keeps the chunk's bytes from `start` for later and gives those before.
+    fn hold_from(&mut self, start: usize) -> Option<Piece> {
+        self.held.extend_from_slice(&self.chunk[start..]);
+        self.chunk.truncate(start);
+        let before = std::mem::take(&mut self.chunk);
+        (!before.is_empty()).then_some(Piece::Bytes(before))
+    }
+
+    /// Where a delimiter may start that the chunk's end cuts off; the chunk's end if there is no such place.
+    fn possible_start(&self) -> usize {
+        let end = self.chunk.len();
+        let longest = self.delimiter.needle().len();
+        let tail = &self.chunk[end.saturating_sub(longest)..];
+        let Some(at) = memchr::memchr2(b'\r', b'\n', tail) else { return end };
+        let first = end - tail.len() + at;
+        (first..end).find(|&start| matches!(self.look(&self.chunk[start..]), Seen::Undecided)).unwrap_or(end)
+    }
+
+    /// Decides on the bytes held with the help of those that follow.
+    fn next_held(&mut self) -> Option<Piece> {
+        let enough = self.delimiter.needle().len() + MAX_PADDING_BYTES + 4;
+        let mut seam = std::mem::take(&mut self.held);
+        let held = seam.len();
+        let taken = enough.min(self.chunk.len());
+        seam.extend_from_slice(&self.chunk[..taken]);
+        match self.look(&seam) {
+            Seen::Delimiter { bytes, is_closing } => {
+                self.chunk.advance(bytes.saturating_sub(held));
+                Some(Piece::Delimiter { is_closing })
+            }
+            Seen::Undecided => {
+                self.chunk.advance(taken);
+                self.held = seam;
+                None
+            }
+            Seen::Other => {
+                seam.truncate(held);
+                let next = memchr::memchr2(b'\r', b'\n', &seam[1..]).map_or(held, |at| at + 1);
+                self.held = seam.split_off(next);
+                Some(Piece::Bytes(seam.into()))
+            }
+        }
+    }
+
+    /// Whether `bytes` start with a delimiter, with the line end before it.
+    fn look(&self, bytes: &[u8]) -> Seen {
+        let needle = self.delimiter.needle();
+        let line_feed = usize::from(bytes.first() == Some(&b'\r'));
+        let here = &bytes[line_feed..];
+        let shared = here.len().min(needle.len());
+        if here[..shared] != needle[..shared] {
+            return Seen::Other;
+        }
+        let rest = &here[shared..];
+        if rest.starts_with(b"--") {
+            return Seen::Delimiter { bytes: line_feed + shared + 2, is_closing: true };
+        }
+        let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let line_end = match &rest[padding..] {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            [] | [b'\r'] if padding <= MAX_PADDING_BYTES => return Seen::Undecided,
+            [b'-'] if padding == 0 => return Seen::Undecided,
+            _ => return Seen::Other,
+        };
+        Seen::Delimiter { bytes: line_feed + shared + padding + line_end, is_closing: false }
+    }
+
+    /// Collects the header fields of a part up to the empty line.
+    fn read_head(&mut self) -> Result<Option<Event>, Error> {
+        while !self.chunk.is_empty() {
+            let before = self.head.len();
+            let taken = self.chunk.len().min(512);
+            self.head.extend_from_slice(&self.chunk[..taken]);
+            if let Some(end) = end_of_head(&self.head) {
+                self.chunk.advance(end - before);
+                let content_type = content_type(&self.head[..end]);
+                self.head.clear();
+                self.state = State::Body;
+                return Ok(Some(Event::Part { content_type }));
+            }
+            self.chunk.advance(taken);
+            if self.head.len() > MAX_HEAD_BYTES {
+                return Err(Error::HeadTooLarge);
+            }
+        }
+        Ok(None)
+    }
+}
+
+enum Piece {
+    Bytes(Bytes),
+    Delimiter { is_closing: bool },
+}
+
+/// Where the body starts after the header fields at the start of `head`, if their end is there.
+fn end_of_head(head: &[u8]) -> Option<usize> {
+    if head.starts_with(b"\r\n") {
+        return Some(2);
+    }
+    if head.starts_with(b"\n") {
+        return Some(1);
+    }
+    let crlf = memmem::find(head, b"\n\r\n").map(|at| at + 3);
+    let lf = memmem::find(head, b"\n\n").map(|at| at + 2);
+    crlf.into_iter().chain(lf).min()
+}
+
+/// The value of the Content-Type field, a folded one joined to one line.
+fn content_type(head: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(head).replace("\r\n", "\n");
+    let unfolded = text.replace("\n ", " ").replace("\n\t", " ");
+    unfolded.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Parts = Vec<(Option<String>, Vec<u8>, bool)>;
+
+    /// The parts (type, bytes, whether complete) of a body that arrives in chunks of `size` bytes, and its end.
+    fn parts(body: &[u8], size: usize) -> (Parts, Result<(), Error>) {
+        let mut scanner = Scanner::new("B");
+        let mut parts = Parts::new();
+        for chunk in body.chunks(size) {
+            scanner.push(Bytes::copy_from_slice(chunk));
+            loop {
+                match scanner.event() {
+                    Ok(Some(Event::Part { content_type })) => parts.push((content_type, Vec::new(), false)),
+                    Ok(Some(Event::Bytes(bytes))) => parts.last_mut().unwrap().1.extend(bytes),
+                    Ok(Some(Event::End)) => parts.last_mut().unwrap().2 = true,
+                    Ok(None) => break,
+                    Err(error) => return (parts, Err(error)),
+                }
+            }
+        }
+        (parts, scanner.finish())
+    }
+
+    #[test]
+    fn bodies_come_apart_wherever_they_are_cut() {
+        for (name, body, expected) in [
+            ("plain", "--B\r\nContent-Type: a/b\r\n\r\nAB\r\n--B--\r\n", vec!["AB"]),
+            ("preamble", "junk\r\n--B\r\nContent-Type: a/b\r\n\r\nAB\r\n--B--", vec!["AB"]),
+            ("starts with a line end", "\r\n--B\r\nContent-Type: a/b\r\n\r\nAB\r\n--B--", vec!["AB"]),
+            ("no header fields", "--B\r\n\r\nAB\r\n--B--\r\n", vec!["AB"]),
+            ("line feeds alone", "--B\nContent-Type: a/b\n\nAB\n--B--\n", vec!["AB"]),
+            (
+                "padding",
+                "--B \t \r\nContent-Type: a/b\r\n\r\nAB\r\n--B  --x\r\n--B--",
+                vec!["AB\r\n--B  --x"],
+            ),
+            ("epilogue", "--B\r\n\r\nAB\r\n--B--\r\n--B\r\n\r\nnot a part\r\n--B--", vec!["AB"]),
+            (
+                "longer boundary",
+                "--B\r\n\r\nA\r\n--BX\r\n-\r\n--B-x\r\n--B--",
+                vec!["A\r\n--BX\r\n-\r\n--B-x"],
+            ),
+            ("two parts", "--B\r\n\r\nAB\r\n--B\r\nX: y\r\n\r\nCD\r\n--B--", vec!["AB", "CD"]),
+            ("empty part", "--B\r\n\r\n\r\n--B\r\n\r\nCD\r\n--B--", vec!["", "CD"]),
+            (
+                "line ends",
+                "--B\r\n\r\n\r\n\r\r\n\n\r\r\n--B\r\n\r\n--B--\n\r\n--B--",
+                vec!["\r\n\r\r\n\n\r", "--B--\n"],
+            ),
+        ] {
+            for size in 1..=body.len() {
+                let (parts, end) = parts(body.as_bytes(), size);
+                assert_eq!(end, Ok(()), "{name}, chunks of {size}");
+                assert!(parts.iter().all(|part| part.2), "{name}, chunks of {size}");
+                let texts: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(&part.1)).collect();
+                assert_eq!(texts, expected, "{name}, chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_cut_short_is_incomplete() {
+        let body = b"--B\r\n\r\nAB\r\n--B\r\n\r\nCD\r\n--B--";
+        for length in 0..body.len() {
+            let (parts, end) = parts(&body[..length], 7);
+            assert_eq!(end, Err(if length < 5 { Error::NoBoundary } else { Error::Incomplete }), "{length}");
+            assert_eq!(parts.iter().filter(|part| part.2).count(), usize::from(length >= 16), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_content_type_of_a_part_is_found() {
+        for (head, expected) in [
+            ("content-TYPE :application/dicom\r\nX: y\r\n", Some("application/dicom")),
+            ("X: y\r\nContent-Type: a/b;\r\n  c=d\r\n", Some("a/b;  c=d")),
+            ("X-Content-Type: a/b\r\n", None),
+            ("\u{0}\r\n", None),
+        ] {
+            let body = format!("--B\r\n{head}\r\nAB\r\n--B--");
+            let (parts, _) = parts(body.as_bytes(), 3);
+            assert_eq!(parts[0].0.as_deref(), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn endless_header_fields_are_refused() {
+        let body = format!("--B\r\nX: {}\r\n\r\n", "y".repeat(2 * MAX_HEAD_BYTES));
+        assert_eq!(parts(body.as_bytes(), 1000).1, Err(Error::HeadTooLarge));
+    }
+
+    #[test]
+    fn bytes_inside_a_chunk_are_not_copied() {
+        let body = Bytes::from_static(b"--B\r\n\r\nABCDEF\r\n--B--");
+        let mut scanner = Scanner::new("B");
+        scanner.push(body.clone());
+        let Ok(Some(Event::Part { .. })) = scanner.event() else { panic!("no part") };
+        let Ok(Some(Event::Bytes(bytes))) = scanner.event() else { panic!("no bytes") };
+        assert_eq!(bytes.as_ptr(), body[7..].as_ptr());
+    }
+}

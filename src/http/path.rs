@@ -1,0 +1,116 @@
+//! URL paths, read into types that cannot be wrong (PS3.18 §10.1).
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use crate::archive::retrieve::Scope;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::http::error::Error;
+
+/// Frames that one request may ask for.
+const MAX_FRAMES: usize = 100_000;
+
+/// `studies/{study}[/series/{series}[/instances/{instance}]]`.
+pub(crate) struct Target(pub(crate) Scope);
+
+/// The study and series within which a search takes place, or into which instances are stored.
+pub(crate) struct Within {
+    pub(crate) study: Option<StudyUid>,
+    pub(crate) series: Option<SeriesUid>,
+}
+
+/// `studies/{study}/series/{series}/instances/{instance}`, with what follows it.
+pub(crate) struct Instance {
+    pub(crate) study: StudyUid,
+    pub(crate) series: SeriesUid,
+    pub(crate) instance: InstanceUid,
+    /// What stands after the resource's name (`{rest}`), percent-decoded; empty if nothing does.
+    pub(crate) rest: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        let study = uid(&path, "study")?.ok_or_else(|| missing("study"))?;
+        Ok(Self(Scope { study, series: uid(&path, "series")?, instance: uid(&path, "instance")? }))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Within {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        Ok(Self { study: uid(&path, "study")?, series: uid(&path, "series")? })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Instance {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        Ok(Self {
+            study: uid(&path, "study")?.ok_or_else(|| missing("study"))?,
+            series: uid(&path, "series")?.ok_or_else(|| missing("series"))?,
+            instance: uid(&path, "instance")?.ok_or_else(|| missing("instance"))?,
+            rest: text(&path, "rest").unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+/// Reads a list of frame numbers (from 1), in the order asked for (PS3.18 §10.1.6).
+pub(crate) fn frame_numbers(list: &str) -> Result<Vec<u32>, Error> {
+    let wrong = |reason: String| Error::Parameter { name: "frames".into(), reason };
+    if list.split(',').count() > MAX_FRAMES {
+        return Err(wrong(format!("more than {MAX_FRAMES} frames")));
+    }
+    let numbers = list.split(',').map(|text| match text.trim().parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(wrong(format!("`{}` is not a frame number from 1", shortened(text)))),
+    });
+    numbers.collect()
+}
+
+async fn segments<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Error> {
+    let path = RawPathParams::from_request_parts(parts, state).await;
+    path.map_err(|_| Error::Parameter { name: "path".into(), reason: "not UTF-8".into() })
+}
+
+fn text<'a>(path: &'a RawPathParams, name: &str) -> Option<&'a str> {
+    path.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn uid<U: FromStr>(path: &RawPathParams, name: &str) -> Result<Option<U>, Error>
+where
+    U::Err: ToString,
+{
+    let uid = text(path, name).map(str::parse).transpose();
+    uid.map_err(|error: U::Err| Error::Parameter { name: name.into(), reason: error.to_string() })
+}
+
+fn missing(name: &str) -> Error {
+    Error::Parameter { name: name.into(), reason: "is missing".into() }
+}
+
+/// As much of a text from outside as an error message may repeat.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_zero_is_refused() {
+        for list in ["0", "1,0", "-1", "", "1,", "x", "4294967296"] {
+            assert!(frame_numbers(list).is_err(), "{list}");
+        }
+        assert_eq!(frame_numbers("3,1, 2").unwrap(), [3, 1, 2]);
+    }
+}

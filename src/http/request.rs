@@ -1,0 +1,129 @@
+//! What handlers need to know of a request besides its path and body.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
+
+use crate::http::Service;
+use crate::http::accept::Accept;
+use crate::http::base_url;
+
+/// The head of a request.
+pub(crate) struct Head {
+    pub(crate) headers: HeaderMap,
+    query: Option<String>,
+    base_url: String,
+}
+
+impl FromRequestParts<Arc<Service>> for Head {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Infallible> {
+        Ok(Self {
+            headers: parts.headers.clone(),
+            query: parts.uri.query().map(str::to_owned),
+            base_url: base_url::of(&parts.headers, &service.settings.public_url),
+        })
+    }
+}
+
+impl Head {
+    /// What the client accepts.
+    pub(crate) fn accept(&self) -> Accept {
+        Accept::of(&self.headers, self.query.as_deref())
+    }
+
+    /// The URL of the service, to which `/studies/…` can be appended.
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The query parameters in order, decoded.
+    pub(crate) fn query_pairs(&self) -> Vec<(String, String)> {
+        let pairs = self.query.as_deref().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decoded(name), decoded(value))
+            })
+            .collect()
+    }
+
+    /// The text of a header field, if there is one that is text.
+    pub(crate) fn text(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the client has this state already (RFC 9110 §13.1.2). `etag` is with its quotation marks.
+    pub(crate) fn has(&self, etag: &str) -> bool {
+        let listed = self.text(IF_NONE_MATCH).unwrap_or_default().split(',').map(str::trim);
+        listed.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == etag)
+    }
+
+    /// Whether the answer may be compressed by gzip (RFC 9110 §12.5.3).
+    pub(crate) fn takes_gzip(&self) -> bool {
+        let fields = self.headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let mut codings = fields.flat_map(|field| field.split(','));
+        codings.any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let is_refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+            ["gzip", "x-gzip", "*"].contains(&name.trim()) && !is_refused
+        })
+    }
+}
+
+/// A name or value as forms encode it: percent signs and plus signs undone.
+fn decoded(text: &str) -> String {
+    let spaced = text.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(name: &'static str, value: &str, query: &str) -> Head {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        Head { headers, query: Some(query.to_owned()), base_url: String::new() }
+    }
+
+    #[test]
+    fn query_pairs_are_decoded() {
+        let head = head("x", "", "PatientName=M%C3%BCller%5E*&&StudyInstanceUID=1%5C2&a+b&c=d=e");
+        let pairs = [("PatientName", "Müller^*"), ("StudyInstanceUID", "1\\2"), ("a b", ""), ("c", "d=e")];
+        assert_eq!(head.query_pairs(), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn known_states_are_recognised() {
+        for (value, expected) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+        ] {
+            assert_eq!(head("if-none-match", value, "").has("\"a\""), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_used_where_it_is_accepted() {
+        for (value, expected) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, gzip;q=0.8, *;q=0.1", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(head("accept-encoding", value, "").takes_gzip(), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Bulk values that the metadata refers to (PS3.18 §10.4.1.5).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+
+use crate::archive::access::Caller;
+use crate::dicom::frames::Frames;
+use crate::http::Service;
+use crate::http::accept::Offer;
+use crate::http::content::{Content, Stable};
+use crate::http::error::Error;
+use crate::http::path::Instance;
+use crate::http::request::Head;
+use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, parts};
+
+const PIXEL_DATA: &str = "7FE00010";
+
+/// `GET …/bulkdata/{path}`, where the path leads through sequences to the attribute.
+pub(crate) async fn bulkdata(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    path: Instance,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    let archive = &service.archive;
+    let record = archive.instance(&caller, &path.study, &path.series, &path.instance).await?;
+    let value = archive.bulk_value(&record, &path.rest)?;
+    let is_encapsulated = matches!(record.layout.frames, Frames::Encapsulated { .. });
+    if is_encapsulated && value.path.eq_ignore_ascii_case(PIXEL_DATA) {
+        // Without the delimiters of fragments (§8.7.3.3.2): a part for each frame.
+        let count = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        return frames::answer(archive, caller, record, (1..=count).collect(), &head).await;
+    }
+    let offers = [true, false].map(|is_multipart| Offer {
+        is_multipart,
+        essence: OCTET_STREAM,
+        transfer_syntax: Some(EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        is_default: true,
+    });
+    let accept = head.accept();
+    // Viewers ask for the value in the type that it has for them, as application/pdf; the bytes are the same.
+    let is_multipart = accept.prefers_multipart().ok_or_else(|| not_acceptable(&offers))?;
+    let range = value.offset..value.offset + value.length;
+    let stable = if is_multipart {
+        let boundary = format!("cuspid-{}", digest_prefix(&record));
+        let mut content = Content::default();
+        content.text(parts::head(&boundary, true, OCTET_STREAM, Some(EXPLICIT_VR_LITTLE_ENDIAN)));
+        content.value(range);
+        content.text(parts::tail(&boundary));
+        let content_type = parts::content_type(OCTET_STREAM, &boundary);
+        Stable { content, content_type, etag: etag(&record, "m-bulk") }
+    } else {
+        let mut content = Content::default();
+        content.value(range);
+        Stable { content, content_type: OCTET_STREAM.to_owned(), etag: etag(&record, "s-bulk") }
+    };
+    stable.answer(archive, caller, record, &head).await
+}

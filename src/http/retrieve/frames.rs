@@ -1,0 +1,117 @@
+//! Frames, by their numbers from 1 (PS3.18 §10.4.1.6): an index row and ranges of the stored object, or samples
+//! where the client asks for those.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+
+use crate::archive::access::Caller;
+use crate::archive::records::InstanceRecord;
+use crate::archive::{Archive, Error as ArchiveError};
+use crate::dicom::frames::Frames;
+use crate::http::Service;
+use crate::http::accept::Offer;
+use crate::http::content::{Content, Stable};
+use crate::http::error::Error;
+use crate::http::path::{Instance, frame_numbers};
+use crate::http::request::Head;
+use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, of_frames};
+use crate::http::retrieve::{decoded, digest_prefix, etag, not_acceptable, parts};
+
+/// `GET …/frames/{list}`.
+pub(crate) async fn frames(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    path: Instance,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    let numbers = frame_numbers(&path.rest)?;
+    let record = service.archive.instance(&caller, &path.study, &path.series, &path.instance).await?;
+    answer(&service.archive, caller, record, numbers, &head).await
+}
+
+/// Answers with frames in the form that suits the client best.
+pub(super) async fn answer(
+    archive: &Arc<Archive>,
+    caller: Caller,
+    record: InstanceRecord,
+    numbers: Vec<u32>,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    // What is not there is not found, whatever its form.
+    let mut ranges = Vec::with_capacity(numbers.len());
+    for &number in &numbers {
+        ranges.push(archive.frame(&record, number)?);
+    }
+    let accept = head.accept();
+    let offers = offers(&record, numbers.len() == 1);
+    let mut chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?.clone();
+    if is_decoded(&record, &chosen) {
+        let answer = decoded::answer(archive, &caller, &record, numbers, &chosen, head).await;
+        let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
+        if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
+            return answer;
+        }
+        // A client that names no transfer syntax gets the stored one where there is no other (§8.7.3.4).
+        chosen.transfer_syntax = Some(record.transfer_syntax.clone());
+    }
+    let syntax = chosen.transfer_syntax.as_deref();
+    let mut content = Content::default();
+    let content_type = if chosen.is_multipart {
+        let boundary = format!("cuspid-{}", digest_prefix(&record));
+        for (index, frame) in ranges.into_iter().enumerate() {
+            content.text(parts::head(&boundary, index == 0, chosen.essence, syntax));
+            frame.into_iter().for_each(|range| content.value(range));
+        }
+        content.text(parts::tail(&boundary));
+        parts::content_type(chosen.essence, &boundary)
+    } else {
+        ranges.into_iter().flatten().for_each(|range| content.value(range));
+        parts::type_of(chosen.essence, syntax)
+    };
+    let etag = etag(&record, &form("stored", &chosen));
+    Stable { content, content_type, etag }.answer(archive, caller, record, head).await
+}
+
+/// The form of an answer, for its ETag.
+pub(super) fn form(kind: &str, offer: &Offer) -> String {
+    let essence: String = offer.essence.chars().filter(char::is_ascii_alphanumeric).collect();
+    let packing = if offer.is_multipart { "parts" } else { "single" };
+    format!("{kind}-{packing}-{essence}")
+}
+
+/// The forms in which frames can be given, those first that cost least.
+fn offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
+    let stored = record.transfer_syntax.as_str();
+    let mut offers = Vec::new();
+    for is_multipart in [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single) {
+        let offer = |essence, transfer_syntax: &str, is_default| {
+            let transfer_syntax = Some(transfer_syntax.to_owned());
+            Offer { is_multipart, essence, transfer_syntax, is_default }
+        };
+        if !stores_native(record) {
+            offers.extend(of_frames(stored).map(|essence| offer(essence, stored, true)));
+            // Compressed bytes in this type must be asked for by their syntax: by default it means samples.
+            offers.push(offer(OCTET_STREAM, stored, false));
+        }
+        offers.push(offer(OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, true));
+    }
+    offers
+}
+
+fn stores_native(record: &InstanceRecord) -> bool {
+    matches!(record.layout.frames, Frames::Native { .. })
+}
+
+/// Whether a form is other than the stored bytes: samples that are stored compressed, in big endian, or not at the
+/// start of a byte.
+fn is_decoded(record: &InstanceRecord, offer: &Offer) -> bool {
+    let is_explicit = offer.transfer_syntax.as_deref() == Some(EXPLICIT_VR_LITTLE_ENDIAN);
+    let is_plain = match record.layout.frames {
+        Frames::Native { frame_bits, is_big_endian, .. } => frame_bits % 8 == 0 && !is_big_endian,
+        Frames::Encapsulated { .. } | Frames::None => false,
+    };
+    is_explicit && !is_plain
+}

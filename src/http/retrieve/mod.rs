@@ -1,0 +1,43 @@
+//! WADO-RS: giving back (PS3.18 §10.4). A file is the last word of its URLs.
+
+use crate::archive::records::InstanceRecord;
+use crate::http::accept::Offer;
+use crate::http::error::Error;
+
+pub(crate) mod bulkdata;
+mod decoded;
+pub(crate) mod frames;
+pub(crate) mod instances;
+mod media_types;
+pub(crate) mod metadata;
+mod parts;
+
+/// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
+fn etag(record: &InstanceRecord, form: &str) -> String {
+    format!("\"{}-{form}\"", digest_prefix(record))
+}
+
+/// Enough of the digest to tell objects apart, and to serve as a boundary that cannot occur in the object: it
+/// would have to contain its own digest.
+fn digest_prefix(record: &InstanceRecord) -> &str {
+    record.digest.get(..32).unwrap_or(&record.digest)
+}
+
+/// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
+fn not_acceptable(offers: &[Offer]) -> Error {
+    let list: Vec<String> = offers.iter().map(describe).collect();
+    Error::NotAcceptable(format!("Accept: can be {}", list.join(", ")))
+}
+
+fn describe(offer: &Offer) -> String {
+    let essence = offer.essence;
+    let form = if offer.is_multipart {
+        format!("multipart/related; type=\"{essence}\"")
+    } else {
+        essence.to_owned()
+    };
+    match &offer.transfer_syntax {
+        Some(uid) => format!("{form}; transfer-syntax={uid}"),
+        None => form,
+    }
+}

@@ -1,0 +1,58 @@
+//! Every URL of the server, each group under its section of PS3.18.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+
+use crate::http::Service;
+use crate::http::error::Error;
+use crate::http::retrieve::{bulkdata, frames, instances, metadata};
+use crate::http::{console, every_answer, ops, search, store, stream};
+
+/// All resources.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    let resources = Router::new()
+        .nest("/dicom-web", dicom_web())
+        // The fast stream (docs/fast-stream.md).
+        .route("/stream/studies/{study}/series/{series}", get(stream::stream))
+        // The built-in web page.
+        .route("/", get(console::page))
+        .route("/console/console.css", get(console::style))
+        .route("/console/console.js", get(console::script))
+        // Operations.
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .fallback(async || Error::NoResource)
+        .with_state(Arc::clone(&service));
+    // Around the whole router, so that the list of a resource's methods passes through it too.
+    Router::new()
+        .fallback_service(resources)
+        .layer(middleware::from_fn_with_state(service, every_answer::wrap))
+}
+
+#[rustfmt::skip]
+fn dicom_web() -> Router<Arc<Service>> {
+    Router::new()
+        // §10.5 Store and §10.6 Search share these URLs with §10.4 Retrieve.
+        .route("/studies", get(search::studies).post(store::store))
+        .route("/studies/{study}", get(instances::instances).post(store::store))
+        // §10.6 Search.
+        .route("/studies/{study}/series", get(search::series))
+        .route("/studies/{study}/series/{series}/instances", get(search::instances))
+        .route("/studies/{study}/instances", get(search::instances))
+        .route("/series", get(search::series))
+        .route("/instances", get(search::instances))
+        // §10.4 Retrieve: instances.
+        .route("/studies/{study}/series/{series}", get(instances::instances))
+        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances))
+        // §10.4 Retrieve: metadata.
+        .route("/studies/{study}/metadata", get(metadata::metadata))
+        .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
+        .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §10.4 Retrieve: frames and bulk data.
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}", get(frames::frames))
+        .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*rest}", get(bulkdata::bulkdata))
+}

@@ -1,0 +1,236 @@
+//! The studies that may hold what a query asks for: a superset, in the order of results, by the most selective key.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::dicom::attributes::Tag;
+use crate::dicom::uid::StudyUid;
+use crate::index::records::{SeriesRecord, StudyRecord};
+use crate::index::rows::Place;
+use crate::index::{Error, keys, read, rows};
+use crate::query::attributes::{
+    ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
+    STUDY_INSTANCE_UID,
+};
+use crate::query::matching::Matcher;
+use crate::query::{Level, Query};
+use crate::table::{Item, ItemKey, Range, Secondary, Table};
+
+/// The most rows of one page.
+const PAGE_ROWS: usize = 500;
+
+/// Studies in the order of results.
+pub(crate) struct Candidates {
+    table: Arc<dyn Table>,
+    ready: VecDeque<StudyRecord>,
+    rest: Option<Range>,
+    rows_read: usize,
+    is_cut_off: bool,
+}
+
+impl Candidates {
+    /// The next study; at most `rows_left` more are read.
+    pub(crate) async fn next(&mut self, rows_left: usize) -> Result<Option<StudyRecord>, Error> {
+        if self.ready.is_empty()
+            && let Some(mut range) = self.rest.take()
+        {
+            let limit = range.limit.min(rows_left.saturating_add(1));
+            let page = self.table.range(&Range { limit: limit.max(1), ..range.clone() }).await?;
+            for (_, item) in &page.items {
+                self.ready.push_back(rows::decode(&item.key, &item.body)?);
+            }
+            if let Some((last, _)) = page.items.last().filter(|_| page.has_more) {
+                range.to = Bound::Excluded(last.clone());
+                range.limit = PAGE_ROWS;
+                self.rest = Some(range);
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Rows that were read to choose them.
+    pub(crate) fn rows_read(&self) -> usize {
+        self.rows_read
+    }
+
+    /// Whether there may be more that were not read, because they were too many.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+}
+
+/// Chooses the candidates of a query, reading at most `max_rows` rows.
+pub(crate) async fn choose(
+    table: &Arc<dyn Table>,
+    tenant: &str,
+    query: &Query,
+    max_rows: usize,
+) -> Result<Candidates, Error> {
+    let mut chosen = Candidates {
+        table: table.clone(),
+        ready: VecDeque::new(),
+        rest: None,
+        rows_read: 0,
+        is_cut_off: false,
+    };
+    if let Some(studies) = named_studies(&mut chosen, tenant, query, max_rows).await? {
+        let keys: Vec<ItemKey> = studies.iter().map(|study| keys::study(tenant, study)).collect();
+        let items = table.get(&keys).await?;
+        return in_order(chosen, items.into_iter().flatten());
+    }
+    let partitions = selective_partitions(tenant, query);
+    if partitions.is_empty() {
+        chosen.rest = Some(by_date(tenant, query));
+        return Ok(chosen);
+    }
+    for (index, partition, bounds) in partitions {
+        let mut range = read::whole_partition(Some(index), partition, PAGE_ROWS);
+        (range.from, range.to) = bounds;
+        let items = chosen.collect(range, max_rows).await?;
+        chosen.ready.extend(decoded(items)?);
+    }
+    chosen.ready.make_contiguous().sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
+    Ok(chosen)
+}
+
+impl Candidates {
+    /// Reads a range to its end or to the bound.
+    async fn collect(&mut self, mut range: Range, max_rows: usize) -> Result<Vec<Item>, Error> {
+        let mut items = Vec::new();
+        loop {
+            let page = self.table.range(&range).await?;
+            self.rows_read += page.items.len();
+            let last = page.items.last().map(|(sort, _)| sort.clone());
+            items.extend(page.items.into_iter().map(|(_, item)| item));
+            let Some(last) = last.filter(|_| page.has_more) else { return Ok(items) };
+            if self.rows_read >= max_rows {
+                self.is_cut_off = true;
+                return Ok(items);
+            }
+            range.from = Bound::Excluded(last);
+        }
+    }
+}
+
+fn decoded(items: impl IntoIterator<Item = Item>) -> Result<Vec<StudyRecord>, Error> {
+    items.into_iter().map(|item| rows::decode(&item.key, &item.body)).collect()
+}
+
+fn in_order(mut chosen: Candidates, items: impl Iterator<Item = Item>) -> Result<Candidates, Error> {
+    let mut records = decoded(items)?;
+    records.sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
+    chosen.ready = records.into();
+    Ok(chosen)
+}
+
+/// The studies that a query names, itself or by UIDs of what is in them.
+async fn named_studies(
+    chosen: &mut Candidates,
+    tenant: &str,
+    query: &Query,
+    max_rows: usize,
+) -> Result<Option<Vec<StudyUid>>, Error> {
+    if let Some(study) = &query.study {
+        return Ok(Some(vec![study.clone()]));
+    }
+    let mut named = BTreeMap::new();
+    if let Some(uids) = uids(query, STUDY_INSTANCE_UID) {
+        named.extend(uids.iter().filter_map(|uid| uid.parse().ok()).map(|uid: StudyUid| (uid, ())));
+    } else if let Some(uids) = uids(query, SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance) {
+        let places = uids.iter().filter_map(|uid| uid.parse().ok());
+        let places: Vec<ItemKey> = places.map(|uid| keys::place(tenant, &uid)).take(max_rows).collect();
+        chosen.rows_read += places.len();
+        for item in chosen.table.get(&places).await?.into_iter().flatten() {
+            let place: Place = rows::decode(&item.key, &item.body)?;
+            named.insert(place.study, ());
+        }
+    } else if let Some(uids) = uids(query, SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study) {
+        for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
+            let partition = keys::series_uid(tenant, &uid);
+            let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
+            let items = chosen.collect(range, max_rows).await?;
+            for item in items {
+                let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
+                named.insert(record.study, ());
+            }
+        }
+    } else {
+        return Ok(None);
+    }
+    Ok(Some(named.into_keys().take(max_rows).collect()))
+}
+
+fn matcher(query: &Query, tag: Tag) -> Option<&Matcher> {
+    query.conditions.iter().find(|condition| condition.path == [tag]).map(|condition| &condition.matcher)
+}
+
+fn uids(query: &Query, tag: Tag) -> Option<&[String]> {
+    match matcher(query, tag)? {
+        Matcher::Uid(uids) => Some(uids),
+        _ => None,
+    }
+}
+
+fn literal(query: &Query, tag: Tag) -> Option<&str> {
+    match matcher(query, tag)? {
+        Matcher::Text(patterns) => match patterns.as_slice() {
+            [only] => only.literal(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+type Bounds = (Bound<String>, Bound<String>);
+
+/// The partitions that hold few studies, among them all that can match; none if there are no such.
+fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, Bounds)> {
+    let all = || (Bound::Unbounded, Bound::Unbounded);
+    if let Some(number) = literal(query, ACCESSION_NUMBER) {
+        return vec![(Secondary::Fourth, keys::accession(tenant, number), all())];
+    }
+    if let Some(id) = literal(query, PATIENT_ID) {
+        return vec![(Secondary::Second, keys::patient(tenant, id), all())];
+    }
+    // Where there is a date too, going by date needs no sorting and can stop early.
+    let Some(Matcher::Name(name)) = matcher(query, PATIENT_NAME).filter(|_| !has_date(query)) else {
+        return Vec::new();
+    };
+    let [pattern] = name.groups.as_slice() else { return Vec::new() };
+    let prefix = keys::name_prefix(pattern.literal_prefix());
+    let is_usable = name.words.is_empty() && prefix.len() >= 2 && prefix.is_ascii();
+    if !is_usable {
+        return Vec::new();
+    }
+    let from = Bound::Included(prefix.clone());
+    let to = Bound::Excluded(format!("{prefix}\u{10FFFF}"));
+    vec![
+        (Secondary::Third, keys::names(tenant), (from, to)),
+        (Secondary::Third, keys::mixed_names(tenant), all()),
+    ]
+}
+
+fn has_date(query: &Query) -> bool {
+    matches!(matcher(query, STUDY_DATE), Some(Matcher::Date(_) | Matcher::DateAndTime { .. }))
+}
+
+/// All studies, or those of the dates asked for, the latest first.
+fn by_date(tenant: &str, query: &Query) -> Range {
+    let (from, to) = match matcher(query, STUDY_DATE) {
+        Some(Matcher::Date(span)) | Some(Matcher::DateAndTime { span, .. }) => {
+            (span.from.as_deref(), span.to.as_deref())
+        }
+        _ => (None, None),
+    };
+    let day = |moment: &str| moment.chars().take(8).collect::<String>();
+    let useful = query.offset.saturating_add(query.limit).saturating_add(1);
+    Range {
+        index: Some(Secondary::First),
+        partition: keys::studies(tenant),
+        from: from.map_or(Bound::Unbounded, |from| Bound::Included(day(from))),
+        to: to.map_or(Bound::Unbounded, |to| Bound::Excluded(day(to) + "~")),
+        is_descending: true,
+        limit: useful.min(PAGE_ROWS),
+    }
+}

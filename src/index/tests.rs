@@ -1,0 +1,398 @@
+//! The index over the embedded table, in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+
+use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
+use crate::dicom::frames::{Frames, PixelLayout};
+use crate::dicom::instance::Layout;
+use crate::dicom::metadata::{self, Metadata};
+use crate::index::records::{InstanceRecord, Preview};
+use crate::index::{Commit, Duplicates, Index, keys};
+use crate::query::attributes::{
+    ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID, STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
+};
+use crate::query::matching::matches;
+use crate::query::parameters::{self, Limits, Target};
+use crate::query::{Level, Query};
+use crate::table::Table;
+use crate::table::redb::Redb;
+
+const TENANT: &str = "clinic";
+const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
+const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
+const NOT_INDEXED: Tag = Tag(0x0018_1151);
+
+fn index() -> Index {
+    Index::new(Arc::new(Redb::in_memory().unwrap()))
+}
+
+/// An instance by the numbers of its study, series and itself, with pixels.
+fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
+    let (study_uid, series_uid) = (format!("1.{study}"), format!("1.{study}.{series}"));
+    let uid = format!("{series_uid}.{number}");
+    let mut attributes = Attributes::from([
+        (STUDY_INSTANCE_UID, Attribute::text(b"UI", study_uid.as_str())),
+        (SERIES_INSTANCE_UID, Attribute::text(b"UI", series_uid.as_str())),
+        (SOP_INSTANCE_UID, Attribute::text(b"UI", uid.as_str())),
+        (MODALITY, Attribute::text(b"CS", ["CT", "MR", "SR"][(study + series) % 3])),
+        (PATIENT_ID, Attribute::text(b"LO", format!("P{}", study % 7))),
+        (
+            ACCESSION_NUMBER,
+            Attribute::text(b"SH", if study.is_multiple_of(4) { String::new() } else { format!("A{study}") }),
+        ),
+        (INSTANCE_NUMBER, Attribute::number(b"IS", number)),
+        (PATIENT_NAME, name(study)),
+    ]);
+    if !study.is_multiple_of(5) {
+        attributes.insert(STUDY_DATE, Attribute::text(b"DA", format!("202401{:02}", 1 + study % 9)));
+        attributes.insert(STUDY_TIME, Attribute::text(b"TM", format!("{:02}30", study % 3 * 4 + 8)));
+    }
+    InstanceRecord {
+        study: study_uid.parse().unwrap(),
+        series: series_uid.parse().unwrap(),
+        instance: uid.parse().unwrap(),
+        sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
+        transfer_syntax: "1.2.840.10008.1.2.1".into(),
+        digest: format!("first {uid}"),
+        size_bytes: 10,
+        stored_at: 0,
+        attributes,
+        metadata: text_metadata(&format!(r#"{{"{NOT_INDEXED}":{{"vr":"IS","Value":[{number}]}}}}"#)),
+        layout: Layout { pixels: Some(pixels()), frames: Frames::None, bulk: Vec::new() },
+    }
+}
+
+fn text_metadata(text: &str) -> Metadata {
+    metadata::compress(&[text.as_bytes().to_vec()])
+}
+
+fn name(study: usize) -> Attribute {
+    let families = ["Müller^Zoë", "Muller^Anna", "Meier^Jo", "Yamada^Tarou", "", "山田^太郎"];
+    let ideographic = ["", "", "Mukai^X", "山田^太郎", "", ""];
+    let at = study % families.len();
+    let name = PersonName {
+        alphabetic: families[at].into(),
+        ideographic: ideographic[at].into(),
+        ..PersonName::default()
+    };
+    Attribute { vr: Vr(*b"PN"), values: vec![Value::Name(name)] }
+}
+
+fn pixels() -> PixelLayout {
+    PixelLayout {
+        rows: 1,
+        columns: 1,
+        samples: 1,
+        bits_allocated: 8,
+        bits_stored: 8,
+        high_bit: 7,
+        is_signed: false,
+        photometric: "MONOCHROME2".into(),
+        is_planar: false,
+        number_of_frames: 1,
+    }
+}
+
+async fn store(index: &Index, record: InstanceRecord) -> Commit {
+    index.commit(TENANT, record, Duplicates::Reject, None).await.unwrap()
+}
+
+fn query(level: Level, parameters: &[(&str, String)]) -> Query {
+    let pairs: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let target = Target { level, study: None, series: None };
+    parameters::read(&pairs, target, Limits { default: 10_000, max: 10_000 }).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let indexes = [Arc::new(Index::new(table.clone())), Arc::new(Index::new(table))];
+    let tasks: Vec<_> = (0..160)
+        .map(|number| {
+            let index = indexes[number % 2].clone();
+            tokio::spawn(async move { store(&index, instance(1, number % 4, number / 4)).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Commit::Stored);
+    }
+    let study = index_study(&indexes[0]).await;
+    assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (160, 4, 1600));
+    assert_eq!(study.modalities.values().sum::<u64>(), 160);
+    let series = indexes[1].series_of(TENANT, &study.study).await.unwrap();
+    assert!(series.iter().all(|series| (series.number_of_instances, series.number_of_images) == (40, 40)));
+    let pages: Vec<_> =
+        indexes[0].instances::<InstanceRecord>(TENANT, &study.study, None).try_collect().await.unwrap();
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), 160);
+    assert_eq!(indexes[0].tenants().await.unwrap(), [TENANT]);
+}
+
+async fn index_study(index: &Index) -> crate::index::records::StudyRecord {
+    index.study(TENANT, &"1.1".parse().unwrap()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_duplicate_is_known_refused_or_takes_the_place() {
+    let index = index();
+    let first = instance(1, 1, 1);
+    let mut other = first.clone();
+    other.digest = "second".into();
+    other.size_bytes = 25;
+    other.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
+    let mut elsewhere = other.clone();
+    elsewhere.series = "1.1.9".parse().unwrap();
+    assert_eq!(store(&index, first.clone()).await, Commit::Stored);
+    let generation = index_study(&index).await.generation;
+    assert_eq!(store(&index, first.clone()).await, Commit::Same);
+    assert_eq!(store(&index, other.clone()).await, Commit::Different);
+    assert_eq!(store(&index, elsewhere).await, Commit::Elsewhere);
+    assert_eq!(index_study(&index).await.generation, generation);
+    let replaced = index.commit(TENANT, other.clone(), Duplicates::Replace, None).await.unwrap();
+    assert_eq!(replaced, Commit::Replaced { digest: first.digest });
+    let study = index_study(&index).await;
+    assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (1, 1, 25));
+    assert_eq!(study.attributes[&STUDY_DESCRIPTION].first_text(), Some("corrected"));
+    assert_eq!(study.generation, generation + 1);
+    let found = index.instance(TENANT, &other.study, &other.series, &other.instance).await.unwrap();
+    assert_eq!(found, Some(other));
+}
+
+#[tokio::test]
+async fn removing_the_last_instance_removes_its_series_and_study() {
+    let index = index();
+    let records = [instance(1, 1, 1), instance(1, 1, 2), instance(1, 2, 1)];
+    for record in &records {
+        store(&index, record.clone()).await;
+    }
+    for (record, left) in records.iter().zip([Some((2, 2)), Some((1, 1)), None]) {
+        let removed = index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+        assert_eq!(removed.as_ref(), Some(record));
+        let study = index.study(TENANT, &record.study).await.unwrap();
+        assert_eq!(study.map(|study| (study.number_of_instances, study.number_of_series)), left);
+        assert_eq!(index.locate(TENANT, &record.instance).await.unwrap(), None);
+    }
+    let found = index.search(TENANT, &query(Level::Study, &[]), 100).await.unwrap();
+    assert!(found.results.is_empty());
+    let gone = &records[0];
+    assert_eq!(index.remove(TENANT, &gone.study, &gone.series, &gone.instance).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let index = Index::new(table.clone());
+    let mut record = instance(1, 1, 1);
+    record.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x"));
+    record.layout.bulk = (0..40_000)
+        .map(|number| crate::dicom::instance::BulkValue {
+            path: format!("{number:08}"),
+            vr: Vr(*b"OB"),
+            offset: number,
+            length: 1,
+        })
+        .collect();
+    store(&index, record.clone()).await;
+    let found = index.instance(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&record));
+    let pages: Vec<Vec<InstanceRecord>> =
+        index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
+    assert_eq!(pages, [[record.clone()]]);
+    let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
+    let chunk = keys::chunk(&key, &record.digest, 1);
+    assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
+    index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
+}
+
+#[tokio::test]
+async fn a_record_that_no_transaction_holds_is_refused() {
+    let index = index();
+    let mut record = instance(1, 1, 1);
+    record.sop_class = "0".repeat(32_000_000);
+    let outcome = index.commit(TENANT, record, Duplicates::Reject, None).await;
+    assert!(matches!(outcome, Err(crate::index::Error::TooLarge { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
+    let index = index();
+    let record = instance(1, 1, 1);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    assert_eq!(index.due_previews(999, 10).await.unwrap(), []);
+    assert_eq!(index.next_preview_due().await.unwrap(), Some(1000));
+    let due = index.due_previews(1000, 10).await.unwrap();
+    let [due] = due.as_slice() else { panic!("{due:?}") };
+    assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
+    let made = Preview::Made { generation: due.record.generation, size_bytes: 1 };
+    let set = async |generation| {
+        index.set_preview(TENANT, &record.study, &record.series, generation, &made).await.unwrap()
+    };
+    assert!(!set(due.record.generation - 1).await);
+    assert!(set(due.record.generation).await);
+    assert_eq!(index.next_preview_due().await.unwrap(), None);
+    index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
+    assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
+}
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+
+    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.roll(choices.len())]
+    }
+}
+
+fn random_query(dice: &mut Dice) -> Query {
+    let level = [Level::Study, Level::Series, Level::Instance][dice.roll(3)];
+    let mut parameters = Vec::new();
+    let choices: &[(&str, &[&str])] = &[
+        ("PatientID", &["P1", "P2", "P*", "p1", "P9", ""]),
+        ("PatientName", &["mu*", "muller*", "MULLER^ANNA", "山*", "*a*", "Mü?ler*", "zoe", "Muk*"]),
+        ("StudyDate", &["20240103", "20240103-20240106", "20240105-", "-20240104"]),
+        ("StudyTime", &["08", "0900-1300", "12-", "-0830"]),
+        ("AccessionNumber", &["A5", "A*", "A99"]),
+        ("StudyInstanceUID", &["1.3", "1.3,1.11\\1.7", "9"]),
+    ];
+    for (name, values) in choices {
+        if dice.roll(4) == 0 {
+            parameters.push((*name, dice.pick(values).to_owned()));
+        }
+    }
+    let more: (&str, &[&str]) = match level {
+        Level::Study => ("ModalitiesInStudy", &["CT", "m?", "XA"]),
+        Level::Series => ("Modality", &["CT", "SR,MR"]),
+        Level::Instance => ("00181151", &["1", "2"]),
+    };
+    if dice.roll(2) == 0 {
+        parameters.push((more.0, dice.pick(more.1).to_owned()));
+    }
+    if level == Level::Instance && dice.roll(3) == 0 {
+        parameters.push(("SOPInstanceUID", dice.pick(&["1.3.1.2", "1.3.0.0,1.4.1.1", "1.8"]).to_owned()));
+    }
+    if dice.roll(2) == 0 {
+        parameters.push(("fuzzymatching", "true".into()));
+    }
+    parameters.push(("limit", dice.roll(12).to_string()));
+    parameters.push(("offset", dice.roll(5).to_string()));
+    query(level, &parameters)
+}
+
+/// What a search is to find, by looking at everything: UIDs of the page, and whether there is more.
+fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
+    let mut modalities: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for record in records {
+        let modality = record.attributes[&MODALITY].values.clone();
+        modalities.entry(record.study.as_str()).or_default().extend(modality);
+    }
+    let mut rows = BTreeMap::new();
+    for record in records {
+        let mut all = record.attributes.clone();
+        let values = modalities[record.study.as_str()].clone();
+        all.insert(MODALITIES_IN_STUDY, Attribute { vr: Vr(*b"CS"), values });
+        all.insert(NOT_INDEXED, record.attributes[&INSTANCE_NUMBER].clone());
+        let text = |tag| all.get(&tag).and_then(Attribute::first_text).unwrap_or_default().to_owned();
+        let study = (text(STUDY_DATE), text(STUDY_TIME), text(STUDY_INSTANCE_UID));
+        let below = match query.level {
+            Level::Study => (String::new(), String::new(), text(STUDY_INSTANCE_UID)),
+            Level::Series => (text(SERIES_INSTANCE_UID), String::new(), text(SERIES_INSTANCE_UID)),
+            Level::Instance => (text(SERIES_INSTANCE_UID), text(SOP_INSTANCE_UID), text(SOP_INSTANCE_UID)),
+        };
+        if query.conditions.iter().all(|condition| matches(condition, &all)) {
+            rows.insert((std::cmp::Reverse(study), below.clone()), below.2);
+        }
+    }
+    let found: Vec<String> = rows.into_values().skip(query.offset).collect();
+    let has_more = found.len() > query.limit;
+    (found.into_iter().take(query.limit).collect(), has_more)
+}
+
+#[tokio::test]
+async fn a_search_finds_what_looking_at_everything_finds() {
+    let index = index();
+    let mut dice = Dice(7);
+    let mut records = Vec::new();
+    for study in 0..40 {
+        for series in 0..=dice.roll(3) {
+            records.extend((0..=dice.roll(4)).map(|number| instance(study, series, number)));
+        }
+    }
+    for record in &records {
+        store(&index, record.clone()).await;
+    }
+    let mut matched = 0;
+    for _ in 0..1500 {
+        let query = random_query(&mut dice);
+        let found = index.search(TENANT, &query, 1_000_000).await.unwrap();
+        let uid = match query.level {
+            Level::Study => STUDY_INSTANCE_UID,
+            Level::Series => SERIES_INSTANCE_UID,
+            Level::Instance => SOP_INSTANCE_UID,
+        };
+        let uids: Vec<String> =
+            found.results.iter().filter_map(|result| Some(result[&uid].first_text()?.to_owned())).collect();
+        assert_eq!((uids, found.has_more), naive(&records, &query), "{query:?}");
+        assert_eq!(found.warnings, [""; 0], "{query:?}");
+        matched += found.results.len();
+    }
+    assert!(matched > 1000, "{matched}");
+}
+
+#[tokio::test]
+async fn a_search_reads_no_more_rows_than_it_may_and_says_so() {
+    let index = index();
+    for study in 0..30 {
+        store(&index, instance(study, 0, 0)).await;
+    }
+    let query = query(Level::Study, &[("StudyDescription", "nowhere".into())]);
+    for (rows, is_warned) in [(10, true), (29, true), (30, false)] {
+        let found = index.search(TENANT, &query, rows).await.unwrap();
+        assert_eq!((found.results.len(), !found.warnings.is_empty()), (0, is_warned), "{rows}");
+    }
+}
+
+#[tokio::test]
+async fn results_hold_the_attributes_of_their_level() {
+    let index = index();
+    let mut record = instance(1, 1, 1);
+    record.attributes.remove(&ACCESSION_NUMBER);
+    store(&index, record).await;
+    for (level, parameters, present, absent) in [
+        (
+            Level::Study,
+            "",
+            &["StudyDate", "AccessionNumber", "ModalitiesInStudy", "InstanceAvailability"][..],
+            &["Modality", "InstanceNumber"][..],
+        ),
+        (Level::Study, "Modality", &["StudyDate"], &["Modality"]),
+        (
+            Level::Series,
+            "",
+            &["Modality", "SeriesNumber", "StudyDate", "StudyInstanceUID"],
+            &["InstanceNumber", "InstanceAvailability"],
+        ),
+        (
+            Level::Instance,
+            "",
+            &["SOPInstanceUID", "InstanceNumber", "Modality", "PatientID"],
+            &["RelativeXRayExposure", "XRayTubeCurrent"],
+        ),
+        (Level::Instance, "XRayTubeCurrent", &["XRayTubeCurrent"], &["Exposure"]),
+        (Level::Instance, "all", &["XRayTubeCurrent", "InstanceNumber"], &["Exposure"]),
+    ] {
+        let query = query(level, &[("includefield", parameters.to_owned())]);
+        let found = index.search(TENANT, &query, 100).await.unwrap();
+        let has = |name: &&str| found.results[0].contains_key(&crate::query::attributes::tag(name).unwrap());
+        assert!(present.iter().all(has), "{level:?} {parameters} {:?}", found.results);
+        assert!(!absent.iter().any(has), "{level:?} {parameters} {:?}", found.results);
+    }
+}

@@ -1,0 +1,293 @@
+//! From the stored bytes of a frame to its samples, and from samples to native Pixel Data (PS3.5 §8).
+
+use crate::dicom::frames::PixelLayout;
+use crate::pixel::{Error, Image, Shape, j2k, jpeg, rle};
+
+/// How the bytes of a frame are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored<'a> {
+    /// Uncompressed.
+    Native {
+        /// Whether words (OW) are big endian; 8-bit samples then stand in pairs, the second first (PS3.5 §8.1.1).
+        is_big_endian: bool,
+        /// The bit of the first byte, from the least significant, at which the frame starts; 0 unless Bits
+        /// Allocated is 1.
+        first_bit: u32,
+    },
+    /// Compressed, in the transfer syntax of this UID.
+    Compressed(&'a str),
+}
+
+/// A decoded frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// Its samples, interleaved, without the bits beside Bits Stored.
+    pub image: Image,
+    /// Photometric Interpretation (0028,0004) of the samples.
+    pub photometric: String,
+}
+
+/// Decodes one frame.
+///
+/// Colour comes as it is stored, but for JPEG and JPEG 2000, whose luminance and chrominance become RGB, and for
+/// `YBR_FULL_422`, whose pixels each get their own chrominance.
+///
+/// # Errors
+/// See [`Error`]: whatever the bytes, it ends with samples or with a reason.
+pub fn decode(frame: &[u8], layout: &PixelLayout, stored: Stored<'_>) -> Result<Decoded, Error> {
+    let shape = Shape { rows: layout.rows, columns: layout.columns, samples: layout.samples };
+    let count = shape.number_of_samples()?;
+    check_bits(layout)?;
+    let photometric = layout.photometric.as_str();
+    match stored {
+        Stored::Native { is_big_endian, first_bit } => {
+            let raw = match layout.bits_allocated {
+                1 => unpack_bits(frame, first_bit as usize, count)?,
+                _ if photometric == "YBR_FULL_422" => expand_422(frame, shape)?,
+                _ => words(frame, usize::from(layout.bits_allocated / 8), count, is_big_endian)?,
+            };
+            let photometric = photometric.replace("YBR_FULL_422", "YBR_FULL");
+            let mut image = from_raw(raw, shape, layout);
+            if layout.is_planar && shape.samples > 1 && layout.photometric != "YBR_FULL_422" {
+                image.samples = interleave(&image.samples, shape.samples.into());
+            }
+            Ok(Decoded { image, photometric })
+        }
+        Stored::Compressed("1.2.840.10008.1.2.5") => {
+            let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
+            Ok(Decoded { image: from_raw(raw, shape, layout), photometric: photometric.into() })
+        }
+        Stored::Compressed(syntax) => {
+            let (image, is_rgb) = decompress(frame, shape, syntax, photometric)?;
+            let photometric = if is_rgb { "RGB" } else { photometric };
+            Ok(Decoded { image: as_declared(image, layout), photometric: photometric.into() })
+        }
+    }
+}
+
+/// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated, planar
+/// configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least significant bit on.
+pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
+    let samples = &image.samples;
+    match bits_allocated {
+        1 => samples
+            .chunks(8)
+            .map(|bits| {
+                bits.iter().enumerate().fold(0, |byte, (place, bit)| byte | ((*bit as u8 & 1) << place))
+            })
+            .collect(),
+        2..=8 => samples.iter().map(|sample| *sample as u8).collect(),
+        9..=16 => samples.iter().flat_map(|sample| (*sample as u16).to_le_bytes()).collect(),
+        _ => samples.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
+    }
+}
+
+/// The same picture in red, green and blue, if it is in full-range luminance and chrominance
+/// (PS3.3 §C.7.6.3.1.2); else unchanged.
+pub fn to_rgb(mut decoded: Decoded) -> Decoded {
+    let is_ybr = matches!(decoded.photometric.as_str(), "YBR_FULL" | "YBR_FULL_422");
+    if is_ybr && decoded.image.shape.samples == 3 && decoded.image.precision == 8 {
+        for pixel in decoded.image.samples.as_chunks_mut::<3>().0 {
+            let [y, b, r] = pixel.map(|sample| sample as f32);
+            let (b, r) = (b - 128.0, r - 128.0);
+            let rgb = [y + 1.402 * r, y - 0.344_136 * b - 0.714_136 * r, y + 1.772 * b];
+            *pixel = rgb.map(|sample| sample.round().clamp(0.0, 255.0) as i32);
+        }
+        decoded.photometric = "RGB".into();
+    }
+    decoded
+}
+
+/// Puts the samples of each pixel together that were stored plane by plane.
+pub(super) fn interleave(planes: &[i32], samples: usize) -> Vec<i32> {
+    let pixels = planes.len() / samples;
+    (0..pixels * samples).map(|place| planes[place % samples * pixels + place / samples]).collect()
+}
+
+/// Refuses layouts that no sample fits in.
+fn check_bits(layout: &PixelLayout) -> Result<(), Error> {
+    let PixelLayout { bits_allocated, bits_stored, .. } = *layout;
+    let is_supported =
+        matches!(bits_allocated, 1 | 8 | 16 | 32) && (1..=bits_allocated).contains(&bits_stored);
+    if is_supported {
+        Ok(())
+    } else {
+        Err(Error::Unsupported(format!("{bits_stored} bits stored in {bits_allocated}")))
+    }
+}
+
+/// Little or big endian words of 1, 2 or 4 bytes.
+fn words(frame: &[u8], bytes: usize, count: usize, is_big_endian: bool) -> Result<Vec<u32>, Error> {
+    let is_paired = is_big_endian && bytes == 1;
+    let needed = if is_paired { count.next_multiple_of(2) } else { count * bytes };
+    let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
+    let join = |word: u32, byte: &u8| word << 8 | u32::from(*byte);
+    let words = frame.chunks_exact(bytes);
+    Ok(if is_paired {
+        (0..count).map(|place| u32::from(frame[place ^ 1])).collect()
+    } else if is_big_endian {
+        words.map(|word| word.iter().fold(0, join)).collect()
+    } else {
+        words.map(|word| word.iter().rev().fold(0, join)).collect()
+    })
+}
+
+/// Bits from the least significant on (PS3.5 §8.1.1).
+fn unpack_bits(frame: &[u8], first_bit: usize, count: usize) -> Result<Vec<u32>, Error> {
+    let needed = (first_bit + count).div_ceil(8);
+    let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
+    Ok((first_bit..first_bit + count).map(|bit| u32::from(frame[bit / 8] >> (bit % 8) & 1)).collect())
+}
+
+/// Native YBR_FULL_422: two luminances, then the chrominances that both share (PS3.3 §C.7.6.3.1.2).
+fn expand_422(frame: &[u8], shape: Shape) -> Result<Vec<u32>, Error> {
+    let count = shape.number_of_samples()?;
+    if shape.samples != 3 || !shape.columns.is_multiple_of(2) {
+        return Err(Error::Unsupported("YBR_FULL_422 of this size".into()));
+    }
+    let needed = count / 3 * 2;
+    let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
+    let pairs = frame.as_chunks::<4>().0.iter();
+    Ok(pairs.flat_map(|&[first, second, b, r]| [first, b, r, second, b, r].map(u32::from)).collect())
+}
+
+/// Takes the stored bits out of raw words, with their sign.
+fn from_raw(raw: Vec<u32>, shape: Shape, layout: &PixelLayout) -> Image {
+    let stored = u32::from(layout.bits_stored);
+    // A High Bit that leaves no room for the stored bits is taken for the usual one.
+    let shift = (u32::from(layout.high_bit) + 1).saturating_sub(stored);
+    let shift = if shift + stored > u32::from(layout.bits_allocated) { 0 } else { shift };
+    let samples = raw.into_iter().map(|word| narrow(word >> shift, stored, layout.is_signed)).collect();
+    Image { shape, precision: stored, is_signed: layout.is_signed, samples }
+}
+
+/// The lowest `bits` bits of a word as a number.
+fn narrow(word: u32, bits: u32, is_signed: bool) -> i32 {
+    let unused = 32 - bits;
+    if is_signed { ((word << unused) as i32) >> unused } else { (word << unused >> unused) as i32 }
+}
+
+/// A frame decompressed, and whether its colours became RGB.
+fn decompress(frame: &[u8], shape: Shape, syntax: &str, photometric: &str) -> Result<(Image, bool), Error> {
+    let number = syntax.strip_prefix("1.2.840.10008.1.2.4.").unwrap_or_default();
+    match number {
+        "50" | "51" | "53" | "55" | "57" | "70" => jpeg::decode(frame, shape, photometric.starts_with("YBR")),
+        "80" | "81" => Ok((jpeg::decode_ls(frame, shape)?, false)),
+        // JPEG 2000, its Part 2, and High-Throughput JPEG 2000.
+        "90" | "91" | "92" | "93" | "201" | "202" | "203" => {
+            Ok((j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT")))
+        }
+        _ => Err(Error::Unsupported(format!("transfer syntax {syntax}"))),
+    }
+}
+
+/// Reads what a codec gave as the attributes mean it: codecs know less of signs than they do.
+fn as_declared(mut image: Image, layout: &PixelLayout) -> Image {
+    if layout.is_signed && !image.is_signed {
+        let bits = image.precision.min(layout.bits_stored.into());
+        image.samples.iter_mut().for_each(|sample| *sample = narrow(*sample as u32, bits, true));
+    } else if !layout.is_signed && image.is_signed {
+        let bits = image.precision;
+        image.samples.iter_mut().for_each(|sample| *sample = narrow(*sample as u32, bits, false));
+    }
+    image.is_signed = layout.is_signed;
+    image
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LITTLE: Stored<'_> = Stored::Native { is_big_endian: false, first_bit: 0 };
+    const BIG: Stored<'_> = Stored::Native { is_big_endian: true, first_bit: 0 };
+
+    fn layout(columns: u32, samples: u16, bits: [u16; 3], is_signed: bool) -> PixelLayout {
+        let [bits_allocated, bits_stored, high_bit] = bits;
+        PixelLayout {
+            rows: 1,
+            columns,
+            samples,
+            bits_allocated,
+            bits_stored,
+            high_bit,
+            is_signed,
+            photometric: if samples == 3 { "RGB" } else { "MONOCHROME2" }.into(),
+            is_planar: false,
+            number_of_frames: 1,
+        }
+    }
+
+    #[test]
+    fn native_samples_are_the_stored_bits_with_their_sign() {
+        for (bytes, bits, is_signed, stored, expected) in [
+            (vec![0xFF, 0x80], [8, 8, 7], false, LITTLE, [255, 128]),
+            (vec![0xFF, 0x80], [8, 8, 7], true, LITTLE, [-1, -128]),
+            (vec![0x34, 0x12, 0xFF, 0xFF], [16, 16, 15], false, LITTLE, [0x1234, 0xFFFF]),
+            (vec![0x12, 0x34, 0xFF, 0xFF], [16, 16, 15], true, BIG, [0x1234, -1]),
+            (vec![0x01, 0xF8, 0xFF, 0x07], [16, 12, 11], true, LITTLE, [-0x7FF, 0x7FF]),
+            (vec![0x10, 0x80, 0xFF, 0x00], [16, 12, 15], false, LITTLE, [0x801, 0x0F]),
+            (vec![1, 0, 0, 0x80, 2, 0, 0, 0], [32, 32, 31], true, LITTLE, [i32::MIN + 1, 2]),
+        ] {
+            let decoded = decode(&bytes, &layout(2, 1, bits, is_signed), stored).unwrap();
+            assert_eq!(decoded.image.samples, expected, "{bits:?} {is_signed}");
+        }
+    }
+
+    #[test]
+    fn one_bit_samples_start_anywhere_in_a_byte() {
+        let stored = Stored::Native { is_big_endian: false, first_bit: 6 };
+        let decoded = decode(&[0b0100_0000, 0b10], &layout(4, 1, [1, 1, 0], false), stored).unwrap();
+        assert_eq!(decoded.image.samples, [1, 0, 0, 1]);
+        assert_eq!(native_bytes(&decoded.image, 1), [0b1001]);
+    }
+
+    #[test]
+    fn colours_come_pixel_by_pixel() {
+        let mut planar = layout(2, 3, [8, 8, 7], false);
+        planar.is_planar = true;
+        assert_eq!(decode(&[1, 2, 3, 4, 5, 6], &planar, LITTLE).unwrap().image.samples, [1, 3, 5, 2, 4, 6]);
+
+        let mut halved = layout(2, 3, [8, 8, 7], false);
+        halved.photometric = "YBR_FULL_422".into();
+        let decoded = decode(&[1, 2, 3, 4], &halved, LITTLE).unwrap();
+        assert_eq!(decoded.image.samples, [1, 3, 4, 2, 3, 4]);
+        assert_eq!(decoded.photometric, "YBR_FULL");
+    }
+
+    #[test]
+    fn native_bytes_read_back_as_the_same_samples() {
+        for (bits, is_signed, samples) in [
+            ([8, 8, 7], false, vec![0, 255]),
+            ([16, 12, 11], true, vec![-2048, 2047]),
+            ([32, 32, 31], true, vec![i32::MIN, i32::MAX]),
+        ] {
+            let layout = layout(2, 1, bits, is_signed);
+            let shape = Shape { rows: 1, columns: 2, samples: 1 };
+            let image = Image { shape, precision: bits[1].into(), is_signed, samples };
+            let bytes = native_bytes(&image, layout.bits_allocated);
+            assert_eq!(decode(&bytes, &layout, LITTLE).unwrap().image, image);
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_in_every_transfer_syntax() {
+        let garbage: Vec<u8> = (0..4000_u32).map(|i| (i * i % 251) as u8).collect();
+        let jpeg =
+            [&[0xFF, 0xD8, 0xFF, 0xC3, 0, 11, 8, 0, 1, 0, 2, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8], &garbage[..]];
+        let syntaxes = ["1.2.5", "1.2.4.50", "1.2.4.70", "1.2.4.80", "1.2.4.90", "1.2.4.201", "1.2.4.102"];
+        for frame in [&[][..], &[0xFF], &garbage, &jpeg.concat()] {
+            for syntax in syntaxes {
+                let syntax = format!("1.2.840.10008.{syntax}");
+                let layout = layout(2, 1, [16, 12, 11], false);
+                assert!(decode(frame, &layout, Stored::Compressed(&syntax)).is_err(), "{syntax}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_larger_than_it_may_be_is_refused_before_anything_is_allocated() {
+        let mut layout = layout(u32::MAX, 3, [16, 16, 15], false);
+        layout.rows = u32::MAX;
+        assert!(matches!(decode(&[], &layout, LITTLE), Err(Error::Size(_))));
+    }
+}

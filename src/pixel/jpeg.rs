@@ -1,0 +1,126 @@
+//! JPEG (ISO/IEC 10918-1) and JPEG-LS (ISO/IEC 14495-1) frames (PS3.5 §8.2.1 and §8.2.3).
+//!
+//! The size in a frame's header is checked before a codec sees it, and a codec's panic becomes an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use charls::CharLS;
+use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
+
+use crate::pixel::{Error, Image, Shape};
+
+/// What the headers of a frame say.
+struct Header {
+    precision: u32,
+    shape: Shape,
+    /// The colour transform of an Adobe APP14 segment.
+    adobe_transform: Option<u8>,
+    /// Whether the components come one after the other (JPEG-LS, interleave mode 0).
+    is_planar: bool,
+}
+
+/// Decodes a JPEG frame. Luminance and chrominance become red, green and blue, if `is_ybr` or if the frame
+/// itself says so; returns whether they did.
+pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
+    let header = read_header(frame, expected)?;
+    if header.precision > 8 && expected.samples != 1 {
+        return Err(Error::Unsupported(format!("JPEG colour of {} bits", header.precision)));
+    }
+    // Devices write RGB without an Adobe segment; the decoder alone would take that for YCbCr.
+    let is_converted = expected.samples == 3 && header.adobe_transform.map_or(is_ybr, |code| code == 1);
+    let count = expected.number_of_samples()?;
+    let (bytes, format) = guarded("JPEG", || {
+        let mut decoder = Decoder::new(frame);
+        decoder.set_max_decoding_buffer_size(count * 2);
+        if expected.samples == 3 {
+            let transform = if is_converted { ColorTransform::YCbCr } else { ColorTransform::RGB };
+            decoder.set_color_transform(transform);
+        }
+        let bytes = decoder.decode().map_err(|error| error.to_string())?;
+        let format = decoder.info().map(|info| info.pixel_format);
+        Ok((bytes, format))
+    })?;
+    let samples = match format {
+        Some(PixelFormat::L16) => widen(&bytes),
+        _ => bytes.into_iter().map(i32::from).collect(),
+    };
+    Ok((image(header, samples)?, is_converted))
+}
+
+/// Decodes a JPEG-LS frame.
+pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
+    let header = read_header(frame, expected)?;
+    let bytes = guarded("JPEG-LS", || CharLS::default().decode(frame).map_err(|error| error.to_string()))?;
+    let mut samples: Vec<i32> =
+        if header.precision > 8 { widen(&bytes) } else { bytes.into_iter().map(i32::from).collect() };
+    if header.is_planar && expected.samples > 1 {
+        samples = super::decode::interleave(&samples, expected.samples.into());
+    }
+    image(header, samples)
+}
+
+fn image(header: Header, samples: Vec<i32>) -> Result<Image, Error> {
+    let needed = header.shape.number_of_samples()?;
+    if samples.len() != needed {
+        return Err(Error::Short { needed, found: samples.len() });
+    }
+    Ok(Image { shape: header.shape, precision: header.precision, is_signed: false, samples })
+}
+
+/// Both codecs give 16-bit samples in the machine's own order.
+fn widen(bytes: &[u8]) -> Vec<i32> {
+    bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_ne_bytes(*pair).into()).collect()
+}
+
+/// Runs a codec that may panic on damaged frames.
+fn guarded<T>(codec: &'static str, decode: impl FnOnce() -> Result<T, String>) -> Result<T, Error> {
+    let outcome = catch_unwind(AssertUnwindSafe(decode));
+    let outcome = outcome.unwrap_or_else(|_| Err("the frame is damaged".into()));
+    outcome.map_err(|reason| Error::Codec { codec, reason })
+}
+
+/// Reads the segments up to the first scan (ISO/IEC 10918-1 §B.2).
+fn read_header(frame: &[u8], expected: Shape) -> Result<Header, Error> {
+    let damaged = |reason: &str| Error::Codec { codec: "JPEG", reason: reason.into() };
+    let mut adobe_transform = None;
+    let mut size = None;
+    let mut at = 2;
+    loop {
+        let segment = frame.get(at..).unwrap_or_default();
+        let &[0xFF, marker, high, low, ..] = segment else {
+            return Err(damaged("the header is incomplete"));
+        };
+        if marker == 0xFF {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let content = segment.get(4..2 + length.max(2)).ok_or_else(|| damaged("the header is incomplete"))?;
+        match (marker, content) {
+            // SOF0 to SOF15 without DHT, JPG and DAC; SOF55 of JPEG-LS.
+            (
+                0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7,
+                &[bits, r1, r0, c1, c0, n, ..],
+            ) => {
+                let rows = u16::from_be_bytes([r1, r0]).into();
+                let columns = u16::from_be_bytes([c1, c0]).into();
+                size = Some((bits.into(), Shape { rows, columns, samples: n.into() }));
+            }
+            (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
+                adobe_transform = Some(*transform);
+            }
+            (0xDA, content) => {
+                let (precision, shape) = size.ok_or_else(|| damaged("there is no frame header"))?;
+                if shape != expected {
+                    let Shape { rows, columns, samples } = shape;
+                    let found = format!("{rows} x {columns} pixels of {samples} samples");
+                    return Err(Error::Mismatch { expected, found });
+                }
+                let is_planar = content.iter().rev().nth(1) == Some(&0);
+                return Ok(Header { precision, shape, adobe_transform, is_planar });
+            }
+            _ => {}
+        }
+        at += 2 + length.max(2);
+    }
+}

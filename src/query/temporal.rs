@@ -1,0 +1,191 @@
+//! Dates and times as matching compares them (PS3.4 §C.2.2.2.5; PS3.5 §6.2 for DA, TM, DT).
+//!
+//! A value of less than full precision stands for all moments that it may mean: as a stored value for the first
+//! of them, as a bound of a range for the first or the last.
+
+use std::ops::RangeInclusive;
+
+use time::{Date, Month, Time};
+
+/// Everything from one moment to another, both included; `None` is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span<T> {
+    /// The first moment.
+    pub from: Option<T>,
+    /// The last moment.
+    pub to: Option<T>,
+    /// Whether it was written as a range, with a hyphen.
+    pub is_range: bool,
+}
+
+impl<T: Ord> Span<T> {
+    /// Whether a moment lies in it.
+    pub fn contains(&self, moment: &T) -> bool {
+        self.from.as_ref().is_none_or(|from| from <= moment) && self.to.as_ref().is_none_or(|to| moment <= to)
+    }
+}
+
+/// A date (DA) as `YYYYMMDD`; also of the form `YYYY.MM.DD`. `None` if it is none.
+pub fn normal_date(text: &str) -> Option<String> {
+    let (first, last) = date_bounds(text)?.into_inner();
+    (first == last).then_some(first)
+}
+
+/// A time (TM) as `HHMMSSFFFFFF`; also of the form `HH:MM:SS`. `None` if it is none.
+pub fn normal_time(text: &str) -> Option<String> {
+    time_bounds(text).map(|bounds| bounds.into_inner().0)
+}
+
+/// A date and time (DT) in microseconds since 1970, taken as UTC where no offset is given.
+pub fn normal_date_time(text: &str) -> Option<i64> {
+    date_time_bounds(text).map(|bounds| *bounds.start())
+}
+
+/// Reads a date or a range of dates.
+pub fn date_span(text: &str) -> Option<Span<String>> {
+    span(text, date_bounds)
+}
+
+/// Reads a time or a range of times.
+pub fn time_span(text: &str) -> Option<Span<String>> {
+    span(text, time_bounds)
+}
+
+/// Reads a date and time or a range of them.
+pub fn date_time_span(text: &str) -> Option<Span<i64>> {
+    span(text, date_time_bounds)
+}
+
+/// Reads a moment or a range. A hyphen may also begin an offset from UTC, so that every hyphen is tried.
+fn span<T>(text: &str, bounds: impl Fn(&str) -> Option<RangeInclusive<T>>) -> Option<Span<T>> {
+    let text = text.trim();
+    if let Some(only) = bounds(text) {
+        let (from, to) = only.into_inner();
+        return Some(Span { from: Some(from), to: Some(to), is_range: false });
+    }
+    text.match_indices('-').find_map(|(at, _)| {
+        let (before, after) = (text[..at].trim(), text[at + 1..].trim());
+        let from = if before.is_empty() { None } else { Some(bounds(before)?.into_inner().0) };
+        let to = if after.is_empty() { None } else { Some(bounds(after)?.into_inner().1) };
+        (from.is_some() || to.is_some()).then_some(Span { from, to, is_range: true })
+    })
+}
+
+fn date_bounds(text: &str) -> Option<RangeInclusive<String>> {
+    let digits = match text.trim().split('.').collect::<Vec<_>>()[..] {
+        [digits] => digits.to_owned(),
+        [year, month, day] if year.len() == 4 && month.len() == 2 => [year, month, day].concat(),
+        _ => return None,
+    };
+    let is_date = matches!(digits.len(), 4 | 6 | 8)
+        && number(&digits).is_some()
+        && field(&digits, 4, 1..=12)
+        && field(&digits, 6, 1..=31);
+    is_date.then(|| fill(&digits, "00000101")..=fill(&digits, "00001231"))
+}
+
+fn time_bounds(text: &str) -> Option<RangeInclusive<String>> {
+    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let whole = if whole.len() == 8 { whole.replace(':', "") } else { whole.to_owned() };
+    let is_time = matches!(whole.len(), 2 | 4 | 6)
+        && number(&whole).is_some()
+        && field(&whole, 0, 0..=23)
+        && field(&whole, 2, 0..=59)
+        && field(&whole, 4, 0..=60)
+        && fraction.len() <= 6
+        && (fraction.is_empty() || (whole.len() == 6 && number(fraction).is_some()));
+    let digits = whole + fraction;
+    is_time.then(|| fill(&digits, "000000000000")..=fill(&digits, "235959999999"))
+}
+
+fn date_time_bounds(text: &str) -> Option<RangeInclusive<i64>> {
+    let text = text.trim();
+    let (local, offset) = match text.len().checked_sub(5).and_then(|at| text.split_at_checked(at)) {
+        Some((local, offset)) if offset.starts_with(['+', '-']) => (local, offset_micros(offset)?),
+        _ => (text, 0),
+    };
+    let date = local.get(..local.len().min(8))?;
+    let time = local.get(date.len()..)?;
+    let (first_date, last_date) = date_bounds(date).filter(|_| !date.contains('.'))?.into_inner();
+    let (first_time, last_time) = if time.is_empty() {
+        ("000000000000".to_owned(), "235959999999".to_owned())
+    } else {
+        time_bounds(time)?.into_inner()
+    };
+    let first = micros(&first_date, &first_time)? - offset;
+    Some(first..=micros(&last_date, &last_time)? - offset)
+}
+
+fn offset_micros(offset: &str) -> Option<i64> {
+    let (hours, minutes) = (number(offset.get(1..3)?)?, number(offset.get(3..5)?)?);
+    let micros = (hours * 60 + minutes) * 60_000_000;
+    (hours <= 14 && minutes < 60).then_some(if offset.starts_with('-') { -micros } else { micros })
+}
+
+/// Microseconds since 1970 of a full date and time; a day after the end of its month is the month's last.
+fn micros(date: &str, time: &str) -> Option<i64> {
+    let part = |text: &str, range: std::ops::Range<usize>| number(text.get(range)?);
+    let year = i32::try_from(part(date, 0..4)?).ok()?;
+    let month = Month::try_from(u8::try_from(part(date, 4..6)?).ok()?).ok()?;
+    let day = u8::try_from(part(date, 6..8)?).ok()?.min(month.length(year));
+    let [hour, minute, second] =
+        [0, 2, 4].map(|at| part(time, at..at + 2).and_then(|value| u8::try_from(value).ok()));
+    let clock = Time::from_hms(hour?, minute?, second?.min(59)).ok()?;
+    let date = Date::from_calendar_date(year, month, day).ok()?;
+    Some(date.with_time(clock).assume_utc().unix_timestamp() * 1_000_000 + part(time, 6..12)?)
+}
+
+/// Completes digits with the rest of a template.
+fn fill(digits: &str, template: &str) -> String {
+    format!("{digits}{}", &template[digits.len()..])
+}
+
+/// Whether the two digits at `at`, if there are any, are within bounds.
+fn field(digits: &str, at: usize, bounds: RangeInclusive<i64>) -> bool {
+    digits.get(at..at + 2).is_none_or(|two| number(two).is_some_and(|value| bounds.contains(&value)))
+}
+
+fn number(digits: &str) -> Option<i64> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_times_of_old_forms_are_read_and_others_are_none() {
+        for (text, expected) in [
+            ("20240229", Some("20240229")),
+            ("2024.02.29", Some("20240229")),
+            (" 20240229 ", Some("20240229")),
+            ("202402", None),
+            ("20241301", None),
+            ("2024-02-29", None),
+            ("é0240229", None),
+        ] {
+            assert_eq!(normal_date(text).as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("10", Some("100000000000")),
+            ("103015.5", Some("103015500000")),
+            ("10:30:15", Some("103015000000")),
+            ("24", None),
+            ("1030.5", None),
+            ("1", None),
+            ("", None),
+        ] {
+            assert_eq!(normal_time(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn date_times_with_offsets_compare_in_utc() {
+        assert_eq!(normal_date_time("19700101010000+0100"), Some(0));
+        assert_eq!(normal_date_time("1970"), Some(0));
+        let span = date_time_span("2020-0500-2021-0500").unwrap();
+        assert_eq!((span.from, span.is_range), (normal_date_time("20200101050000"), true));
+        let single = date_time_span("202002-0500").unwrap();
+        assert_eq!(single.to, normal_date_time("20200301045959.999999"));
+    }
+}

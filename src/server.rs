@@ -1,0 +1,149 @@
+//! Wiring: opens the stores, builds the archive, starts the doors and the jobs; stops them gracefully.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::archive::Archive;
+use crate::blobs::fs::FileBlobs;
+use crate::config::{Config, Storage};
+use crate::dimse;
+use crate::http;
+use crate::index::Index;
+use crate::jobs;
+use crate::table::redb::Redb;
+use crate::telemetry;
+
+/// A running server.
+pub struct Server {
+    /// Where HTTP is listened for.
+    pub http: SocketAddr,
+    /// Where DIMSE is listened for.
+    pub dimse: Option<SocketAddr>,
+    /// What it serves.
+    pub archive: Arc<Archive>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    stop_timeout: Duration,
+}
+
+/// Starts a server; when this returns, it answers.
+///
+/// # Errors
+/// A data directory that cannot be used or is in use, an address that cannot be listened on.
+pub async fn start(config: Config) -> anyhow::Result<Server> {
+    let metrics = telemetry::metrics();
+    let archive = open(&config)?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let listener = listen(&config.http.listen.to_string(), "http.listen").await?;
+    let http = listener.local_addr()?;
+    let service = http::Service::new(archive.clone(), config.http.clone(), metrics);
+    tasks.spawn(http::run(listener, service, stop.clone()));
+
+    let mut dimse = None;
+    if !config.dimse.listen.is_empty() {
+        let listener = listen(&config.dimse.listen, "dimse.listen").await?;
+        dimse = Some(listener.local_addr()?);
+        tasks.spawn(dimse::run(listener, archive.clone(), config.dimse.clone(), stop.clone()));
+    }
+    if config.preview.enabled {
+        tasks.spawn(jobs::previews::run(archive.clone(), config.preview.clone(), stop.clone()));
+    }
+    match dimse {
+        Some(dimse) => info!("ready: HTTP on http://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title),
+        None => info!("ready: HTTP on http://{http}/"),
+    }
+    let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
+    Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
+}
+
+impl Server {
+    /// Refuses what is new, finishes what was begun, and returns when all is done.
+    ///
+    /// # Errors
+    /// If that takes longer than `http.shutdown_timeout_seconds`; nothing acknowledged is at risk.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(self.stop_timeout, self.tasks.wait()).await.is_err() {
+            warn!("stopped before all connections had ended");
+            bail!("connections were still open after {} s", self.stop_timeout.as_secs());
+        }
+        Ok(())
+    }
+}
+
+/// Opens the archive in the data directory, which no other process may have open.
+///
+/// # Errors
+/// What is wrong with the directory.
+pub fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
+    open_with_index(config, INDEX_FILE)
+}
+
+/// An index that is being built beside the one in place.
+pub struct Rebuild {
+    archive: Arc<Archive>,
+    data: PathBuf,
+}
+
+impl Rebuild {
+    /// Opens the archive in the data directory with a new, empty index.
+    ///
+    /// # Errors
+    /// What is wrong with the directory.
+    pub fn begin(config: &Config) -> anyhow::Result<Self> {
+        let data = config.storage.data.clone();
+        let rebuilt = data.join(REBUILT_INDEX_FILE);
+        if rebuilt.exists() {
+            std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
+        }
+        Ok(Self { archive: open_with_index(config, REBUILT_INDEX_FILE)?, data })
+    }
+
+    /// The archive, over the new index.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// Puts the new index in the place of the old one.
+    ///
+    /// # Errors
+    /// If the file cannot be moved; the old index is then still in place.
+    pub fn finish(self) -> anyhow::Result<()> {
+        drop(self.archive);
+        let moved = std::fs::rename(self.data.join(REBUILT_INDEX_FILE), self.data.join(INDEX_FILE));
+        moved.context("cannot put the new index in place; the old one is still there")
+    }
+}
+
+fn open_with_index(config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
+    let Storage { data, index_cache_mib } = &config.storage;
+    let context = || format!("cannot use the data directory {} (storage.data)", data.display());
+    std::fs::create_dir_all(data).with_context(context)?;
+    // The object store is opened first: its lock keeps other processes from the directory.
+    let blobs = FileBlobs::open(data).with_context(context)?;
+    let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(context)?;
+    let index = Index::new(Arc::new(table));
+    Ok(Archive::new(Arc::new(blobs), Arc::new(index), config))
+}
+
+/// The file of the embedded index in the data directory.
+const INDEX_FILE: &str = "index.redb";
+/// The file of an index that is being built.
+const REBUILT_INDEX_FILE: &str = "index.rebuilt.redb";
+
+async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address} ({setting})"))
+}

@@ -1,0 +1,274 @@
+//! What every table must do; each backend's tests run the whole of it on an empty table.
+
+use std::ops::Bound;
+
+use crate::table::{
+    Error, Expect, Item, ItemKey, MAX_BODY_BYTES, Page, Range, Secondary, SecondaryKey, Table, Write,
+};
+
+/// Runs the suite on an empty table.
+pub(super) async fn check(table: &dyn Table) {
+    each_expectation_is_checked(table).await;
+    a_conflict_leaves_no_trace(table).await;
+    secondary_indexes_follow_their_items(table).await;
+    a_secondary_key_may_pass_from_item_to_item(table).await;
+    ranges_are_in_order_and_within_bounds(table).await;
+    keys_are_ordered_by_bytes(table).await;
+    partitions_do_not_run_into_each_other(table).await;
+    concurrent_increments_are_exact(table).await;
+    what_breaks_a_limit_is_refused(table).await;
+}
+
+pub(super) fn key(partition: &str, sort: &str) -> ItemKey {
+    ItemKey { partition: partition.into(), sort: sort.into() }
+}
+
+/// An item with a secondary key for each (index, partition, sort).
+pub(super) fn item(key: ItemKey, version: u64, secondary: &[(Secondary, &str, &str)]) -> Item {
+    let secondary = secondary.iter().map(|(index, partition, sort)| SecondaryKey {
+        index: *index,
+        partition: (*partition).into(),
+        sort: (*sort).into(),
+    });
+    let body = format!("{key:?} {version}").into_bytes();
+    Item { key, version, secondary: secondary.collect(), body }
+}
+
+/// All of a partition, ascending.
+pub(super) fn whole(index: Option<Secondary>, partition: &str) -> Range {
+    let partition = partition.into();
+    let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+    Range { index, partition, from, to, is_descending: false, limit: 1000 }
+}
+
+async fn put(table: &dyn Table, item: &Item) {
+    table.transact(vec![Write::Put(item.clone(), Expect::Anything)]).await.unwrap();
+}
+
+async fn get(table: &dyn Table, key: &ItemKey) -> Option<Item> {
+    table.get(std::slice::from_ref(key)).await.unwrap().remove(0)
+}
+
+async fn sorts(table: &dyn Table, range: &Range) -> Vec<String> {
+    let page = table.range(range).await.unwrap();
+    page.items.into_iter().map(|(sort, _)| sort).collect()
+}
+
+async fn each_expectation_is_checked(table: &dyn Table) {
+    let stored = key("expect", "stored");
+    let missing = key("expect", "missing");
+    let first = item(stored.clone(), 7, &[]);
+    for (expect, on_stored, on_missing) in [
+        (Expect::Anything, true, true),
+        (Expect::Absent, false, true),
+        (Expect::Version(7), true, false),
+        (Expect::Version(8), false, false),
+    ] {
+        for (key, is_met) in [(&stored, on_stored), (&missing, on_missing)] {
+            for write in [
+                Write::Put(item(key.clone(), 9, &[]), expect),
+                Write::Delete(key.clone(), expect),
+                Write::Check(key.clone(), expect),
+            ] {
+                put(table, &first).await;
+                table.transact(vec![Write::Delete(missing.clone(), Expect::Anything)]).await.unwrap();
+                let before = get(table, key).await;
+                let outcome = table.transact(vec![write.clone()]).await;
+                if !is_met {
+                    assert!(matches!(outcome, Err(Error::Conflict(0))), "{write:?}: {outcome:?}");
+                    assert_eq!(get(table, key).await, before, "{write:?}");
+                    continue;
+                }
+                outcome.unwrap();
+                let expected = match &write {
+                    Write::Put(item, _) => Some(item.clone()),
+                    Write::Delete(..) => None,
+                    Write::Check(..) => before,
+                };
+                assert_eq!(get(table, key).await, expected, "{write:?}");
+            }
+        }
+    }
+    table.transact(vec![]).await.unwrap();
+}
+
+async fn a_conflict_leaves_no_trace(table: &dyn Table) {
+    let old = item(key("trace", "old"), 1, &[(Secondary::First, "trace", "old")]);
+    put(table, &old).await;
+    let outcome = table.transact(vec![
+        Write::Put(item(key("trace", "new"), 1, &[(Secondary::First, "trace", "new")]), Expect::Absent),
+        Write::Delete(old.key.clone(), Expect::Version(1)),
+        Write::Check(key("trace", "none"), Expect::Version(1)),
+        Write::Check(key("trace", "none too"), Expect::Version(1)),
+    ]);
+    let outcome = outcome.await;
+    assert!(matches!(outcome, Err(Error::Conflict(2))), "{outcome:?}");
+    for index in [None, Some(Secondary::First)] {
+        let page = table.range(&whole(index, "trace")).await.unwrap();
+        assert_eq!(page, Page { items: vec![("old".into(), old.clone())], has_more: false });
+    }
+}
+
+async fn secondary_indexes_follow_their_items(table: &dyn Table) {
+    use Secondary::{Fifth, First, Second};
+    let key = key("follow", "item");
+    for (version, secondary) in [
+        &[(First, "f1", "a"), (Second, "f2", "a")][..],
+        &[(First, "f1", "b"), (Second, "f2", "a")],
+        &[(Second, "f2", "a"), (Fifth, "f5", "a")],
+        &[],
+        &[(First, "f1", "a"), (Second, "f2", "b"), (Fifth, "f5", "c")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let item = item(key.clone(), version as u64, secondary);
+        put(table, &item).await;
+        for (index, partition) in [(First, "f1"), (Second, "f2"), (Fifth, "f5")] {
+            let expected: Vec<_> = secondary
+                .iter()
+                .filter(|(of, ..)| *of == index)
+                .map(|(_, _, sort)| ((*sort).to_owned(), item.clone()))
+                .collect();
+            let page = table.range(&whole(Some(index), partition)).await.unwrap();
+            assert_eq!(page, Page { items: expected, has_more: false }, "{secondary:?}");
+        }
+    }
+    table.transact(vec![Write::Delete(key, Expect::Anything)]).await.unwrap();
+    for (index, partition) in [(First, "f1"), (Second, "f2"), (Fifth, "f5")] {
+        assert!(sorts(table, &whole(Some(index), partition)).await.is_empty());
+    }
+}
+
+async fn a_secondary_key_may_pass_from_item_to_item(table: &dyn Table) {
+    let shared = (Secondary::Third, "pass", "key");
+    let giver = item(key("pass", "giver"), 1, &[shared]);
+    let taker = item(key("pass", "taker"), 1, &[shared]);
+    put(table, &giver).await;
+    let writes =
+        vec![Write::Put(taker.clone(), Expect::Absent), Write::Delete(giver.key, Expect::Version(1))];
+    table.transact(writes).await.unwrap();
+    let page = table.range(&whole(Some(Secondary::Third), "pass")).await.unwrap();
+    assert_eq!(page.items, [("key".to_owned(), taker)]);
+}
+
+async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
+    let all = ["b", "d", "f", "h"];
+    for sort in all {
+        put(table, &item(key("range", sort), 1, &[(Secondary::Fourth, "range", sort)])).await;
+    }
+    let bounds = |text: &str| {
+        let text = text.to_owned();
+        [Bound::Unbounded, Bound::Included(text.clone()), Bound::Excluded(text)]
+    };
+    let points = ["a", "b", "c", "d", "h", "i"];
+    for (from, to) in points.iter().flat_map(|from| points.iter().map(move |to| (from, to))) {
+        for (from, to) in bounds(from).into_iter().flat_map(|from| bounds(to).map(|to| (from.clone(), to))) {
+            // Not `RangeBounds::contains` of a map's range, which would panic at bounds the wrong way round.
+            let is_after = |sort: &str| match &from {
+                Bound::Unbounded => true,
+                Bound::Included(from) => sort >= from.as_str(),
+                Bound::Excluded(from) => sort > from.as_str(),
+            };
+            let is_before = |sort: &str| match &to {
+                Bound::Unbounded => true,
+                Bound::Included(to) => sort <= to.as_str(),
+                Bound::Excluded(to) => sort < to.as_str(),
+            };
+            let inside: Vec<_> = all.into_iter().filter(|sort| is_after(sort) && is_before(sort)).collect();
+            for (index, is_descending) in [
+                (None, false),
+                (None, true),
+                (Some(Secondary::Fourth), false),
+                (Some(Secondary::Fourth), true),
+            ] {
+                let mut expected = inside.clone();
+                if is_descending {
+                    expected.reverse();
+                }
+                for limit in 1..=5 {
+                    let (from, to) = (from.clone(), to.clone());
+                    let range = Range { from, to, is_descending, limit, ..whole(index, "range") };
+                    let page = table.range(&range).await.unwrap();
+                    let found: Vec<_> = page.items.iter().map(|(sort, _)| sort.as_str()).collect();
+                    assert_eq!(found, expected[..expected.len().min(limit)], "{range:?}");
+                    assert_eq!(page.has_more, expected.len() > limit, "{range:?}");
+                }
+            }
+        }
+    }
+}
+
+async fn keys_are_ordered_by_bytes(table: &dyn Table) {
+    // U+FF5E comes before U+1F600 by bytes, and after it by UTF-16.
+    let ordered = ["\u{1}", " ", "A", "a", "a\u{1}", "aa", "ß", "é", "山", "\u{ff5e}", "\u{1f600}"];
+    for sort in ordered.iter().rev() {
+        put(table, &item(key("bytes", sort), 1, &[(Secondary::Second, "bytes", sort)])).await;
+    }
+    for index in [None, Some(Secondary::Second)] {
+        assert_eq!(sorts(table, &whole(index, "bytes")).await, ordered);
+        let from_a = Range { from: Bound::Excluded("a".into()), ..whole(index, "bytes") };
+        assert_eq!(sorts(table, &from_a).await, ordered[4..]);
+    }
+}
+
+async fn partitions_do_not_run_into_each_other(table: &dyn Table) {
+    for partition in ["side", "side\u{1}", "side ", "sid", "sidf"] {
+        put(table, &item(key(partition, "only"), 1, &[(Secondary::First, partition, "only")])).await;
+    }
+    for index in [None, Some(Secondary::First)] {
+        let page = table.range(&whole(index, "side")).await.unwrap();
+        assert_eq!(page.items.len(), 1);
+        assert_eq!(page.items[0].1.key.partition, "side");
+    }
+    let keys = [key("side", "only"), key("side", "none"), key("sid", "only"), key("side", "only")];
+    let found = table.get(&keys).await.unwrap();
+    let found: Vec<_> = found.iter().map(|item| item.as_ref().map(|item| &item.key)).collect();
+    assert_eq!(found, [Some(&keys[0]), None, Some(&keys[2]), Some(&keys[0])]);
+}
+
+/// Each increments until it is not met with a conflict; none is lost, and each sees its own at once.
+async fn concurrent_increments_are_exact(table: &dyn Table) {
+    let key = &key("count", "er");
+    put(table, &item(key.clone(), 0, &[])).await;
+    let increments = (0..32).map(|_| async move {
+        loop {
+            let version = get(table, key).await.unwrap().version;
+            let next = item(key.clone(), version + 1, &[]);
+            match table.transact(vec![Write::Put(next, Expect::Version(version))]).await {
+                Ok(()) => return assert!(get(table, key).await.unwrap().version > version),
+                Err(Error::Conflict(0)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    });
+    futures_util::future::join_all(increments).await;
+    assert_eq!(get(table, key).await.unwrap().version, 32);
+}
+
+async fn what_breaks_a_limit_is_refused(table: &dyn Table) {
+    let largest = Item { body: vec![1; MAX_BODY_BYTES], ..item(key("limit", "largest"), 1, &[]) };
+    put(table, &largest).await;
+    assert_eq!(get(table, &largest.key).await.unwrap(), largest);
+    let larger = Item { body: vec![1; MAX_BODY_BYTES + 1], ..item(key("limit", "larger"), 1, &[]) };
+    let many = |count: usize| {
+        let put = |number: usize| item(key("limit many", &number.to_string()), 1, &[]);
+        (0..count).map(|number| Write::Put(put(number), Expect::Absent)).collect::<Vec<_>>()
+    };
+    let check = |partition: &str, sort: &str| Write::Check(key(partition, sort), Expect::Anything);
+    for writes in [
+        vec![Write::Put(larger.clone(), Expect::Anything)],
+        many(101),
+        vec![check("limit", "twice"), check("limit", "twice")],
+        vec![check("", "sort")],
+        vec![check("limit", "")],
+        vec![check("li\0mit", "sort")],
+        vec![Write::Put(item(key("limit", "x"), 1, &[(Secondary::First, "limit", "\0")]), Expect::Anything)],
+    ] {
+        let outcome = table.transact(writes).await;
+        assert!(matches!(outcome, Err(Error::Backend { .. })), "{outcome:?}");
+    }
+    assert_eq!(get(table, &larger.key).await, None);
+    table.transact(many(100)).await.unwrap();
+    assert_eq!(sorts(table, &whole(None, "limit many")).await.len(), 100);
+}

@@ -1,0 +1,162 @@
+//! Keys and items as bytes.
+//!
+//! A key is `partition NUL sort`: neither part holds a NUL, so that keys are in the order of their parts.
+//! An item is its version (8 bytes), the number of its secondary keys (1), each as its index (1), the length of
+//! its key (2) and the key, and then the body. Numbers are little-endian.
+
+use std::collections::HashSet;
+
+use crate::table::{Error, Expect, Item, ItemKey, MAX_BODY_BYTES, Secondary, SecondaryKey, Write};
+
+/// Writes of one transaction at the most.
+const MAX_WRITES: usize = 100;
+
+/// The longest partition or sort key (DynamoDB: 2048 and 1024 bytes).
+const MAX_KEY_BYTES: usize = 2048;
+
+/// A write in the words of the engine.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) key: Vec<u8>,
+    pub(super) expect: Expect,
+    pub(super) action: Action,
+}
+
+/// What a write does when what it expects is so.
+#[derive(Debug)]
+pub(super) enum Action {
+    Put(Vec<u8>),
+    Delete,
+    Check,
+}
+
+/// Encodes a transaction.
+///
+/// # Errors
+/// [`Error::Backend`] if a limit of the contract is passed, which is an error in the program.
+pub(super) fn encode(writes: Vec<Write>) -> Result<Vec<Encoded>, Error> {
+    if writes.len() > MAX_WRITES {
+        return Err(refused("a transaction has more than 100 writes"));
+    }
+    let encoded: Vec<Encoded> = writes.into_iter().map(encode_write).collect::<Result<_, _>>()?;
+    let mut keys = HashSet::new();
+    if !encoded.iter().all(|write| keys.insert(write.key.as_slice())) {
+        return Err(refused("a transaction writes a key twice"));
+    }
+    Ok(encoded)
+}
+
+fn encode_write(write: Write) -> Result<Encoded, Error> {
+    let (key, expect, action) = match write {
+        Write::Put(item, expect) => {
+            let value = encode_item(&item)?;
+            (item.key, expect, Action::Put(value))
+        }
+        Write::Delete(key, expect) => (key, expect, Action::Delete),
+        Write::Check(key, expect) => (key, expect, Action::Check),
+    };
+    Ok(Encoded { key: checked_key(&key.partition, &key.sort)?, expect, action })
+}
+
+fn encode_item(item: &Item) -> Result<Vec<u8>, Error> {
+    if item.body.len() > MAX_BODY_BYTES {
+        return Err(refused("an item is too large"));
+    }
+    let mut indexes = HashSet::new();
+    if !item.secondary.iter().all(|key| indexes.insert(key.index)) {
+        return Err(refused("an item has two keys in one index"));
+    }
+    let mut value = Vec::with_capacity(64 + item.body.len());
+    value.extend_from_slice(&item.version.to_le_bytes());
+    value.push(item.secondary.len() as u8);
+    for secondary in &item.secondary {
+        let key = checked_key(&secondary.partition, &secondary.sort)?;
+        value.push(secondary.index as u8);
+        value.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        value.extend_from_slice(&key);
+    }
+    value.extend_from_slice(&item.body);
+    Ok(value)
+}
+
+fn checked_key(partition: &str, sort: &str) -> Result<Vec<u8>, Error> {
+    let is_wrong = |part: &str| part.is_empty() || part.len() > MAX_KEY_BYTES || part.contains('\0');
+    if is_wrong(partition) || is_wrong(sort) {
+        return Err(refused("a key is empty, too long, or holds a NUL"));
+    }
+    Ok(key(partition, sort))
+}
+
+/// The bytes of a key.
+pub(super) fn key(partition: &str, sort: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(partition.len() + 1 + sort.len());
+    key.extend_from_slice(partition.as_bytes());
+    key.push(0);
+    key.extend_from_slice(sort.as_bytes());
+    key
+}
+
+/// The version of an encoded item; `None` if it is none.
+pub(super) fn version(value: &[u8]) -> Option<u64> {
+    value.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The secondary keys of an encoded item, then what follows them; `None` in the place of what cannot be read.
+pub(super) struct SecondaryKeys<'a> {
+    left: u8,
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> SecondaryKeys<'a> {
+    pub(super) fn of(value: &'a [u8]) -> Option<Self> {
+        let (left, rest) = value.get(8..)?.split_first()?;
+        Some(Self { left: *left, rest })
+    }
+}
+
+impl<'a> Iterator for SecondaryKeys<'a> {
+    type Item = Option<(Secondary, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let split = split_secondary(self.rest);
+        if let Some((_, _, rest)) = split {
+            self.rest = rest;
+        }
+        Some(split.map(|(index, key, _)| (index, key)))
+    }
+}
+
+fn split_secondary(bytes: &[u8]) -> Option<(Secondary, &[u8], &[u8])> {
+    let ([index, low, high], rest) = bytes.split_first_chunk()?;
+    let (key, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
+    let index = INDEXES.iter().find(|known| **known as u8 == *index)?;
+    Some((*index, key, rest))
+}
+
+/// Every secondary index.
+pub(super) const INDEXES: [Secondary; 5] =
+    [Secondary::First, Secondary::Second, Secondary::Third, Secondary::Fourth, Secondary::Fifth];
+
+/// Decodes an item; `None` if the bytes are none.
+pub(super) fn decode(key: ItemKey, value: &[u8]) -> Option<Item> {
+    let version = version(value)?;
+    let mut keys = SecondaryKeys::of(value)?;
+    let mut secondary = Vec::with_capacity(usize::from(keys.left).min(INDEXES.len()));
+    for found in &mut keys {
+        let (index, key) = found?;
+        let ItemKey { partition, sort } = split_key(key)?;
+        secondary.push(SecondaryKey { index, partition, sort });
+    }
+    Some(Item { key, version, secondary, body: keys.rest.to_vec() })
+}
+
+/// The parts of a key; `None` if the bytes are none.
+pub(super) fn split_key(key: &[u8]) -> Option<ItemKey> {
+    let (partition, sort) = std::str::from_utf8(key).ok()?.split_once('\0')?;
+    Some(ItemKey { partition: partition.into(), sort: sort.into() })
+}
+
+fn refused(reason: &'static str) -> Error {
+    Error::Backend { operation: "write the table", source: reason.into() }
+}

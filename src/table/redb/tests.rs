@@ -1,0 +1,138 @@
+//! The contract on redb, random transactions against a map, and what reopening finds.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::table::Expect;
+use crate::table::contract::{check, item, key, whole};
+
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+#[tokio::test]
+async fn the_contract_holds_in_memory() {
+    check(&Redb::in_memory().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    check(&Redb::open(&directory.path().join("table"), CACHE_BYTES).unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_when_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table");
+    let item = item(key("p", "s"), 3, &[(Secondary::Fifth, "q", "t")]);
+    let table = Redb::open(&path, CACHE_BYTES).unwrap();
+    table.transact(vec![Write::Put(item.clone(), Expect::Absent)]).await.unwrap();
+    assert!(Redb::open(&path, CACHE_BYTES).is_err(), "two may not have it open");
+    drop(table);
+    let table = Redb::open(&path, CACHE_BYTES).unwrap();
+    assert_eq!(table.get(std::slice::from_ref(&item.key)).await.unwrap(), [Some(item.clone())]);
+    let page = table.range(&whole(Some(Secondary::Fifth), "q")).await.unwrap();
+    assert_eq!(page.items, [("t".to_owned(), item)]);
+}
+
+/// One write, small enough in its choices that transactions meet: item, kind, expectation, version, secondary.
+type Choice = (u8, u8, u8, u64, Option<u8>);
+
+fn choices() -> impl Strategy<Value = Vec<Vec<Choice>>> {
+    let choice = (0..6u8, 0..3u8, 0..3u8, 0..3u64, proptest::option::of(0..4u8));
+    proptest::collection::vec(proptest::collection::vec(choice, 1..4), 1..25)
+}
+
+fn writes(choices: &[Choice]) -> Vec<Write> {
+    let distinct: BTreeMap<u8, &Choice> = choices.iter().map(|choice| (choice.0, choice)).collect();
+    let write = |(number, kind, expect, version, secondary): &Choice| {
+        let key = key(if number % 2 == 0 { "even" } else { "odd" }, &number.to_string());
+        let expect = match expect {
+            0 => Expect::Anything,
+            1 => Expect::Absent,
+            _ => Expect::Version(*version),
+        };
+        // The number makes the secondary key the item's own.
+        let sort = secondary.map(|sort| format!("{sort}/{number}"));
+        let secondary: Vec<_> = sort.iter().map(|sort| (Secondary::First, "all", sort.as_str())).collect();
+        match kind {
+            0 => Write::Put(item(key, version + 1, &secondary), expect),
+            1 => Write::Delete(key, expect),
+            _ => Write::Check(key, expect),
+        }
+    };
+    distinct.into_values().map(write).collect()
+}
+
+/// The transaction, carried out on a map as the contract reads.
+fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize> {
+    let is_met = |write: &Write| {
+        let (key, expect) = match write {
+            Write::Put(item, expect) => (&item.key, expect),
+            Write::Delete(key, expect) | Write::Check(key, expect) => (key, expect),
+        };
+        match expect {
+            Expect::Anything => true,
+            Expect::Absent => !model.contains_key(key),
+            Expect::Version(version) => model.get(key).is_some_and(|item| item.version == *version),
+        }
+    };
+    let conflict = writes.iter().position(|write| !is_met(write));
+    if conflict.is_none() {
+        for write in writes {
+            match write {
+                Write::Put(item, _) => drop(model.insert(item.key.clone(), item.clone())),
+                Write::Delete(key, _) => drop(model.remove(key)),
+                Write::Check(..) => {}
+            }
+        }
+    }
+    conflict
+}
+
+async fn compare(transactions: &[Vec<Choice>]) {
+    let table = Redb::in_memory().unwrap();
+    let mut model = BTreeMap::new();
+    for choices in transactions {
+        let writes = writes(choices);
+        let expected = apply(&mut model, &writes);
+        match table.transact(writes).await {
+            Ok(()) => assert_eq!(expected, None),
+            Err(Error::Conflict(index)) => assert_eq!(expected, Some(index)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    for partition in ["even", "odd"] {
+        let of_partition = model.values().filter(|item| item.key.partition == partition);
+        let expected: Vec<_> = of_partition.map(|item| (item.key.sort.clone(), item.clone())).collect();
+        let page = table.range(&whole(None, partition)).await.unwrap();
+        assert_eq!(page, Page { items: expected, has_more: false });
+    }
+    let mut expected: Vec<_> = model
+        .values()
+        .flat_map(|item| item.secondary.iter().map(|key| (key.sort.clone(), item.clone())))
+        .collect();
+    expected.sort_by(|one, other| one.0.cmp(&other.0));
+    // Page by page, each asked for with the bound that the one before gives.
+    let mut range = Range { limit: 2, ..whole(Some(Secondary::First), "all") };
+    let mut found = Vec::new();
+    loop {
+        let page = table.range(&range).await.unwrap();
+        found.extend(page.items);
+        let Some((last, _)) = found.last().filter(|_| page.has_more) else { break };
+        range.from = Bound::Excluded(last.clone());
+    }
+    assert_eq!(found, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn random_transactions_do_what_they_do_to_a_map(transactions in choices()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(compare(&transactions));
+    }
+}

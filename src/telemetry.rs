@@ -1,0 +1,82 @@
+//! Logs and metrics: every metric's name, unit and help in one place. No patient data in either.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Log;
+
+const INSTANCES: &str = "cuspid_instances_received_total";
+const STORE_SECONDS: &str = "cuspid_store_seconds";
+const REQUESTS: &str = "cuspid_http_requests_total";
+const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
+const ASSOCIATIONS: &str = "cuspid_dimse_associations";
+const PREVIEWS: &str = "cuspid_previews_total";
+const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
+
+/// Upper bounds of the histograms' buckets, in seconds.
+const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Starts the log, on standard error. A second call changes nothing.
+///
+/// # Errors
+/// A filter that cannot be read.
+pub fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).with_context(|| format!("log.filter `{}`", log.filter))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A process that runs several servers, as tests do, has one log.
+    let _ = subscriber.try_init();
+    Ok(())
+}
+
+/// The metrics of this process, to be rendered in Prometheus' text format.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(start_metrics).clone()
+}
+
+fn start_metrics() -> PrometheusHandle {
+    let seconds = Matcher::Suffix("_seconds".into());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
+    let recorder = builder.expect("the buckets are not empty").build_recorder();
+    let handle = recorder.handle();
+    // It fails only where another recorder is in place, which nothing else in this process sets.
+    let _ = metrics::set_global_recorder(recorder);
+    describe_counter!(INSTANCES, "Instances received, by outcome: stored, known, replaced, refused, failed");
+    describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
+    describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
+    describe_histogram!(REQUEST_SECONDS, "Seconds from an HTTP request to the head of its answer, by route");
+    describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
+    describe_counter!(PREVIEWS, "Previews, by outcome: made, retried, failed");
+    describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
+    handle
+}
+
+/// Counts an instance that was received.
+pub fn instance_received(outcome: &'static str, duration: Duration) {
+    counter!(INSTANCES, "outcome" => outcome).increment(1);
+    histogram!(STORE_SECONDS).record(duration);
+}
+
+/// Counts an HTTP request whose answer begins. `route` is the pattern of the URL, never the URL.
+pub fn request_answered(route: &'static str, status: u16, duration: Duration) {
+    let class = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    let class = class.get(usize::from(status / 100).wrapping_sub(1)).copied().unwrap_or("other");
+    counter!(REQUESTS, "route" => route, "status" => class).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(duration);
+}
+
+/// Counts an association that opens (1) or closes (-1).
+pub fn associations_changed(by: f64) {
+    gauge!(ASSOCIATIONS).increment(by);
+}
+
+/// Counts an attempt to make a preview.
+pub fn preview_ended(outcome: &'static str, duration: Duration) {
+    counter!(PREVIEWS, "outcome" => outcome).increment(1);
+    histogram!(PREVIEW_SECONDS).record(duration);
+}

@@ -1,0 +1,54 @@
+//! The architecture, as a test: a module may import only the modules named beside it.
+//!
+//! Imports across modules are written `use crate::module::…`, one module a line, so that this test
+//! (and a reader) can see them. What is not a layer (`config`, `telemetry`) may be imported by all.
+
+use std::fs;
+use std::path::Path;
+
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("dicom", &[]),
+    ("pixel", &["dicom"]),
+    ("blobs", &[]),
+    ("table", &[]),
+    ("query", &["dicom"]),
+    ("index", &["dicom", "query", "table"]),
+    ("archive", &["dicom", "pixel", "query", "blobs", "index"]),
+    ("jobs", &["dicom", "pixel", "archive"]),
+    ("http", &["dicom", "query", "archive"]),
+    ("dimse", &["dicom", "query", "archive"]),
+];
+
+#[test]
+fn imports_point_downwards() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (module, allowed) in MAY_IMPORT {
+        for_each_file(&src.join(module), &mut |file, text| {
+            // Unit tests, at the end of a file or in a file of their own, may build what they need.
+            let is_tests = file.ends_with("tests.rs");
+            let text = if is_tests { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
+            for (at, _) in text.match_indices("crate::") {
+                let rest = &text[at + "crate::".len()..];
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let name = &rest[..end];
+                let layered = MAY_IMPORT.iter().any(|(layer, _)| *layer == name);
+                if name.is_empty() || (layered && name != *module && !allowed.contains(&name)) {
+                    wrong.push(format!("{}: `{module}` may not import `{name}`", file.display()));
+                }
+            }
+        });
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn for_each_file(dir: &Path, check: &mut dyn FnMut(&Path, &str)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            for_each_file(&path, check);
+        } else {
+            check(&path, &fs::read_to_string(&path).unwrap());
+        }
+    }
+}

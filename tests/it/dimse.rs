@@ -1,0 +1,419 @@
+//! The DIMSE door over real sockets, with a peer that says what no decent client would.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use cuspid::archive::Archive;
+use cuspid::archive::access::Caller;
+use cuspid::archive::retrieve::Scope;
+use cuspid::blobs::memory::MemoryBlobs;
+use cuspid::config::{Config, Dimse};
+use cuspid::index::Index;
+use cuspid::table::redb::Redb;
+use dicom_ul::pdu::{
+    AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
+    PDataValueType, Pdu, PresentationContextProposed, UserVariableItem, read_pdu, write_pdu,
+};
+use futures_util::TryStreamExt;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+const VERIFICATION: &str = "1.2.840.10008.1.1";
+const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const STUDY: &str = "1.2.3.1";
+const SERIES: &str = "1.2.3.1.1";
+
+/// The door alone, over an archive in memory.
+struct Server {
+    address: SocketAddr,
+    archive: Arc<Archive>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+    _directory: TempDir,
+}
+
+async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
+    let mut config = Config::defaults();
+    change(&mut config.dimse);
+    let directory = tempfile::tempdir().unwrap();
+    let table = Redb::open(&directory.path().join("index.redb"), 1 << 20).unwrap();
+    let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::new(Arc::new(table))), &config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(cuspid::dimse::run(listener, archive.clone(), config.dimse, stop.clone()));
+    Server { address, archive, stop, running, _directory: directory }
+}
+
+impl Server {
+    /// The bytes stored of an instance, if it is.
+    async fn stored(&self, instance: &str) -> Option<Vec<u8>> {
+        let caller = Caller::anonymous();
+        let (study, series) = (STUDY.parse().unwrap(), SERIES.parse().unwrap());
+        let instance = instance.parse().unwrap();
+        let record = self.archive.instance(&caller, &study, &series, &instance).await.ok()?;
+        let bytes = self.archive.read(&caller, &record, 0..record.size_bytes).await.unwrap();
+        let bytes: Vec<_> = bytes.try_collect().await.unwrap();
+        Some(bytes.concat())
+    }
+
+    async fn is_empty(&self) -> bool {
+        let scope = Scope { study: STUDY.parse().unwrap(), series: None, instance: None };
+        self.archive.instances(&Caller::anonymous(), &scope).await.is_err()
+    }
+}
+
+/// A peer in no way bound to the protocol.
+struct Peer {
+    stream: TcpStream,
+    received: BytesMut,
+}
+
+impl Peer {
+    /// Asks for contexts 1 (CT) and 3 (Verification), and gives the answer.
+    async fn ask(server: &Server) -> (Self, Pdu) {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let mut peer = Self { stream, received: BytesMut::new() };
+        let context = |id, class: &str| PresentationContextProposed {
+            id,
+            abstract_syntax: class.into(),
+            transfer_syntaxes: vec![EXPLICIT.into()],
+        };
+        peer.send(&Pdu::AssociationRQ(AssociationRQ {
+            protocol_version: 1,
+            calling_ae_title: "PEER".into(),
+            called_ae_title: "CUSPID".into(),
+            application_context_name: "1.2.840.10008.3.1.1.1".into(),
+            presentation_contexts: vec![context(1, CT), context(3, VERIFICATION)],
+            user_variables: vec![
+                UserVariableItem::MaxLength(16384),
+                UserVariableItem::Unknown(0x53, vec![0, 0, 0, 1]),
+            ],
+        }))
+        .await;
+        let answer = peer.receive().await.expect("an answer");
+        (peer, answer)
+    }
+
+    async fn associate(server: &Server) -> Self {
+        let (peer, answer) = Self::ask(server).await;
+        assert!(matches!(answer, Pdu::AssociationAC(_)), "{answer:?}");
+        peer
+    }
+
+    async fn send(&mut self, pdu: &Pdu) {
+        let mut bytes = Vec::new();
+        write_pdu(&mut bytes, pdu).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// The next PDU; `None` at the end of the connection.
+    async fn receive(&mut self) -> Option<Pdu> {
+        loop {
+            if let Some(pdu) = read_pdu(&self.received[..], 1 << 20, true).unwrap() {
+                let length = u32::from_be_bytes(self.received[2..6].try_into().unwrap());
+                self.received.advance(6 + length as usize);
+                return Some(pdu);
+            }
+            if self.stream.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn value(&mut self, context: u8, value_type: PDataValueType, is_last: bool, data: &[u8]) {
+        let value = PDataValue { presentation_context_id: context, value_type, is_last, data: data.to_vec() };
+        self.send(&Pdu::PData { data: vec![value] }).await;
+    }
+
+    async fn command(&mut self, context: u8, elements: &[(u16, Vec<u8>)]) {
+        self.value(context, PDataValueType::Command, true, &implicit(elements)).await;
+    }
+
+    async fn store(&mut self, message: u16, instance: &str, data_set: &[u8]) {
+        self.command(1, &store_request(message, instance)).await;
+        self.value(1, PDataValueType::Data, true, data_set).await;
+    }
+
+    /// The next response: the message that it answers, its Command Field and its status.
+    async fn response(&mut self) -> (u16, u16, u16) {
+        let Some(Pdu::PData { data }) = self.receive().await else { panic!("no response") };
+        let number = |wanted: u16| {
+            let mut rest = &data[0].data[..];
+            loop {
+                let element = u16::from_le_bytes([rest[2], rest[3]]);
+                let length = u32::from_le_bytes(rest[4..8].try_into().unwrap()) as usize;
+                if element == wanted {
+                    return u16::from_le_bytes([rest[8], rest[9]]);
+                }
+                rest = &rest[8 + length..];
+            }
+        };
+        (number(0x0120), number(0x0100), number(0x0900))
+    }
+
+    async fn is_aborted_because(&mut self, reason: AbortRQServiceProviderReason) {
+        let expected = Pdu::AbortRQ { source: AbortRQSource::ServiceProvider(reason) };
+        assert_eq!(self.receive().await, Some(expected));
+        assert_eq!(self.receive().await, None);
+    }
+
+    async fn release(mut self) {
+        self.send(&Pdu::ReleaseRQ).await;
+        assert_eq!(self.receive().await, Some(Pdu::ReleaseRP));
+    }
+}
+
+fn implicit(elements: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (element, value) in elements {
+        bytes.extend([0, 0]);
+        bytes.extend(element.to_le_bytes());
+        bytes.extend((value.len() as u32).to_le_bytes());
+        bytes.extend(value);
+    }
+    bytes
+}
+
+fn even(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(text.len().next_multiple_of(2), 0);
+    bytes
+}
+
+fn request(field: u16, message: u16, class: &str, data_set_type: u16) -> Vec<(u16, Vec<u8>)> {
+    vec![
+        (0x0002, even(class)),
+        (0x0100, field.to_le_bytes().into()),
+        (0x0110, message.to_le_bytes().into()),
+        (0x0800, data_set_type.to_le_bytes().into()),
+    ]
+}
+
+fn store_request(message: u16, instance: &str) -> Vec<(u16, Vec<u8>)> {
+    let mut elements = request(1, message, CT, 1);
+    elements.push((0x1000, even(instance)));
+    elements
+}
+
+/// A CT instance in explicit VR little endian, with `comment` as its Image Comments.
+fn data_set(instance: &str, comment: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (group, element, vr, text) in [
+        (0x0008_u16, 0x0016_u16, b"UI", CT),
+        (0x0008, 0x0018, b"UI", instance),
+        (0x0020, 0x000D, b"UI", STUDY),
+        (0x0020, 0x000E, b"UI", SERIES),
+        (0x0020, 0x4000, b"LT", comment),
+    ] {
+        bytes.extend(group.to_le_bytes());
+        bytes.extend(element.to_le_bytes());
+        bytes.extend(vr);
+        let value = even(text);
+        bytes.extend((value.len() as u16).to_le_bytes());
+        bytes.extend(value);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn an_echo_is_answered() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(3, &request(0x30, 9, VERIFICATION, 0x0101)).await;
+    assert_eq!(peer.response().await, (9, 0x8030, 0));
+    peer.release().await;
+}
+
+#[tokio::test]
+async fn a_stored_instance_is_the_data_set_behind_a_file_head() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    let sent = data_set("1.2.3.5", "x");
+    peer.command(1, &store_request(1, "1.2.3.5")).await;
+    for byte in sent.chunks(1) {
+        peer.value(1, PDataValueType::Data, false, byte).await;
+    }
+    peer.value(1, PDataValueType::Data, true, b"").await;
+    assert_eq!(peer.response().await, (1, 0x8001, 0));
+    let stored = server.stored("1.2.3.5").await.unwrap();
+    assert_eq!(&stored[128..132], b"DICM");
+    assert!(stored.ends_with(&sent));
+    peer.release().await;
+}
+
+#[tokio::test]
+async fn a_resend_succeeds_and_other_bytes_do_not() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    for (message, comment, status) in [(1, "first", 0), (2, "first", 0), (3, "other", 0x0111)] {
+        peer.store(message, "1.2.3.5", &data_set("1.2.3.5", comment)).await;
+        assert_eq!(peer.response().await, (message, 0x8001, status), "{comment}");
+    }
+    assert!(server.stored("1.2.3.5").await.unwrap().ends_with(b"first\0"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_refused_and_the_association_goes_on() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    let good = data_set("1.2.3.5", "x");
+    let mut of_other_class = store_request(4, "1.2.3.5");
+    of_other_class[0].1 = even("1.2.840.10008.5.1.4.1.1.4");
+    for (message, command, bytes, status) in [
+        (1, store_request(1, "1.2.3.6"), &good[..], 0xA900),
+        (2, store_request(2, "1.2.3.5"), &good[..good.len() - 1], 0xC000),
+        (3, store_request(3, "../../x"), &good, 0x0117),
+        (4, of_other_class, &good, 0x0122),
+        (5, request(0x20, 5, CT, 1), &good, 0x0211),
+    ] {
+        peer.command(1, &command).await;
+        peer.value(1, PDataValueType::Data, true, bytes).await;
+        let (answered, _, found) = peer.response().await;
+        assert_eq!((answered, found), (message, status), "message {message}");
+    }
+    assert!(server.is_empty().await);
+    peer.store(6, "1.2.3.5", &good).await;
+    assert_eq!(peer.response().await, (6, 0x8001, 0));
+    peer.release().await;
+}
+
+#[tokio::test]
+async fn operations_sent_without_waiting_are_answered_in_order() {
+    let server = start(|settings| settings.max_operations = 4).await;
+    let mut peer = Peer::associate(&server).await;
+    for message in 1..=20 {
+        let instance = format!("1.2.3.5.{message}");
+        peer.store(message, &instance, &data_set(&instance, "x")).await;
+    }
+    peer.send(&Pdu::ReleaseRQ).await;
+    for message in 1..=20 {
+        assert_eq!(peer.response().await, (message, 0x8001, 0));
+    }
+    assert_eq!(peer.receive().await, Some(Pdu::ReleaseRP));
+}
+
+#[tokio::test]
+async fn a_transfer_cut_short_leaves_nothing() {
+    let server = start(|settings| settings.max_associations = 1).await;
+    let half = &data_set("1.2.3.5", "x")[..60];
+    for end in ["abort", "release", "close"] {
+        let mut peer = Peer::associate(&server).await;
+        peer.command(1, &store_request(1, "1.2.3.5")).await;
+        peer.value(1, PDataValueType::Data, false, half).await;
+        match end {
+            "abort" => peer.send(&Pdu::AbortRQ { source: AbortRQSource::ServiceUser }).await,
+            "release" => peer.send(&Pdu::ReleaseRQ).await,
+            _ => peer.stream.shutdown().await.unwrap(),
+        }
+        let last = peer.receive().await;
+        assert_eq!(last, (end == "release").then_some(Pdu::ReleaseRP), "{end}");
+        drop(peer);
+        assert!(server.is_empty().await, "{end}");
+        // The place of the association is free when its task has ended, a moment after the socket closed.
+        while !matches!(Peer::ask(&server).await.1, Pdu::AssociationAC(_)) {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_against_the_protocol_is_aborted_with_its_reason() {
+    use AbortRQServiceProviderReason::*;
+    let server = start(|_| ()).await;
+    let too_long = [&[4, 0][..], &262_145_u32.to_be_bytes()].concat();
+    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 5, 3];
+    let without_command = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 1, 2];
+    let unknown_pdu = [9, 0, 0, 0, 0, 0];
+    let released_before = [6, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    let too_short = [4, 0, 0, 0, 0, 6, 0, 0, 0, 1, 1, 2];
+    for (bytes, reason) in [
+        (&too_long[..], InvalidPduParameter),
+        (&on_unknown_context, InvalidPduParameter),
+        (&without_command, UnexpectedPduParameter),
+        (&unknown_pdu, UnrecognizedPdu),
+        (&released_before, UnexpectedPdu),
+        (&too_short, InvalidPduParameter),
+    ] {
+        let mut peer = Peer::associate(&server).await;
+        peer.stream.write_all(bytes).await.unwrap();
+        peer.is_aborted_because(reason).await;
+    }
+    Peer::associate(&server).await.release().await;
+}
+
+#[tokio::test]
+async fn one_association_too_many_is_rejected_for_the_time_being() {
+    let server = start(|settings| settings.max_associations = 1).await;
+    let first = Peer::associate(&server).await;
+    let (_, answer) = Peer::ask(&server).await;
+    let Pdu::AssociationRJ(rejection) = answer else { panic!("{answer:?}") };
+    assert_eq!(rejection.result, AssociationRJResult::Transient);
+    assert_eq!(rejection.source.to_string(), "temporary congestion");
+    first.release().await;
+}
+
+#[tokio::test]
+async fn eight_associations_store_at_once_though_one_hangs() {
+    let server = start(|_| ()).await;
+    let mut hanging = Peer::associate(&server).await;
+    hanging.command(1, &store_request(1, "1.2.3.9")).await;
+    let store = async |association: u16| {
+        let mut peer = Peer::associate(&server).await;
+        for message in 1..=10 {
+            let instance = format!("1.2.3.5.{association}.{message}");
+            peer.store(message, &instance, &data_set(&instance, "x")).await;
+            assert_eq!(peer.response().await, (message, 0x8001, 0));
+        }
+        peer.release().await;
+    };
+    futures_util::future::join_all((1..=8).map(store)).await;
+    for association in 1..=8 {
+        assert!(server.stored(&format!("1.2.3.5.{association}.10")).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_aborted() {
+    use AbortRQServiceProviderReason::ReasonNotSpecified;
+    let server = start(|settings| settings.idle_timeout_seconds = 1).await;
+    let mut idle = Peer::associate(&server).await;
+    let mut within_a_data_set = Peer::associate(&server).await;
+    within_a_data_set.command(1, &store_request(1, "1.2.3.9")).await;
+    idle.is_aborted_because(ReasonNotSpecified).await;
+    within_a_data_set.is_aborted_because(ReasonNotSpecified).await;
+
+    let server = start(|settings| settings.request_timeout_seconds = 1).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    Peer { stream, received: BytesMut::new() }.is_aborted_because(ReasonNotSpecified).await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_is_half_sent() {
+    let server = start(|_| ()).await;
+    let mut idle = Peer::associate(&server).await;
+    let mut busy = Peer::associate(&server).await;
+    let head = data_set("1.2.3.5", "x");
+    busy.command(1, &store_request(1, "1.2.3.5")).await;
+    busy.value(1, PDataValueType::Data, false, &head).await;
+    busy.value(1, PDataValueType::Data, false, b"\x42\0\x11\0OB\0\0\0\0\0\x01").await;
+    // So much fits into no socket's buffers: when it is sent, the server has begun to read it.
+    for _ in 1..256 {
+        busy.value(1, PDataValueType::Data, false, &[0; 65536]).await;
+    }
+    server.stop.cancel();
+    let aborted = Some(Pdu::AbortRQ { source: AbortRQSource::ServiceUser });
+    assert_eq!(idle.receive().await, aborted);
+    drop(idle);
+    busy.value(1, PDataValueType::Data, true, &[0; 65536]).await;
+    assert_eq!(busy.response().await, (1, 0x8001, 0));
+    assert_eq!(busy.receive().await, aborted);
+    drop(busy);
+    assert!(server.stored("1.2.3.5").await.is_some());
+    server.running.await.unwrap();
+}

@@ -1,0 +1,18 @@
+//! Integration tests against a server in this process, on temporary storage; a file for each group of URLs or door.
+
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod architecture;
+#[path = "../../src/dicom/build.rs"]
+#[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
+mod build;
+mod dimse;
+mod errors;
+mod frames;
+mod harness;
+mod instances;
+mod metadata;
+mod ops;
+mod search;
+mod store;
+mod stream;
