@@ -157,11 +157,12 @@ def measure_ingest(table: Table, systems: list, repeats: int) -> None:
     for name, act in INGEST:
         if not table.wants(name):
             continue
-        sink = Sink if name.startswith("STOW") else StoreSink
+        # dcmtk refuses the acceptance of the bare peer, which knows one sender only.
+        sinks = [Sink] if name.startswith("STOW") else [StoreSink] if "fast sender" in name else []
         for _ in range(repeats):
-            for system_class in [*systems, sink]:
+            for system_class in [*systems, *sinks]:
                 with system_class(WORK) as system:
-                    column = "limit" if system_class is sink else system.name
+                    column = "limit" if system_class in sinks else system.name
                     table.add(name, "MB/s", column, throughput(system, lambda: act(system)))
 
 

@@ -97,7 +97,7 @@ class Cuspid(System):
     name = "cuspid"
     ae_title = "CUSPID"
     ready_path = "/readyz"
-    binary = "target/release/cuspid"
+    binary = os.environ.get("CUSPID", "target/release/cuspid")
 
     def command(self):
         binary = os.path.abspath(self.binary)

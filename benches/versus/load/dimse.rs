@@ -3,6 +3,7 @@
 
 use std::io::{Error, IoSlice, Read, Result, Write};
 use std::net::TcpStream;
+use std::os::linux::net::TcpStreamExt;
 
 use crate::{Report, dicom, run};
 
@@ -61,6 +62,8 @@ impl Association {
         let command = command(self.message_id, &file.sop_class, &file.sop_instance);
         self.fragments(&command, 0b01)?;
         self.fragments(&file.bytes[file.data_set..], 0b00)?;
+        // A peer that writes the head of its answer by itself would wait for an acknowledgement, 40 ms each time.
+        self.stream.set_quickack(true)?;
         let (kind, answer) = read_pdu(&mut self.stream)?;
         // (0000,0900) Status stands last but for the UIDs; its eight bytes of header are unique in the answer.
         let header = [0, 0, 0, 9, 2, 0, 0, 0];
