@@ -73,7 +73,7 @@ class Ledger:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.sent, self.acknowledged = {}, set()
+        self.sent, self.sent_by_c_store, self.acknowledged = {}, set(), set()
         self.first = threading.Event()
 
     def send(self, instance: str, file: bytes) -> None:
@@ -134,6 +134,7 @@ class CStoreSender(Sender):
         association = client.associate("127.0.0.1", self.server.dimse_port, ae_title=AE_TITLE)
         while association.is_established:
             data_set = self.make()
+            self.ledger.sent_by_c_store.add(data_set.SOPInstanceUID)
             try:
                 status = association.send_c_store(data_set)
             except RuntimeError:
@@ -224,16 +225,26 @@ def count_differences(session: requests.Session, server: Server, study: str, ret
 
 
 def store_the_rest(server: Server, ledger: Ledger) -> list:
-    """Sends again what was not acknowledged, as a client would; it must succeed, stored before or not."""
-    rest = [ledger.sent[instance] for instance in sorted(set(ledger.sent) - ledger.acknowledged)]
-    if not rest:
-        return []
-    with requests.Session() as session:
-        answer = stow(session, server, rest)
-    if answer.status_code != 200:
-        return [f"sending {len(rest)} instances again was answered with {answer.status_code}: {answer.text[:300]}"]
+    """Sends again what was not acknowledged, as its client would; it must succeed, stored before or not."""
+    rest = set(ledger.sent) - ledger.acknowledged
+    by_stow = [ledger.sent[instance] for instance in sorted(rest - ledger.sent_by_c_store)]
+    found = []
+    if by_stow:
+        with requests.Session() as session:
+            answer = stow(session, server, by_stow)
+        if answer.status_code != 200:
+            found.append(f"sending again by STOW was answered with {answer.status_code}: {answer.text[:300]}")
+    # Not by STOW: the server wrote another file header, so that these would be other bytes under the same UID.
+    client = AE("KILLTEST")
+    client.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    association = client.associate("127.0.0.1", server.dimse_port, ae_title=AE_TITLE)
+    for instance in sorted(rest & ledger.sent_by_c_store):
+        status = association.send_c_store(dcmread(BytesIO(ledger.sent[instance]))).get("Status")
+        if status != 0:
+            found.append(f"sending {instance} again by C-STORE was answered with {status}")
+    association.release()
     ledger.acknowledge(ledger.sent)
-    return []
+    return found
 
 
 def check_is_clean(server: Server) -> list:

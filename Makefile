@@ -1,0 +1,28 @@
+# The two that matter: `make run` builds and starts the server, `make test` tests everything.
+
+ARGS ?=
+
+.PHONY: run test check versus
+
+run:
+	tools/install.sh build
+	cargo build --release --locked
+	exec target/release/cuspid serve $(ARGS)
+
+# Everything that CI runs.
+test:
+	tools/install.sh build test
+	tools/test.sh
+
+# What is quick: before each commit.
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+
+# Side by side with Orthanc; prints a table. See docs/performance.md.
+versus:
+	tools/install.sh build test versus
+	tools/venv.sh
+	cargo build --release --locked
+	.venv/bin/python benches/versus/run.py $(ARGS)

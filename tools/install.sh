@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a purpose needs, if they are missing. Usage: tools/install.sh build|test|versus...
+set -euo pipefail
+
+# A command that tells whether a package is there, and the package.
+build="cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config"
+test="python3:python3 storescu:dcmtk echoscu:dcmtk curl:curl"
+versus="nginx:nginx-light Orthanc:orthanc"
+
+missing=()
+for purpose in "$@"; do
+    for pair in ${!purpose}; do
+        command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
+    done
+    case $purpose in
+    test) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
+    versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;
+    esac
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    echo "installing ${missing[*]}"
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -q
+    # Debian starts some servers as soon as they are installed; here each is started by who tests with it.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -q -y --no-install-recommends "${missing[@]}"
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: install Rust with rustup; rust-toolchain.toml names the version" >&2
+    exit 1
+fi
