@@ -21,7 +21,7 @@ def instance(**attributes) -> Dataset:
 
 
 def image(frames: int = 1, rows: int = 4, columns: int = 6, **attributes) -> Dataset:
-    """An instance with native frames of 16 bits; sample i of frame f is 1000 f + i."""
+    """An instance with native frames of 16 bits; sample i of frame f is 1000 f + i, modulo 65536."""
     data_set = instance(**attributes)
     data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
     data_set.Rows, data_set.Columns = rows, columns
@@ -34,7 +34,7 @@ def image(frames: int = 1, rows: int = 4, columns: int = 6, **attributes) -> Dat
 
 def frame_bytes(number: int, samples: int = 24) -> bytes:
     """The samples of one frame of `image`."""
-    return b"".join((1000 * number + sample).to_bytes(2, "little") for sample in range(samples))
+    return b"".join(((1000 * number + sample) % 65536).to_bytes(2, "little") for sample in range(samples))
 
 
 def encode(data_set: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:

@@ -1,5 +1,7 @@
 """Store Transaction (PS3.18 §10.5), its response module (§I.2)."""
 
+import concurrent.futures
+
 import pytest
 from pydicom.uid import generate_uid
 
@@ -75,18 +77,21 @@ def test_a_truncated_instance_is_refused(origin):
     assert origin.get(instance_path(data_set), "application/dicom").status_code == 404
 
 
-@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_instance_without_identity_is_refused(origin, keyword):
     data_set = instance()
-    file = encode(data_set)
     delattr(data_set, keyword)
-    if keyword != "SOPInstanceUID":
-        file = encode(data_set)
-    else:
-        # The file header still names it, the data set does not.
-        meta = file.index(b"\x08\x00\x18\x00UI")
-        length = int.from_bytes(file[meta + 6 : meta + 8], "little")
-        file = file[:meta] + file[meta + 8 + length :]
+    assert post(origin, encode(data_set)).status_code == 409
+
+
+@pytest.mark.parametrize("value", ["", "not a UID", "1..2", "1." + "2" * 63])
+def test_an_identity_that_is_no_uid_is_refused(origin, value):
+    data_set = instance()
+    data_set.StudyInstanceUID = "PLACEHOLDER"
+    file = encode(data_set)
+    element = b"\x20\x00\x0d\x00UI"
+    padded = value.encode() + bytes(len(value) % 2)
+    file = file.replace(element + b"\x0c\x00PLACEHOLDER\x00", element + len(padded).to_bytes(2, "little") + padded)
     assert post(origin, file).status_code == 409
 
 
@@ -196,8 +201,6 @@ def test_a_body_without_parts_is_400(origin, body):
 
 
 def test_400_instances_of_parallel_requests_are_counted_exactly(origin):
-    import concurrent.futures
-
     first = image()
     same = {"StudyInstanceUID": first.StudyInstanceUID, "SeriesInstanceUID": first.SeriesInstanceUID}
     files = [encode(image(**same)) for _ in range(400)]
