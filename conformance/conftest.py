@@ -50,7 +50,9 @@ def started(directory: Path):
     server = Server(directory, "log.filter=warn")
     try:
         server.start()
-        yield Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
+        origin = Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
+        yield origin
+        origin.session.close()
         assert server.stop() == 0, server.log()[-2000:]
         assert "panicked" not in server.log()
     finally:

@@ -86,15 +86,16 @@ def test_bulk_data_uris_lead_to_the_bytes(origin, series):
 
 
 def test_large_values_are_bulk_data_at_any_depth(origin):
-    lut = Dataset()
-    lut.LUTDescriptor, lut.LUTData = [4096, 0, 16], bytes(range(256)) * 32
-    lut["LUTData"].VR = "OW"
-    data_set = image(ModalityLUTSequence=[lut])
+    group = Dataset()
+    group.WaveformBitsAllocated, group.WaveformSampleInterpretation = 16, "SS"
+    group.WaveformData = bytes(range(256)) * 400
+    group["WaveformData"].VR = "OW"
+    data_set = instance(WaveformSequence=[Dataset(), group])
     origin.store(encode(data_set))
     (found,) = origin.json(f"{instance_path(data_set)}/metadata")
-    value = found["00283000"]["Value"][0]["00283006"]
+    value = found["54000100"]["Value"][1]["54001010"]
     answer = origin.session.get(value["BulkDataURI"], headers={"Accept": "application/octet-stream"})
-    assert answer.content == lut.LUTData
+    assert answer.content == group.WaveformData
 
 
 def test_group_2_is_not_in_the_metadata(origin, series):

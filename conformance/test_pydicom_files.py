@@ -1,0 +1,268 @@
+"""Every file of pydicom's test set: stored, it comes back byte for byte, with pydicom's own metadata and frames.
+
+Many of the files share a SOP Instance UID, so each gets a server of its own. What is refused is listed in `REFUSED` with
+its reason; a file that is refused without being listed, or listed and stored, fails.
+"""
+
+import base64
+import json
+import math
+import struct
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import pydicom
+import pytest
+from pydicom.data import get_charset_files, get_testdata_files
+from pydicom.encaps import generate_frames
+from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
+
+import multipart
+from conftest import FRAMES, started
+from test_10_5_store import FAILED, FAILED_OTHER
+
+EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
+
+# File name: why it cannot be stored.
+NO_STUDY = "it has no Study Instance UID"
+NO_INSTANCE = "it is the directory of a medium (PS3.10 §8), no instance"
+REFUSED = {
+    "DICOMDIR": NO_INSTANCE,
+    "DICOMDIR-bigEnd": NO_INSTANCE,
+    "DICOMDIR-empty.dcm": NO_INSTANCE,
+    "DICOMDIR-implicit": NO_INSTANCE,
+    "DICOMDIR-nooffset": NO_INSTANCE,
+    "DICOMDIR-nopatient": NO_INSTANCE,
+    "DICOMDIR-reordered": NO_INSTANCE,
+    "JPEGLSNearLossless_08.dcm": NO_STUDY,
+    "JPEGLSNearLossless_16.dcm": NO_STUDY,
+    "MR_truncated.dcm": "it ends within its pixel data",
+    "SC_rgb_jls_lossy_line.dcm": NO_STUDY,
+    "SC_rgb_jls_lossy_sample.dcm": NO_STUDY,
+    "UN_sequence.dcm": NO_STUDY,
+    "bad_sequence.dcm": NO_STUDY,
+    "chrSQEncoding.dcm": NO_STUDY,
+    "chrSQEncoding1.dcm": NO_STUDY,
+    "empty_charset_LEI.dcm": NO_STUDY,
+    "meta_missing_tsyntax.dcm": NO_STUDY,
+    "nested_priv_SQ.dcm": NO_STUDY,
+    "no_meta.dcm": "it is empty",
+    "no_meta_group_length.dcm": NO_STUDY,
+    "priv_SQ.dcm": NO_STUDY,
+    "rtplan_truncated.dcm": "it ends within an element",
+}
+
+# File name: why its frames cannot be compared.
+FRAMES_NOT_COMPARED = {"badVR.dcm": "its Number of Frames is no number"}
+
+# File name: why its frames cannot be given in Explicit VR Little Endian.
+NOT_DECODED = {"JPGExtended.dcm": "JPEG of 12 bits"}
+
+# Attributes that a server writes on its own: character set, timezone, available transfer syntax.
+ADDED = {"00080005", "00083002"}
+
+# Pixel Data, Float and Double Float Pixel Data.
+PIXELS = [0x7FE00010, 0x7FE00008, 0x7FE00009]
+
+
+def files() -> dict:
+    found = {}
+    for path in sorted({*get_testdata_files(), *get_charset_files()}):
+        path = Path(path)
+        # Not all in the packages is DICOM; some names are in both.
+        if path.is_file() and path.suffix in (".dcm", "") and path.name != "README":
+            found.setdefault(path.name, path)
+    return found
+
+
+FILES = files()
+
+
+def read(path: Path) -> pydicom.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pydicom.dcmread(path, force=True)
+
+
+@pytest.fixture(scope="module", params=FILES)
+def sent(request, tmp_path_factory):
+    """A server, the file that was sent to it, and its answer."""
+    for origin in started(tmp_path_factory.mktemp("pydicom")):
+        answer = origin.post(multipart.write([FILES[request.param].read_bytes()]), multipart.content_type())
+        yield SimpleNamespace(origin=origin, name=request.param, answer=answer)
+
+
+@pytest.fixture
+def stored(sent):
+    """A file that was stored: its server, name, and the path of its instance."""
+    if sent.name in REFUSED:
+        pytest.skip(f"refused: {REFUSED[sent.name]}")
+    url = sent.answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+    return SimpleNamespace(origin=sent.origin, name=sent.name, path=url.removeprefix(sent.origin.url))
+
+
+@pytest.fixture
+def image(stored):
+    """A stored file that has pixels."""
+    data_set = read(FILES[stored.name])
+    if "PixelData" not in data_set or "Rows" not in data_set:
+        pytest.skip("it has no pixels")
+    return stored, data_set
+
+
+def test_the_whole_set_is_there():
+    assert len(FILES) >= 230
+
+
+def test_a_file_is_stored_or_its_refusal_is_listed(sent):
+    if sent.name in REFUSED:
+        assert sent.answer.status_code == 409, sent.answer.text
+        failures = [*sent.answer.json().get(FAILED, {}).get("Value", []), *sent.answer.json().get(FAILED_OTHER, {}).get("Value", [])]
+        assert [failure["00081197"]["Value"][0] for failure in failures] == [0xC000]
+    else:
+        assert sent.answer.status_code in (200, 202), sent.answer.text
+
+
+def test_a_file_comes_back_byte_for_byte(stored):
+    answer = stored.origin.get(stored.path, "application/dicom; transfer-syntax=*")
+    assert answer.status_code == 200
+    assert answer.content == FILES[stored.name].read_bytes()
+
+
+def test_metadata_equals_pydicoms(stored):
+    (found,) = stored.origin.json(f"{stored.path}/metadata")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = pydicoms_metadata(read(FILES[stored.name]))
+    assert list(differences(found, expected)) == []
+
+
+def pydicoms_metadata(data_set: pydicom.Dataset) -> dict:
+    """Without what is no part of metadata: pixels, group lengths; with words in little endian, as PS3.18 §F.2.7 wants."""
+    for tag in PIXELS:
+        if tag in data_set:
+            del data_set[tag]
+    try:
+        found = data_set.to_json_dict()
+    except Exception:  # A value that pydicom cannot convert; then it leaves out what is around it.
+        found = data_set.to_json_dict(suppress_invalid_tags=True)
+    if not data_set.original_encoding[1]:
+        for attribute in found.values():
+            if attribute["vr"] == "OW" and "InlineBinary" in attribute:
+                words = numpy.frombuffer(base64.b64decode(attribute["InlineBinary"]), ">u2").astype("<u2")
+                attribute["InlineBinary"] = base64.b64encode(words.tobytes()).decode()
+    return {tag: attribute for tag, attribute in found.items() if not tag.endswith("0000")}
+
+
+def differences(ours: dict, theirs: dict, path: str = ""):
+    """Attributes of text and numbers in which two data sets in DICOM JSON differ."""
+    for tag in sorted((set(ours) & set(theirs)) - ADDED):
+        mine, other = ours[tag], theirs[tag]
+        if mine["vr"] != other["vr"]:
+            # pydicom knows private attributes that were sent as UN, and leaves some of UN as they are.
+            if "UN" not in (mine["vr"], other["vr"]):
+                yield path + tag, mine["vr"], other["vr"]
+        elif mine["vr"] == "SQ":
+            mine, other = mine.get("Value", []), other.get("Value", [])
+            if len(mine) != len(other):
+                yield path + tag, len(mine), len(other)
+            for number, (left, right) in enumerate(zip(mine, other)):
+                yield from differences(left, right, f"{path}{tag}[{number}].")
+        elif "Value" in mine or "Value" in other:
+            left, right = ([level(mine["vr"], value) for value in one.get("Value", [])] for one in (mine, other))
+            if strip(left) != strip(right) and "BulkDataURI" not in mine:
+                yield path + tag, left, right
+        elif "InlineBinary" in mine and base64.b64decode(mine["InlineBinary"]) != base64.b64decode(other.get("InlineBinary", "")):
+            yield path + tag, "binary", "binary"
+    for tag in sorted((set(ours) ^ set(theirs)) - ADDED):
+        if int(tag, 16) not in PIXELS:
+            yield path + tag, ours.get(tag), theirs.get(tag)
+
+
+def level(vr: str, value):
+    """Brings one value to one spelling."""
+    if isinstance(value, dict):
+        return {group: text.strip() for group, text in value.items() if text.strip()} or None
+    if vr in ("DS", "IS", "FL", "FD") and value not in (None, ""):
+        number = float(value)
+        if math.isnan(number):
+            return "NaN"
+        return struct.pack("f", number) if vr == "FL" else number
+    return (value.strip(" \0") or None) if isinstance(value, str) else value
+
+
+def strip(values: list) -> list:
+    """Without empty values at the end."""
+    while values and values[-1] is None:
+        values = values[:-1]
+    return values
+
+
+def stored_frames(data_set: pydicom.Dataset) -> list:
+    """The frames as they are stored, native ones in little endian."""
+    count = int(data_set.get("NumberOfFrames") or 1)
+    pixels = data_set.PixelData
+    if is_encapsulated(data_set):
+        return list(generate_frames(pixels, number_of_frames=count))
+    if not data_set.original_encoding[1] and data_set["PixelData"].VR == "OW":
+        size = max(data_set.BitsAllocated // 8, 2)
+        pixels = numpy.frombuffer(pixels[: len(pixels) // size * size], f">u{size}").byteswap().tobytes()
+    size = get_expected_length(data_set) // count
+    return [pixels[size * number : size * (number + 1)] for number in range(count)]
+
+
+def is_encapsulated(data_set: pydicom.Dataset) -> bool:
+    return data_set.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian).is_encapsulated
+
+
+def get_frames(stored, count: int, accept: str):
+    return stored.origin.get(f"{stored.path}/frames/{','.join(map(str, range(1, count + 1)))}", accept)
+
+
+def test_stored_frames_equal_pydicoms(image):
+    stored, data_set = image
+    if stored.name in FRAMES_NOT_COMPARED:
+        pytest.skip(FRAMES_NOT_COMPARED[stored.name])
+    expected = stored_frames(data_set)
+    answer = get_frames(stored, len(expected), FRAMES)
+    assert answer.status_code == 200, answer.text[:300]
+    for part, frame in zip(multipart.read(answer), expected, strict=True):
+        assert part.body.rstrip(b"\0") == frame.rstrip(b"\0")
+
+
+def test_decoded_frames_equal_pydicoms(image):
+    stored, data_set = image
+    if not is_encapsulated(data_set):
+        pytest.skip("native frames are not decoded")
+    try:
+        # In the stored colours and in RGB: a decoder of JPEG may give either.
+        expected = [pixel_array(data_set, raw=is_raw) for is_raw in (True, False)]
+    except Exception as error:
+        pytest.skip(f"pydicom cannot decode it: {error}")
+    count = int(data_set.get("NumberOfFrames") or 1)
+    answer = get_frames(stored, count, EXPLICIT)
+    if answer.status_code == 406:
+        assert stored.name in NOT_DECODED, answer.text[:300]
+        return
+    assert answer.status_code == 200, answer.text[:300]
+    assert stored.name not in NOT_DECODED
+    given = [part.body for part in multipart.read(answer)]
+    assert min(largest_difference(given, arrays if count > 1 else [arrays]) for arrays in expected) <= tolerance(data_set)
+
+
+def largest_difference(given: list, arrays) -> int:
+    """In levels, over all samples of all frames."""
+    largest = 0
+    for body, array in zip(given, arrays, strict=True):
+        samples = numpy.frombuffer(body[: array.nbytes], array.dtype.newbyteorder("<")).reshape(array.shape)
+        largest = max(largest, int(numpy.abs(samples.astype("i8") - array.astype("i8")).max()))
+    return largest
+
+
+def tolerance(data_set: pydicom.Dataset) -> int:
+    """Decoders of lossy JPEG round differently."""
+    return 5 if data_set.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit) else 0
