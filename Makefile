@@ -1,50 +1,28 @@
-# The two commands of the README are `make run` and `make test`.
-.PHONY: run test check unit conformance kill-test versus fuzz
-SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+# The two that matter: `make run` builds and starts the server, `make test` tests everything.
 
-# Flags for `cuspid serve`, as in `make run ARGS="--data /srv/cuspid"`.
 ARGS ?=
-# Seconds for each fuzz target.
-FUZZ_SECONDS ?= 300
+
+.PHONY: run test check versus
 
 run:
 	tools/install.sh build
 	cargo build --release --locked
 	exec target/release/cuspid serve $(ARGS)
 
-# Everything. From an empty target directory it takes about ten minutes on two cores.
-test: check unit conformance kill-test
+# Everything that CI runs.
+test:
+	tools/install.sh build test
+	tools/test.sh
 
+# What is quick: before each commit.
 check:
-	tools/install.sh build
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
 
-unit:
-	tools/install.sh build
-	cargo test --locked
-
-# Black box, by the standard, with clients that we did not write.
-conformance:
-	tools/install.sh test
-	cargo build --locked
-	CUSPID_BIN=target/debug/cuspid .venv/bin/python -m pytest -q conformance
-
-# Kills the server in mid-ingest, again and again.
-kill-test:
-	tools/install.sh test
-	cargo build --locked
-	.venv/bin/python tools/kill_test.py target/debug/cuspid
-
-# Side by side with Debian's Orthanc.
+# Side by side with Orthanc; prints a table. See docs/performance.md.
 versus:
-	tools/install.sh test
-	benches/versus/run.py
-
-fuzz:
-	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	for target in $$(cargo +nightly fuzz list); do \
-	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048; \
-	done
+	tools/install.sh build test versus
+	tools/venv.sh
+	cargo build --release --locked
+	.venv/bin/python benches/versus/run.py $(ARGS)

@@ -1,34 +1,35 @@
 #!/usr/bin/env bash
-# Installs what is missing of what a build (`install.sh build`) or the tests (`install.sh test`) need: Debian
-# packages by name, and Python packages into .venv.
+# Installs the Debian packages that a purpose needs, if they are missing. Usage: tools/install.sh build|test|versus...
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
-# Installs Debian packages whose command is missing; arguments are command=package.
-packages() {
-    local missing=()
-    for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+# A command that tells whether a package is there, and the package.
+build="cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config"
+test="python3:python3 storescu:dcmtk echoscu:dcmtk curl:curl"
+versus="nginx:nginx-light Orthanc:orthanc"
+
+missing=()
+for purpose in "$@"; do
+    for pair in ${!purpose}; do
+        command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
     done
-    [ ${#missing[@]} -eq 0 ] && return
+    case $purpose in
+    test) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
+    versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;
+    esac
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
     echo "installing ${missing[*]}"
-    local sudo=()
-    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-}
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -q
+    # Debian starts some servers as soon as they are installed; here each is started by who tests with it.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -q -y --no-install-recommends "${missing[@]}"
+fi
 
-venv() {
-    local wanted=conformance/requirements.txt
-    cmp -s "$wanted" .venv/installed.txt && return
-    echo "installing Python packages into .venv"
-    python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" .venv/installed.txt
-}
-
-packages cc=gcc c++=g++ cmake=cmake make=make
-if [ "${1:-build}" = test ]; then
-    packages storescu=dcmtk
-    venv
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: install Rust with rustup; rust-toolchain.toml names the version" >&2
+    exit 1
 fi

@@ -1,0 +1,103 @@
+//! The limits to compare with: an HTTP sink that writes and flushes, and a C-STORE peer that throws away.
+
+use std::io::{BufRead, BufReader, Error, Read, Result, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use crate::dimse::{read_pdu, write_element, write_pdu};
+
+/// Takes POSTs until it is killed: each body goes to a file, is flushed to the disk, and is answered with 200.
+pub(crate) fn http(address: &str, directory: &str) -> Result<()> {
+    let listener = TcpListener::bind(address)?;
+    for (number, stream) in listener.incoming().enumerate() {
+        let (stream, directory) = (stream?, PathBuf::from(directory));
+        std::thread::spawn(move || {
+            // A connection ends when its client closes it, which is no error.
+            let _ = take_posts(stream, &directory, number);
+        });
+    }
+    Ok(())
+}
+
+fn take_posts(stream: TcpStream, directory: &Path, connection: usize) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::with_capacity(64 << 10, stream);
+    let mut scratch = vec![0; 256 << 10];
+    for request in 0.. {
+        let mut left = content_length(&mut stream)?;
+        let path = directory.join(format!("{connection}-{request}"));
+        #[expect(clippy::disallowed_types, reason = "this is the sink: it must flush what it writes")]
+        let mut file = std::fs::File::create(path)?;
+        while left > 0 {
+            let wanted = scratch.len().min(left);
+            let read = stream.read(&mut scratch[..wanted])?;
+            if read == 0 {
+                return Err(Error::other("the body ends too early"));
+            }
+            file.write_all(&scratch[..read])?;
+            left -= read;
+        }
+        file.sync_all()?;
+        stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+fn content_length(stream: &mut impl BufRead) -> Result<usize> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(Error::other("closed"));
+        }
+        if line.trim_end().is_empty() {
+            return Ok(length);
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(Error::other)?;
+        }
+    }
+}
+
+/// Accepts associations until it is killed, and answers each C-STORE with success without keeping anything.
+pub(crate) fn dimse(address: &str) -> Result<()> {
+    let listener = TcpListener::bind(address)?;
+    for stream in listener.incoming() {
+        let stream = stream?;
+        std::thread::spawn(move || {
+            let _ = take_stores(stream);
+        });
+    }
+    Ok(())
+}
+
+fn take_stores(mut stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let (_, request) = read_pdu(&mut stream)?;
+    write_pdu(&mut stream, 2, &acceptance(&request))?;
+    loop {
+        let (kind, body) = read_pdu(&mut stream)?;
+        match kind {
+            // The last fragment of a data set: flags 0b10 after the PDV's length and context.
+            4 if body.get(5) == Some(&0b10) => {
+                let mut answer = Vec::new();
+                write_element(&mut answer, 0x0100, &0x8001u16.to_le_bytes());
+                write_element(&mut answer, 0x0900, &[0, 0]);
+                let mut pdv = (answer.len() as u32 + 2).to_be_bytes().to_vec();
+                pdv.extend([1, 0b11]);
+                pdv.extend(answer);
+                write_pdu(&mut stream, 4, &pdv)?;
+            }
+            4 => {}
+            _ => return write_pdu(&mut stream, 6, &[0; 4]),
+        }
+    }
+}
+
+/// An A-ASSOCIATE-AC for the load client's own request: one context accepted, PDUs of up to 256 KiB.
+fn acceptance(request: &[u8]) -> Vec<u8> {
+    let mut body = request[..68.min(request.len())].to_vec();
+    body.extend([0x21, 0, 0, 4, 1, 0, 0, 0]);
+    body.extend([0x50, 0, 0, 8, 0x51, 0, 0, 4, 0, 4, 0, 0]);
+    body
+}

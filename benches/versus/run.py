@@ -1,0 +1,353 @@
+"""Runs Cuspid and Orthanc side by side on the same data and prints a table of ratios, in Markdown.
+
+`make versus` runs it. It builds the load client, makes the data, alternates the systems, repeats each measurement and
+takes the median. With `--only TEXT`, rows whose name holds it; with `--systems orthanc`, only that system.
+"""
+
+import argparse
+import gzip
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import data
+from systems import Cuspid, Nginx, Orthanc, Sink, StoreSink, System
+
+HERE = Path(__file__).parent
+WORK = Path("target/versus")
+DATA = WORK / "data"
+LOAD = (WORK / "load").absolute()
+JSON = "application/dicom+json"
+FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+SERIES = f"/studies/{data.STUDY}/series/{data.SERIES}"
+
+
+@dataclass
+class Measure:
+    """One measurement: the figure that the row compares, and what it cost the server."""
+
+    figure: float
+    cpu_per_gb: float | None = None
+    peak_mb: float | None = None
+
+
+@dataclass
+class Row:
+    """What a row of the table holds; `unit` tells whether more is better (MB/s) or less (ms, MB)."""
+
+    name: str
+    unit: str
+    measures: dict = field(default_factory=dict)
+
+    def add(self, system: str, measure: Measure) -> None:
+        self.measures.setdefault(system, []).append(measure)
+
+    def median(self, system: str, attribute: str = "figure") -> float | None:
+        values = [getattr(measure, attribute) for measure in self.measures.get(system, [])]
+        values = [value for value in values if value is not None]
+        return statistics.median(values) if values else None
+
+
+class Table:
+    def __init__(self, only: str):
+        self.only, self.rows = only, {}
+
+    def wants(self, name: str) -> bool:
+        return self.only in name
+
+    def add(self, name: str, unit: str, system: str, measure: Measure) -> None:
+        self.rows.setdefault(name, Row(name, unit)).add(system, measure)
+        print(f"  {name}: {system} {measure.figure:.4g} {unit}", file=sys.stderr, flush=True)
+
+    def markdown(self) -> str:
+        lines = [
+            "| work | unit | Orthanc | limit | Cuspid | times Orthanc | of the limit | CPU s a GB (Orthanc, Cuspid) "
+            "| peak MB (Orthanc, Cuspid) |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in self.rows.values():
+            orthanc, limit, cuspid = row.median("orthanc"), row.median("limit"), row.median("cuspid")
+            more_is_better = row.unit == "MB/s"
+            times = ratio(cuspid, orthanc) if more_is_better else ratio(orthanc, cuspid)
+            of_limit = ratio(cuspid, limit) if more_is_better else ratio(limit, cuspid)
+            costs = [
+                ", ".join(show(row.median(system, attribute)) for system in ["orthanc", "cuspid"])
+                for attribute in ["cpu_per_gb", "peak_mb"]
+            ]
+            cells = [row.name, row.unit, show(orthanc), show(limit), show(cuspid), times, of_limit, *costs]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def show(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ratio(above: float | None, below: float | None) -> str:
+    return "–" if not above or not below else f"{above / below:.3g}"
+
+
+def load(*arguments) -> dict:
+    """Runs the load client; its report."""
+    done = subprocess.run([LOAD, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"load {arguments}: {done.stderr[-500:]}")
+    return json.loads(done.stdout)
+
+
+def throughput(system: System, act) -> Measure:
+    """MB/s of what `act` moves, with the server's CPU seconds and peak memory."""
+    system.forget_peak()
+    before = system.cpu_seconds()
+    report = act()
+    gigabytes = report["bytes"] / 1e9
+    cpu = (system.cpu_seconds() - before) / gigabytes
+    return Measure(report["bytes"] / 1e6 / report["seconds"], cpu, system.memory("VmHWM"))
+
+
+def stow(system: System, connections: int, per_request: int, directory: Path) -> dict:
+    return load("stow", f"http://{system.http}{system.base}/studies", connections, per_request, directory)
+
+
+def get(system: System, paths: list, connections=1, repeats=1, accept=JSON) -> dict:
+    file = WORK / "paths"
+    file.write_text("\n".join(paths) + "\n")
+    return load("get", system.http, connections, repeats, accept, file)
+
+
+def storescu(system: System, associations: int, directory: Path) -> dict:
+    """dcmtk's storescu, one process an association, each with its share of the files."""
+    files = sorted(directory.iterdir())
+    host, port = system.dimse.split(":")
+    command = ["storescu", "--max-send-pdu", "131072", "-aec", system.ae_title, host, port]
+    begin = time.perf_counter()
+    processes = [subprocess.Popen([*command, *files[share::associations]]) for share in range(associations)]
+    if any([process.wait() for process in processes]):
+        raise RuntimeError(f"storescu failed against {system.name}")
+    seconds = time.perf_counter() - begin
+    return {"bytes": sum(file.stat().st_size for file in files), "seconds": seconds}
+
+
+def c_store(system: System, associations: int, directory: Path) -> dict:
+    return load("c-store", system.dimse, system.ae_title, associations, directory)
+
+
+INGEST = [
+    ("STOW, 400 instances in one request", lambda system: stow(system, 1, 400, DATA / "ct")),
+    ("STOW, 400 requests on 8 connections", lambda system: stow(system, 8, 1, DATA / "ct")),
+    ("STOW, one multi-frame of 210 MB", lambda system: stow(system, 1, 1, DATA / "multi")),
+    ("C-STORE by storescu, 1 association", lambda system: storescu(system, 1, DATA / "ct")),
+    ("C-STORE by storescu, 4 associations", lambda system: storescu(system, 4, DATA / "ct")),
+    ("C-STORE by a fast sender, 1 association", lambda system: c_store(system, 1, DATA / "ct")),
+    ("C-STORE by a fast sender, 4 associations", lambda system: c_store(system, 4, DATA / "ct")),
+]
+
+
+def measure_ingest(table: Table, systems: list, repeats: int) -> None:
+    """Each measurement on an empty server of its own, the systems in turn."""
+    for name, act in INGEST:
+        if not table.wants(name):
+            continue
+        # dcmtk refuses the acceptance of the bare peer, which knows one sender only.
+        sinks = [Sink] if name.startswith("STOW") else [StoreSink] if "fast sender" in name else []
+        for _ in range(repeats):
+            for system_class in [*systems, *sinks]:
+                with system_class(WORK) as system:
+                    column = "limit" if system_class in sinks else system.name
+                    table.add(name, "MB/s", column, throughput(system, lambda: act(system)))
+
+
+def queries(studies: int) -> list:
+    """The QIDO rows: name, paths, repeats."""
+    middle = studies // 2
+    study = f"{data.ROOT}.3.{100000 + middle}"
+    return [
+        ("QIDO study list of 101", ["/studies?limit=101"], 21),
+        ("QIDO by PatientID", [f"/studies?PatientID=S{100000 + middle}"], 51),
+        ("QIDO by StudyInstanceUID", [f"/studies?StudyInstanceUID={study}"], 51),
+        ("QIDO by one day", ["/studies?StudyDate=20000714&limit=101"], 51),
+        ("QIDO by name prefix", [f"/studies?PatientName=Name{10000 + middle}*"], 51),
+        ("QIDO 400 instances of a series", [f"{SERIES}/instances"], 11),
+    ]
+
+
+def frame_paths(system: System) -> list:
+    return [f"{system.base}{SERIES}/instances/{data.instance_uid(n)}/frames/1" for n in range(1, data.SLICES + 1)]
+
+
+def random_frames(system: System, count: int) -> list:
+    ids = data.MULTI_FRAME
+    instance = f"{system.base}/studies/{ids['study']}/series/{ids['series']}/instances/{ids['instance']}"
+    numbers = random.Random(3).sample(range(1, data.SLICES + 1), count)
+    return [f"{instance}/frames/{number}" for number in numbers]
+
+
+def measure_reading(table: Table, system: System, studies: int, repeats: int) -> None:
+    """All rows of reading on one server that holds the small studies, the CT and the multi-frame."""
+    metadata = [f"{system.base}{SERIES}/metadata"]
+    name = "series metadata of 400, first after ingest"
+    if table.wants(name):
+        table.add(name, "ms", system.name, Measure(get(system, metadata)["p50_ms"]))
+    multi = "frame of a 210 MB multi-frame, "
+    if table.wants(multi):
+        first = get(system, random_frames(system, 1), accept=FRAMES)
+        table.add(multi + "first", "ms", system.name, Measure(first["p50_ms"]))
+        later = get(system, random_frames(system, 30), accept=FRAMES)
+        table.add(multi + "random", "ms", system.name, Measure(later["p50_ms"]))
+    system.settle()
+    for name, paths, count in queries(studies):
+        if table.wants(name):
+            report = get(system, [system.base + path for path in paths], repeats=count)
+            table.add(name, "ms", system.name, Measure(report["p50_ms"]))
+    name = "series metadata of 400, warm"
+    if table.wants(name):
+        table.add(name, "ms", system.name, Measure(get(system, metadata, repeats=9)["p50_ms"]))
+    for _ in range(repeats):
+        measure_frames(table, system, metadata)
+
+
+def measure_frames(table: Table, system: System, metadata: list) -> None:
+    for connections in [6, 8, 32]:
+        name = f"400 single frames on {connections} connections"
+        if table.wants(name):
+            act = lambda: get(system, frame_paths(system), connections, accept=FRAMES)
+            table.add(name, "MB/s", system.name, throughput(system, act))
+    name = "viewer opens: metadata and 400 frames on 6 connections"
+    if table.wants(name):
+        opened = get(system, metadata)["seconds"] + get(system, frame_paths(system), 6, accept=FRAMES)["seconds"]
+        table.add(name, "ms", system.name, Measure(opened * 1e3))
+
+
+def measure_while_storing(table: Table, system: System) -> None:
+    """A reader on one connection while another client stores a copy of the series under other UIDs."""
+    name = "while a series is stored, p95 of "
+    if not table.wants(name):
+        return
+    others = WORK / "data" / "ct-other"
+    if not others.exists():
+        unfinished = WORK / "data" / "ct-other.unfinished"
+        unfinished.mkdir()
+        for path in (DATA / "ct").iterdir():
+            # Of the same length, so that the file stays valid.
+            renamed = path.read_bytes().replace(f"{data.ROOT}.1".encode(), f"{data.ROOT}.9".encode())
+            (unfinished / path.name).write_bytes(renamed)
+        unfinished.rename(others)
+    url = f"http://{system.http}{system.base}/studies"
+    latencies = {"QIDO": [], "a frame": []}
+    writer = subprocess.Popen([LOAD, "stow", url, "2", "1", others], stdout=subprocess.DEVNULL)
+    query = [f"{system.base}/studies?PatientID=LARGE1"]
+    while writer.poll() is None:
+        latencies["QIDO"].append(get(system, query, repeats=10)["p95_ms"])
+        latencies["a frame"].append(get(system, random.sample(frame_paths(system), 10), accept=FRAMES)["p95_ms"])
+    for what, values in latencies.items():
+        if values:
+            table.add(name + what, "ms", system.name, Measure(statistics.median(values)))
+
+
+def measure_limits(table: Table, saved: dict) -> None:
+    """nginx with the same bytes as static files."""
+    with Nginx(WORK) as nginx:
+        root = nginx.directory / "root"
+        frame = saved["frame"]
+        for number in range(data.SLICES):
+            (root / f"frame-{number}").write_bytes(frame)
+        for name, body in saved["bodies"].items():
+            (root / str(len(list(root.iterdir())))).write_bytes(body)
+            path = f"/{len(list(root.iterdir())) - 1}"
+            if table.wants(name):
+                table.add(name, "ms", "limit", Measure(get(nginx, [path], repeats=31)["p50_ms"]))
+            if "warm" in name:
+                metadata = [path]
+        frames = [f"/frame-{number}" for number in range(data.SLICES)]
+        for _ in range(3):
+            for connections in [6, 8, 32]:
+                name = f"400 single frames on {connections} connections"
+                if table.wants(name):
+                    table.add(name, "MB/s", "limit", throughput(nginx, lambda: get(nginx, frames, connections)))
+            name = "viewer opens: metadata and 400 frames on 6 connections"
+            if table.wants(name):
+                opened = get(nginx, metadata)["seconds"] + get(nginx, frames, 6)["seconds"]
+                table.add(name, "ms", "limit", Measure(opened * 1e3))
+        if table.wants("frame of a 210 MB multi-frame, random"):
+            report = get(nginx, frames, repeats=1)
+            table.add("frame of a 210 MB multi-frame, random", "ms", "limit", Measure(report["p50_ms"]))
+
+
+def body(system: System, path: str, accept: str) -> bytes:
+    request = urllib.request.Request(f"http://{system.http}{system.base}{path}", headers={"Accept": accept})
+    with urllib.request.urlopen(request) as answer:
+        content = answer.read()
+        return gzip.decompress(content) if answer.headers.get("Content-Encoding") == "gzip" else content
+
+
+def save_answers(system: System, studies: int) -> dict:
+    """What nginx is to serve: this system's own answers."""
+    bodies = {name: body(system, paths[0], JSON) for name, paths, _ in queries(studies)}
+    bodies["series metadata of 400, warm"] = body(system, f"{SERIES}/metadata", JSON)
+    frame = frame_paths(system)[0].removeprefix(system.base)
+    return {"bodies": bodies, "frame": body(system, frame, FRAMES)}
+
+
+def measure_filled(table: Table, systems: list, studies: int, repeats: int) -> None:
+    saved = None
+    for system_class in systems:
+        with system_class(WORK) as system:
+            begin = time.perf_counter()
+            stow(system, 4, 100, DATA / f"studies-{studies}")
+            print(f"  {system.name}: {studies} studies in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+            system.settle()
+            system.stop()
+            table.add("start to ready", "ms", system.name, Measure(system.start() * 1e3))
+            system.settle()
+            table.add(f"idle memory at {studies:,} studies", "MB", system.name, Measure(system.memory("VmRSS")))
+            stow(system, 8, 1, DATA / "ct")
+            stow(system, 1, 1, DATA / "multi")
+            measure_reading(table, system, studies, repeats)
+            measure_while_storing(table, system)
+            saved = save_answers(system, studies)
+    measure_limits(table, saved)
+
+
+def build_load() -> None:
+    """The load client needs nothing but the standard library, so the compiler alone builds it in seconds."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    source = HERE / "load" / "main.rs"
+    subprocess.run(["rustc", "--edition", "2024", "-O", source, "-o", LOAD], check=True)
+    Sink.load = StoreSink.load = LOAD
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--only", default="", help="rows whose name holds this")
+    arguments.add_argument("--systems", default="cuspid,orthanc")
+    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--studies", type=int, default=10_000)
+    arguments.add_argument("--part", choices=["ingest", "reading", "both"], default="both")
+    arguments.add_argument("--output", type=Path, default=WORK / "table.md")
+    chosen = arguments.parse_args()
+    known = {"cuspid": Cuspid, "orthanc": Orthanc}
+    systems = [known[name] for name in chosen.systems.split(",")]
+    build_load()
+    data.make(DATA, chosen.studies)
+    table = Table(chosen.only)
+    if chosen.part != "reading":
+        measure_ingest(table, systems, chosen.repeats)
+    if chosen.part != "ingest":
+        measure_filled(table, systems, chosen.studies, chosen.repeats)
+    chosen.output.write_text(table.markdown() + "\n")
+    print(table.markdown())
+
+
+if __name__ == "__main__":
+    for leftover in WORK.glob("*-????????"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    main()

@@ -1,0 +1,79 @@
+"""A Cuspid server on a directory, on free ports of loopback, for whoever tests it from outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+AE_TITLE = "CUSPID"
+
+
+def binary() -> Path:
+    """The server to test: `CUSPID_BINARY`, or the release build."""
+    return Path(os.environ.get("CUSPID_BINARY", ROOT / "target" / "release" / "cuspid")).absolute()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """Starts with `start`, ends with `stop` or `kill`, may be started again on the same data and ports."""
+
+    def __init__(self, directory: Path, *settings: str):
+        self.directory, self.settings = directory, settings
+        self.http_port, self.dimse_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}/dicom-web"
+        self.data = directory / "data"
+        self.process = None
+
+    def start(self) -> "Server":
+        command = [binary(), "serve", "--data", self.data]
+        command += ["--http", f"127.0.0.1:{self.http_port}", "--dimse", f"127.0.0.1:{self.dimse_port}"]
+        for setting in self.settings:
+            command += ["--set", setting]
+        with open(self.directory / "log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.005)
+        raise RuntimeError("the server did not become ready:\n" + self.log()[-2000:])
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def stop(self) -> int:
+        return self.end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        return self.end(signal.SIGKILL)
+
+    def end(self, how: signal.Signals) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def check(self) -> subprocess.CompletedProcess:
+        """Runs `cuspid check` on the data; the server must have ended."""
+        return subprocess.run([binary(), "check", "--data", self.data], capture_output=True, text=True)
