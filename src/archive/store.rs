@@ -2,8 +2,8 @@
 //!
 //! Bytes are hashed, scanned and staged as they arrive. When the last one is there: what identifies the
 //! instance is read, the bytes are made durable under their digest, and the index commit is the moment at
-//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which
-//! `cuspid check --repair` removes.
+//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which the next
+//! start settles.
 
 use std::future::Future;
 use std::io;
