@@ -41,7 +41,7 @@ pub struct Server {
 /// A data directory that cannot be used or is in use, an address that cannot be listened on.
 pub async fn start(config: Config) -> anyhow::Result<Server> {
     let metrics = telemetry::metrics();
-    let archive = open(&config)?;
+    let archive = open(&config).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
@@ -83,12 +83,18 @@ impl Server {
     }
 }
 
-/// Opens the archive in the data directory, which no other process may have open.
+/// Opens the archive in the data directory and puts right what a killed process left there. The directory is one that no other process may
+/// have open.
 ///
 /// # Errors
 /// What is wrong with the directory.
-pub fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
-    open_with_index(config, INDEX_FILE)
+pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
+    let archive = open_with_index(config, INDEX_FILE)?;
+    let settled = archive.settle().await.context("cannot put right what a killed process left")?;
+    if settled > 0 {
+        info!("settled {settled} objects that a killed process left");
+    }
+    Ok(archive)
 }
 
 /// An index that is being built beside the one in place.

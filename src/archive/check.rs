@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::archive::access::Tenant;
-use crate::archive::store::{hexadecimal, limits, record};
+use crate::archive::store::{hexadecimal, limits, now, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Entry, Key};
 use crate::dicom::instance;
@@ -217,9 +217,43 @@ impl Archive {
         Ok(report)
     }
 
+    /// Puts right what a killed process left: an object that was kept but not committed becomes an instance if it is
+    /// whole, and is deleted if it is not: nobody was told that it was stored. Returns how many objects that were.
+    ///
+    /// # Errors
+    /// If the store or the index fails; it may be called again.
+    pub async fn settle(&self) -> Result<u64, Error> {
+        let mut settled = 0;
+        for key in self.blobs.unsettled() {
+            let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
+            if self.is_referred_to(&key).await? {
+                continue;
+            }
+            settled += 1;
+            let entry = Entry { key, size_bytes, modified_at: now() };
+            match self.read_record(&entry).await? {
+                Ok((tenant, record)) => {
+                    let due_at = self.preview.enabled.then(now);
+                    self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await?;
+                }
+                // A part of an original, or a preview, which is made again.
+                Err(_) => self.blobs.delete(&entry.key).await?,
+            }
+        }
+        Ok(settled)
+    }
+
     async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
+        match self.read_record(entry).await? {
+            Ok((tenant, record)) => self.commit_newest(&tenant, &entry.key, record, turn).await,
+            Err(finding) => Ok(Some(finding)),
+        }
+    }
+
+    /// Makes the record of an object again from its bytes, or says what is wrong with it.
+    async fn read_record(&self, entry: &Entry) -> Result<Result<(Tenant, InstanceRecord), Finding>, Error> {
         let key = &entry.key;
-        let unreadable = |reason: String| Ok(Some(Finding::Unreadable(key.clone(), reason)));
+        let unreadable = |reason: String| Ok(Err(Finding::Unreadable(key.clone(), reason)));
         let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key)
         else {
             return unreadable("its name is not that of an original".into());
@@ -234,7 +268,7 @@ impl Archive {
             }
         }
         if hexadecimal(&hasher.finalize()) != digest {
-            return Ok(Some(Finding::Damaged(key.clone())));
+            return Ok(Err(Finding::Damaged(key.clone())));
         }
         let read = scanner.finish().and_then(|outline| instance::read(&outline, indexed()));
         let read = match read {
@@ -246,7 +280,7 @@ impl Archive {
         }
         let (mut record, _) = record(read, digest, entry.size_bytes);
         record.stored_at = entry.modified_at;
-        self.commit_newest(&tenant, key, record, turn).await
+        Ok(Ok((tenant, record)))
     }
 
     /// Commits an object unless a newer one has its UID. Objects that compete for a UID take turns.

@@ -2,8 +2,8 @@
 //!
 //! Bytes are hashed, scanned and staged as they arrive. When the last one is there: what identifies the
 //! instance is read, the bytes are made durable under their digest, and the index commit is the moment at
-//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which
-//! `cuspid check --repair` removes.
+//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which the next
+//! start settles.
 
 use std::future::Future;
 use std::io;
@@ -153,6 +153,12 @@ impl Archive {
         }
     }
 
+    /// When the preview of a series that changes now is to be made. In whole seconds, so that most commits to a series
+    /// leave the order of previews as it is.
+    fn preview_due(&self) -> i64 {
+        1000 * (now() / 1000 + self.preview.quiet_seconds as i64)
+    }
+
     /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
     /// work, memory would fill with what waits.
     async fn turn(&self) -> OwnedSemaphorePermit {
@@ -179,7 +185,7 @@ impl Archive {
         let key =
             keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
         self.blobs.keep(staged, &key).await?;
-        let preview_due = self.preview.enabled.then(|| now() + 1000 * self.preview.quiet_seconds as i64);
+        let preview_due = self.preview.enabled.then(|| self.preview_due());
         let (record, warnings) = record(instance, digest, size_bytes);
         let stored = |was_known, has_replaced| Ok(Stored { was_known, has_replaced, warnings });
         match self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await? {

@@ -69,6 +69,10 @@ impl Blobs for MemoryBlobs {
         Ok(())
     }
 
+    fn unsettled(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
     fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
         let entries: Vec<_> = self
             .objects()

@@ -140,6 +140,10 @@ pub trait Blobs: Send + Sync + 'static {
     /// Deletes an object; deleting what is not there succeeds.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
 
+    /// Keys that were being kept when the last process on this store was killed, among others that were kept just
+    /// before: whoever kept them may not have learned of it.
+    fn unsettled(&self) -> Vec<Key>;
+
     /// Lists the objects whose path starts with `prefix`, in no particular order, without holding them all.
     fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>>;
 }

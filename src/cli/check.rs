@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use crate::archive::check::Finding;
 use crate::cli::{Settings, runtime};
 use crate::server;
 
@@ -24,7 +25,7 @@ impl Check {
         let config = self.settings.load([])?;
         let progress = ProgressBar::new_spinner();
         let report = runtime()?.block_on(async {
-            let archive = server::open(&config)?;
+            let archive = server::open(&config).await?;
             let checked = archive.check(self.repair, |instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
@@ -37,11 +38,12 @@ impl Check {
             writeln!(out, "{finding}")?;
         }
         writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
-        match (report.findings.len(), self.repair) {
+        let is_harmless = |finding: &Finding| matches!(finding, Finding::Orphan(_));
+        match (report.findings.iter().filter(|finding| !is_harmless(finding)).count(), self.repair) {
             (0, _) => Ok(()),
-            (count, true) => Ok(writeln!(out, "{count} findings; repaired what can be repaired")?),
+            (count, true) => Ok(writeln!(out, "{count} faults; repaired what can be repaired")?),
             (count, false) => {
-                bail!("{count} findings; `cuspid check --repair` deletes orphans and rows of missing objects")
+                bail!("{count} faults; `cuspid check --repair` removes the rows of missing objects")
             }
         }
     }

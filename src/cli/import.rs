@@ -46,7 +46,7 @@ impl Import {
             walk(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
         }
         let runtime = runtime()?;
-        let archive = server::open(&config)?;
+        let archive = runtime.block_on(server::open(&config))?;
         let summary = import(files, &archive, runtime.handle());
         summary.print()?;
         if summary.has_losses() {

@@ -13,6 +13,7 @@ mod harness;
 mod instances;
 mod metadata;
 mod ops;
+mod recovery;
 mod search;
 mod store;
 mod stream;

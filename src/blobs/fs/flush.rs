@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::fs::Root;
+use crate::blobs::fs::recent::Recent;
 use crate::blobs::staged::StagedFile;
 
 /// Objects that share a flush at the most.
@@ -30,16 +31,18 @@ pub(super) struct Job {
 }
 
 /// Keeps what comes in until nobody can send any more.
-pub(super) fn run(mut jobs: mpsc::Receiver<Job>, root: &Root) {
+pub(super) fn run(mut jobs: mpsc::Receiver<Job>, root: &Root, mut recent: Recent) {
     let mut group = Vec::new();
     let mut changed = BTreeSet::new();
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+        recent.note(group.iter().map(|job| job.target.as_str()));
         let outcomes = flush(&mut group, &root.directory, &mut changed);
         for (job, outcome) in group.drain(..).zip(outcomes) {
             // Who kept it may have gone; the object stays then, as after a crash.
             let _ = job.done.send(outcome);
         }
     }
+    recent.clear();
 }
 
 /// Keeps a group. `changed` holds the directories whose names are not durable, also from groups that failed.

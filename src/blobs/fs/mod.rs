@@ -1,8 +1,8 @@
 //! Objects as files: `{root}/{bucket}/{path}`, written in `{root}/staging`.
 //!
-//! An object's bytes are durable before it gets its name, and its name is durable before [`Blobs::keep`] returns:
-//! whatever crashes when, a name never stands for a part of an object. What a crash can leave behind is a whole
-//! object whose `keep` never returned; nothing refers to it, and keeping it again replaces it.
+//! An object's bytes and its name are durable before [`Blobs::keep`] returns. A crash before that can leave an object,
+//! after a power cut even a part of one, whose `keep` never returned: [`Blobs::unsettled`] tells which, and keeping it
+//! again replaces it.
 //!
 //! One path must not lie below another (`a` and `a/b`): the first would be a file and a directory.
 
@@ -17,11 +17,13 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::blobs::fs::recent::Recent;
 use crate::blobs::staged::{Place, StagedFile};
 use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Error, Key, Staged};
 
 mod flush;
 mod read;
+mod recent;
 mod walk;
 
 /// Staged objects that may wait for the flusher; more wait in [`Blobs::keep`].
@@ -36,6 +38,7 @@ pub struct FileBlobs {
     root: Arc<Root>,
     flusher: mpsc::Sender<flush::Job>,
     buffers: Arc<read::Buffers>,
+    unsettled: Vec<Key>,
     /// Holds the lock on the staging directory; the kernel lets go of it when the process ends.
     _lock: OwnedFd,
 }
@@ -70,13 +73,14 @@ impl FileBlobs {
 
         let root = Arc::new(Root { path: root.to_owned(), directory });
         let (flusher, jobs) = mpsc::channel(QUEUE);
+        let (recent, unsettled) = Recent::open(&root.path);
         let thread = std::thread::Builder::new().name("blobs-flush".into());
         let for_flusher = Arc::clone(&root);
-        thread.spawn(move || flush::run(jobs, &for_flusher)).map_err(|error| Error::Backend {
+        thread.spawn(move || flush::run(jobs, &for_flusher, recent)).map_err(|error| Error::Backend {
             operation: "start the thread that flushes objects".into(),
             source: error.into(),
         })?;
-        Ok(Self { root, flusher, buffers: Arc::default(), _lock: lock })
+        Ok(Self { root, flusher, buffers: Arc::default(), unsettled, _lock: lock })
     }
 }
 
@@ -126,6 +130,10 @@ impl Blobs for FileBlobs {
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || delete(&root.directory, &path)).await?;
         outcome.map_err(|error| failed(error, || format!("delete {key}")))
+    }
+
+    fn unsettled(&self) -> Vec<Key> {
+        self.unsettled.clone()
     }
 
     fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {

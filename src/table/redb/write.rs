@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::table::redb::codec::{self, Action, Encoded, INDEXES, SecondaryKeys};
 use crate::table::redb::{Engine, ITEMS, definition, failed};
-use crate::table::{Error, Expect};
+use crate::table::{Error, Expect, Secondary};
 
 /// Transactions that share a commit at the most.
 const GROUP: usize = 256;
@@ -145,14 +145,19 @@ impl<'a> Trees<'a> {
                 return Ok(Err(Error::Conflict(index)));
             }
         }
+        // An index is touched only where a key of an item changes: each page that a commit changes is written anew.
         for write in writes {
-            if let Action::Put(_) | Action::Delete = write.action {
-                self.remove(&write.key)?;
+            match &write.action {
+                Action::Put(value) => self.give_up(&write.key, value)?,
+                Action::Delete => self.give_up(&write.key, &[])?,
+                Action::Check => {}
             }
         }
         for write in writes {
-            if let Action::Put(value) = &write.action {
-                self.insert(&write.key, value)?;
+            match &write.action {
+                Action::Put(value) => self.put(&write.key, value)?,
+                Action::Delete => drop(self.items.remove(write.key.as_slice())?),
+                Action::Check => {}
             }
         }
         Ok(Ok(()))
@@ -171,21 +176,33 @@ impl<'a> Trees<'a> {
         })
     }
 
-    fn remove(&mut self, key: &[u8]) -> Result<(), redb::Error> {
-        let Some(old) = self.items.remove(key)? else { return Ok(()) };
-        let keys = SecondaryKeys::of(old.value());
-        for (index, secondary) in keys.into_iter().flatten().flatten() {
-            self.indexes[index as usize].remove(secondary)?;
+    /// Takes out of the indexes what item `key` will no longer be found under when it is `new`.
+    fn give_up(&mut self, key: &[u8], new: &[u8]) -> Result<(), redb::Error> {
+        let Some(old) = self.items.get(key)? else { return Ok(()) };
+        for (index, secondary) in secondary_keys(old.value()) {
+            if !has_secondary(new, index, secondary) {
+                self.indexes[index as usize].remove(secondary)?;
+            }
         }
         Ok(())
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {
-        self.items.insert(key, value)?;
-        let keys = SecondaryKeys::of(value);
-        for (index, secondary) in keys.into_iter().flatten().flatten() {
-            self.indexes[index as usize].insert(secondary, key)?;
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {
+        let old = self.items.insert(key, value)?;
+        let old = old.as_ref().map(|old| old.value()).unwrap_or_default();
+        for (index, secondary) in secondary_keys(value) {
+            if !has_secondary(old, index, secondary) {
+                self.indexes[index as usize].insert(secondary, key)?;
+            }
         }
         Ok(())
     }
+}
+
+fn secondary_keys(value: &[u8]) -> impl Iterator<Item = (Secondary, &[u8])> {
+    SecondaryKeys::of(value).into_iter().flatten().flatten()
+}
+
+fn has_secondary(value: &[u8], index: Secondary, key: &[u8]) -> bool {
+    secondary_keys(value).any(|found| found == (index, key))
 }

@@ -1,0 +1,114 @@
+//! What is put right after a kill, what `cuspid check` finds, and an index that is built again from the objects.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cuspid::archive::Archive;
+use cuspid::archive::access::Caller;
+use cuspid::archive::check::Finding;
+use cuspid::archive::records::StudyRecord;
+use cuspid::config::Config;
+use cuspid::server;
+use tempfile::TempDir;
+
+use crate::harness::native;
+
+fn config(data: &Path) -> Config {
+    let mut config = Config::defaults();
+    config.storage.data = data.to_owned();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.dimse.listen.clear();
+    config.preview.enabled = false;
+    config
+}
+
+async fn store(archive: &Arc<Archive>, instance: &str) {
+    let mut upload = archive.receive(&Caller::anonymous(), None).await;
+    upload.write(Bytes::from(native("1.2", "1.2.1", instance))).await;
+    upload.finish().await.await.result.unwrap();
+}
+
+async fn study(archive: &Archive) -> StudyRecord {
+    archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.unwrap()
+}
+
+fn original(data: &TempDir, instance: &str) -> PathBuf {
+    let series = data.path().join("originals/default/1.2/1.2.1");
+    let mut files = std::fs::read_dir(series).unwrap().map(|entry| entry.unwrap().path());
+    let prefix = format!("{instance}-");
+    files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix)).unwrap()
+}
+
+/// Moves an object of another archive into this one, as if its process had been killed before the commit.
+fn leave_uncommitted(data: &TempDir, object: &Path, content: &[u8]) {
+    let name = format!("originals/default/1.2/1.2.1/{}", object.file_name().unwrap().to_str().unwrap());
+    std::fs::create_dir_all(data.path().join("originals/default/1.2/1.2.1")).unwrap();
+    std::fs::write(data.path().join(&name), content).unwrap();
+    std::fs::write(data.path().join("recent"), format!("{name}\n")).unwrap();
+}
+
+#[tokio::test]
+async fn an_object_that_was_kept_but_not_committed_is_settled_at_the_next_start() {
+    let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    store(&server::open(&config(source.path())).await.unwrap(), "1.2.1.1").await;
+    let object = original(&source, "1.2.1.1");
+    let content = std::fs::read(&object).unwrap();
+
+    leave_uncommitted(&data, &object, &content[..content.len() - 1]);
+    drop(server::open(&config(data.path())).await.unwrap());
+    assert!(!data.path().join("originals/default/1.2").exists(), "a part of an object must go");
+
+    leave_uncommitted(&data, &object, &content);
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert_eq!(study(&archive).await.number_of_instances, 1);
+    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn check_names_what_is_missing_damaged_or_without_an_owner() {
+    let data = tempfile::tempdir().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    for instance in ["1.2.1.1", "1.2.1.2", "1.2.1.3"] {
+        store(&archive, instance).await;
+    }
+    std::fs::remove_file(original(&data, "1.2.1.1")).unwrap();
+    let damaged = original(&data, "1.2.1.2");
+    let mut content = std::fs::read(&damaged).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    std::fs::write(&damaged, content).unwrap();
+    std::fs::write(data.path().join("originals/default/1.2/orphan"), "x").unwrap();
+
+    let kinds = |findings: &[Finding]| -> Vec<String> {
+        findings.iter().map(|finding| finding.to_string().split(':').next().unwrap().to_owned()).collect()
+    };
+    let report = archive.check(true, |_| {}).await.unwrap();
+    assert_eq!(kinds(&report.findings), ["missing", "damaged", "orphan"]);
+    assert_eq!(report.instances, 1);
+    assert_eq!(study(&archive).await.number_of_instances, 2);
+    let again = archive.check(false, |_| {}).await.unwrap();
+    assert_eq!(kinds(&again.findings), ["damaged"]);
+}
+
+#[tokio::test]
+async fn an_index_that_is_built_again_says_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    for number in 0..20 {
+        store(&archive, &format!("1.2.1.{number}")).await;
+    }
+    let before = study(&archive).await;
+    drop(archive);
+    std::fs::remove_file(data.path().join("index.redb")).unwrap();
+
+    let rebuild = server::Rebuild::begin(&config(data.path())).unwrap();
+    let report = rebuild.archive().reindex(|_| {}).await.unwrap();
+    assert_eq!((report.instances, report.findings), (20, vec![]));
+    rebuild.finish().unwrap();
+
+    let archive = server::open(&config(data.path())).await.unwrap();
+    let after = study(&archive).await;
+    let (generation, changed_at) = (before.generation, before.changed_at);
+    assert_eq!(StudyRecord { generation, changed_at, ..after }, before);
+    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+}
