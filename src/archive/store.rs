@@ -34,7 +34,7 @@ use crate::query::attributes::indexed;
 use crate::telemetry;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
-const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// An instance that is coming in. Dropping it leaves nothing behind.
 pub struct Upload {

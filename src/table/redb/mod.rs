@@ -28,6 +28,9 @@ const ITEMS: Definition = TableDefinition::new("items");
 /// Transactions that may wait for the writer; more wait in [`Table::transact`].
 const QUEUE: usize = 1024;
 
+/// Items that are read on the thread that asks for them.
+const INLINE_KEYS: usize = 4;
+
 /// A table in one file, which no other process may use at the same time, or in memory.
 #[derive(Debug)]
 pub struct Redb {
@@ -96,6 +99,10 @@ impl Redb {
 impl Table for Redb {
     async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
         let keys = keys.to_vec();
+        // A few pages, most of them at hand: waking another thread for them would take longer.
+        if keys.len() <= INLINE_KEYS {
+            return self.engine.with(|database| read::get(database, keys));
+        }
         self.read(move |database| read::get(database, keys)).await
     }
 
