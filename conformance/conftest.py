@@ -52,6 +52,7 @@ def started(directory: Path):
         server.start()
         origin = Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
         yield origin
+        # A server waits a moment for connections that are still open.
         origin.session.close()
         assert server.stop() == 0, server.log()[-2000:]
         assert "panicked" not in server.log()

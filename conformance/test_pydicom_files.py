@@ -22,7 +22,8 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 import multipart
-from conftest import FRAMES, started
+from conftest import FRAMES, Origin
+from cuspid_server import AE_TITLE, Server
 from test_10_5_store import FAILED, FAILED_OTHER
 
 EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
@@ -62,6 +63,12 @@ FRAMES_NOT_COMPARED = {"badVR.dcm": "its Number of Frames is no number"}
 # File name: why its frames cannot be given in Explicit VR Little Endian.
 NOT_DECODED = {"JPGExtended.dcm": "JPEG of 12 bits"}
 
+# File name: why its metadata cannot be compared.
+METADATA_NOT_COMPARED = {
+    "badVR.dcm": "pydicom leaves out what it cannot convert",
+    "emri_small_jpeg_2k_lossless_too_short.dcm": "pydicom stops at a fragment that is too short",
+}
+
 # Attributes that a server writes on its own: character set, timezone, available transfer syntax.
 ADDED = {"00080005", "00083002"}
 
@@ -91,9 +98,14 @@ def read(path: Path) -> pydicom.Dataset:
 @pytest.fixture(scope="module", params=FILES)
 def sent(request, tmp_path_factory):
     """A server, the file that was sent to it, and its answer."""
-    for origin in started(tmp_path_factory.mktemp("pydicom")):
+    server = Server(tmp_path_factory.mktemp("pydicom"), "log.filter=warn").start()
+    try:
+        origin = Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
         answer = origin.post(multipart.write([FILES[request.param].read_bytes()]), multipart.content_type())
         yield SimpleNamespace(origin=origin, name=request.param, answer=answer)
+        assert "panicked" not in server.log()
+    finally:
+        server.kill()
 
 
 @pytest.fixture
@@ -134,6 +146,8 @@ def test_a_file_comes_back_byte_for_byte(stored):
 
 
 def test_metadata_equals_pydicoms(stored):
+    if stored.name in METADATA_NOT_COMPARED:
+        pytest.skip(METADATA_NOT_COMPARED[stored.name])
     (found,) = stored.origin.json(f"{stored.path}/metadata")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
