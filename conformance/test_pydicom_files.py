@@ -51,7 +51,7 @@ REFUSED = {
     "empty_charset_LEI.dcm": NO_STUDY,
     "meta_missing_tsyntax.dcm": NO_STUDY,
     "nested_priv_SQ.dcm": NO_STUDY,
-    "no_meta.dcm": "it is empty",
+    "no_meta.dcm": "a stray byte comes before a headless data set",
     "no_meta_group_length.dcm": NO_STUDY,
     "priv_SQ.dcm": NO_STUDY,
     "rtplan_truncated.dcm": "it ends within an element",

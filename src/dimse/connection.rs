@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// Closes, after the peer has done so or [`LINGER`] has passed.
+    /// Closes, after the peer has done so or a while has passed.
     pub async fn close(mut self) {
         let linger = async {
             self.stream.shutdown().await?;
