@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run test check versus
+.PHONY: run test check versus fuzz
 
 run:
 	tools/install.sh build
@@ -26,3 +26,14 @@ versus:
 	tools/venv.sh
 	cargo build --release --locked
 	.venv/bin/python benches/versus/run.py $(ARGS)
+
+# Each fuzz target for FUZZ_SECONDS, with the nightly compiler, from seeds made of pydicom's files.
+FUZZ_SECONDS ?= 300
+fuzz:
+	tools/install.sh build test
+	tools/venv.sh
+	.venv/bin/python tools/fuzz_seeds.py
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 || exit 1; \
+	done
