@@ -5,8 +5,6 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::failure::Failure;
 use crate::dimse::command::{Operation, Status};
 
-const PROCESSING_FAILURE: u16 = 0x0110;
-const DUPLICATE_SOP_INSTANCE: u16 = 0x0111;
 const INVALID_SOP_INSTANCE: u16 = 0x0117;
 const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
 const UNRECOGNIZED_OPERATION: u16 = 0x0211;
@@ -54,17 +52,17 @@ fn of_refusal(refusal: &Refusal) -> Status {
             ..Status::new(DOES_NOT_MATCH, "another instance than the command says")
         },
         Refusal::SopClass(_) => Status::new(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"),
-        // PS3.4 has no code for it. 0111H says what is the matter, and fails as any code of Annex B would.
         Refusal::Different => Status {
             offending: Some(SOP_INSTANCE_UID),
-            ..Status::new(DUPLICATE_SOP_INSTANCE, "other bytes are stored under this UID")
+            ..Status::new(DOES_NOT_MATCH, "other bytes are stored under this UID")
         },
         Refusal::Elsewhere => Status {
             offending: Some(SOP_INSTANCE_UID),
-            ..Status::new(DUPLICATE_SOP_INSTANCE, "this UID is stored in another study or series")
+            ..Status::new(DOES_NOT_MATCH, "this UID is stored in another study or series")
         },
         Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
-        Refusal::Failed(_) => Status::new(PROCESSING_FAILURE, "the server failed, try again"),
+        // "Out of resources" is what makes a modality try again.
+        Refusal::Failed(_) => Status::new(OUT_OF_RESOURCES, "the server failed, try again"),
     }
 }
 
@@ -134,10 +132,10 @@ mod tests {
             (refused(Refusal::OtherInstance { found: "1.2".parse().unwrap() }), 0xA900),
             (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),
             (refused(Refusal::SopClass("1.2".into())), 0x0122),
-            (refused(Refusal::Different), 0x0111),
-            (refused(Refusal::Elsewhere), 0x0111),
+            (refused(Refusal::Different), 0xA900),
+            (refused(Refusal::Elsewhere), 0xA900),
             (refused(Refusal::NoSpace), 0xA700),
-            (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0x0110),
+            (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0xA700),
         ] {
             let status = of_outcome(&outcome);
             assert_eq!(status.code, code, "{outcome:?}");
