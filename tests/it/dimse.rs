@@ -253,7 +253,7 @@ async fn a_stored_instance_is_the_data_set_behind_a_file_head() {
 async fn a_resend_succeeds_and_other_bytes_do_not() {
     let server = start(|_| ()).await;
     let mut peer = Peer::associate(&server).await;
-    for (message, comment, status) in [(1, "first", 0), (2, "first", 0), (3, "other", 0x0111)] {
+    for (message, comment, status) in [(1, "first", 0), (2, "first", 0), (3, "other", 0xA900)] {
         peer.store(message, "1.2.3.5", &data_set("1.2.3.5", comment)).await;
         assert_eq!(peer.response().await, (message, 0x8001, status), "{comment}");
     }
