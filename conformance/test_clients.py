@@ -83,6 +83,17 @@ def test_storescu_stores(origin, tmp_path):
     assert study["00201208"]["Value"] == [1]
 
 
+@pytest.mark.parametrize("option", ["-x=", "-xe", "-xi", "-xb", "-xs"])
+def test_storescu_stores_whatever_transfer_syntax_it_prefers(origin, tmp_path, option):
+    data_set = image(frames=2)
+    (tmp_path / "one.dcm").write_bytes(encode(data_set))
+    done = dcmtk("storescu", origin, option, str(tmp_path / "one.dcm"))
+    assert done.returncode == 0, done.stderr
+    for number in (1, 2):
+        answer = origin.get(f"{instance_path(data_set)}/frames/{number}", "application/octet-stream; transfer-syntax=*")
+        assert answer.content == frame_bytes(number)
+
+
 def test_storescu_stores_a_large_multi_frame(origin, tmp_path):
     data_set = image(frames=64, rows=512, columns=512)
     (tmp_path / "large.dcm").write_bytes(encode(data_set))
