@@ -103,6 +103,7 @@ pub struct Preview {
     pub rate: u32,
     pub binning: u32,
     pub threads: usize,
+    pub max_slices: u32,
     pub max_attempts: u32,
     pub retry_seconds: u64,
 }

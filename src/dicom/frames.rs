@@ -36,7 +36,7 @@ pub struct PixelLayout {
     pub photometric: String,
     /// Planar Configuration (0028,0006) is 1.
     pub is_planar: bool,
-    /// Number of Frames (0028,0008); 1 if it is absent.
+    /// Number of Frames (0028,0008), 1 if it is absent; not more than can be found ([`Frames::count`]).
     pub number_of_frames: u32,
 }
 
@@ -67,6 +67,18 @@ pub enum Frames {
 }
 
 impl Frames {
+    /// How many frames there are, whatever Number of Frames says.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Native { count, .. } => *count,
+            Self::Encapsulated { fragments, first_fragments } if first_fragments.is_empty() => {
+                fragments.len() as u32
+            }
+            Self::Encapsulated { first_fragments, .. } => first_fragments.len() as u32,
+        }
+    }
+
     /// The byte ranges that make up frame `index` (from 0), in order; empty if there is no such frame.
     ///
     /// A native frame is one range, rounded outwards to whole bytes.

@@ -119,11 +119,13 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
     let path = format!("/studies/{study}/series/{series}/instances/{instance}");
     let document = document::write(outline, &path);
     let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
-    let pixels = pixel_layout(outline, &attributes, &mut warnings);
-    let frames = match &pixels {
+    let mut pixels = pixel_layout(outline, &attributes, &mut warnings);
+    let frames = match &mut pixels {
         Some(pixels) => {
             let (frames, warning) = frames::locate(outline, pixels);
             warnings.extend(warning);
+            // Nobody is to count up to what is merely claimed.
+            pixels.number_of_frames = pixels.number_of_frames.min(frames.count());
             frames
         }
         None => Frames::None,
@@ -362,6 +364,31 @@ mod tests {
         let data_set = in_series(identified(DataSet::explicit()).text(0x0010_0010, "PN", "é"));
         let text = json(&read_file(&data_set.file(EXPLICIT), &[]));
         assert!(text.starts_with(r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"00080016""#), "{text}");
+    }
+
+    #[test]
+    fn there_are_no_more_frames_than_there_are_bytes_for() {
+        let image = |frames: &str| {
+            in_series(identified(DataSet::explicit()))
+                .us(0x0028_0002, &[1])
+                .text(0x0028_0004, "CS", "MONOCHROME2")
+                .text(0x0028_0008, "IS", frames)
+                .us(0x0028_0010, &[2])
+                .us(0x0028_0011, &[2])
+                .us(0x0028_0100, &[8])
+        };
+        let native = |frames| image(frames).element(0x7FE0_0010, "OB", &[0; 8]).file(EXPLICIT);
+        let fragments: [&[u8]; 3] = [&[], &[1, 2], &[3, 4]];
+        let encapsulated = |frames| image(frames).encapsulated(&fragments).file("1.2.840.10008.1.2.4.50");
+        for (file, expected) in [
+            (native("1"), 1),
+            (native("2"), 2),
+            (native("2000000000"), 2),
+            (encapsulated("2"), 2),
+            (encapsulated("2000000000"), 2),
+        ] {
+            assert_eq!(read_file(&file, &[]).layout.pixels.unwrap().number_of_frames, expected);
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object that
 //! nothing refers to, which the next preview of the series removes.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::yield_now;
 use tracing::{info, warn};
 
@@ -104,7 +105,11 @@ impl Archive {
         let Due { tenant, record } = due;
         let SeriesRecord { study, series, generation, .. } = record;
         let key = keys::preview(tenant, study, series, *generation);
-        let (preview, outcome) = match self.write_preview(due, &key).await {
+        // A fault of the program in one series must not keep all others from their previews.
+        let written = AssertUnwindSafe(self.write_preview(due, &key)).catch_unwind().await;
+        let written =
+            written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
+        let (preview, outcome) = match written {
             Ok(size_bytes) => (Preview::Made { generation: *generation, size_bytes }, Outcome::Made),
             Err(halt) => self.after(halt, record),
         };
@@ -149,8 +154,11 @@ impl Archive {
         let mut sources = self.sources(&caller, &due.record).await?;
         let (order, slice_spacing) = arrange(&mut sources);
         let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
-        let number_of_slices =
-            u32::try_from(frames).map_err(|_| Halt::Hopeless(format!("there are {frames} frames")))?;
+        let limit = self.preview.max_slices;
+        let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
+        let number_of_slices = number_of_slices.ok_or_else(|| {
+            Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_slices)"))
+        })?;
         let index = Index {
             number_of_slices,
             order,

@@ -6,13 +6,15 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 
 use crate::archive::access::Caller;
 use crate::archive::preview::slices::{self, Index, Order};
 use crate::archive::preview::{Due, Outcome};
 use crate::archive::{Archive, Error};
+use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
-use crate::blobs::{Blobs, Bucket};
+use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Key, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
 use crate::index::records::Preview;
@@ -248,6 +250,64 @@ async fn a_series_that_cannot_be_decoded_fails_with_its_reason_and_no_other() {
     let Err(Error::NotFound(shown)) = bench.stream("1.4", None).await else { panic!("a stream") };
     assert!(shown.contains(&reason));
     assert!(bench.stream("1.3", None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_series_of_too_many_frames_fails_at_once() {
+    let bench = Bench::new(&[("max_slices", "2")]);
+    let dots = image("1.3", 1)
+        .us(0x0028_0002, &[1])
+        .text(0x0028_0004, "CS", "MONOCHROME2")
+        .text(0x0028_0008, "IS", "2000000000")
+        .us(0x0028_0010, &[1])
+        .us(0x0028_0011, &[1])
+        .us(0x0028_0100, &[8])
+        .element(0x7FE0_0010, "OB", &[0; 4]);
+    bench.store(dots.file(EXPLICIT)).await;
+    assert_eq!(bench.make_all().await, [Outcome::Failed]);
+    let Preview::Failed { reason, .. } = bench.state("1.3").await else { panic!("not failed") };
+    assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_slices)");
+}
+
+/// Objects in memory that cannot be read without a panic.
+struct Trap(MemoryBlobs);
+
+#[async_trait::async_trait]
+impl Blobs for Trap {
+    async fn stage(&self) -> Result<Staged, blobs::Error> {
+        self.0.stage().await
+    }
+    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
+        self.0.keep(staged, key).await
+    }
+    async fn read(&self, _: &Key, _: std::ops::Range<u64>) -> Result<ByteStream, blobs::Error> {
+        panic!("a trap")
+    }
+    async fn size(&self, key: &Key) -> Result<Option<u64>, blobs::Error> {
+        self.0.size(key).await
+    }
+    async fn delete(&self, key: &Key) -> Result<(), blobs::Error> {
+        self.0.delete(key).await
+    }
+    fn unsettled(&self) -> Vec<Key> {
+        self.0.unsettled()
+    }
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, blobs::Error>> {
+        self.0.list(bucket, prefix)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_the_preview_of_one_series_and_not_the_thread() {
+    let config = Config::load(None, &[("preview".into(), "quiet_seconds".into(), "0".into())]).unwrap();
+    let index = Arc::new(crate::index::Index::in_memory());
+    let archive = Archive::new(Arc::new(Trap(MemoryBlobs::new())), index, &config);
+    let mut upload = archive.receive(&Caller::anonymous(), None).await;
+    upload.write(Bytes::from(slice("1.3", 1, 0.0, 0).file(EXPLICIT))).await;
+    upload.finish().await.await.result.unwrap();
+    let due = archive.due_previews(10).await.unwrap();
+    assert_eq!(archive.make_preview(&due[0]).await.unwrap(), Outcome::Failed);
+    assert_eq!(archive.due_previews(10).await.unwrap(), []);
 }
 
 #[tokio::test]
