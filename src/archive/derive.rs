@@ -52,7 +52,8 @@ impl PreviewStream {
 impl Archive {
     /// Frame `number` (from 1), decoded. A native frame in little endian is given as it is stored.
     ///
-    /// Holds the frame in memory, several times over while it is being decoded.
+    /// Holds the frame in memory, several times over while it is being decoded, which is done for as many frames at a
+    /// time as there are cores.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be
@@ -63,6 +64,7 @@ impl Archive {
         record: &InstanceRecord,
         number: u32,
     ) -> Result<DecodedFrame, Error> {
+        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
         let frame = self.stored_frame(caller, record, number).await?;
         if frame.stored() == (Stored::Native { is_big_endian: false, first_bit: 0 }) {
             let PixelLayout { photometric, is_planar, .. } = frame.layout;
@@ -71,6 +73,8 @@ impl Archive {
         let decoded = spawn_blocking(move || {
             let Decoded { image, photometric } = frame.decode()?;
             let bytes = decode::native_bytes(&image, frame.layout.bits_allocated);
+            // It goes on to the end even if nobody waits for it any longer.
+            drop(turn);
             Ok(DecodedFrame { bytes, photometric, is_planar: false })
         });
         match decoded.await {

@@ -37,12 +37,14 @@ pub struct Archive {
     preview: Preview,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    decoders: Arc<Semaphore>,
     claims: Claims,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
+        let cores = available_parallelism().map_or(1, NonZero::get);
         Arc::new(Self {
             blobs,
             index,
@@ -50,7 +52,8 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
-            turns: Arc::new(Semaphore::new(2 * available_parallelism().map_or(1, NonZero::get))),
+            turns: Arc::new(Semaphore::new(2 * cores)),
+            decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
         })
     }

@@ -13,6 +13,9 @@ use crate::dicom::values::{self, Token};
 const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
 const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
 
+/// Warnings that are kept; what has more is no better understood by more of them.
+const MAX_WARNINGS: usize = 32;
+
 /// One step through a data set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step<'a> {
@@ -145,7 +148,7 @@ impl<'a> Walk<'a> {
     fn warn(&mut self, reason: &str) {
         // One attribute with a thousand bad items says it once.
         let is_said = |said: &Warning| said.tag == self.outermost && said.reason == reason;
-        if !self.warnings.last().is_some_and(is_said) {
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.last().is_some_and(is_said) {
             self.warnings.push(Warning { tag: self.outermost, reason: reason.to_owned() });
         }
     }

@@ -360,6 +360,14 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_bad_attributes_are_told_of_in_part() {
+        let whole = in_series(identified(DataSet::explicit()));
+        let bad = (0..1000).fold(whole, |set, number| set.element(0x0021_1000 + number, "DS", b"one "));
+        let warnings = read_file(&bad.file(EXPLICIT), &[]).warnings;
+        assert!((1..100).contains(&warnings.len()), "{}", warnings.len());
+    }
+
+    #[test]
     fn text_beyond_ascii_without_a_character_set_is_declared() {
         let data_set = in_series(identified(DataSet::explicit()).text(0x0010_0010, "PN", "é"));
         let text = json(&read_file(&data_set.file(EXPLICIT), &[]));

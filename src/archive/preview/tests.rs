@@ -360,6 +360,20 @@ async fn deflated_objects_have_previews_too() {
 }
 
 #[tokio::test]
+async fn no_more_frames_are_decoded_at_a_time_than_there_are_cores() {
+    let bench = Bench::new(&[]);
+    bench.store(slice("1.3", 1, 0.0, 300).file(EXPLICIT)).await;
+    let uids = ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.3.1".parse().unwrap());
+    let record = bench.archive.instance(&bench.caller, &uids.0, &uids.1, &uids.2).await.unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let others = bench.archive.decoders.acquire_many(cores as u32).await.unwrap();
+    let mut waiting = Box::pin(bench.archive.decoded_frame(&bench.caller, &record, 1));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(others);
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test]
 async fn a_decoded_frame_is_native_and_little_endian() {
     let bench = Bench::new(&[]);
     bench.store(slice("1.3", 1, 0.0, 300).file(EXPLICIT)).await;
