@@ -74,8 +74,9 @@ pub fn negotiate(request: &AssociationRQ, settings: &Dimse) -> Result<Agreement,
     check(request, settings)?;
     let mut contexts: Vec<Context> = Vec::new();
     let mut results = Vec::with_capacity(request.presentation_contexts.len());
-    for (place, proposed) in request.presentation_contexts.iter().enumerate() {
-        let is_repeated = request.presentation_contexts[..place].iter().any(|other| other.id == proposed.id);
+    let mut seen = [false; 256];
+    for proposed in &request.presentation_contexts {
+        let is_repeated = std::mem::replace(&mut seen[usize::from(proposed.id)], true);
         let result = if is_repeated || proposed.id % 2 == 0 {
             Err(PresentationContextResultReason::UserRejection)
         } else {
