@@ -15,6 +15,7 @@ mod console;
 mod content;
 mod error;
 mod every_answer;
+mod impatient;
 mod json;
 pub mod multipart;
 mod ops;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::http::impatient::Impatient;
 use crate::http::{Service, routes};
 
 /// Bytes of a request's head, and of what is read from or written to a socket at a time.
@@ -72,7 +73,7 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
     let service = service_fn(move |request: Request<Incoming>| Box::pin(router.clone().oneshot(request)));
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_BUFFER_BYTES);
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, idle)), service);
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
         () = stop.cancelled() => None,
@@ -92,7 +93,7 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
 
 /// Closes a connection: says that nothing more will be sent, and reads on for a while what the client had begun to
 /// send (RFC 9112 §9.6).
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Impatient) {
     if stream.shutdown().await.is_ok() {
         let rest = async {
             let mut scratch = vec![0; 64 * 1024];

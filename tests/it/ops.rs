@@ -1,6 +1,11 @@
 //! Health, metrics and the built-in page.
 
-use crate::harness::Server;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{EXPLICIT, Server, data_set};
 
 #[tokio::test]
 async fn a_running_server_is_healthy_and_ready() {
@@ -19,4 +24,24 @@ async fn a_running_server_is_healthy_and_ready() {
         let found = response.headers()["content-type"].to_str().unwrap();
         assert!(found.starts_with(content_type), "{path}: {found}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
+    let server = Server::with(|config| {
+        config.http.max_connections = 1;
+        config.http.idle_timeout_seconds = 1;
+    })
+    .await;
+    // More than the buffers of two sockets hold.
+    let large = data_set("1.2", "1.2.1", "1.2.1.1").element(0x7FE0_0010, "OW", &vec![0; 64 << 20]);
+    assert!(server.store(&[large.file(EXPLICIT)]).await.status().is_success());
+    let mut stalled = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /dicom-web/studies/1.2/series/1.2.1/instances/1.2.1.1 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n";
+    stalled.write_all(request.as_bytes()).await.unwrap();
+    // Once the answer has begun, the place is taken.
+    stalled.read_exact(&mut [0; 16]).await.unwrap();
+    let next = server.request("GET", format!("http://{}/healthz", server.address)).send();
+    let next = tokio::time::timeout(Duration::from_secs(30), next).await;
+    assert_eq!(next.expect("the place is free in time").unwrap().status(), 200);
 }
