@@ -1,11 +1,12 @@
 //! Wiring: opens the stores, builds the archive, starts the doors and the jobs; stops them gracefully.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::fs::{Mode, OFlags};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -83,13 +84,13 @@ impl Server {
     }
 }
 
-/// Opens the archive in the data directory and puts right what a killed process left there. The directory is one that no other process may
-/// have open.
+/// Opens the archive in the data directory, which no other process may have open, and puts right what a killed process
+/// left there.
 ///
 /// # Errors
 /// What is wrong with the directory.
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
-    let archive = open_with_index(config, INDEX_FILE)?;
+    let archive = open_with_index(open_blobs(config)?, config, INDEX_FILE)?;
     let settled = archive.settle().await.context("cannot put right what a killed process left")?;
     if settled > 0 {
         info!("settled {settled} objects that a killed process left");
@@ -110,11 +111,12 @@ impl Rebuild {
     /// What is wrong with the directory.
     pub fn begin(config: &Config) -> anyhow::Result<Self> {
         let data = config.storage.data.clone();
+        let blobs = open_blobs(config)?;
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
         }
-        Ok(Self { archive: open_with_index(config, REBUILT_INDEX_FILE)?, data })
+        Ok(Self { archive: open_with_index(blobs, config, REBUILT_INDEX_FILE)?, data })
     }
 
     /// The archive, over the new index.
@@ -129,19 +131,29 @@ impl Rebuild {
     pub fn finish(self) -> anyhow::Result<()> {
         drop(self.archive);
         let moved = std::fs::rename(self.data.join(REBUILT_INDEX_FILE), self.data.join(INDEX_FILE));
-        moved.context("cannot put the new index in place; the old one is still there")
+        moved.context("cannot put the new index in place; the old one is still there")?;
+        let directory = rustix::fs::open(&self.data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        let synced = directory.and_then(rustix::fs::fsync);
+        synced.context("the new index is in place, but may not be after a power cut")
     }
 }
 
-fn open_with_index(config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
+/// Opens the object store, whose lock keeps other processes from the whole directory: it goes first.
+fn open_blobs(config: &Config) -> anyhow::Result<FileBlobs> {
+    let data = &config.storage.data;
+    std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
+    FileBlobs::open(data).with_context(|| cannot_use(data))
+}
+
+fn open_with_index(blobs: FileBlobs, config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
     let Storage { data, index_cache_mib } = &config.storage;
-    let context = || format!("cannot use the data directory {} (storage.data)", data.display());
-    std::fs::create_dir_all(data).with_context(context)?;
-    // The object store is opened first: its lock keeps other processes from the directory.
-    let blobs = FileBlobs::open(data).with_context(context)?;
-    let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(context)?;
+    let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(|| cannot_use(data))?;
     let index = Index::new(Arc::new(table));
     Ok(Archive::new(Arc::new(blobs), Arc::new(index), config))
+}
+
+fn cannot_use(data: &Path) -> String {
+    format!("cannot use the data directory {} (storage.data)", data.display())
 }
 
 /// The file of the embedded index in the data directory.

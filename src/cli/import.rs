@@ -135,7 +135,14 @@ impl<'a> Worker<'a> {
     fn take_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
         let mut archive = zip::ZipArchive::new(file)?;
         for index in 0..archive.len() {
-            let mut entry = archive.by_index(index)?;
+            let mut entry = match archive.by_index(index) {
+                Ok(entry) => entry,
+                // Encrypted, or compressed in a way that is not known: the other entries may not be.
+                Err(error) => {
+                    self.count(&format!("{name}:{index}"), Count::Lost(error.to_string()));
+                    continue;
+                }
+            };
             if entry.is_file() {
                 let name = format!("{name}:{}", String::from_utf8_lossy(entry.name_raw()));
                 if let Err(error) = self.take(&mut entry, &name) {

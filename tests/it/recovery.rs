@@ -193,3 +193,12 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (3, 3));
     assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
 }
+
+#[tokio::test]
+async fn a_second_reindexing_leaves_the_first_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let first = server::Rebuild::begin(&config(data.path())).unwrap();
+    assert!(server::Rebuild::begin(&config(data.path())).is_err());
+    first.finish().unwrap();
+    assert!(data.path().join("index.redb").exists());
+}
