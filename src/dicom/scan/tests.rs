@@ -158,6 +158,21 @@ fn a_deflated_data_set_is_scanned_as_if_inflated_in_its_place() {
 }
 
 #[test]
+fn deflated_bytes_that_look_like_the_letters_of_a_vr_are_deflated() {
+    // Three UIDs and a few more; bytes 4 and 5 are `DA`.
+    const DEFLATED_BYTES: &str = "858c314e44410c43cd16e8375053ee09464e26ce241ddb2d0502091067a0ddfb17cc0dd692e5e6f91d78c1cfdb2b6cf828\
+    cfc16163669131478de85d49ab66c492222c925eabe8a964d9ca5c0ae100f1fdfe08a3893cf089afeb09173be3e98e5f9d\
+    bd56c79e08679bc25bacd2cc4da682e538e3f98e273d9b2ba272fa3e3bdd7cc694e86a4a56d98d1bfef0f10b9cb0f3f00f";
+    let digits = DEFLATED_BYTES.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let deflated: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    assert_eq!(&deflated[4..6], b"DA");
+    let outline = scan(&DataSet::explicit().raw(&deflated).file(DEFLATED)).unwrap();
+    assert!(outline.is_deflated);
+    assert_eq!(value(&outline, 0x0008_0030), b"101500");
+    assert_eq!((outline.transfer_syntax.as_str(), outline.warnings.len()), (DEFLATED, 0));
+}
+
+#[test]
 fn what_inflates_too_much_is_refused() {
     let bomb = deflate(DataSet::explicit().element(0x7FE0_0010, "OB", &vec![0; 4 << 20]), false);
     let setting = |max_deflate_ratio, max_inflated_bytes| {
