@@ -242,7 +242,7 @@ impl Walker {
         let declared = self.outline.transfer_syntax.clone();
         if !self.outline.is_deflated {
             self.outline.data_set_offset = self.position;
-            // Of deflated bytes, too, some look like the letters of a VR.
+            // Deflated bytes may spell a VR by chance: only with a low group before it is that an element.
             let is_plain = look.has_known_vr && look.is_plausible;
             if DEFLATED.contains(&declared.as_str()) && !is_plain {
                 self.stage = Stage::Deflated([first[0], first[1]]);
