@@ -34,6 +34,8 @@ pub enum Finding {
     WrongCount(String),
     /// An object that cannot be indexed, and why.
     Unreadable(Key, String),
+    /// An object whose name is not that of an original.
+    Unnamed(Key),
     /// Another object, newer than this one, is stored under the same SOP Instance UID.
     Superseded(Key),
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Finding {
             Self::Orphan(key) => write!(f, "orphan: {key}"),
             Self::WrongCount(what) => write!(f, "wrong count: {what}"),
             Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
+            Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
             Self::Superseded(key) => write!(f, "superseded: {key}"),
         }
     }
@@ -65,8 +68,10 @@ pub struct Report {
 impl Archive {
     /// Reads every object and compares it with the index, then looks for objects that nothing refers to.
     ///
-    /// With `repair`, orphans are deleted and the rows of missing objects are removed. Damaged objects are left
-    /// as they are, to be restored from a back-up. `progress` is called after each instance.
+    /// With `repair`, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
+    /// that the index does not know becomes an instance, for the index may be older than it; what is damaged, or was
+    /// refused or replaced, is deleted. Damaged objects that the index refers to are left as they are, to be restored
+    /// from a back-up. `progress` is called after each instance.
     ///
     /// # Errors
     /// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
@@ -86,7 +91,7 @@ impl Archive {
             while let Some(entry) = entries.try_next().await? {
                 if !self.is_referred_to(&entry.key).await? {
                     if repair {
-                        self.blobs.delete(&entry.key).await?;
+                        self.settle_object(&entry).await?;
                     }
                     report.findings.push(Finding::Orphan(entry.key));
                 }
@@ -230,17 +235,27 @@ impl Archive {
                 continue;
             }
             settled += 1;
-            let entry = Entry { key, size_bytes, modified_at: now() };
-            match self.read_record(&entry).await? {
-                Ok((tenant, record)) => {
-                    let due_at = self.preview.enabled.then(now);
-                    self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await?;
-                }
-                // A part of an original, or a preview, which is made again.
-                Err(_) => self.blobs.delete(&entry.key).await?,
-            }
+            self.settle_object(&Entry { key, size_bytes, modified_at: now() }).await?;
         }
         Ok(settled)
+    }
+
+    /// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
+    /// under stricter limits than those it was taken with, stays.
+    async fn settle_object(&self, entry: &Entry) -> Result<(), Error> {
+        match self.read_record(entry).await? {
+            Ok((tenant, record)) => {
+                let due_at = self.preview.enabled.then(now);
+                match self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await? {
+                    Commit::Stored | Commit::Same | Commit::Replaced { .. } => {}
+                    Commit::Different | Commit::Elsewhere => self.blobs.delete(&entry.key).await?,
+                }
+            }
+            Err(Finding::Unreadable(..)) => {}
+            // A part of an original, a preview, which is made again, or what nothing here has made.
+            Err(_) => self.blobs.delete(&entry.key).await?,
+        }
+        Ok(())
     }
 
     async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
@@ -256,22 +271,21 @@ impl Archive {
         let unreadable = |reason: String| Ok(Err(Finding::Unreadable(key.clone(), reason)));
         let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key)
         else {
-            return unreadable("its name is not that of an original".into());
+            return Ok(Err(Finding::Unnamed(key.clone())));
         };
         let mut scanner = Scanner::new(limits(&self.ingest));
+        let mut scanned = Ok(());
         let mut hasher = Sha256::new();
         let mut bytes = self.blobs.read(key, 0..entry.size_bytes).await?;
         while let Some(chunk) = bytes.try_next().await? {
             hasher.update(&chunk);
-            if let Err(failure) = scanner.push(&chunk) {
-                return unreadable(failure.to_string());
-            }
+            scanned = scanned.and_then(|()| scanner.push(&chunk));
         }
         if hexadecimal(&hasher.finalize()) != digest {
             return Ok(Err(Finding::Damaged(key.clone())));
         }
-        let read = scanner.finish().and_then(|outline| instance::read(&outline, indexed()));
-        let read = match read {
+        let outline = scanned.and_then(|()| scanner.finish());
+        let read = match outline.and_then(|outline| instance::read(&outline, indexed())) {
             Ok(read) => read,
             Err(failure) => return unreadable(failure.to_string()),
         };

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
+use crate::archive::claims::Claims;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
@@ -15,6 +16,7 @@ use crate::index::Index;
 
 pub mod access;
 pub mod check;
+mod claims;
 pub mod derive;
 pub mod explicit;
 mod inflate;
@@ -35,6 +37,7 @@ pub struct Archive {
     preview: Preview,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    claims: Claims,
 }
 
 impl Archive {
@@ -48,6 +51,7 @@ impl Archive {
             preview: config.preview.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * available_parallelism().map_or(1, NonZero::get))),
+            claims: Claims::default(),
         })
     }
 

@@ -169,21 +169,24 @@ impl Archive {
     async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
         let Received { instance, digest, staged } = received;
         let tenant = caller.tenant.as_str();
+        let size_bytes = staged.length();
+        let key =
+            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
+        let _claim = self.claims.claim(&caller.tenant, &instance.instance).await;
         // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
             if known.study != instance.study || known.series != instance.series {
                 return Err(Refusal::Elsewhere);
             }
-            if known.digest == digest {
+            let is_same = known.digest == digest;
+            // An object that was lost is kept again: success means that the bytes are there.
+            if is_same && self.blobs.size(&key).await? == Some(size_bytes) {
                 return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
             }
-            if self.ingest.duplicates == Duplicates::Reject {
+            if !is_same && self.ingest.duplicates == Duplicates::Reject {
                 return Err(Refusal::Different);
             }
         }
-        let size_bytes = staged.length();
-        let key =
-            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
         self.blobs.keep(staged, &key).await?;
         let preview_due = self.preview.enabled.then(|| self.preview_due());
         let (record, warnings) = record(instance, digest, size_bytes);

@@ -15,7 +15,8 @@ use crate::server;
 pub(super) struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Delete objects that nothing refers to, and remove index rows whose object is missing.
+    /// Remove index rows whose object is missing; take objects that the index does not know into it, and delete
+    /// those that are damaged, refused or replaced.
     #[arg(long)]
     repair: bool,
 }

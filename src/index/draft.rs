@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::dicom::attributes::{Attribute, Attributes};
+use crate::dicom::attributes::{Attribute, Attributes, Value};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord, StudyRecord};
 use crate::index::{Error, keys, rows};
 use crate::query::Level;
 use crate::query::attributes::{self, MODALITY};
 use crate::table::{Expect, Item, ItemKey, SecondaryKey, Write};
+
+/// A larger attribute is left out of studies' and series' rows, which must hold all of theirs in one: no value by
+/// which anybody would look for a study is longer. Instances keep it.
+const MAX_ATTRIBUTE_BYTES: usize = 4096;
+/// Different modalities, or SOP classes, that a row counts; and the longest that is one.
+const MAX_KINDS: usize = 500;
+const MAX_KIND_BYTES: usize = 64;
 
 /// A study with the series that a transaction changes.
 pub(crate) struct Draft {
@@ -62,7 +69,8 @@ impl Draft {
         Ok(Self { tenant: tenant.to_owned(), now, study: Row::read(study)?, series: rows })
     }
 
-    /// Counts an instance in. `preview_due` is when the series' preview is to be made, if it has pixels.
+    /// Counts an instance in. `preview_due` is when the series' preview is to be made, if it has pixels; `None` if
+    /// none is.
     pub(crate) fn add(&mut self, instance: &InstanceRecord, preview_due: Option<i64>, is_replacing: bool) {
         let now = self.now;
         self.study.is_changed = true;
@@ -80,19 +88,19 @@ impl Draft {
         merge(&mut study.attributes, instance, Level::Study, is_replacing);
         merge(&mut series.attributes, instance, Level::Series, is_replacing);
         if let Some(modality) = modality(instance) {
-            *study.modalities.entry(modality.to_owned()).or_default() += 1;
+            add_one(&mut study.modalities, modality);
         }
-        *study.sop_classes.entry(instance.sop_class.clone()).or_default() += 1;
-        *series.sop_classes.entry(instance.sop_class.clone()).or_default() += 1;
+        add_one(&mut study.sop_classes, &instance.sop_class);
+        add_one(&mut series.sop_classes, &instance.sop_class);
         study.number_of_instances += 1;
         series.number_of_instances += 1;
         study.size_bytes += instance.size_bytes;
         series.size_bytes += instance.size_bytes;
         if instance.layout.pixels.is_some() {
             series.number_of_images += 1;
-            if let Some(due_at) = preview_due {
-                series.preview = Preview::Pending { due_at, attempts: 0 };
-            }
+            // What was made before shows less than there is.
+            series.preview =
+                preview_due.map_or(Preview::None, |due_at| Preview::Pending { due_at, attempts: 0 });
         }
     }
 
@@ -113,8 +121,10 @@ impl Draft {
             take_one(&mut series.sop_classes, &instance.sop_class);
             series.number_of_instances = series.number_of_instances.saturating_sub(1);
             series.size_bytes = series.size_bytes.saturating_sub(instance.size_bytes);
-            series.number_of_images =
-                series.number_of_images.saturating_sub(u64::from(instance.layout.pixels.is_some()));
+            if instance.layout.pixels.is_some() {
+                series.number_of_images = series.number_of_images.saturating_sub(1);
+                series.preview = preview_without(series, self.now);
+            }
         }
     }
 
@@ -201,15 +211,43 @@ fn merge(kept: &mut Attributes, instance: &InstanceRecord, level: Level, is_repl
             continue;
         }
         let is_missing = kept.get(tag).is_none_or(|kept| kept.values.is_empty());
-        if is_missing || (is_replacing && !attribute.values.is_empty()) {
+        let is_better = is_missing || (is_replacing && !attribute.values.is_empty());
+        if is_better && size_bytes(attribute) <= MAX_ATTRIBUTE_BYTES {
             kept.insert(*tag, attribute.clone());
         }
+    }
+}
+
+/// The preview of a series that has lost an image, which must not be shown any longer.
+fn preview_without(series: &SeriesRecord, now: i64) -> Preview {
+    match &series.preview {
+        _ if series.number_of_images == 0 => Preview::None,
+        Preview::Made { .. } | Preview::Failed { .. } => Preview::Pending { due_at: now, attempts: 0 },
+        as_before @ (Preview::None | Preview::Pending { .. }) => as_before.clone(),
     }
 }
 
 fn modality(instance: &InstanceRecord) -> Option<&str> {
     let text = instance.attributes.get(&MODALITY).and_then(Attribute::first_text)?.trim();
     (!text.is_empty()).then_some(text)
+}
+
+/// About the bytes of an attribute in a row, rather more.
+fn size_bytes(attribute: &Attribute) -> usize {
+    let of_value = |value: &Value| match value {
+        Value::Absent => 0,
+        Value::Text(text) | Value::Number(text) => text.len(),
+        Value::Name(name) => 64 + name.alphabetic.len() + name.ideographic.len() + name.phonetic.len(),
+        Value::Item(item) => item.values().map(size_bytes).sum(),
+    };
+    32 + attribute.values.iter().map(|value| 16 + of_value(value)).sum::<usize>()
+}
+
+fn add_one(counts: &mut BTreeMap<String, u64>, key: &str) {
+    let is_kind = key.len() <= MAX_KIND_BYTES && (counts.len() < MAX_KINDS || counts.contains_key(key));
+    if is_kind {
+        *counts.entry(key.to_owned()).or_default() += 1;
+    }
 }
 
 fn take_one(counts: &mut BTreeMap<String, u64>, key: &str) {

@@ -15,6 +15,8 @@ use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
 /// Records in one page.
 const PAGE_RECORDS: usize = 200;
+/// Times that a record which is replaced while it is read is read again.
+const MAX_READS: usize = 16;
 
 impl Index {
     /// In which study and series an instance is stored, and the digest of its bytes. Cheap: one small row.
@@ -45,13 +47,15 @@ impl Index {
         series: &SeriesUid,
         instance: &InstanceUid,
     ) -> Result<Option<R>, Error> {
-        loop {
-            let key = keys::instance(tenant, study, series, instance);
-            let Some(row) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(None) };
+        let key = keys::instance(tenant, study, series, instance);
+        for _ in 0..MAX_READS {
+            let found = self.table.get(std::slice::from_ref(&key)).await?.pop().flatten();
+            let Some(row) = found else { return Ok(None) };
             if let Some(record) = whole(self.table.as_ref(), row).await? {
                 return Ok(Some(record));
             }
         }
+        Err(rows::unreadable(&key, "rows that continue it are missing"))
     }
 
     /// The series of a study, in ascending order of their UIDs as text.

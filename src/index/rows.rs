@@ -42,7 +42,10 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &ItemKey, body: &'a [u8]) -> 
     rmp_serde::from_slice(body).map_err(|source| unreadable(what, source))
 }
 
-fn unreadable(what: &ItemKey, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(crate) fn unreadable(
+    what: &ItemKey,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::Record { what: format!("{} {}", what.partition, what.sort), source: source.into() }
 }
 

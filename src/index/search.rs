@@ -19,6 +19,8 @@ use crate::table::{Item, ItemKey, Range, Table};
 /// What reading an instance's metadata costs, in rows.
 const METADATA_ROWS: usize = 10;
 
+const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
+
 impl Index {
     /// Answers a query of a tenant, reading at most `max_rows_read` rows: where they are not enough, the answer
     /// holds what was found by then and a warning.
@@ -227,7 +229,7 @@ impl<'a> Search<'a> {
                 return Ok(());
             }
             let record: InstanceRecord = rows::decode(&key, &bytes)?;
-            let metadata = metadata(&key, &record)?;
+            let metadata = metadata(&key, &record)?.unwrap_or_else(|| self.pass_over_metadata());
             if !meets(&self.conditions.metadata, &metadata) {
                 return Ok(());
             }
@@ -241,6 +243,14 @@ impl<'a> Search<'a> {
             attributes
         });
         Ok(())
+    }
+
+    /// No attributes in the place of metadata that is nested too deeply, which is told once.
+    fn pass_over_metadata(&mut self) -> Attributes {
+        if !self.found.warnings.iter().any(|told| told == TOO_DEEP) {
+            self.found.warnings.push(TOO_DEEP.to_owned());
+        }
+        Attributes::new()
     }
 
     /// A range that reads no more in a page than may be read and can be of use.
@@ -258,13 +268,14 @@ struct Known {
     transfer_syntax: String,
 }
 
-/// All attributes of an instance, without bulk values.
-fn metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Attributes, Error> {
+/// All attributes of an instance, without bulk values; `None` if they are nested too deeply to be read.
+fn metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Record {
         what: format!("{} {}", key.partition, key.sort),
         source,
     };
     let mut text = Vec::new();
     record.metadata.write_text("", &mut text).map_err(|source| damaged(source.into()))?;
-    json::read(&text).map_err(|source| damaged(source.to_string().into()))
+    // Inflated to the bytes that were written, it is JSON: what the reader can stumble over is the nesting.
+    Ok(json::read(&text).ok())
 }

@@ -10,7 +10,7 @@ use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
 use crate::index::records::{InstanceRecord, Preview};
-use crate::index::{Commit, Duplicates, Index, keys};
+use crate::index::{Commit, Duplicates, Error, Index, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID,
     SOP_INSTANCE_UID, STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
@@ -18,8 +18,8 @@ use crate::query::attributes::{
 use crate::query::matching::matches;
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
-use crate::table::Table;
 use crate::table::redb::Redb;
+use crate::table::{Expect, Table, Write};
 
 const TENANT: &str = "clinic";
 const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
@@ -395,4 +395,87 @@ async fn results_hold_the_attributes_of_their_level() {
         assert!(present.iter().all(has), "{level:?} {parameters} {:?}", found.results);
         assert!(!absent.iter().any(has), "{level:?} {parameters} {:?}", found.results);
     }
+}
+
+#[tokio::test]
+async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it() {
+    let index = Arc::new(index());
+    let mut large = instance(1, 1, 0);
+    large.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x".repeat(500_000)));
+    large.attributes.insert(MODALITY, Attribute::text(b"CS", "y".repeat(500_000)));
+    let records = std::iter::once(large.clone()).chain((1..40).map(|number| instance(1, 1, number)));
+    let commits = records.map(|record| {
+        let index = index.clone();
+        async move { store(&index, record).await }
+    });
+    let outcomes = futures_util::future::join_all(commits).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Commit::Stored), "{outcomes:?}");
+    let study = index_study(&index).await;
+    assert_eq!(study.number_of_instances, 40);
+    assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
+    let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&large));
+    index.remove(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    assert_eq!(index_study(&index).await.number_of_instances, 39);
+}
+
+#[tokio::test]
+async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
+    let index = index();
+    for number in 0..60 {
+        let mut record = instance(1, 1, number);
+        record.attributes.insert(MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
+        assert_eq!(store(&index, record).await, Commit::Stored, "{number}");
+    }
+    assert_eq!(index_study(&index).await.number_of_instances, 60);
+}
+
+#[tokio::test]
+async fn metadata_nested_deeper_than_can_be_read_hides_no_other_result() {
+    let index = index();
+    store(&index, instance(1, 1, 1)).await;
+    let mut deep = instance(1, 1, 2);
+    let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
+    deep.metadata = text_metadata(&format!("{}{{}}{}", open.repeat(60), close.repeat(60)));
+    store(&index, deep).await;
+    let everything = query(Level::Instance, &[("includefield", "all".into())]);
+    let found = index.search(TENANT, &everything, 1000).await.unwrap();
+    assert_eq!((found.results.len(), found.warnings.len()), (2, 1), "{:?}", found.warnings);
+}
+
+#[tokio::test]
+async fn a_record_of_which_a_row_is_lost_is_an_error() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let index = Index::new(table.clone());
+    let mut record = instance(1, 1, 1);
+    record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
+    store(&index, record.clone()).await;
+    let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
+    let chunk = keys::chunk(&key, &record.digest, 2);
+    table.transact(vec![Write::Delete(chunk, Expect::Anything)]).await.unwrap();
+    let read = index.instance::<InstanceRecord>(TENANT, &record.study, &record.series, &record.instance);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
+    assert!(matches!(read.await.expect("it ends"), Err(Error::Record { .. })));
+}
+
+#[tokio::test]
+async fn no_preview_outlives_what_it_shows() {
+    let index = index();
+    let (first, second) = (instance(1, 1, 1), instance(1, 1, 2));
+    let state = async || index.series(TENANT, &first.study, &first.series).await.unwrap().unwrap();
+    let make = async || {
+        let series = state().await;
+        let made = Preview::Made { generation: series.generation, size_bytes: 1 };
+        let set = index.set_preview(TENANT, &first.study, &first.series, series.generation, &made);
+        assert!(set.await.unwrap());
+    };
+    for record in [&first, &second] {
+        index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1)).await.unwrap();
+    }
+    make().await;
+    index.remove(TENANT, &second.study, &second.series, &second.instance).await.unwrap();
+    assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
+    make().await;
+    index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();
+    assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
 }

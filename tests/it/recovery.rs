@@ -8,11 +8,12 @@ use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::check::Finding;
 use cuspid::archive::records::StudyRecord;
+use cuspid::archive::store::{Refusal, Stored};
 use cuspid::config::Config;
 use cuspid::server;
 use tempfile::TempDir;
 
-use crate::harness::native;
+use crate::harness::{EXPLICIT, data_set, native};
 
 fn config(data: &Path) -> Config {
     let mut config = Config::defaults();
@@ -27,6 +28,21 @@ async fn store(archive: &Arc<Archive>, instance: &str) {
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
     upload.write(Bytes::from(native("1.2", "1.2.1", instance))).await;
     upload.finish().await.await.result.unwrap();
+}
+
+/// An instance of its own bytes under a UID.
+fn version(instance: &str, comment: &str) -> Vec<u8> {
+    data_set("1.2", "1.2.1", instance).text(0x0020_4000, "LT", comment).file(EXPLICIT)
+}
+
+async fn send(archive: &Arc<Archive>, file: Vec<u8>) -> Result<Stored, Refusal> {
+    let mut upload = archive.receive(&Caller::anonymous(), None).await;
+    upload.write(Bytes::from(file)).await;
+    upload.finish().await.await.result
+}
+
+fn originals(data: &TempDir) -> usize {
+    std::fs::read_dir(data.path().join("originals/default/1.2/1.2.1")).unwrap().count()
 }
 
 async fn study(archive: &Archive) -> StudyRecord {
@@ -110,5 +126,70 @@ async fn an_index_that_is_built_again_says_the_same() {
     let after = study(&archive).await;
     let (generation, changed_at) = (before.generation, before.changed_at);
     assert_eq!(StudyRecord { generation, changed_at, ..after }, before);
+    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_were_refused_leave_nothing_that_reindexing_could_bring_back() {
+    let data = tempfile::tempdir().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    let mut outcomes = Vec::new();
+    for number in 0..40 {
+        let uid = format!("1.2.1.{number}");
+        for comment in ["one", "other"] {
+            let (archive, file) = (archive.clone(), version(&uid, comment));
+            outcomes.push(tokio::spawn(async move { send(&archive, file).await }));
+        }
+    }
+    let mut stored = 0;
+    for outcome in outcomes {
+        match outcome.await.unwrap() {
+            Ok(_) => stored += 1,
+            Err(refusal) => assert!(matches!(refusal, Refusal::Different), "{refusal}"),
+        }
+    }
+    assert_eq!((stored, originals(&data)), (40, 40));
+}
+
+#[tokio::test]
+async fn bytes_that_would_take_the_place_of_others_go_if_they_were_not_committed() {
+    let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    send(&server::open(&config(source.path())).await.unwrap(), version("1.2.1.1", "other")).await.unwrap();
+    let object = original(&source, "1.2.1.1");
+    send(&server::open(&config(data.path())).await.unwrap(), version("1.2.1.1", "one")).await.unwrap();
+    leave_uncommitted(&data, &object, &std::fs::read(&object).unwrap());
+    assert_eq!(originals(&data), 2);
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert_eq!(originals(&data), 1);
+    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn sending_an_instance_again_brings_back_an_object_that_was_lost() {
+    let data = tempfile::tempdir().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    let file = version("1.2.1.1", "one");
+    send(&archive, file.clone()).await.unwrap();
+    std::fs::remove_file(original(&data, "1.2.1.1")).unwrap();
+    assert!(send(&archive, file).await.unwrap().was_known);
+    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn repairing_with_an_index_of_yesterday_loses_no_object() {
+    let data = tempfile::tempdir().unwrap();
+    for number in 0..3 {
+        let archive = server::open(&config(data.path())).await.unwrap();
+        store(&archive, &format!("1.2.1.{number}")).await;
+        drop(archive);
+        if number == 0 {
+            std::fs::copy(data.path().join("index.redb"), data.path().join("yesterday")).unwrap();
+        }
+    }
+    std::fs::rename(data.path().join("yesterday"), data.path().join("index.redb")).unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    let report = archive.check(true, |_| {}).await.unwrap();
+    assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
+    assert_eq!((originals(&data), study(&archive).await.number_of_instances), (3, 3));
     assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
 }
