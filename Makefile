@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run test check versus fuzz
+.PHONY: run test check conformance kill-test versus fuzz
 
 run:
 	tools/install.sh build
@@ -19,6 +19,19 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+
+# Parts of `make test`; CUSPID_BINARY names another server to test than the release build.
+conformance:
+	tools/install.sh build test
+	tools/venv.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+	.venv/bin/python -m pytest -q conformance $(ARGS)
+
+kill-test:
+	tools/install.sh build test
+	tools/venv.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+	.venv/bin/python tools/kill_test.py $(ARGS)
 
 # Side by side with Orthanc; prints a table. See docs/performance.md.
 versus:

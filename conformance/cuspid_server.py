@@ -34,14 +34,18 @@ class Server:
         self.process = None
 
     def start(self) -> "Server":
+        self.launch()
+        self.wait_until_ready()
+        return self
+
+    def launch(self) -> None:
+        """Starts the process and does not wait for it."""
         command = [binary(), "serve", "--data", self.data]
         command += ["--http", f"127.0.0.1:{self.http_port}", "--dimse", f"127.0.0.1:{self.dimse_port}"]
         for setting in self.settings:
             command += ["--set", setting]
         with open(self.directory / "log", "a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.wait_until_ready()
-        return self
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + 30
@@ -74,6 +78,13 @@ class Server:
             self.process.wait()
             raise
 
-    def check(self) -> subprocess.CompletedProcess:
+    def check(self, *options: str) -> subprocess.CompletedProcess:
         """Runs `cuspid check` on the data; the server must have ended."""
-        return subprocess.run([binary(), "check", "--data", self.data], capture_output=True, text=True)
+        return self.command("check", *options)
+
+    def reindex(self) -> subprocess.CompletedProcess:
+        """Runs `cuspid reindex` on the data; the server must have ended."""
+        return self.command("reindex")
+
+    def command(self, name: str, *options: str) -> subprocess.CompletedProcess:
+        return subprocess.run([binary(), name, "--data", self.data, *options], capture_output=True, text=True)

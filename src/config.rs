@@ -5,13 +5,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::index::Duplicates;
 
 const DEFAULTS: &str = include_str!("config.default.toml");
+/// The length of the value representation AE: PS3.5 §6.2.
+const MAX_AE_TITLE_CHARACTERS: usize = 16;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -123,7 +125,7 @@ impl Config {
     /// The settings that result from the defaults, a file (if any) and overrides in rising precedence.
     ///
     /// # Errors
-    /// A file that is not TOML, a setting that does not exist, a value of the wrong type; each is named.
+    /// A file that is not TOML, a setting that does not exist, a value of the wrong type or of no use; each is named.
     pub fn load(file: Option<&str>, overrides: &[Override]) -> anyhow::Result<Self> {
         let mut settings: Table = DEFAULTS.parse().context("config.default.toml")?;
         if let Some(text) = file {
@@ -136,7 +138,38 @@ impl Config {
                 .with_context(|| format!("there is no setting {section}.{name}"))?;
             *place = like(place, text).with_context(|| format!("{section}.{name} cannot be `{text}`"))?;
         }
-        Value::Table(settings).try_into().context("a setting cannot be used")
+        let config = Value::Table(settings).try_into::<Self>();
+        // Its causes name the setting, on lines of their own.
+        let config = config.map_err(|error| anyhow!("{}", error.to_string().trim().replace('\n', " ")));
+        let config = config.context("a setting cannot be used")?;
+        config.refuse_unusable()?;
+        Ok(config)
+    }
+
+    /// Refuses values of the right type with which the server would start and then serve nobody.
+    fn refuse_unusable(&self) -> anyhow::Result<()> {
+        let at_least_one = [
+            ("http.max_connections", self.http.max_connections as u64),
+            ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
+            ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
+            ("dimse.max_associations", self.dimse.max_associations as u64),
+            ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
+            ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
+            ("ingest.max_uploads", self.ingest.max_uploads as u64),
+            ("preview.rate", self.preview.rate.into()),
+            ("preview.binning", self.preview.binning.into()),
+        ];
+        for (name, value) in at_least_one {
+            ensure!(value > 0, "{name} cannot be 0");
+        }
+        let ae_title = self.dimse.ae_title.trim();
+        let is_usable =
+            !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
+        ensure!(
+            is_usable,
+            "dimse.ae_title cannot be `{ae_title}`: it has 1 to {MAX_AE_TITLE_CHARACTERS} ASCII characters"
+        );
+        Ok(())
     }
 
     /// The defaults alone.
@@ -208,6 +241,11 @@ mod tests {
             (None, vec![set("ingest", "max_parts", "many")], "ingest.max_parts"),
             (None, vec![set("ingest", "max_bits", "1")], "ingest.max_bits"),
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
+            (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
+            (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
+            (None, vec![set("preview", "binning", "0")], "preview.binning"),
+            (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
+            (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {
             let error = format!("{:#}", Config::load(file, &overrides).unwrap_err());
             assert!(error.contains(name), "{error}");

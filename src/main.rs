@@ -17,7 +17,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // All causes on one line; a backtrace would say nothing to whoever typed the command.
-            let _ = writeln!(std::io::stderr(), "cuspid: {error:#}");
+            let causes = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(std::io::stderr(), "cuspid: {causes}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,6 @@
 //! Logs and metrics: every metric's name, unit and help in one place. No patient data in either.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.filter).with_context(|| format!("log.filter `{}`", log.filter))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: in a file they would hide words from a search.
+    let subscriber = subscriber.with_ansi(std::io::stderr().is_terminal());
     // A process that runs several servers, as tests do, has one log.
     let _ = subscriber.try_init();
     Ok(())

@@ -348,6 +348,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    for leftover in WORK.glob("*-????????"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    main()
+    try:
+        main()
+    finally:
+        for directory in WORK.glob("*-????????"):
+            shutil.rmtree(directory, ignore_errors=True)

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::archive::check::Finding;
-use crate::cli::{Settings, runtime};
+use crate::cli::{Settings, require_data, runtime};
 use crate::server;
 
 /// Arguments of `cuspid check`.
@@ -24,6 +24,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
+        require_data(&config)?;
         let progress = ProgressBar::new_spinner();
         let report = runtime()?.block_on(async {
             let archive = server::open(&config).await?;

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -90,6 +90,13 @@ impl Settings {
     }
 }
 
+/// Refuses a data directory that is not there: to make an empty one and find it in order would hide a slip of typing.
+fn require_data(config: &Config) -> anyhow::Result<()> {
+    let data = &config.storage.data;
+    ensure!(data.is_dir(), "there is no data directory {} (storage.data)", data.display());
+    Ok(())
+}
+
 fn parse_setting(text: &str) -> Result<Override, String> {
     let (key, value) = text.split_once('=').ok_or("write it as section.name=value")?;
     let (section, name) = key.split_once('.').ok_or("write it as section.name=value")?;
@@ -102,4 +109,26 @@ fn runtime() -> anyhow::Result<Runtime> {
     // Work on blocking threads is short; more threads than this would only hold memory.
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS_PER_CORE * cores);
     builder.build().context("cannot start the runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_that_is_not_there_is_refused_and_not_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("data");
+        for command in ["check", "reindex"] {
+            let arguments = Arguments::try_parse_from([
+                "cuspid".as_ref(),
+                command.as_ref(),
+                "--data".as_ref(),
+                data.as_os_str(),
+            ]);
+            let error = arguments.unwrap().run().unwrap_err();
+            assert!(error.to_string().contains("no data directory"), "{error:#}");
+            assert!(!data.exists());
+        }
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::cli::{Settings, runtime};
+use crate::cli::{Settings, require_data, runtime};
 use crate::server;
 
 /// Arguments of `cuspid reindex`.
@@ -19,6 +19,7 @@ pub(super) struct Reindex {
 impl Reindex {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
+        require_data(&config)?;
         let progress = ProgressBar::new_spinner();
         let rebuild = server::Rebuild::begin(&config)?;
         let report = runtime()?.block_on(async {

@@ -62,7 +62,13 @@ impl FileBlobs {
             .and_then(|()| make_directories(&staging))
             .map_err(|error| cannot(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         let lock = open_directory(&staging).map_err(cannot)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(cannot)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => Error::Backend {
+                operation: format!("open the object store {}", root.display()),
+                source: "another process is using it".into(),
+            },
+            error => cannot(error),
+        })?;
         let directory = open_directory(root).map_err(cannot)?;
         for bucket in Bucket::ALL {
             flush::make_directory(&directory, bucket.name()).map_err(cannot)?;
@@ -225,7 +231,9 @@ mod tests {
         let staging = directory.path().join("staging");
         let blobs = FileBlobs::open(directory.path()).unwrap();
         keep(&blobs, &key("a/b"), b"kept").await;
-        assert!(FileBlobs::open(directory.path()).is_err(), "two may not have it open");
+        let Err(error) = FileBlobs::open(directory.path()) else { panic!("two may not have it open") };
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("another process is using it"));
         drop(blobs);
         // What a process that was killed leaves behind.
         std::fs::write(staging.join("17"), b"staged").unwrap();

@@ -242,7 +242,9 @@ impl Walker {
         let declared = self.outline.transfer_syntax.clone();
         if !self.outline.is_deflated {
             self.outline.data_set_offset = self.position;
-            if DEFLATED.contains(&declared.as_str()) && !look.has_known_vr {
+            // Deflated bytes may spell a VR by chance: only with a low group before it is that an element.
+            let is_plain = look.has_known_vr && look.is_plausible;
+            if DEFLATED.contains(&declared.as_str()) && !is_plain {
                 self.stage = Stage::Deflated([first[0], first[1]]);
                 return Ok(Step::Took(0));
             }
