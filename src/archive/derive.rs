@@ -127,7 +127,7 @@ impl Archive {
     /// Bytes `range` of a preview's stream, which must lie inside.
     ///
     /// # Errors
-    /// [`Error::Blobs`]; `NotFound` among them if the series has changed meanwhile.
+    /// [`Error::NotYet`] if the series has changed meanwhile: asked for again, there is another preview.
     pub async fn read_preview(
         &self,
         preview: &PreviewStream,
@@ -139,7 +139,10 @@ impl Archive {
         let start = preview.codestreams.start + range.start.saturating_sub(head_bytes);
         let end = preview.codestreams.start + range.end.saturating_sub(head_bytes);
         let head = futures_util::stream::iter((!head.is_empty()).then_some(Ok(head)));
-        let rest = self.blobs.read(&preview.key, start..end).await?;
+        let rest = self.blobs.read(&preview.key, start..end).await.map_err(|error| match error {
+            blobs::Error::NotFound(_) => Error::NotYet("another preview takes the place of this one".into()),
+            error => error.into(),
+        })?;
         Ok(Box::pin(futures_util::StreamExt::chain(head, rest)))
     }
 

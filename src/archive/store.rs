@@ -116,9 +116,6 @@ pub enum Refusal {
         /// Its SOP Instance UID.
         found: InstanceUid,
     },
-    /// Its SOP class is not among those accepted.
-    #[error("SOP class {0} is not accepted (dimse.accept_sop_classes)")]
-    SopClass(String),
     /// Other bytes are stored under its UID, and the policy is to keep those.
     #[error("other bytes are stored under this SOP Instance UID (ingest.duplicates)")]
     Different,

@@ -51,7 +51,6 @@ fn of_refusal(refusal: &Refusal) -> Status {
             offending: Some(SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "another instance than the command says")
         },
-        Refusal::SopClass(_) => Status::new(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"),
         Refusal::Different => Status {
             offending: Some(SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "other bytes are stored under this UID")
@@ -131,7 +130,6 @@ mod tests {
             (refused(Refusal::TooLarge { limit: 1 }), 0xA700),
             (refused(Refusal::OtherInstance { found: "1.2".parse().unwrap() }), 0xA900),
             (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),
-            (refused(Refusal::SopClass("1.2".into())), 0x0122),
             (refused(Refusal::Different), 0xA900),
             (refused(Refusal::Elsewhere), 0xA900),
             (refused(Refusal::NoSpace), 0xA700),

@@ -148,7 +148,6 @@ pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
         | Refusal::OtherInstance { .. }
         | Refusal::Different
         | Refusal::Elsewhere => 0xA900,
-        Refusal::SopClass(_) => 0x0122,
         Refusal::Failed(_) => 0x0110,
     }
 }

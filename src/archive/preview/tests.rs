@@ -253,6 +253,19 @@ async fn a_series_that_cannot_be_decoded_fails_with_its_reason_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
+    let bench = Bench::new(&[]);
+    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.make_all().await;
+    let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
+    let preview = bench.archive.preview(&bench.caller, &study, &series, None).await.unwrap();
+    bench.store(slice("1.3", 2, 1.0, 0).file(EXPLICIT)).await;
+    bench.make_all().await;
+    let read = bench.archive.read_preview(&preview, 0..preview.length()).await;
+    assert!(matches!(read, Err(Error::NotYet(_))), "{:?}", read.err());
+}
+
+#[tokio::test]
 async fn a_series_of_too_many_frames_fails_at_once() {
     let bench = Bench::new(&[("max_slices", "2")]);
     let dots = image("1.3", 1)
