@@ -99,7 +99,7 @@ class Cuspid(System):
     name = "cuspid"
     ae_title = "CUSPID"
     ready_path = "/readyz"
-    binary = os.environ.get("CUSPID", "target/release/cuspid")
+    binary = "target/release/cuspid"
 
     def command(self):
         binary = os.path.abspath(self.binary)
