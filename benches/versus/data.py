@@ -128,7 +128,7 @@ def make(root: Path, studies: int) -> None:
         (f"studies-{studies}", lambda directory: make_studies(directory, studies)),
     ]:
         if not (root / name).exists():
-            print(f"making {root / name}", flush=True)
+            print(f"making {root / name}", file=sys.stderr, flush=True)
             # Filled under another name first: an interrupted run leaves nothing that looks complete.
             unfinished = root / f"{name}.unfinished-{id(fill)}"
             fill(unfinished)

@@ -1,12 +1,17 @@
-"""Runs Cuspid and Orthanc side by side on the same data and prints a table of ratios, in Markdown.
+"""Runs Cuspid and Orthanc side by side on the same data and prints a table of ratios and goals, in Markdown.
 
 `make versus` runs it. It builds the load client, makes the data, alternates the systems, repeats each measurement and
-takes the median. With `--only TEXT`, rows whose name holds it; with `--systems orthanc`, only that system.
+takes the median. With `--rows TEXT`, rows whose name holds it; with `--systems orthanc`, only that system; with
+`--binary PATH`, that build of Cuspid.
 """
 
 import argparse
+import contextlib
 import gzip
+import hashlib
 import json
+import os
+import platform
 import random
 import shutil
 import statistics
@@ -18,12 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import data
+from goals import verdict
 from systems import Cuspid, Nginx, Orthanc, Sink, StoreSink, System
 
 HERE = Path(__file__).parent
 WORK = Path("target/versus")
 DATA = WORK / "data"
 LOAD = (WORK / "load").absolute()
+MULTI = "frame of a 210 MB multi-frame, "
+METADATA = "series metadata of 400, "
+CODINGS = {"identity": "warm", "gzip": "warm, gzip"}
 JSON = "application/dicom+json"
 FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 SERIES = f"/studies/{data.STUDY}/series/{data.SERIES}"
@@ -34,6 +43,7 @@ class Measure:
     """One measurement: the figure that the row compares, and what it cost the server."""
 
     figure: float
+    cpu_seconds: float | None = None
     cpu_per_gb: float | None = None
     peak_mb: float | None = None
 
@@ -68,9 +78,9 @@ class Table:
 
     def markdown(self) -> str:
         lines = [
-            "| work | unit | Orthanc | limit | Cuspid | times Orthanc | of the limit | CPU s a GB (Orthanc, Cuspid) "
-            "| peak MB (Orthanc, Cuspid) |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| work | unit | Orthanc | limit | Cuspid | times Orthanc | of the limit | server CPU s (Orthanc, Cuspid) "
+            "| CPU s a GB (Orthanc, Cuspid) | peak MB (Orthanc, Cuspid) | goal | reached |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in self.rows.values():
             orthanc, limit, cuspid = row.median("orthanc"), row.median("limit"), row.median("cuspid")
@@ -79,9 +89,10 @@ class Table:
             of_limit = ratio(cuspid, limit) if more_is_better else ratio(limit, cuspid)
             costs = [
                 ", ".join(show(row.median(system, attribute)) for system in ["orthanc", "cuspid"])
-                for attribute in ["cpu_per_gb", "peak_mb"]
+                for attribute in ["cpu_seconds", "cpu_per_gb", "peak_mb"]
             ]
-            cells = [row.name, row.unit, show(orthanc), show(limit), show(cuspid), times, of_limit, *costs]
+            figures = [show(orthanc), show(limit), show(cuspid), times, of_limit]
+            cells = [row.name, row.unit, *figures, *costs, *verdict(row)]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -104,24 +115,25 @@ def load(*arguments) -> dict:
     return json.loads(done.stdout)
 
 
-def throughput(system: System, act) -> Measure:
-    """MB/s of what `act` moves, with the server's CPU seconds and peak memory."""
+def measure(system: System, unit: str, act) -> Measure:
+    """What `act` reports, in MB/s or as the median in ms, with the server's CPU seconds and peak memory."""
     system.forget_peak()
     before = system.cpu_seconds()
     report = act()
-    gigabytes = report["bytes"] / 1e9
-    cpu = (system.cpu_seconds() - before) / gigabytes
-    return Measure(report["bytes"] / 1e6 / report["seconds"], cpu, system.memory("VmHWM"))
+    cpu = system.cpu_seconds() - before
+    figure = report["p50_ms"] if unit == "ms" else report["bytes"] / 1e6 / report["seconds"]
+    per_gb = cpu / (report["bytes"] / 1e9) if unit == "MB/s" else None
+    return Measure(figure, cpu, per_gb, system.memory("VmHWM"))
 
 
 def stow(system: System, connections: int, per_request: int, directory: Path) -> dict:
     return load("stow", f"http://{system.http}{system.base}/studies", connections, per_request, directory)
 
 
-def get(system: System, paths: list, connections=1, repeats=1, accept=JSON) -> dict:
+def get(system: System, paths: list, connections=1, repeats=1, accept=JSON, coding="identity") -> dict:
     file = WORK / "paths"
     file.write_text("\n".join(paths) + "\n")
-    return load("get", system.http, connections, repeats, accept, file)
+    return load("get", system.http, connections, repeats, accept, coding, file)
 
 
 def storescu(system: System, associations: int, directory: Path) -> dict:
@@ -163,7 +175,7 @@ def measure_ingest(table: Table, systems: list, repeats: int) -> None:
             for system_class in [*systems, *sinks]:
                 with system_class(WORK) as system:
                     column = "limit" if system_class in sinks else system.name
-                    table.add(name, "MB/s", column, throughput(system, lambda: act(system)))
+                    table.add(name, "MB/s", column, measure(system, "MB/s", lambda: act(system)))
 
 
 def queries(studies: int) -> list:
@@ -191,40 +203,44 @@ def random_frames(system: System, count: int) -> list:
     return [f"{instance}/frames/{number}" for number in numbers]
 
 
-def measure_reading(table: Table, system: System, studies: int, repeats: int) -> None:
-    """All rows of reading on one server that holds the small studies, the CT and the multi-frame."""
-    metadata = [f"{system.base}{SERIES}/metadata"]
-    name = "series metadata of 400, first after ingest"
+def row(table: Table, column: str, name: str, unit: str, system: System, act) -> None:
+    """Measures a row, if the table wants it."""
     if table.wants(name):
-        table.add(name, "ms", system.name, Measure(get(system, metadata)["p50_ms"]))
-    multi = "frame of a 210 MB multi-frame, "
-    if table.wants(multi):
-        first = get(system, random_frames(system, 1), accept=FRAMES)
-        table.add(multi + "first", "ms", system.name, Measure(first["p50_ms"]))
-        later = get(system, random_frames(system, 30), accept=FRAMES)
-        table.add(multi + "random", "ms", system.name, Measure(later["p50_ms"]))
-    system.settle()
+        table.add(name, unit, column, measure(system, unit, act))
+
+
+def measure_first(table: Table, system: System) -> None:
+    """What can be measured once only, right after the ingest."""
+    path = [f"{system.base}{SERIES}/metadata"]
+    row(table, system.name, METADATA + "first after ingest", "ms", system, lambda: get(system, path))
+    frame = random_frames(system, 1)
+    row(table, system.name, MULTI + "first", "ms", system, lambda: get(system, frame, accept=FRAMES))
+
+
+def measure_reading(table: Table, system: System, studies: int) -> None:
+    """One round of the rows of reading, on a server that holds the small studies, the CT and the multi-frame."""
     for name, paths, count in queries(studies):
-        if table.wants(name):
-            report = get(system, [system.base + path for path in paths], repeats=count)
-            table.add(name, "ms", system.name, Measure(report["p50_ms"]))
-    name = "series metadata of 400, warm"
-    if table.wants(name):
-        table.add(name, "ms", system.name, Measure(get(system, metadata, repeats=9)["p50_ms"]))
-    for _ in range(repeats):
-        measure_frames(table, system, metadata)
+        paths = [system.base + path for path in paths]
+        row(table, system.name, name, "ms", system, lambda: get(system, paths, repeats=count))
+    metadata = [f"{system.base}{SERIES}/metadata"]
+    for coding in CODINGS:
+        act = lambda: get(system, metadata, repeats=9, coding=coding)
+        row(table, system.name, METADATA + CODINGS[coding], "ms", system, act)
+    some = random_frames(system, 10)
+    row(table, system.name, MULTI + "random", "ms", system, lambda: get(system, some, accept=FRAMES))
+    measure_frames(table, system.name, system, metadata, frame_paths(system))
 
 
-def measure_frames(table: Table, system: System, metadata: list) -> None:
+def measure_frames(table: Table, column: str, system: System, metadata: list, frames: list) -> None:
     for connections in [6, 8, 32]:
         name = f"400 single frames on {connections} connections"
-        if table.wants(name):
-            act = lambda: get(system, frame_paths(system), connections, accept=FRAMES)
-            table.add(name, "MB/s", system.name, throughput(system, act))
-    name = "viewer opens: metadata and 400 frames on 6 connections"
-    if table.wants(name):
-        opened = get(system, metadata)["seconds"] + get(system, frame_paths(system), 6, accept=FRAMES)["seconds"]
-        table.add(name, "ms", system.name, Measure(opened * 1e3))
+        row(table, column, name, "MB/s", system, lambda: get(system, frames, connections, accept=FRAMES))
+
+    def open_viewer() -> dict:
+        reports = [get(system, metadata), get(system, frames, 6, accept=FRAMES)]
+        return {"p50_ms": sum(report["seconds"] for report in reports) * 1e3}
+
+    row(table, column, "viewer opens: metadata and 400 frames on 6 connections", "ms", system, open_viewer)
 
 
 def measure_while_storing(table: Table, system: System) -> None:
@@ -253,33 +269,21 @@ def measure_while_storing(table: Table, system: System) -> None:
             table.add(name + what, "ms", system.name, Measure(statistics.median(values)))
 
 
-def measure_limits(table: Table, saved: dict) -> None:
+def measure_limits(table: Table, saved: dict, repeats: int) -> None:
     """nginx with the same bytes as static files."""
     with Nginx(WORK) as nginx:
         root = nginx.directory / "root"
-        frame = saved["frame"]
-        for number in range(data.SLICES):
-            (root / f"frame-{number}").write_bytes(frame)
-        for name, body in saved["bodies"].items():
-            (root / str(len(list(root.iterdir())))).write_bytes(body)
-            path = f"/{len(list(root.iterdir())) - 1}"
-            if table.wants(name):
-                table.add(name, "ms", "limit", Measure(get(nginx, [path], repeats=31)["p50_ms"]))
-            if "warm" in name:
-                metadata = [path]
         frames = [f"/frame-{number}" for number in range(data.SLICES)]
-        for _ in range(3):
-            for connections in [6, 8, 32]:
-                name = f"400 single frames on {connections} connections"
-                if table.wants(name):
-                    table.add(name, "MB/s", "limit", throughput(nginx, lambda: get(nginx, frames, connections)))
-            name = "viewer opens: metadata and 400 frames on 6 connections"
-            if table.wants(name):
-                opened = get(nginx, metadata)["seconds"] + get(nginx, frames, 6)["seconds"]
-                table.add(name, "ms", "limit", Measure(opened * 1e3))
-        if table.wants("frame of a 210 MB multi-frame, random"):
-            report = get(nginx, frames, repeats=1)
-            table.add("frame of a 210 MB multi-frame, random", "ms", "limit", Measure(report["p50_ms"]))
+        for path in frames:
+            (root / path[1:]).write_bytes(saved["frame"])
+        bodies = {name: f"/body-{number}" for number, name in enumerate(saved["bodies"])}
+        for name, path in bodies.items():
+            (root / path[1:]).write_bytes(saved["bodies"][name])
+        for _ in range(repeats):
+            for name, path in bodies.items():
+                row(table, "limit", name, "ms", nginx, lambda: get(nginx, [path], repeats=31))
+            row(table, "limit", MULTI + "random", "ms", nginx, lambda: get(nginx, frames))
+            measure_frames(table, "limit", nginx, [bodies[METADATA + CODINGS["identity"]]], frames)
 
 
 def body(system: System, path: str, accept: str) -> bytes:
@@ -292,29 +296,53 @@ def body(system: System, path: str, accept: str) -> bytes:
 def save_answers(system: System, studies: int) -> dict:
     """What nginx is to serve: this system's own answers."""
     bodies = {name: body(system, paths[0], JSON) for name, paths, _ in queries(studies)}
-    bodies["series metadata of 400, warm"] = body(system, f"{SERIES}/metadata", JSON)
+    metadata = body(system, f"{SERIES}/metadata", JSON)
+    bodies[METADATA + CODINGS["identity"]] = metadata
+    bodies[METADATA + CODINGS["gzip"]] = gzip.compress(metadata, 6)
     frame = frame_paths(system)[0].removeprefix(system.base)
     return {"bodies": bodies, "frame": body(system, frame, FRAMES)}
 
 
+def fill(table: Table, system: System, studies: int) -> None:
+    """Fills a server with the small studies, starts it anew, and adds the CT and the multi-frame."""
+    begin = time.perf_counter()
+    stow(system, 4, 100, DATA / f"studies-{studies}")
+    print(f"  {system.name}: {studies} studies in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    system.settle()
+    for name in ["start to ready, first after ingest", "start to ready, again", "start to ready, again"]:
+        system.stop()
+        table.add(name, "ms", system.name, Measure(system.start() * 1e3))
+    system.settle()
+    table.add(f"idle memory at {studies:,} studies", "MB", system.name, Measure(system.memory("VmRSS")))
+    stow(system, 8, 1, DATA / "ct")
+    stow(system, 1, 1, DATA / "multi")
+    measure_first(table, system)
+    system.settle()
+
+
 def measure_filled(table: Table, systems: list, studies: int, repeats: int) -> None:
-    saved = None
-    for system_class in systems:
-        with system_class(WORK) as system:
-            begin = time.perf_counter()
-            stow(system, 4, 100, DATA / f"studies-{studies}")
-            print(f"  {system.name}: {studies} studies in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-            system.settle()
-            system.stop()
-            table.add("start to ready", "ms", system.name, Measure(system.start() * 1e3))
-            system.settle()
-            table.add(f"idle memory at {studies:,} studies", "MB", system.name, Measure(system.memory("VmRSS")))
-            stow(system, 8, 1, DATA / "ct")
-            stow(system, 1, 1, DATA / "multi")
-            measure_reading(table, system, studies, repeats)
+    """All systems hold the same and idle while another is measured; so each round takes them in turn."""
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(system_class(WORK)) for system_class in systems]
+        for system in started:
+            fill(table, system, studies)
+        for _ in range(repeats):
+            for system in started:
+                measure_reading(table, system, studies)
+        for system in started:
             measure_while_storing(table, system)
-            saved = save_answers(system, studies)
-    measure_limits(table, saved)
+        saved = save_answers(started[0], studies)
+    measure_limits(table, saved, repeats)
+
+
+def notes(repeats: int) -> str:
+    """On what it ran: the build of Cuspid and the load of the machine qualify every figure."""
+    build = hashlib.sha256(Cuspid.binary.read_bytes()).hexdigest()[:12] if Cuspid.binary.is_file() else "none"
+    loads = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"Medians of {repeats}; rows named *first*, idle memory and p95 once. {os.cpu_count()} cores, Linux "
+        f"{platform.release()}; load of the last 1, 5 and 15 minutes at the end {loads}; Cuspid's binary {build}."
+    )
 
 
 def build_load() -> None:
@@ -327,24 +355,27 @@ def build_load() -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--only", default="", help="rows whose name holds this")
+    arguments.add_argument("--rows", default="", help="rows whose name holds this")
     arguments.add_argument("--systems", default="cuspid,orthanc")
+    arguments.add_argument("--binary", type=Path, default=Path(os.environ.get("CUSPID", Cuspid.binary)))
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--studies", type=int, default=10_000)
     arguments.add_argument("--part", choices=["ingest", "reading", "both"], default="both")
     arguments.add_argument("--output", type=Path, default=WORK / "table.md")
     chosen = arguments.parse_args()
+    Cuspid.binary = chosen.binary.absolute()
     known = {"cuspid": Cuspid, "orthanc": Orthanc}
     systems = [known[name] for name in chosen.systems.split(",")]
     build_load()
     data.make(DATA, chosen.studies)
-    table = Table(chosen.only)
+    table = Table(chosen.rows)
     if chosen.part != "reading":
         measure_ingest(table, systems, chosen.repeats)
     if chosen.part != "ingest":
         measure_filled(table, systems, chosen.studies, chosen.repeats)
-    chosen.output.write_text(table.markdown() + "\n")
-    print(table.markdown())
+    text = f"{notes(chosen.repeats)}\n\n{table.markdown()}\n"
+    chosen.output.write_text(text)
+    print(text, end="")
 
 
 if __name__ == "__main__":

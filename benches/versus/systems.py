@@ -99,7 +99,7 @@ class Cuspid(System):
     name = "cuspid"
     ae_title = "CUSPID"
     ready_path = "/readyz"
-    binary = os.environ.get("CUSPID", "target/release/cuspid")
+    binary = "target/release/cuspid"
 
     def command(self):
         binary = os.path.abspath(self.binary)
@@ -151,7 +151,7 @@ class Nginx(System):
         (self.directory / "root").mkdir(exist_ok=True)
         path = self.directory / "nginx.conf"
         path.write_text(f"""
-daemon off; master_process off; pid {self.directory}/pid; error_log {self.directory}/error.log;
+daemon off; user root; worker_processes auto; pid {self.directory}/pid; error_log {self.directory}/error.log;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;

@@ -18,19 +18,19 @@ pub(crate) fn stow(url: &str, connections: usize, per_request: usize, directory:
     })
 }
 
-/// Gets every path that a file lists, so many times, over so many connections.
+/// Gets every path that a file lists, so many times, over so many connections. Each of `headers` ends its line.
 pub(crate) fn get(
     address: &str,
     connections: usize,
     repeats: usize,
-    accept: &str,
+    headers: &str,
     file: &str,
 ) -> Result<Report> {
     let text = std::fs::read_to_string(file)?;
     let paths: Vec<&str> = (0..repeats).flat_map(|_| text.lines()).collect();
     run(&paths, connections, || {
         let mut connection = Connection::open(address)?;
-        Ok(move |path: &&str| connection.get(path, accept))
+        Ok(move |path: &&str| connection.get(path, headers))
     })
 }
 
@@ -83,8 +83,8 @@ impl Connection {
     }
 
     /// Sends one GET; the bytes of the body.
-    fn get(&mut self, path: &str, accept: &str) -> Result<u64> {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.address);
+    fn get(&mut self, path: &str, headers: &str) -> Result<u64> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
         self.stream.get_mut().write_all(head.as_bytes())?;
         self.answer(path)
     }

@@ -12,7 +12,7 @@ mod http;
 mod sink;
 
 const USAGE: &str = "load stow URL CONNECTIONS INSTANCES_PER_REQUEST DIRECTORY
-load get ADDRESS CONNECTIONS REPEATS ACCEPT PATHS_FILE
+load get ADDRESS CONNECTIONS REPEATS ACCEPT CODING PATHS_FILE
 load c-store ADDRESS AE_TITLE ASSOCIATIONS DIRECTORY
 load sink ADDRESS DIRECTORY
 load c-store-sink ADDRESS";
@@ -24,8 +24,9 @@ fn main() -> Result<()> {
         ["stow", url, connections, per_request, directory] => {
             http::stow(url, number(connections)?, number(per_request)?, directory)?
         }
-        ["get", address, connections, repeats, accept, paths] => {
-            http::get(address, number(connections)?, number(repeats)?, accept, paths)?
+        ["get", address, connections, repeats, accept, coding, paths] => {
+            let headers = format!("Accept: {accept}\r\nAccept-Encoding: {coding}\r\n");
+            http::get(address, number(connections)?, number(repeats)?, &headers, paths)?
         }
         ["c-store", address, ae_title, associations, directory] => {
             dimse::store(address, ae_title, number(associations)?, directory)?
