@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cuspid::dimse::command;
-use cuspid::dimse::pdu::{self, Splitter};
+use cuspid::dimse::pdu::{self, Piece, Splitter};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -14,6 +14,13 @@ fuzz_target!(|input: &[u8]| {
     let mut buffer = BytesMut::new();
     for piece in input.chunks(7) {
         buffer.extend_from_slice(piece);
-        while let Ok(Some(_)) = splitter.next(&mut buffer) {}
+        loop {
+            match splitter.next(&mut buffer) {
+                Ok(None) => break,
+                // The association ends here.
+                Err(_) | Ok(Some(Piece::Misplaced | Piece::Abort)) => return,
+                Ok(Some(_)) => {}
+            }
+        }
     }
 });

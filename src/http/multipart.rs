@@ -215,9 +215,10 @@ impl Scanner {
         }
         let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let line_end = match &rest[padding..] {
+            _ if padding > MAX_PADDING_BYTES => return Seen::Other,
             [b'\n', ..] => 1,
             [b'\r', b'\n', ..] => 2,
-            [] | [b'\r'] if padding <= MAX_PADDING_BYTES => return Seen::Undecided,
+            [] | [b'\r'] => return Seen::Undecided,
             [b'-'] if padding == 0 => return Seen::Undecided,
             _ => return Seen::Other,
         };
@@ -374,5 +375,17 @@ mod tests {
         let Ok(Some(Event::Part { .. })) = scanner.event() else { panic!("no part") };
         let Ok(Some(Event::Bytes(bytes))) = scanner.event() else { panic!("no bytes") };
         assert_eq!(bytes.as_ptr(), body[7..].as_ptr());
+    }
+
+    #[test]
+    fn padding_is_bounded_wherever_the_body_is_cut() {
+        for (padding, count) in
+            [(MAX_PADDING_BYTES, 1), (MAX_PADDING_BYTES + 1, 0), (3 * MAX_PADDING_BYTES, 0)]
+        {
+            let body = format!("--B{}\r\n\r\nAB\r\n--B--", "\t".repeat(padding));
+            for size in [1, 16, 64, body.len()] {
+                assert_eq!(parts(body.as_bytes(), size).0.len(), count, "{padding} {size}");
+            }
+        }
     }
 }
