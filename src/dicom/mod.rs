@@ -19,3 +19,4 @@ pub mod metadata;
 pub mod scan;
 pub mod uid;
 mod values;
+pub mod xml;

@@ -6,6 +6,7 @@ use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
 mod decoded;
+pub(in crate::http) mod document;
 pub(crate) mod frames;
 pub(crate) mod instances;
 mod media_types;
