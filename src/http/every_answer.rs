@@ -61,7 +61,7 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "studies",
         "series",
         "instances",
@@ -69,6 +69,7 @@ fn route(path: &str) -> &'static str {
         "frames",
         "bulkdata",
         "stream",
+        "viewer",
         "console",
         "healthz",
         "readyz",
