@@ -40,13 +40,17 @@ def main() -> None:
     volume, spacing = read_cranium()
     studies = {
         "ct": write_ct(stored, volume, spacing, "Head^Real"),
-        "ultrasound": write(stored, dcmread(get_testdata_file("examples_ybr_color.dcm")), "Sound^Colour"),
+        "ultrasound": write(stored, ultrasound := example("examples_jpeg2k.dcm"), "Sound^Colour"),
+        "cine": write(stored, cine := example("examples_ybr_color.dcm"), "Sound^Moving"),
         "pdf": write(stored, pdf(), "Letter^Read"),
         "video": write(stored, video(), "Video^Moving"),
         "upload": write_ct(uploaded, volume[50:53], spacing, "Head^Uploaded"),
     }
     for number, slice_hu in enumerate(volume, 1):
         windowed(slice_hu).save(directory / f"slice-{number}.png")
+    Image.fromarray(ultrasound.pixel_array).save(directory / "ultrasound.png")
+    for number, frame in enumerate(cine.pixel_array, 1):
+        Image.fromarray(frame).save(directory / f"cine-{number}.png")
     print(json.dumps(studies))
 
 
@@ -83,6 +87,11 @@ def write_ct(directory: Path, volume: numpy.ndarray, spacing: list[float], patie
         series.PixelData = slice_hu.tobytes()
         told = write(directory, series, patient_name)
     return told
+
+
+def example(name: str) -> Dataset:
+    """One of pydicom's files."""
+    return dcmread(get_testdata_file(name))
 
 
 def pdf() -> Dataset:

@@ -88,7 +88,7 @@ async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
 }
 
 fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
 fn with_headers(mut response: Response<Body>) -> Response<Body> {
