@@ -65,6 +65,11 @@ pub(crate) async fn file(
     }
 }
 
+/// Whether there is a viewer to be opened.
+pub(crate) async fn is_installed(service: &Service) -> bool {
+    tokio::fs::try_exists(service.viewer.directory.join(PAGE)).await.unwrap_or_default()
+}
+
 /// Whether a path is one of those that OHIF gives to its views, as `/viewer` and `/viewer/dicomweb`: names of files have
 /// an extension.
 fn is_view(path: &str) -> bool {
