@@ -23,6 +23,7 @@ pub mod explicit;
 mod inflate;
 mod keys;
 pub mod preview;
+pub mod references;
 pub mod rendering;
 pub mod retrieve;
 pub mod search;
