@@ -49,6 +49,8 @@ pub struct Http {
     pub allowed_origins: Vec<String>,
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
+    pub thumbnail_px: u32,
+    pub max_thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
 }
 
@@ -159,6 +161,8 @@ impl Config {
     fn refuse_unusable(&self) -> anyhow::Result<()> {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
+            ("http.thumbnail_px", self.http.thumbnail_px.into()),
+            ("http.max_thumbnail_px", self.http.max_thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
@@ -171,6 +175,10 @@ impl Config {
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
+        ensure!(
+            self.http.thumbnail_px <= self.http.max_thumbnail_px,
+            "http.thumbnail_px cannot be above http.max_thumbnail_px"
+        );
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();

@@ -20,6 +20,7 @@ mod json;
 pub mod multipart;
 mod ops;
 mod path;
+mod rendering_parameters;
 mod request;
 mod retrieve;
 mod routes;

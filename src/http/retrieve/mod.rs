@@ -12,6 +12,9 @@ pub(crate) mod instances;
 mod media_types;
 pub(crate) mod metadata;
 mod parts;
+pub(in crate::http) mod pictures;
+pub(crate) mod rendered;
+pub(crate) mod thumbnail;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {
