@@ -29,6 +29,7 @@ mod serve;
 mod store;
 mod store_response;
 mod stream;
+mod wado_uri;
 
 pub use serve::run;
 
