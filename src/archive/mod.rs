@@ -18,6 +18,7 @@ pub mod access;
 pub mod check;
 mod claims;
 pub mod derive;
+pub mod document;
 pub mod explicit;
 mod inflate;
 mod keys;
