@@ -30,6 +30,7 @@ mod store;
 mod store_response;
 mod stream;
 mod viewer;
+mod wado_uri;
 
 pub use serve::run;
 

@@ -28,7 +28,7 @@ fn digest_prefix(record: &InstanceRecord) -> &str {
 }
 
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
-fn not_acceptable(offers: &[Offer]) -> Error {
+pub(in crate::http) fn not_acceptable(offers: &[Offer]) -> Error {
     let list: Vec<String> = offers.iter().map(describe).collect();
     Error::NotAcceptable(format!("Accept: can be {}", list.join(", ")))
 }
