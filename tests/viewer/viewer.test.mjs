@@ -10,7 +10,7 @@ import { hasLength, place, screenshot, scrollTo, shows, showsPaper } from "./bro
 import * as servers from "./server.mjs";
 
 // Samples that are drawn as they should be, but interpolated by another; slices next to each other have less in common.
-const same = 0.985;
+const same = 0.995;
 
 const bars = servers.picture(join(import.meta.dirname, "bars.png"));
 
