@@ -436,7 +436,7 @@ async fn metadata_nested_deeper_than_can_be_read_hides_no_other_result() {
     store(&index, instance(1, 1, 1)).await;
     let mut deep = instance(1, 1, 2);
     let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
-    deep.metadata = text_metadata(&format!("{}{{}}{}", open.repeat(60), close.repeat(60)));
+    deep.metadata = text_metadata(&format!("{}{{}}{}", open.repeat(200), close.repeat(200)));
     store(&index, deep).await;
     let everything = query(Level::Instance, &[("includefield", "all".into())]);
     let found = index.search(TENANT, &everything, 1000).await.unwrap();

@@ -11,6 +11,7 @@ pub(crate) mod frames;
 pub(crate) mod instances;
 mod media_types;
 pub(crate) mod metadata;
+mod metadata_writer;
 mod parts;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
