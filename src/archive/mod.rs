@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
+use crate::archive::delete::Unfinished;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
@@ -17,6 +18,7 @@ use crate::index::Index;
 pub mod access;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
 pub mod explicit;
 mod inflate;
@@ -40,6 +42,7 @@ pub struct Archive {
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
     claims: Claims,
+    unfinished: Unfinished,
 }
 
 impl Archive {
@@ -56,6 +59,7 @@ impl Archive {
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
+            unfinished: Unfinished::default(),
         })
     }
 

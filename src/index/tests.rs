@@ -169,8 +169,8 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
         store(&index, record.clone()).await;
     }
     for (record, left) in records.iter().zip([Some((2, 2)), Some((1, 1)), None]) {
-        let removed = index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
-        assert_eq!(removed.as_ref(), Some(record));
+        let removed = index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await;
+        assert_eq!(removed.unwrap(), 1);
         let study = index.study(TENANT, &record.study).await.unwrap();
         assert_eq!(study.map(|study| (study.number_of_instances, study.number_of_series)), left);
         assert_eq!(index.locate(TENANT, &record.instance).await.unwrap(), None);
@@ -178,7 +178,7 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
     let found = index.search(TENANT, &query(Level::Study, &[]), 100).await.unwrap();
     assert!(found.results.is_empty());
     let gone = &records[0];
-    assert_eq!(index.remove(TENANT, &gone.study, &gone.series, &gone.instance).await.unwrap(), None);
+    assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
     let chunk = keys::chunk(&key, &record.digest, 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
-    index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
@@ -415,7 +415,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
     let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&large));
-    index.remove(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    index.remove(TENANT, &large.study, Some(&large.series), Some(&large.instance)).await.unwrap();
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
@@ -473,7 +473,7 @@ async fn no_preview_outlives_what_it_shows() {
         index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1)).await.unwrap();
     }
     make().await;
-    index.remove(TENANT, &second.study, &second.series, &second.instance).await.unwrap();
+    index.remove(TENANT, &second.study, Some(&second.series), Some(&second.instance)).await.unwrap();
     assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
     make().await;
     index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();

@@ -117,7 +117,7 @@ async fn an_index_that_is_built_again_says_the_same() {
     drop(archive);
     std::fs::remove_file(data.path().join("index.redb")).unwrap();
 
-    let rebuild = server::Rebuild::begin(&config(data.path())).unwrap();
+    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (20, vec![]));
     rebuild.finish().unwrap();
@@ -197,8 +197,8 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
 #[tokio::test]
 async fn a_second_reindexing_leaves_the_first_alone() {
     let data = tempfile::tempdir().unwrap();
-    let first = server::Rebuild::begin(&config(data.path())).unwrap();
-    assert!(server::Rebuild::begin(&config(data.path())).is_err());
+    let first = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    assert!(server::Rebuild::begin(&config(data.path())).await.is_err());
     first.finish().unwrap();
     assert!(data.path().join("index.redb").exists());
 }
