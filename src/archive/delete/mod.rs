@@ -22,6 +22,9 @@ use crate::index::Deletion;
 use crate::index::records::Preview;
 use crate::telemetry;
 
+#[cfg(test)]
+mod tests;
+
 /// Objects that are deleted at the same time.
 const CONCURRENCY: usize = 8;
 
