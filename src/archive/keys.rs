@@ -28,6 +28,26 @@ pub(crate) fn original(
     Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
 }
 
+/// What the keys of all originals of a study, a series or an instance start with.
+pub(crate) fn originals(
+    tenant: &Tenant,
+    study: &StudyUid,
+    series: Option<&SeriesUid>,
+    instance: Option<&InstanceUid>,
+) -> String {
+    let study = derived(tenant, study);
+    match (series, instance) {
+        (Some(series), Some(instance)) => format!("{study}{series}/{instance}-"),
+        (Some(series), None) => format!("{study}{series}/"),
+        (None, _) => study,
+    }
+}
+
+/// What the keys of all that is derived of a study start with.
+pub(crate) fn derived(tenant: &Tenant, study: &StudyUid) -> String {
+    format!("{}/{study}/", tenant.as_str())
+}
+
 /// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
 /// at that generation.
 pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, generation: u64) -> Key {
@@ -80,6 +100,12 @@ pub(crate) fn parse(key: &Key) -> Option<Parsed> {
         }),
         _ => None,
     }
+}
+
+/// The tenant and the study that a key is of, whatever it is; all keys start with them.
+pub(crate) fn study_of(key: &Key) -> Option<(Tenant, StudyUid)> {
+    let mut segments = key.path.split('/');
+    Some((segments.next()?.parse().ok()?, segments.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

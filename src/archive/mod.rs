@@ -6,20 +6,20 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
-use crate::archive::access::Tenant;
 use crate::archive::claims::Claims;
-use crate::blobs::{Blobs, Key};
+use crate::archive::delete::Unfinished;
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
-use crate::dicom::uid::InstanceUid;
 use crate::index::Index;
 
 pub mod access;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
 pub mod document;
 pub mod explicit;
@@ -46,8 +46,8 @@ pub struct Archive {
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
-    claims: Claims<(Tenant, InstanceUid)>,
-    thumbnails: Claims<Key>,
+    claims: Claims,
+    unfinished: Unfinished,
 }
 
 impl Archive {
@@ -65,7 +65,7 @@ impl Archive {
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
-            thumbnails: Claims::default(),
+            unfinished: Unfinished::default(),
         })
     }
 

@@ -13,6 +13,7 @@ mod auth;
 mod base_url;
 mod console;
 mod content;
+mod delete;
 mod error;
 mod every_answer;
 mod impatient;

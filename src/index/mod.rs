@@ -6,6 +6,7 @@ use crate::table::Table;
 
 mod candidates;
 mod commit;
+mod delete;
 mod draft;
 mod keys;
 pub mod previews;
@@ -18,6 +19,7 @@ mod search;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
+pub use delete::Deletion;
 pub use rows::Place;
 pub use search::Sink;
 
