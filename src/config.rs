@@ -26,6 +26,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -108,6 +109,14 @@ pub struct Preview {
     pub max_slices: u32,
     pub max_attempts: u32,
     pub retry_seconds: u64,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.

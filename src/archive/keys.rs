@@ -3,6 +3,7 @@
 use crate::archive::access::Tenant;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
 
 /// What a key is the key of.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, gen
 /// What the keys of all previews of a series start with.
 pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) -> String {
     format!("{}/{study}/{series}/", tenant.as_str())
+}
+
+/// The key of an instance in another transfer syntax:
+/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the original.
+pub(crate) fn transcoded(
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    transfer_syntax: &str,
+    revision: u32,
+) -> Key {
+    let InstanceRecord { study, series, instance, digest, .. } = record;
+    let file = format!("{instance}-{digest}-{transfer_syntax}-{revision}.dcm");
+    Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
 /// What a key is the key of; `None` if nothing here made it.

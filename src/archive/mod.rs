@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
+use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
@@ -26,6 +27,8 @@ pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+mod temporary;
+pub mod transcode;
 
 pub use crate::index::records;
 
@@ -40,12 +43,15 @@ pub struct Archive {
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
     claims: Claims,
+    /// Whose turn it is to make another form of an instance.
+    making: Claims,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
@@ -56,6 +62,8 @@ impl Archive {
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
+            making: Claims::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -68,6 +76,11 @@ impl Archive {
     pub fn request_limits(&self) -> (u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
+}
+
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why something cannot be done.

@@ -126,9 +126,9 @@ impl Codec {
     /// Encodes a frame that it may carry ([`Codec::can_carry`]), decoded from `layout`.
     ///
     /// # Errors
-    /// What the codec says; a decoded frame may turn out to be other than its layout.
-    pub fn encode(self, decoded: Decoded, layout: &PixelLayout) -> Result<Encoded, Error> {
-        let mut decoded = decoded;
+    /// What the codec says; [`Error::Unsupported`] if a decoded frame turns out to be other than its layout.
+    pub fn encode(self, mut decoded: Decoded, layout: &PixelLayout) -> Result<Encoded, Error> {
+        check_range(&decoded, layout)?;
         // What a codec gave has a precision of its own; the one that counts is the attributes'.
         decoded.image.precision = layout.bits_stored.into();
         if matches!(self, Self::Jpeg2000Lossy) {
@@ -165,6 +165,22 @@ impl Codec {
             _ => return Err(Error::Unsupported(format!("photometric interpretation {photometric}"))),
         };
         Ok(Encoded { bytes, photometric })
+    }
+}
+
+/// Refuses samples that need more bits than the attributes say: they would not come back.
+fn check_range(decoded: &Decoded, layout: &PixelLayout) -> Result<(), Error> {
+    let bits = layout.bits_stored;
+    let bit = |at: u16| 1_i64 << at;
+    let range = if layout.is_signed { -bit(bits - 1)..bit(bits - 1) } else { 0..bit(bits) };
+    let is_inside = |&sample: &i32| {
+        let sample = if layout.is_signed { sample.into() } else { i64::from(sample as u32) };
+        range.contains(&sample)
+    };
+    if decoded.image.samples.iter().all(is_inside) {
+        Ok(())
+    } else {
+        Err(Error::Unsupported(format!("a frame with samples of more than {bits} bits")))
     }
 }
 
