@@ -27,6 +27,7 @@ pub struct Config {
     pub search: Search,
     pub preview: Preview,
     pub rendering: Rendering,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -124,6 +125,14 @@ pub struct Rendering {
     pub max_thumbnail_side: u32,
     pub max_animation_frames: u32,
     pub max_animation_bytes: usize,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.

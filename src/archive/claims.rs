@@ -4,7 +4,7 @@
 //! object of that UID is kept. What is refused has then never been kept, so that nothing can bring it back.
 //!
 //! Many may add to a study at the same time, but none while something in it is deleted: what a deletion finds is all
-//! that it has to remove, also after a crash. Each thumbnail is made once.
+//! that it has to remove, also after a crash. What is derived is made once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,13 +16,13 @@ use crate::archive::access::Tenant;
 use crate::blobs::Key;
 use crate::dicom::uid::{InstanceUid, StudyUid};
 
-/// The SOP Instance UIDs under which something is being kept, the studies that are being changed, and the thumbnails
-/// that are being made.
+/// The SOP Instance UIDs under which something is being kept, the studies that are being changed, and what is being
+/// derived.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     instances: Locks<(Tenant, InstanceUid)>,
     studies: Locks<(Tenant, StudyUid)>,
-    thumbnails: Locks<Key>,
+    derived: Locks<Key>,
 }
 
 impl Claims {
@@ -45,9 +45,9 @@ impl Claims {
         self.studies.alone((tenant.clone(), study.clone())).await
     }
 
-    /// The right to make a thumbnail; waits while somebody else makes it.
-    pub(super) async fn thumbnail(&self, key: &Key) -> Claim<'_, Key> {
-        self.thumbnails.alone(key.clone()).await
+    /// The right to make what belongs under a key; waits while somebody else makes it.
+    pub(super) async fn derive(&self, key: &Key) -> Claim<'_, Key> {
+        self.derived.alone(key.clone()).await
     }
 }
 

@@ -4,6 +4,7 @@ use crate::archive::access::Tenant;
 use crate::archive::retrieve::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
 
 /// What a key is the key of.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +77,19 @@ pub(crate) fn thumbnails(tenant: &Tenant, scope: &Scope) -> String {
         (Some(series), None) => format!("{tenant}/{study}/{series}/series/"),
         (None, _) => format!("{tenant}/{study}/study/"),
     }
+}
+
+/// The key of an instance in another transfer syntax:
+/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the original.
+pub(crate) fn transcoded(
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    transfer_syntax: &str,
+    revision: u32,
+) -> Key {
+    let InstanceRecord { study, series, instance, digest, .. } = record;
+    let file = format!("{instance}-{digest}-{transfer_syntax}-{revision}.dcm");
+    Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
 /// What a key is the key of; `None` if nothing here made it.

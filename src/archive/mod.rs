@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
 use crate::archive::delete::Unfinished;
+use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
@@ -31,6 +32,8 @@ pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+mod temporary;
+pub mod transcode;
 mod values;
 
 pub use crate::index::records;
@@ -48,12 +51,13 @@ pub struct Archive {
     decoders: Arc<Semaphore>,
     claims: Claims,
     unfinished: Unfinished,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
@@ -66,6 +70,7 @@ impl Archive {
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
             unfinished: Unfinished::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -78,6 +83,11 @@ impl Archive {
     pub fn request_limits(&self) -> (u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
+}
+
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why something cannot be done.

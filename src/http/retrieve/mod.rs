@@ -5,10 +5,10 @@ use crate::http::accept::Offer;
 use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
-mod decoded;
 pub(in crate::http) mod document;
 pub(crate) mod frames;
 pub(crate) mod instances;
+mod made_frames;
 mod media_types;
 pub(crate) mod metadata;
 mod metadata_writer;
