@@ -22,6 +22,7 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub http: Http,
+    pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
     pub search: Search,
@@ -52,8 +53,15 @@ pub struct Http {
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
-    pub max_thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[viewer]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Viewer {
+    pub directory: PathBuf,
 }
 
 /// Section `[dimse]`.
@@ -176,7 +184,6 @@ impl Config {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
             ("http.thumbnail_px", self.http.thumbnail_px.into()),
-            ("http.max_thumbnail_px", self.http.max_thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),

@@ -7,7 +7,7 @@ use crate::http::error::Error;
 use crate::http::search::warning;
 
 /// The longest side of a picture that can be asked for, in pixels.
-const MAX_SIDE: u32 = 16_384;
+pub(crate) const MAX_SIDE: u32 = 16_384;
 
 /// Annotation values that a warning repeats at the most.
 const MAX_REPEATED: usize = 8;
@@ -131,17 +131,13 @@ fn viewport(text: &str) -> Result<Viewport, Error> {
 /// Reads the two values that a thumbnail's viewport has (§8.3.5.2).
 ///
 /// # Errors
-/// [`Error::Parameter`] if there are other than two, or they are not positive integers up to `max`.
-pub(crate) fn thumbnail_size(text: &str, max: u32) -> Result<[u32; 2], Error> {
+/// [`Error::Parameter`] if there are other than two, or they are not positive integers.
+pub(crate) fn thumbnail_size(text: &str) -> Result<[u32; 2], Error> {
     const NAME: &str = "viewport";
     let Some((width, height)) = text.split_once(',') else {
         return Err(wrong(NAME, "is not `width,height`"));
     };
-    let size = [side(NAME, width)?, side(NAME, height)?];
-    if size.iter().any(|side| *side > max) {
-        return Err(wrong(NAME, format!("is larger than thumbnails are: {max} pixels")));
-    }
-    Ok(size)
+    Ok([side(NAME, width)?, side(NAME, height)?])
 }
 
 /// Reads the width or height of a picture, in pixels.
@@ -325,9 +321,9 @@ mod tests {
 
     #[test]
     fn a_thumbnail_has_a_size_only() {
-        assert_eq!(thumbnail_size("256,128", 1024).unwrap(), [256, 128]);
-        for text in ["", "256", "256,", "0,1", "1025,1", "1,1,0", "1,1,,,"] {
-            assert!(thumbnail_size(text, 1024).is_err(), "{text}");
+        assert_eq!(thumbnail_size("256,128").unwrap(), [256, 128]);
+        for text in ["", "256", "256,", "0,1", "1,1,0", "1,1,,,"] {
+            assert!(thumbnail_size(text).is_err(), "{text}");
         }
     }
 }
