@@ -19,4 +19,5 @@ pub mod metadata;
 pub mod scan;
 pub mod uid;
 mod values;
+pub mod write;
 pub mod xml;
