@@ -24,7 +24,9 @@ mod keys;
 pub mod preview;
 pub mod rendering;
 pub mod retrieve;
+mod same;
 pub mod search;
+pub mod spool;
 pub mod store;
 
 pub use crate::index::records;

@@ -18,6 +18,7 @@ pub mod instance;
 pub mod json;
 pub mod metadata;
 pub mod scan;
+pub mod split;
 pub mod uid;
 mod values;
 pub mod write;

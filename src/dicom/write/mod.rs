@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
-use crate::dicom::explicit::{push_element, push_header, push_tag};
+use crate::dicom::explicit::{IMPLEMENTATION_CLASS_UID, push_element, push_header, push_tag};
 use crate::dicom::failure::Warning;
 use crate::dicom::values::{is_binary, is_known};
 
@@ -70,6 +70,24 @@ pub fn write(data_set: &Json) -> Result<Written, Vec<Warning>> {
         return Err(writer.faults);
     }
     Ok(Written { segments: writer.segments, warnings: writer.warnings })
+}
+
+/// Preamble, prefix and file meta information for a data set (PS3.10 §7.1).
+///
+/// It depends on what is stored alone, not on who sends it nor on the version of this server: a resend must make
+/// the same bytes to be recognised (`docs/decisions/0031-file-header-of-c-store.md`).
+pub fn file_head(sop_class: &str, sop_instance: &str, transfer_syntax: &str) -> Vec<u8> {
+    let mut elements = Vec::with_capacity(512);
+    push_element(&mut elements, Tag(0x0002_0001), Vr(*b"OB"), &[0, 1]);
+    push_element(&mut elements, Tag(0x0002_0002), Vr(*b"UI"), sop_class.as_bytes());
+    push_element(&mut elements, Tag(0x0002_0003), Vr(*b"UI"), sop_instance.as_bytes());
+    push_element(&mut elements, Tag(0x0002_0010), Vr(*b"UI"), transfer_syntax.as_bytes());
+    push_element(&mut elements, Tag(0x0002_0012), Vr(*b"UI"), IMPLEMENTATION_CLASS_UID.as_bytes());
+    let mut head = vec![0; 128];
+    head.extend_from_slice(b"DICM");
+    push_element(&mut head, Tag(0x0002_0000), Vr(*b"UL"), &(elements.len() as u32).to_le_bytes());
+    head.append(&mut elements);
+    head
 }
 
 /// The header of an element whose value is `length` bytes, padded to an even number; `None` if the value is too long
@@ -283,6 +301,7 @@ fn known_vr(text: &str) -> Result<Vr, String> {
 
 #[cfg(test)]
 mod tests {
+    use dicom_object::FileMetaTable;
     use serde_json::json;
 
     use super::*;
@@ -401,6 +420,21 @@ mod tests {
             [Segment::Bytes(DataSet::explicit().text(0x0010_0020, "SH", "1").bytes())]
         );
         assert_eq!(written.warnings[0].tag, Tag(0x0010_0020));
+    }
+
+    #[test]
+    fn the_file_head_is_read_by_others() {
+        let head = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1");
+        assert_eq!(head[..128], [0; 128]);
+        let mut rest = &head[128..];
+        let meta = FileMetaTable::from_reader(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{} bytes follow", rest.len());
+        assert_eq!(meta.information_group_length as usize, head.len() - 128 - 4 - 12);
+        assert_eq!(meta.media_storage_sop_class_uid(), "1.2.840.10008.5.1.4.1.1.2");
+        assert_eq!(meta.media_storage_sop_instance_uid(), "1.2.3");
+        assert_eq!(meta.transfer_syntax(), "1.2.840.10008.1.2.1");
+        assert_eq!(meta.implementation_class_uid(), IMPLEMENTATION_CLASS_UID);
+        assert_eq!(meta.source_application_entity_title, None);
     }
 
     #[test]
