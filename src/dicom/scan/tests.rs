@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::build::DataSet;
 use crate::dicom::failure::Failure;
+use crate::dicom::scan::is_file_head;
 use crate::dicom::scan::{Event, Kind, Limits, Outline, Scanner, header};
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";

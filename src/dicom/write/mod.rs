@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
+pub use crate::dicom::explicit::TRANSFER_SYNTAX;
 use crate::dicom::explicit::{IMPLEMENTATION_CLASS_UID, push_element, push_header, push_tag};
 use crate::dicom::failure::Warning;
 use crate::dicom::values::{is_binary, is_known};
@@ -62,7 +63,7 @@ pub enum Segment {
 /// representation of PS3.5 §6.2, a value that is none of its representation.
 pub fn write(data_set: &Json) -> Result<Written, Vec<Warning>> {
     let mut writer = Writer::default();
-    writer.is_signed = number(data_set, "00280103") == Some(1);
+    writer.is_signed = number(&data_set["00280103"]["Value"][0]) == Some(1);
     writer.needs_unicode = has_text_beyond_ascii(data_set);
     writer.data_set(data_set, None);
     writer.flush();
@@ -128,9 +129,14 @@ fn item_header(tag: Tag, length: u32) -> [u8; 8] {
     bytes.try_into().expect("a tag and a length are eight bytes")
 }
 
-/// The first value of an attribute that is not nested, if it is a number or the text of one.
-pub fn number(data_set: &Json, tag: &str) -> Option<u64> {
-    match &data_set[tag]["Value"][0] {
+/// What pads a value of this representation to an even length (PS3.5 §6.2).
+pub fn padding(vr: Vr) -> u8 {
+    if is_binary(vr) || &vr.0 == b"UI" { 0 } else { b' ' }
+}
+
+/// A value that is a natural number or the text of one.
+pub fn number(value: &Json) -> Option<u64> {
+    match value {
         Json::Number(number) => number.as_u64(),
         Json::String(text) => text.trim().parse().ok(),
         _ => None,
