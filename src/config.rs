@@ -197,10 +197,6 @@ impl Config {
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
-        ensure!(
-            self.http.thumbnail_px <= self.http.max_thumbnail_px,
-            "http.thumbnail_px cannot be above http.max_thumbnail_px"
-        );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let ae_title = self.dimse.ae_title.trim();

@@ -155,7 +155,8 @@ fn chain(error: &dyn StdError) -> String {
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
 pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Unreadable(_) => 0xC000,
+        Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
+        Refusal::NoTransferSyntax(_) => 0xC122,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }
