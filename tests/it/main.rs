@@ -7,6 +7,7 @@ mod architecture;
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
 mod dimse;
+mod documents;
 mod errors;
 mod frames;
 mod harness;
