@@ -26,6 +26,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
+    pub rendering: Rendering,
     pub log: Log,
 }
 
@@ -112,6 +113,18 @@ pub struct Preview {
     pub retry_seconds: u64,
 }
 
+/// Section `[rendering]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Rendering {
+    pub quality: u8,
+    pub max_viewport_pixels: u64,
+    pub max_thumbnail_side: u32,
+    pub max_animation_frames: u32,
+    pub max_animation_bytes: usize,
+}
+
 /// Section `[log]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,6 +175,7 @@ impl Config {
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
             ("preview.rate", self.preview.rate.into()),
             ("preview.binning", self.preview.binning.into()),
+            ("rendering.max_thumbnail_side", self.rendering.max_thumbnail_side.into()),
         ];
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
@@ -170,6 +184,8 @@ impl Config {
             self.http.thumbnail_px <= self.http.max_thumbnail_px,
             "http.thumbnail_px cannot be above http.max_thumbnail_px"
         );
+        let quality = self.rendering.quality;
+        ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
@@ -252,6 +268,7 @@ mod tests {
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
             (None, vec![set("preview", "binning", "0")], "preview.binning"),
+            (None, vec![set("rendering", "quality", "101")], "rendering.quality"),
             (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
             (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {

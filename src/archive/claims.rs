@@ -1,47 +1,54 @@
-//! One object at a time under each SOP Instance UID: between asking what is stored under it and the commit, no other
-//! object of that UID is kept. What is refused has then never been kept, so that nothing can bring it back.
+//! One at a time under each key.
+//!
+//! Of SOP Instance UIDs: between asking what is stored under one and the commit, no other object of that UID is kept.
+//! What is refused has then never been kept, so that nothing can bring it back. Of thumbnails: each is made once.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::archive::access::Tenant;
-use crate::dicom::uid::InstanceUid;
+type Turns<K> = HashMap<K, Arc<tokio::sync::Mutex<()>>>;
 
-type Turns = HashMap<(Tenant, InstanceUid), Arc<tokio::sync::Mutex<()>>>;
-
-/// The SOP Instance UIDs under which something is being kept.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    turns: Mutex<Turns>,
+/// The keys that somebody has or waits for.
+#[derive(Debug)]
+pub(super) struct Claims<K> {
+    turns: Mutex<Turns<K>>,
 }
 
-/// The right to keep an object under a UID, until this is dropped.
+/// The right to a key, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Claim<'a> {
-    claims: &'a Claims,
-    key: (Tenant, InstanceUid),
+pub(super) struct Claim<'a, K: Hash + Eq> {
+    claims: &'a Claims<K>,
+    key: K,
     turn: Option<OwnedMutexGuard<()>>,
 }
 
-impl Claims {
-    /// Waits until nobody else has the UID.
-    pub(super) async fn claim(&self, tenant: &Tenant, instance: &InstanceUid) -> Claim<'_> {
-        let key = (tenant.clone(), instance.clone());
+impl<K> Default for Claims<K> {
+    fn default() -> Self {
+        Self { turns: Mutex::default() }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Claims<K> {
+    /// Waits until nobody else has the key.
+    pub(super) async fn claim(&self, key: K) -> Claim<'_, K> {
         let turn = self.turns().entry(key.clone()).or_default().clone();
         // Made before it is waited for, so that a wait that is given up leaves nothing behind.
         let mut claim = Claim { claims: self, key, turn: None };
         claim.turn = Some(turn.lock_owned().await);
         claim
     }
+}
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
+impl<K> Claims<K> {
+    fn turns(&self) -> MutexGuard<'_, Turns<K>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Claim<'_> {
+impl<K: Hash + Eq> Drop for Claim<'_, K> {
     fn drop(&mut self) {
         self.turn = None;
         let mut turns = self.claims.turns();
@@ -59,13 +66,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_uid_is_claimed_by_one_at_a_time_and_forgotten_after() {
-        let (claims, tenant) = (Claims::default(), Tenant::default_tenant());
-        let (one, other) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-        let first = claims.claim(&tenant, &one).await;
-        assert!(claims.claim(&tenant, &one).now_or_never().is_none());
-        assert!(claims.claim(&tenant, &other).now_or_never().is_some());
-        let second = claims.claim(&tenant, &one);
+    async fn a_key_is_claimed_by_one_at_a_time_and_forgotten_after() {
+        let claims = Claims::default();
+        let first = claims.claim("1.2").await;
+        assert!(claims.claim("1.2").now_or_never().is_none());
+        assert!(claims.claim("1.3").now_or_never().is_some());
+        let second = claims.claim("1.2");
         drop(first);
         drop(second.now_or_never().expect("it is free"));
         assert!(claims.turns().is_empty());

@@ -6,12 +6,15 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
+use crate::archive::access::Tenant;
 use crate::archive::claims::Claims;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Key};
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
+use crate::config::Rendering;
 use crate::config::Search;
+use crate::dicom::uid::InstanceUid;
 use crate::index::Index;
 
 pub mod access;
@@ -28,6 +31,7 @@ pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+mod values;
 
 pub use crate::index::records;
 
@@ -38,10 +42,12 @@ pub struct Archive {
     ingest: Ingest,
     search: Search,
     preview: Preview,
+    rendering: Rendering,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
-    claims: Claims,
+    claims: Claims<(Tenant, InstanceUid)>,
+    thumbnails: Claims<Key>,
 }
 
 impl Archive {
@@ -54,10 +60,12 @@ impl Archive {
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
+            rendering: config.rendering.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
+            thumbnails: Claims::default(),
         })
     }
 

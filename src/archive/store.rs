@@ -169,7 +169,7 @@ impl Archive {
         let size_bytes = staged.length();
         let key =
             keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
-        let _claim = self.claims.claim(&caller.tenant, &instance.instance).await;
+        let _claim = self.claims.claim((caller.tenant.clone(), instance.instance.clone())).await;
         // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
             if known.study != instance.study || known.series != instance.series {

@@ -19,6 +19,7 @@ mod tests;
 
 pub use commit::{Commit, Duplicates};
 pub use rows::Place;
+pub use search::Sink;
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]

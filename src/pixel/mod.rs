@@ -4,6 +4,7 @@ pub mod decode;
 pub mod j2k;
 mod jpeg;
 pub mod preview;
+pub mod render;
 mod rle;
 
 /// The samples of one frame.
