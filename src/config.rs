@@ -50,7 +50,6 @@ pub struct Http {
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
-    pub max_thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
 }
 
@@ -166,7 +165,6 @@ impl Config {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
             ("http.thumbnail_px", self.http.thumbnail_px.into()),
-            ("http.max_thumbnail_px", self.http.max_thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
@@ -180,10 +178,6 @@ impl Config {
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
-        ensure!(
-            self.http.thumbnail_px <= self.http.max_thumbnail_px,
-            "http.thumbnail_px cannot be above http.max_thumbnail_px"
-        );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let ae_title = self.dimse.ae_title.trim();

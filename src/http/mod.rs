@@ -30,6 +30,7 @@ mod spool;
 mod store;
 mod store_response;
 mod stream;
+mod wado_uri;
 
 pub use serve::run;
 

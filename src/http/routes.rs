@@ -9,7 +9,7 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{capabilities, console, every_answer, ops, search, store, stream};
+use crate::http::{capabilities, console, every_answer, ops, search, store, stream, wado_uri};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -19,6 +19,8 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/dicom-web/", get(capabilities::capabilities).options(capabilities::capabilities))
         .route("/openapi.json", get(capabilities::openapi))
         .nest("/dicom-web", dicom_web())
+        // §9 URI Service (WADO-URI), here and below the base URL of the other services.
+        .route("/wado", get(wado_uri::retrieve))
         // The fast stream (docs/fast-stream.md).
         .route("/stream/studies/{study}/series/{series}", get(stream::stream))
         // The built-in web page.
@@ -56,6 +58,8 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §9 URI Service.
+        .route("/wado", get(wado_uri::retrieve))
         // §10.4 Retrieve: rendered resources.
         .route("/studies/{study}/rendered", get(rendered::rendered))
         .route("/studies/{study}/series/{series}/rendered", get(rendered::rendered))
