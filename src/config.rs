@@ -22,6 +22,7 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub http: Http,
+    pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
     pub search: Search,
@@ -51,6 +52,14 @@ pub struct Http {
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[viewer]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Viewer {
+    pub directory: PathBuf,
 }
 
 /// Section `[dimse]`.

@@ -1,6 +1,7 @@
 //! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 
 use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -60,6 +61,12 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// No viewer is installed.
+    #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
+    NoViewer {
+        /// Where one was looked for.
+        directory: PathBuf,
+    },
     /// The resource does not know this method.
     #[error("the resource does not support this method")]
     Method,
@@ -75,7 +82,9 @@ pub(crate) struct Cause(pub(crate) String);
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource => StatusCode::NOT_FOUND,
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
                 StatusCode::NOT_ACCEPTABLE
             }

@@ -9,7 +9,7 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{capabilities, console, every_answer, ops, search, store, stream, wado_uri};
+use crate::http::{capabilities, console, every_answer, ops, search, store, stream, viewer, wado_uri};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -27,6 +27,11 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))
         .route("/console/console.js", get(console::script))
+        // The OHIF viewer (docs/viewer.md).
+        .route("/viewer", get(viewer::enter))
+        .route("/viewer/", get(viewer::file))
+        .route("/viewer/app-config.js", get(viewer::configuration))
+        .route("/viewer/{*path}", get(viewer::file))
         // Operations.
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))

@@ -237,6 +237,13 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/console/console.js",
         operations: &[page("ShowConsoleScript", "its script", &["text/javascript"])],
     },
+    Resource { path: "/viewer", operations: &[page("EnterViewer", "leads to the viewer", HTML)] },
+    Resource { path: "/viewer/", operations: &[page("ShowViewer", "the OHIF viewer", HTML)] },
+    Resource {
+        path: "/viewer/app-config.js",
+        operations: &[page("ConfigureViewer", "the viewer's configuration", &["text/javascript"])],
+    },
+    Resource { path: "/viewer/{path}", operations: &[page("ShowViewerFile", "a file of the viewer", HTML)] },
     Resource { path: "/healthz", operations: &[page("CheckHealth", "whether the process answers", TEXT)] },
     Resource {
         path: "/readyz",
