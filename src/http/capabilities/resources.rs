@@ -237,13 +237,22 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/console/console.js",
         operations: &[page("ShowConsoleScript", "its script", &["text/javascript"])],
     },
-    Resource { path: "/viewer", operations: &[page("EnterViewer", "leads to the viewer", HTML)] },
-    Resource { path: "/viewer/", operations: &[page("ShowViewer", "the OHIF viewer", HTML)] },
+    Resource {
+        path: "/viewer",
+        operations: &[get("EnterViewer", "leads to the viewer", "docs/viewer.md", &[], &[], &[308, 429])],
+    },
+    Resource {
+        path: "/viewer/",
+        operations: &[get("ShowViewer", "the OHIF viewer", "docs/viewer.md", &[], HTML, FILE)],
+    },
     Resource {
         path: "/viewer/app-config.js",
         operations: &[page("ConfigureViewer", "the viewer's configuration", &["text/javascript"])],
     },
-    Resource { path: "/viewer/{path}", operations: &[page("ShowViewerFile", "a file of the viewer", HTML)] },
+    Resource {
+        path: "/viewer/{path}",
+        operations: &[get("ShowViewerFile", "a file of the viewer", "docs/viewer.md", &[RANGE], HTML, FILE)],
+    },
     Resource { path: "/healthz", operations: &[page("CheckHealth", "whether the process answers", TEXT)] },
     Resource {
         path: "/readyz",
@@ -319,6 +328,7 @@ const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503];
 const DELETE: &[u16] = &[204, 403, 404, 400, 429, 500, 503];
 const DESCRIPTION: &[u16] = &[200, 206, 304, 406, 416, 400, 429, 500, 503];
 const PAGE: &[u16] = &[200, 429, 500, 503];
+const FILE: &[u16] = &[200, 206, 304, 404, 416, 429, 500, 503];
 
 const fn get(
     id: &'static str,
