@@ -59,6 +59,15 @@ pub fn later(date: &str, time: &str, minutes: i32) -> Option<(String, String)> {
     Some((date, time))
 }
 
+/// A date of the form `YYYYMMDD`, so many days later. `None` if there is no such day.
+pub fn other_day(date: &str, days: i64) -> Option<String> {
+    if days == 0 {
+        return Some(date.to_owned());
+    }
+    let moment = date_time(date, "000000000000")?.checked_add(Duration::days(days))?;
+    Some(format!("{:04}{:02}{:02}", moment.year(), u8::from(moment.month()), moment.day()))
+}
+
 /// Reads a date or a range of dates.
 pub fn date_span(text: &str) -> Option<Span<String>> {
     span(text, date_bounds)
