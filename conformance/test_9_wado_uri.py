@@ -21,14 +21,18 @@ def wado(origin):
     """Asks for an instance; the service is at `CUSPID_WADO_URL`, or at `/wado` of the server's root."""
     url = os.environ.get("CUSPID_WADO_URL") or origin.url.rsplit("/", 1)[0] + "/wado"
 
-    def get(data_set, headers=None, **parameters):
+    def get(data_set, headers=None, encoded="", **parameters):
         query = {"requestType": "WADO"}
         if data_set is not None:
             query["studyUID"], query["seriesUID"] = data_set.StudyInstanceUID, data_set.SeriesInstanceUID
             query["objectUID"] = data_set.SOPInstanceUID
         query.update(parameters)
         given = {name: value for name, value in query.items() if value is not None}
-        return requests.get(f"{url}?{urlencode(given, quote_via=quote)}", headers=headers or {"Accept": "*/*"}, timeout=60)
+        return requests.get(
+            f"{url}?{urlencode(given, safe='/,', quote_via=quote)}&{encoded}",
+            headers={"Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})},
+            timeout=60,
+        )
 
     return get
 
@@ -66,6 +70,11 @@ def test_a_picture_comes_in_the_media_type_asked_for(wado, stored, content_type,
     answer = wado(stored, contentType=content_type)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, expected)
     picture(answer.content)
+
+
+def test_values_may_be_percent_encoded(wado, stored):
+    answer = wado(stored, encoded="contentType=image%2Fpng")
+    assert answer.headers["Content-Type"] == PNG
 
 
 def test_an_instance_comes_as_dicom(wado, stored):
