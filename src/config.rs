@@ -27,6 +27,7 @@ pub struct Config {
     pub search: Search,
     pub preview: Preview,
     pub rendering: Rendering,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -47,6 +48,7 @@ pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
+    pub allow_delete: bool,
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
@@ -122,6 +124,14 @@ pub struct Rendering {
     pub max_thumbnail_side: u32,
     pub max_animation_frames: u32,
     pub max_animation_bytes: usize,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.

@@ -6,20 +6,21 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
-use crate::archive::access::Tenant;
 use crate::archive::claims::Claims;
-use crate::blobs::{Blobs, Key};
+use crate::archive::delete::Unfinished;
+use crate::archive::temporary::Temporary;
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
-use crate::dicom::uid::InstanceUid;
 use crate::index::Index;
 
 pub mod access;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
 pub mod document;
 pub mod explicit;
@@ -31,6 +32,8 @@ pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+mod temporary;
+pub mod transcode;
 mod values;
 
 pub use crate::index::records;
@@ -46,14 +49,15 @@ pub struct Archive {
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
-    claims: Claims<(Tenant, InstanceUid)>,
-    thumbnails: Claims<Key>,
+    claims: Claims,
+    unfinished: Unfinished,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
@@ -65,7 +69,8 @@ impl Archive {
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
-            thumbnails: Claims::default(),
+            unfinished: Unfinished::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -78,6 +83,11 @@ impl Archive {
     pub fn request_limits(&self) -> (u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
+}
+
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why something cannot be done.

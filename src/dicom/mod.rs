@@ -7,6 +7,7 @@ pub mod attributes;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod charset;
+pub mod derived;
 pub mod dictionary;
 mod document;
 mod elements;

@@ -60,6 +60,9 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// The settings do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
     /// The resource does not know this method.
     #[error("the resource does not support this method")]
     Method,
@@ -91,6 +94,7 @@ impl Error {
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
     }

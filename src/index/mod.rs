@@ -6,6 +6,7 @@ use crate::table::Table;
 
 mod candidates;
 mod commit;
+mod delete;
 mod draft;
 mod keys;
 pub mod previews;
@@ -18,7 +19,9 @@ mod search;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
+pub use delete::Deletion;
 pub use rows::Place;
+pub use search::Sink;
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]

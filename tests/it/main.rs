@@ -6,6 +6,7 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod delete;
 mod dimse;
 mod errors;
 mod frames;

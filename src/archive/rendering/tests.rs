@@ -83,13 +83,17 @@ impl Picture {
     }
 }
 
-/// An instance of 8 × 4 pixels of 16 bits, all of a frame of the same level.
 fn image(series: &str, number: u32, levels: &[i16]) -> DataSet {
+    image_of("CT", series, number, levels)
+}
+
+/// An instance of 8 × 4 pixels of 16 bits, all of a frame of the same level.
+fn image_of(modality: &str, series: &str, number: u32, levels: &[i16]) -> DataSet {
     let pixels: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes().repeat(32)).collect();
     DataSet::explicit()
         .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2")
         .text(0x0008_0018, "UI", &format!("{series}.{number}"))
-        .text(0x0008_0060, "CS", "CT")
+        .text(0x0008_0060, "CS", modality)
         .text(0x0010_0010, "PN", "Doe^Jane")
         .text(0x0020_000D, "UI", "1.2")
         .text(0x0020_000E, "UI", series)
@@ -179,7 +183,7 @@ async fn a_thumbnail_shows_the_middle_of_the_first_series_with_images() {
         bench.store(image("1.10", number, &[100])).await;
         bench.store(image("1.9", number, &[number as i16, 10 * number as i16])).await;
     }
-    bench.store(image("1.2", 1, &[7]).text(0x0008_0060, "CS", "SEG")).await;
+    bench.store(image_of("SEG", "1.2", 1, &[7])).await;
     for (scope, frame, level) in [
         (scope(None, None), None, 20),
         (scope(Some("1.9"), None), None, 20),

@@ -68,7 +68,7 @@ impl Archive {
             return Ok(thumbnail);
         }
         // Whoever else asks for it meanwhile waits, and then finds it.
-        let _claim = self.thumbnails.claim(place.key.clone()).await;
+        let _claim = self.claims.derive(&place.key).await;
         if let Some(thumbnail) = self.kept_thumbnail(&place).await? {
             return Ok(thumbnail);
         }
