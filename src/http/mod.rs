@@ -20,6 +20,7 @@ mod json;
 pub mod multipart;
 mod ops;
 mod path;
+mod rendering_parameters;
 mod request;
 mod retrieve;
 mod routes;
@@ -28,6 +29,7 @@ mod serve;
 mod store;
 mod store_response;
 mod stream;
+mod wado_uri;
 
 pub use serve::run;
 

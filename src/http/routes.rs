@@ -8,13 +8,15 @@ use axum::routing::get;
 
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::retrieve::{bulkdata, frames, instances, metadata};
-use crate::http::{console, every_answer, ops, search, store, stream};
+use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
+use crate::http::{console, every_answer, ops, search, store, stream, wado_uri};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let resources = Router::new()
         .nest("/dicom-web", dicom_web())
+        // §9 URI Service (WADO-URI), here and below the base URL of the other services.
+        .route("/wado", get(wado_uri::retrieve))
         // The fast stream (docs/fast-stream.md).
         .route("/stream/studies/{study}/series/{series}", get(stream::stream))
         // The built-in web page.
@@ -52,6 +54,18 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §9 URI Service.
+        .route("/wado", get(wado_uri::retrieve))
+        // §10.4 Retrieve: rendered resources.
+        .route("/studies/{study}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/rendered", get(rendered::frames))
+        // §10.4 Retrieve: thumbnails.
+        .route("/studies/{study}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/thumbnail", get(thumbnail::frame))
         // §10.4 Retrieve: frames and bulk data.
         .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}", get(frames::frames))
         .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*rest}", get(bulkdata::bulkdata))

@@ -12,6 +12,9 @@ pub(crate) mod instances;
 mod media_types;
 pub(crate) mod metadata;
 mod parts;
+pub(in crate::http) mod pictures;
+pub(crate) mod rendered;
+pub(crate) mod thumbnail;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {
@@ -25,7 +28,7 @@ fn digest_prefix(record: &InstanceRecord) -> &str {
 }
 
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
-fn not_acceptable(offers: &[Offer]) -> Error {
+pub(in crate::http) fn not_acceptable(offers: &[Offer]) -> Error {
     let list: Vec<String> = offers.iter().map(describe).collect();
     Error::NotAcceptable(format!("Accept: can be {}", list.join(", ")))
 }
