@@ -106,6 +106,7 @@ pub struct Search {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
+    pub max_ordered: usize,
 }
 
 /// Section `[preview]`.

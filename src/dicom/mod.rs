@@ -7,6 +7,7 @@ pub mod attributes;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod charset;
+pub mod codestream;
 pub mod derived;
 pub mod dictionary;
 mod document;
@@ -20,6 +21,8 @@ pub mod json;
 pub mod metadata;
 pub mod report;
 pub mod scan;
+pub mod split;
 pub mod uid;
 mod values;
+pub mod write;
 pub mod xml;

@@ -61,15 +61,15 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// The settings do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
     /// No viewer is installed.
     #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
     NoViewer {
         /// Where one was looked for.
         directory: PathBuf,
     },
-    /// The settings do not allow it.
-    #[error("{0}")]
-    Forbidden(String),
     /// The resource does not know this method.
     #[error("the resource does not support this method")]
     Method,
@@ -155,7 +155,8 @@ fn chain(error: &dyn StdError) -> String {
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
 pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Unreadable(_) => 0xC000,
+        Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
+        Refusal::NoTransferSyntax(_) => 0xC122,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }

@@ -11,6 +11,7 @@ use crate::config;
 pub mod accept;
 mod auth;
 mod base_url;
+mod capabilities;
 mod console;
 mod content;
 mod delete;

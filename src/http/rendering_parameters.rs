@@ -1,6 +1,7 @@
 //! How a client wants its pictures: the query parameters of rendered resources, read into the archive's terms
 //! (PS3.18 §8.3.5.1). What they share with WADO-URI is used from `wado_uri.rs`.
 
+use crate::archive::records::InstanceRecord;
 use crate::archive::rendering::{Annotation, Format, Function, IccProfile, Rendering, Viewport, Window};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::http::error::Error;
@@ -49,6 +50,28 @@ impl Wishes {
             wishes.annotate("annotation", text)?;
         }
         Ok(wishes)
+    }
+
+    /// Refuses an area of more than so many pixels, given by parameter `name`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub(crate) fn limit_area(&self, name: &str, max_pixels: u64) -> Result<(), Error> {
+        let Some(Viewport { width, height, .. }) = self.viewport else { return Ok(()) };
+        if u64::from(width) * u64::from(height) <= max_pixels {
+            return Ok(());
+        }
+        Err(wrong(name, format!("is more than {max_pixels} pixels (rendering.max_viewport_pixels)")))
+    }
+
+    /// Refuses a region that has nothing of an image.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub(crate) fn check_region(&self, record: &InstanceRecord) -> Result<(), Error> {
+        let (Some(viewport), Some(pixels)) = (&self.viewport, &record.layout.pixels) else { return Ok(()) };
+        let size = viewport.picture_size([pixels.columns, pixels.rows]);
+        size.map(drop).map_err(|_| wrong("viewport", "shows a region outside of the image"))
     }
 
     /// What is to be done to get a picture of this format.
@@ -300,6 +323,14 @@ mod tests {
         let wishes = read("annotation", "patient,technique").unwrap();
         assert_eq!(wishes.annotation, Annotation { patient: true, technique: true });
         assert_eq!(wishes.warning, None);
+    }
+
+    #[test]
+    fn an_area_has_a_limit() {
+        let wishes = read("viewport", "100,50").unwrap();
+        assert!(wishes.limit_area("viewport", 5000).is_ok());
+        assert!(wishes.limit_area("viewport", 4999).is_err());
+        assert!(Wishes::default().limit_area("viewport", 0).is_ok());
     }
 
     #[test]

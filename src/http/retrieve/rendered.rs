@@ -33,7 +33,7 @@ pub(crate) async fn rendered(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
-    let wishes = Wishes::read(&head.query_pairs())?;
+    let wishes = wishes(archive, &head)?;
     let (Some(series), Some(instance)) = (&scope.series, &scope.instance) else {
         return collection(archive, caller, scope, &wishes, &head).await;
     };
@@ -48,6 +48,7 @@ pub(crate) async fn rendered(
     if count == 0 {
         return Err(Error::NotAcceptable(format!("instance {} has no pictures", record.instance)));
     }
+    wishes.check_region(&record)?;
     let (packing, drawing) =
         negotiate(&wishes, &[Packing::Single, Packing::Parts], record.digest.clone(), &head)?;
     match packing {
@@ -70,12 +71,13 @@ pub(crate) async fn frames(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
-    let wishes = Wishes::read(&head.query_pairs())?;
+    let wishes = wishes(archive, &head)?;
     let numbers = frame_numbers(&path.rest)?;
     let record = archive.instance(&caller, &path.study, &path.series, &path.instance).await?;
     for &number in &numbers {
         archive.frame(&record, number)?;
     }
+    wishes.check_region(&record)?;
     // One body holds one picture only (Note 3 to Table 10.4.4-1).
     let packings: &[Packing] =
         if numbers.len() == 1 { &[Packing::Single, Packing::Parts] } else { &[Packing::Parts] };
@@ -188,6 +190,12 @@ fn all_frames(record: InstanceRecord) -> Frames {
     let count = pictures::number_of_frames(&record);
     let record = Arc::new(record);
     stream::iter((1..=count).map(move |number| Ok(Frame { record: Arc::clone(&record), number }))).boxed()
+}
+
+fn wishes(archive: &Archive, head: &Head) -> Result<Wishes, Error> {
+    let wishes = Wishes::read(&head.query_pairs())?;
+    wishes.limit_area("viewport", archive.max_viewport_pixels())?;
+    Ok(wishes)
 }
 
 /// The form that suits the client, and how to draw for it.

@@ -139,6 +139,7 @@ async fn picture(
         Frame { record: Arc::new(record), number: number.unwrap_or(1) }
     };
     wishes.viewport = query.viewport(&frame.record)?;
+    wishes.limit_area("rows", archive.max_viewport_pixels())?;
     let drawing = Drawing { rendering: wishes.rendering(format)?, state, warning: wishes.warning };
     let is_animated =
         format == Format::Gif && number.is_none() && pictures::number_of_frames(&frame.record) > 1;
