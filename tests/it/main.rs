@@ -21,4 +21,5 @@ mod rendered;
 mod search;
 mod store;
 mod stream;
+mod viewer;
 mod wado_uri;
