@@ -89,7 +89,7 @@ fn write_content(vr: &str, attribute: &Json, out: &mut Vec<u8>) {
 
 /// Writes a component group of a name; what follows a fifth part stays with it.
 fn write_name(group: &str, name: &Json, out: &mut Vec<u8>) {
-    let Some(name) = name.as_str().filter(|name| !name.is_empty()) else { return };
+    let Some(name) = name.as_str().filter(|name| name.contains(|letter| letter != '^')) else { return };
     out.extend_from_slice(format!("<{group}>").as_bytes());
     for (part, element) in name.splitn(NAME_PARTS.len(), '^').zip(NAME_PARTS) {
         if !part.is_empty() {
