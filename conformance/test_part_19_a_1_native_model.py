@@ -33,7 +33,7 @@ def everything(origin):
         AccessionNumber="",
         AnatomicRegionSequence=[item, Dataset()],
         FrameIncrementPointer=0x00181063,
-        DopplerSampleVolumeXPositionRetired=-7,
+        DopplerSampleVolumeXPosition=-7,
         RealWorldValueSlope=0.1,
     )
     data_set.add_new(0x00420011, "OB", b"%PDF")
@@ -53,7 +53,7 @@ def everything(origin):
         ("00104000", "LT", "PatientComments", ["Grüße,\r\nzweite Zeile\tTab"]),
         ("00280009", "AT", "FrameIncrementPointer", ["00181063"]),
         ("00280010", "US", "Rows", ["4"]),
-        ("00186026", "SL", "DopplerSampleVolumeXPositionRetired", ["-7"]),
+        ("00186039", "SL", "DopplerSampleVolumeXPosition", ["-7"]),
     ],
 )
 def test_values_are_numbered_text(everything, tag, vr, keyword, values):
