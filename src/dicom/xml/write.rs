@@ -52,7 +52,8 @@ fn private_creator(tag: Tag, attributes: &Map<String, Json>) -> Option<(&str, bo
     }
     let creator_of = |block: u32| {
         let creator = Tag(tag.0 & 0xFFFF_0000 | block);
-        attributes.get(&creator.to_string())?["Value"][0].as_str()
+        let creator = attributes.get(&creator.to_string())?["Value"][0].as_str()?;
+        Some(creator.trim_end()).filter(|creator| !creator.is_empty())
     };
     let creator = creator_of(block)?;
     Some((creator, (0x10..block).all(|earlier| creator_of(earlier) != Some(creator))))
