@@ -300,7 +300,7 @@ pub fn swap_words(value: &mut [u8], size: u8) {
     }
 }
 
-fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) {
+pub(crate) fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) {
     let padded = value.len().next_multiple_of(2);
     push_header(bytes, tag, vr, padded as u32);
     bytes.extend_from_slice(value);
@@ -310,7 +310,7 @@ fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) {
     }
 }
 
-fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
+pub(crate) fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
     push_tag(bytes, tag);
     match u16::try_from(length) {
         Ok(length) if has_short_length(vr) => {
@@ -326,7 +326,7 @@ fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
     }
 }
 
-fn push_tag(bytes: &mut Vec<u8>, tag: Tag) {
+pub(crate) fn push_tag(bytes: &mut Vec<u8>, tag: Tag) {
     bytes.extend_from_slice(&tag.group().to_le_bytes());
     bytes.extend_from_slice(&tag.element().to_le_bytes());
 }

@@ -7,6 +7,7 @@ pub mod attributes;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod charset;
+pub mod dicomdir;
 pub mod dictionary;
 mod document;
 mod elements;
