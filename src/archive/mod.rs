@@ -28,6 +28,7 @@ pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+pub mod zip;
 
 pub use crate::index::records;
 
@@ -83,6 +84,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

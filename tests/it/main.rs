@@ -18,3 +18,4 @@ mod recovery;
 mod search;
 mod store;
 mod stream;
+mod zip;

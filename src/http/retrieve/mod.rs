@@ -12,6 +12,7 @@ pub(crate) mod instances;
 mod media_types;
 pub(crate) mod metadata;
 mod parts;
+mod zip;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {
