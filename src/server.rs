@@ -43,6 +43,7 @@ pub struct Server {
 pub async fn start(config: Config) -> anyhow::Result<Server> {
     let metrics = telemetry::metrics();
     let archive = open(&config).await?;
+    archive.sweep_temporary().await.context("cannot look through what is kept for a while")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 

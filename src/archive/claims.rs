@@ -4,7 +4,7 @@
 //! object of that UID is kept. What is refused has then never been kept, so that nothing can bring it back.
 //!
 //! Many may add to a study at the same time, but none while something in it is deleted: what a deletion finds is all
-//! that it has to remove, also after a crash.
+//! that it has to remove, also after a crash. What is derived is made once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::archive::access::Tenant;
+use crate::blobs::Key;
 use crate::dicom::uid::{InstanceUid, StudyUid};
 
-/// The SOP Instance UIDs under which something is being kept, and the studies that are being changed.
+/// The SOP Instance UIDs under which something is being kept, the studies that are being changed, and what is being
+/// derived.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     instances: Locks<(Tenant, InstanceUid)>,
     studies: Locks<(Tenant, StudyUid)>,
+    derived: Locks<Key>,
 }
 
 impl Claims {
@@ -40,6 +43,11 @@ impl Claims {
     /// The right to delete in a study; waits until nobody adds to it or deletes in it.
     pub(super) async fn delete_in(&self, tenant: &Tenant, study: &StudyUid) -> Claim<'_, (Tenant, StudyUid)> {
         self.studies.alone((tenant.clone(), study.clone())).await
+    }
+
+    /// The right to make what belongs under a key; waits while somebody else makes it.
+    pub(super) async fn derive(&self, key: &Key) -> Claim<'_, Key> {
+        self.derived.alone(key.clone()).await
     }
 }
 

@@ -8,10 +8,12 @@ use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
 use crate::archive::delete::Unfinished;
+use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
+use crate::config::Rendering;
 use crate::config::Search;
 use crate::index::Index;
 
@@ -20,14 +22,19 @@ pub mod check;
 mod claims;
 mod delete;
 pub mod derive;
+pub mod document;
 pub mod explicit;
 mod inflate;
 mod keys;
 pub mod preview;
+pub mod references;
 pub mod rendering;
 pub mod retrieve;
 pub mod search;
 pub mod store;
+mod temporary;
+pub mod transcode;
+mod values;
 pub mod zip;
 
 pub use crate::index::records;
@@ -39,28 +46,32 @@ pub struct Archive {
     ingest: Ingest,
     search: Search,
     preview: Preview,
+    rendering: Rendering,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
     claims: Claims,
     unfinished: Unfinished,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
+            rendering: config.rendering.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             claims: Claims::default(),
             unfinished: Unfinished::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -73,6 +84,11 @@ impl Archive {
     pub fn request_limits(&self) -> (u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.max_parts)
     }
+}
+
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why something cannot be done.

@@ -8,7 +8,7 @@ use axum::routing::get;
 
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::retrieve::{bulkdata, frames, instances, metadata};
+use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
 use crate::http::{console, delete, every_answer, ops, search, store, stream};
 
 /// All resources.
@@ -52,6 +52,16 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §10.4 Retrieve: rendered resources.
+        .route("/studies/{study}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/rendered", get(rendered::frames))
+        // §10.4 Retrieve: thumbnails.
+        .route("/studies/{study}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/thumbnail", get(thumbnail::frame))
         // §10.4 Retrieve: frames and bulk data.
         .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}", get(frames::frames))
         .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*rest}", get(bulkdata::bulkdata))

@@ -21,6 +21,7 @@ mod tests;
 pub use commit::{Commit, Duplicates};
 pub use delete::Deletion;
 pub use rows::Place;
+pub use search::Sink;
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]

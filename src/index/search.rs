@@ -9,10 +9,11 @@ use crate::dicom::attributes::{Attributes, Tag};
 use crate::dicom::json;
 use crate::index::candidates;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
-use crate::index::results::{self, Wanted};
+use crate::index::results;
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
 use crate::query::matching::{Matcher, matches};
+use crate::query::wanted::Wanted;
 use crate::query::{Condition, Found, Level, Query};
 use crate::table::{Item, ItemKey, Range, Table};
 
@@ -23,12 +24,18 @@ const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be 
 
 impl Index {
     /// Answers a query of a tenant, reading at most `max_rows_read` rows: where they are not enough, the answer
-    /// holds what was found by then and a warning.
+    /// holds what was found by then and a warning. Each result is handed to `sink`, and not held.
     ///
     /// Studies come by date and time, the latest first, then by UID, descending; series and instances within a
     /// study by their UIDs, ascending.
-    pub async fn search(&self, tenant: &str, query: &Query, max_rows_read: usize) -> Result<Found, Error> {
-        let mut search = Search::new(self.table.clone(), tenant, query, max_rows_read);
+    pub async fn search(
+        &self,
+        tenant: &str,
+        query: &Query,
+        max_rows_read: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<Found, Error> {
+        let mut search = Search::new(self.table.clone(), tenant, query, max_rows_read, sink);
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
@@ -42,6 +49,9 @@ impl Index {
     }
 }
 
+/// What takes the results, one by one.
+pub type Sink<'a> = dyn FnMut(Attributes) + Send + 'a;
+
 /// A search under way.
 struct Search<'a> {
     table: Arc<dyn Table>,
@@ -52,6 +62,7 @@ struct Search<'a> {
     rows_left: usize,
     is_exhausted: bool,
     skipped: usize,
+    sink: &'a mut Sink<'a>,
     found: Found,
 }
 
@@ -106,7 +117,13 @@ fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
 }
 
 impl<'a> Search<'a> {
-    fn new(table: Arc<dyn Table>, tenant: &'a str, query: &'a Query, rows_left: usize) -> Self {
+    fn new(
+        table: Arc<dyn Table>,
+        tenant: &'a str,
+        query: &'a Query,
+        rows_left: usize,
+        sink: &'a mut Sink<'a>,
+    ) -> Self {
         let mut conditions = Conditions::new(query);
         let warnings = std::mem::take(&mut conditions.warnings);
         Self {
@@ -118,7 +135,8 @@ impl<'a> Search<'a> {
             rows_left,
             is_exhausted: false,
             skipped: 0,
-            found: Found { results: Vec::new(), has_more: false, warnings },
+            sink,
+            found: Found { warnings, ..Found::default() },
         }
     }
 
@@ -147,8 +165,9 @@ impl<'a> Search<'a> {
     fn take(&mut self, all: impl FnOnce() -> Attributes) {
         if self.skipped < self.query.offset {
             self.skipped += 1;
-        } else if self.found.results.len() < self.query.limit {
-            self.found.results.push(self.wanted.pick(all()));
+        } else if self.found.count < self.query.limit {
+            self.found.count += 1;
+            (self.sink)(self.wanted.pick(all()));
         } else {
             self.found.has_more = true;
         }
@@ -222,7 +241,7 @@ impl<'a> Search<'a> {
         if !meets(&self.conditions.instance, &attributes) {
             return Ok(());
         }
-        let is_on_page = self.skipped >= self.query.offset && self.found.results.len() < self.query.limit;
+        let is_on_page = self.skipped >= self.query.offset && self.found.count < self.query.limit;
         let wants_metadata = self.wanted.is_all() || self.wanted.not_indexed().next().is_some();
         if !self.conditions.metadata.is_empty() || (is_on_page && wants_metadata) {
             if !self.spend(METADATA_ROWS) {

@@ -1,6 +1,6 @@
 //! What a query is and what matches it: for QIDO-RS, C-FIND and every index (PS3.4 §C.2.2.2, PS3.18 §8.3.4).
 
-use crate::dicom::attributes::{Attributes, Tag};
+use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 
 pub mod attributes;
@@ -8,6 +8,7 @@ pub mod matching;
 pub mod parameters;
 pub mod temporal;
 pub mod text;
+pub mod wanted;
 
 /// What the results are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,11 +58,11 @@ pub enum Include {
     All,
 }
 
-/// The answer to a query.
-#[derive(Debug, Clone, PartialEq)]
+/// What a search found, besides the results, which were handed over one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// One set of attributes for each result, studies the latest first, what is in them by UID.
-    pub results: Vec<Attributes>,
+    /// How many results there were.
+    pub count: usize,
     /// Whether there are more results after the last.
     pub has_more: bool,
     /// What could not be done as asked, in words for the client.

@@ -215,7 +215,7 @@ impl Record {
     }
 }
 
-/// Date and time as DOS has them, in UTC to two seconds, not before 1980 and not after 2107.
+/// Date and time as DOS has them, in UTC to two seconds, not before 1980 and not after 2107; what is no time is 1980.
 fn dos_time(at: i64) -> (u16, u16) {
     let first = OffsetDateTime::from_unix_timestamp(315_532_800).expect("1980 is a year");
     let last = OffsetDateTime::from_unix_timestamp(4_354_819_198).expect("2107 is a year");
@@ -239,8 +239,9 @@ mod tests {
         for (at, expected) in [
             (0, (1 << 5 | 1, 0)),
             (1_709_208_305_000, (44 << 9 | 2 << 5 | 29, 12 << 11 | 5 << 5 | 2)),
-            (i64::MAX, (127 << 9 | 12 << 5 | 31, 23 << 11 | 59 << 5 | 29)),
+            (5_000_000_000_000, (127 << 9 | 12 << 5 | 31, 23 << 11 | 59 << 5 | 29)),
             (i64::MIN, (1 << 5 | 1, 0)),
+            (i64::MAX, (1 << 5 | 1, 0)),
         ] {
             assert_eq!(dos_time(at), expected, "{at}");
         }
