@@ -50,6 +50,7 @@ pub struct Http {
     pub public_url: String,
     pub allowed_origins: Vec<String>,
     pub allow_delete: bool,
+    pub max_zip_instances: usize,
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,

@@ -39,6 +39,7 @@ mod temporary;
 pub mod transcode;
 pub mod unzip;
 mod values;
+pub mod zip;
 
 pub use crate::index::records;
 
@@ -110,6 +111,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

@@ -101,7 +101,9 @@ impl Error {
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,

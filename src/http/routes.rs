@@ -9,7 +9,9 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri};
+use crate::http::{
+    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {

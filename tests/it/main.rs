@@ -22,3 +22,4 @@ mod search;
 mod store;
 mod stream;
 mod wado_uri;
+mod zip;

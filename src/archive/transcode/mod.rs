@@ -136,7 +136,7 @@ impl Archive {
                 return Ok(TranscodedFile { key, size_bytes });
             }
             let staged = source.make(encoding).await?;
-            let size_bytes = archive.keep_temporary(staged, &key).await?;
+            let size_bytes = archive.keep_temporary(&caller, &record, staged, &key).await?;
             Ok(TranscodedFile { key, size_bytes })
         });
         made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))
