@@ -8,9 +8,11 @@
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
 //! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{digest}#{number}` | |
+//! | deletion | `DELETIONS` | `{tenant}#{study}#{series}#{instance}` | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::Deletion;
 use crate::index::records::{Preview, SeriesRecord, StudyRecord};
 use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
 use crate::query::matching::{fold, normal_date, normal_time};
@@ -18,6 +20,8 @@ use crate::table::{ItemKey, Secondary, SecondaryKey};
 
 /// The partition of the rows that name the tenants.
 pub(crate) const TENANTS: &str = "TENANTS";
+/// The partition of the deletions that were begun, of all tenants.
+pub(crate) const DELETIONS: &str = "DELETIONS";
 /// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
 /// What series' sort keys start with.
@@ -66,6 +70,13 @@ pub(crate) fn place(tenant: &str, instance: &InstanceUid) -> ItemKey {
 pub(crate) fn chunk(instance: &ItemKey, digest: &str, number: usize) -> ItemKey {
     let partition = format!("{}#{}", instance.partition.replacen("#S#", "#C#", 1), instance.sort);
     ItemKey { partition, sort: format!("{digest}#{number:04}") }
+}
+
+pub(crate) fn deletion(deletion: &Deletion) -> ItemKey {
+    let Deletion { tenant, study, series, instance } = deletion;
+    let series = series.as_ref().map_or("", SeriesUid::as_str);
+    let instance = instance.as_ref().map_or("", InstanceUid::as_str);
+    ItemKey { partition: DELETIONS.into(), sort: format!("{tenant}#{study}#{series}#{instance}") }
 }
 
 /// The partition, in [`Secondary::First`], of all studies in the order of results.

@@ -7,6 +7,7 @@ use crate::table::Table;
 mod candidates;
 mod commit;
 mod conditions;
+mod delete;
 mod draft;
 mod keys;
 mod ordered;
@@ -22,6 +23,7 @@ mod search_tests;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
+pub use delete::Deletion;
 pub use rows::Place;
 pub use search::{Limits, Sink};
 

@@ -8,9 +8,10 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
-use crate::index::{Commit, Duplicates, Error, Index, keys};
+use crate::index::{Commit, Deletion, Duplicates, Error, Index, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID, STUDY_TIME,
@@ -18,7 +19,7 @@ use crate::query::attributes::{
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
 use crate::table::redb::Redb;
-use crate::table::{Expect, Table, Write};
+use crate::table::{Expect, Secondary, Table, Write};
 
 pub(super) const TENANT: &str = "clinic";
 pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
@@ -168,8 +169,8 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
         store(&index, record.clone()).await;
     }
     for (record, left) in records.iter().zip([Some((2, 2)), Some((1, 1)), None]) {
-        let removed = index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
-        assert_eq!(removed.as_ref(), Some(record));
+        let removed = index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await;
+        assert_eq!(removed.unwrap(), 1);
         let study = index.study(TENANT, &record.study).await.unwrap();
         assert_eq!(study.map(|study| (study.number_of_instances, study.number_of_series)), left);
         assert_eq!(index.locate(TENANT, &record.instance).await.unwrap(), None);
@@ -177,7 +178,7 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
     let (results, _) = search(&index, &query(Level::Study, &[]), 100).await;
     assert!(results.is_empty());
     let gone = &records[0];
-    assert_eq!(index.remove(TENANT, &gone.study, &gone.series, &gone.instance).await.unwrap(), None);
+    assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -203,7 +204,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
     let chunk = keys::chunk(&key, &record.digest, 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
-    index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
@@ -255,7 +256,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
     let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&large));
-    index.remove(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    index.remove(TENANT, &large.study, Some(&large.series), Some(&large.instance)).await.unwrap();
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
@@ -300,9 +301,60 @@ async fn no_preview_outlives_what_it_shows() {
         index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1)).await.unwrap();
     }
     make().await;
-    index.remove(TENANT, &second.study, &second.series, &second.instance).await.unwrap();
+    index.remove(TENANT, &second.study, Some(&second.series), Some(&second.instance)).await.unwrap();
     assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
     make().await;
     index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();
     assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
+}
+
+#[tokio::test]
+async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let index = Index::new(table.clone());
+    let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
+    // Rows of their own continue this one.
+    records[100].sop_class = "0".repeat(4_000_000);
+    for record in &records {
+        store(&index, record.clone()).await;
+    }
+    let study = &records[0].study;
+    assert_eq!(index.remove(TENANT, study, Some(&records[0].series), None).await.unwrap(), 77);
+    let left = index_study(&index).await;
+    assert_eq!((left.number_of_instances, left.number_of_series), (153, 2));
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 153);
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 0);
+    let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
+    for record in &records {
+        let key = keys::instance(TENANT, study, &record.series, &record.instance);
+        partitions.push((None, keys::chunk(&key, &record.digest, 1).partition));
+        partitions.push((None, key.partition));
+        partitions.push((None, keys::place(TENANT, &record.instance).partition));
+        partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));
+    }
+    partitions.push((Some(Secondary::First), keys::studies(TENANT)));
+    partitions.push((Some(Secondary::Second), keys::patient(TENANT, "P1")));
+    partitions.push((Some(Secondary::Third), keys::names(TENANT)));
+    partitions.push((Some(Secondary::Fourth), keys::accession(TENANT, "A1")));
+    partitions.push((Some(Secondary::Fifth), keys::PREVIEWS.into()));
+    for (secondary, partition) in partitions {
+        let page = table.range(&whole_partition(secondary, partition.clone(), 1)).await.unwrap();
+        assert!(page.items.is_empty(), "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_is_known_from_its_beginning_to_its_end() {
+    let index = index();
+    let (study, series, instance) = ("1.1".parse().unwrap(), "1.2".parse().ok(), "1.3".parse().ok());
+    let whole = Deletion { tenant: TENANT.into(), study, series: None, instance: None };
+    let part = Deletion { series, instance, ..whole.clone() };
+    for deletion in [&whole, &part, &whole] {
+        index.begin_deletion(deletion).await.unwrap();
+    }
+    assert_eq!(index.deletions().await.unwrap(), [whole.clone(), part.clone()]);
+    for _ in 0..2 {
+        index.end_deletion(&whole).await.unwrap();
+        assert_eq!(index.deletions().await.unwrap(), [part.clone()]);
+    }
 }

@@ -6,14 +6,20 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod delete;
 mod dimse;
+mod documents;
 mod errors;
 mod frames;
 mod harness;
 mod instances;
 mod metadata;
 mod ops;
+mod pictures;
 mod recovery;
+mod rendered;
 mod search;
 mod store;
 mod stream;
+mod wado_uri;
+mod zip;
