@@ -62,7 +62,7 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "studies",
         "series",
         "instances",
@@ -73,6 +73,7 @@ fn route(path: &str) -> &'static str {
         "thumbnail",
         "wado",
         "stream",
+        "viewer",
         "console",
         "healthz",
         "readyz",
