@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run test check conformance kill-test versus fuzz
+.PHONY: run test check conformance conformance-orthanc kill-test versus fuzz
 
 run:
 	tools/install.sh build
@@ -26,6 +26,13 @@ conformance:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python -m pytest -q conformance $(ARGS)
+
+# The same tests on Debian's Orthanc, too: writes both columns into docs/conformance.md.
+conformance-orthanc:
+	tools/install.sh build test versus
+	tools/venv.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+	.venv/bin/python tools/conformance_table.py $(ARGS)
 
 kill-test:
 	tools/install.sh build test

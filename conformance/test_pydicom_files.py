@@ -22,8 +22,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 import multipart
-from conftest import FRAMES, Origin
-from cuspid_server import AE_TITLE, Server
+from conftest import FRAMES, launched
 from test_10_5_store import FAILED, FAILED_OTHER
 
 EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
@@ -98,9 +97,8 @@ def read(path: Path) -> pydicom.Dataset:
 @pytest.fixture(scope="module", params=FILES)
 def sent(request, tmp_path_factory):
     """A server, the file that was sent to it, and its answer."""
-    server = Server(tmp_path_factory.mktemp("pydicom"), "log.filter=warn").start()
+    server, origin = launched(tmp_path_factory.mktemp("pydicom"), "log.filter=warn")
     try:
-        origin = Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
         answer = origin.post(multipart.write([FILES[request.param].read_bytes()]), multipart.content_type())
         yield SimpleNamespace(origin=origin, name=request.param, answer=answer)
         assert "panicked" not in server.log()

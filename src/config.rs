@@ -22,11 +22,13 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub http: Http,
+    pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
     pub rendering: Rendering,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -47,10 +49,20 @@ pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
+    pub allow_delete: bool,
+    pub max_zip_instances: usize,
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[viewer]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Viewer {
+    pub directory: PathBuf,
 }
 
 /// Section `[dimse]`.
@@ -95,6 +107,7 @@ pub struct Search {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
+    pub max_ordered: usize,
 }
 
 /// Section `[preview]`.
@@ -122,6 +135,14 @@ pub struct Rendering {
     pub max_thumbnail_side: u32,
     pub max_animation_frames: u32,
     pub max_animation_bytes: usize,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.

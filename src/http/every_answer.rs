@@ -23,11 +23,12 @@ use crate::telemetry;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
+/// Not DELETE: a page of another site may show and store, but not delete what a server holds that knows no users.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOWED_HEADERS: &str = "Authorization, Accept, Content-Type, Range, If-Range, If-None-Match, \
      If-Modified-Since, Cache-Control, X-Requested-With, X-Request-Id";
 const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Content-Encoding, Accept-Ranges, \
-     ETag, Location, Warning, Retry-After, X-Decode-Level, X-Request-Id";
+     ETag, Link, Location, Warning, Retry-After, X-Decode-Level, X-Request-Id";
 
 /// Wraps every answer of the server.
 pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
@@ -61,7 +62,7 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "studies",
         "series",
         "instances",
@@ -72,6 +73,7 @@ fn route(path: &str) -> &'static str {
         "thumbnail",
         "wado",
         "stream",
+        "viewer",
         "console",
         "healthz",
         "readyz",

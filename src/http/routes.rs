@@ -9,11 +9,17 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{console, every_answer, ops, search, store, stream, wado_uri};
+use crate::http::{
+    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let resources = Router::new()
+        // §8.9 Retrieve Capabilities, and the same of all resources in OpenAPI.
+        .route("/dicom-web", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/dicom-web/", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/openapi.json", get(capabilities::openapi))
         .nest("/dicom-web", dicom_web())
         // §9 URI Service (WADO-URI), here and below the base URL of the other services.
         .route("/wado", get(wado_uri::retrieve))
@@ -23,6 +29,11 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))
         .route("/console/console.js", get(console::script))
+        // The OHIF viewer (docs/viewer.md).
+        .route("/viewer", get(viewer::enter))
+        .route("/viewer/", get(viewer::file))
+        .route("/viewer/app-config.js", get(viewer::configuration))
+        .route("/viewer/{*path}", get(viewer::file))
         // Operations.
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -40,7 +51,7 @@ fn dicom_web() -> Router<Arc<Service>> {
     Router::new()
         // §10.5 Store and §10.6 Search share these URLs with §10.4 Retrieve.
         .route("/studies", get(search::studies).post(store::store))
-        .route("/studies/{study}", get(instances::instances).post(store::store))
+        .route("/studies/{study}", get(instances::instances).post(store::store).delete(delete::delete))
         // §10.6 Search.
         .route("/studies/{study}/series", get(search::series))
         .route("/studies/{study}/series/{series}/instances", get(search::instances))
@@ -48,8 +59,8 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/series", get(search::series))
         .route("/instances", get(search::instances))
         // §10.4 Retrieve: instances.
-        .route("/studies/{study}/series/{series}", get(instances::instances))
-        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances))
+        .route("/studies/{study}/series/{series}", get(instances::instances).delete(delete::delete))
+        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances).delete(delete::delete))
         // §10.4 Retrieve: metadata.
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))

@@ -65,6 +65,14 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: Stored<'_>) -> Result<
     }
 }
 
+/// Whether there is a codec for frames that are compressed in this transfer syntax.
+pub fn is_decodable(transfer_syntax: &str) -> bool {
+    let number = transfer_syntax.strip_prefix("1.2.840.10008.1.2.").unwrap_or_default();
+    let jpeg = ["4.50", "4.51", "4.53", "4.55", "4.57", "4.70", "4.80", "4.81"];
+    let jpeg_2000 = ["4.90", "4.91", "4.92", "4.93", "4.201", "4.202", "4.203"];
+    number == "5" || jpeg.contains(&number) || jpeg_2000.contains(&number)
+}
+
 /// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated, planar
 /// configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least significant bit on.
 pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {

@@ -6,7 +6,9 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod delete;
 mod dimse;
+mod documents;
 mod errors;
 mod frames;
 mod harness;
@@ -20,3 +22,4 @@ mod search;
 mod store;
 mod stream;
 mod wado_uri;
+mod zip;
