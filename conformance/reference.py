@@ -13,7 +13,9 @@ def rendered(data_set: Dataset, frame: int = 1, window: tuple | None = None) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stored = pixel_array(data_set, index=frame - 1)  # RGB, where it was luminance and chrominance
-    stored = stored >> (data_set.HighBit + 1 - data_set.BitsStored)  # pydicom leaves it to the caller
+    if data_set.HighBit != data_set.BitsStored - 1:  # pydicom takes the low bits
+        stored = numpy.frombuffer(data_set.PixelData, f"<u{data_set.BitsAllocated // 8}").reshape(stored.shape)
+        stored = stored >> (data_set.HighBit + 1 - data_set.BitsStored)
     if data_set.PhotometricInterpretation == "PALETTE COLOR":
         return palette(data_set, stored)
     if data_set.SamplesPerPixel == 3:
@@ -51,7 +53,7 @@ def interest(data_set: Dataset, values: numpy.ndarray, window: tuple | None) -> 
     if function == "LINEAR_EXACT":
         return numpy.clip((values - center) / width + 0.5, 0, 1)
     assert function == "SIGMOID"
-    return 1 / (1 + numpy.exp(-4 * (values - center) / width))
+    return 1 / (1 + numpy.exp(numpy.clip(-4 * (values - center) / width, -99, 99)))
 
 
 def full_range(data_set: Dataset, values: numpy.ndarray) -> numpy.ndarray:
@@ -79,9 +81,10 @@ def look_up(item: Dataset, values: numpy.ndarray) -> numpy.ndarray:
 def palette(data_set: Dataset, stored: numpy.ndarray) -> numpy.ndarray:
     """PS3.3 §C.7.6.3.1.5, §C.7.9.2."""
     channels = []
+    order = ">" if data_set.original_encoding[1] is False else "<"
     for colour in ("Red", "Green", "Blue"):
         count, first, bits = data_set[f"{colour}PaletteColorLookupTableDescriptor"].value
-        type_of_entry = "u1" if bits == 8 else "<u2"
+        type_of_entry = "u1" if bits == 8 else f"{order}u2"
         if f"{colour}PaletteColorLookupTableData" in data_set:
             entries = numpy.frombuffer(data_set[f"{colour}PaletteColorLookupTableData"].value, type_of_entry)
         else:
