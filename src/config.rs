@@ -22,6 +22,7 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub http: Http,
+    pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
     pub search: Search,
@@ -53,8 +54,15 @@ pub struct Http {
     pub max_connections: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
-    pub max_thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[viewer]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Viewer {
+    pub directory: PathBuf,
 }
 
 /// Section `[dimse]`.
@@ -99,6 +107,7 @@ pub struct Search {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
+    pub max_ordered: usize,
 }
 
 /// Section `[preview]`.
@@ -177,7 +186,6 @@ impl Config {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
             ("http.thumbnail_px", self.http.thumbnail_px.into()),
-            ("http.max_thumbnail_px", self.http.max_thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
@@ -191,10 +199,6 @@ impl Config {
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
-        ensure!(
-            self.http.thumbnail_px <= self.http.max_thumbnail_px,
-            "http.thumbnail_px cannot be above http.max_thumbnail_px"
-        );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let ae_title = self.dimse.ae_title.trim();

@@ -49,7 +49,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
 
     let listener = listen(&config.http.listen.to_string(), "http.listen").await?;
     let http = listener.local_addr()?;
-    let service = http::Service::new(archive.clone(), config.http.clone(), metrics);
+    let service = http::Service::new(archive.clone(), config.http.clone(), config.viewer.clone(), metrics);
     tasks.spawn(http::run(listener, service, stop.clone()));
 
     let mut dimse = None;

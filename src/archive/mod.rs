@@ -18,6 +18,7 @@ use crate::config::Search;
 use crate::index::Index;
 
 pub mod access;
+pub mod assembly;
 pub mod check;
 mod claims;
 mod delete;
@@ -30,14 +31,20 @@ pub mod preview;
 pub mod references;
 pub mod rendering;
 pub mod retrieve;
+mod same;
 pub mod search;
+pub mod spool;
 pub mod store;
 mod temporary;
 pub mod transcode;
+pub mod unzip;
 mod values;
 pub mod zip;
 
 pub use crate::index::records;
+
+/// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
+const MAX_UNPACKERS: usize = 8;
 
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
@@ -50,6 +57,8 @@ pub struct Archive {
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
+    parsers: Arc<Semaphore>,
+    unpackers: Arc<Semaphore>,
     claims: Claims,
     unfinished: Unfinished,
     temporary: Temporary,
@@ -69,6 +78,8 @@ impl Archive {
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
+            parsers: Arc::new(Semaphore::new(1)),
+            unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
             unfinished: Unfinished::default(),
             temporary: Temporary::new(config.temporary.max_bytes),

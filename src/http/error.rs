@@ -1,6 +1,7 @@
 //! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 
 use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -63,6 +64,12 @@ pub(crate) enum Error {
     /// The settings do not allow it.
     #[error("{0}")]
     Forbidden(String),
+    /// No viewer is installed.
+    #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
+    NoViewer {
+        /// Where one was looked for.
+        directory: PathBuf,
+    },
     /// The resource does not know this method.
     #[error("the resource does not support this method")]
     Method,
@@ -78,7 +85,9 @@ pub(crate) struct Cause(pub(crate) String);
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource => StatusCode::NOT_FOUND,
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
                 StatusCode::NOT_ACCEPTABLE
             }
@@ -148,7 +157,8 @@ fn chain(error: &dyn StdError) -> String {
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
 pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Unreadable(_) => 0xC000,
+        Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
+        Refusal::NoTransferSyntax(_) => 0xC122,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }

@@ -62,14 +62,18 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 15] = [
         "studies",
         "series",
         "instances",
         "metadata",
         "frames",
         "bulkdata",
+        "rendered",
+        "thumbnail",
+        "wado",
         "stream",
+        "viewer",
         "console",
         "healthz",
         "readyz",

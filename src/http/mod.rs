@@ -11,6 +11,7 @@ use crate::config;
 pub mod accept;
 mod auth;
 mod base_url;
+mod capabilities;
 mod console;
 mod content;
 mod delete;
@@ -30,6 +31,8 @@ mod spool;
 mod store;
 mod store_response;
 mod stream;
+mod viewer;
+mod wado_uri;
 
 pub use serve::run;
 
@@ -37,6 +40,7 @@ pub use serve::run;
 pub struct Service {
     archive: Arc<Archive>,
     settings: config::Http,
+    viewer: config::Viewer,
     metrics: PrometheusHandle,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
@@ -44,7 +48,12 @@ pub struct Service {
 
 impl Service {
     /// A service for an archive; `metrics` is what `/metrics` shows.
-    pub fn new(archive: Arc<Archive>, settings: config::Http, metrics: PrometheusHandle) -> Self {
-        Self { archive, settings, metrics, stop: CancellationToken::new() }
+    pub fn new(
+        archive: Arc<Archive>,
+        settings: config::Http,
+        viewer: config::Viewer,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        Self { archive, settings, viewer, metrics, stop: CancellationToken::new() }
     }
 }

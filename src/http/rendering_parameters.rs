@@ -1,13 +1,14 @@
 //! How a client wants its pictures: the query parameters of rendered resources, read into the archive's terms
 //! (PS3.18 §8.3.5.1). What they share with WADO-URI is used from `wado_uri.rs`.
 
+use crate::archive::records::InstanceRecord;
 use crate::archive::rendering::{Annotation, Format, Function, IccProfile, Rendering, Viewport, Window};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::http::error::Error;
 use crate::http::search::warning;
 
 /// The longest side of a picture that can be asked for, in pixels.
-const MAX_SIDE: u32 = 16_384;
+pub(crate) const MAX_SIDE: u32 = 16_384;
 
 /// Annotation values that a warning repeats at the most.
 const MAX_REPEATED: usize = 8;
@@ -49,6 +50,28 @@ impl Wishes {
             wishes.annotate("annotation", text)?;
         }
         Ok(wishes)
+    }
+
+    /// Refuses an area of more than so many pixels, given by parameter `name`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub(crate) fn limit_area(&self, name: &str, max_pixels: u64) -> Result<(), Error> {
+        let Some(Viewport { width, height, .. }) = self.viewport else { return Ok(()) };
+        if u64::from(width) * u64::from(height) <= max_pixels {
+            return Ok(());
+        }
+        Err(wrong(name, format!("is more than {max_pixels} pixels (rendering.max_viewport_pixels)")))
+    }
+
+    /// Refuses a region that has nothing of an image.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub(crate) fn check_region(&self, record: &InstanceRecord) -> Result<(), Error> {
+        let (Some(viewport), Some(pixels)) = (&self.viewport, &record.layout.pixels) else { return Ok(()) };
+        let size = viewport.picture_size([pixels.columns, pixels.rows]);
+        size.map(drop).map_err(|_| wrong("viewport", "shows a region outside of the image"))
     }
 
     /// What is to be done to get a picture of this format.
@@ -131,17 +154,13 @@ fn viewport(text: &str) -> Result<Viewport, Error> {
 /// Reads the two values that a thumbnail's viewport has (§8.3.5.2).
 ///
 /// # Errors
-/// [`Error::Parameter`] if there are other than two, or they are not positive integers up to `max`.
-pub(crate) fn thumbnail_size(text: &str, max: u32) -> Result<[u32; 2], Error> {
+/// [`Error::Parameter`] if there are other than two, or they are not positive integers.
+pub(crate) fn thumbnail_size(text: &str) -> Result<[u32; 2], Error> {
     const NAME: &str = "viewport";
     let Some((width, height)) = text.split_once(',') else {
         return Err(wrong(NAME, "is not `width,height`"));
     };
-    let size = [side(NAME, width)?, side(NAME, height)?];
-    if size.iter().any(|side| *side > max) {
-        return Err(wrong(NAME, format!("is larger than thumbnails are: {max} pixels")));
-    }
-    Ok(size)
+    Ok([side(NAME, width)?, side(NAME, height)?])
 }
 
 /// Reads the width or height of a picture, in pixels.
@@ -307,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn an_area_has_a_limit() {
+        let wishes = read("viewport", "100,50").unwrap();
+        assert!(wishes.limit_area("viewport", 5000).is_ok());
+        assert!(wishes.limit_area("viewport", 4999).is_err());
+        assert!(Wishes::default().limit_area("viewport", 0).is_ok());
+    }
+
+    #[test]
     fn a_profile_needs_a_format_that_holds_it() {
         for (value, profile) in [("yes", IccProfile::Yes), ("sRGB", IccProfile::Srgb), ("no", IccProfile::No)]
         {
@@ -325,9 +352,9 @@ mod tests {
 
     #[test]
     fn a_thumbnail_has_a_size_only() {
-        assert_eq!(thumbnail_size("256,128", 1024).unwrap(), [256, 128]);
-        for text in ["", "256", "256,", "0,1", "1025,1", "1,1,0", "1,1,,,"] {
-            assert!(thumbnail_size(text, 1024).is_err(), "{text}");
+        assert_eq!(thumbnail_size("256,128").unwrap(), [256, 128]);
+        for text in ["", "256", "256,", "0,1", "1,1,0", "1,1,,,"] {
+            assert!(thumbnail_size(text).is_err(), "{text}");
         }
     }
 }

@@ -9,18 +9,31 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{console, delete, every_answer, ops, search, store, stream};
+use crate::http::{
+    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let resources = Router::new()
+        // §8.9 Retrieve Capabilities, and the same of all resources in OpenAPI.
+        .route("/dicom-web", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/dicom-web/", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/openapi.json", get(capabilities::openapi))
         .nest("/dicom-web", dicom_web())
+        // §9 URI Service (WADO-URI), here and below the base URL of the other services.
+        .route("/wado", get(wado_uri::retrieve))
         // The fast stream (docs/fast-stream.md).
         .route("/stream/studies/{study}/series/{series}", get(stream::stream))
         // The built-in web page.
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))
         .route("/console/console.js", get(console::script))
+        // The OHIF viewer (docs/viewer.md).
+        .route("/viewer", get(viewer::enter))
+        .route("/viewer/", get(viewer::file))
+        .route("/viewer/app-config.js", get(viewer::configuration))
+        .route("/viewer/{*path}", get(viewer::file))
         // Operations.
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -52,6 +65,8 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §9 URI Service.
+        .route("/wado", get(wado_uri::retrieve))
         // §10.4 Retrieve: rendered resources.
         .route("/studies/{study}/rendered", get(rendered::rendered))
         .route("/studies/{study}/series/{series}/rendered", get(rendered::rendered))

@@ -10,7 +10,7 @@
 //! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{digest}#{number}` | |
 //! | deletion | `DELETIONS` | `{tenant}#{study}#{series}#{instance}` | |
 
-use crate::dicom::attributes::{Attribute, Value};
+use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Deletion;
 use crate::index::records::{Preview, SeriesRecord, StudyRecord};
@@ -89,6 +89,12 @@ pub(crate) fn patient(tenant: &str, patient_id: &str) -> String {
     format!("T#{tenant}#P#{}", key_text(patient_id))
 }
 
+/// The partition, in [`Secondary::Second`], of studies with more than one patient ID, which the standard does not
+/// know but archives do.
+pub(crate) fn mixed_patients(tenant: &str) -> String {
+    format!("T#{tenant}#PATIENTS")
+}
+
 /// The partition, in [`Secondary::Third`], of studies by the alphabetic group of the patient's name.
 pub(crate) fn names(tenant: &str) -> String {
     format!("T#{tenant}#NAMES")
@@ -103,6 +109,11 @@ pub(crate) fn mixed_names(tenant: &str) -> String {
 /// The partition, in [`Secondary::Fourth`], of the studies under an accession number.
 pub(crate) fn accession(tenant: &str, number: &str) -> String {
     format!("T#{tenant}#A#{}", key_text(number))
+}
+
+/// The partition, in [`Secondary::Fourth`], of studies with more than one accession number.
+pub(crate) fn mixed_accessions(tenant: &str) -> String {
+    format!("T#{tenant}#ACCESSIONS")
 }
 
 /// The partition, in [`Secondary::Second`], of the series with a UID.
@@ -128,27 +139,34 @@ pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> 
     let order = order(record);
     let mut keys =
         vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: order.clone() }];
-    let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).map(str::trim);
-    if let Some(id) = text(PATIENT_ID).filter(|id| !id.is_empty()) {
-        keys.push(SecondaryKey {
-            index: Secondary::Second,
-            partition: patient(tenant, id),
-            sort: order.clone(),
-        });
+    if let Some(partition) = value_partition(record, PATIENT_ID, tenant, patient, mixed_patients) {
+        keys.push(SecondaryKey { index: Secondary::Second, partition, sort: order.clone() });
     }
     if let Some(name) = record.attributes.get(&PATIENT_NAME).filter(|name| !name.values.is_empty()) {
         let partition = if is_mixed(name) { mixed_names(tenant) } else { names(tenant) };
         let folded = name_prefix(&fold(name.first_text().unwrap_or("").trim()));
         keys.push(SecondaryKey { index: Secondary::Third, partition, sort: format!("{folded}\u{1}{order}") });
     }
-    if let Some(number) = text(ACCESSION_NUMBER).filter(|number| !number.is_empty()) {
-        keys.push(SecondaryKey {
-            index: Secondary::Fourth,
-            partition: accession(tenant, number),
-            sort: order,
-        });
+    if let Some(partition) = value_partition(record, ACCESSION_NUMBER, tenant, accession, mixed_accessions) {
+        keys.push(SecondaryKey { index: Secondary::Fourth, partition, sort: order });
     }
     keys
+}
+
+/// The partition of a study by the value of an attribute; `None` if it has none.
+fn value_partition(
+    record: &StudyRecord,
+    tag: Tag,
+    tenant: &str,
+    of_one: impl FnOnce(&str, &str) -> String,
+    of_several: impl FnOnce(&str) -> String,
+) -> Option<String> {
+    let attribute = record.attributes.get(&tag)?;
+    if attribute.values.len() > 1 {
+        return Some(of_several(tenant));
+    }
+    let value = attribute.first_text().map(str::trim).filter(|value| !value.is_empty())?;
+    Some(of_one(tenant, value))
 }
 
 /// The keys of a series in the secondary indexes.

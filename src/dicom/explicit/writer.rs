@@ -6,6 +6,7 @@ use crate::dicom::explicit::{
     Element, Error, Frames, IMPLEMENTATION_CLASS_UID, PIXEL_DATA, Plan, Rewrite, Segment, top_level,
 };
 use crate::dicom::scan::{Event, Kind, Outline, has_short_length};
+use crate::dicom::values::is_binary;
 
 const IMPLEMENTATION_VERSION_NAME: &str = "CUSPID";
 
@@ -179,8 +180,8 @@ pub(crate) fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) 
     push_header(bytes, tag, vr, padded as u32);
     bytes.extend_from_slice(value);
     if padded > value.len() {
-        let is_binary = matches!(&vr.0, b"OB" | b"UI" | b"UN");
-        bytes.push(if is_binary { 0 } else { b' ' });
+        let is_text = !is_binary(vr) && &vr.0 != b"UI";
+        bytes.push(if is_text { b' ' } else { 0 });
     }
 }
 

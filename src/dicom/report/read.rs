@@ -101,8 +101,9 @@ fn value(set: &Attributes, places: &Places) -> Value {
     let words = match raw(set, VALUE_TYPE) {
         "CONTAINER" => return Value::Container,
         "CODE" => return concept(set, Tag(0x0040_A168)).map_or(Value::None, Value::Code),
-        "IMAGE" | "COMPOSITE" | "WAVEFORM" => {
-            let references = items(set, REFERENCED_SOP).map(|item| places.reference(item));
+        kind @ ("IMAGE" | "COMPOSITE" | "WAVEFORM") => {
+            let name = if kind == "COMPOSITE" { "object" } else { &kind.to_lowercase() };
+            let references = items(set, REFERENCED_SOP).map(|item| places.reference(name, item));
             return Value::Instances(references.collect());
         }
         "TEXT" => raw(set, Tag(0x0040_A160)).to_owned(),
@@ -178,11 +179,11 @@ impl Places {
     }
 
     /// What an item of a Referenced SOP Sequence (0008,1199) refers to.
-    fn reference(&self, set: &Attributes) -> Reference {
+    fn reference(&self, kind: &str, set: &Attributes) -> Reference {
         let uid = raw(set, REFERENCED_INSTANCE);
         let listed = |tag| numbers(set, tag).iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let (frames, segments) = (listed(REFERENCED_FRAMES), listed(Tag(0x0062_000B)));
-        let mut words = uid.to_owned();
+        let mut words = format!("{kind} {uid}");
         for (name, list) in [("frame", &frames), ("segment", &segments)] {
             if !list.is_empty() {
                 words += &format!(", {name} {list}");
@@ -290,9 +291,9 @@ mod tests {
         let references: Vec<_> = report.items.iter().map(|item| item.value.clone()).collect();
         let instance = "/studies/1.1/series/1.2/instances/1.3";
         let expected = [
-            ("1.3", Some(format!("{instance}/rendered"))),
-            ("1.3, frame 2,5", Some(format!("{instance}/frames/2,5/rendered"))),
-            ("9.9", None),
+            ("image 1.3", Some(format!("{instance}/rendered"))),
+            ("image 1.3, frame 2,5", Some(format!("{instance}/frames/2,5/rendered"))),
+            ("image 9.9", None),
         ];
         let expected =
             expected.map(|(text, path)| Value::Instances(vec![Reference { text: text.into(), path }]));

@@ -71,7 +71,7 @@ pub(in crate::http) async fn answer(
 ///
 /// # Errors
 /// [`Error::NotAcceptable`] with the media types that there are; what the archive says if it cannot be read.
-pub(in crate::http) async fn render(
+async fn render(
     archive: &Arc<Archive>,
     caller: &Caller,
     record: &InstanceRecord,

@@ -85,7 +85,10 @@ fn named_syntax(accept: &Accept, first: &[InstanceRecord]) -> Result<String, Err
 }
 
 /// One instance: alone or as the only part.
-async fn one(
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if it cannot be given in any form that `accept` names.
+pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: Caller,
     record: InstanceRecord,

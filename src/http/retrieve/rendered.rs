@@ -33,7 +33,7 @@ pub(crate) async fn rendered(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
-    let wishes = Wishes::read(&head.query_pairs())?;
+    let wishes = wishes(archive, &head)?;
     let (Some(series), Some(instance)) = (&scope.series, &scope.instance) else {
         return collection(archive, caller, scope, &wishes, &head).await;
     };
@@ -48,6 +48,7 @@ pub(crate) async fn rendered(
     if count == 0 {
         return Err(Error::NotAcceptable(format!("instance {} has no pictures", record.instance)));
     }
+    wishes.check_region(&record)?;
     let (packing, drawing) =
         negotiate(&wishes, &[Packing::Single, Packing::Parts], record.digest.clone(), &head)?;
     match packing {
@@ -70,12 +71,13 @@ pub(crate) async fn frames(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
-    let wishes = Wishes::read(&head.query_pairs())?;
+    let wishes = wishes(archive, &head)?;
     let numbers = frame_numbers(&path.rest)?;
     let record = archive.instance(&caller, &path.study, &path.series, &path.instance).await?;
     for &number in &numbers {
         archive.frame(&record, number)?;
     }
+    wishes.check_region(&record)?;
     // One body holds one picture only (Note 3 to Table 10.4.4-1).
     let packings: &[Packing] =
         if numbers.len() == 1 { &[Packing::Single, Packing::Parts] } else { &[Packing::Parts] };
@@ -132,31 +134,33 @@ async fn presented(
             "is `width,height` for a presentation state, which has its own region",
         ));
     }
-    let references = archive.presented(&record).await?;
     wishes.presentation_state = Some((record.series.clone(), record.instance.clone()));
     // The images may change as well.
     let study = Scope { study: record.study.clone(), series: None, instance: None };
     let state = format!("{} {}", record.digest, archive.version(&caller, &study).await?);
     let (packing, drawing) = negotiate(&wishes, &[Packing::Single, Packing::Parts], state, head)?;
-    let mut frames = referenced_frames(archive, &caller, &record, references);
+    let (first, rest) = presented_frames(archive, &caller, &record).await?;
     match packing {
-        Packing::Single => match frames.try_next().await? {
-            Some(first) => pictures::one(archive, &caller, &first, &drawing, head).await,
-            None => Err(ArchiveError::NotFound(format!("image of {}", record.instance)).into()),
-        },
-        Packing::Parts => pictures::several(archive, caller, frames, true, drawing, head).await,
+        Packing::Single => pictures::one(archive, &caller, &first, &drawing, head).await,
+        Packing::Parts => {
+            let frames = stream::iter([Ok(first)]).chain(rest).boxed();
+            pictures::several(archive, caller, frames, true, drawing, head).await
+        }
     }
 }
 
-/// The frames that a presentation state refers to; what is not stored is left out.
-fn referenced_frames(
+/// The frames that a presentation state refers to, the first of them apart. What is not stored is left out.
+///
+/// # Errors
+/// [`ArchiveError::NotAcceptable`] if it refers to none, [`ArchiveError::NotFound`] if none is stored.
+pub(in crate::http) async fn presented_frames(
     archive: &Arc<Archive>,
     caller: &Caller,
     state: &InstanceRecord,
-    references: Vec<Reference>,
-) -> Frames {
+) -> Result<(Frame, Frames), Error> {
+    let references = archive.presented(state).await?;
     let (archive, caller, study) = (Arc::clone(archive), caller.clone(), state.study.clone());
-    stream::iter(references)
+    let mut frames = stream::iter(references)
         .then(move |Reference { series, instance, frames }| {
             let (archive, caller, study) = (Arc::clone(&archive), caller.clone(), study.clone());
             async move {
@@ -176,13 +180,22 @@ fn referenced_frames(
             }
         })
         .try_flatten()
-        .boxed()
+        .boxed();
+    let first = frames.try_next().await?;
+    let none = || ArchiveError::NotFound(format!("image that {} refers to", state.instance));
+    Ok((first.ok_or_else(none)?, frames))
 }
 
 fn all_frames(record: InstanceRecord) -> Frames {
     let count = pictures::number_of_frames(&record);
     let record = Arc::new(record);
     stream::iter((1..=count).map(move |number| Ok(Frame { record: Arc::clone(&record), number }))).boxed()
+}
+
+fn wishes(archive: &Archive, head: &Head) -> Result<Wishes, Error> {
+    let wishes = Wishes::read(&head.query_pairs())?;
+    wishes.limit_area("viewport", archive.max_viewport_pixels())?;
+    Ok(wishes)
 }
 
 /// The form that suits the client, and how to draw for it.

@@ -47,11 +47,10 @@ async fn answer(
     frame: Option<u32>,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    let settings = &service.settings;
     let viewport = head.query_pairs().into_iter().find(|(name, _)| name == "viewport");
     let size = match viewport {
-        Some((_, text)) => thumbnail_size(&text, settings.max_thumbnail_px)?,
-        None => [settings.thumbnail_px; 2],
+        Some((_, text)) => thumbnail_size(&text)?,
+        None => [service.settings.thumbnail_px; 2],
     };
     let offers = pictures::offers(&[Packing::Single]);
     let accept = head.accept();
