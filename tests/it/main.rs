@@ -6,6 +6,7 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod capabilities;
 mod dimse;
 mod documents;
 mod errors;
@@ -13,6 +14,7 @@ mod frames;
 mod harness;
 mod instances;
 mod metadata;
+mod negotiation;
 mod ops;
 mod pictures;
 mod recovery;
