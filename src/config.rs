@@ -28,6 +28,7 @@ pub struct Config {
     pub search: Search,
     pub preview: Preview,
     pub rendering: Rendering,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -48,6 +49,8 @@ pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
+    pub allow_delete: bool,
+    pub max_zip_instances: usize,
     pub max_connections: usize,
     pub max_requests_per_client: usize,
     pub idle_timeout_seconds: u64,
@@ -105,6 +108,7 @@ pub struct Search {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
+    pub max_ordered: usize,
 }
 
 /// Section `[preview]`.
@@ -132,6 +136,14 @@ pub struct Rendering {
     pub max_thumbnail_side: u32,
     pub max_animation_frames: u32,
     pub max_animation_bytes: usize,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.

@@ -48,8 +48,8 @@ edit "s#__webpack_require__.p = \"/\"#__webpack_require__.p = $beside#" 8 "${run
 edit "s#browserImportFunction('/#browserImportFunction(window.PUBLIC_URL + '#" 1 app.bundle.*.js
 edit 's#url(/#url(#g' 1 app.bundle.css
 edit 's#"src": "/#"src": "#' 9 manifest.json
-# Served by the server itself.
-rm app-config.js
+# The server has a configuration of its own; this one goes to tests.
+mv app-config.js app-config.default.js
 # Compressed once; those who served them would compress each time.
 find . -type f \( -name '*.js' -o -name '*.css' -o -name '*.wasm' -o -name '*.svg' \) -print0 |
     xargs -0 -n 8 -P "$(nproc)" gzip --keep --best

@@ -4,6 +4,7 @@ use crate::archive::access::Tenant;
 use crate::archive::retrieve::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
 
 /// What a key is the key of.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,26 @@ pub(crate) fn original(
 ) -> Key {
     let tenant = tenant.as_str();
     Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
+}
+
+/// What the keys of all originals of a study, a series or an instance start with.
+pub(crate) fn originals(
+    tenant: &Tenant,
+    study: &StudyUid,
+    series: Option<&SeriesUid>,
+    instance: Option<&InstanceUid>,
+) -> String {
+    let study = derived(tenant, study);
+    match (series, instance) {
+        (Some(series), Some(instance)) => format!("{study}{series}/{instance}-"),
+        (Some(series), None) => format!("{study}{series}/"),
+        (None, _) => study,
+    }
+}
+
+/// What the keys of all that is derived of a study start with.
+pub(crate) fn derived(tenant: &Tenant, study: &StudyUid) -> String {
+    format!("{}/{study}/", tenant.as_str())
 }
 
 /// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
@@ -58,6 +79,19 @@ pub(crate) fn thumbnails(tenant: &Tenant, scope: &Scope) -> String {
     }
 }
 
+/// The key of an instance in another transfer syntax:
+/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the original.
+pub(crate) fn transcoded(
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    transfer_syntax: &str,
+    revision: u32,
+) -> Key {
+    let InstanceRecord { study, series, instance, digest, .. } = record;
+    let file = format!("{instance}-{digest}-{transfer_syntax}-{revision}.dcm");
+    Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
+}
+
 /// What a key is the key of; `None` if nothing here made it.
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();
@@ -80,6 +114,12 @@ pub(crate) fn parse(key: &Key) -> Option<Parsed> {
         }),
         _ => None,
     }
+}
+
+/// The tenant and the study that a key is of, whatever it is; all keys start with them.
+pub(crate) fn study_of(key: &Key) -> Option<(Tenant, StudyUid)> {
+    let mut segments = key.path.split('/');
+    Some((segments.next()?.parse().ok()?, segments.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

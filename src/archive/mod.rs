@@ -6,20 +6,22 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
-use crate::archive::access::Tenant;
 use crate::archive::claims::Claims;
-use crate::blobs::{Blobs, Key};
+use crate::archive::delete::Unfinished;
+use crate::archive::temporary::Temporary;
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
-use crate::dicom::uid::InstanceUid;
 use crate::index::Index;
 
 pub mod access;
+pub mod assembly;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
 pub mod document;
 pub mod explicit;
@@ -29,11 +31,20 @@ pub mod preview;
 pub mod references;
 pub mod rendering;
 pub mod retrieve;
+mod same;
 pub mod search;
+pub mod spool;
 pub mod store;
+mod temporary;
+pub mod transcode;
+pub mod unzip;
 mod values;
+pub mod zip;
 
 pub use crate::index::records;
+
+/// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
+const MAX_UNPACKERS: usize = 8;
 
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
@@ -46,14 +57,17 @@ pub struct Archive {
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
-    claims: Claims<(Tenant, InstanceUid)>,
-    thumbnails: Claims<Key>,
+    parsers: Arc<Semaphore>,
+    unpackers: Arc<Semaphore>,
+    claims: Claims,
+    unfinished: Unfinished,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
@@ -64,8 +78,11 @@ impl Archive {
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
+            parsers: Arc::new(Semaphore::new(1)),
+            unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
-            thumbnails: Claims::default(),
+            unfinished: Unfinished::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -80,6 +97,11 @@ impl Archive {
     }
 }
 
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Why something cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,6 +111,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

@@ -37,9 +37,40 @@ impl Staged {
         Ok(())
     }
 
+    /// Puts other bytes in the place of some that were written, from `at` on. Blocks: call it on a thread that may.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if these were not all written before; else as the file system says.
+    pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = at.checked_add(bytes.len() as u64).filter(|&end| end <= self.length);
+        let end = end.ok_or(io::ErrorKind::InvalidInput)?;
+        match &mut self.place {
+            Place::File(file) => file.overwrite(at, bytes)?,
+            Place::Memory(memory) => memory[at as usize..end as usize].copy_from_slice(bytes),
+        }
+        Ok(())
+    }
+
     /// Bytes written so far.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Reads bytes that were written, from `offset` on, as many as fit; none at the end. Blocks, as [`Staged::write`] does.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.place {
+            Place::File(file) => file.read_at(buffer, offset),
+            Place::Memory(memory) => {
+                let rest =
+                    usize::try_from(offset).ok().and_then(|offset| memory.get(offset..)).unwrap_or_default();
+                let read = rest.len().min(buffer.len());
+                buffer[..read].copy_from_slice(&rest[..read]);
+                Ok(read)
+            }
+        }
     }
 
     pub(super) fn new(place: Place) -> Self {
@@ -64,7 +95,7 @@ impl StagedFile {
     pub(super) fn create(directory: &Path) -> Result<Self, Errno> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = directory.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
         Ok(Self { file, path, is_kept: false })
     }
@@ -79,6 +110,30 @@ impl StagedFile {
             }
         }
         Ok(())
+    }
+
+    fn overwrite(&mut self, mut at: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.file, bytes, at) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    at += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match rustix::io::pread(&self.file, &mut *buffer, offset) {
+                Err(Errno::INTR) => {}
+                outcome => return outcome.map_err(io::Error::from),
+            }
+        }
     }
 
     /// Makes the bytes durable, not the name.

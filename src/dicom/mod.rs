@@ -7,6 +7,9 @@ pub mod attributes;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod charset;
+pub mod codestream;
+pub mod derived;
+pub mod dicomdir;
 pub mod dictionary;
 mod document;
 mod elements;
@@ -19,6 +22,8 @@ pub mod json;
 pub mod metadata;
 pub mod report;
 pub mod scan;
+pub mod split;
 pub mod uid;
 mod values;
+pub mod write;
 pub mod xml;

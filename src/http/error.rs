@@ -72,6 +72,9 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// The settings do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
     /// No viewer is installed.
     #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
     NoViewer {
@@ -110,8 +113,11 @@ impl Error {
             Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) | Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -176,7 +182,8 @@ fn chain(error: &dyn StdError) -> String {
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
 pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Unreadable(_) => 0xC000,
+        Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
+        Refusal::NoTransferSyntax(_) => 0xC122,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }

@@ -15,6 +15,7 @@ mod base_url;
 mod capabilities;
 mod console;
 mod content;
+mod delete;
 mod error;
 mod every_answer;
 mod fair_share;

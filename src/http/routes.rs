@@ -9,7 +9,9 @@ use axum::routing::get;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{capabilities, console, every_answer, ops, search, store, stream, viewer, wado_uri};
+use crate::http::{
+    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -49,7 +51,7 @@ fn dicom_web() -> Router<Arc<Service>> {
     Router::new()
         // §10.5 Store and §10.6 Search share these URLs with §10.4 Retrieve.
         .route("/studies", get(search::studies).post(store::store))
-        .route("/studies/{study}", get(instances::instances).post(store::store))
+        .route("/studies/{study}", get(instances::instances).post(store::store).delete(delete::delete))
         // §10.6 Search.
         .route("/studies/{study}/series", get(search::series))
         .route("/studies/{study}/series/{series}/instances", get(search::instances))
@@ -57,8 +59,8 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/series", get(search::series))
         .route("/instances", get(search::instances))
         // §10.4 Retrieve: instances.
-        .route("/studies/{study}/series/{series}", get(instances::instances))
-        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances))
+        .route("/studies/{study}/series/{series}", get(instances::instances).delete(delete::delete))
+        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances).delete(delete::delete))
         // §10.4 Retrieve: metadata.
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))

@@ -6,8 +6,11 @@ use crate::table::Table;
 
 mod candidates;
 mod commit;
+mod conditions;
+mod delete;
 mod draft;
 mod keys;
+mod ordered;
 pub mod previews;
 mod read;
 pub mod records;
@@ -18,8 +21,9 @@ mod search;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
+pub use delete::Deletion;
 pub use rows::Place;
-pub use search::Sink;
+pub use search::{Limits, Sink};
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]

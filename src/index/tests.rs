@@ -9,17 +9,19 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
-use crate::index::{Commit, Duplicates, Error, Index, keys};
+use crate::index::{Commit, Deletion, Duplicates, Error, Index, Limits as SearchLimits, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID,
     SOP_INSTANCE_UID, STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
 };
 use crate::query::matching::matches;
+use crate::query::order;
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Found, Level, Query};
 use crate::table::redb::Redb;
-use crate::table::{Expect, Table, Write};
+use crate::table::{Expect, Secondary, Table, Write};
 
 const TENANT: &str = "clinic";
 const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
@@ -169,8 +171,8 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
         store(&index, record.clone()).await;
     }
     for (record, left) in records.iter().zip([Some((2, 2)), Some((1, 1)), None]) {
-        let removed = index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
-        assert_eq!(removed.as_ref(), Some(record));
+        let removed = index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await;
+        assert_eq!(removed.unwrap(), 1);
         let study = index.study(TENANT, &record.study).await.unwrap();
         assert_eq!(study.map(|study| (study.number_of_instances, study.number_of_series)), left);
         assert_eq!(index.locate(TENANT, &record.instance).await.unwrap(), None);
@@ -178,7 +180,7 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
     let (results, _) = search(&index, &query(Level::Study, &[]), 100).await;
     assert!(results.is_empty());
     let gone = &records[0];
-    assert_eq!(index.remove(TENANT, &gone.study, &gone.series, &gone.instance).await.unwrap(), None);
+    assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -204,7 +206,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
     let chunk = keys::chunk(&key, &record.digest, 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
-    index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
@@ -260,7 +262,7 @@ fn random_query(dice: &mut Dice) -> Query {
         ("PatientName", &["mu*", "muller*", "MULLER^ANNA", "山*", "*a*", "Mü?ler*", "zoe", "Muk*"]),
         ("StudyDate", &["20240103", "20240103-20240106", "20240105-", "-20240104"]),
         ("StudyTime", &["08", "0900-1300", "12-", "-0830"]),
-        ("AccessionNumber", &["A5", "A*", "A99"]),
+        ("AccessionNumber", &["A5", "A*", "A99", "\"\""]),
         ("StudyInstanceUID", &["1.3", "1.3,1.11\\1.7", "9"]),
     ];
     for (name, values) in choices {
@@ -282,6 +284,13 @@ fn random_query(dice: &mut Dice) -> Query {
     if dice.roll(2) == 0 {
         parameters.push(("fuzzymatching", "true".into()));
     }
+    if dice.roll(2) == 0 {
+        parameters.push(("emptyvaluematching", "true".into()));
+    }
+    if dice.roll(4) == 0 {
+        let orders = ["PatientName", "-PatientID,StudyTime", "AccessionNumber,-PatientName", "-StudyDate"];
+        parameters.push(("orderby", dice.pick(&orders).to_owned()));
+    }
     parameters.push(("limit", dice.roll(12).to_string()));
     parameters.push(("offset", dice.roll(5).to_string()));
     query(level, &parameters)
@@ -291,7 +300,8 @@ fn random_query(dice: &mut Dice) -> Query {
 async fn search(index: &Index, query: &Query, max_rows_read: usize) -> (Vec<Attributes>, Found) {
     let mut results = Vec::new();
     let mut sink = |result| results.push(result);
-    let found = index.search(TENANT, query, max_rows_read, &mut sink).await.unwrap();
+    let limits = SearchLimits { max_rows_read, max_ordered: 1000 };
+    let found = index.search(TENANT, query, limits, &mut sink).await.unwrap();
     assert_eq!(results.len(), found.count);
     (results, found)
 }
@@ -317,10 +327,15 @@ fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
             Level::Instance => (text(SERIES_INSTANCE_UID), text(SOP_INSTANCE_UID), text(SOP_INSTANCE_UID)),
         };
         if query.conditions.iter().all(|condition| matches(condition, &all)) {
-            rows.insert((std::cmp::Reverse(study), below.clone()), below.2);
+            rows.insert(
+                (std::cmp::Reverse(study), below.clone()),
+                (order::place(&query.order, &all), below.2),
+            );
         }
     }
-    let found: Vec<String> = rows.into_values().skip(query.offset).collect();
+    let mut rows: Vec<_> = rows.into_values().collect();
+    rows.sort_by(|(one, _), (other, _)| order::compare(&query.order, one, other));
+    let found: Vec<String> = rows.into_iter().map(|(_, uid)| uid).skip(query.offset).collect();
     let has_more = found.len() > query.limit;
     (found.into_iter().take(query.limit).collect(), has_more)
 }
@@ -366,6 +381,119 @@ async fn a_search_reads_no_more_rows_than_it_may_and_says_so() {
     for (rows, is_warned) in [(10, true), (29, true), (30, false)] {
         let (results, found) = search(&index, &query, rows).await;
         assert_eq!((results.len(), !found.warnings.is_empty()), (0, is_warned), "{rows}");
+    }
+}
+
+#[tokio::test]
+async fn more_matches_than_can_be_ordered_are_told() {
+    let index = index();
+    for study in 1..=10 {
+        store(&index, instance(study, 0, 0)).await;
+    }
+    let query = query(Level::Study, &[("orderby", "PatientID".into()), ("limit", "3".into())]);
+    for (max_ordered, is_warned) in [(9, true), (10, false)] {
+        let mut results = Vec::new();
+        let mut sink = |result| results.push(result);
+        let limits = SearchLimits { max_rows_read: 1000, max_ordered };
+        let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
+        assert_eq!((results.len(), found.has_more, !found.warnings.is_empty()), (3, true, is_warned));
+        assert_eq!(results[0][&PATIENT_ID].first_text(), Some("P0"));
+    }
+}
+
+#[tokio::test]
+async fn a_study_is_found_by_each_of_its_numbers() {
+    let index = index();
+    let several = |vr: &[u8; 2], values: [&str; 2]| Attribute {
+        vr: Vr(*vr),
+        values: values.map(|value| Value::Text(value.into())).to_vec(),
+    };
+    let mut record = instance(1, 1, 1);
+    record.attributes.insert(PATIENT_ID, several(b"LO", ["P1", "OTHER"]));
+    record.attributes.insert(ACCESSION_NUMBER, several(b"SH", ["A1", "ELSEWHERE"]));
+    store(&index, record).await;
+    store(&index, instance(1, 2, 1)).await;
+    store(&index, instance(8, 1, 1)).await;
+    for (parameter, value, expected) in [
+        ("PatientID", "P1", [2, 3, 3]),
+        ("PatientID", "OTHER", [1, 2, 2]),
+        ("PatientID", "P1\\OTHER", [0, 0, 0]),
+        ("AccessionNumber", "A1", [1, 2, 2]),
+        ("AccessionNumber", "ELSEWHERE", [1, 2, 2]),
+    ] {
+        for (level, expected) in [Level::Study, Level::Series, Level::Instance].into_iter().zip(expected) {
+            let query = query(level, &[(parameter, value.to_owned())]);
+            assert_eq!(search(&index, &query, 1000).await.0.len(), expected, "{level:?} {parameter}={value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_indexed_is_matched_and_returned_from_the_first_instance_of_a_series() {
+    let index = index();
+    let with = |study, series, number, creator: &str, block: u32, value: &str| {
+        let mut record = instance(study, series, number);
+        let private = format!(
+            r#"{{"0009{block:04X}":{{"vr":"LO","Value":["{creator}"]}},"0009{block:02X}01":{{"vr":"LO","Value":["{value}"]}},"00181152":{{"vr":"IS","Value":[{study}]}}}}"#
+        );
+        record.metadata = text_metadata(&private);
+        record
+    };
+    for record in [
+        with(1, 1, 1, "ACME", 0x10, "yes"),
+        with(1, 1, 2, "ACME", 0x10, "no"),
+        with(2, 1, 1, "ACME", 0x20, "yes"),
+        with(3, 1, 1, "OTHER", 0x10, "yes"),
+        with(4, 1, 1, "ACME", 0x10, "no"),
+        with(4, 2, 1, "ACME", 0x10, "yes"),
+    ] {
+        store(&index, record).await;
+    }
+    let creator = ("00090010", "ACME".to_owned());
+    for (level, value, expected) in [
+        (Level::Study, "yes", &["1.4", "1.2", "1.1"][..]),
+        (Level::Study, "no", &["1.4"]),
+        (Level::Series, "yes", &["1.4", "1.2", "1.1"]),
+        (Level::Instance, "no", &["1.4", "1.1"]),
+    ] {
+        let parameters = [creator.clone(), ("00091001", value.into()), ("includefield", "Exposure".into())];
+        let (results, found) = search(&index, &query(level, &parameters), 1000).await;
+        let studies: Vec<_> =
+            results.iter().filter_map(|result| result[&STUDY_INSTANCE_UID].first_text()).collect();
+        assert_eq!((studies, found.warnings.len()), (expected.to_vec(), 0), "{level:?} {value}");
+        for result in &results {
+            let block = if result[&STUDY_INSTANCE_UID].first_text() == Some("1.2") { 0x20 } else { 0x10 };
+            assert_eq!(result[&Tag(0x0009_0000 | block)].first_text(), Some("ACME"));
+            assert_eq!(result[&Tag(0x0009_0001 | block << 8)].first_text(), Some(value));
+            assert!(result.contains_key(&Tag(0x0018_1152)), "{level:?} {result:?}");
+        }
+    }
+    let query = query(Level::Study, &[creator, ("00091001", "yes".into())]);
+    let (results, found) = search(&index, &query, 30).await;
+    assert!(results.len() < 3 && found.warnings.len() == 1, "{found:?}");
+}
+
+#[tokio::test]
+async fn a_date_of_another_time_zone_is_found_on_the_day_before() {
+    let index = index();
+    let mut record = instance(1, 1, 1);
+    record.attributes.insert(Tag(0x0008_0201), Attribute::text(b"SH", "+0900"));
+    record.attributes.insert(STUDY_DATE, Attribute::text(b"DA", "20240301"));
+    record.attributes.insert(STUDY_TIME, Attribute::text(b"TM", "0800"));
+    store(&index, record).await;
+    for (timezone, date, expected) in [
+        ("-0500", "20240229", 1),
+        ("-0500", "20240301", 0),
+        ("+0900", "20240301", 1),
+        ("", "20240301", 1),
+        ("-0500", "20240101-20240229", 1),
+        ("-0500", "20240301-", 0),
+    ] {
+        let parameters = [("TimezoneOffsetFromUTC", timezone.into()), ("StudyDate", date.into())];
+        for level in [Level::Study, Level::Series, Level::Instance] {
+            let results = search(&index, &query(level, &parameters), 1000).await.0;
+            assert_eq!(results.len(), expected, "{level:?} {timezone} {date}");
+        }
     }
 }
 
@@ -424,7 +552,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
     let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&large));
-    index.remove(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    index.remove(TENANT, &large.study, Some(&large.series), Some(&large.instance)).await.unwrap();
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
@@ -482,9 +610,60 @@ async fn no_preview_outlives_what_it_shows() {
         index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1)).await.unwrap();
     }
     make().await;
-    index.remove(TENANT, &second.study, &second.series, &second.instance).await.unwrap();
+    index.remove(TENANT, &second.study, Some(&second.series), Some(&second.instance)).await.unwrap();
     assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
     make().await;
     index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();
     assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
+}
+
+#[tokio::test]
+async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let index = Index::new(table.clone());
+    let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
+    // Rows of their own continue this one.
+    records[100].sop_class = "0".repeat(4_000_000);
+    for record in &records {
+        store(&index, record.clone()).await;
+    }
+    let study = &records[0].study;
+    assert_eq!(index.remove(TENANT, study, Some(&records[0].series), None).await.unwrap(), 77);
+    let left = index_study(&index).await;
+    assert_eq!((left.number_of_instances, left.number_of_series), (153, 2));
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 153);
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 0);
+    let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
+    for record in &records {
+        let key = keys::instance(TENANT, study, &record.series, &record.instance);
+        partitions.push((None, keys::chunk(&key, &record.digest, 1).partition));
+        partitions.push((None, key.partition));
+        partitions.push((None, keys::place(TENANT, &record.instance).partition));
+        partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));
+    }
+    partitions.push((Some(Secondary::First), keys::studies(TENANT)));
+    partitions.push((Some(Secondary::Second), keys::patient(TENANT, "P1")));
+    partitions.push((Some(Secondary::Third), keys::names(TENANT)));
+    partitions.push((Some(Secondary::Fourth), keys::accession(TENANT, "A1")));
+    partitions.push((Some(Secondary::Fifth), keys::PREVIEWS.into()));
+    for (secondary, partition) in partitions {
+        let page = table.range(&whole_partition(secondary, partition.clone(), 1)).await.unwrap();
+        assert!(page.items.is_empty(), "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_is_known_from_its_beginning_to_its_end() {
+    let index = index();
+    let (study, series, instance) = ("1.1".parse().unwrap(), "1.2".parse().ok(), "1.3".parse().ok());
+    let whole = Deletion { tenant: TENANT.into(), study, series: None, instance: None };
+    let part = Deletion { series, instance, ..whole.clone() };
+    for deletion in [&whole, &part, &whole] {
+        index.begin_deletion(deletion).await.unwrap();
+    }
+    assert_eq!(index.deletions().await.unwrap(), [whole.clone(), part.clone()]);
+    for _ in 0..2 {
+        index.end_deletion(&whole).await.unwrap();
+        assert_eq!(index.deletions().await.unwrap(), [part.clone()]);
+    }
 }

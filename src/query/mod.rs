@@ -4,7 +4,10 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 
 pub mod attributes;
+pub mod creators;
 pub mod matching;
+mod names;
+pub mod order;
 pub mod parameters;
 pub mod temporal;
 pub mod text;
@@ -34,6 +37,10 @@ pub struct Query {
     pub conditions: Vec<Condition>,
     /// Attributes to return besides those of the level.
     pub include: Include,
+    /// The creators of the private blocks that the tags of conditions and of [`Include`] name.
+    pub creators: Creators,
+    /// By what the results are ordered, before the order that they have anyway.
+    pub order: Vec<order::Key>,
     /// Results at the most.
     pub limit: usize,
     /// Results to leave out before the first.
@@ -47,7 +54,14 @@ pub struct Condition {
     pub path: Vec<Tag>,
     /// What its value must be.
     pub matcher: matching::Matcher,
+    /// The creators of the private blocks that the path names.
+    pub creators: Creators,
+    /// The offset from UTC, in minutes, of dates and times in the matcher; `None` if they are matched as they stand.
+    pub timezone: Option<i32>,
 }
+
+/// Private Creators by the tags under which a query reserves their blocks.
+pub type Creators = Vec<(Tag, String)>;
 
 /// Which attributes to return besides those that the level returns by default.
 #[derive(Debug, Clone, PartialEq, Eq)]

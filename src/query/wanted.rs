@@ -5,7 +5,8 @@ use crate::query::attributes::{
     self, INSTANCE_AVAILABILITY, MODALITIES_IN_STUDY, Returned, SERIES_INSTANCE_UID, SOP_CLASSES_IN_STUDY,
     STUDY_INSTANCE_UID,
 };
-use crate::query::{Include, Level, Query};
+use crate::query::creators;
+use crate::query::{Creators, Include, Level, Query};
 
 /// Which attributes a query wants of each result.
 #[derive(Debug, Clone)]
@@ -14,6 +15,7 @@ pub struct Wanted {
     /// Levels whose attributes are returned as if results were of that level too.
     related: Vec<Level>,
     asked: Vec<Tag>,
+    creators: Creators,
     is_all: bool,
 }
 
@@ -32,7 +34,8 @@ impl Wanted {
         if let Include::Some(tags) = &query.include {
             asked.extend(tags);
         }
-        Self { level: query.level, related, asked, is_all: query.include == Include::All }
+        let (creators, is_all) = (query.creators.clone(), query.include == Include::All);
+        Self { level: query.level, related, asked, creators, is_all }
     }
 
     /// Attributes asked for that the index does not keep.
@@ -53,6 +56,11 @@ impl Wanted {
 
     /// The result of which `all` is known.
     pub fn pick(&self, mut all: Attributes) -> Attributes {
+        // Private attributes may have another block here than in the query.
+        let private = self.asked.iter().filter(|_| !self.creators.is_empty()).filter(|tag| tag.is_private());
+        let placed = private.filter_map(|tag| creators::placed(*tag, &self.creators, &all));
+        let placed: Vec<Tag> = placed.collect();
+        let private: Attributes = placed.iter().filter_map(|tag| all.remove_entry(tag)).collect();
         all.retain(|tag, attribute| {
             self.wants(*tag) && (self.is_all || !attribute.values.is_empty() || self.is_asked(*tag))
         });
@@ -65,6 +73,7 @@ impl Wanted {
                     .or_insert_with(|| Attribute { vr: attributes::vr(entry.tag), values: Vec::new() });
             }
         }
+        all.extend(private);
         all
     }
 
@@ -87,7 +96,7 @@ impl Wanted {
             return self.level != Level::Series;
         }
         let Some(entry) = attributes::entry(tag) else {
-            return self.level == Level::Instance && (self.is_all || self.is_asked(tag));
+            return self.is_asked(tag) || (self.is_all && self.level == Level::Instance);
         };
         let is_default = entry.returned != Returned::OnRequest || (self.is_all && entry.level == self.level);
         (is_default && self.related.contains(&entry.level))

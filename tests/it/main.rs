@@ -7,6 +7,7 @@ mod architecture;
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
 mod capabilities;
+mod delete;
 mod dimse;
 mod documents;
 mod errors;
@@ -23,3 +24,4 @@ mod search;
 mod store;
 mod stream;
 mod wado_uri;
+mod zip;

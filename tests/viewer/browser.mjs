@@ -28,7 +28,7 @@ export async function start() {
   context.setDefaultTimeout(patience);
   // OHIF shows visitors around on their first visit.
   await context.addInitScript(() => {
-    if (location.protocol !== "about:") localStorage.setItem("shownTours", '["basicViewerTour"]');
+    if (location.protocol.startsWith("http")) window.localStorage?.setItem("shownTours", '["basicViewerTour"]');
   });
   const outcomes = new Map();
   const errors = [];
@@ -85,6 +85,21 @@ export async function scrollTo(page, index) {
 /** Waits until the viewport shows a picture: until the correlation of their samples is at least `least`. */
 export async function shows(page, picture, least) {
   await page.waitForFunction(likenessOf, { picture, least }, { polling: 250 });
+}
+
+/** Waits until most of the middle of a page is white, whatever draws it. */
+export async function showsPaper(page) {
+  const clip = { x: 640, y: 200, width: 500, height: 500 };
+  for (let whites = 0; whites < 0.9; ) {
+    const picture = (await page.screenshot({ clip })).toString("base64");
+    whites = await page.evaluate(async (picture) => {
+      const image = await createImageBitmap(await (await fetch(`data:image/png;base64,${picture}`)).blob());
+      const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+      context.drawImage(image, 0, 0);
+      const { data } = context.getImageData(0, 0, image.width, image.height);
+      return data.filter((sample) => sample === 255).length / data.length;
+    }, picture);
+  }
 }
 
 /**

@@ -4,6 +4,7 @@ Usage: make_studies.py DIRECTORY. `DIRECTORY/stored` is to be stored before the 
 """
 
 import io
+import itertools
 import json
 import plistlib
 import sys
@@ -48,6 +49,7 @@ def main() -> None:
     }
     for number, slice_hu in enumerate(volume, 1):
         windowed(slice_hu).save(directory / f"slice-{number}.png")
+    bars().save(directory / "video.png")
     Image.fromarray(ultrasound.pixel_array).save(directory / "ultrasound.png")
     for number, frame in enumerate(cine.pixel_array, 1):
         Image.fromarray(frame).save(directory / f"cine-{number}.png")
@@ -116,6 +118,14 @@ def video() -> Dataset:
     data_set.PixelData = encapsulate([VIDEO.read_bytes()])
     data_set["PixelData"].VR = "OB"
     return data_set
+
+
+def bars() -> Image.Image:
+    """About what the video shows: the upper two thirds of the test card of SMPTE."""
+    picture = numpy.zeros((VIDEO_ROWS, VIDEO_COLUMNS, 3), "u1")
+    for number, (red, green, blue) in enumerate(itertools.product([192, 0], repeat=3)):
+        picture[: VIDEO_ROWS * 2 // 3, number * VIDEO_COLUMNS // 7 : (number + 1) * VIDEO_COLUMNS // 7] = green, red, blue
+    return Image.fromarray(picture)
 
 
 def instance(sop_class: str, modality: str, transfer_syntax: str = ExplicitVRLittleEndian, **attributes) -> Dataset:

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 
 const root = resolve(import.meta.dirname, "../..");
 const binary = resolve(root, process.env.CUSPID_BINARY ?? "target/debug/cuspid");
+const viewer = join(root, "viewer");
 const python = join(root, ".venv/bin/python");
 
 /** Starts a server; `url` is its own, without a final slash, and `studies` says where each study is and whose. */
@@ -15,7 +16,7 @@ export async function start() {
   const made = execFileSync(python, [join(import.meta.dirname, "make_studies.py"), join(directory, "studies")]);
   const data = ["--data", join(directory, "data"), "--set", "log.filter=info"];
   execFileSync(binary, ["import", ...data, join(directory, "studies/stored")], { stdio: "ignore" });
-  const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${join(root, "viewer")}`];
+  const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${viewer}`];
   const process = spawn(binary, ["serve", ...data, ...listen], { stdio: ["ignore", "ignore", "pipe"] });
   const picture = (name) => `data:image/png;base64,${readFileSync(join(directory, "studies", name), "base64")}`;
   const uploaded = join(directory, "studies/uploaded");
@@ -24,6 +25,8 @@ export async function start() {
     studies: JSON.parse(made),
     /** What a frame or slice is to look like, as a URL. */
     picture,
+    /** A text of the installed viewer. */
+    published: (name) => readFileSync(join(viewer, name), "utf8"),
     /** Files that are not stored. */
     files: readdirSync(uploaded).map((name) => join(uploaded, name)),
     async stop() {

@@ -5,10 +5,10 @@ use crate::http::accept::Offer;
 use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
-mod decoded;
 pub(in crate::http) mod document;
 pub(crate) mod frames;
 pub(crate) mod instances;
+mod made_frames;
 mod media_types;
 pub(crate) mod metadata;
 mod metadata_writer;
@@ -16,6 +16,7 @@ pub(in crate::http) mod parts;
 pub(in crate::http) mod pictures;
 pub(crate) mod rendered;
 pub(crate) mod thumbnail;
+mod zip;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {

@@ -21,12 +21,10 @@ use crate::http::error::Error;
 const ROOT: &str = "/viewer";
 const PAGE: &str = "index.html";
 
-/// What every answer carries. The first two isolate the viewer from pages of other origins: only then do browsers give it
-/// memory that its decoders share (HTML standard, "cross-origin isolated"). Caches ask again each time, for an
-/// installation may be replaced by another whose files have the same names.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
+/// What every answer carries. Caches ask again each time, for an installation may be replaced by another whose files
+/// have the same names. Isolation from other origins (COOP, COEP) is not asked for: OHIF needs no shared memory, and
+/// browsers would then refuse to show a PDF in its page.
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
