@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -36,12 +36,21 @@ pub(crate) enum Error {
         /// The limit in force.
         seconds: u64,
     },
+    /// The client sent less than it must.
+    #[error("the client sent less than {bytes_per_second} bytes a second (ingest.min_bytes_per_second)")]
+    TooSlow {
+        /// The limit in force.
+        bytes_per_second: u64,
+    },
     /// No form of the answer that the client accepts; the text lists those that there are.
     #[error("{0}")]
     NotAcceptable(String),
     /// A body in a form that is not understood.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// A body that is compressed in a way that is not understood.
+    #[error("Content-Encoding: can be gzip or identity")]
+    ContentEncoding,
     /// A body beyond a limit.
     #[error("the body is larger than {limit} bytes (ingest.max_request_bytes)")]
     TooLarge {
@@ -87,8 +96,8 @@ impl Error {
             }
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -118,6 +127,9 @@ impl IntoResponse for Error {
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        if matches!(self, Self::ContentEncoding) {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
         }
         if let Self::Range { size } = self
             && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))

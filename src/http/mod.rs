@@ -26,7 +26,6 @@ mod routes;
 mod search;
 mod serve;
 mod store;
-mod store_response;
 mod stream;
 
 pub use serve::run;
