@@ -16,4 +16,6 @@ mod ops;
 mod recovery;
 mod search;
 mod store;
+mod store_metadata;
+mod store_zip;
 mod stream;
