@@ -156,8 +156,9 @@ impl Intake {
                     Some(assembly) => assembly,
                     None => Assembly::new(&self.archive, &self.url).await,
                 };
-                assembly.begin(part);
+                let begun = assembly.begin(part);
                 self.assembly = Some(assembly);
+                begun.map_err(|failure| Error::Body(failure.to_string()))?;
                 Part::Assembled
             }
             Kind::Field => Part::Dropped,
