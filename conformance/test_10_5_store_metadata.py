@@ -87,7 +87,7 @@ def xml(model: dict) -> bytes:
             elif content["vr"] == "PN":
                 inner += f'<PersonName number="{number}">{name(value or {})}</PersonName>'
             elif value is not None:
-                inner += f'<Value number="{number}">{escape(str(value))}</Value>'
+                inner += f'<Value number="{number}">{escape(str(value), {chr(13): '&#13;'})}</Value>'
         return f'<DicomAttribute tag="{tag}" vr="{content["vr"]}">{inner}</DicomAttribute>'
 
     def name(groups):
@@ -227,7 +227,7 @@ def test_compressed_frames_are_encapsulated(origin, name, media_type, names_synt
     frames = list(generate_frames(data_set.PixelData, number_of_frames=int(data_set.get("NumberOfFrames", 1))))
     data_set.SOPInstanceUID = generate_uid()
     syntax = data_set.file_meta.TransferSyntaxUID
-    model, bulk = split(data_set)
+    model, bulk = split(data_set, threshold=16)
     uri = model["7FE00010"]["BulkDataURI"]
     kind = f"{media_type}; transfer-syntax={syntax}" if names_syntax else media_type
     parts = [(RAW, place, value) for place, value in bulk if place != uri] + [(kind, uri, frame) for frame in frames]
