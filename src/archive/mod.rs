@@ -39,6 +39,8 @@ mod temporary;
 pub mod transcode;
 pub mod unzip;
 mod values;
+pub mod zip;
+pub mod zipped;
 
 pub use crate::index::records;
 
@@ -90,9 +92,9 @@ impl Archive {
         (self.search.default_limit, self.search.max_limit)
     }
 
-    /// How many bytes and how many instances one request to store may hold.
-    pub fn request_limits(&self) -> (u64, usize) {
-        (self.ingest.max_request_bytes, self.ingest.max_parts)
+    /// How many bytes one request to store may hold, how many must come in a second, and how many parts there may be.
+    pub fn request_limits(&self) -> (u64, u64, usize) {
+        (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
     }
 }
 
@@ -110,6 +112,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

@@ -9,6 +9,7 @@ pub(crate) mod build;
 pub mod charset;
 pub mod codestream;
 pub mod derived;
+pub mod dicomdir;
 pub mod dictionary;
 mod document;
 mod elements;

@@ -180,6 +180,7 @@ impl Archive {
         for bucket in [Bucket::Thumbnails, Bucket::Temporary] {
             self.delete_all(bucket, &keys::derived(tenant, study), |_| true).await?;
         }
+        self.temporary.forget_below(&keys::derived(tenant, study));
         match series {
             Some(series) => self.delete_previews(tenant, study, series).await?,
             None => self.delete_all(Bucket::Previews, &keys::derived(tenant, study), |_| true).await?,

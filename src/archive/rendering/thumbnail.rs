@@ -86,7 +86,7 @@ impl Archive {
             }
             Err(error) => return Err(error),
         };
-        if let Err(error) = self.keep_thumbnail(&place, &bytes).await {
+        if let Err(error) = self.keep_thumbnail(caller, scope, &version, &place, &bytes).await {
             warn!(error = %error, "cannot keep a thumbnail");
         }
         Ok(Thumbnail { bytes, version: place.version })
@@ -103,14 +103,23 @@ impl Archive {
         Ok(Some(Thumbnail { bytes: bytes.into(), version: place.version.clone() }))
     }
 
-    /// Keeps a thumbnail, and deletes those that show what is there no longer.
-    async fn keep_thumbnail(&self, place: &Place, bytes: &Bytes) -> Result<(), blobs::Error> {
+    /// Keeps a thumbnail, unless what it shows has changed meanwhile, and deletes those that show what is there no longer.
+    async fn keep_thumbnail(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        version: &str,
+        place: &Place,
+        bytes: &Bytes,
+    ) -> Result<(), Error> {
         let mut staged = self.blobs.stage().await?;
         staged.write(bytes).map_err(|error| blobs::Error::Backend {
             operation: "write a thumbnail".into(),
             source: error.into(),
         })?;
-        self.blobs.keep(staged, &place.key).await?;
+        if !self.keep_derived(caller, scope, version, staged, &place.key).await? {
+            return Ok(());
+        }
         let mut entries = self.blobs.list(Bucket::Thumbnails, &place.all);
         while let Some(entry) = entries.try_next().await? {
             if !entry.key.path.starts_with(&place.current) {

@@ -22,7 +22,7 @@ use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts};
+use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -40,6 +40,9 @@ pub(crate) async fn instances(
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
     let accept = head.accept();
+    if zip::is_asked_for(&accept) {
+        return zip::answer(&service, &caller, scope, &head).await;
+    }
     if let (Some(series), Some(instance)) = (&scope.series, &scope.instance) {
         let record = archive.instance(&caller, &scope.study, series, instance).await?;
         return one(archive, caller, record, &accept, &head).await;

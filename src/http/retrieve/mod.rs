@@ -16,6 +16,7 @@ pub(in crate::http) mod parts;
 pub(in crate::http) mod pictures;
 pub(crate) mod rendered;
 pub(crate) mod thumbnail;
+mod zip;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {
