@@ -21,6 +21,9 @@ use crate::query::wanted::Wanted;
 use crate::query::{Condition, Found, Level, Query};
 use crate::table::{Item, ItemKey, Range, Table};
 
+/// Rows after which other tasks get the thread.
+const ROWS_IN_A_ROW: usize = 32;
+
 /// What reading an instance's metadata costs, in rows.
 const METADATA_ROWS: usize = 10;
 
@@ -46,6 +49,7 @@ impl Index {
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
+            let_others_run(search.rows_left).await;
             match candidates.next(search.rows_left).await? {
                 Some(study) => search.study(study).await?,
                 None => break,
@@ -83,6 +87,13 @@ struct Search<'a> {
     /// Matches that wait to be ordered, if the query orders them.
     ordered: Ordered,
     found: Found,
+}
+
+/// Gives way now and then: rows come hundreds at a time, and each is matched and written on this thread.
+async fn let_others_run(rows_left: usize) {
+    if rows_left.is_multiple_of(ROWS_IN_A_ROW) {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
@@ -195,6 +206,7 @@ impl<'a> Search<'a> {
                 if self.is_over() || !self.spend(1) {
                     return Ok(());
                 }
+                let_others_run(self.rows_left).await;
                 let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
                 if self.query.level > Level::Study {
                     self.series(&all, series).await?;
@@ -273,6 +285,7 @@ impl<'a> Search<'a> {
                 if self.is_over() || !self.spend(1) {
                     return Ok(());
                 }
+                let_others_run(self.rows_left).await;
                 self.instance(&all, item).await?;
             }
         }
