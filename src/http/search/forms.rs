@@ -135,7 +135,11 @@ fn cell(attribute: &Attribute) -> String {
             let groups = [name.alphabetic.as_str(), &name.ideographic, &name.phonetic].join("=");
             groups.trim_end_matches('=').to_owned()
         }
-        Value::Item(item) => tree(item).to_string(),
+        Value::Item(item) => {
+            let mut text = Vec::new();
+            json::write(item, &mut text);
+            String::from_utf8(text).unwrap_or_default()
+        }
     };
     attribute.values.iter().map(text).collect::<Vec<_>>().join("\\")
 }
@@ -156,7 +160,7 @@ mod tests {
             (vec![], ""),
             (vec![Value::Text("CT".into()), Value::Absent, Value::Number("7".into())], "CT\\\\7"),
             (vec![name("Doe^J", ""), name("Doe", "d")], "Doe^J\\Doe==d"),
-            (vec![Value::Item(item)], r#"{"00100020":{"Value":["7"],"vr":"LO"}}"#),
+            (vec![Value::Item(item)], r#"{"00100020":{"vr":"LO","Value":["7"]}}"#),
         ] {
             assert_eq!(cell(&Attribute { vr: Vr(*b"CS"), values }), expected);
         }
