@@ -156,6 +156,12 @@ impl<'a> Search<'a> {
         !self.is_exhausted
     }
 
+    /// Counts the cost of reading metadata to match by them. To return some of them costs nothing here: there are no
+    /// more results than the query's limit.
+    fn spend_on_metadata(&mut self) -> bool {
+        self.conditions.metadata.is_empty() || self.spend(METADATA_ROWS)
+    }
+
     /// Whether the next match is returned, as far as is known.
     fn is_on_page(&self) -> bool {
         if self.query.order.is_empty() {
@@ -232,7 +238,7 @@ impl<'a> Search<'a> {
         study: &StudyUid,
         series: &SeriesUid,
     ) -> Result<Option<Attributes>, Error> {
-        if !self.spend(1 + METADATA_ROWS) {
+        if !self.spend(1) || !self.spend_on_metadata() {
             return Ok(None);
         }
         let partition = keys::instance_partition(self.tenant, study, series);
@@ -301,7 +307,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         if self.needs_metadata() {
-            if !self.spend(METADATA_ROWS) {
+            if !self.spend_on_metadata() {
                 return Ok(());
             }
             let record: InstanceRecord = rows::decode(&key, &bytes)?;
