@@ -95,6 +95,20 @@ pub(super) const DRAWING: &[Parameter] = &[
 pub(super) const THUMBNAIL: &[Parameter] =
     &[query("viewport", Kind::Text, "`width,height` in pixels, at the most")];
 
+/// What a zip file is to be.
+pub(super) const ZIPPED: &[Parameter] = &[query(
+    "dicomdir",
+    Kind::Text,
+    "of `application/zip`: `true` for a file-set with a DICOMDIR (PS3.10 §8)",
+)];
+
+/// Which instances of a series are to be in a zip file.
+pub(super) const POSITIONS: &[Parameter] = &[query(
+    "instances",
+    Kind::Text,
+    "of `application/zip`: `first-last`, from 1, in the order of Instance Number; all without it",
+)];
+
 /// The slices of a fast stream.
 pub(super) const SLICES: &[Parameter] =
     &[query("slices", Kind::Text, "`first-last`, from 0; all without it")];
