@@ -226,9 +226,7 @@ impl<'a> Search<'a> {
 
     /// Whether attributes that the index does not keep are matched, or returned with the next match.
     fn needs_metadata(&self) -> bool {
-        let wants_metadata = self.wanted.not_indexed().next().is_some()
-            || (self.wanted.is_all() && self.query.level == Level::Instance);
-        !self.conditions.metadata.is_empty() || (self.is_on_page() && wants_metadata)
+        !self.conditions.metadata.is_empty() || (self.is_on_page() && self.wanted.needs_metadata())
     }
 
     /// What the index does not keep, from the first instance of a series; `None` if it does not match, or there are no
