@@ -9,6 +9,7 @@ use crate::archive::access::Caller;
 use crate::archive::derive::{StoredFrame, collect};
 use crate::archive::rendering::annotation::Lines;
 use crate::archive::rendering::described::Described;
+use crate::archive::rendering::presentation::{Presentation, Subject};
 use crate::archive::{Archive, Error};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
@@ -19,6 +20,8 @@ use crate::pixel::render::{Canvas, icc, viewport};
 
 pub mod annotation;
 mod described;
+mod graphics;
+mod presentation;
 #[cfg(test)]
 mod tests;
 pub mod thumbnail;
@@ -170,8 +173,16 @@ impl Archive {
             IccProfile::No => None,
             _ => self.icc_profile(caller, record).await?,
         };
+        let presentation = match &rendering.presentation_state {
+            Some((series, instance)) => {
+                let state = self.instance(caller, &record.study, series, instance).await?;
+                Some(Presentation::read(&state)?)
+            }
+            None => None,
+        };
+        let max_pixels = self.rendering.max_viewport_pixels;
         let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
-        Ok(Scene { window, viewport, annotation, icc_profile, own_profile })
+        Ok(Scene { window, viewport, max_pixels, annotation, icc_profile, own_profile, presentation })
     }
 
     /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
@@ -190,9 +201,11 @@ impl Archive {
 struct Scene {
     window: Option<Window>,
     viewport: Option<Viewport>,
+    max_pixels: u64,
     annotation: Annotation,
     icc_profile: IccProfile,
     own_profile: Option<Vec<u8>>,
+    presentation: Option<Presentation>,
 }
 
 impl Scene {
@@ -205,11 +218,17 @@ impl Scene {
         frame: &StoredFrame,
     ) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
         let mut display = described.display(&frame.layout, number - 1);
+        let subject = Subject { instance: record.instance.as_str(), frame: number };
+        if let Some(presentation) = &self.presentation {
+            presentation.adjust(&mut display, &frame.layout, subject);
+        }
         if let Some(window) = self.window {
             display.voi = Voi::Window(window);
         }
         let mut canvas = render::show(frame.decode()?, &display)?;
-        if let Some(viewport) = &self.viewport {
+        if let Some(presentation) = &self.presentation {
+            canvas = presentation.arrange(canvas, self.viewport.as_ref(), self.max_pixels, subject)?;
+        } else if let Some(viewport) = &self.viewport {
             canvas = viewport::show(canvas, viewport)?;
         }
         let described_profile = match (self.icc_profile, &self.own_profile) {

@@ -61,6 +61,17 @@ impl Canvas {
         (self.width, self.height) = (self.height, self.width);
         self.pixels = turned;
     }
+
+    /// Fills the part of a square that is in the picture with grey.
+    pub(super) fn fill_square(&mut self, [left, top]: [i64; 2], side: i64, grey: u8) {
+        let samples = self.samples();
+        let (width, height) = (i64::from(self.width), i64::from(self.height));
+        let (from, to) = (left.clamp(0, width), left.saturating_add(side).clamp(0, width));
+        for row in top.clamp(0, height)..top.saturating_add(side).clamp(0, height) {
+            let bytes = (row * width + from) as usize * samples..(row * width + to) as usize * samples;
+            self.pixels[bytes].fill(grey);
+        }
+    }
 }
 
 #[cfg(test)]

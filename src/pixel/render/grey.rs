@@ -46,6 +46,7 @@ fn range_of(image: &Image) -> [i64; 2] {
 struct Tone<'a> {
     modality: &'a Modality,
     voi: Resolved<'a>,
+    presentation: Option<&'a Lut>,
     is_inverted: bool,
     padding: Option<[i64; 2]>,
 }
@@ -65,8 +66,9 @@ impl<'a> Tone<'a> {
             Voi::Table(table) => Resolved::Table(table),
             Voi::Full => Resolved::Range(full_range(image, display, range)),
         };
-        let Display { modality, is_inverted, padding, .. } = display;
-        Self { modality, voi, is_inverted: *is_inverted, padding: *padding }
+        let Display { modality, presentation, is_inverted, padding, .. } = display;
+        let (is_inverted, padding) = (*is_inverted, *padding);
+        Self { modality, voi, presentation: presentation.as_ref(), is_inverted, padding }
     }
 
     fn of(&self, number: i64) -> u8 {
@@ -80,6 +82,7 @@ impl<'a> Tone<'a> {
             Resolved::Range([low, high]) if low < high => ((value - low) / (high - low)).clamp(0.0, 1.0),
             Resolved::Range(_) => 0.0,
         };
+        let level = self.presentation.map_or(level, |table| table.level_at(level));
         let level = if self.is_inverted { 1.0 - level } else { level };
         (255.0 * level).round() as u8
     }
@@ -195,6 +198,9 @@ mod tests {
         assert_eq!(grey(&image(16, false, &[0, 1, 2, 3, 9]), &display), [0, 0, 255, 51, 51]);
         let modality_alone = Display { voi: Voi::Full, ..display };
         assert_eq!(grey(&image(16, false, &[1, 2, 3]), &modality_alone), [0, 128, 255]);
+        let presentation = Some(lut([2, 7, 8], &[255, 51]));
+        let presented = Display { presentation, ..Display::default() };
+        assert_eq!(grey(&image(8, false, &[0, 100, 200]), &presented), [255, 255, 51]);
         let negative = Display { voi: Voi::Table(lut([2, -1, 8], &[0, 255])), ..Display::default() };
         assert_eq!(grey(&image(16, true, &[-2, -1, 0, 1]), &negative), [0, 0, 255, 255]);
     }

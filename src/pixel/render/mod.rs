@@ -9,6 +9,7 @@ use crate::pixel::render::window::Voi;
 pub mod canvas;
 mod colour;
 pub mod encode;
+pub mod graphics;
 mod grey;
 pub mod icc;
 pub mod lut;
@@ -25,6 +26,8 @@ pub struct Display {
     pub modality: Modality,
     /// From these to black and white.
     pub voi: Voi,
+    /// Presentation LUT Sequence (2050,0010): its entries are spread from black to white.
+    pub presentation: Option<Lut>,
     /// Whether the lowest values are white.
     pub is_inverted: bool,
     /// Stored values, from the first to the last, that fill the space beside the image: they are shown black, and
@@ -86,6 +89,7 @@ impl Default for Display {
         Self {
             modality: Modality::Linear { slope: 1.0, intercept: 0.0 },
             voi: Voi::Full,
+            presentation: None,
             is_inverted: false,
             padding: None,
             palette: None,
