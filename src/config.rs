@@ -52,6 +52,7 @@ pub struct Http {
     pub allow_delete: bool,
     pub max_zip_instances: usize,
     pub max_connections: usize,
+    pub max_requests_per_client: usize,
     pub idle_timeout_seconds: u64,
     pub thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
@@ -89,6 +90,7 @@ pub struct Dimse {
 pub struct Ingest {
     pub duplicates: Duplicates,
     pub max_request_bytes: u64,
+    pub min_bytes_per_second: u64,
     pub max_instance_bytes: u64,
     pub max_parts: usize,
     pub max_header_bytes: usize,
@@ -185,6 +187,7 @@ impl Config {
     fn refuse_unusable(&self) -> anyhow::Result<()> {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
+            ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
             ("http.thumbnail_px", self.http.thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),

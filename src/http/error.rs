@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -13,6 +13,8 @@ use crate::archive::store::Refusal;
 
 /// Seconds after which a client may try again what the server could not do.
 const RETRY_SECONDS: u32 = 5;
+/// Seconds within which some of a client's requests should have ended.
+const OTHERS_END_SECONDS: u32 = 1;
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +39,27 @@ pub(crate) enum Error {
         /// The limit in force.
         seconds: u64,
     },
+    /// The client sent less than it must.
+    #[error("the client sent less than {bytes_per_second} bytes a second (ingest.min_bytes_per_second)")]
+    TooSlow {
+        /// The limit in force.
+        bytes_per_second: u64,
+    },
     /// No form of the answer that the client accepts; the text lists those that there are.
     #[error("{0}")]
     NotAcceptable(String),
     /// A body in a form that is not understood.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// A body that is compressed in a way that is not understood.
+    #[error("Content-Encoding: can be gzip or identity")]
+    ContentEncoding,
+    /// The client has too many requests under way.
+    #[error("there are {limit} requests of this client under way (http.max_requests_per_client)")]
+    TooManyRequests {
+        /// The limit in force.
+        limit: usize,
+    },
     /// A body beyond a limit.
     #[error("the body is larger than {limit} bytes (ingest.max_request_bytes)")]
     TooLarge {
@@ -99,8 +116,9 @@ impl Error {
             }
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -131,13 +149,26 @@ impl IntoResponse for Error {
         if is_inside {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
-        }
-        if let Self::Range { size } = self
-            && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
-        {
-            response.headers_mut().insert(CONTENT_RANGE, value);
+        let headers = response.headers_mut();
+        match &self {
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+            }
+            Self::TooManyRequests { .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(OTHERS_END_SECONDS));
+            }
+            Self::ContentEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
+            }
+            _ if status == StatusCode::NOT_ACCEPTABLE => {
+                headers.insert(VARY, HeaderValue::from_static("Accept"));
+            }
+            Self::Range { size } => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    headers.insert(CONTENT_RANGE, value);
+                }
+            }
+            _ => {}
         }
         response
     }

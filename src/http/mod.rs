@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::config;
+use crate::http::fair_share::FairShare;
 
 pub mod accept;
 mod auth;
@@ -17,6 +18,7 @@ mod content;
 mod delete;
 mod error;
 mod every_answer;
+mod fair_share;
 mod impatient;
 pub mod multipart;
 mod ops;
@@ -29,7 +31,6 @@ mod search;
 mod serve;
 mod spool;
 mod store;
-mod store_response;
 mod stream;
 mod viewer;
 mod wado_uri;
@@ -42,6 +43,7 @@ pub struct Service {
     settings: config::Http,
     viewer: config::Viewer,
     metrics: PrometheusHandle,
+    fair_share: Arc<FairShare>,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
@@ -54,6 +56,7 @@ impl Service {
         viewer: config::Viewer,
         metrics: PrometheusHandle,
     ) -> Self {
-        Self { archive, settings, viewer, metrics, stop: CancellationToken::new() }
+        let fair_share = FairShare::new(settings.max_requests_per_client);
+        Self { archive, settings, viewer, metrics, fair_share, stop: CancellationToken::new() }
     }
 }

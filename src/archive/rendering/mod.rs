@@ -16,12 +16,13 @@ use crate::index::records::InstanceRecord;
 use crate::pixel::render;
 use crate::pixel::render::encode::{Animation, encode};
 use crate::pixel::render::window::Voi;
-use crate::pixel::render::{Canvas, icc, viewport};
+use crate::pixel::render::{Canvas, Display, icc, viewport};
 
 pub mod annotation;
 mod described;
 mod graphics;
 mod presentation;
+mod sheet;
 #[cfg(test)]
 mod tests;
 pub mod thumbnail;
@@ -225,7 +226,7 @@ impl Scene {
         if let Some(window) = self.window {
             display.voi = Voi::Window(window);
         }
-        let mut canvas = render::show(frame.decode()?, &display)?;
+        let mut canvas = shown(frame, &display)?;
         if let Some(presentation) = &self.presentation {
             canvas = presentation.arrange(canvas, self.viewport.as_ref(), self.max_pixels, subject)?;
         } else if let Some(viewport) = &self.viewport {
@@ -239,6 +240,15 @@ impl Scene {
         let (mut canvas, profile) = icc::apply(canvas, self.icc_profile, own)?;
         Lines::new(self.annotation, record, number, &display.voi).write(&mut canvas);
         Ok((canvas, profile))
+    }
+}
+
+/// What is seen of a stored frame.
+fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error> {
+    let words = frame.little_endian().and_then(|bytes| render::show_words(bytes, &frame.layout, display));
+    match words {
+        Some(canvas) => Ok(canvas),
+        None => render::show(frame.decode()?, display),
     }
 }
 

@@ -86,7 +86,8 @@ mod tests {
     fn pixels_are_mirrored_and_turned_whole() {
         let grey = canvas(3, 2, &[1, 2, 3, 4, 5, 6]);
         let colour = canvas(2, 2, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-        let changes: [(fn(&mut Canvas), Canvas, Canvas); 3] = [
+        type Change = fn(&mut Canvas);
+        let changes: [(Change, Canvas, Canvas); 3] = [
             (
                 Canvas::flip_horizontally,
                 canvas(3, 2, &[3, 2, 1, 6, 5, 4]),

@@ -113,7 +113,7 @@ mod tests {
             vec![[3.0, 3.0]],
             vec![],
         ] {
-            assert_eq!(drawn(&[line.clone()]).pixels, [100; 45], "{line:?}");
+            assert_eq!(drawn(std::slice::from_ref(&line)).pixels, [100; 45], "{line:?}");
         }
         let through = drawn(&[vec![[-1e9, 2.0], [1e9, 2.0]]]);
         assert_eq!(through.pixels[18..27], [255; 9]);
