@@ -75,6 +75,11 @@ impl Accept {
         self.0.iter().any(|range| !range.transfer_syntaxes.is_empty())
     }
 
+    /// Whether one of the ranges names this transfer syntax.
+    pub fn names(&self, transfer_syntax: &str) -> bool {
+        self.0.iter().flat_map(|range| &range.transfer_syntaxes).any(|uid| uid == transfer_syntax)
+    }
+
     /// Whether the client prefers one body or several parts, of whatever type; `None` if it accepts nothing.
     pub fn prefers_multipart(&self) -> Option<bool> {
         self.0.iter().find(|range| range.weight > 0).map(|range| range.is_multipart)

@@ -17,3 +17,4 @@ mod recovery;
 mod search;
 mod store;
 mod stream;
+mod transcode;
