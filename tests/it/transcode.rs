@@ -169,11 +169,32 @@ async fn frames_are_encoded_one_by_one_and_in_parts() {
         assert_eq!((both.len(), &both[1].1[..]), (2, &single[..]));
         let octets = format!("application/octet-stream; transfer-syntax={uid}");
         assert_eq!(get("2", octets).await.unwrap().bytes().await.unwrap(), single);
-        // A whole instance that is there already gives its frames.
-        assert_eq!(instance(&server, PATH, leaf).await.status(), 200);
-        let again = get("2", format!("{essence}; transfer-syntax={uid}")).await.unwrap();
-        assert_eq!(again.bytes().await.unwrap(), single);
     }
+}
+
+#[tokio::test]
+async fn a_whole_instance_that_is_kept_gives_its_frames() {
+    let server = server().await;
+    let get = async |number: u32| {
+        let path = format!("{PATH}/frames/{number}");
+        let accept = format!("application/octet-stream; transfer-syntax={JPEG_LS}");
+        server.get(&path).header("Accept", accept).send().await.unwrap().bytes().await.unwrap()
+    };
+    let made = [get(1).await, get(2).await, get(3).await];
+    let whole = instance(&server, PATH, "4.80").await.bytes().await.unwrap();
+    assert_eq!([get(1).await, get(2).await, get(3).await], made);
+
+    // Other bytes in its place show where frames come from.
+    let mut other = whole.to_vec();
+    let end = other.len() - 8;
+    other[end - made[2].len()..end].fill(7);
+    let mut staged = server.blobs.stage().await.unwrap();
+    staged.write(&other).unwrap();
+    server.blobs.keep(staged, &kept(&server).await[0].key).await.unwrap();
+    assert_eq!([get(1).await, get(2).await], made[..2]);
+    assert_eq!(get(3).await, vec![7; made[2].len()]);
+    server.blobs.delete(&kept(&server).await[0].key).await.unwrap();
+    assert_eq!(get(3).await, made[2]);
 }
 
 #[tokio::test]
