@@ -7,30 +7,44 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
+use crate::archive::delete::Unfinished;
 use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
+use crate::config::Rendering;
 use crate::config::Search;
 use crate::index::Index;
 
 pub mod access;
+pub mod assembly;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
+pub mod document;
 pub mod explicit;
 mod inflate;
 mod keys;
 pub mod preview;
+pub mod references;
 pub mod rendering;
 pub mod retrieve;
+mod same;
 pub mod search;
+pub mod spool;
 pub mod store;
 mod temporary;
 pub mod transcode;
+pub mod unzip;
+mod values;
+pub mod zip;
 
 pub use crate::index::records;
+
+/// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
+const MAX_UNPACKERS: usize = 8;
 
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
@@ -39,12 +53,14 @@ pub struct Archive {
     ingest: Ingest,
     search: Search,
     preview: Preview,
+    rendering: Rendering,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
+    parsers: Arc<Semaphore>,
+    unpackers: Arc<Semaphore>,
     claims: Claims,
-    /// Whose turn it is to make another form of an instance.
-    making: Claims,
+    unfinished: Unfinished,
     temporary: Temporary,
 }
 
@@ -58,11 +74,14 @@ impl Archive {
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
+            rendering: config.rendering.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
+            parsers: Arc::new(Semaphore::new(1)),
+            unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
-            making: Claims::default(),
+            unfinished: Unfinished::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
@@ -92,6 +111,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

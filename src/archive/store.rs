@@ -17,12 +17,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
 
+use crate::archive;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::keys;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::config::Ingest;
+use crate::dicom::attributes::Tag;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
 use crate::dicom::instance::Instance;
@@ -35,6 +37,7 @@ use crate::telemetry;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
 const BATCH_BYTES: usize = 128 * 1024;
+const SOP_CLASS_UID: Tag = Tag(0x0008_0016);
 
 /// An instance that is coming in. Dropping it leaves nothing behind.
 pub struct Upload {
@@ -42,6 +45,8 @@ pub struct Upload {
     caller: Caller,
     study: Option<StudyUid>,
     instance: Option<InstanceUid>,
+    sop_class: Option<String>,
+    warnings: Vec<Warning>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
     work: Work,
@@ -84,7 +89,7 @@ pub struct Identity {
 /// An instance is durably stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Whether these very bytes were there before.
+    /// Whether these very bytes were there before, or the same data set under another file header.
     pub was_known: bool,
     /// Whether other bytes under the same UID gave way.
     pub has_replaced: bool,
@@ -98,6 +103,15 @@ pub enum Refusal {
     /// It cannot be understood.
     #[error(transparent)]
     Unreadable(#[from] Failure),
+    /// Metadata that cannot be made an instance.
+    #[error("{0}")]
+    Metadata(String),
+    /// Attributes that cannot be written, or that are needed and missing.
+    #[error("attributes of the metadata cannot be stored")]
+    Attributes(Vec<Warning>),
+    /// Pixels in a form for which there is no transfer syntax.
+    #[error("{0}")]
+    NoTransferSyntax(String),
     /// It is larger than `ingest.max_instance_bytes`.
     #[error("the instance is larger than {limit} bytes (ingest.max_instance_bytes)")]
     TooLarge {
@@ -143,6 +157,8 @@ impl Archive {
             caller: caller.clone(),
             study,
             instance: None,
+            sop_class: None,
+            warnings: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
             work: Work::Idle(intake),
@@ -164,12 +180,13 @@ impl Archive {
 
     /// Checks, keeps and commits an instance whose bytes are all there.
     async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
-        let Received { instance, digest, staged } = received;
+        let Received { instance, digest, mut staged, data_set_offset } = received;
         let tenant = caller.tenant.as_str();
         let size_bytes = staged.length();
         let key =
             keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
-        let _claim = self.claims.claim(&caller.tenant, &instance.instance).await;
+        let _study = self.add_to(&caller.tenant, &instance.study).await?;
+        let _claim = self.claims.instance(&caller.tenant, &instance.instance).await;
         // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
             if known.study != instance.study || known.series != instance.series {
@@ -180,8 +197,16 @@ impl Archive {
             if is_same && self.blobs.size(&key).await? == Some(size_bytes) {
                 return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
             }
-            if !is_same && self.ingest.duplicates == Duplicates::Reject {
-                return Err(Refusal::Different);
+            if !is_same {
+                let has_same;
+                (has_same, staged) =
+                    self.is_known(caller, &instance, &known.digest, staged, data_set_offset).await?;
+                if has_same {
+                    return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
+                }
+                if self.ingest.duplicates == Duplicates::Reject {
+                    return Err(Refusal::Different);
+                }
             }
         }
         self.blobs.keep(staged, &key).await?;
@@ -202,6 +227,16 @@ impl Upload {
     /// Names the instance that it must be; another is refused.
     pub fn expect_instance(&mut self, instance: InstanceUid) {
         self.instance = Some(instance);
+    }
+
+    /// Names the SOP class that it should be of; another is stored with a warning.
+    pub fn expect_sop_class(&mut self, sop_class: &str) {
+        self.sop_class = Some(sop_class.to_owned());
+    }
+
+    /// Adds what is known to be wrong with it before it is read.
+    pub fn warn(&mut self, warnings: Vec<Warning>) {
+        self.warnings.extend(warnings);
     }
 
     /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
@@ -264,7 +299,7 @@ impl Upload {
             drop(turn);
             received
         });
-        let received = match received.await {
+        let mut received = match received.await {
             Ok(Ok(received)) => received,
             Ok(Err(refusal)) => return Outcome::refused(None, refusal),
             Err(error) => return Outcome::refused(None, Refusal::Failed(error.into())),
@@ -277,6 +312,11 @@ impl Upload {
         let found = &received.instance.instance;
         if self.instance.as_ref().is_some_and(|instance| instance != found) {
             return Outcome::refused(identity, Refusal::OtherInstance { found: found.clone() });
+        }
+        received.instance.warnings.append(&mut self.warnings);
+        if self.sop_class.is_some_and(|sop_class| sop_class != received.instance.sop_class) {
+            let reason = "not the SOP class that the request names".to_owned();
+            received.instance.warnings.push(Warning { tag: SOP_CLASS_UID, reason });
         }
         match self.archive.keep(&self.caller, received).await {
             Ok(stored) => Outcome { identity, result: Ok(stored) },
@@ -317,6 +357,7 @@ struct Received {
     instance: Instance,
     digest: String,
     staged: Staged,
+    data_set_offset: u64,
 }
 
 impl Intake {
@@ -343,7 +384,8 @@ impl Intake {
         let staged = self.staged?;
         let outline = self.scanner.finish()?;
         let instance = instance::read(&outline, indexed())?;
-        Ok(Received { instance, digest: hexadecimal(&self.hasher.finalize()), staged })
+        let digest = hexadecimal(&self.hasher.finalize());
+        Ok(Received { instance, digest, staged, data_set_offset: outline.data_set_offset })
     }
 }
 
@@ -376,12 +418,28 @@ pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (In
     (record, instance.warnings)
 }
 
+impl From<archive::Error> for Refusal {
+    fn from(error: archive::Error) -> Self {
+        match error {
+            archive::Error::Blobs(error) => error.into(),
+            archive::Error::Index(error) => error.into(),
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
 impl From<blobs::Error> for Refusal {
     fn from(error: blobs::Error) -> Self {
         match error {
             blobs::Error::NoSpace { .. } => Self::NoSpace,
             error => Self::Failed(error.into()),
         }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(anyhow::Error::new(error).context("cannot read what was staged"))
     }
 }
 

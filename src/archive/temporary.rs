@@ -7,8 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::TryStreamExt;
 use tracing::warn;
 
+use crate::archive::access::Caller;
+use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs::{Bucket, Key, Staged};
+use crate::index::records::InstanceRecord;
 
 /// Which objects are kept, and when each was last asked for.
 #[derive(Debug)]
@@ -68,6 +71,13 @@ impl Temporary {
         table_at
     }
 
+    /// Forgets what is below a prefix, which was deleted.
+    pub(super) fn forget_below(&self, prefix: &str) {
+        let mut kept = self.kept();
+        let gone: Vec<Key> = kept.by_key.keys().filter(|key| key.path.starts_with(prefix)).cloned().collect();
+        gone.iter().for_each(|key| drop(kept.forget(key)));
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,16 +127,25 @@ impl Archive {
         Ok(size_bytes)
     }
 
-    /// Keeps an object, and removes others to make room. `table_at` is where the Basic Offset Table of its frames starts,
-    /// if it has one.
+    /// Keeps an object that was made of an instance, and removes others to make room. `table_at` is where the Basic Offset
+    /// Table of its frames starts, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the instance was deleted meanwhile.
     pub(super) async fn keep_temporary(
         &self,
+        caller: &Caller,
+        record: &InstanceRecord,
         staged: Staged,
-        key: &Key,
-        table_at: Option<u64>,
+        (key, table_at): (&Key, Option<u64>),
     ) -> Result<u64, Error> {
         let size_bytes = staged.length();
-        self.blobs.keep(staged, key).await?;
+        let InstanceRecord { study, series, instance, digest, .. } = record;
+        let (series, instance) = (Some(series.clone()), Some(instance.clone()));
+        let scope = Scope { study: study.clone(), series, instance };
+        if !self.keep_derived(caller, &scope, digest, staged, key).await? {
+            return Err(Error::NotFound(format!("instance {} as it was", record.instance)));
+        }
         self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
         Ok(size_bytes)
     }
@@ -163,6 +182,9 @@ mod tests {
         assert_eq!(temporary.frame_table(&key("c")), None);
         assert_eq!(note("e", 500), [key("a"), key("b"), key("d")]);
         assert_eq!(note("f", 1), [key("e")]);
+        assert_eq!(temporary.kept().total_bytes, 1);
+        assert_eq!(note("study/a", 30), []);
+        temporary.forget_below("study/");
         assert_eq!(temporary.kept().total_bytes, 1);
     }
 }

@@ -124,6 +124,7 @@ async fn deleting_is_idempotent(blobs: &dyn Blobs) {
     }
     blobs.delete(&self::key("deleted/a")).await.unwrap_or(());
     blobs.delete(&self::key("deleted/never/was")).await.unwrap();
+    blobs.flush().await.unwrap();
     assert_eq!(content(blobs, &neighbour).await, b"stays");
     keep(blobs, &key, b"is back").await;
     assert_eq!(content(blobs, &key).await, b"is back");

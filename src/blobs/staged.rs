@@ -56,6 +56,23 @@ impl Staged {
         self.length
     }
 
+    /// Reads bytes that were written, from `offset` on, as many as fit; none at the end. Blocks, as [`Staged::write`] does.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.place {
+            Place::File(file) => file.read_at(buffer, offset),
+            Place::Memory(memory) => {
+                let rest =
+                    usize::try_from(offset).ok().and_then(|offset| memory.get(offset..)).unwrap_or_default();
+                let read = rest.len().min(buffer.len());
+                buffer[..read].copy_from_slice(&rest[..read]);
+                Ok(read)
+            }
+        }
+    }
+
     pub(super) fn new(place: Place) -> Self {
         Self { place, length: 0 }
     }
@@ -78,7 +95,7 @@ impl StagedFile {
     pub(super) fn create(directory: &Path) -> Result<Self, Errno> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = directory.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
         Ok(Self { file, path, is_kept: false })
     }
@@ -108,6 +125,15 @@ impl StagedFile {
             }
         }
         Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match rustix::io::pread(&self.file, &mut *buffer, offset) {
+                Err(Errno::INTR) => {}
+                outcome => return outcome.map_err(io::Error::from),
+            }
+        }
     }
 
     /// Makes the bytes durable, not the name.

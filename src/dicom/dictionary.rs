@@ -43,6 +43,21 @@ pub fn vr(tag: Tag, is_signed: bool) -> Vr {
     }
 }
 
+/// Whether an attribute may have a value representation by the dictionary. UN, and what the dictionary does not know, may be
+/// anything (PS3.5 §6.2.2).
+pub fn allows(tag: Tag, vr: Vr) -> bool {
+    let entry = if tag.is_private() { None } else { StandardDataDictionary.by_tag(inner(tag)) };
+    let one_of = |letters: &[&[u8; 2]]| letters.contains(&&vr.0);
+    &vr.0 == b"UN"
+        || match entry.map(|entry| entry.vr) {
+            Some(VirtualVr::Exact(exact)) => vr.0 == letters(exact) || exact == VR::UN,
+            Some(VirtualVr::Xs) => one_of(&[b"SS", b"US"]),
+            Some(VirtualVr::Ox | VirtualVr::Px) => one_of(&[b"OB", b"OW"]),
+            Some(VirtualVr::Lt) => one_of(&[b"OW", b"SS", b"US"]),
+            Some(_) | None => true,
+        }
+}
+
 fn inner(tag: Tag) -> dicom_core::Tag {
     dicom_core::Tag(tag.group(), tag.element())
 }
@@ -65,6 +80,23 @@ mod tests {
         assert_eq!(keyword(Tag(0x6002_3000)), Some("OverlayData"));
         assert_eq!(tag_by_keyword("patientname"), None);
         assert_eq!(keyword(Tag(0x0009_0010)), None);
+    }
+
+    #[test]
+    fn the_dictionary_may_leave_a_choice() {
+        for (tag, vr, expected) in [
+            (0x0010_0020, b"LO", true),
+            (0x0010_0020, b"UN", true),
+            (0x0010_0020, b"SH", false),
+            (0x0028_0106, b"SS", true),
+            (0x0028_0106, b"OW", false),
+            (0x7FE0_0010, b"OB", true),
+            (0x0028_3006, b"US", true),
+            (0x0009_1001, b"FD", true),
+            (0x0008_9999, b"FD", true),
+        ] {
+            assert_eq!(allows(Tag(tag), Vr(*vr)), expected, "{tag:08X}");
+        }
     }
 
     #[test]

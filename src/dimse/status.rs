@@ -45,6 +45,10 @@ pub fn of_outcome(outcome: &Outcome) -> Status {
 fn of_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Unreadable(failure) => of_failure(failure),
+        // No C-STORE brings metadata.
+        Refusal::Metadata(_) | Refusal::Attributes(_) | Refusal::NoTransferSyntax(_) => {
+            Status::new(CANNOT_UNDERSTAND, "cannot be understood")
+        }
         Refusal::TooLarge { .. } => Status::new(OUT_OF_RESOURCES, "larger than ingest.max_instance_bytes"),
         Refusal::OtherStudy { .. } => Status::new(DOES_NOT_MATCH, "of another study"),
         Refusal::OtherInstance { .. } => Status {

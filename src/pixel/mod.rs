@@ -5,6 +5,7 @@ pub mod j2k;
 mod jpeg;
 mod jpeg_lossless;
 pub mod preview;
+pub mod render;
 mod rle;
 pub mod transcode;
 

@@ -6,15 +6,24 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod capabilities;
+mod delete;
 mod dimse;
+mod documents;
 mod errors;
 mod frames;
 mod harness;
 mod instances;
 mod metadata;
+mod negotiation;
 mod ops;
+mod pictures;
 mod recovery;
+mod rendered;
 mod search;
 mod store;
 mod stream;
 mod transcode;
+mod viewer;
+mod wado_uri;
+mod zip;

@@ -173,12 +173,12 @@ impl Archive {
         // It goes on to the end even if the client gives up: when it asks again, the file is there.
         let made = tokio::spawn(async move {
             let Source { archive, caller, record } = source.clone();
-            let _turn = archive.making.claim(&caller.tenant, &record.instance).await;
+            let _turn = archive.claims.derive(&key).await;
             if let Some(size_bytes) = archive.find_temporary(&key).await? {
                 return Ok(TranscodedFile { key, size_bytes });
             }
             let (staged, table_at) = source.make(encoding).await?;
-            let size_bytes = archive.keep_temporary(staged, &key, table_at).await?;
+            let size_bytes = archive.keep_temporary(&caller, &record, staged, (&key, table_at)).await?;
             Ok(TranscodedFile { key, size_bytes })
         });
         made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))

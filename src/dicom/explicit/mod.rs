@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Tag, Vr};
-use crate::dicom::explicit::writer::{ITEM, Writer, push_element, push_item_header};
+use crate::dicom::explicit::writer::{ITEM, Writer, push_item_header};
 use crate::dicom::scan::{Event, Kind, Outline};
 
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub(crate) use crate::dicom::explicit::writer::{push_element, push_header, push_tag};
 pub use crate::dicom::explicit::writer::{swap_words, word_size};
 
 /// Explicit VR Little Endian.

@@ -6,6 +6,7 @@ use crate::dicom::explicit::{
     Element, Error, Frames, IMPLEMENTATION_CLASS_UID, PIXEL_DATA, Plan, Rewrite, Segment, top_level,
 };
 use crate::dicom::scan::{Event, Kind, Outline, has_short_length};
+use crate::dicom::values::is_binary;
 
 const IMPLEMENTATION_VERSION_NAME: &str = "CUSPID";
 
@@ -174,17 +175,17 @@ pub fn swap_words(value: &mut [u8], size: u8) {
     }
 }
 
-pub(super) fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) {
+pub(crate) fn push_element(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, value: &[u8]) {
     let padded = value.len().next_multiple_of(2);
     push_header(bytes, tag, vr, padded as u32);
     bytes.extend_from_slice(value);
     if padded > value.len() {
-        let is_binary = matches!(&vr.0, b"OB" | b"UI" | b"UN");
-        bytes.push(if is_binary { 0 } else { b' ' });
+        let is_text = !is_binary(vr) && &vr.0 != b"UI";
+        bytes.push(if is_text { b' ' } else { 0 });
     }
 }
 
-fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
+pub(crate) fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
     push_tag(bytes, tag);
     match u16::try_from(length) {
         Ok(length) if has_short_length(vr) => {
@@ -205,7 +206,7 @@ pub(super) fn push_item_header(bytes: &mut Vec<u8>, tag: u32, length: u32) {
     bytes.extend_from_slice(&length.to_le_bytes());
 }
 
-fn push_tag(bytes: &mut Vec<u8>, tag: Tag) {
+pub(crate) fn push_tag(bytes: &mut Vec<u8>, tag: Tag) {
     bytes.extend_from_slice(&tag.group().to_le_bytes());
     bytes.extend_from_slice(&tag.element().to_le_bytes());
 }

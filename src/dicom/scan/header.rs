@@ -161,6 +161,21 @@ pub(super) fn is_bulk(header: &Header) -> bool {
     }
 }
 
+/// Whether bytes are a file header, preamble, prefix and group 0002, and nothing else (PS3.10 §7.1); also none at all.
+pub(crate) fn is_file_head(head: &[u8]) -> bool {
+    let without_preamble = head.get(128..).and_then(|rest| rest.strip_prefix(b"DICM"));
+    let mut rest = without_preamble.unwrap_or(head);
+    while !rest.is_empty() {
+        let Ok(header) = read(rest, Encoding::EXPLICIT) else { return false };
+        let end = (header.size as u64).saturating_add(header.length.into());
+        match usize::try_from(end).ok().and_then(|end| rest.get(end..)) {
+            Some(after) if header.tag.group() == 2 => rest = after,
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// Whether a fragment begins as a codestream or an image file begins.
 pub(super) fn starts_codestream(fragment: &[u8]) -> bool {
     const JP2: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";

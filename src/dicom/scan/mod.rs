@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::{Failure, Warning};
-pub(crate) use crate::dicom::scan::header::has_short_length;
+pub(crate) use crate::dicom::scan::header::{has_short_length, is_file_head};
 use crate::dicom::scan::inflate::Inflater;
 use crate::dicom::scan::walk::Walker;
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::build::DataSet;
 use crate::dicom::failure::Failure;
+use crate::dicom::scan::is_file_head;
 use crate::dicom::scan::{Event, Kind, Limits, Outline, Scanner, header};
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";
@@ -391,4 +392,14 @@ proptest! {
         }
         prop_assert_eq!(scan_pieces(bytes.chunks(piece)), scan(&bytes));
     }
+}
+
+#[test]
+fn a_file_header_is_told_from_what_has_more_or_less() {
+    let file = DataSet::explicit().text(0x0008_0018, "UI", "1.2").file("1.2.840.10008.1.2.1");
+    let head = &file[..file.len() - 12];
+    assert!(is_file_head(head) && is_file_head(&head[132..]) && is_file_head(b""));
+    assert!(
+        !is_file_head(&file) && !is_file_head(&head[..head.len() - 1]) && !is_file_head(&file[head.len()..])
+    );
 }

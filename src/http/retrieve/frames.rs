@@ -48,7 +48,8 @@ pub(super) async fn answer(
     }
     let accept = head.accept();
     let is_single = numbers.len() == 1;
-    let mut chosen = choose(&accept, stored_offers(&record, is_single), encoded_offers(&record, is_single))?;
+    let mut chosen =
+        choose(&accept, &stored_offers(&record, is_single), &encoded_offers(&record, is_single))?;
     let codec = codecs(&record)
         .into_iter()
         .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));

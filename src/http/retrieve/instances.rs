@@ -23,7 +23,7 @@ use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, parts};
+use crate::http::retrieve::{digest_prefix, etag, parts, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -41,6 +41,9 @@ pub(crate) async fn instances(
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
     let accept = head.accept();
+    if zip::is_asked_for(&accept) {
+        return zip::answer(&service, &caller, scope, &head).await;
+    }
     if let (Some(series), Some(instance)) = (&scope.series, &scope.instance) {
         let record = archive.instance(&caller, &scope.study, series, instance).await?;
         return one(archive, caller, record, &accept, &head).await;
@@ -83,7 +86,10 @@ fn named_syntax(accept: &Accept, first: &[InstanceRecord]) -> Result<String, Err
 }
 
 /// One instance: alone or as the only part.
-async fn one(
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if it cannot be given in any form that `accept` names.
+pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: Caller,
     record: InstanceRecord,
@@ -263,8 +269,8 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
         at_hand.extend(offers(EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
     }
     let encoded = encodings(record).into_iter();
-    let encoded = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
-    retrieve::choose(accept, at_hand, encoded)
+    let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
+    retrieve::choose(accept, &at_hand, &encoded)
 }
 
 fn default_form(record: &InstanceRecord) -> Form {

@@ -1,0 +1,311 @@
+//! What a compressed image says of itself: its transfer syntax and the Image Pixel Description Macro that can be derived
+//! from it (PS3.18 §10.5.2, PS3.5 §8.2; ISO/IEC 10918-1 §B, 14495-1 §C, 15444-1 §A).
+
+use memchr::memmem;
+
+/// What the first bytes of a compressed frame tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codestream {
+    /// The transfer syntax of PS3.5 §A.4 that it can be encapsulated in.
+    pub transfer_syntax: &'static str,
+    /// Whether something was lost.
+    pub is_lossy: bool,
+    /// Rows, at least one.
+    pub rows: u32,
+    /// Columns, at least one.
+    pub columns: u32,
+    /// Samples per pixel: 1 or 3.
+    pub samples: u16,
+    /// Bits Stored.
+    pub bits_stored: u16,
+    /// Whether samples are signed.
+    pub is_signed: bool,
+    /// Photometric Interpretation.
+    pub photometric: &'static str,
+    /// Where the codestream begins: what stands before it is a file format's, which DICOM leaves out (PS3.5 §8.2.4).
+    pub offset: usize,
+}
+
+impl Codestream {
+    /// Bits Allocated: the whole bytes that Bits Stored need, of which there are 1, 2 or 4.
+    pub fn bits_allocated(&self) -> u16 {
+        match self.bits_stored {
+            0..=8 => 8,
+            9..=16 => 16,
+            _ => 32,
+        }
+    }
+}
+
+/// Reads the start of a frame in JPEG, JPEG-LS, JPEG 2000 or HTJ2K; `None` if it is none of them, is of a kind for which
+/// there is no transfer syntax, or if `head` ends before it has told.
+pub fn describe(head: &[u8]) -> Option<Codestream> {
+    if head.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        return jpeg(head);
+    }
+    let offset = if head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) { 0 } else { jp2_codestream(head)? };
+    Some(Codestream { offset, ..jpeg_2000(head.get(offset..)?)? })
+}
+
+/// A marker segment: the marker's second byte and what follows its length.
+struct Segments<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Markers may be preceded by any number of FF.
+        while self.bytes.get(self.at..self.at + 2)? == [0xFF, 0xFF] {
+            self.at += 1;
+        }
+        let [0xFF, marker] = *self.bytes.get(self.at..self.at + 2)? else { return None };
+        let length = u16_at(self.bytes, self.at + 2)?;
+        let segment = self.bytes.get(self.at + 4..self.at + 2 + usize::from(length))?;
+        self.at += 2 + usize::from(length);
+        Some((marker, segment))
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// JPEG and JPEG-LS, up to their first scan, whose header has the last word on the transfer syntax.
+fn jpeg(head: &[u8]) -> Option<Codestream> {
+    let (mut frame, mut has_jfif, mut adobe_transform) = (None, false, None);
+    for (marker, segment) in (Segments { bytes: head, at: 2 }) {
+        match marker {
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => frame = Some((marker, segment)),
+            0xE0 => has_jfif |= segment.starts_with(b"JFIF\0"),
+            0xEE if segment.starts_with(b"Adobe") => adobe_transform = segment.get(11).copied(),
+            0xDA => {
+                let (kind, frame) = frame?;
+                let color = Color { has_jfif, adobe_transform };
+                return jpeg_frame(kind, frame, segment, &color);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What tells the colour space of a JPEG image, beside its components.
+struct Color {
+    has_jfif: bool,
+    adobe_transform: Option<u8>,
+}
+
+fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Codestream> {
+    let components = *frame.get(5)?;
+    // Ss of the scan is the predictor in lossless JPEG, and the allowed error (NEAR) in JPEG-LS.
+    let selection = *scan.get(1 + 2 * usize::from(*scan.first()?))?;
+    let (transfer_syntax, is_lossy) = match kind {
+        0xC0 => ("1.2.840.10008.1.2.4.50", true),
+        0xC1 => ("1.2.840.10008.1.2.4.51", true),
+        0xC3 if selection == 1 => ("1.2.840.10008.1.2.4.70", false),
+        0xC3 => ("1.2.840.10008.1.2.4.57", false),
+        0xF7 if selection == 0 => ("1.2.840.10008.1.2.4.80", false),
+        0xF7 => ("1.2.840.10008.1.2.4.81", true),
+        _ => return None,
+    };
+    let (rows, columns) = (u16_at(frame, 1)?, u16_at(frame, 3)?);
+    let photometric = match components {
+        1 => "MONOCHROME2",
+        3 if is_rgb(kind, frame, color) => "RGB",
+        3 if frame.get(7).is_some_and(|&sampling| sampling != 0x11) => "YBR_FULL_422",
+        3 => "YBR_FULL",
+        _ => return None,
+    };
+    Some(Codestream {
+        transfer_syntax,
+        is_lossy,
+        rows: Some(u32::from(rows)).filter(|&rows| rows > 0)?,
+        columns: Some(u32::from(columns)).filter(|&columns| columns > 0)?,
+        samples: u16::from(components),
+        bits_stored: u16::from(*frame.first()?),
+        is_signed: false,
+        photometric,
+        offset: 0,
+    })
+}
+
+/// Whether three components are RGB: as the Adobe segment says, else as they are named, else as the process has it.
+fn is_rgb(kind: u8, frame: &[u8], color: &Color) -> bool {
+    let names = [6, 9, 12].map(|at| frame.get(at).copied().unwrap_or_default());
+    match color.adobe_transform {
+        Some(transform) => transform == 0,
+        None if color.has_jfif => false,
+        None => names == *b"RGB" || matches!(kind, 0xC3 | 0xF7),
+    }
+}
+
+/// Where the codestream begins in the file format JP2 or JPH: in the first `jp2c` box.
+fn jp2_codestream(head: &[u8]) -> Option<usize> {
+    if !head.starts_with(b"\0\0\0\x0CjP  \r\n\x87\n") {
+        return None;
+    }
+    memmem::find(head, b"jp2c").and_then(|at| {
+        let wide = head.get(at + 12..)?.starts_with(&[0xFF, 0x4F]) && u32_at(head, at - 4)? == 1;
+        Some(if wide { at + 12 } else { at + 4 })
+    })
+}
+
+fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
+    let (mut size, mut coding, mut is_high_throughput) = (None, None, false);
+    for (marker, segment) in (Segments { bytes: codestream, at: 2 }) {
+        match marker {
+            0x51 => size = Some(segment),
+            0x50 => is_high_throughput = true,
+            0x52 => coding = Some(segment),
+            0x90 => break,
+            _ => {}
+        }
+        if size.is_some() && coding.is_some() {
+            break;
+        }
+    }
+    let (size, coding) = (size?, coding?);
+    let extent =
+        |end, start| u32_at(size, end)?.checked_sub(u32_at(size, start)?).filter(|&extent| extent > 0);
+    let components = u16_at(size, 34)?;
+    let depth = *size.get(36)?;
+    let is_reversible = *coding.get(9)? == 1;
+    let is_rpcl = *coding.get(1)? == 2;
+    let has_transform = *coding.get(4)? == 1;
+    let (transfer_syntax, is_lossy) = match (is_high_throughput, is_reversible) {
+        (true, true) if is_rpcl => ("1.2.840.10008.1.2.4.202", false),
+        (true, true) => ("1.2.840.10008.1.2.4.201", false),
+        (true, false) => ("1.2.840.10008.1.2.4.203", true),
+        (false, true) => ("1.2.840.10008.1.2.4.90", false),
+        (false, false) => ("1.2.840.10008.1.2.4.91", true),
+    };
+    let photometric = match (components, has_transform, is_reversible) {
+        (1, ..) => "MONOCHROME2",
+        (3, false, _) => "RGB",
+        (3, true, true) => "YBR_RCT",
+        (3, true, false) => "YBR_ICT",
+        _ => return None,
+    };
+    Some(Codestream {
+        transfer_syntax,
+        is_lossy,
+        rows: extent(6, 14)?,
+        columns: extent(2, 10)?,
+        samples: components,
+        bits_stored: u16::from(depth & 0x7F) + 1,
+        is_signed: depth & 0x80 != 0,
+        photometric,
+        offset: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
+        [&[0xFF, marker], (content.len() as u16 + 2).to_be_bytes().as_slice(), content].concat()
+    }
+
+    /// A frame header of 8 bits, 2 rows and 3 columns.
+    fn frame(kind: u8, components: &[[u8; 3]]) -> Vec<u8> {
+        segment(kind, &[&[8, 0, 2, 0, 3, components.len() as u8], components.as_flattened()].concat())
+    }
+
+    fn scan(components: u8, selection: u8) -> Vec<u8> {
+        let mut content = vec![components];
+        content.extend((1..=components).flat_map(|id| [id, 0]));
+        content.extend([selection, 0, 0]);
+        segment(0xDA, &content)
+    }
+
+    fn image(segments: &[Vec<u8>]) -> Vec<u8> {
+        [&[0xFF, 0xD8], segments.concat().as_slice()].concat()
+    }
+
+    #[test]
+    fn jpeg_and_jpeg_ls_tell_what_they_are() {
+        let gray = [[1, 0x11, 0]];
+        let color = [[1, 0x11, 0], [2, 0x11, 0], [3, 0x11, 0]];
+        let subsampled = [[1, 0x21, 0], [2, 0x11, 0], [3, 0x11, 0]];
+        let named = [[b'R', 0x11, 0], [b'G', 0x11, 0], [b'B', 0x11, 0]];
+        let jfif = segment(0xE0, b"JFIF\0\x01\x01");
+        let adobe = |transform| segment(0xEE, &[b"Adobe\0d\0\0\0\0".as_slice(), &[transform]].concat());
+        for (segments, leaf, is_lossy, photometric) in [
+            (vec![frame(0xC0, &gray), scan(1, 0)], "50", true, "MONOCHROME2"),
+            (vec![jfif.clone(), frame(0xC0, &color), scan(3, 0)], "50", true, "YBR_FULL"),
+            (vec![frame(0xC0, &subsampled), scan(3, 0)], "50", true, "YBR_FULL_422"),
+            (vec![frame(0xC0, &named), scan(3, 0)], "50", true, "RGB"),
+            (vec![adobe(0), frame(0xC1, &color), scan(3, 0)], "51", true, "RGB"),
+            (vec![adobe(1), frame(0xC0, &named), scan(3, 0)], "50", true, "YBR_FULL"),
+            (vec![frame(0xC3, &gray), scan(1, 1)], "70", false, "MONOCHROME2"),
+            (vec![frame(0xC3, &color), scan(3, 6)], "57", false, "RGB"),
+            (vec![frame(0xF7, &gray), scan(1, 0)], "80", false, "MONOCHROME2"),
+            (vec![frame(0xF7, &color), scan(3, 2)], "81", true, "RGB"),
+        ] {
+            let found = describe(&image(&segments)).unwrap();
+            assert_eq!(found.transfer_syntax, format!("1.2.840.10008.1.2.4.{leaf}"));
+            assert_eq!((found.is_lossy, found.photometric), (is_lossy, photometric), "{leaf}");
+            assert_eq!((found.rows, found.columns, found.bits_stored, found.bits_allocated()), (2, 3, 8, 8));
+        }
+        let progressive = image(&[frame(0xC2, &gray), scan(1, 0)]);
+        assert_eq!(describe(&progressive), None);
+    }
+
+    fn jpeg_2000_image(depth: u8, components: u8, transform: u8, wavelet: u8, progression: u8) -> Vec<u8> {
+        let mut size = vec![0, 0];
+        for number in [13_u32, 12, 3, 2, 13, 12, 0, 0] {
+            size.extend(number.to_be_bytes());
+        }
+        size.extend([0, components]);
+        size.extend([depth, 1, 1].repeat(components.into()));
+        let coding = [0, progression, 0, 1, transform, 5, 4, 4, 0, wavelet];
+        [&[0xFF, 0x4F], segment(0x51, &size).as_slice(), &segment(0x52, &coding)].concat()
+    }
+
+    #[test]
+    fn jpeg_2000_tells_what_it_is_also_in_a_file() {
+        for (codestream, leaf, photometric, bits, is_signed) in [
+            (jpeg_2000_image(11, 1, 0, 1, 0), "90", "MONOCHROME2", 12, false),
+            (jpeg_2000_image(0x8F, 1, 0, 0, 0), "91", "MONOCHROME2", 16, true),
+            (jpeg_2000_image(7, 3, 1, 1, 0), "90", "YBR_RCT", 8, false),
+            (jpeg_2000_image(7, 3, 1, 0, 0), "91", "YBR_ICT", 8, false),
+            (jpeg_2000_image(7, 3, 0, 1, 0), "90", "RGB", 8, false),
+        ] {
+            let found = describe(&codestream).unwrap();
+            assert_eq!(found.transfer_syntax, format!("1.2.840.10008.1.2.4.{leaf}"));
+            assert_eq!(
+                (found.photometric, found.bits_stored, found.is_signed),
+                (photometric, bits, is_signed)
+            );
+            assert_eq!((found.rows, found.columns, found.offset), (10, 10, 0));
+
+            let signature = b"\0\0\0\x0CjP  \r\n\x87\n";
+            let file = [signature.as_slice(), b"\0\0\0\0jp2c", &codestream].concat();
+            assert_eq!(describe(&file), Some(Codestream { offset: 20, ..found }));
+            let wide = [signature.as_slice(), b"\0\0\0\x01jp2c", &99_u64.to_be_bytes(), &codestream].concat();
+            assert_eq!(describe(&wide), Some(Codestream { offset: 28, ..found }));
+        }
+        let mut high_throughput = jpeg_2000_image(7, 1, 0, 1, 2);
+        let size_ends = 2 + 4 + 39;
+        high_throughput.splice(size_ends..size_ends, segment(0x50, &[0, 2, 0, 0, 0, 0]));
+        assert_eq!(describe(&high_throughput).unwrap().transfer_syntax, "1.2.840.10008.1.2.4.202");
+    }
+
+    #[test]
+    fn no_beginning_of_an_image_is_taken_for_one_that_tells() {
+        let jpeg = image(&[frame(0xC0, &[[1, 0x11, 0]]), scan(1, 0)]);
+        for whole in [jpeg, jpeg_2000_image(7, 1, 0, 1, 0)] {
+            for length in 0..whole.len() {
+                assert_eq!(describe(&whole[..length]), None, "{length}");
+            }
+        }
+    }
+}
