@@ -170,8 +170,11 @@ impl Archive {
         }
         let source =
             Source { archive: self.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
-        // It goes on to the end even if the client gives up: when it asks again, the file is there.
+        // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
+        // has a place leaves nothing behind.
+        let place = self.makers.clone().acquire_owned().await.expect("the semaphore is never closed");
         let made = tokio::spawn(async move {
+            let _place = place;
             let Source { archive, caller, record } = source.clone();
             let _turn = archive.claims.derive(&key).await;
             if let Some(size_bytes) = archive.find_temporary(&key).await? {
