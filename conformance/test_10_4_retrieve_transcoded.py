@@ -1,6 +1,6 @@
 """Instances and frames in other compressions than the stored one (PS3.18 §8.7.3, PS3.5 §8.2 and Annex A.4).
 
-All of them are optional: what a server does not offer is 406 and skipped. What it gives is decoded by others, pydicom with
+All of them are optional: what a server does not offer (406, or 400 as some say) is skipped. What it gives is decoded by others, pydicom with
 its codecs and dcmtk, and compared with what was stored.
 """
 
@@ -102,14 +102,21 @@ def picture(name):
     return data_set
 
 
+def ask(origin, path, syntax):
+    """Asks for an instance as the only part: a single part is optional."""
+    return origin.get(path, f'multipart/related; type="{DICOM}"; transfer-syntax={syntax}')
+
+
 def transcoded(origin, path, syntax):
     """What is given in this transfer syntax; the test is skipped if nothing is."""
-    answer = origin.get(path, f"{DICOM}; transfer-syntax={syntax}")
-    if answer.status_code == 406:
+    answer = ask(origin, path, syntax)
+    if answer.status_code in (400, 406):
         pytest.skip(f"no {syntax.name} is offered")
     assert answer.status_code == 200, answer.text[:300]
-    assert multipart.parameters(answer.headers["Content-Type"]) == (DICOM, {"transfer-syntax": str(syntax)})
-    return answer.content
+    (part,) = multipart.read(answer)
+    essence, parameters = multipart.parameters(part.headers["content-type"])
+    assert (essence, parameters.get("transfer-syntax", syntax)) == (DICOM, syntax)
+    return part.body
 
 
 def decoded(data_set):
@@ -195,7 +202,7 @@ def test_frames_have_the_media_type_of_their_transfer_syntax(origin, syntax):
     origin.store(encode(data_set))
     path = f"{instance_path(data_set)}/frames/3,1"
     answer = origin.get(path, f'multipart/related; type="{MEDIA_TYPES[syntax]}"; transfer-syntax={syntax}')
-    if answer.status_code == 406:
+    if answer.status_code in (400, 406):
         pytest.skip(f"no {syntax.name} is offered")
     parts = multipart.read(answer)
     given = dcmread(BytesIO(transcoded(origin, instance_path(data_set), syntax)))
@@ -204,7 +211,7 @@ def test_frames_have_the_media_type_of_their_transfer_syntax(origin, syntax):
     for part in parts:
         assert multipart.parameters(part.headers["content-type"]) == (MEDIA_TYPES[syntax].lower(), {"transfer-syntax": str(syntax)})
     single = origin.get(f"{instance_path(data_set)}/frames/3", f"{MEDIA_TYPES[syntax]}; transfer-syntax={syntax}")
-    if single.status_code != 406:
+    if single.status_code == 200:
         assert single.content == parts[0].body
 
 
@@ -214,7 +221,7 @@ def test_a_media_type_without_a_transfer_syntax_means_its_lossless_one(origin, s
     data_set = picture("12 bits")
     origin.store(encode(data_set))
     answer = origin.get(f"{instance_path(data_set)}/frames/1", f'multipart/related; type="{MEDIA_TYPES[syntax]}"')
-    if answer.status_code == 406:
+    if answer.status_code in (400, 406):
         pytest.skip(f"no {syntax.name} is offered")
     (part,) = multipart.read(answer)
     given = multipart.parameters(part.headers["content-type"])[1].get("transfer-syntax", syntax)
@@ -331,7 +338,7 @@ def test_what_a_codec_may_not_carry_is_refused(origin, syntax, name):
     """PS3.5 §8.2.1 to §8.2.4."""
     data_set = picture(name)
     origin.store(encode(data_set))
-    assert origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={syntax}").status_code == 406
+    assert ask(origin, instance_path(data_set), syntax).status_code in (400, 406)
 
 
 def test_frames_that_cannot_be_decoded_are_refused(origin):
@@ -340,5 +347,5 @@ def test_frames_that_cannot_be_decoded_are_refused(origin):
     data_set["PixelData"].VR = "OB"
     data_set["PixelData"].is_undefined_length = True
     origin.store(encode(data_set, JPEGLosslessSV1))
-    answer = origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={RLELossless}")
+    answer = ask(origin, instance_path(data_set), RLELossless)
     assert 400 <= answer.status_code < 500
