@@ -161,7 +161,14 @@ impl Archive {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::blobs::Blobs;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::index::Index;
+    use crate::table::redb::Redb;
 
     fn key(path: &str) -> Key {
         Key { bucket: Bucket::Temporary, path: path.into() }
@@ -186,5 +193,22 @@ mod tests {
         assert_eq!(note("study/a", 30), []);
         temporary.forget_below("study/");
         assert_eq!(temporary.kept().total_bytes, 1);
+    }
+
+    #[tokio::test]
+    async fn a_start_leaves_no_more_than_may_be_kept() {
+        let blobs = Arc::new(MemoryBlobs::new());
+        for path in ["a", "b", "c"] {
+            let mut staged = blobs.stage().await.unwrap();
+            staged.write(&[0; 60]).unwrap();
+            blobs.keep(staged, &key(path)).await.unwrap();
+        }
+        let mut config = Config::defaults();
+        config.temporary.max_bytes = 150;
+        let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
+        let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
+        archive.sweep_temporary().await.unwrap();
+        assert_eq!(archive.temporary.kept().total_bytes, 120);
+        assert_eq!(blobs.list(Bucket::Temporary, "").try_collect::<Vec<_>>().await.unwrap().len(), 2);
     }
 }
