@@ -21,8 +21,9 @@ use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::retrieve;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts, zip};
+use crate::http::retrieve::{digest_prefix, etag, parts, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -246,27 +247,30 @@ enum Form {
     Made(Encoding),
 }
 
-/// The offer that suits the client best, those first that cost least, those last that lose something.
+/// The form that suits the client best.
 ///
 /// By default that is Explicit VR Little Endian, but for what was compressed with loss (PS3.18 §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
-    let stored = record.transfer_syntax.as_str();
-    let is_default_stored = matches!(default_form(record), Form::Stored);
-    let mut syntaxes = vec![(stored, is_default_stored)];
-    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
-        syntaxes.push((EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
-    }
-    syntaxes.extend(encodings(record).into_iter().map(|encoding| (encoding.transfer_syntax(), false)));
-    let mut offers = Vec::new();
-    for is_multipart in [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single) {
-        offers.extend(syntaxes.iter().map(|&(transfer_syntax, is_default)| Offer {
+    let offers = |transfer_syntax: &str, is_default| {
+        let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
+        let transfer_syntax = Some(transfer_syntax.to_owned());
+        let offer = |is_multipart| Offer {
             is_multipart,
             essence: DICOM,
-            transfer_syntax: Some(transfer_syntax.to_owned()),
+            transfer_syntax: transfer_syntax.clone(),
             is_default,
-        }));
+        };
+        packings.map(offer).collect::<Vec<_>>()
+    };
+    let stored = record.transfer_syntax.as_str();
+    let is_default_stored = matches!(default_form(record), Form::Stored);
+    let mut at_hand = offers(stored, is_default_stored);
+    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
+        at_hand.extend(offers(EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
     }
-    accept.choose(&offers).cloned().ok_or_else(|| not_acceptable(&offers))
+    let encoded = encodings(record).into_iter();
+    let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
+    retrieve::choose(accept, &at_hand, &encoded)
 }
 
 fn default_form(record: &InstanceRecord) -> Form {

@@ -85,6 +85,6 @@ async fn frame(
 ) -> Result<Bytes, ArchiveError> {
     Ok(Bytes::from(match codec {
         None => archive.decoded_frame(caller, record, number).await?.bytes,
-        Some(codec) => archive.encoded_frame(caller, record, number, codec).await?.bytes,
+        Some(codec) => archive.encoded_frame(caller, record, number, codec).await?,
     }))
 }
