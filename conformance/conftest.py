@@ -1,17 +1,21 @@
 """The origin server under test, and a small client to speak to it in raw HTTP."""
 
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import requests
 
+import cuspid_server
 import multipart
-from cuspid_server import AE_TITLE, Server
+import orthanc_server
 
 JSON = "application/dicom+json"
 INSTANCES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+RESULTS = pytest.StashKey()
 
 
 class Origin:
@@ -46,26 +50,76 @@ class Origin:
         assert answer.status_code == 200, answer.text[:500]
 
 
-def started(directory: Path):
-    server = Server(directory, "log.filter=warn")
-    try:
-        server.start()
-        origin = Origin(server.url, ("127.0.0.1", server.dimse_port), AE_TITLE)
-        yield origin
-        # A server waits a moment for connections that are still open.
-        origin.session.close()
-        assert server.stop() == 0, server.log()[-2000:]
-        assert "panicked" not in server.log()
-    finally:
-        if server.process:
-            server.kill()
+def launched(directory: Path, *settings: str):
+    """A server of the kind that is tested, started on a directory, and its origin."""
+    if os.environ.get("CONFORMANCE_SERVER") == "orthanc":
+        server, ae_title = orthanc_server.Orthanc(directory), orthanc_server.AE_TITLE
+    else:
+        server, ae_title = cuspid_server.Server(directory, *settings), cuspid_server.AE_TITLE
+    server.start()
+    return server, Origin(server.url, ("127.0.0.1", server.dimse_port), ae_title)
 
 
-@pytest.fixture(scope="session")
-def origin(tmp_path_factory):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server and its origin, one for each file of tests; the server is `None` where one runs already."""
     url = os.environ.get("CUSPID_URL")
     if url:
         host, port = os.environ.get("CUSPID_DIMSE", "127.0.0.1:11112").split(":")
-        yield Origin(url.rstrip("/"), (host, int(port)), os.environ.get("CUSPID_AE", AE_TITLE))
-    else:
-        yield from started(tmp_path_factory.mktemp("server"))
+        ae_title = os.environ.get("CUSPID_AE", cuspid_server.AE_TITLE)
+        yield None, Origin(url.rstrip("/"), (host, int(port)), ae_title)
+        return
+    server, origin = launched(tmp_path_factory.mktemp("server"), "log.filter=warn")
+    try:
+        yield server, origin
+        # A server waits a moment for connections that are still open.
+        origin.session.close()
+        ended = server.stop()
+        if not isinstance(server, orthanc_server.Orthanc):
+            assert ended == 0 and server.starts == 1, server.log()[-2000:]
+            assert "panicked" not in server.log()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def origin(server):
+    return server[1]
+
+
+@pytest.fixture(autouse=True)
+def server_lives(request):
+    """A server that a test has brought down is started again, so that the other tests count for themselves."""
+    if "origin" in request.fixturenames:
+        process, origin = request.getfixturevalue("server")
+        if process and process.has_ended():
+            origin.session.close()
+            process.start()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--results", help="write to this file how many cases of each test passed, failed or were skipped")
+
+
+class Results:
+    """How the cases of each test ended, by file and test."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or not report.passed:
+            test = report.nodeid.split("[")[0]
+            ended = "expected" if hasattr(report, "wasxfail") else report.outcome
+            self.counts.setdefault(test, Counter())[ended] += 1
+
+
+def pytest_configure(config):
+    if config.getoption("--results"):
+        config.stash[RESULTS] = Results()
+        config.pluginmanager.register(config.stash[RESULTS])
+
+
+def pytest_unconfigure(config):
+    if results := config.stash.get(RESULTS, None):
+        Path(config.getoption("--results")).write_text(json.dumps(results.counts, indent=1))

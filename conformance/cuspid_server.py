@@ -26,15 +26,19 @@ def free_port() -> int:
 class Server:
     """Starts with `start`, ends with `stop` or `kill`, may be started again on the same data and ports."""
 
+    ready_path = "/readyz"
+
     def __init__(self, directory: Path, *settings: str):
         self.directory, self.settings = directory, settings
         self.http_port, self.dimse_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}/dicom-web"
         self.data = directory / "data"
         self.process = None
+        self.starts = 0
 
     def start(self) -> "Server":
         self.launch()
+        self.starts += 1
         self.wait_until_ready()
         return self
 
@@ -53,11 +57,14 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{self.ready_path}", timeout=5).close()
                 return
             except OSError:
                 time.sleep(0.005)
         raise RuntimeError("the server did not become ready:\n" + self.log()[-2000:])
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
 
     def log(self) -> str:
         return (self.directory / "log").read_text()

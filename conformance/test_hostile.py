@@ -71,7 +71,7 @@ def test_a_file_cut_anywhere_is_refused(origin, length):
     ids=["zeros", "ones", "every byte", "preamble", "preamble and ones", "HTML", "zip", "preamble twice"],
 )
 def test_garbage_is_refused(origin, body):
-    assert store_one(origin, body).status_code == 409
+    assert store_one(origin, body).status_code in (400, 409)
 
 
 @pytest.mark.parametrize("vr", [b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"UC"])
@@ -79,7 +79,7 @@ def test_garbage_is_refused(origin, body):
 def test_a_value_that_claims_gigabytes_is_refused(origin, vr, length):
     data_set = image()
     data_set.pop("PixelData")
-    assert store_one(origin, encode(data_set) + element(0x7FE1, 0x1010, vr, length) + b"few").status_code == 409
+    assert store_one(origin, encode(data_set) + element(0x7FE1, 0x1010, vr, length) + b"few").status_code in (400, 409)
 
 
 @pytest.mark.parametrize("levels", [1000, 50_000])
@@ -87,7 +87,7 @@ def test_a_value_that_claims_gigabytes_is_refused(origin, vr, length):
 def test_sequences_of_great_depth_are_refused(origin, levels, is_closed):
     data_set = image()
     data_set.pop("PixelData")
-    assert store_one(origin, encode(data_set) + nested(levels, is_closed)).status_code == 409
+    assert store_one(origin, encode(data_set) + nested(levels, is_closed)).status_code in (400, 409)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/related", 'multipart/related; boundary=""', f"multipart/related; boundary={'x' * 5000}"])

@@ -22,10 +22,13 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub http: Http,
+    pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
+    pub rendering: Rendering,
+    pub temporary: Temporary,
     pub log: Log,
 }
 
@@ -46,9 +49,21 @@ pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
+    pub allow_delete: bool,
+    pub max_zip_instances: usize,
     pub max_connections: usize,
+    pub max_requests_per_client: usize,
     pub idle_timeout_seconds: u64,
+    pub thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
+}
+
+/// Section `[viewer]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Viewer {
+    pub directory: PathBuf,
 }
 
 /// Section `[dimse]`.
@@ -94,6 +109,7 @@ pub struct Search {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
+    pub max_ordered: usize,
 }
 
 /// Section `[preview]`.
@@ -109,6 +125,26 @@ pub struct Preview {
     pub max_slices: u32,
     pub max_attempts: u32,
     pub retry_seconds: u64,
+}
+
+/// Section `[rendering]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Rendering {
+    pub quality: u8,
+    pub max_viewport_pixels: u64,
+    pub max_thumbnail_side: u32,
+    pub max_animation_frames: u32,
+    pub max_animation_bytes: usize,
+}
+
+/// Section `[temporary]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Temporary {
+    pub max_bytes: u64,
 }
 
 /// Section `[log]`.
@@ -151,6 +187,8 @@ impl Config {
     fn refuse_unusable(&self) -> anyhow::Result<()> {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
+            ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
+            ("http.thumbnail_px", self.http.thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
@@ -159,10 +197,13 @@ impl Config {
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
             ("preview.rate", self.preview.rate.into()),
             ("preview.binning", self.preview.binning.into()),
+            ("rendering.max_thumbnail_side", self.rendering.max_thumbnail_side.into()),
         ];
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
+        let quality = self.rendering.quality;
+        ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
@@ -245,6 +286,7 @@ mod tests {
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
             (None, vec![set("preview", "binning", "0")], "preview.binning"),
+            (None, vec![set("rendering", "quality", "101")], "rendering.quality"),
             (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
             (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {

@@ -43,12 +43,13 @@ pub struct Server {
 pub async fn start(config: Config) -> anyhow::Result<Server> {
     let metrics = telemetry::metrics();
     let archive = open(&config).await?;
+    archive.sweep_temporary().await.context("cannot look through what is kept for a while")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
     let listener = listen(&config.http.listen.to_string(), "http.listen").await?;
     let http = listener.local_addr()?;
-    let service = http::Service::new(archive.clone(), config.http.clone(), metrics);
+    let service = http::Service::new(archive.clone(), config.http.clone(), config.viewer.clone(), metrics);
     tasks.spawn(http::run(listener, service, stop.clone()));
 
     let mut dimse = None;
@@ -90,7 +91,7 @@ impl Server {
 /// # Errors
 /// What is wrong with the directory.
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
-    let archive = open_with_index(open_blobs(config)?, config, INDEX_FILE)?;
+    let archive = open_with_index(Arc::new(open_blobs(config)?), config, INDEX_FILE)?;
     let settled = archive.settle().await.context("cannot put right what a killed process left")?;
     if settled > 0 {
         info!("settled {settled} objects that a killed process left");
@@ -105,13 +106,20 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Opens the archive in the data directory with a new, empty index.
+    /// Opens the archive in the data directory with a new, empty index. What the old index says is still to be deleted
+    /// is deleted first, or it would come back; an index that cannot be read says nothing.
     ///
     /// # Errors
     /// What is wrong with the directory.
-    pub fn begin(config: &Config) -> anyhow::Result<Self> {
+    pub async fn begin(config: &Config) -> anyhow::Result<Self> {
         let data = config.storage.data.clone();
-        let blobs = open_blobs(config)?;
+        let blobs = Arc::new(open_blobs(config)?);
+        if data.join(INDEX_FILE).exists()
+            && let Err(error) = finish_deletions(blobs.clone(), config).await
+        {
+            let error = format!("{error:#}");
+            warn!(error, "the old index does not tell which deletions were not finished");
+        }
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
@@ -138,6 +146,10 @@ impl Rebuild {
     }
 }
 
+async fn finish_deletions(blobs: Arc<FileBlobs>, config: &Config) -> anyhow::Result<()> {
+    Ok(open_with_index(blobs, config, INDEX_FILE)?.finish_deletions().await?)
+}
+
 /// Opens the object store, whose lock keeps other processes from the whole directory: it goes first.
 fn open_blobs(config: &Config) -> anyhow::Result<FileBlobs> {
     let data = &config.storage.data;
@@ -145,11 +157,11 @@ fn open_blobs(config: &Config) -> anyhow::Result<FileBlobs> {
     FileBlobs::open(data).with_context(|| cannot_use(data))
 }
 
-fn open_with_index(blobs: FileBlobs, config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
+fn open_with_index(blobs: Arc<FileBlobs>, config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
     let Storage { data, index_cache_mib } = &config.storage;
     let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(|| cannot_use(data))?;
     let index = Index::new(Arc::new(table));
-    Ok(Archive::new(Arc::new(blobs), Arc::new(index), config))
+    Ok(Archive::new(blobs, Arc::new(index), config))
 }
 
 fn cannot_use(data: &Path) -> String {

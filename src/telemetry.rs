@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Log;
 
 const INSTANCES: &str = "cuspid_instances_received_total";
+const DELETED: &str = "cuspid_instances_deleted_total";
 const STORE_SECONDS: &str = "cuspid_store_seconds";
 const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
@@ -50,6 +51,7 @@ fn start_metrics() -> PrometheusHandle {
     // It fails only where another recorder is in place, which nothing else in this process sets.
     let _ = metrics::set_global_recorder(recorder);
     describe_counter!(INSTANCES, "Instances received, by outcome: stored, known, replaced, refused, failed");
+    describe_counter!(DELETED, "Instances deleted");
     describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
     describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
     describe_histogram!(REQUEST_SECONDS, "Seconds from an HTTP request to the head of its answer, by route");
@@ -63,6 +65,11 @@ fn start_metrics() -> PrometheusHandle {
 pub fn instance_received(outcome: &'static str, duration: Duration) {
     counter!(INSTANCES, "outcome" => outcome).increment(1);
     histogram!(STORE_SECONDS).record(duration);
+}
+
+/// Counts instances that were deleted.
+pub fn instances_deleted(count: u64) {
+    counter!(DELETED).increment(count);
 }
 
 /// Counts an HTTP request whose answer begins. `route` is the pattern of the URL, never the URL.

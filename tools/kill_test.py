@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Kills the server with SIGKILL at random moments of parallel ingest, and proves that nothing acknowledged is lost.
+"""Kills the server with SIGKILL at random moments of parallel ingest and deletion, and proves that what was acknowledged
+is so: stored instances are there, deleted ones are not.
 
-In each round several clients store small instances by STOW-RS and C-STORE, into studies that they share, until the
-server is killed; previews are being made meanwhile. Some rounds kill twice before anything is looked at, some kill the
+In each round several clients store small instances by STOW-RS and C-STORE, into studies that they share, and another
+deletes instances, series and studies, until the server is killed; previews are being made meanwhile. Some rounds kill twice before anything is looked at, some kill the
 next starts before they are ready. Afterwards every acknowledged instance must be found by QIDO and retrieved with the
-bytes that were sent; what was not acknowledged may be there, but then whole; the counts of studies and series must equal
+bytes that were sent, unless it was deleted; what was not acknowledged may be there, but then whole; the counts of studies and series must equal
 what can be retrieved. Every fifth round `cuspid check` must find nothing worse than orphans. At the end an index that is
 built again must give the same answers, and `check` must name an object that is damaged and one that is deleted, or this
 test could not fail.
@@ -74,17 +75,48 @@ def data_set_of(file: bytes) -> bytes:
     return file[144 + meta_length :]
 
 
+class Deletion:
+    """A request to delete a study, a series or an instance, and when it was on its way."""
+
+    def __init__(self, uid: str):
+        self.uid, self.began = uid, time.monotonic()
+        self.ended, self.is_acknowledged = float("inf"), False
+
+    def covers(self, instance: str) -> bool:
+        return instance == self.uid or instance.startswith(f"{self.uid}.")
+
+
 class Ledger:
     """What was sent and what was acknowledged, by SOP Instance UID; shared by the clients of a round."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.sent, self.sent_by_c_store, self.acknowledged = {}, set(), set()
+        # When sending began and when it was acknowledged, and every deletion.
+        self.sent_at, self.acknowledged_at, self.deletions = {}, {}, []
         self.first, self.killed = threading.Event(), threading.Event()
 
     def send(self, instance: str, file: bytes) -> None:
         with self.lock:
             self.sent[instance] = file
+            self.sent_at[instance] = time.monotonic()
+
+    def begin_deletion(self, uid: str) -> Deletion:
+        deletion = Deletion(uid)
+        with self.lock:
+            self.deletions.append(deletion)
+        return deletion
+
+    def must_be_gone(self) -> set:
+        """What was acknowledged before its deletion was asked for and acknowledged."""
+        done = [deletion for deletion in self.deletions if deletion.is_acknowledged]
+        before = lambda instance, deletion: self.acknowledged_at.get(instance, float("inf")) < deletion.began
+        return {i for i in self.sent for deletion in done if deletion.covers(i) and before(i, deletion)}
+
+    def must_be_there(self) -> set:
+        """What was acknowledged, and sent after every deletion that covers it had ended, if there was any."""
+        touched = {i for i in self.sent for d in self.deletions if d.covers(i) and self.sent_at[i] <= d.ended}
+        return self.acknowledged - touched
 
     def is_sent(self, instance: str, file: bytes) -> bool:
         """Whether these are the bytes that were sent as the instance."""
@@ -95,8 +127,10 @@ class Ledger:
         return self.sent[instance] == file
 
     def acknowledge(self, instances: list) -> None:
+        now = time.monotonic()
         with self.lock:
             self.acknowledged.update(instances)
+            self.acknowledged_at.update((instance, now) for instance in instances)
         self.first.set()
 
 
@@ -165,6 +199,36 @@ class CStoreSender(Sender):
             self.ledger.acknowledge([data_set.SOPInstanceUID])
 
 
+class Deleter(Sender):
+    """A client that deletes what others have stored: instances mostly, series, and one of the studies."""
+
+    def act(self) -> None:
+        with requests.Session() as session:
+            while True:
+                time.sleep(self.random.uniform(0, 0.03))
+                with self.ledger.lock:
+                    stored = sorted(self.ledger.acknowledged)
+                if stored:
+                    self.delete(session, self.random.choice(stored))
+
+    def delete(self, session: requests.Session, instance: str) -> None:
+        series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
+        level = self.random.choices(["instance", "series", "study"], [16, 3, 2])[0]
+        if level == "study" and not study.endswith(".1"):
+            level = "series"
+        uid, path = {
+            "instance": (instance, f"/studies/{study}/series/{series}/instances/{instance}"),
+            "series": (series, f"/studies/{study}/series/{series}"),
+            "study": (study, f"/studies/{study}"),
+        }[level]
+        deletion = self.ledger.begin_deletion(uid)
+        answer = session.delete(f"{self.server.url}{path}", timeout=30)
+        if answer.status_code not in (204, 404):
+            raise RuntimeError(f"DELETE answered {answer.status_code}: {answer.text[:300]}")
+        deletion.is_acknowledged = answer.status_code == 204
+        deletion.ended = time.monotonic()
+
+
 def stow(session: requests.Session, server: Server, files: list) -> requests.Response:
     headers = {"Content-Type": multipart.content_type(), "Accept": "application/dicom+json"}
     return session.post(f"{server.url}/studies", data=multipart.write(files), headers=headers, timeout=30)
@@ -174,7 +238,7 @@ def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attem
     """Stores until the kill. Attempts of a round store other instances in the same studies."""
     ledger.first.clear()
     ledger.killed.clear()
-    kinds = [StowSender] * STOW_CLIENTS + [CStoreSender] * C_STORE_CLIENTS
+    kinds = [StowSender] * STOW_CLIENTS + [CStoreSender] * C_STORE_CLIENTS + [Deleter]
     workers = range(attempt * len(kinds) + 1, (attempt + 1) * len(kinds) + 1)
     senders = [kind(server, ledger, round_number, worker, seed) for worker, kind in zip(workers, kinds)]
     for sender in senders:
@@ -188,6 +252,9 @@ def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attem
         sender.join(30)
         if sender.failure or sender.is_alive():
             raise RuntimeError(f"a client failed: {sender.failure or 'it hangs'}")
+    # What was on its way is over: the next start finishes it before it takes anything.
+    for deletion in ledger.deletions:
+        deletion.ended = min(deletion.ended, time.monotonic())
 
 
 def kill_starts(server: Server, round_number: int, seed: int) -> None:
@@ -230,8 +297,10 @@ def differences(server: Server, ledger: Ledger, round_number: int) -> list:
                 continue
             found += count_differences(session, server, study, set(retrieved))
             there.update(retrieved)
-    for instance in sorted(ledger.acknowledged - set(there)):
+    for instance in sorted(ledger.must_be_there() - set(there)):
         found.append(f"{instance} was acknowledged and is missing")
+    for instance in sorted(ledger.must_be_gone() & set(there)):
+        found.append(f"{instance} was deleted and is there")
     for instance, file in there.items():
         if not ledger.is_sent(instance, file):
             found.append(f"{instance} is not what was sent")
@@ -260,6 +329,8 @@ def count_differences(session: requests.Session, server: Server, study: str, ret
 def store_the_rest(server: Server, ledger: Ledger) -> list:
     """Sends again what was not acknowledged, as its client would; it must succeed, stored before or not."""
     rest = set(ledger.sent) - ledger.acknowledged
+    for instance in rest:
+        ledger.send(instance, ledger.sent[instance])
     by_stow = [ledger.sent[instance] for instance in sorted(rest - ledger.sent_by_c_store)]
     found = []
     if by_stow:
@@ -276,7 +347,7 @@ def store_the_rest(server: Server, ledger: Ledger) -> list:
         if status != 0:
             found.append(f"sending {instance} again by C-STORE was answered with {status}")
     association.release()
-    ledger.acknowledge(ledger.sent)
+    ledger.acknowledge(rest)
     return found
 
 
@@ -355,7 +426,12 @@ def play(server: Server, number: int, seed: int) -> tuple[Ledger, list]:
         found += check_is_clean(server)
     server.start()
     found += differences(server, ledger, number) + store_the_rest(server, ledger)
-    print(f"round {number}: {acknowledged} acknowledged of {len(ledger.sent)} sent, {len(found)} faults", flush=True)
+    deleted = sum(deletion.is_acknowledged for deletion in ledger.deletions)
+    print(
+        f"round {number}: {acknowledged} acknowledged of {len(ledger.sent)} sent, {deleted} deletions of "
+        f"{len(ledger.deletions)}, {len(ledger.must_be_gone())} gone, {len(found)} faults",
+        flush=True,
+    )
     return ledger, found
 
 

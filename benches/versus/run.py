@@ -50,7 +50,7 @@ class Measure:
 
 @dataclass
 class Row:
-    """What a row of the table holds; `unit` tells whether more is better (MB/s) or less (ms, MB)."""
+    """What a row of the table holds; `unit` tells whether more is better (MB/s, /s) or less (ms, MB)."""
 
     name: str
     unit: str
@@ -84,7 +84,7 @@ class Table:
         ]
         for row in self.rows.values():
             orthanc, limit, cuspid = row.median("orthanc"), row.median("limit"), row.median("cuspid")
-            more_is_better = row.unit == "MB/s"
+            more_is_better = row.unit.endswith("/s")
             times = ratio(cuspid, orthanc) if more_is_better else ratio(orthanc, cuspid)
             of_limit = ratio(cuspid, limit) if more_is_better else ratio(limit, cuspid)
             costs = [
@@ -116,12 +116,17 @@ def load(*arguments) -> dict:
 
 
 def measure(system: System, unit: str, act) -> Measure:
-    """What `act` reports, in MB/s or as the median in ms, with the server's CPU seconds and peak memory."""
+    """What `act` reports, in MB/s, in requests/s or as the median in ms, with the server's CPU seconds and peak memory."""
     system.forget_peak()
     before = system.cpu_seconds()
     report = act()
     cpu = system.cpu_seconds() - before
-    figure = report["p50_ms"] if unit == "ms" else report["bytes"] / 1e6 / report["seconds"]
+    figures = {
+        "ms": lambda: report["p50_ms"],
+        "/s": lambda: report["requests"] / report["seconds"],
+        "MB/s": lambda: report["bytes"] / 1e6 / report["seconds"],
+    }
+    figure = figures[unit]()
     per_gb = cpu / (report["bytes"] / 1e9) if unit == "MB/s" else None
     return Measure(figure, cpu, per_gb, system.memory("VmHWM"))
 
@@ -243,6 +248,50 @@ def measure_frames(table: Table, column: str, system: System, metadata: list, fr
     row(table, column, "viewer opens: metadata and 400 frames on 6 connections", "ms", system, open_viewer)
 
 
+def measure_pictures(table: Table, system: System) -> None:
+    """Slices rendered by the server; the browser's part is not in it."""
+    rendered = [path.replace("/frames/1", "/rendered") for path in frame_paths(system)]
+    for connections in [1, 4]:
+        name = f"400 slices rendered as JPEG on {connections} connections"
+        row(table, system.name, name, "/s", system, lambda: get(system, rendered, connections, accept="image/jpeg"))
+    if system.name == "cuspid":
+        paths = [f"{system.base}{SERIES}/thumbnail"]
+        act = lambda: get(system, paths, repeats=51, accept="image/jpeg")
+        row(table, system.name, "thumbnail of a series, stored", "ms", system, act)
+
+
+def zip_path(system: System) -> str:
+    """Where a system gives the CT as a zip file."""
+    if system.name != "orthanc":
+        return f"{system.base}/studies/{data.STUDY}"
+    url = f"http://{system.http}/tools/lookup"
+    with urllib.request.urlopen(url, data=data.STUDY.encode()) as answer:
+        (found,) = [item["ID"] for item in json.load(answer) if item["Type"] == "Study"]
+    return f"/studies/{found}/archive"
+
+
+def first_byte(system: System, path: str, accept: str) -> dict:
+    """Milliseconds until the first byte of a body is there."""
+    request = urllib.request.Request(f"http://{system.http}{path}", headers={"Accept": accept})
+    begin = time.perf_counter()
+    with urllib.request.urlopen(request) as answer:
+        answer.read(1)
+        return {"p50_ms": (time.perf_counter() - begin) * 1e3}
+
+
+def measure_zip(table: Table, system: System) -> None:
+    """A whole study as a zip file; its limit is the same server's multipart answer."""
+    name = "a study of 211 MB as zip"
+    if not table.wants(name):
+        return
+    path, accept = zip_path(system), "application/zip"
+    row(table, system.name, f"{name}, first byte", "ms", system, lambda: first_byte(system, path, accept))
+    row(table, system.name, name, "MB/s", system, lambda: get(system, [path], accept=accept))
+    if system.name == "cuspid":
+        accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+        row(table, "limit", name, "MB/s", system, lambda: get(system, [path], accept=accept))
+
+
 def measure_while_storing(table: Table, system: System) -> None:
     """A reader on one connection while another client stores a copy of the series under other UIDs."""
     name = "while a series is stored, p95 of "
@@ -329,6 +378,8 @@ def measure_filled(table: Table, systems: list, studies: int, repeats: int) -> N
         for _ in range(repeats):
             for system in started:
                 measure_reading(table, system, studies)
+                measure_pictures(table, system)
+                measure_zip(table, system)
         for system in started:
             measure_while_storing(table, system)
         saved = save_answers(started[0], studies)

@@ -4,7 +4,9 @@
 
 #![no_main]
 
+use cuspid::dicom::derived;
 use cuspid::dicom::explicit;
+use cuspid::dicom::explicit::{Frames, Rewrite};
 use cuspid::dicom::failure::Failure;
 use cuspid::dicom::instance;
 use cuspid::dicom::scan::{Limits, Outline, Scanner};
@@ -16,7 +18,11 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(at_once, scan(object, size.into()), "the cuts mattered");
     if let Ok(outline) = at_once {
         assert!(outline.head.len() <= object.len().max(MAX_INFLATED_BYTES as usize), "bytes out of nowhere");
-        let _ = explicit::plan(&outline, None);
+        for frames in [Frames::Stored, Frames::Encapsulated { table_length: 4 }] {
+            let transfer_syntax = explicit::TRANSFER_SYNTAX;
+            let changes = derived::elements(&outline, "2.25.1", "ISO_10918_1", "fuzzed");
+            let _ = explicit::plan(&outline, &Rewrite { transfer_syntax, changes, frames });
+        }
         let _ = instance::read(&outline, &[]);
     }
 });

@@ -86,7 +86,7 @@ impl Archive {
                 }
             }
         }
-        for bucket in [Bucket::Originals, Bucket::Previews] {
+        for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
             let mut entries = self.blobs.list(bucket, "");
             while let Some(entry) = entries.try_next().await? {
                 if !self.is_referred_to(&entry.key).await? {
@@ -145,7 +145,9 @@ impl Archive {
                     }
                     Some(finding) => {
                         if repair && matches!(finding, Finding::Missing(_)) {
-                            self.index.remove(tenant.as_str(), study, uid, &record.instance).await?;
+                            self.index
+                                .remove(tenant.as_str(), study, Some(uid), Some(&record.instance))
+                                .await?;
                         }
                         report.findings.push(finding);
                     }
@@ -190,7 +192,13 @@ impl Archive {
                     matches!(record.preview, Preview::Made { generation: made, .. } if made == generation)
                 })
             }
-            None => false,
+            None => match keys::study_of(key) {
+                // It may show any of what is in the study, and is made again on demand.
+                Some((tenant, study)) if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) => {
+                    self.index.study(tenant.as_str(), &study).await?.is_some()
+                }
+                _ => false,
+            },
         })
     }
 
@@ -222,12 +230,13 @@ impl Archive {
         Ok(report)
     }
 
-    /// Puts right what a killed process left: an object that was kept but not committed becomes an instance if it is
+    /// Puts right what a killed process left. Deletions that it began are finished first. An object that was kept but not committed becomes an instance if it is
     /// whole, and is deleted if it is not: nobody was told that it was stored. Returns how many objects that were.
     ///
     /// # Errors
     /// If the store or the index fails; it may be called again.
     pub async fn settle(&self) -> Result<u64, Error> {
+        self.finish_deletions().await?;
         let mut settled = 0;
         for key in self.blobs.unsettled() {
             let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
@@ -243,6 +252,10 @@ impl Archive {
     /// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
     /// under stricter limits than those it was taken with, stays.
     async fn settle_object(&self, entry: &Entry) -> Result<(), Error> {
+        let study = keys::study_of(&entry.key);
+        if study.is_some_and(|(tenant, study)| self.is_being_deleted(&tenant, &study)) {
+            return Ok(());
+        }
         match self.read_record(entry).await? {
             Ok((tenant, record)) => {
                 let due_at = self.preview.enabled.then(now);

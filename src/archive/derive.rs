@@ -218,7 +218,7 @@ impl StoredFrame {
 }
 
 /// All bytes of a range that is known to be small.
-async fn collect(stream: ByteStream) -> Result<Vec<u8>, blobs::Error> {
+pub(super) async fn collect(stream: ByteStream) -> Result<Vec<u8>, blobs::Error> {
     stream
         .try_fold(Vec::new(), |mut all, chunk| async move {
             all.extend_from_slice(&chunk);

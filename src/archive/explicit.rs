@@ -12,7 +12,7 @@ use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::explicit;
-use crate::dicom::explicit::{Decoded, Segment, TRANSFER_SYNTAX};
+use crate::dicom::explicit::{Pixels, Plan, Rewrite, Segment};
 use crate::dicom::frames::Frames;
 use crate::dicom::scan::{Outline, Scanner};
 use crate::index::records::InstanceRecord;
@@ -22,10 +22,18 @@ const DECODE_AHEAD: usize = 2;
 
 /// A file in Explicit VR Little Endian that is made while it is read.
 pub struct ExplicitFile {
-    archive: Arc<Archive>,
-    caller: Caller,
-    record: Arc<InstanceRecord>,
-    segments: Vec<Segment>,
+    source: Source,
+    pub(super) plan: Plan,
+    /// Bytes of the decoded frames, if there are any.
+    decoded_bytes: u64,
+}
+
+/// What a file is made of.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) archive: Arc<Archive>,
+    pub(super) caller: Caller,
+    pub(super) record: Arc<InstanceRecord>,
 }
 
 impl Archive {
@@ -39,54 +47,59 @@ impl Archive {
         caller: &Caller,
         record: &InstanceRecord,
     ) -> Result<ExplicitFile, Error> {
-        let outline = self.outline(caller, record).await?;
-        let decoded = match record.layout.frames {
-            Frames::Encapsulated { .. } => Some(self.decoded_layout(caller, record).await?),
-            Frames::None | Frames::Native { .. } => None,
-        };
-        let segments = explicit::plan(&outline, decoded.as_ref())
-            .map_err(|error| Error::NotAcceptable(format!("transfer syntax {TRANSFER_SYNTAX}: {error}")))?;
         let (archive, caller, record) = (self.clone(), caller.clone(), Arc::new(record.clone()));
-        Ok(ExplicitFile { archive, caller, record, segments })
+        Source { archive, caller, record }.explicit(explicit::TRANSFER_SYNTAX).await
+    }
+}
+
+impl Source {
+    /// The same, in a transfer syntax whose data set is encoded like this one's.
+    pub(super) async fn explicit(self, transfer_syntax: &'static str) -> Result<ExplicitFile, Error> {
+        let outline = self.outline().await?;
+        let mut rewrite = Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::Frames::Stored };
+        let mut decoded_bytes = 0;
+        if let Frames::Encapsulated { .. } = self.record.layout.frames {
+            let (length, bits_allocated, pixels) = self.decoded().await?;
+            decoded_bytes = length;
+            rewrite.changes = pixels.elements();
+            rewrite.frames = explicit::Frames::Native { length, bits_allocated };
+        }
+        let plan = explicit::plan(&outline, &rewrite)
+            .map_err(|error| Error::NotAcceptable(format!("transfer syntax {transfer_syntax}: {error}")))?;
+        Ok(ExplicitFile { source: self, plan, decoded_bytes })
     }
 
-    async fn outline(&self, caller: &Caller, record: &InstanceRecord) -> Result<Outline, Error> {
+    /// Finds the elements of the object by reading all of it.
+    pub(super) async fn outline(&self) -> Result<Outline, Error> {
+        let Self { archive, caller, record } = self;
         let unreadable =
             |failure| Error::NotAcceptable(format!("the stored object cannot be read: {failure}"));
-        let mut scanner = Scanner::new(limits(&self.ingest));
-        let mut object = self.read_object(caller, record, 0..record.size_bytes).await?;
+        let mut scanner = Scanner::new(limits(&archive.ingest));
+        let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
             scanner.push(&chunk).map_err(unreadable)?;
         }
         scanner.finish().map_err(unreadable)
     }
 
-    /// What the frames of a compressed instance are once decoded: as the first one is.
-    async fn decoded_layout(&self, caller: &Caller, record: &InstanceRecord) -> Result<Decoded, Error> {
-        let DecodedFrame { bytes, photometric, is_planar } = self.decoded_frame(caller, record, 1).await?;
-        let pixels = record.layout.pixels.as_ref();
-        let pixels = pixels.ok_or_else(|| Error::NotAcceptable("there is no image".into()))?;
-        Ok(Decoded {
-            length: bytes.len() as u64 * u64::from(pixels.number_of_frames),
-            bits_allocated: pixels.bits_allocated,
-            samples: pixels.samples,
-            photometric,
-            is_planar,
-        })
-    }
-}
-
-impl ExplicitFile {
-    /// Bytes of the file.
-    pub fn length(&self) -> u64 {
-        self.segments.iter().map(Segment::length).sum()
+    /// What the frames of a compressed instance are once decoded: as the first one is. Bytes of all of them, Bits
+    /// Allocated, and what is to be said of them.
+    async fn decoded(&self) -> Result<(u64, u16, Pixels), Error> {
+        let frame = self.archive.decoded_frame(&self.caller, &self.record, 1).await?;
+        let DecodedFrame { bytes, photometric, is_planar } = frame;
+        let layout = self.record.layout.pixels.as_ref();
+        let layout = layout.ok_or_else(|| Error::NotAcceptable("there is no image".into()))?;
+        let length = bytes.len() as u64 * u64::from(layout.number_of_frames);
+        let pixels =
+            Pixels { photometric, samples: layout.samples, is_planar, bits_stored: layout.bits_stored };
+        Ok((length, layout.bits_allocated, pixels))
     }
 
-    /// Reads the file. A frame that cannot be decoded ends it with an error.
-    pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
-        let Self { archive, caller, record, segments } = self;
+    /// The bytes of planned segments.
+    pub(super) fn read(&self, segments: Vec<Segment>) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+        let source = self.clone();
         let segments = stream::iter(segments).then(move |segment| {
-            let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
+            let Source { archive, caller, record } = source.clone();
             async move {
                 Ok::<_, Error>(match segment {
                     Segment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
@@ -94,11 +107,30 @@ impl ExplicitFile {
                         let bytes = archive.read(&caller, &record, offset..offset + length).await?;
                         swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
                     }
-                    Segment::PixelData { length } => decoded_frames(archive, caller, record, length).boxed(),
                 })
             }
         });
         segments.try_flatten().boxed()
+    }
+}
+
+impl ExplicitFile {
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        let segments = self.plan.before.iter().chain(&self.plan.after);
+        segments.map(Segment::length).sum::<u64>() + self.decoded_bytes
+    }
+
+    /// Reads the file. A frame that cannot be decoded ends it with an error.
+    pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+        let Self { source, plan, decoded_bytes } = self;
+        let before = source.read(plan.before);
+        let after = source.read(plan.after);
+        if decoded_bytes == 0 {
+            return before.chain(after).boxed();
+        }
+        let Source { archive, caller, record } = source;
+        before.chain(decoded_frames(archive, caller, record, decoded_bytes)).chain(after).boxed()
     }
 }
 
@@ -127,7 +159,7 @@ fn decoded_frames(
 }
 
 /// Bytes with the order within each word of `word` bytes reversed; a rest that is no whole word stays as it is.
-fn swapped(bytes: ByteStream, word: usize) -> ByteStream {
+pub(super) fn swapped(bytes: ByteStream, word: usize) -> ByteStream {
     if word <= 1 {
         return bytes;
     }

@@ -1,8 +1,10 @@
 //! The key of every object in the blob store, in one place.
 
 use crate::archive::access::Tenant;
+use crate::archive::retrieve::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
 
 /// What a key is the key of.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +29,26 @@ pub(crate) fn original(
     Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
 }
 
+/// What the keys of all originals of a study, a series or an instance start with.
+pub(crate) fn originals(
+    tenant: &Tenant,
+    study: &StudyUid,
+    series: Option<&SeriesUid>,
+    instance: Option<&InstanceUid>,
+) -> String {
+    let study = derived(tenant, study);
+    match (series, instance) {
+        (Some(series), Some(instance)) => format!("{study}{series}/{instance}-"),
+        (Some(series), None) => format!("{study}{series}/"),
+        (None, _) => study,
+    }
+}
+
+/// What the keys of all that is derived of a study start with.
+pub(crate) fn derived(tenant: &Tenant, study: &StudyUid) -> String {
+    format!("{}/{study}/", tenant.as_str())
+}
+
 /// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
 /// at that generation.
 pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, generation: u64) -> Key {
@@ -37,6 +59,37 @@ pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, gen
 /// What the keys of all previews of a series start with.
 pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) -> String {
     format!("{}/{study}/{series}/", tenant.as_str())
+}
+
+/// The key of a thumbnail: `{tenant}/{study}/study/{version}/{file}`, `{tenant}/{study}/{series}/series/{version}/{file}`,
+/// or `{tenant}/{study}/{series}/{instance}/{version}/{file}`. The version is that of what it shows.
+pub(crate) fn thumbnail(tenant: &Tenant, scope: &Scope, version: &str, file: &str) -> Key {
+    let path = format!("{}{version}/{file}", thumbnails(tenant, scope));
+    Key { bucket: Bucket::Thumbnails, path }
+}
+
+/// What the keys of all thumbnails of a study, of a series or of an instance start with: of itself, not of what is
+/// in it.
+pub(crate) fn thumbnails(tenant: &Tenant, scope: &Scope) -> String {
+    let (tenant, study) = (tenant.as_str(), &scope.study);
+    match (&scope.series, &scope.instance) {
+        (Some(series), Some(instance)) => format!("{tenant}/{study}/{series}/{instance}/"),
+        (Some(series), None) => format!("{tenant}/{study}/{series}/series/"),
+        (None, _) => format!("{tenant}/{study}/study/"),
+    }
+}
+
+/// The key of an instance in another transfer syntax:
+/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the original.
+pub(crate) fn transcoded(
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    transfer_syntax: &str,
+    revision: u32,
+) -> Key {
+    let InstanceRecord { study, series, instance, digest, .. } = record;
+    let file = format!("{instance}-{digest}-{transfer_syntax}-{revision}.dcm");
+    Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
 /// What a key is the key of; `None` if nothing here made it.
@@ -63,6 +116,12 @@ pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     }
 }
 
+/// The tenant and the study that a key is of, whatever it is; all keys start with them.
+pub(crate) fn study_of(key: &Key) -> Option<(Tenant, StudyUid)> {
+    let mut segments = key.path.split('/');
+    Some((segments.next()?.parse().ok()?, segments.next()?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +143,9 @@ mod tests {
         assert_eq!(parse(&key), Some(expected));
         let key = preview(&tenant, &study, &series, 7);
         assert_eq!(parse(&key), Some(Parsed::Preview { tenant, study, series, generation: 7 }));
+        let scope = Scope { study: "1.2".parse().unwrap(), series: None, instance: None };
+        let key = thumbnail(&Tenant::default_tenant(), &scope, "7", "64x64.jpg");
+        assert_eq!(key.path, "default/1.2/study/7/64x64.jpg");
         assert_eq!(parse(&Key { bucket: Bucket::Originals, path: "default/1.2/x.dcm".into() }), None);
     }
 }

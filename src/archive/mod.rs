@@ -7,10 +7,13 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 
 use crate::archive::claims::Claims;
+use crate::archive::delete::Unfinished;
+use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::Ingest;
 use crate::config::Preview;
+use crate::config::Rendering;
 use crate::config::Search;
 use crate::index::Index;
 
@@ -18,18 +21,25 @@ pub mod access;
 pub mod assembly;
 pub mod check;
 mod claims;
+mod delete;
 pub mod derive;
+pub mod document;
 pub mod explicit;
 mod inflate;
 mod keys;
 pub mod preview;
+pub mod references;
 pub mod rendering;
 pub mod retrieve;
 mod same;
 pub mod search;
 pub mod spool;
 pub mod store;
+mod temporary;
+pub mod transcode;
 pub mod unzip;
+mod values;
+pub mod zip;
 pub mod zipped;
 
 pub use crate::index::records;
@@ -44,30 +54,36 @@ pub struct Archive {
     ingest: Ingest,
     search: Search,
     preview: Preview,
+    rendering: Rendering,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
     unpackers: Arc<Semaphore>,
     claims: Claims,
+    unfinished: Unfinished,
+    temporary: Temporary,
 }
 
 impl Archive {
     /// An archive over a blob store and an index.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
+            rendering: config.rendering.clone(),
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
+            unfinished: Unfinished::default(),
+            temporary: Temporary::new(config.temporary.max_bytes),
         })
     }
 
@@ -82,6 +98,11 @@ impl Archive {
     }
 }
 
+/// Frames that can be decoded and encoded at the same time.
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Why something cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -91,6 +112,9 @@ pub enum Error {
     /// It cannot be given in the form asked for.
     #[error("{0}")]
     NotAcceptable(String),
+    /// There is more of it than can be given at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// It will be there later.
     #[error("{0}")]
     NotYet(String),

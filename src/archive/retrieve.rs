@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::archive::access::Caller;
 use crate::archive::inflate::{inflated, is_deflated};
 use crate::archive::{Archive, Error, keys};
+use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::instance::BulkValue;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -112,6 +113,9 @@ impl Archive {
     }
 
     /// A stored object as it was sent, or bytes `range` of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the instance was deleted after its record was read.
     pub async fn read_object(
         &self,
         caller: &Caller,
@@ -120,7 +124,14 @@ impl Archive {
     ) -> Result<ByteStream, Error> {
         let InstanceRecord { study, series, instance, digest, .. } = record;
         let key = keys::original(&caller.tenant, study, series, instance, digest);
-        Ok(self.blobs.read(&key, range).await?)
+        match self.blobs.read(&key, range).await {
+            // The record may be of a moment ago, and the instance be deleted by now.
+            Err(error @ blobs::Error::NotFound(_)) => {
+                self.instance(caller, study, series, instance).await?;
+                Err(error.into())
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Bytes of a frame or a bulk value, where the record's layout says that they are.

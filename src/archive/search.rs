@@ -2,11 +2,15 @@
 
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
+use crate::index::{Limits, Sink};
 use crate::query::{Found, Query};
 
 impl Archive {
-    /// Answers a query with what the caller may see, at a bounded number of index rows read.
-    pub async fn search(&self, caller: &Caller, query: &Query) -> Result<Found, Error> {
-        Ok(self.index.search(caller.tenant.as_str(), query, self.search.max_rows_read).await?)
+    /// Answers a query with what the caller may see, at a bounded cost. Each result is handed to
+    /// `sink` as it is found.
+    pub async fn search(&self, caller: &Caller, query: &Query, sink: &mut Sink<'_>) -> Result<Found, Error> {
+        let limits =
+            Limits { max_rows_read: self.search.max_rows_read, max_ordered: self.search.max_ordered };
+        Ok(self.index.search(caller.tenant.as_str(), query, limits, sink).await?)
     }
 }

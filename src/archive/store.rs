@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
 
+use crate::archive;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::keys;
@@ -184,7 +185,8 @@ impl Archive {
         let size_bytes = staged.length();
         let key =
             keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
-        let _claim = self.claims.claim(&caller.tenant, &instance.instance).await;
+        let _study = self.add_to(&caller.tenant, &instance.study).await?;
+        let _claim = self.claims.instance(&caller.tenant, &instance.instance).await;
         // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
             if known.study != instance.study || known.series != instance.series {
@@ -414,6 +416,16 @@ pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (In
         layout: instance.layout,
     };
     (record, instance.warnings)
+}
+
+impl From<archive::Error> for Refusal {
+    fn from(error: archive::Error) -> Self {
+        match error {
+            archive::Error::Blobs(error) => error.into(),
+            archive::Error::Index(error) => error.into(),
+            error => Self::Failed(error.into()),
+        }
+    }
 }
 
 impl From<blobs::Error> for Refusal {

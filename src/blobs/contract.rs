@@ -15,6 +15,7 @@ pub(super) async fn check(blobs: &dyn Blobs) {
     deleting_is_idempotent(blobs).await;
     listing_goes_by_prefix(blobs).await;
     dropped_staged_objects_leave_nothing(blobs).await;
+    what_was_staged_can_be_overwritten(blobs).await;
     many_may_keep_at_once(blobs).await;
     keeping_and_deleting_neighbours_does_not_clash(blobs).await;
     a_large_object_comes_in_small_chunks(blobs).await;
@@ -123,6 +124,7 @@ async fn deleting_is_idempotent(blobs: &dyn Blobs) {
     }
     blobs.delete(&self::key("deleted/a")).await.unwrap_or(());
     blobs.delete(&self::key("deleted/never/was")).await.unwrap();
+    blobs.flush().await.unwrap();
     assert_eq!(content(blobs, &neighbour).await, b"stays");
     keep(blobs, &key, b"is back").await;
     assert_eq!(content(blobs, &key).await, b"is back");
@@ -167,6 +169,18 @@ async fn dropped_staged_objects_leave_nothing(blobs: &dyn Blobs) {
     assert_eq!(paths(blobs, Bucket::Originals, "").await, before, "what is staged is not seen");
     drop(staged);
     assert_eq!(paths(blobs, Bucket::Originals, "").await, before);
+}
+
+async fn what_was_staged_can_be_overwritten(blobs: &dyn Blobs) {
+    let mut staged = blobs.stage().await.unwrap();
+    staged.write(b"abcd").unwrap();
+    staged.overwrite(1, b"XY").unwrap();
+    staged.write(b"e").unwrap();
+    assert!(staged.overwrite(4, b"fg").is_err());
+    assert!(staged.overwrite(u64::MAX, b"f").is_err());
+    assert_eq!(staged.length(), 5);
+    blobs.keep(staged, &key("overwritten")).await.unwrap();
+    assert_eq!(content(blobs, &key("overwritten")).await, b"aXYde");
 }
 
 async fn many_may_keep_at_once(blobs: &dyn Blobs) {

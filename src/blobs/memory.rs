@@ -69,6 +69,10 @@ impl Blobs for MemoryBlobs {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn unsettled(&self) -> Vec<Key> {
         Vec::new()
     }

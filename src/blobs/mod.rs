@@ -138,7 +138,12 @@ pub trait Blobs: Send + Sync + 'static {
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error>;
 
     /// Deletes an object; deleting what is not there succeeds.
+    ///
+    /// After a crash of the machine it may be there again, unless [`Blobs::flush`] came in between.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Makes all deletions durable that have returned.
+    async fn flush(&self) -> Result<(), Error>;
 
     /// Keys that were being kept when the last process on this store was killed, among others that were kept just
     /// before: whoever kept them may not have learned of it.

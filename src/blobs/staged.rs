@@ -37,6 +37,20 @@ impl Staged {
         Ok(())
     }
 
+    /// Puts other bytes in the place of some that were written, from `at` on. Blocks: call it on a thread that may.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if these were not all written before; else as the file system says.
+    pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = at.checked_add(bytes.len() as u64).filter(|&end| end <= self.length);
+        let end = end.ok_or(io::ErrorKind::InvalidInput)?;
+        match &mut self.place {
+            Place::File(file) => file.overwrite(at, bytes)?,
+            Place::Memory(memory) => memory[at as usize..end as usize].copy_from_slice(bytes),
+        }
+        Ok(())
+    }
+
     /// Bytes written so far.
     pub fn length(&self) -> u64 {
         self.length
@@ -91,6 +105,21 @@ impl StagedFile {
             match rustix::io::write(&self.file, bytes) {
                 Ok(0) => return Err(Errno::IO),
                 Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn overwrite(&mut self, mut at: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.file, bytes, at) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    at += written as u64;
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }

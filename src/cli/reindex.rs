@@ -21,8 +21,9 @@ impl Reindex {
         let config = self.settings.load([])?;
         require_data(&config)?;
         let progress = ProgressBar::new_spinner();
-        let rebuild = server::Rebuild::begin(&config)?;
-        let report = runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let rebuild = runtime.block_on(server::Rebuild::begin(&config))?;
+        let report = runtime.block_on(async {
             let indexed = rebuild.archive().reindex(|instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));

@@ -170,6 +170,10 @@ fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warn
     if fragments.is_empty() {
         return (Frames::None, warning("it holds no fragments"));
     }
+    if outline.transfer_syntax.starts_with(VIDEO) {
+        // One stream, whatever the number of its pictures and of the pieces that it was cut into (PS3.5 §A.4.5).
+        return (frames(vec![0]), None);
+    }
     let table = offset_table(outline);
     let by_table = table.as_ref().and_then(|offsets| fragments_at(offsets, fragments));
     if let Some(first_fragments) = by_table.filter(|first| first.len() == count) {
@@ -179,7 +183,7 @@ fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warn
     if fragments.len() == count {
         return (frames(Vec::new()), fault);
     }
-    if count == 1 || outline.transfer_syntax.starts_with(VIDEO) {
+    if count == 1 {
         return (frames(vec![0]), fault);
     }
     let starts = &outline.codestream_starts;
@@ -332,6 +336,16 @@ mod tests {
                 _ => None,
             };
             assert_eq!((found, warning.is_some()), (expected, is_warned), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_video_is_one_frame_however_it_is_cut() {
+        let table = [[0; 4], [14, 0, 0, 0]].concat();
+        for items in [[&table, REST, REST], [&[], REST, REST], [&table[..4], REST, REST]] {
+            let file = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
+            let (located, warning) = locate(&scanned(&file.file("1.2.840.10008.1.2.4.102")), &layout(2, 8));
+            assert_eq!((located.count(), located.ranges(0).len(), warning), (1, 2, None));
         }
     }
 

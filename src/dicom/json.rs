@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value as Json;
+use serde::de::DeserializeOwned;
+use serde_json::{Deserializer, Value as Json};
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::values::{Token, json_number};
 
+/// Objects and arrays within each other, at most: reading them takes stack. A sequence takes three.
+const MAX_NESTING: usize = 400;
+
 /// Why a text is not DICOM JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is no JSON, or nested too deeply (128 levels of JSON).
+    /// It is no JSON.
     #[error("not valid JSON")]
     Syntax(#[source] serde_json::Error),
+    /// It is nested too deeply to be read.
+    #[error("nested more than {MAX_NESTING} levels deep")]
+    TooDeep,
     /// It is JSON, but not an object of attributes.
     #[error("not DICOM JSON: {0}")]
     Model(&'static str),
@@ -110,8 +117,43 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
 /// # Errors
 /// [`Error`] if the text is not DICOM JSON.
 pub fn read(text: &[u8]) -> Result<Attributes, Error> {
-    let json: BTreeMap<String, Json> = serde_json::from_slice(text).map_err(Error::Syntax)?;
+    let json: BTreeMap<String, Json> = parse(text)?;
     json.into_iter().filter_map(|(tag, attribute)| read_attribute(&tag, attribute).transpose()).collect()
+}
+
+/// Reads JSON as it is: a data set is a [`Json::Object`]. Numbers keep their value.
+///
+/// # Errors
+/// [`Error::Syntax`] or [`Error::TooDeep`].
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    if nesting(text) > MAX_NESTING {
+        return Err(Error::TooDeep);
+    }
+    let mut deserializer = Deserializer::from_slice(text);
+    deserializer.disable_recursion_limit();
+    let value = T::deserialize(&mut deserializer).map_err(Error::Syntax)?;
+    deserializer.end().map_err(Error::Syntax)?;
+    Ok(value)
+}
+
+/// How many objects and arrays there are within each other.
+fn nesting(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_string, mut is_escaped) = (false, false);
+    for byte in text {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_string,
+            b'"' => is_string = !is_string,
+            b'{' | b'[' if !is_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !is_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn read_attribute(tag: &str, attribute: Json) -> Result<Option<(Tag, Attribute)>, Error> {
@@ -138,7 +180,7 @@ fn read_attribute(tag: &str, attribute: Json) -> Result<Option<(Tag, Attribute)>
     Ok(Some((tag, Attribute { vr, values })))
 }
 
-/// Reads a value. The recursion is bounded by the depth that the JSON parser allows.
+/// Reads a value. The recursion is bounded by [`MAX_NESTING`].
 fn read_value(vr: Vr, value: Json) -> Result<Value, Error> {
     Ok(match value {
         Json::Null => Value::Absent,
@@ -212,6 +254,25 @@ mod tests {
                 "7FE00010":{"vr":"OW","BulkDataURI":"x"}}"#,
         );
         assert_eq!(read.unwrap(), Attributes::from([(Tag(0x0020_0013), Attribute::number(b"IS", 7))]));
+    }
+
+    #[test]
+    fn sequences_are_read_as_deep_as_they_are_stored_and_no_deeper() {
+        for (depth, is_readable) in [(128, true), (140, false), (100_000, false)] {
+            let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
+            let text = open.repeat(depth)
+                + r#"{"00100020":{"vr":"LO","Value":["[[\"{{\\"]}}"#
+                + &close.repeat(depth);
+            assert_eq!(read(text.as_bytes()).is_ok(), is_readable, "{depth}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_value() {
+        for number in ["0.30000000000000004", "123456789.12345679", "5e-324", "18446744073709551615"] {
+            let parsed: Json = parse(number.as_bytes()).unwrap();
+            assert_eq!(parsed.to_string(), number);
+        }
     }
 
     #[test]

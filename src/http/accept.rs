@@ -2,6 +2,8 @@
 //!
 //! Viewers send merged, repeated, quoted, half quoted and misspelled forms; all that can be understood counts.
 
+use std::cmp::Reverse;
+
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 
@@ -20,9 +22,12 @@ pub struct MediaType {
     pub weight: u16,
 }
 
-/// What a client accepts, best first.
+/// What a client accepts: the media types of the query, and the ranges of the header fields, each in the client's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accept(Vec<MediaType>);
+pub struct Accept {
+    query: Vec<MediaType>,
+    header: Vec<MediaType>,
+}
 
 /// A form in which an answer could be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,47 +43,86 @@ pub struct Offer {
 }
 
 impl Accept {
-    /// What a request accepts: its query parameters `accept` (percent-encoded, as in the URL) if there are any
-    /// (PS3.18 §8.3.3.1), else its Accept header fields, else anything.
+    /// What a request accepts: its query parameters `accept` (percent-encoded, as in the URL), and where those cannot be met its
+    /// Accept header fields (PS3.18 §8.7.8.1). No header field, or none that can be understood, is any type at all.
     pub fn of(headers: &HeaderMap, query: Option<&str>) -> Self {
-        let mut types: Vec<MediaType> = query
-            .unwrap_or_default()
-            .split('&')
-            .filter_map(|pair| pair.strip_prefix("accept="))
-            .flat_map(|value| {
-                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
-                parse_list(&value)
-            })
-            .collect();
-        if types.is_empty() {
-            let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            types = fields.flat_map(parse_list).collect();
+        let pairs = query.unwrap_or_default().split('&');
+        let decoded = pairs.filter_map(|pair| pair.strip_prefix("accept=")).flat_map(|value| {
+            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+            parse_list(&value)
+        });
+        let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut header: Vec<MediaType> = fields.flat_map(parse_list).collect();
+        if header.is_empty() {
+            header.push(MediaType::anything());
         }
-        if types.is_empty() {
-            types.push(MediaType::anything());
-        }
-        types.sort_by_key(|media_type| std::cmp::Reverse(media_type.weight));
-        Self(types)
+        Self { query: decoded.collect(), header }
     }
 
-    /// The offer that suits best: by the client's weights, then its order, then the order of the offers.
+    /// The offer that suits best: by the weight of the most specific range that covers it, then by the client's order, then by
+    /// the order of the offers.
     pub fn choose<'a>(&self, offers: &'a [Offer]) -> Option<&'a Offer> {
-        let refused = |offer: &Offer| self.0.iter().any(|range| range.weight == 0 && range.is_exactly(offer));
-        self.0
-            .iter()
-            .filter(|range| range.weight > 0)
-            .find_map(|range| offers.iter().find(|offer| range.takes(offer) && !refused(offer)))
+        let form = |offer: &'a Offer| Form {
+            is_multipart: offer.is_multipart,
+            essence: offer.essence,
+            transfer_syntax: offer.transfer_syntax.as_deref(),
+            is_default: offer.is_default,
+        };
+        let forms: Vec<Form<'_>> = offers.iter().map(form).collect();
+        self.best(&forms).map(|at| &offers[at])
     }
 
-    /// Whether one of the ranges names a transfer syntax.
+    /// The media type that suits best of those in which something can be given, as one body or as the part of a multipart one:
+    /// its index, and whether multipart.
+    pub fn choose_type(&self, essences: &[&str]) -> Option<(usize, bool)> {
+        let mut forms = Vec::with_capacity(2 * essences.len());
+        for is_multipart in [false, true] {
+            let form = |&essence| Form { is_multipart, essence, transfer_syntax: None, is_default: true };
+            forms.extend(essences.iter().map(form));
+        }
+        self.best(&forms).map(|at| (at % essences.len(), at >= essences.len()))
+    }
+
+    /// Whether one of the media types names a transfer syntax.
     pub fn names_transfer_syntax(&self) -> bool {
-        self.0.iter().any(|range| !range.transfer_syntaxes.is_empty())
+        self.first().iter().any(|range| !range.transfer_syntaxes.is_empty())
     }
 
     /// Whether the client prefers one body or several parts, of whatever type; `None` if it accepts nothing.
     pub fn prefers_multipart(&self) -> Option<bool> {
-        self.0.iter().find(|range| range.weight > 0).map(|range| range.is_multipart)
+        let best =
+            self.first().iter().filter(|range| range.weight > 0).rev().max_by_key(|range| range.weight);
+        best.map(|range| range.is_multipart)
     }
+
+    /// The query's, or else the header's.
+    fn first(&self) -> &[MediaType] {
+        if self.query.is_empty() { &self.header } else { &self.query }
+    }
+
+    fn best(&self, forms: &[Form<'_>]) -> Option<usize> {
+        best(&self.query, forms).or_else(|| best(&self.header, forms))
+    }
+}
+
+/// A form as ranges of media types are held against it.
+struct Form<'a> {
+    is_multipart: bool,
+    essence: &'a str,
+    transfer_syntax: Option<&'a str>,
+    is_default: bool,
+}
+
+/// The index of the form that suits best (RFC 9110 §12.5.1).
+fn best(ranges: &[MediaType], forms: &[Form<'_>]) -> Option<usize> {
+    let rank = |form: &Form<'_>| {
+        let covering = ranges.iter().enumerate().filter(|(_, range)| range.takes(form));
+        let (order, range) =
+            covering.rev().max_by_key(|(_, range)| (range.specificity(form), range.weight))?;
+        (range.weight > 0).then_some((range.weight, Reverse(order)))
+    };
+    let ranked = forms.iter().enumerate().filter_map(|(at, form)| Some((rank(form)?, Reverse(at))));
+    ranked.max().map(|(_, Reverse(at))| at)
 }
 
 impl MediaType {
@@ -124,30 +168,42 @@ impl MediaType {
         }
     }
 
-    /// Whether a range of media types covers an offer.
-    fn takes(&self, offer: &Offer) -> bool {
+    /// Whether a range of media types covers a form.
+    fn takes(&self, form: &Form<'_>) -> bool {
         let is_any = self.essence == "*/*" && !self.is_multipart;
-        (is_any || self.is_multipart == offer.is_multipart)
-            && self.covers_type(offer)
-            && self.covers_syntax(offer)
+        (is_any || self.is_multipart == form.is_multipart)
+            && self.covers_type(form)
+            && self.covers_syntax(form)
     }
 
-    fn covers_type(&self, offer: &Offer) -> bool {
+    fn covers_type(&self, form: &Form<'_>) -> bool {
         match self.essence.strip_suffix('*') {
             Some("*/") => true,
-            Some(prefix) => offer.essence.starts_with(prefix),
-            None => self.essence == offer.essence,
+            Some(prefix) => form.essence.starts_with(prefix),
+            None => self.essence == form.essence,
         }
     }
 
-    fn covers_syntax(&self, offer: &Offer) -> bool {
-        let Some(offered) = &offer.transfer_syntax else { return true };
+    fn covers_syntax(&self, form: &Form<'_>) -> bool {
+        let Some(offered) = form.transfer_syntax else { return true };
         let named = &self.transfer_syntaxes;
-        if named.is_empty() { offer.is_default } else { named.iter().any(|uid| uid == "*" || uid == offered) }
+        if named.is_empty() { form.is_default } else { named.iter().any(|uid| uid == "*" || uid == offered) }
     }
 
-    fn is_exactly(&self, offer: &Offer) -> bool {
-        !self.essence.ends_with('*') && self.takes(offer)
+    /// How closely a range that covers a form describes it: first by its type, then by its transfer syntax.
+    fn specificity(&self, form: &Form<'_>) -> (usize, bool, usize) {
+        let of_type = match self.essence.as_str() {
+            "*/*" => 0,
+            range if range.ends_with('*') => 1,
+            _ => 2,
+        };
+        let is_named = |uid: &String| Some(uid.as_str()) == form.transfer_syntax;
+        let of_syntax = match self.transfer_syntaxes.as_slice() {
+            [] => 0,
+            named if named.iter().any(is_named) => 2,
+            _ => 1,
+        };
+        (of_type, self.is_multipart, of_syntax)
     }
 }
 
@@ -292,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn header_fields_add_up_and_the_query_overrides_them() {
+    fn header_fields_add_up_and_the_query_goes_first() {
         let offers = [offer(false, "application/dicom+json", "", true), offer(false, "image/jpeg", "", true)];
         let mut headers = HeaderMap::new();
         headers.append(ACCEPT, "text/html".parse().unwrap());
@@ -301,8 +357,45 @@ mod tests {
         assert_eq!(choose(None), Some("image/jpeg"));
         assert_eq!(choose(Some("limit=1&accept=application/dicom+json")), Some("application/dicom+json"));
         assert_eq!(choose(Some("accept=application%2Fdicom%2Bjson")), Some("application/dicom+json"));
-        assert_eq!(choose(Some("accept=text/plain")), None);
+        // What the query asks for and cannot be had leaves the choice to the header fields.
+        assert_eq!(choose(Some("accept=text/plain")), Some("image/jpeg"));
+        assert_eq!(
+            choose(Some("accept=text/plain,application/dicom%2Bjson;q=0.1")),
+            Some("application/dicom+json")
+        );
+        assert_eq!(choose(Some("Accept=application/dicom+json")), Some("image/jpeg"));
         assert_eq!(Accept::of(&HeaderMap::new(), None).choose(&offers), Some(&offers[0]));
+    }
+
+    #[test]
+    fn the_most_specific_range_decides_of_a_weight() {
+        let offers = ["text/html", "text/plain", "image/png"].map(|essence| offer(false, essence, "", true));
+        for (header, expected) in [
+            ("text/*;q=0.5, text/html;q=0.4, */*;q=0.1", Some("text/plain")),
+            ("text/*, text/html;q=0", Some("text/plain")),
+            ("*/*, text/*;q=0, image/*;q=0.2", Some("image/png")),
+            ("image/png;q=0, text/*;q=0", None),
+            ("image/png;q=0.001", Some("image/png")),
+            ("image/png;q=0.5, text/plain;q=0.5", Some("image/png")),
+            ("image/png;q=high, text/plain;q=0.5", Some("image/png")),
+            ("text/html;level=1;q=0.3, text/plain;q=0.2", Some("text/html")),
+        ] {
+            assert_eq!(accept(header).choose(&offers).map(|offer| offer.essence), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_type_is_given_alone_or_as_a_part() {
+        for (header, expected) in [
+            ("*/*", Some((0, false))),
+            ("text/plain", Some((1, false))),
+            ("multipart/related; type=\"text/plain\"", Some((1, true))),
+            ("multipart/related", Some((0, true))),
+            ("multipart/related; type=\"text/html\";q=0.4, text/*;q=0.5", Some((0, false))),
+            ("application/pdf", None),
+        ] {
+            assert_eq!(accept(header).choose_type(&["text/html", "text/plain"]), expected, "{header}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
+use crate::archive::transcode::TranscodedFile;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -31,13 +32,15 @@ enum Segment {
     Object(Range<u64>),
     /// Bytes of a frame or a bulk value.
     Value(Range<u64>),
+    /// Bytes of a file that was made of the object.
+    Made(TranscodedFile, Range<u64>),
 }
 
 impl Segment {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            Self::Object(range) | Self::Value(range) => range.end - range.start,
+            Self::Object(range) | Self::Value(range) | Self::Made(_, range) => range.end - range.start,
         }
     }
 
@@ -47,6 +50,7 @@ impl Segment {
             Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
             Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
             Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
+            Self::Made(file, whole) => Self::Made(file, whole.start + range.start..whole.start + range.end),
         }
     }
 }
@@ -65,6 +69,17 @@ impl Content {
     /// Appends a frame or a bulk value, or what makes part of one.
     pub(crate) fn value(&mut self, range: Range<u64>) {
         self.segments.push(Segment::Value(range));
+    }
+
+    /// Appends a file that was made of the object.
+    pub(crate) fn made(&mut self, file: TranscodedFile) {
+        let range = 0..file.size_bytes;
+        self.segments.push(Segment::Made(file, range));
+    }
+
+    /// Appends all of another.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.segments.append(&mut other.segments);
     }
 
     /// Its bytes.
@@ -105,6 +120,7 @@ impl Content {
                         Segment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
                         Segment::Object(range) => archive.read_object(caller, record, range).await?,
                         Segment::Value(range) => archive.read(caller, record, range).await?,
+                        Segment::Made(file, range) => archive.read_transcoded(&file, range).await?,
                     };
                     Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
                 }

@@ -1,8 +1,9 @@
 //! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -12,6 +13,8 @@ use crate::archive::store::Refusal;
 
 /// Seconds after which a client may try again what the server could not do.
 const RETRY_SECONDS: u32 = 5;
+/// Seconds within which some of a client's requests should have ended.
+const OTHERS_END_SECONDS: u32 = 1;
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +51,15 @@ pub(crate) enum Error {
     /// A body in a form that is not understood.
     #[error("{0}")]
     UnsupportedMediaType(String),
-    /// A body that is compressed in a way that is not understood.
-    #[error("Content-Encoding: can be gzip or identity")]
-    ContentEncoding,
+    /// A body in a content coding, which is named.
+    #[error("Content-Encoding: `{0}` is not undone; can be gzip or identity")]
+    ContentCoding(String),
+    /// The client has too many requests under way.
+    #[error("there are {limit} requests of this client under way (http.max_requests_per_client)")]
+    TooManyRequests {
+        /// The limit in force.
+        limit: usize,
+    },
     /// A body beyond a limit.
     #[error("the body is larger than {limit} bytes (ingest.max_request_bytes)")]
     TooLarge {
@@ -69,6 +78,15 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// The settings do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No viewer is installed.
+    #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
+    NoViewer {
+        /// Where one was looked for.
+        directory: PathBuf,
+    },
     /// The resource does not know this method.
     #[error("the resource does not support this method")]
     Method,
@@ -84,7 +102,9 @@ pub(crate) struct Cause(pub(crate) String);
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource => StatusCode::NOT_FOUND,
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
                 StatusCode::NOT_ACCEPTABLE
             }
@@ -97,9 +117,13 @@ impl Error {
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) | Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -125,16 +149,26 @@ impl IntoResponse for Error {
         if is_inside {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
-        }
-        if matches!(self, Self::ContentEncoding) {
-            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
-        }
-        if let Self::Range { size } = self
-            && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
-        {
-            response.headers_mut().insert(CONTENT_RANGE, value);
+        let headers = response.headers_mut();
+        match &self {
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+            }
+            Self::TooManyRequests { .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(OTHERS_END_SECONDS));
+            }
+            Self::ContentCoding(_) => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
+            }
+            _ if status == StatusCode::NOT_ACCEPTABLE => {
+                headers.insert(VARY, HeaderValue::from_static("Accept"));
+            }
+            Self::Range { size } => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    headers.insert(CONTENT_RANGE, value);
+                }
+            }
+            _ => {}
         }
         response
     }

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -17,17 +17,23 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::http::Service;
+use crate::http::base_url;
 use crate::http::error::{Cause, Error};
+use crate::http::fair_share::{Peer, Placed, client};
 use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
+/// What is answered however many requests a client has under way.
+const OPERATIONS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Not DELETE: a page of another site may show and store, but not delete what a server holds that knows no users.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOWED_HEADERS: &str = "Authorization, Accept, Content-Type, Range, If-Range, If-None-Match, \
      If-Modified-Since, Cache-Control, X-Requested-With, X-Request-Id";
 const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Content-Encoding, Accept-Ranges, \
-     ETag, Location, Warning, Retry-After, X-Decode-Level, X-Request-Id";
+     ETag, Link, Location, Content-Location, Content-Disposition, Warning, Retry-After, X-Decode-Level, X-Request-Id";
 
 /// Wraps every answer of the server.
 pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
@@ -36,39 +42,84 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, 
     let id = request_id(request.headers());
     let origin = allowed_origin(&service.settings.allowed_origins, request.headers());
     let method = request.method().clone();
-    let is_preflight =
-        method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if is_preflight { preflight() } else { next.run(request).await };
+    let location = location(&service, &request);
+    let mut response = answer(&service, request, next).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = not_allowed(&method, response.headers());
     }
     if let Some(Cause(cause)) = response.extensions_mut().remove() {
         tracing::error!(request.id = %id, %method, "cannot answer request {id}: {cause}");
     }
+    let status = response.status();
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    if let (Some(location), StatusCode::OK | StatusCode::PARTIAL_CONTENT, true) =
+        (location, status, headers.contains_key(ETAG))
+    {
+        headers.entry(CONTENT_LOCATION).or_insert(location);
+    }
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         headers.append(VARY, HeaderValue::from_static("Origin"));
     }
-    telemetry::request_answered(route, response.status().as_u16(), started.elapsed());
+    telemetry::request_answered(route, status.as_u16(), started.elapsed());
     response
+}
+
+/// Lets a request through to its handler, unless it is one that none is to see.
+async fn answer(service: &Service, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return preflight();
+    }
+    if let Some(coding) = unknown_coding(headers) {
+        return Error::ContentCoding(coding).into_response();
+    }
+    let peer = request.extensions().get::<Peer>().copied();
+    // Whoever watches the server must see it at its busiest.
+    let Some(peer) = peer.filter(|_| !OPERATIONS.contains(&request.uri().path())) else {
+        return next.run(request).await;
+    };
+    match service.fair_share.take(client(headers, peer)) {
+        Some(place) => next.run(request).await.map(|body| Body::new(Placed { body, _place: place })),
+        None => Error::TooManyRequests { limit: service.settings.max_requests_per_client }.into_response(),
+    }
+}
+
+/// The coding of a request's body, if it has one that nobody undoes (RFC 9110 §8.4). Gzip is for who reads the body.
+fn unknown_coding(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = codings.flat_map(|list| list.split(',')).map(str::trim);
+    let known = ["", "identity", "gzip", "x-gzip"];
+    let unknown = codings.find(|coding| !known.iter().any(|known| coding.eq_ignore_ascii_case(known)))?;
+    Some(unknown.chars().take(40).collect())
+}
+
+/// The URL of what is asked for, as Content-Location tells it of a representation (PS3.18 §8.4.2). Results of a search are none.
+fn location(service: &Service, request: &Request) -> Option<HeaderValue> {
+    let target = request.uri().path_and_query()?.as_str().strip_prefix("/dicom-web")?;
+    let base_url = base_url::of(request.headers(), &service.settings.public_url);
+    HeaderValue::try_from(format!("{base_url}{target}")).ok()
 }
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 15] = [
         "studies",
         "series",
         "instances",
         "metadata",
         "frames",
         "bulkdata",
+        "rendered",
+        "thumbnail",
+        "wado",
         "stream",
+        "viewer",
         "console",
         "healthz",
         "readyz",

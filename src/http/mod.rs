@@ -7,26 +7,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::config;
+use crate::http::fair_share::FairShare;
 
 pub mod accept;
 mod auth;
 mod base_url;
+mod capabilities;
 mod console;
 mod content;
+mod delete;
 mod error;
 mod every_answer;
+mod fair_share;
 mod impatient;
-mod json;
 pub mod multipart;
 mod ops;
 mod path;
+mod rendering_parameters;
 mod request;
 mod retrieve;
 mod routes;
 mod search;
 mod serve;
+mod spool;
 mod store;
 mod stream;
+mod viewer;
+mod wado_uri;
 
 pub use serve::run;
 
@@ -34,14 +41,22 @@ pub use serve::run;
 pub struct Service {
     archive: Arc<Archive>,
     settings: config::Http,
+    viewer: config::Viewer,
     metrics: PrometheusHandle,
+    fair_share: Arc<FairShare>,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
 
 impl Service {
     /// A service for an archive; `metrics` is what `/metrics` shows.
-    pub fn new(archive: Arc<Archive>, settings: config::Http, metrics: PrometheusHandle) -> Self {
-        Self { archive, settings, metrics, stop: CancellationToken::new() }
+    pub fn new(
+        archive: Arc<Archive>,
+        settings: config::Http,
+        viewer: config::Viewer,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        let fair_share = FairShare::new(settings.max_requests_per_client);
+        Self { archive, settings, viewer, metrics, fair_share, stop: CancellationToken::new() }
     }
 }

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use percent_encoding::NON_ALPHANUMERIC;
 
 use crate::http::Service;
 use crate::http::accept::Accept;
@@ -41,6 +42,13 @@ impl Head {
     /// What the client accepts.
     pub(crate) fn accept(&self) -> Accept {
         Accept::of(&self.headers, self.query.as_deref())
+    }
+
+    /// The same request with a list of media types in its query parameter `accept` (PS3.18 §8.3.3.1).
+    pub(crate) fn accepting(&self, list: &str) -> Self {
+        let listed = percent_encoding::utf8_percent_encode(list, NON_ALPHANUMERIC);
+        let query = Some(format!("accept={listed}"));
+        Self { headers: self.headers.clone(), query, base_url: self.base_url.clone() }
     }
 
     /// The URL of the service, to which `/studies/…` can be appended.

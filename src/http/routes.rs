@@ -8,19 +8,32 @@ use axum::routing::get;
 
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::retrieve::{bulkdata, frames, instances, metadata};
-use crate::http::{console, every_answer, ops, search, store, stream};
+use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
+use crate::http::{
+    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let resources = Router::new()
+        // §8.9 Retrieve Capabilities, and the same of all resources in OpenAPI.
+        .route("/dicom-web", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/dicom-web/", get(capabilities::capabilities).options(capabilities::capabilities))
+        .route("/openapi.json", get(capabilities::openapi))
         .nest("/dicom-web", dicom_web())
+        // §9 URI Service (WADO-URI), here and below the base URL of the other services.
+        .route("/wado", get(wado_uri::retrieve))
         // The fast stream (docs/fast-stream.md).
         .route("/stream/studies/{study}/series/{series}", get(stream::stream))
         // The built-in web page.
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))
         .route("/console/console.js", get(console::script))
+        // The OHIF viewer (docs/viewer.md).
+        .route("/viewer", get(viewer::enter))
+        .route("/viewer/", get(viewer::file))
+        .route("/viewer/app-config.js", get(viewer::configuration))
+        .route("/viewer/{*path}", get(viewer::file))
         // Operations.
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -38,7 +51,7 @@ fn dicom_web() -> Router<Arc<Service>> {
     Router::new()
         // §10.5 Store and §10.6 Search share these URLs with §10.4 Retrieve.
         .route("/studies", get(search::studies).post(store::store))
-        .route("/studies/{study}", get(instances::instances).post(store::store))
+        .route("/studies/{study}", get(instances::instances).post(store::store).delete(delete::delete))
         // §10.6 Search.
         .route("/studies/{study}/series", get(search::series))
         .route("/studies/{study}/series/{series}/instances", get(search::instances))
@@ -46,12 +59,24 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/series", get(search::series))
         .route("/instances", get(search::instances))
         // §10.4 Retrieve: instances.
-        .route("/studies/{study}/series/{series}", get(instances::instances))
-        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances))
+        .route("/studies/{study}/series/{series}", get(instances::instances).delete(delete::delete))
+        .route("/studies/{study}/series/{series}/instances/{instance}", get(instances::instances).delete(delete::delete))
         // §10.4 Retrieve: metadata.
         .route("/studies/{study}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/metadata", get(metadata::metadata))
         .route("/studies/{study}/series/{series}/instances/{instance}/metadata", get(metadata::metadata))
+        // §9 URI Service.
+        .route("/wado", get(wado_uri::retrieve))
+        // §10.4 Retrieve: rendered resources.
+        .route("/studies/{study}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/rendered", get(rendered::rendered))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/rendered", get(rendered::frames))
+        // §10.4 Retrieve: thumbnails.
+        .route("/studies/{study}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/thumbnail", get(thumbnail::thumbnail))
+        .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/thumbnail", get(thumbnail::frame))
         // §10.4 Retrieve: frames and bulk data.
         .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}", get(frames::frames))
         .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*rest}", get(bulkdata::bulkdata))

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::http::fair_share::Peer;
 use crate::http::impatient::Impatient;
 use crate::http::{Service, routes};
 
@@ -43,10 +44,10 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, stream) = tokio::select! {
+        let (place, stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             (place, accepted) = accepted => match accepted {
-                Ok((stream, _)) => (place, stream),
+                Ok((stream, address)) => (place, stream, Peer(address.ip())),
                 Err(error) => {
                     warn!(%error, "cannot accept an HTTP connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -56,7 +57,7 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            serve(stream, router, idle, stop).await;
+            serve(stream, peer, router, idle, stop).await;
             drop(place);
         });
     }
@@ -66,11 +67,14 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
 }
 
 /// Serves one connection until it ends; after `stop`, until the request under way is answered.
-async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: CancellationToken) {
+async fn serve(stream: TcpStream, peer: Peer, router: Router, idle: Duration, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request: Request<Incoming>| Box::pin(router.clone().oneshot(request)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        Box::pin(router.clone().oneshot(request))
+    });
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_BUFFER_BYTES);
     let mut connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, idle)), service);

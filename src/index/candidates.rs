@@ -14,6 +14,7 @@ use crate::query::attributes::{
     STUDY_INSTANCE_UID,
 };
 use crate::query::matching::Matcher;
+use crate::query::temporal::other_day;
 use crate::query::{Level, Query};
 use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
@@ -187,11 +188,14 @@ type Bounds = (Bound<String>, Bound<String>);
 /// The partitions that hold few studies, among them all that can match; none if there are no such.
 fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, Bounds)> {
     let all = || (Bound::Unbounded, Bound::Unbounded);
+    // Studies with several numbers, or of several IDs, are in a partition of their own.
     if let Some(number) = literal(query, ACCESSION_NUMBER) {
-        return vec![(Secondary::Fourth, keys::accession(tenant, number), all())];
+        let partitions = [keys::accession(tenant, number), keys::mixed_accessions(tenant)];
+        return partitions.map(|partition| (Secondary::Fourth, partition, all())).into();
     }
     if let Some(id) = literal(query, PATIENT_ID) {
-        return vec![(Secondary::Second, keys::patient(tenant, id), all())];
+        let partitions = [keys::patient(tenant, id), keys::mixed_patients(tenant)];
+        return partitions.map(|partition| (Secondary::Second, partition, all())).into();
     }
     // Where there is a date too, going by date needs no sorting and can stop early.
     let Some(Matcher::Name(name)) = matcher(query, PATIENT_NAME).filter(|_| !has_date(query)) else {
@@ -223,13 +227,19 @@ fn by_date(tenant: &str, query: &Query) -> Range {
         }
         _ => (None, None),
     };
-    let day = |moment: &str| moment.chars().take(8).collect::<String>();
-    let useful = query.offset.saturating_add(query.limit).saturating_add(1);
+    // In another time zone it may be a day earlier or later than in the index.
+    let margin = i64::from(query.conditions.iter().any(|condition| condition.timezone.is_some()));
+    let from = from.and_then(|from| other_day(from.get(..8)?, -margin));
+    let to = to.and_then(|to| other_day(to.get(..8)?, margin));
+    let useful = match query.order.is_empty() {
+        true => query.offset.saturating_add(query.limit).saturating_add(1),
+        false => PAGE_ROWS,
+    };
     Range {
         index: Some(Secondary::First),
         partition: keys::studies(tenant),
-        from: from.map_or(Bound::Unbounded, |from| Bound::Included(day(from))),
-        to: to.map_or(Bound::Unbounded, |to| Bound::Excluded(day(to) + "~")),
+        from: from.map_or(Bound::Unbounded, Bound::Included),
+        to: to.map_or(Bound::Unbounded, |to| Bound::Excluded(to + "~")),
         is_descending: true,
         limit: useful.min(PAGE_ROWS),
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::draft::Draft;
 use crate::index::records::InstanceRecord;
 use crate::index::rows::{self, Place};
@@ -47,9 +47,9 @@ pub enum Commit {
 }
 
 /// Writes of a transaction besides those of instances and series: the study, the tenant.
-const SPARE_WRITES: usize = 2;
+pub(crate) const SPARE_WRITES: usize = 2;
 /// Writes that one transaction may hold (see [`Table`]).
-const MAX_WRITES: usize = 100;
+pub(crate) const MAX_WRITES: usize = 100;
 /// Bytes of rows in one transaction; DynamoDB takes 4 MB. An instance that is larger goes alone.
 const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// Times that a transaction which met another process's is tried.
@@ -124,58 +124,6 @@ impl Index {
             }));
         }
         outcome.await.unwrap_or(Err(Error::Interrupted))
-    }
-
-    /// Removes an instance and, with the last, its series and study; its record, if it was there.
-    pub async fn remove(
-        &self,
-        tenant: &str,
-        study: &StudyUid,
-        series: &SeriesUid,
-        instance: &InstanceUid,
-    ) -> Result<Option<InstanceRecord>, Error> {
-        let mut attempts = Attempts::default();
-        loop {
-            let outcome = self.try_remove(tenant, study, series, instance).await;
-            if !attempts.again(is_conflict(&outcome)).await {
-                return outcome;
-            }
-        }
-    }
-
-    async fn try_remove(
-        &self,
-        tenant: &str,
-        study: &StudyUid,
-        series: &SeriesUid,
-        instance: &InstanceUid,
-    ) -> Result<Option<InstanceRecord>, Error> {
-        let keys = [
-            keys::study(tenant, study),
-            keys::series(tenant, study, series),
-            keys::instance(tenant, study, series, instance),
-            keys::place(tenant, instance),
-        ];
-        let mut items = self.table.get(&keys).await?.into_iter();
-        let mut next = || items.next().flatten();
-        let (study_row, series_row, row, place_row) = (next(), next(), next(), next());
-        let Some(row) = row else { return Ok(None) };
-        let mut writes = vec![Write::Delete(row.key.clone(), Expect::Anything)];
-        for key in rows::continuations(&row)? {
-            writes.push(Write::Delete(key, Expect::Anything));
-        }
-        let Some(record) = read::whole(self.table.as_ref(), row).await? else { return Ok(None) };
-        if let Some(place_row) = place_row {
-            let place: Place = rows::decode(&place_row.key, &place_row.body)?;
-            if place.study == *study && place.series == *series {
-                writes.push(Write::Delete(place_row.key, Expect::Anything));
-            }
-        }
-        let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
-        draft.subtract(&record);
-        writes.extend(draft.into_writes()?);
-        self.table.transact(writes).await?;
-        Ok(Some(record))
     }
 }
 

@@ -8,9 +8,11 @@
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
 //! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{digest}#{number}` | |
+//! | deletion | `DELETIONS` | `{tenant}#{study}#{series}#{instance}` | |
 
-use crate::dicom::attributes::{Attribute, Value};
+use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::Deletion;
 use crate::index::records::{Preview, SeriesRecord, StudyRecord};
 use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
 use crate::query::matching::{fold, normal_date, normal_time};
@@ -18,6 +20,8 @@ use crate::table::{ItemKey, Secondary, SecondaryKey};
 
 /// The partition of the rows that name the tenants.
 pub(crate) const TENANTS: &str = "TENANTS";
+/// The partition of the deletions that were begun, of all tenants.
+pub(crate) const DELETIONS: &str = "DELETIONS";
 /// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
 /// What series' sort keys start with.
@@ -68,6 +72,13 @@ pub(crate) fn chunk(instance: &ItemKey, digest: &str, number: usize) -> ItemKey 
     ItemKey { partition, sort: format!("{digest}#{number:04}") }
 }
 
+pub(crate) fn deletion(deletion: &Deletion) -> ItemKey {
+    let Deletion { tenant, study, series, instance } = deletion;
+    let series = series.as_ref().map_or("", SeriesUid::as_str);
+    let instance = instance.as_ref().map_or("", InstanceUid::as_str);
+    ItemKey { partition: DELETIONS.into(), sort: format!("{tenant}#{study}#{series}#{instance}") }
+}
+
 /// The partition, in [`Secondary::First`], of all studies in the order of results.
 pub(crate) fn studies(tenant: &str) -> String {
     format!("T#{tenant}#STUDIES")
@@ -76,6 +87,12 @@ pub(crate) fn studies(tenant: &str) -> String {
 /// The partition, in [`Secondary::Second`], of a patient's studies.
 pub(crate) fn patient(tenant: &str, patient_id: &str) -> String {
     format!("T#{tenant}#P#{}", key_text(patient_id))
+}
+
+/// The partition, in [`Secondary::Second`], of studies with more than one patient ID, which the standard does not
+/// know but archives do.
+pub(crate) fn mixed_patients(tenant: &str) -> String {
+    format!("T#{tenant}#PATIENTS")
 }
 
 /// The partition, in [`Secondary::Third`], of studies by the alphabetic group of the patient's name.
@@ -92,6 +109,11 @@ pub(crate) fn mixed_names(tenant: &str) -> String {
 /// The partition, in [`Secondary::Fourth`], of the studies under an accession number.
 pub(crate) fn accession(tenant: &str, number: &str) -> String {
     format!("T#{tenant}#A#{}", key_text(number))
+}
+
+/// The partition, in [`Secondary::Fourth`], of studies with more than one accession number.
+pub(crate) fn mixed_accessions(tenant: &str) -> String {
+    format!("T#{tenant}#ACCESSIONS")
 }
 
 /// The partition, in [`Secondary::Second`], of the series with a UID.
@@ -117,27 +139,34 @@ pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> 
     let order = order(record);
     let mut keys =
         vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: order.clone() }];
-    let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).map(str::trim);
-    if let Some(id) = text(PATIENT_ID).filter(|id| !id.is_empty()) {
-        keys.push(SecondaryKey {
-            index: Secondary::Second,
-            partition: patient(tenant, id),
-            sort: order.clone(),
-        });
+    if let Some(partition) = value_partition(record, PATIENT_ID, tenant, patient, mixed_patients) {
+        keys.push(SecondaryKey { index: Secondary::Second, partition, sort: order.clone() });
     }
     if let Some(name) = record.attributes.get(&PATIENT_NAME).filter(|name| !name.values.is_empty()) {
         let partition = if is_mixed(name) { mixed_names(tenant) } else { names(tenant) };
         let folded = name_prefix(&fold(name.first_text().unwrap_or("").trim()));
         keys.push(SecondaryKey { index: Secondary::Third, partition, sort: format!("{folded}\u{1}{order}") });
     }
-    if let Some(number) = text(ACCESSION_NUMBER).filter(|number| !number.is_empty()) {
-        keys.push(SecondaryKey {
-            index: Secondary::Fourth,
-            partition: accession(tenant, number),
-            sort: order,
-        });
+    if let Some(partition) = value_partition(record, ACCESSION_NUMBER, tenant, accession, mixed_accessions) {
+        keys.push(SecondaryKey { index: Secondary::Fourth, partition, sort: order });
     }
     keys
+}
+
+/// The partition of a study by the value of an attribute; `None` if it has none.
+fn value_partition(
+    record: &StudyRecord,
+    tag: Tag,
+    tenant: &str,
+    of_one: impl FnOnce(&str, &str) -> String,
+    of_several: impl FnOnce(&str) -> String,
+) -> Option<String> {
+    let attribute = record.attributes.get(&tag)?;
+    if attribute.values.len() > 1 {
+        return Some(of_several(tenant));
+    }
+    let value = attribute.first_text().map(str::trim).filter(|value| !value.is_empty())?;
+    Some(of_one(tenant, value))
 }
 
 /// The keys of a series in the secondary indexes.

@@ -6,8 +6,11 @@ use crate::table::Table;
 
 mod candidates;
 mod commit;
+mod conditions;
+mod delete;
 mod draft;
 mod keys;
+mod ordered;
 pub mod previews;
 mod read;
 pub mod records;
@@ -15,10 +18,14 @@ mod results;
 mod rows;
 mod search;
 #[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod tests;
 
 pub use commit::{Commit, Duplicates};
+pub use delete::Deletion;
 pub use rows::Place;
+pub use search::{Limits, Sink};
 
 /// Why an operation on the index failed.
 #[derive(Debug, thiserror::Error)]

@@ -5,14 +5,19 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use crate::dicom::attributes::{Attributes, Tag};
+use crate::dicom::attributes::Attributes;
 use crate::dicom::json;
+use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::candidates;
+use crate::index::conditions::Conditions;
+use crate::index::ordered::Ordered;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
-use crate::index::results::{self, Wanted};
+use crate::index::results;
 use crate::index::{Error, Index, keys, read, rows};
-use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
-use crate::query::matching::{Matcher, matches};
+use crate::query::attributes::{SOP_CLASS_UID, TIMEZONE_OFFSET};
+use crate::query::matching::matches;
+use crate::query::order;
+use crate::query::wanted::Wanted;
 use crate::query::{Condition, Found, Level, Query};
 use crate::table::{Item, ItemKey, Range, Table};
 
@@ -22,13 +27,22 @@ const METADATA_ROWS: usize = 10;
 const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
 
 impl Index {
-    /// Answers a query of a tenant, reading at most `max_rows_read` rows: where they are not enough, the answer
-    /// holds what was found by then and a warning.
+    /// Answers a query of a tenant, within `limits`: where they are not enough, the answer holds what was found by then
+    /// and a warning. Each result is handed to `sink`, and not held.
     ///
     /// Studies come by date and time, the latest first, then by UID, descending; series and instances within a
-    /// study by their UIDs, ascending.
-    pub async fn search(&self, tenant: &str, query: &Query, max_rows_read: usize) -> Result<Found, Error> {
-        let mut search = Search::new(self.table.clone(), tenant, query, max_rows_read);
+    /// study by their UIDs, ascending; all of them, before that, by what the query asks for.
+    ///
+    /// Of what the index does not keep, studies and series are matched by the first instance of each series.
+    pub async fn search(
+        &self,
+        tenant: &str,
+        query: &Query,
+        limits: Limits,
+        sink: &mut Sink<'_>,
+    ) -> Result<Found, Error> {
+        let max_rows_read = limits.max_rows_read;
+        let mut search = Search::new(self.table.clone(), tenant, query, limits, sink);
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
@@ -38,9 +52,21 @@ impl Index {
             }
         }
         search.is_exhausted |= candidates.is_cut_off();
-        Ok(search.found(max_rows_read))
+        search.found()
     }
 }
+
+/// What one search may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows read.
+    pub max_rows_read: usize,
+    /// Matches that are put into another order than that of the index.
+    pub max_ordered: usize,
+}
+
+/// What takes the results, one by one.
+pub type Sink<'a> = dyn FnMut(Attributes) + Send + 'a;
 
 /// A search under way.
 struct Search<'a> {
@@ -49,56 +75,14 @@ struct Search<'a> {
     query: &'a Query,
     wanted: Wanted,
     conditions: Conditions,
+    limits: Limits,
     rows_left: usize,
     is_exhausted: bool,
     skipped: usize,
+    sink: &'a mut Sink<'a>,
+    /// Matches that wait to be ordered, if the query orders them.
+    ordered: Ordered,
     found: Found,
-}
-
-/// The conditions by the level whose record tells.
-#[derive(Default)]
-struct Conditions {
-    study: Vec<Condition>,
-    series: Vec<Condition>,
-    instance: Vec<Condition>,
-    metadata: Vec<Condition>,
-    warnings: Vec<String>,
-}
-
-impl Conditions {
-    fn new(query: &Query) -> Self {
-        let mut sorted = Self::default();
-        for condition in query.conditions.iter().filter(|condition| condition.matcher != Matcher::Universal) {
-            let mut condition = condition.clone();
-            let Some(tag) = condition.path.first().copied() else { continue };
-            // Asked of a study, what is in it is meant; viewers write it so.
-            if query.level == Level::Study && condition.path.len() == 1 {
-                if tag == MODALITY {
-                    condition.path = vec![MODALITIES_IN_STUDY];
-                } else if tag == SOP_CLASS_UID {
-                    condition.path = vec![SOP_CLASSES_IN_STUDY];
-                }
-            }
-            let level =
-                condition.path.first().and_then(|tag| attributes::entry(*tag)).map(|entry| entry.level);
-            match level {
-                Some(_) if query.level == Level::Series && condition.path == [SOP_CLASS_UID] => {
-                    sorted.instance.push(condition);
-                }
-                Some(level) if level > query.level => sorted.ignore(tag),
-                Some(Level::Study) => sorted.study.push(condition),
-                Some(Level::Series) => sorted.series.push(condition),
-                Some(Level::Instance) => sorted.instance.push(condition),
-                None if query.level == Level::Instance => sorted.metadata.push(condition),
-                None => sorted.ignore(tag),
-            }
-        }
-        sorted
-    }
-
-    fn ignore(&mut self, tag: Tag) {
-        self.warnings.push(format!("{tag} is not matched at this level; it was ignored"));
-    }
 }
 
 fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
@@ -106,7 +90,13 @@ fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
 }
 
 impl<'a> Search<'a> {
-    fn new(table: Arc<dyn Table>, tenant: &'a str, query: &'a Query, rows_left: usize) -> Self {
+    fn new(
+        table: Arc<dyn Table>,
+        tenant: &'a str,
+        query: &'a Query,
+        limits: Limits,
+        sink: &'a mut Sink<'a>,
+    ) -> Self {
         let mut conditions = Conditions::new(query);
         let warnings = std::mem::take(&mut conditions.warnings);
         Self {
@@ -115,10 +105,13 @@ impl<'a> Search<'a> {
             query,
             wanted: Wanted::of(query),
             conditions,
-            rows_left,
+            limits,
+            rows_left: limits.max_rows_read,
             is_exhausted: false,
             skipped: 0,
-            found: Found { results: Vec::new(), has_more: false, warnings },
+            sink,
+            ordered: Ordered::default(),
+            found: Found { warnings, ..Found::default() },
         }
     }
 
@@ -126,14 +119,23 @@ impl<'a> Search<'a> {
         self.found.has_more || self.is_exhausted
     }
 
-    fn found(mut self, max_rows_read: usize) -> Found {
+    fn found(mut self) -> Result<Found, Error> {
+        if !self.query.order.is_empty() {
+            let is_cut_off = std::mem::take(&mut self.found.has_more);
+            if is_cut_off {
+                let max = self.limits.max_ordered;
+                let warning = format!("only the first {max} matches by study date were put in order");
+                self.found.warnings.push(warning);
+            }
+            (self.found.count, self.found.has_more) = self.ordered.page(self.query, self.sink)?;
+        }
         if self.is_exhausted {
-            let warning = format!(
-                "the search ended after {max_rows_read} rows of the index; there may be more results"
-            );
+            let max = self.limits.max_rows_read;
+            let warning =
+                format!("the search ended after {max} rows of the index; there may be more results");
             self.found.warnings.push(warning);
         }
-        self.found
+        Ok(self.found)
     }
 
     /// Counts `rows` read; whether there were that many left.
@@ -143,15 +145,32 @@ impl<'a> Search<'a> {
         !self.is_exhausted
     }
 
+    /// Whether the next match is returned, as far as is known.
+    fn is_on_page(&self) -> bool {
+        if self.query.order.is_empty() {
+            self.skipped >= self.query.offset && self.found.count < self.query.limit
+        } else {
+            self.ordered.len() < self.limits.max_ordered
+        }
+    }
+
     /// Takes a match, whose attributes are made only if it is on the page.
-    fn take(&mut self, all: impl FnOnce() -> Attributes) {
-        if self.skipped < self.query.offset {
+    fn take(&mut self, all: impl FnOnce() -> Attributes) -> Result<(), Error> {
+        let is_ordered = !self.query.order.is_empty();
+        if self.is_on_page() {
+            let all = all();
+            if is_ordered {
+                let place = order::place(&self.query.order, &all);
+                return self.ordered.push(place, &self.wanted.pick(all));
+            }
+            self.found.count += 1;
+            (self.sink)(self.wanted.pick(all));
+        } else if !is_ordered && self.skipped < self.query.offset {
             self.skipped += 1;
-        } else if self.found.results.len() < self.query.limit {
-            self.found.results.push(self.wanted.pick(all()));
         } else {
             self.found.has_more = true;
         }
+        Ok(())
     }
 
     async fn study(&mut self, record: StudyRecord) -> Result<(), Error> {
@@ -162,9 +181,8 @@ impl<'a> Search<'a> {
         if !meets(&self.conditions.study, &all) {
             return Ok(());
         }
-        if self.query.level == Level::Study {
-            self.take(|| all);
-            return Ok(());
+        if self.query.level == Level::Study && !self.needs_metadata() {
+            return self.take(|| all);
         }
         let mut range = read::series_range(self.tenant, &record.study);
         if let Some(series) = &self.query.series {
@@ -177,14 +195,58 @@ impl<'a> Search<'a> {
                 if self.is_over() || !self.spend(1) {
                     return Ok(());
                 }
-                self.series(&all, rows::decode(&item.key, &item.body)?).await?;
+                let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
+                if self.query.level > Level::Study {
+                    self.series(&all, series).await?;
+                } else if let Some(first) = self.first_instance(&record.study, &series.series).await? {
+                    return self.take(|| with_others(all, first));
+                }
             }
         }
         Ok(())
     }
 
+    /// Whether attributes that the index does not keep are matched, or returned with the next match.
+    fn needs_metadata(&self) -> bool {
+        let wants_metadata = self.wanted.not_indexed().next().is_some()
+            || (self.wanted.is_all() && self.query.level == Level::Instance);
+        !self.conditions.metadata.is_empty() || (self.is_on_page() && wants_metadata)
+    }
+
+    /// What the index does not keep, from the first instance of a series; `None` if it does not match, or there are no
+    /// rows left for it.
+    async fn first_instance(
+        &mut self,
+        study: &StudyUid,
+        series: &SeriesUid,
+    ) -> Result<Option<Attributes>, Error> {
+        if !self.spend(1 + METADATA_ROWS) {
+            return Ok(None);
+        }
+        let partition = keys::instance_partition(self.tenant, study, series);
+        let page = self.table.range(&read::whole_partition(None, partition, 1)).await?;
+        let Some((_, item)) = page.items.into_iter().next() else { return Ok(None) };
+        let key = item.key.clone();
+        let record = read::whole(self.table.as_ref(), item).await?;
+        Ok(record.map(|record| self.metadata(&key, &record)).transpose()?.flatten())
+    }
+
+    /// All attributes of an instance; `None` if they do not match.
+    fn metadata(&mut self, key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
+        let Some(metadata) = read_metadata(key, record)? else {
+            if !self.found.warnings.iter().any(|told| told == TOO_DEEP) {
+                self.found.warnings.push(TOO_DEEP.to_owned());
+            }
+            return Ok(self.conditions.metadata.is_empty().then(Attributes::new));
+        };
+        Ok(meets(&self.conditions.metadata, &metadata).then_some(metadata))
+    }
+
     async fn series(&mut self, study: &Attributes, record: SeriesRecord) -> Result<(), Error> {
         let mut all = results::of_series(&record);
+        if let Some(offset) = study.get(&TIMEZONE_OFFSET) {
+            all.entry(TIMEZONE_OFFSET).or_insert_with(|| offset.clone());
+        }
         let has_class = |condition: &Condition| {
             condition.path != [SOP_CLASS_UID]
                 || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain(class))
@@ -196,10 +258,13 @@ impl<'a> Search<'a> {
             all.entry(*tag).or_insert_with(|| attribute.clone());
         }
         if self.query.level == Level::Series {
-            self.take(|| all);
-            return Ok(());
+            if !self.needs_metadata() {
+                return self.take(|| all);
+            }
+            let first = self.first_instance(&record.study, &record.series).await?;
+            return first.map_or(Ok(()), |first| self.take(|| with_others(all, first)));
         }
-        all.retain(|tag, _| self.wanted.wants(*tag));
+        all.retain(|tag, _| self.wanted.wants(*tag) || self.query.order.iter().any(|key| key.tag == *tag));
         let partition = keys::instance_partition(self.tenant, &record.study, &record.series);
         let range = read::whole_partition(None, partition, 500);
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
@@ -222,43 +287,38 @@ impl<'a> Search<'a> {
         if !meets(&self.conditions.instance, &attributes) {
             return Ok(());
         }
-        let is_on_page = self.skipped >= self.query.offset && self.found.results.len() < self.query.limit;
-        let wants_metadata = self.wanted.is_all() || self.wanted.not_indexed().next().is_some();
-        if !self.conditions.metadata.is_empty() || (is_on_page && wants_metadata) {
+        if self.needs_metadata() {
             if !self.spend(METADATA_ROWS) {
                 return Ok(());
             }
             let record: InstanceRecord = rows::decode(&key, &bytes)?;
-            let metadata = metadata(&key, &record)?.unwrap_or_else(|| self.pass_over_metadata());
-            if !meets(&self.conditions.metadata, &metadata) {
-                return Ok(());
-            }
-            for (tag, attribute) in metadata {
-                attributes.entry(tag).or_insert(attribute);
-            }
+            let Some(metadata) = self.metadata(&key, &record)? else { return Ok(()) };
+            attributes = with_others(attributes, metadata);
         }
         self.take(|| {
             // What the conditions were matched against is what is returned.
             attributes.extend(parents.iter().map(|(tag, attribute)| (*tag, attribute.clone())));
             attributes
-        });
-        Ok(())
-    }
-
-    /// No attributes in the place of metadata that is nested too deeply, which is told once.
-    fn pass_over_metadata(&mut self) -> Attributes {
-        if !self.found.warnings.iter().any(|told| told == TOO_DEEP) {
-            self.found.warnings.push(TOO_DEEP.to_owned());
-        }
-        Attributes::new()
+        })
     }
 
     /// A range that reads no more in a page than may be read and can be of use.
     fn bounded(&self, mut range: Range) -> Range {
-        let useful = self.query.offset.saturating_add(self.query.limit).saturating_add(1);
+        let useful = match self.query.order.is_empty() {
+            true => self.query.offset.saturating_add(self.query.limit).saturating_add(1),
+            false => range.limit,
+        };
         range.limit = range.limit.min(useful.max(50)).min(self.rows_left.saturating_add(1)).max(1);
         range
     }
+}
+
+/// Attributes with those that only others have.
+fn with_others(mut attributes: Attributes, others: Attributes) -> Attributes {
+    for (tag, attribute) in others {
+        attributes.entry(tag).or_insert(attribute);
+    }
+    attributes
 }
 
 /// What a search reads of an instance's record; the rest is passed over.
@@ -269,7 +329,7 @@ struct Known {
 }
 
 /// All attributes of an instance, without bulk values; `None` if they are nested too deeply to be read.
-fn metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
+fn read_metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Record {
         what: format!("{} {}", key.partition, key.sort),
         source,

@@ -1,6 +1,5 @@
 //! The index over the embedded table, in memory.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -9,29 +8,30 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
-use crate::index::{Commit, Duplicates, Error, Index, keys};
+use crate::index::search_tests::search;
+use crate::index::{Commit, Deletion, Duplicates, Error, Index, keys};
 use crate::query::attributes::{
-    ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID,
-    SOP_INSTANCE_UID, STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
+    ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
+    STUDY_INSTANCE_UID, STUDY_TIME,
 };
-use crate::query::matching::matches;
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
 use crate::table::redb::Redb;
-use crate::table::{Expect, Table, Write};
+use crate::table::{Expect, Secondary, Table, Write};
 
-const TENANT: &str = "clinic";
-const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
+pub(super) const TENANT: &str = "clinic";
+pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
-const NOT_INDEXED: Tag = Tag(0x0018_1151);
+pub(super) const NOT_INDEXED: Tag = Tag(0x0018_1151);
 
-fn index() -> Index {
+pub(super) fn index() -> Index {
     Index::new(Arc::new(Redb::in_memory().unwrap()))
 }
 
 /// An instance by the numbers of its study, series and itself, with pixels.
-fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
+pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
     let (study_uid, series_uid) = (format!("1.{study}"), format!("1.{study}.{series}"));
     let uid = format!("{series_uid}.{number}");
     let mut attributes = Attributes::from([
@@ -66,7 +66,7 @@ fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
     }
 }
 
-fn text_metadata(text: &str) -> Metadata {
+pub(super) fn text_metadata(text: &str) -> Metadata {
     metadata::compress(&[text.as_bytes().to_vec()])
 }
 
@@ -97,11 +97,11 @@ fn pixels() -> PixelLayout {
     }
 }
 
-async fn store(index: &Index, record: InstanceRecord) -> Commit {
+pub(super) async fn store(index: &Index, record: InstanceRecord) -> Commit {
     index.commit(TENANT, record, Duplicates::Reject, None).await.unwrap()
 }
 
-fn query(level: Level, parameters: &[(&str, String)]) -> Query {
+pub(super) fn query(level: Level, parameters: &[(&str, String)]) -> Query {
     let pairs: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let target = Target { level, study: None, series: None };
     parameters::read(&pairs, target, Limits { default: 10_000, max: 10_000 }).unwrap()
@@ -169,16 +169,16 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
         store(&index, record.clone()).await;
     }
     for (record, left) in records.iter().zip([Some((2, 2)), Some((1, 1)), None]) {
-        let removed = index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
-        assert_eq!(removed.as_ref(), Some(record));
+        let removed = index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await;
+        assert_eq!(removed.unwrap(), 1);
         let study = index.study(TENANT, &record.study).await.unwrap();
         assert_eq!(study.map(|study| (study.number_of_instances, study.number_of_series)), left);
         assert_eq!(index.locate(TENANT, &record.instance).await.unwrap(), None);
     }
-    let found = index.search(TENANT, &query(Level::Study, &[]), 100).await.unwrap();
-    assert!(found.results.is_empty());
+    let (results, _) = search(&index, &query(Level::Study, &[]), 100).await;
+    assert!(results.is_empty());
     let gone = &records[0];
-    assert_eq!(index.remove(TENANT, &gone.study, &gone.series, &gone.instance).await.unwrap(), None);
+    assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
     let chunk = keys::chunk(&key, &record.digest, 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
-    index.remove(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
@@ -238,165 +238,6 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
     assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
 }
 
-/// Numbers that look random and are the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-
-    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.roll(choices.len())]
-    }
-}
-
-fn random_query(dice: &mut Dice) -> Query {
-    let level = [Level::Study, Level::Series, Level::Instance][dice.roll(3)];
-    let mut parameters = Vec::new();
-    let choices: &[(&str, &[&str])] = &[
-        ("PatientID", &["P1", "P2", "P*", "p1", "P9", ""]),
-        ("PatientName", &["mu*", "muller*", "MULLER^ANNA", "山*", "*a*", "Mü?ler*", "zoe", "Muk*"]),
-        ("StudyDate", &["20240103", "20240103-20240106", "20240105-", "-20240104"]),
-        ("StudyTime", &["08", "0900-1300", "12-", "-0830"]),
-        ("AccessionNumber", &["A5", "A*", "A99"]),
-        ("StudyInstanceUID", &["1.3", "1.3,1.11\\1.7", "9"]),
-    ];
-    for (name, values) in choices {
-        if dice.roll(4) == 0 {
-            parameters.push((*name, dice.pick(values).to_owned()));
-        }
-    }
-    let more: (&str, &[&str]) = match level {
-        Level::Study => ("ModalitiesInStudy", &["CT", "m?", "XA"]),
-        Level::Series => ("Modality", &["CT", "SR,MR"]),
-        Level::Instance => ("00181151", &["1", "2"]),
-    };
-    if dice.roll(2) == 0 {
-        parameters.push((more.0, dice.pick(more.1).to_owned()));
-    }
-    if level == Level::Instance && dice.roll(3) == 0 {
-        parameters.push(("SOPInstanceUID", dice.pick(&["1.3.1.2", "1.3.0.0,1.4.1.1", "1.8"]).to_owned()));
-    }
-    if dice.roll(2) == 0 {
-        parameters.push(("fuzzymatching", "true".into()));
-    }
-    parameters.push(("limit", dice.roll(12).to_string()));
-    parameters.push(("offset", dice.roll(5).to_string()));
-    query(level, &parameters)
-}
-
-/// What a search is to find, by looking at everything: UIDs of the page, and whether there is more.
-fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
-    let mut modalities: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for record in records {
-        let modality = record.attributes[&MODALITY].values.clone();
-        modalities.entry(record.study.as_str()).or_default().extend(modality);
-    }
-    let mut rows = BTreeMap::new();
-    for record in records {
-        let mut all = record.attributes.clone();
-        let values = modalities[record.study.as_str()].clone();
-        all.insert(MODALITIES_IN_STUDY, Attribute { vr: Vr(*b"CS"), values });
-        all.insert(NOT_INDEXED, record.attributes[&INSTANCE_NUMBER].clone());
-        let text = |tag| all.get(&tag).and_then(Attribute::first_text).unwrap_or_default().to_owned();
-        let study = (text(STUDY_DATE), text(STUDY_TIME), text(STUDY_INSTANCE_UID));
-        let below = match query.level {
-            Level::Study => (String::new(), String::new(), text(STUDY_INSTANCE_UID)),
-            Level::Series => (text(SERIES_INSTANCE_UID), String::new(), text(SERIES_INSTANCE_UID)),
-            Level::Instance => (text(SERIES_INSTANCE_UID), text(SOP_INSTANCE_UID), text(SOP_INSTANCE_UID)),
-        };
-        if query.conditions.iter().all(|condition| matches(condition, &all)) {
-            rows.insert((std::cmp::Reverse(study), below.clone()), below.2);
-        }
-    }
-    let found: Vec<String> = rows.into_values().skip(query.offset).collect();
-    let has_more = found.len() > query.limit;
-    (found.into_iter().take(query.limit).collect(), has_more)
-}
-
-#[tokio::test]
-async fn a_search_finds_what_looking_at_everything_finds() {
-    let index = index();
-    let mut dice = Dice(7);
-    let mut records = Vec::new();
-    for study in 0..40 {
-        for series in 0..=dice.roll(3) {
-            records.extend((0..=dice.roll(4)).map(|number| instance(study, series, number)));
-        }
-    }
-    for record in &records {
-        store(&index, record.clone()).await;
-    }
-    let mut matched = 0;
-    for _ in 0..1500 {
-        let query = random_query(&mut dice);
-        let found = index.search(TENANT, &query, 1_000_000).await.unwrap();
-        let uid = match query.level {
-            Level::Study => STUDY_INSTANCE_UID,
-            Level::Series => SERIES_INSTANCE_UID,
-            Level::Instance => SOP_INSTANCE_UID,
-        };
-        let uids: Vec<String> =
-            found.results.iter().filter_map(|result| Some(result[&uid].first_text()?.to_owned())).collect();
-        assert_eq!((uids, found.has_more), naive(&records, &query), "{query:?}");
-        assert_eq!(found.warnings, [""; 0], "{query:?}");
-        matched += found.results.len();
-    }
-    assert!(matched > 1000, "{matched}");
-}
-
-#[tokio::test]
-async fn a_search_reads_no_more_rows_than_it_may_and_says_so() {
-    let index = index();
-    for study in 0..30 {
-        store(&index, instance(study, 0, 0)).await;
-    }
-    let query = query(Level::Study, &[("StudyDescription", "nowhere".into())]);
-    for (rows, is_warned) in [(10, true), (29, true), (30, false)] {
-        let found = index.search(TENANT, &query, rows).await.unwrap();
-        assert_eq!((found.results.len(), !found.warnings.is_empty()), (0, is_warned), "{rows}");
-    }
-}
-
-#[tokio::test]
-async fn results_hold_the_attributes_of_their_level() {
-    let index = index();
-    let mut record = instance(1, 1, 1);
-    record.attributes.remove(&ACCESSION_NUMBER);
-    store(&index, record).await;
-    for (level, parameters, present, absent) in [
-        (
-            Level::Study,
-            "",
-            &["StudyDate", "AccessionNumber", "ModalitiesInStudy", "InstanceAvailability"][..],
-            &["Modality", "InstanceNumber"][..],
-        ),
-        (Level::Study, "Modality", &["StudyDate"], &["Modality"]),
-        (
-            Level::Series,
-            "",
-            &["Modality", "SeriesNumber", "StudyDate", "StudyInstanceUID"],
-            &["InstanceNumber", "InstanceAvailability"],
-        ),
-        (
-            Level::Instance,
-            "",
-            &["SOPInstanceUID", "InstanceNumber", "Modality", "PatientID"],
-            &["RelativeXRayExposure", "XRayTubeCurrent"],
-        ),
-        (Level::Instance, "XRayTubeCurrent", &["XRayTubeCurrent"], &["Exposure"]),
-        (Level::Instance, "all", &["XRayTubeCurrent", "InstanceNumber"], &["Exposure"]),
-    ] {
-        let query = query(level, &[("includefield", parameters.to_owned())]);
-        let found = index.search(TENANT, &query, 100).await.unwrap();
-        let has = |name: &&str| found.results[0].contains_key(&crate::query::attributes::tag(name).unwrap());
-        assert!(present.iter().all(has), "{level:?} {parameters} {:?}", found.results);
-        assert!(!absent.iter().any(has), "{level:?} {parameters} {:?}", found.results);
-    }
-}
-
 #[tokio::test]
 async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it() {
     let index = Arc::new(index());
@@ -415,7 +256,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
     let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&large));
-    index.remove(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
+    index.remove(TENANT, &large.study, Some(&large.series), Some(&large.instance)).await.unwrap();
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
@@ -428,19 +269,6 @@ async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
         assert_eq!(store(&index, record).await, Commit::Stored, "{number}");
     }
     assert_eq!(index_study(&index).await.number_of_instances, 60);
-}
-
-#[tokio::test]
-async fn metadata_nested_deeper_than_can_be_read_hides_no_other_result() {
-    let index = index();
-    store(&index, instance(1, 1, 1)).await;
-    let mut deep = instance(1, 1, 2);
-    let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
-    deep.metadata = text_metadata(&format!("{}{{}}{}", open.repeat(60), close.repeat(60)));
-    store(&index, deep).await;
-    let everything = query(Level::Instance, &[("includefield", "all".into())]);
-    let found = index.search(TENANT, &everything, 1000).await.unwrap();
-    assert_eq!((found.results.len(), found.warnings.len()), (2, 1), "{:?}", found.warnings);
 }
 
 #[tokio::test]
@@ -473,9 +301,60 @@ async fn no_preview_outlives_what_it_shows() {
         index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1)).await.unwrap();
     }
     make().await;
-    index.remove(TENANT, &second.study, &second.series, &second.instance).await.unwrap();
+    index.remove(TENANT, &second.study, Some(&second.series), Some(&second.instance)).await.unwrap();
     assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
     make().await;
     index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();
     assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
+}
+
+#[tokio::test]
+async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let index = Index::new(table.clone());
+    let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
+    // Rows of their own continue this one.
+    records[100].sop_class = "0".repeat(4_000_000);
+    for record in &records {
+        store(&index, record.clone()).await;
+    }
+    let study = &records[0].study;
+    assert_eq!(index.remove(TENANT, study, Some(&records[0].series), None).await.unwrap(), 77);
+    let left = index_study(&index).await;
+    assert_eq!((left.number_of_instances, left.number_of_series), (153, 2));
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 153);
+    assert_eq!(index.remove(TENANT, study, None, None).await.unwrap(), 0);
+    let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
+    for record in &records {
+        let key = keys::instance(TENANT, study, &record.series, &record.instance);
+        partitions.push((None, keys::chunk(&key, &record.digest, 1).partition));
+        partitions.push((None, key.partition));
+        partitions.push((None, keys::place(TENANT, &record.instance).partition));
+        partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));
+    }
+    partitions.push((Some(Secondary::First), keys::studies(TENANT)));
+    partitions.push((Some(Secondary::Second), keys::patient(TENANT, "P1")));
+    partitions.push((Some(Secondary::Third), keys::names(TENANT)));
+    partitions.push((Some(Secondary::Fourth), keys::accession(TENANT, "A1")));
+    partitions.push((Some(Secondary::Fifth), keys::PREVIEWS.into()));
+    for (secondary, partition) in partitions {
+        let page = table.range(&whole_partition(secondary, partition.clone(), 1)).await.unwrap();
+        assert!(page.items.is_empty(), "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_is_known_from_its_beginning_to_its_end() {
+    let index = index();
+    let (study, series, instance) = ("1.1".parse().unwrap(), "1.2".parse().ok(), "1.3".parse().ok());
+    let whole = Deletion { tenant: TENANT.into(), study, series: None, instance: None };
+    let part = Deletion { series, instance, ..whole.clone() };
+    for deletion in [&whole, &part, &whole] {
+        index.begin_deletion(deletion).await.unwrap();
+    }
+    assert_eq!(index.deletions().await.unwrap(), [whole.clone(), part.clone()]);
+    for _ in 0..2 {
+        index.end_deletion(&whole).await.unwrap();
+        assert_eq!(index.deletions().await.unwrap(), [part.clone()]);
+    }
 }

@@ -65,6 +65,14 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: Stored<'_>) -> Result<
     }
 }
 
+/// Whether there is a codec for frames that are compressed in this transfer syntax.
+pub fn is_decodable(transfer_syntax: &str) -> bool {
+    let number = transfer_syntax.strip_prefix("1.2.840.10008.1.2.").unwrap_or_default();
+    let jpeg = ["4.50", "4.51", "4.53", "4.55", "4.57", "4.70", "4.80", "4.81"];
+    let jpeg_2000 = ["4.90", "4.91", "4.92", "4.93", "4.201", "4.202", "4.203"];
+    number == "5" || jpeg.contains(&number) || jpeg_2000.contains(&number)
+}
+
 /// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated, planar
 /// configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least significant bit on.
 pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
@@ -121,14 +129,14 @@ fn words(frame: &[u8], bytes: usize, count: usize, is_big_endian: bool) -> Resul
     let is_paired = is_big_endian && bytes == 1;
     let needed = if is_paired { count.next_multiple_of(2) } else { count * bytes };
     let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
-    let join = |word: u32, byte: &u8| word << 8 | u32::from(*byte);
-    let words = frame.chunks_exact(bytes);
-    Ok(if is_paired {
-        (0..count).map(|place| u32::from(frame[place ^ 1])).collect()
-    } else if is_big_endian {
-        words.map(|word| word.iter().fold(0, join)).collect()
-    } else {
-        words.map(|word| word.iter().rev().fold(0, join)).collect()
+    // A loop for each size: the compiler then takes many words at a time.
+    Ok(match (bytes, is_big_endian) {
+        (1, false) => frame.iter().map(|&byte| byte.into()).collect(),
+        (1, true) => (0..count).map(|place| frame[place ^ 1].into()).collect(),
+        (2, false) => frame.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word).into()).collect(),
+        (2, true) => frame.as_chunks().0.iter().map(|&word| u16::from_be_bytes(word).into()).collect(),
+        (_, false) => frame.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect(),
+        (_, true) => frame.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect(),
     })
 }
 

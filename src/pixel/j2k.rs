@@ -29,7 +29,8 @@ pub enum Loss {
     Bytes(usize),
 }
 
-/// Encodes a frame of 1 to 16 bits and 1 or 3 samples; three are taken for red, green and blue.
+/// Encodes a frame of 1 to 16 bits and 1 or 3 samples; three are taken for red, green and blue, which are turned to
+/// luminance and chrominance first.
 ///
 /// The codestream goes by resolution (RPCL), one tile, one tile-part a resolution: cut after a tile-part (see
 /// [`resolution_ends`]) and ended by `FF D9`, it is the frame at that resolution.
@@ -37,6 +38,14 @@ pub enum Loss {
 /// # Errors
 /// [`Error::Size`], [`Error::Unsupported`] for other images; [`Error::Codec`] if OpenJPEG fails.
 pub fn encode(image: &Image, loss: Loss) -> Result<Vec<u8>, Error> {
+    encode_components(image, loss, image.shape.samples == 3)
+}
+
+/// The same, with three samples of whatever colours, turned to luminance and chrominance or not.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn encode_components(image: &Image, loss: Loss, is_turned: bool) -> Result<Vec<u8>, Error> {
     let count = image.shape.number_of_samples()?;
     if image.samples.len() != count {
         return Err(Error::Short { needed: count, found: image.samples.len() });
@@ -47,7 +56,8 @@ pub fn encode(image: &Image, loss: Loss) -> Result<Vec<u8>, Error> {
     }
     let mut messages = Messages::default();
     let mut written = Vec::new();
-    if write_codestream(image, loss, &mut messages, &mut written).is_none() {
+    let parameters = encoder_parameters(image, loss, is_turned);
+    if write_codestream(image, parameters, &mut messages, &mut written).is_none() {
         return Err(messages.into_error());
     }
     Ok(written)
@@ -196,9 +206,13 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Encodes into `written`; `None` if OpenJPEG fails.
-fn write_codestream(image: &Image, loss: Loss, messages: &mut Messages, written: &mut Vec<u8>) -> Option<()> {
+fn write_codestream(
+    image: &Image,
+    mut parameters: opj::opj_cparameters_t,
+    messages: &mut Messages,
+    written: &mut Vec<u8>,
+) -> Option<()> {
     let components = to_components(image)?;
-    let mut parameters = encoder_parameters(image, loss);
     // SAFETY: codec and stream are checked for null by `Owned` and live until the end of the function, as do
     // `messages` and `written`, which the callbacks reach through the pointers given here and which nothing
     // else touches meanwhile. OpenJPEG copies `parameters`.
@@ -216,7 +230,7 @@ fn write_codestream(image: &Image, loss: Loss, messages: &mut Messages, written:
     }
 }
 
-fn encoder_parameters(image: &Image, loss: Loss) -> opj::opj_cparameters_t {
+fn encoder_parameters(image: &Image, loss: Loss, is_turned: bool) -> opj::opj_cparameters_t {
     // SAFETY: the structure is plain numbers and pointers, for all of which zero is a value (its enums have one
     // for 0); OpenJPEG then sets all that is not zero by default.
     let mut parameters = unsafe {
@@ -228,7 +242,7 @@ fn encoder_parameters(image: &Image, loss: Loss) -> opj::opj_cparameters_t {
     parameters.cp_disto_alloc = 1;
     parameters.tcp_rates[0] = rate(image, loss);
     parameters.irreversible = i32::from(loss != Loss::None);
-    parameters.tcp_mct = c_char::from(image.shape.samples == 3);
+    parameters.tcp_mct = c_char::from(is_turned);
     parameters.prog_order = opj::PROG_ORDER::OPJ_RPCL;
     parameters.numresolution = resolutions(image.shape) as i32;
     parameters.tp_on = 1;

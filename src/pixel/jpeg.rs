@@ -4,8 +4,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use charls::CharLS;
-use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
+use charls::{CharLS, FrameInfo, InterleaveMode};
+use jpeg_decoder::{ColorTransform, Decoder};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::pixel::{Error, Image, Shape};
 
@@ -17,33 +18,30 @@ struct Header {
     adobe_transform: Option<u8>,
     /// Whether the components come one after the other (JPEG-LS, interleave mode 0).
     is_planar: bool,
+    /// Whether it is coded by Process 14 (SOF3).
+    is_lossless: bool,
 }
 
 /// Decodes a JPEG frame. Luminance and chrominance become red, green and blue, if `is_ybr` or if the frame
-/// itself says so; returns whether they did.
+/// itself says so, but never in a lossless one; returns whether they did.
 pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
     let header = read_header(frame, expected)?;
-    if header.precision > 8 && expected.samples != 1 {
-        return Err(Error::Unsupported(format!("JPEG colour of {} bits", header.precision)));
-    }
     // Devices write RGB without an Adobe segment; the decoder alone would take that for YCbCr.
-    let is_converted = expected.samples == 3 && header.adobe_transform.map_or(is_ybr, |code| code == 1);
+    let is_turned = header.adobe_transform.map_or(is_ybr, |code| code == 1);
+    let is_converted = expected.samples == 3 && !header.is_lossless && is_turned;
     let count = expected.number_of_samples()?;
-    let (bytes, format) = guarded("JPEG", || {
+    let bytes = guarded("JPEG", || {
         let mut decoder = Decoder::new(frame);
         decoder.set_max_decoding_buffer_size(count * 2);
         if expected.samples == 3 {
             let transform = if is_converted { ColorTransform::YCbCr } else { ColorTransform::RGB };
             decoder.set_color_transform(transform);
         }
-        let bytes = decoder.decode().map_err(|error| error.to_string())?;
-        let format = decoder.info().map(|info| info.pixel_format);
-        Ok((bytes, format))
+        decoder.decode().map_err(|error| error.to_string())
     })?;
-    let samples = match format {
-        Some(PixelFormat::L16) => widen(&bytes),
-        _ => bytes.into_iter().map(i32::from).collect(),
-    };
+    // The codec gives bytes for 8 bits, and words for all else, as only lossless frames have it.
+    let samples =
+        if header.precision == 8 { bytes.into_iter().map(i32::from).collect() } else { widen(&bytes) };
     Ok((image(header, samples)?, is_converted))
 }
 
@@ -57,6 +55,61 @@ pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
         samples = super::decode::interleave(&samples, expected.samples.into());
     }
     image(header, samples)
+}
+
+/// Encodes a frame of 8 bits as baseline JPEG, colour with halved chrominance (4:2:2), at a quality from 1 to 100.
+/// Three samples are red, green and blue, or luminance and chrominance if `is_ybr`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for other frames; [`Error::Codec`] if the codec gives up.
+pub(super) fn encode(image: &Image, is_ybr: bool, quality: u8) -> Result<Vec<u8>, Error> {
+    let Shape { rows, columns, samples } = image.shape;
+    let (Ok(height), Ok(width), 8) = (u16::try_from(rows), u16::try_from(columns), image.precision) else {
+        return Err(Error::Unsupported(format!("baseline JPEG of {} bits of this size", image.precision)));
+    };
+    let color = match (samples, is_ybr) {
+        (1, _) => ColorType::Luma,
+        (3, false) => ColorType::Rgb,
+        (3, true) => ColorType::Ycbcr,
+        _ => return Err(Error::Unsupported(format!("JPEG of {samples} samples"))),
+    };
+    let bytes: Vec<u8> = image.samples.iter().map(|&sample| sample as u8).collect();
+    let mut frame = Vec::new();
+    guarded("JPEG", || {
+        let mut encoder = Encoder::new(&mut frame, quality);
+        encoder.set_sampling_factor(SamplingFactor::F_2_1);
+        encoder.encode(&bytes, width, height, color).map_err(|error| error.to_string())
+    })?;
+    Ok(frame)
+}
+
+/// Encodes a frame of 2 to 16 bits as JPEG-LS. No sample comes back farther than `near` from what it was; negative
+/// ones are written as their two's complement of as many bits as the image's precision, and must come with a `near`
+/// of 0.
+///
+/// # Errors
+/// [`Error::Codec`] if the codec gives up.
+pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
+    let Shape { rows, columns, samples } = image.shape;
+    let mask = ((1_u64 << image.precision) - 1) as i32;
+    let values = image.samples.iter().map(|&sample| sample & mask);
+    let bytes: Vec<u8> = match image.precision {
+        0..=8 => values.map(|value| value as u8).collect(),
+        _ => values.flat_map(|value| (value as u16).to_ne_bytes()).collect(),
+    };
+    guarded("JPEG-LS", || {
+        let mut codec = CharLS::default();
+        if samples > 1 {
+            codec.set_interleave_mode(InterleaveMode::Sample).map_err(|error| error.to_string())?;
+        }
+        let info = FrameInfo {
+            width: columns,
+            height: rows,
+            bits_per_sample: image.precision as i32,
+            component_count: samples.into(),
+        };
+        codec.encode(info, near.into(), &bytes).map_err(|error| error.to_string())
+    })
 }
 
 fn image(header: Header, samples: Vec<i32>) -> Result<Image, Error> {
@@ -104,20 +157,21 @@ fn read_header(frame: &[u8], expected: Shape) -> Result<Header, Error> {
             ) => {
                 let rows = u16::from_be_bytes([r1, r0]).into();
                 let columns = u16::from_be_bytes([c1, c0]).into();
-                size = Some((bits.into(), Shape { rows, columns, samples: n.into() }));
+                size = Some((bits.into(), Shape { rows, columns, samples: n.into() }, marker == 0xC3));
             }
             (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                 adobe_transform = Some(*transform);
             }
             (0xDA, content) => {
-                let (precision, shape) = size.ok_or_else(|| damaged("there is no frame header"))?;
+                let (precision, shape, is_lossless) =
+                    size.ok_or_else(|| damaged("there is no frame header"))?;
                 if shape != expected {
                     let Shape { rows, columns, samples } = shape;
                     let found = format!("{rows} x {columns} pixels of {samples} samples");
                     return Err(Error::Mismatch { expected, found });
                 }
                 let is_planar = content.iter().rev().nth(1) == Some(&0);
-                return Ok(Header { precision, shape, adobe_transform, is_planar });
+                return Ok(Header { precision, shape, adobe_transform, is_planar, is_lossless });
             }
             _ => {}
         }

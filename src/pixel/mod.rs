@@ -3,8 +3,11 @@
 pub mod decode;
 pub mod j2k;
 mod jpeg;
+mod jpeg_lossless;
 pub mod preview;
+pub mod render;
 mod rle;
+pub mod transcode;
 
 /// The samples of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +77,7 @@ pub enum Error {
         found: String,
     },
     /// It is written in a way that is not supported.
-    #[error("{0} cannot be decoded")]
+    #[error("{0} is not supported")]
     Unsupported(String),
     /// The codec gave up.
     #[error("{codec}: {reason}")]

@@ -1,10 +1,13 @@
 //! RLE Lossless frames (PS3.5 Annex G).
 
-use crate::pixel::{Error, Shape};
+use crate::pixel::{Error, Image, Shape};
 
 /// Segments that an RLE header has room for.
 const MAX_SEGMENTS: usize = 15;
 const HEADER_BYTES: usize = 64;
+
+/// The most bytes that one control byte stands for.
+const MAX_RUN: usize = 128;
 
 /// Decodes a frame to its samples' raw bits: rows × columns × samples, the samples of a pixel together.
 ///
@@ -61,6 +64,71 @@ fn unpack(mut packed: &[u8], count: usize) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// Encodes a frame: a segment for each byte of a sample, each row on its own.
+///
+/// # Errors
+/// [`Error::Unsupported`] if `bytes_per_sample` needs more segments than there may be, [`Error::Short`] if
+/// samples are missing.
+pub(super) fn encode(image: &Image, bytes_per_sample: usize) -> Result<Vec<u8>, Error> {
+    let needed = image.shape.number_of_samples()?;
+    if image.samples.len() != needed {
+        return Err(Error::Short { needed, found: image.samples.len() });
+    }
+    let samples = usize::from(image.shape.samples);
+    let segments = samples * bytes_per_sample;
+    if segments > MAX_SEGMENTS {
+        return Err(Error::Unsupported(format!("RLE of {segments} segments")));
+    }
+    let mut frame = vec![0; HEADER_BYTES];
+    frame[..4].copy_from_slice(&(segments as u32).to_le_bytes());
+    for segment in 0..segments {
+        let start = frame.len() as u32;
+        frame[4 + 4 * segment..8 + 4 * segment].copy_from_slice(&start.to_le_bytes());
+        let shift = 8 * (bytes_per_sample - 1 - segment % bytes_per_sample);
+        let values = image.samples.iter().skip(segment / bytes_per_sample).step_by(samples);
+        let bytes: Vec<u8> = values.map(|&value| (value >> shift) as u8).collect();
+        for row in bytes.chunks(image.shape.columns as usize) {
+            pack(row, &mut frame);
+        }
+        if !frame.len().is_multiple_of(2) {
+            frame.push(0);
+        }
+    }
+    Ok(frame)
+}
+
+/// Packs one row (PS3.5 §G.3.1): bytes that repeat, and runs of those that do not.
+fn pack(row: &[u8], packed: &mut Vec<u8>) {
+    // Bytes that wait to be written as they are.
+    let mut literal = 0..0;
+    let mut at = 0;
+    while at < row.len() {
+        let repeats = row[at..].iter().take(MAX_RUN).take_while(|&&byte| byte == row[at]).count();
+        // Within other bytes, to end and begin anew costs as much as a repeated pair saves.
+        if repeats > 2 || (repeats == 2 && literal.is_empty()) {
+            push_literal(&row[literal], packed);
+            packed.extend([(257 - repeats) as u8, row[at]]);
+            at += repeats;
+            literal = at..at;
+            continue;
+        }
+        at += 1;
+        literal.end = at;
+        if literal.len() == MAX_RUN {
+            push_literal(&row[literal], packed);
+            literal = at..at;
+        }
+    }
+    push_literal(&row[literal], packed);
+}
+
+fn push_literal(bytes: &[u8], packed: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        packed.push((bytes.len() - 1) as u8);
+        packed.extend_from_slice(bytes);
+    }
+}
+
 fn le32(word: &[u8]) -> u32 {
     word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
 }
@@ -90,6 +158,28 @@ mod tests {
     fn the_first_segment_holds_the_most_significant_bytes() {
         let frame = frame(&[&[255, 0x12], &[1, 0x34, 0x56]]);
         assert_eq!(decode(&frame, PAIR, 2).unwrap(), [0x1234, 0x1256]);
+    }
+
+    #[test]
+    fn rows_are_packed_each_on_its_own() {
+        let long = [[7; 130].as_slice(), &[1, 2]].concat();
+        let distinct: Vec<u8> = (0..=129).collect();
+        let run_of_128 = [&[127], &distinct[..128], &[1], &distinct[128..]].concat();
+        for (row, expected) in [
+            (&[][..], &[][..]),
+            (&[5], &[0, 5]),
+            (&[5, 5], &[255, 5]),
+            (&[5, 5, 5, 6], &[254, 5, 0, 6]),
+            (&[1, 5, 5, 6], &[3, 1, 5, 5, 6]),
+            (&[1, 5, 5, 5], &[0, 1, 254, 5]),
+            (&long, &[129, 7, 255, 7, 1, 1, 2]),
+            (&distinct, &run_of_128),
+        ] {
+            let mut packed = Vec::new();
+            pack(row, &mut packed);
+            assert_eq!(packed, expected, "{row:?}");
+            assert_eq!(unpack(&packed, row.len()).unwrap(), row);
+        }
     }
 
     #[test]

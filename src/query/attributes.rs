@@ -45,6 +45,17 @@ pub const NUMBER_OF_STUDY_INSTANCES: Tag = Tag(0x0020_1208);
 /// Number of Series Related Instances.
 pub const NUMBER_OF_SERIES_INSTANCES: Tag = Tag(0x0020_1209);
 
+/// Attributes of a date, each with that of its time (PS3.4 §C.2.2.2.5).
+pub const DATE_AND_TIME: &[(Tag, Tag)] = &[
+    (Tag(0x0008_0012), Tag(0x0008_0013)),
+    (Tag(0x0008_0020), Tag(0x0008_0030)),
+    (Tag(0x0008_0021), Tag(0x0008_0031)),
+    (Tag(0x0008_0022), Tag(0x0008_0032)),
+    (Tag(0x0008_0023), Tag(0x0008_0033)),
+    (Tag(0x0010_0030), Tag(0x0010_0032)),
+    (Tag(0x0040_0244), Tag(0x0040_0245)),
+];
+
 /// When an attribute is in the results of its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {

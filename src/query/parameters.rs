@@ -2,10 +2,12 @@
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::query::attributes::{self, TIMEZONE_OFFSET};
-use crate::query::matching::Matcher;
-use crate::query::temporal::Span;
-use crate::query::{Condition, Include, Level, Query};
+use crate::query::attributes::{self, DATE_AND_TIME, TIMEZONE_OFFSET};
+use crate::query::creators;
+use crate::query::matching::{Manner, Matcher};
+use crate::query::order;
+use crate::query::temporal::{self, Span};
+use crate::query::{Condition, Creators, Include, Level, Query};
 
 /// What a search is of, besides its parameters.
 #[derive(Debug, Clone)]
@@ -39,17 +41,6 @@ pub struct Error {
 
 /// The deepest path through sequences.
 const MAX_PATH: usize = 8;
-/// Attributes of a date that pair with one of a time (PS3.4 §C.2.2.2.5).
-const DATE_AND_TIME: &[(Tag, Tag)] = &[
-    (Tag(0x0008_0012), Tag(0x0008_0013)),
-    (Tag(0x0008_0020), Tag(0x0008_0030)),
-    (Tag(0x0008_0021), Tag(0x0008_0031)),
-    (Tag(0x0008_0022), Tag(0x0008_0032)),
-    (Tag(0x0008_0023), Tag(0x0008_0033)),
-    (Tag(0x0010_0030), Tag(0x0010_0032)),
-    (Tag(0x0040_0244), Tag(0x0040_0245)),
-];
-
 /// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out.
 ///
 /// # Errors
@@ -62,21 +53,23 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
         series,
         conditions: Vec::new(),
         include: Include::Some(Vec::new()),
+        creators: Creators::new(),
+        order: Vec::new(),
         limit: limits.default.min(limits.max),
         offset: 0,
     };
-    let is_fuzzy = match parameters.iter().find(|(name, _)| name == "fuzzymatching") {
-        Some((name, value)) => boolean(name, value)?,
-        None => false,
-    };
+    let manner = manner(parameters)?;
     for (name, value) in parameters {
         match name.as_str() {
             "limit" => query.limit = number(name, value)?.min(limits.max),
             "offset" => query.offset = number(name, value)?,
-            "fuzzymatching" => {}
+            "fuzzymatching" | "emptyvaluematching" | "multiplevaluematching" => {}
             "includefield" => include(&mut query.include, name, value)?,
+            "orderby" => {
+                query.order.extend(order::read(value, query.level).map_err(|problem| error(name, problem))?);
+            }
             _ => {
-                let condition = condition(path(name)?, value, is_fuzzy)
+                let condition = condition(path(name)?, value, manner)
                     .map_err(|problem| error(name, problem.to_string()))?;
                 if query.conditions.iter().any(|known| known.path == condition.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
@@ -85,8 +78,29 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
             }
         }
     }
+    name_creators(&mut query, parameters)?;
     combine_dates_and_times(&mut query.conditions);
     Ok(query)
+}
+
+/// The manner of matching that the parameters ask for.
+fn manner(parameters: &[(String, String)]) -> Result<Manner, Error> {
+    let mut manner = Manner::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "fuzzymatching" => manner.is_fuzzy = boolean(name, value)?,
+            "emptyvaluematching" => manner.knows_empty = boolean(name, value)?,
+            "multiplevaluematching" => manner.knows_multiple = boolean(name, value)?,
+            _ if attributes::tag(name) == Some(TIMEZONE_OFFSET) && !["", "*"].contains(&value.trim()) => {
+                let minutes = temporal::offset_minutes(value);
+                let minutes =
+                    minutes.ok_or_else(|| error(name, "is not an offset from UTC, such as -0500"))?;
+                manner.timezone = Some(minutes);
+            }
+            _ => {}
+        }
+    }
+    Ok(manner)
 }
 
 /// Reads one matching key, of QIDO or C-FIND.
@@ -96,15 +110,51 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
 pub fn condition(
     path: Vec<Tag>,
     value: &str,
-    is_fuzzy: bool,
+    manner: Manner,
 ) -> Result<Condition, crate::query::matching::NotAValue> {
     let tag = path.last().copied();
-    // Times are matched as they were sent; the offset is returned but restricts nothing.
-    if path == [TIMEZONE_OFFSET] {
-        return Ok(Condition { path, matcher: Matcher::Universal });
+    // It says of which time zone the query is, and is no key.
+    let matcher = if path == [TIMEZONE_OFFSET] {
+        Matcher::Universal
+    } else {
+        Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, manner)?
+    };
+    Ok(Condition { path, matcher, creators: Creators::new(), timezone: manner.timezone })
+}
+
+/// Takes the creators of private blocks out of the conditions, where they serve other attributes of the query, and
+/// tells these of them.
+fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(), Error> {
+    let in_blocks = query.conditions.iter().flat_map(|condition| condition.path.iter().copied());
+    let mut served: Vec<Tag> = in_blocks.filter_map(creators::creator_of).collect();
+    if let Include::Some(tags) = &query.include {
+        served.extend(tags.iter().copied().filter_map(creators::creator_of));
     }
-    let matcher = Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, is_fuzzy)?;
-    Ok(Condition { path, matcher })
+    for (name, value) in parameters {
+        let tag = attributes::tag(name).filter(|tag| served.contains(tag));
+        if let Some(tag) = tag.filter(|_| !value.trim().is_empty()) {
+            query.creators.push((tag, value.trim().to_owned()));
+        }
+    }
+    let creators = &query.creators;
+    let is_named = |creator: &Tag| creators.iter().any(|(tag, _)| tag == creator);
+    for condition in &mut query.conditions {
+        if let [creator] = condition.path[..]
+            && is_named(&creator)
+        {
+            condition.matcher = Matcher::Universal;
+        }
+        let needed: Vec<Tag> = condition.path.iter().copied().filter_map(creators::creator_of).collect();
+        if let Some(missing) = needed.iter().find(|creator| !is_named(creator)) {
+            let sent = |(name, _): &&(String, String)| path(name).is_ok_and(|path| path == condition.path);
+            let name = parameters.iter().find(sent).map_or("", |(name, _)| name);
+            return Err(error(name, format!("is private; the query must name its creator, by {missing}")));
+        }
+        if !needed.is_empty() {
+            condition.creators.clone_from(creators);
+        }
+    }
+    Ok(())
 }
 
 /// Joins the range of a date and the range of its time, of the same form, to one range of moments.
@@ -210,8 +260,35 @@ mod tests {
             ("fuzzymatching=maybe", Some("fuzzymatching")),
             ("includefield=Nothing", Some("includefield")),
             ("StudyDate=yesterday", Some("StudyDate")),
+            ("emptyvaluematching=true&AccessionNumber=\"\"&multiplevaluematching=true", None),
+            ("emptyvaluematching=maybe", Some("emptyvaluematching")),
+            ("multiplevaluematching=", Some("multiplevaluematching")),
+            ("TimezoneOffsetFromUTC=-0500&StudyDate=20240101", None),
+            ("TimezoneOffsetFromUTC=", None),
+            ("00080201=UTC", Some("00080201")),
+            ("orderby=-StudyDate,PatientName", None),
+            ("orderby=SeriesNumber", Some("orderby")),
+            ("00090010=ACME&00091001=7&includefield=00091002", None),
+            ("00091001=7", Some("00091001")),
+            ("00090011=ACME&00091001=7", Some("00091001")),
+            ("00090010=&00091001=7", Some("00091001")),
         ] {
             assert_eq!(parse(text).err().map(|error| error.name).as_deref(), at_fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_creator_is_a_key_only_if_it_names_no_block() {
+        for (text, is_key, creators) in [
+            ("00090010=ACME&00091001=7", false, 1),
+            ("00090010=ACME&includefield=00091001", false, 1),
+            ("00090010=ACME", true, 0),
+            ("00090010=ACME&00090011=B&00091101=7", true, 1),
+        ] {
+            let query = parse(text).unwrap();
+            let creator = query.conditions.iter().find(|it| it.path == [Tag(0x0009_0010)]).unwrap();
+            assert_eq!(creator.matcher != Matcher::Universal, is_key, "{text}");
+            assert_eq!(query.creators.len(), creators, "{text}");
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use time::{Date, Month, Time};
+use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
 /// Everything from one moment to another, both included; `None` is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +36,36 @@ pub fn normal_time(text: &str) -> Option<String> {
     time_bounds(text).map(|bounds| bounds.into_inner().0)
 }
 
-/// A date and time (DT) in microseconds since 1970, taken as UTC where no offset is given.
-pub fn normal_date_time(text: &str) -> Option<i64> {
-    date_time_bounds(text).map(|bounds| *bounds.start())
+/// A date and time (DT) in microseconds since 1970; `timezone` is its offset from UTC in minutes where it has none.
+pub fn normal_date_time(text: &str, timezone: i32) -> Option<i64> {
+    date_time_bounds(text, timezone).map(|bounds| *bounds.start())
+}
+
+/// An offset from UTC such as `-0130`, in minutes. A plus may be missing: a URL makes a space of it.
+pub fn offset_minutes(text: &str) -> Option<i32> {
+    let text = text.trim();
+    let signed = if text.starts_with(['+', '-']) { text.to_owned() } else { format!("+{text}") };
+    let micros = (signed.len() == 5).then(|| offset_micros(&signed)).flatten()?;
+    i32::try_from(micros / 60_000_000).ok()
+}
+
+/// A date and a time, in the forms of [`normal_date`] and [`normal_time`], so many minutes later.
+pub fn later(date: &str, time: &str, minutes: i32) -> Option<(String, String)> {
+    let (moment, fraction) = (date_time(date, time)?, time.get(6..12)?);
+    let moment = moment.checked_add(Duration::minutes(minutes.into()))?;
+    let (date, clock) = (moment.date(), moment.time());
+    let date = format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day());
+    let time = format!("{:02}{:02}{:02}{fraction}", clock.hour(), clock.minute(), clock.second());
+    Some((date, time))
+}
+
+/// A date of the form `YYYYMMDD`, so many days later. `None` if there is no such day.
+pub fn other_day(date: &str, days: i64) -> Option<String> {
+    if days == 0 {
+        return Some(date.to_owned());
+    }
+    let moment = date_time(date, "000000000000")?.checked_add(Duration::days(days))?;
+    Some(format!("{:04}{:02}{:02}", moment.year(), u8::from(moment.month()), moment.day()))
 }
 
 /// Reads a date or a range of dates.
@@ -51,9 +78,9 @@ pub fn time_span(text: &str) -> Option<Span<String>> {
     span(text, time_bounds)
 }
 
-/// Reads a date and time or a range of them.
-pub fn date_time_span(text: &str) -> Option<Span<i64>> {
-    span(text, date_time_bounds)
+/// Reads a date and time or a range of them, of an offset from UTC in minutes where they have none.
+pub fn date_time_span(text: &str, timezone: i32) -> Option<Span<i64>> {
+    span(text, |text| date_time_bounds(text, timezone))
 }
 
 /// Reads a moment or a range. A hyphen may also begin an offset from UTC, so that every hyphen is tried.
@@ -98,11 +125,11 @@ fn time_bounds(text: &str) -> Option<RangeInclusive<String>> {
     is_time.then(|| fill(&digits, "000000000000")..=fill(&digits, "235959999999"))
 }
 
-fn date_time_bounds(text: &str) -> Option<RangeInclusive<i64>> {
+fn date_time_bounds(text: &str, timezone: i32) -> Option<RangeInclusive<i64>> {
     let text = text.trim();
     let (local, offset) = match text.len().checked_sub(5).and_then(|at| text.split_at_checked(at)) {
         Some((local, offset)) if offset.starts_with(['+', '-']) => (local, offset_micros(offset)?),
-        _ => (text, 0),
+        _ => (text, i64::from(timezone) * 60_000_000),
     };
     let date = local.get(..local.len().min(8))?;
     let time = local.get(date.len()..)?;
@@ -122,8 +149,14 @@ fn offset_micros(offset: &str) -> Option<i64> {
     (hours <= 14 && minutes < 60).then_some(if offset.starts_with('-') { -micros } else { micros })
 }
 
-/// Microseconds since 1970 of a full date and time; a day after the end of its month is the month's last.
+/// Microseconds since 1970 of a full date and time.
 fn micros(date: &str, time: &str) -> Option<i64> {
+    let seconds = date_time(date, time)?.assume_utc().unix_timestamp();
+    Some(seconds * 1_000_000 + number(time.get(6..12)?)?)
+}
+
+/// A full date and time, to the second; a day after the end of its month is the month's last.
+fn date_time(date: &str, time: &str) -> Option<PrimitiveDateTime> {
     let part = |text: &str, range: std::ops::Range<usize>| number(text.get(range)?);
     let year = i32::try_from(part(date, 0..4)?).ok()?;
     let month = Month::try_from(u8::try_from(part(date, 4..6)?).ok()?).ok()?;
@@ -131,8 +164,7 @@ fn micros(date: &str, time: &str) -> Option<i64> {
     let [hour, minute, second] =
         [0, 2, 4].map(|at| part(time, at..at + 2).and_then(|value| u8::try_from(value).ok()));
     let clock = Time::from_hms(hour?, minute?, second?.min(59)).ok()?;
-    let date = Date::from_calendar_date(year, month, day).ok()?;
-    Some(date.with_time(clock).assume_utc().unix_timestamp() * 1_000_000 + part(time, 6..12)?)
+    Some(Date::from_calendar_date(year, month, day).ok()?.with_time(clock))
 }
 
 /// Completes digits with the rest of a template.
@@ -181,11 +213,37 @@ mod tests {
 
     #[test]
     fn date_times_with_offsets_compare_in_utc() {
-        assert_eq!(normal_date_time("19700101010000+0100"), Some(0));
-        assert_eq!(normal_date_time("1970"), Some(0));
-        let span = date_time_span("2020-0500-2021-0500").unwrap();
-        assert_eq!((span.from, span.is_range), (normal_date_time("20200101050000"), true));
-        let single = date_time_span("202002-0500").unwrap();
-        assert_eq!(single.to, normal_date_time("20200301045959.999999"));
+        assert_eq!(normal_date_time("19700101010000+0100", 0), Some(0));
+        assert_eq!(normal_date_time("19700101010000", 60), Some(0));
+        assert_eq!(normal_date_time("1970", 0), Some(0));
+        let span = date_time_span("2020-0500-2021-0500", 0).unwrap();
+        assert_eq!((span.from, span.is_range), (normal_date_time("20200101050000", 0), true));
+        let single = date_time_span("202002-0500", 0).unwrap();
+        assert_eq!(single.to, normal_date_time("20200301045959.999999", 0));
+    }
+
+    #[test]
+    fn moments_move_between_time_zones() {
+        for (text, expected) in [
+            ("+0100", Some(60)),
+            ("0100", Some(60)),
+            (" 0100", Some(60)),
+            ("-0930", Some(-570)),
+            ("+1", None),
+            ("+0160", None),
+            ("+éa0", None),
+            ("UTC", None),
+        ] {
+            assert_eq!(offset_minutes(text), expected, "{text}");
+        }
+        for (date, time, minutes, expected) in [
+            ("20240301", "003000000005", -60, Some(("20240229", "233000000005"))),
+            ("20231231", "233000000000", 90, Some(("20240101", "010000000000"))),
+            ("99991231", "233000000000", 90, None),
+            ("20240101", "10", 0, None),
+        ] {
+            let expected = expected.map(|(date, time)| (date.to_owned(), time.to_owned()));
+            assert_eq!(later(date, time, minutes), expected, "{date} {time}");
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Server {
         if config.preview.enabled {
             tokio::spawn(jobs::previews::run(archive.clone(), config.preview, stop.clone()));
         }
-        let service = Service::new(archive, config.http, telemetry::metrics());
+        let service = Service::new(archive, config.http, config.viewer, telemetry::metrics());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::run(listener, service, stop.clone()));

@@ -45,7 +45,8 @@ async fn one_instance_comes_alone_or_as_a_part() {
 async fn a_transfer_syntax_that_cannot_be_made_is_refused() {
     let server = server().await;
     for path in ["/studies/1.1", "/studies/1.1/series/1.2/instances/1.3"] {
-        let accept = r#"multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90"#;
+        let accept =
+            r#"multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.102"#;
         let response = server.get(path).header("Accept", accept).send().await.unwrap();
         assert_eq!(response.status(), 406, "{path}");
     }

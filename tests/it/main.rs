@@ -6,16 +6,25 @@ mod architecture;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
+mod capabilities;
+mod delete;
 mod dimse;
+mod documents;
 mod errors;
 mod frames;
 mod harness;
 mod instances;
 mod metadata;
+mod negotiation;
 mod ops;
+mod pictures;
 mod recovery;
+mod rendered;
 mod search;
 mod store;
 mod store_metadata;
 mod store_zip;
 mod stream;
+mod viewer;
+mod wado_uri;
+mod zip;

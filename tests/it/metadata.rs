@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use cuspid::dicom::xml;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
@@ -85,4 +86,70 @@ async fn bulk_data_uris_lead_to_the_bytes() {
         server.request("GET", uri).header("Accept", "*/*").header("Range", "bytes=90-").send().await.unwrap();
     assert_eq!(response.status(), 206);
     assert_eq!(response.headers()["content-range"], "bytes 90-95/96");
+}
+
+const XML: &str = "application/dicom+xml";
+const XML_PARTS: &str = "multipart/related; type=\"application/dicom+xml\"";
+
+/// The documents of a multipart answer, read into DICOM JSON.
+fn documents(text: &str) -> Vec<Value> {
+    let sections: Vec<&str> = text.split("--native-dicom-model").collect();
+    assert_eq!((sections[0], sections.last().copied()), ("", Some("--\r\n")));
+    let parts = sections[1..sections.len() - 1].iter().map(|section| {
+        let document = section.strip_prefix("\r\nContent-Type: application/dicom+xml\r\n\r\n").unwrap();
+        xml::read(document.strip_suffix("\r\n").unwrap().as_bytes()).unwrap()
+    });
+    parts.collect()
+}
+
+#[tokio::test]
+async fn metadata_in_xml_say_what_those_in_json_say() {
+    let server = three_instances().await;
+    for path in [
+        "/studies/1.1/metadata",
+        "/studies/1.1/series/1.2/metadata",
+        "/studies/1.1/series/1.2/instances/1.4/metadata",
+    ] {
+        let response = server.get(path).header("Accept", XML_PARTS).send().await.unwrap();
+        let expected = format!("{XML_PARTS}; boundary=native-dicom-model");
+        assert_eq!(response.headers()["content-type"].to_str().unwrap(), expected);
+        let text = response.text().await.unwrap();
+        assert_eq!(Value::Array(documents(&text)), server.json(path).await, "{path}");
+        let request = server.get(path).header("Accept", XML_PARTS).header("Accept-Encoding", "gzip");
+        let packed = request.send().await.unwrap();
+        assert_eq!(packed.headers()["content-encoding"], "gzip");
+        let mut inflated = String::new();
+        let packed = packed.bytes().await.unwrap();
+        MultiGzDecoder::new(&packed[..]).read_to_string(&mut inflated).unwrap();
+        assert_eq!(inflated, text, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn one_document_alone_is_given_of_one_instance_only() {
+    let server = three_instances().await;
+    let path = "/studies/1.1/series/1.2/instances/1.4/metadata";
+    let response = server.get(path).header("Accept", XML).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], XML);
+    let text = response.text().await.unwrap();
+    assert_eq!(xml::read(text.as_bytes()).unwrap(), server.json(path).await[0]);
+    let response = server.get("/studies/1.1/metadata").header("Accept", XML).send().await.unwrap();
+    assert_eq!(response.status(), 406);
+    let problem = response.text().await.unwrap();
+    assert!(problem.contains("application/dicom+json") && problem.contains("multipart/related"), "{problem}");
+}
+
+#[tokio::test]
+async fn each_form_of_metadata_has_an_etag_of_its_own() {
+    let server = three_instances().await;
+    let path = "/studies/1.1/series/1.2/instances/1.4/metadata";
+    let mut etags = Vec::new();
+    for accept in ["application/dicom+json", XML, XML_PARTS] {
+        let response = server.get(path).header("Accept", accept).send().await.unwrap();
+        let etag = response.headers()["etag"].clone();
+        let again = server.get(path).header("Accept", accept).header("If-None-Match", etag.clone());
+        assert_eq!(again.send().await.unwrap().status(), 304, "{accept}");
+        assert!(!etags.contains(&etag), "{accept}");
+        etags.push(etag);
+    }
 }

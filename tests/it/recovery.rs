@@ -10,7 +10,9 @@ use cuspid::archive::check::Finding;
 use cuspid::archive::records::StudyRecord;
 use cuspid::archive::store::{Refusal, Stored};
 use cuspid::config::Config;
+use cuspid::index::{Deletion, Index};
 use cuspid::server;
+use cuspid::table::redb::Redb;
 use tempfile::TempDir;
 
 use crate::harness::{EXPLICIT, data_set, native};
@@ -117,7 +119,7 @@ async fn an_index_that_is_built_again_says_the_same() {
     drop(archive);
     std::fs::remove_file(data.path().join("index.redb")).unwrap();
 
-    let rebuild = server::Rebuild::begin(&config(data.path())).unwrap();
+    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (20, vec![]));
     rebuild.finish().unwrap();
@@ -197,8 +199,82 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
 #[tokio::test]
 async fn a_second_reindexing_leaves_the_first_alone() {
     let data = tempfile::tempdir().unwrap();
-    let first = server::Rebuild::begin(&config(data.path())).unwrap();
-    assert!(server::Rebuild::begin(&config(data.path())).is_err());
+    let first = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    assert!(server::Rebuild::begin(&config(data.path())).await.is_err());
     first.finish().unwrap();
     assert!(data.path().join("index.redb").exists());
+}
+
+/// What a process leaves that is killed in the middle of deleting study 1.2: it has written that down, and removed the
+/// rows of one instance but not its object.
+async fn leave_half_deleted(data: &TempDir) {
+    let archive = server::open(&config(data.path())).await.unwrap();
+    for number in 0..5 {
+        store(&archive, &format!("1.2.1.{number}")).await;
+    }
+    drop(archive);
+    let table = Redb::open(&data.path().join("index.redb"), 1 << 20).unwrap();
+    let index = Index::new(Arc::new(table));
+    let (study, series, instance) =
+        ("1.2".parse().unwrap(), "1.2.1".parse().unwrap(), "1.2.1.3".parse().unwrap());
+    let deletion = Deletion { tenant: "default".into(), study, series: None, instance: None };
+    index.begin_deletion(&deletion).await.unwrap();
+    let removed = index.remove("default", &deletion.study, Some(&series), Some(&instance)).await;
+    assert_eq!((removed.unwrap(), originals(data)), (1, 5));
+    // As if its object had just been stored.
+    let name = original(data, "1.2.1.3");
+    let name = name.strip_prefix(data.path()).unwrap().to_str().unwrap();
+    std::fs::write(data.path().join("recent"), format!("{name}\n")).unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    leave_half_deleted(&data).await;
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert!(archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.is_err());
+    assert!(!data.path().join("originals/default/1.2").exists());
+    assert_eq!(archive.check(true, |_| {}).await.unwrap().findings, []);
+    // It is over: what is stored after it stays.
+    store(&archive, "1.2.1.3").await;
+    drop(archive);
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert_eq!(study(&archive).await.number_of_instances, 1);
+}
+
+#[tokio::test]
+async fn reindexing_brings_nothing_back_that_was_being_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    leave_half_deleted(&data).await;
+    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    let report = rebuild.archive().reindex(|_| {}).await.unwrap();
+    assert_eq!((report.instances, report.findings), (0, vec![]));
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_read_can_be_built_again() {
+    let data = tempfile::tempdir().unwrap();
+    store(&server::open(&config(data.path())).await.unwrap(), "1.2.1.1").await;
+    std::fs::write(data.path().join("index.redb"), "garbage").unwrap();
+    assert!(server::open(&config(data.path())).await.is_err());
+    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    assert_eq!(rebuild.archive().reindex(|_| {}).await.unwrap().instances, 1);
+    rebuild.finish().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert_eq!(study(&archive).await.number_of_instances, 1);
+}
+
+#[tokio::test]
+async fn repairing_deletes_what_was_derived_of_a_study_that_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    store(&archive, "1.2.1.1").await;
+    let derived = |study: &str| data.path().join("thumbnails/default").join(study).join("picture");
+    for study in ["1.2", "1.3"] {
+        std::fs::create_dir_all(derived(study).parent().unwrap()).unwrap();
+        std::fs::write(derived(study), "picture").unwrap();
+    }
+    let report = archive.check(true, |_| {}).await.unwrap();
+    assert!(matches!(report.findings.as_slice(), [Finding::Orphan(_)]), "{:?}", report.findings);
+    assert!(derived("1.2").exists() && !derived("1.3").exists());
 }

@@ -1,5 +1,12 @@
 //! QIDO-RS: results, their URLs, paging and errors (PS3.18 §10.6). What matches is tested in `query`.
 
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use cuspid::dicom::xml;
+use flate2::read::GzDecoder;
+use serde_json::Value;
+
 use crate::harness::{Server, native};
 
 async fn two_studies() -> Server {
@@ -79,4 +86,118 @@ async fn the_media_type_is_negotiated() {
             (status, &content_type.parse().unwrap())
         );
     }
+}
+
+const XML_PARTS: &str = "multipart/related; type=\"application/dicom+xml\"";
+
+#[tokio::test]
+async fn results_in_xml_say_what_those_in_json_say() {
+    let server = two_studies().await;
+    for path in ["/studies", "/series?PatientID=*", "/instances?includefield=all"] {
+        let response = server.get(path).header("Accept", XML_PARTS).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(content_type.starts_with(XML_PARTS), "{content_type}");
+        let boundary = format!("--{}", content_type.rsplit("boundary=").next().unwrap());
+        let text = response.text().await.unwrap();
+        let documents: Vec<Value> = text
+            .split(&boundary)
+            .filter_map(|section| section.split_once("\r\n\r\n"))
+            .map(|(_, document)| xml::read(document.strip_suffix("\r\n").unwrap().as_bytes()).unwrap())
+            .collect();
+        assert_eq!(Value::Array(documents), server.json(path).await, "{path}");
+    }
+    let response = server.get("/studies?PatientID=x").header("Accept", XML_PARTS).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap().len()), (204, 0));
+}
+
+#[tokio::test]
+async fn results_in_csv_are_a_table_with_a_column_for_each_attribute() {
+    let server = two_studies().await;
+    let path = "/series?includefield=00081030,00091001&limit=2";
+    let response = server.get(path).header("Accept", "text/csv").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/csv; charset=utf-8; header=present");
+    let text = response.text().await.unwrap();
+    let mut table = csv::Reader::from_reader(text.as_bytes());
+    let columns = table.headers().unwrap().clone();
+    for name in ["PatientName", "SeriesInstanceUID", "StudyDescription", "RetrieveURL", "00091001"] {
+        assert!(columns.iter().any(|column| column == name), "{name}: {columns:?}");
+    }
+    let rows: Vec<_> = table.records().map(Result::unwrap).collect();
+    let json = server.json("/series?limit=2").await;
+    assert_eq!(rows.len(), 2);
+    for (row, result) in rows.iter().zip(json.as_array().unwrap()) {
+        let cell = |name: &str| &row[columns.iter().position(|column| column == name).unwrap()];
+        assert_eq!(cell("SeriesInstanceUID"), result["0020000E"]["Value"][0]);
+        assert_eq!(cell("RetrieveURL"), result["00081190"]["Value"][0]);
+    }
+    let response = server.get("/studies?PatientID=x").header("Accept", "text/csv").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap().lines().count()), (200, 1));
+}
+
+#[tokio::test]
+async fn a_form_that_there_is_not_is_406_with_those_that_there_are() {
+    let server = Server::start().await;
+    for accept in ["text/html", "application/dicom+xml", "image/png"] {
+        let response = server.get("/studies").header("Accept", accept).send().await.unwrap();
+        assert_eq!(response.status(), 406, "{accept}");
+        let problem = response.text().await.unwrap();
+        for form in ["application/dicom+json", "application/dicom+xml", "text/csv"] {
+            assert!(problem.contains(form), "{problem}");
+        }
+    }
+}
+
+/// The targets of a Link field by their relations.
+fn links(response: &reqwest::Response) -> BTreeMap<String, String> {
+    let field = response.headers().get("link").map_or("", |field| field.to_str().unwrap());
+    let links = field.split(", <").filter_map(|link| link.split_once(">; rel="));
+    links.map(|(url, name)| (name.trim_matches('"').into(), url.trim_start_matches('<').into())).collect()
+}
+
+#[tokio::test]
+async fn following_the_links_gives_every_result_once() {
+    let server = two_studies().await;
+    let uids = |results: &Value| -> Vec<String> {
+        results.as_array().unwrap().iter().map(|one| one["00080018"]["Value"][0].to_string()).collect()
+    };
+    let everything = uids(&server.json("/instances").await);
+    let mut url = server.url("/studies/1.1/instances?limit=2&PatientName=*");
+    let (mut found, mut pages) = (Vec::new(), Vec::new());
+    loop {
+        let response = server.request("GET", url.clone()).send().await.unwrap();
+        let next = links(&response);
+        pages.push(next.keys().cloned().collect::<Vec<_>>().join(" "));
+        found.extend(uids(&serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()));
+        match next.get("next") {
+            Some(target) => url = target.clone(),
+            None => break,
+        }
+    }
+    assert_eq!((found.as_slice(), pages), (&everything[1..], vec!["next".into(), "prev".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_limit_of_none_gives_none_and_says_that_there_are_some() {
+    let server = two_studies().await;
+    let response = server.get("/studies?limit=0").send().await.unwrap();
+    assert!(response.headers().contains_key("warning"));
+    assert_eq!(response.text().await.unwrap(), "[]");
+}
+
+#[tokio::test]
+async fn a_long_answer_is_the_same_compressed_and_plain() {
+    let server = Server::start().await;
+    let instances: Vec<_> = (0..200).map(|n| native("1.1", "1.2", &format!("1.3.{n}"))).collect();
+    assert_eq!(server.store(&instances).await.status(), 200);
+    let plain = server.get("/instances").send().await.unwrap();
+    let length = plain.headers()["content-length"].to_str().unwrap().to_owned();
+    let plain = plain.bytes().await.unwrap();
+    assert!(plain.len() > 100_000 && length == plain.len().to_string(), "{length}");
+    let packed = server.get("/instances").header("Accept-Encoding", "gzip").send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let mut inflated = Vec::new();
+    GzDecoder::new(&packed.bytes().await.unwrap()[..]).read_to_end(&mut inflated).unwrap();
+    assert!(inflated == plain);
+    assert_eq!(serde_json::from_slice::<Value>(&plain).unwrap().as_array().unwrap().len(), 200);
 }

@@ -92,18 +92,23 @@ impl Connection {
     /// Reads an answer to its end; the bytes of its body.
     fn answer(&mut self, path: &str) -> Result<u64> {
         let status = self.line()?;
-        let (mut length, mut is_chunked) = (0, false);
+        let (mut length, mut is_chunked) = (None, false);
         loop {
             let line = self.line()?.to_ascii_lowercase();
             if line.is_empty() {
                 break;
             }
             if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().map_err(Error::other)?;
+                length = Some(value.trim().parse().map_err(Error::other)?);
             }
             is_chunked |= line.starts_with("transfer-encoding:") && line.contains("chunked");
         }
-        let body = if is_chunked { self.chunks()? } else { self.swallow(length)? };
+        let body = match length {
+            _ if is_chunked => self.chunks()?,
+            Some(length) => self.swallow(length)?,
+            // Ended by the end of the connection (RFC 9112 §6.3).
+            None => std::io::copy(&mut self.stream, &mut std::io::sink())?,
+        };
         match status.split(' ').nth(1) {
             Some("200") => Ok(body),
             _ => Err(Error::other(format!("{path}: {status}"))),

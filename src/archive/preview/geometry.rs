@@ -3,8 +3,8 @@
 //! image (PS3.3 §C.7.6.16).
 
 use serde::Deserialize;
-use serde_json::Value;
 
+use crate::archive::values::{Sequence, Values};
 use crate::dicom::metadata::Metadata;
 
 /// The geometry of a frame; what was not sent, or cannot be read, is `None`.
@@ -98,37 +98,6 @@ struct Group {
     pixel_value_transformation: Sequence<Plain>,
     #[serde(rename = "00289132", default)]
     frame_voi_lut: Sequence<Plain>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Sequence<Item> {
-    #[serde(rename = "Value", default = "Vec::new")]
-    items: Vec<Item>,
-}
-
-impl<Item> Default for Sequence<Item> {
-    fn default() -> Self {
-        Self { items: Vec::new() }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Values {
-    #[serde(rename = "Value", default)]
-    values: Vec<Value>,
-}
-
-impl Values {
-    /// The first `N` values as numbers, whether they are written as numbers or as strings.
-    fn numbers<const N: usize>(&self) -> Option<[f64; N]> {
-        let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-        let numbers: Option<Vec<f64>> = self.values.get(..N)?.iter().map(number).collect();
-        numbers?.try_into().ok().filter(|numbers: &[f64; N]| numbers.iter().all(|number| number.is_finite()))
-    }
-
-    fn number(&self) -> Option<f64> {
-        self.numbers().map(|[number]| number)
-    }
 }
 
 impl Plain {

@@ -179,7 +179,7 @@ impl Archive {
     }
 
     /// The instances of a series that have frames, in no particular order.
-    async fn sources(&self, caller: &Caller, record: &SeriesRecord) -> Result<Vec<Source>, Error> {
+    pub(super) async fn sources(&self, caller: &Caller, record: &SeriesRecord) -> Result<Vec<Source>, Error> {
         let scope =
             Scope { study: record.study.clone(), series: Some(record.series.clone()), instance: None };
         let mut pages = self.instances(caller, &scope).await?;

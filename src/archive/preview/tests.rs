@@ -302,6 +302,9 @@ impl Blobs for Trap {
     async fn delete(&self, key: &Key) -> Result<(), blobs::Error> {
         self.0.delete(key).await
     }
+    async fn flush(&self) -> Result<(), blobs::Error> {
+        self.0.flush().await
+    }
     fn unsettled(&self) -> Vec<Key> {
         self.0.unsettled()
     }

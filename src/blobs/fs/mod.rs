@@ -138,6 +138,12 @@ impl Blobs for FileBlobs {
         outcome.map_err(|error| failed(error, || format!("delete {key}")))
     }
 
+    async fn flush(&self) -> Result<(), Error> {
+        let root = Arc::clone(&self.root);
+        let outcome = blocking(move || rustix::fs::syncfs(&root.directory)).await?;
+        outcome.map_err(|error| failed(error, || "flush the object store".into()))
+    }
+
     fn unsettled(&self) -> Vec<Key> {
         self.unsettled.clone()
     }

@@ -1,6 +1,8 @@
-// The built-in page: lists studies by QIDO-RS and stores files by STOW-RS.
+// The built-in page: lists studies and series by QIDO-RS and stores files by STOW-RS.
 
 const service = new URL("dicom-web", document.baseURI).href;
+// Where the viewer is; empty if none is installed.
+const { viewer } = document.documentElement.dataset;
 const pageSize = 25;
 // Bytes of one request: large enough that requests cost nothing, small enough that a retry costs little.
 const batchBytes = 20 * 1024 * 1024;
@@ -9,6 +11,7 @@ const attempts = 5;
 
 const element = (id) => document.getElementById(id);
 element("service").textContent = service;
+element("no-viewer").hidden = Boolean(viewer);
 
 // ---- Studies ----
 
@@ -63,12 +66,83 @@ function showStudies(studies, hasMore) {
       cell.textContent = text;
       if (style) cell.className = style;
     }
+    const uid = value(study, "0020000D");
+    row.cells[0].prepend(seriesButton(row, uid));
+    const last = row.insertCell();
+    if (viewer) last.append(viewerLink(uid));
     return row;
   });
   element("rows").replaceChildren(...rows);
   element("previous").disabled = offset === 0;
   element("next").disabled = !hasMore;
   element("page").textContent = studies.length ? `${offset + 1} to ${offset + studies.length}` : "";
+}
+
+function viewerLink(uid) {
+  const link = document.createElement("a");
+  link.href = `${viewer}viewer?StudyInstanceUIDs=${encodeURIComponent(uid)}`;
+  link.textContent = "Open in viewer";
+  return link;
+}
+
+/** A button that shows and hides the series of a study, in a row below its own. */
+function seriesButton(row, uid) {
+  const button = document.createElement("button");
+  let below = null;
+  const show = (isShown) => {
+    button.textContent = isShown ? "\u2212" : "+";
+    button.ariaExpanded = isShown;
+    button.ariaLabel = isShown ? "Hide series" : "Show series";
+  };
+  button.type = "button";
+  button.addEventListener("click", () => {
+    below?.remove();
+    below = below ? null : document.createElement("tr");
+    show(below !== null);
+    if (below) {
+      row.after(below);
+      listSeries(below, row.cells.length, uid);
+    }
+  });
+  show(false);
+  return button;
+}
+
+async function listSeries(row, columns, study) {
+  const cell = row.insertCell();
+  cell.colSpan = columns;
+  const url = `${service}/studies/${study}/series`;
+  try {
+    const response = await fetch(`${url}?includefield=0008103E`, { headers: { Accept: "application/dicom+json" } });
+    const body = await response.json();
+    if (!response.ok) throw new Error(body.detail ?? response.statusText);
+    const list = document.createElement("ul");
+    list.className = "series";
+    list.append(...body.map((series) => seriesCard(url, series)));
+    cell.append(list);
+  } catch (error) {
+    cell.textContent = `The series cannot be listed: ${error.message}`;
+  }
+}
+
+function seriesCard(url, series) {
+  const card = document.createElement("li");
+  const picture = document.createElement("img");
+  picture.alt = "";
+  picture.loading = "lazy";
+  picture.src = `${url}/${value(series, "0020000E")}/thumbnail?viewport=256,256`;
+  const texts = [
+    `${value(series, "00080060")} ${value(series, "00200011")}`,
+    value(series, "0008103E"),
+    `${value(series, "00201209")} instances`,
+  ];
+  card.append(picture);
+  for (const text of texts) {
+    const line = document.createElement("span");
+    line.textContent = text;
+    card.append(line);
+  }
+  return card;
 }
 
 function showPage(from) {

@@ -1,20 +1,45 @@
 //! Instances that are no images: PDF and other encapsulated documents, video, structured reports (PS3.18 Table 8.7.4-1).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
-use axum::http::Response;
+use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
+use crate::archive::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
+use crate::dicom::report::{Report, html, text};
+use crate::http::accept::Accept;
+use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::retrieve::media_types::{OCTET_STREAM, of_frames};
+use crate::http::retrieve::{digest_prefix, etag, parts};
+
+const HTML: &str = "text/html";
+const PLAIN: &str = "text/plain";
+const PDF: &str = "application/pdf";
+const H265: &str = "video/H265";
+
+/// What a page made of a report may do: show itself.
+static REPORT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(html::STYLE));
+    let policy =
+        format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
+    HeaderValue::try_from(policy).expect("base64 can stand in a header field")
+});
+
+/// What a document may do that anybody may have written: nothing, were it a page with scripts.
+const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 /// Whether an instance is rendered as a document or video, by [`answer`], and not as pictures.
 pub(in crate::http) fn is_document(record: &InstanceRecord) -> bool {
-    let _ = record;
-    unimplemented!()
+    kind(record).is_some()
 }
 
 /// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML or text.
@@ -24,6 +49,88 @@ pub(in crate::http) async fn answer(
     record: InstanceRecord,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    let _ = (archive, caller, record, head);
-    unimplemented!()
+    let rendered = render(archive, &caller, &record, &head.accept(), head.base_url()).await?;
+    let policy = match kind(&record) {
+        Some(Kind::Report) => Some(REPORT_POLICY.clone()),
+        // A browser shows no PDF in a sandbox.
+        Some(Kind::Encapsulated) if !rendered.content_type.starts_with(PDF) => {
+            Some(HeaderValue::from_static(DOCUMENT_POLICY))
+        }
+        _ => None,
+    };
+    let mut response = rendered.answer(archive, caller, record, head).await?;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(policy) = policy {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
+}
+
+/// A document in the form that suits the client best.
+///
+/// # Errors
+/// [`Error::NotAcceptable`] with the media types that there are; what the archive says if it cannot be read.
+async fn render(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &InstanceRecord,
+    accept: &Accept,
+    base_url: &str,
+) -> Result<Stable, Error> {
+    let document = archive.document(caller, record).await?;
+    let essences = essences(&document, record);
+    let essences: Vec<&str> = essences.iter().map(String::as_str).collect();
+    let refused = || Error::NotAcceptable(format!("Accept: can be {}", essences.join(", ")));
+    let (chosen, is_multipart) = accept.choose_type(&essences).ok_or_else(refused)?;
+    let essence = essences[chosen];
+    let form = if is_multipart { "m-rendered" } else { "s-rendered" };
+    let content_type = match document {
+        Document::Report(_) => format!("{essence}; charset=utf-8"),
+        _ => essence.to_owned(),
+    };
+    let boundary = format!("cuspid-{}", digest_prefix(record));
+    let mut content = Content::default();
+    if is_multipart {
+        content.text(parts::head(&boundary, true, &content_type, None));
+    }
+    let mut tag = etag(record, form);
+    match document {
+        Document::Video(fragments) => fragments.into_iter().for_each(|fragment| content.value(fragment)),
+        Document::Encapsulated { bytes: Stored::At(range), .. } => content.value(range),
+        Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
+        Document::Report(report) => {
+            let text = written(&report, essence, base_url);
+            // How a report looks changes with the server, and where its links lead with the server's address.
+            tag = format!("\"{}-{form}\"", digest(&text));
+            content.text(text);
+        }
+    }
+    if !is_multipart {
+        return Ok(Stable { content, content_type, etag: tag });
+    }
+    content.text(parts::tail(&boundary));
+    Ok(Stable { content, content_type: parts::content_type(essence, &boundary), etag: tag })
+}
+
+/// The media types in which a document can be given, the default first.
+fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
+    let essences = match document {
+        Document::Encapsulated { media_type, .. } => vec![media_type.as_str()],
+        Document::Report(_) => vec![HTML, PLAIN],
+        Document::Video(_) => match of_frames(&record.transfer_syntax) {
+            // Browsers know what to do with it only by the type of its container.
+            Some(H265) => vec!["video/mp4", H265],
+            essence => vec![essence.unwrap_or(OCTET_STREAM)],
+        },
+    };
+    essences.into_iter().map(str::to_owned).collect()
+}
+
+fn written(report: &Report, essence: &str, base_url: &str) -> String {
+    if essence == HTML { html::write(report, base_url) } else { text::write(report, base_url) }
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

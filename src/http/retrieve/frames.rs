@@ -1,5 +1,5 @@
-//! Frames, by their numbers from 1 (PS3.18 §10.4.1.6): an index row and ranges of the stored object, or samples
-//! where the client asks for those.
+//! Frames, by their numbers from 1 (PS3.18 §10.4.1.6): an index row and ranges of the stored object, or samples or
+//! another encoding where the client asks for those.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use axum::http::Response;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
+use crate::archive::transcode::codecs;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::frames::Frames;
 use crate::http::Service;
@@ -17,8 +18,8 @@ use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
 use crate::http::path::{Instance, frame_numbers};
 use crate::http::request::Head;
-use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, of_frames};
-use crate::http::retrieve::{decoded, digest_prefix, etag, not_acceptable, parts};
+use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
+use crate::http::retrieve::{digest_prefix, etag, made_frames, not_acceptable, parts};
 
 /// `GET …/frames/{list}`.
 pub(crate) async fn frames(
@@ -48,8 +49,14 @@ pub(super) async fn answer(
     let accept = head.accept();
     let offers = offers(&record, numbers.len() == 1);
     let mut chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?.clone();
+    let codec = codecs(&record)
+        .into_iter()
+        .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
+    if codec.is_some() {
+        return made_frames::answer(archive, &caller, &record, numbers, (&chosen, codec), head).await;
+    }
     if is_decoded(&record, &chosen) {
-        let answer = decoded::answer(archive, &caller, &record, numbers, &chosen, head).await;
+        let answer = made_frames::answer(archive, &caller, &record, numbers, (&chosen, None), head).await;
         let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
         if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
             return answer;
@@ -82,7 +89,7 @@ pub(super) fn form(kind: &str, offer: &Offer) -> String {
     format!("{kind}-{packing}-{essence}")
 }
 
-/// The forms in which frames can be given, those first that cost least.
+/// The forms in which frames can be given: those first that cost least, those last that lose something.
 fn offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
     let stored = record.transfer_syntax.as_str();
     let mut offers = Vec::new();
@@ -97,6 +104,15 @@ fn offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
             offers.push(offer(OCTET_STREAM, stored, false));
         }
         offers.push(offer(OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, true));
+        for codec in codecs(record) {
+            let transfer_syntax = codec.transfer_syntax();
+            // Without a name, a type of images means its lossless transfer syntax (Table 8.7.3-5).
+            let is_default = !may_be_lossy(transfer_syntax);
+            offers.extend(
+                of_frames(transfer_syntax).map(|essence| offer(essence, transfer_syntax, is_default)),
+            );
+            offers.push(offer(OCTET_STREAM, transfer_syntax, false));
+        }
     }
     offers
 }

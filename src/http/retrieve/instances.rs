@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::explicit::ExplicitFile;
 use crate::archive::records::InstanceRecord;
+use crate::archive::transcode::{Encoding, REVISION, encodings};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
@@ -21,7 +22,7 @@ use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts};
+use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -39,20 +40,20 @@ pub(crate) async fn instances(
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
     let accept = head.accept();
+    if zip::is_asked_for(&accept) {
+        return zip::answer(&service, &caller, scope, &head).await;
+    }
     if let (Some(series), Some(instance)) = (&scope.series, &scope.instance) {
         let record = archive.instance(&caller, &scope.study, series, instance).await?;
         return one(archive, caller, record, &accept, &head).await;
     }
-    let etag = format!("\"{}-dicom\"", archive.version(&caller, &scope).await?);
+    let version = archive.version(&caller, &scope).await?;
+    let mut pages = archive.instances(&caller, &scope).await?;
+    let first = pages.try_next().await?.unwrap_or_default();
+    let etag = format!("\"{version}-dicom{}\"", named_syntax(&accept, &first)?);
     let response = describe(&etag);
     if head.has(&etag) {
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
-    }
-    let mut pages = archive.instances(&caller, &scope).await?;
-    // What is asked for must be possible for the first page; nothing is known of the rest before it is read.
-    let first = pages.try_next().await?.unwrap_or_default();
-    for record in &first {
-        choose(&accept, record, false)?;
     }
     let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
     let response = response.header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
@@ -62,8 +63,32 @@ pub(crate) async fn instances(
     finish(response, Body::from_stream(parts))
 }
 
+/// The transfer syntax that a client named and gets, for the ETag; empty if it named none.
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if none of the instances, the first ones of the answer, can be given as asked. What cannot
+/// among others that can, as a report in a study that is to be compressed, is given as it would be without a name.
+fn named_syntax(accept: &Accept, first: &[InstanceRecord]) -> Result<String, Error> {
+    let mut refused = None;
+    for record in first {
+        match choose(accept, record, false) {
+            Ok(chosen) if !accept.names_transfer_syntax() || is_stored(record, &chosen) => {
+                return Ok(String::new());
+            }
+            Ok(chosen) => {
+                return Ok(chosen.transfer_syntax.map_or(String::new(), |uid| format!("-{uid}-{REVISION}")));
+            }
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or_else(|| Ok(String::new()), Err)
+}
+
 /// One instance: alone or as the only part.
-async fn one(
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if it cannot be given in any form that `accept` names.
+pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: Caller,
     record: InstanceRecord,
@@ -71,33 +96,59 @@ async fn one(
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     let mut chosen = choose(accept, &record, true)?;
-    if !is_stored(&record, &chosen) {
-        match archive.explicit(&caller, &record).await {
+    match form(&record, &chosen) {
+        Form::Stored => {}
+        Form::Made(encoding) => return transcoded(archive, caller, record, &chosen, encoding, head).await,
+        Form::Explicit => match archive.explicit(&caller, &record).await {
             Ok(file) => return made(&record, &chosen, file, head),
             // A client that names no transfer syntax gets the stored one where there is no other.
             Err(ArchiveError::NotAcceptable(_)) if !accept.names_transfer_syntax() => {
                 chosen.transfer_syntax = Some(record.transfer_syntax.clone());
             }
             Err(error) => return Err(error.into()),
-        }
+        },
     }
-    let mut content = Content::default();
-    let stable = if chosen.is_multipart {
-        let boundary = format!("cuspid-{}", digest_prefix(&record));
-        content.text(parts::head(&boundary, true, DICOM, Some(&record.transfer_syntax)));
-        content.object(0..record.size_bytes);
-        content.text(parts::tail(&boundary));
-        let content_type = parts::content_type(DICOM, &boundary);
-        Stable { content, content_type, etag: etag(&record, "m-dicom") }
-    } else {
-        content.object(0..record.size_bytes);
-        let content_type = parts::type_of(DICOM, Some(&record.transfer_syntax));
-        Stable { content, content_type, etag: etag(&record, "s-dicom") }
-    };
-    stable.answer(archive, caller, record, head).await
+    let etag = etag(&record, if chosen.is_multipart { "m-dicom" } else { "s-dicom" });
+    let mut object = Content::default();
+    object.object(0..record.size_bytes);
+    whole(&record, &chosen, object, etag).answer(archive, caller, record, head).await
 }
 
-/// One instance in a transfer syntax that it is not stored in. Made while it is sent, it has a length but no ranges.
+/// One instance in a transfer syntax in which it is made as a whole, and kept for a while.
+async fn transcoded(
+    archive: &Arc<Archive>,
+    caller: Caller,
+    record: InstanceRecord,
+    chosen: &Offer,
+    encoding: Encoding,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    let packing = if chosen.is_multipart { "m" } else { "s" };
+    let etag = etag(&record, &format!("{packing}-{}-{REVISION}", encoding.transfer_syntax()));
+    if head.has(&etag) {
+        return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let mut file = Content::default();
+    file.made(archive.transcoded(&caller, &record, encoding).await?);
+    whole(&record, chosen, file, etag).answer(archive, caller, record, head).await
+}
+
+/// A file as an answer, alone or as the only part.
+fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String) -> Stable {
+    let syntax = chosen.transfer_syntax.as_deref();
+    if !chosen.is_multipart {
+        return Stable { content: file, content_type: parts::type_of(DICOM, syntax), etag };
+    }
+    let boundary = format!("cuspid-{}", digest_prefix(record));
+    let mut content = Content::default();
+    content.text(parts::head(&boundary, true, DICOM, syntax));
+    content.append(file);
+    content.text(parts::tail(&boundary));
+    Stable { content, content_type: parts::content_type(DICOM, &boundary), etag }
+}
+
+/// One instance in Explicit VR Little Endian, that it is not stored in. Made while it is sent, it has a length but no
+/// ranges.
 fn made(
     record: &InstanceRecord,
     chosen: &Offer,
@@ -156,37 +207,83 @@ async fn part(
     accept: &Accept,
     record: &InstanceRecord,
 ) -> Result<(ByteStream, String), ArchiveError> {
-    if choose(accept, record, false).is_ok_and(|chosen| !is_stored(record, &chosen)) {
-        match archive.explicit(caller, record).await {
-            Ok(file) => return Ok((file.read(), EXPLICIT_VR_LITTLE_ENDIAN.to_owned())),
-            Err(ArchiveError::NotAcceptable(_)) => {}
-            Err(error) => return Err(error),
+    let form =
+        choose(accept, record, false).map_or_else(|_| default_form(record), |offer| form(record, &offer));
+    let outcome = match form {
+        Form::Stored => None,
+        Form::Explicit => {
+            Some(archive.explicit(caller, record).await.map(|file| (file.read(), EXPLICIT_VR_LITTLE_ENDIAN)))
         }
+        Form::Made(encoding) => Some(made_part(archive, caller, record, encoding).await),
+    };
+    match outcome {
+        Some(Ok((bytes, transfer_syntax))) => return Ok((bytes, transfer_syntax.to_owned())),
+        None | Some(Err(ArchiveError::NotAcceptable(_))) => {}
+        Some(Err(error)) => return Err(error),
     }
     let bytes = archive.read_object(caller, record, 0..record.size_bytes).await?;
     Ok((bytes.map_err(ArchiveError::from).boxed(), record.transfer_syntax.clone()))
 }
 
-/// The form in which an instance is given, those first that cost least.
+async fn made_part(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &InstanceRecord,
+    encoding: Encoding,
+) -> Result<(ByteStream, &'static str), ArchiveError> {
+    let file = archive.transcoded(caller, record, encoding).await?;
+    let bytes = archive.read_transcoded(&file, 0..file.size_bytes).await?;
+    Ok((bytes.map_err(ArchiveError::from).boxed(), encoding.transfer_syntax()))
+}
+
+/// How an instance is given.
+enum Form {
+    /// As it is stored.
+    Stored,
+    /// In Explicit VR Little Endian, made while it is sent.
+    Explicit,
+    /// In another transfer syntax, made as a whole.
+    Made(Encoding),
+}
+
+/// The offer that suits the client best, those first that cost least, those last that lose something.
 ///
 /// By default that is Explicit VR Little Endian, but for what was compressed with loss (PS3.18 §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
     let stored = record.transfer_syntax.as_str();
-    let is_default_stored = stored == EXPLICIT_VR_LITTLE_ENDIAN || may_be_lossy(stored);
+    let is_default_stored = matches!(default_form(record), Form::Stored);
+    let mut syntaxes = vec![(stored, is_default_stored)];
+    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
+        syntaxes.push((EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
+    }
+    syntaxes.extend(encodings(record).into_iter().map(|encoding| (encoding.transfer_syntax(), false)));
     let mut offers = Vec::new();
     for is_multipart in [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single) {
-        let offer = |transfer_syntax: &str, is_default| Offer {
+        offers.extend(syntaxes.iter().map(|&(transfer_syntax, is_default)| Offer {
             is_multipart,
             essence: DICOM,
             transfer_syntax: Some(transfer_syntax.to_owned()),
             is_default,
-        };
-        offers.push(offer(stored, is_default_stored));
-        if stored != EXPLICIT_VR_LITTLE_ENDIAN {
-            offers.push(offer(EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
-        }
+        }));
     }
     accept.choose(&offers).cloned().ok_or_else(|| not_acceptable(&offers))
+}
+
+fn default_form(record: &InstanceRecord) -> Form {
+    let stored = record.transfer_syntax.as_str();
+    let is_stored = stored == EXPLICIT_VR_LITTLE_ENDIAN || may_be_lossy(stored);
+    if is_stored { Form::Stored } else { Form::Explicit }
+}
+
+fn form(record: &InstanceRecord, chosen: &Offer) -> Form {
+    let encoding = encodings(record)
+        .into_iter()
+        .find(|encoding| chosen.transfer_syntax.as_deref() == Some(encoding.transfer_syntax()));
+    match encoding {
+        _ if is_stored(record, chosen) => Form::Stored,
+        Some(encoding) => Form::Made(encoding),
+        None => Form::Explicit,
+    }
 }
 
 fn is_stored(record: &InstanceRecord, chosen: &Offer) -> bool {

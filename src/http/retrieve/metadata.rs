@@ -1,4 +1,4 @@
-//! Metadata in DICOM JSON, joined from what was made when the instances came in (PS3.18 §10.4.1.3, §F.2).
+//! Metadata in DICOM JSON, joined from what was made when the instances came in, or in XML (PS3.18 §10.4.1.1.2, §10.4.4).
 
 use std::sync::Arc;
 
@@ -11,18 +11,24 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::records::MetadataRecord;
-use crate::archive::retrieve::MetadataStream;
-use crate::dicom::metadata::GzipJoiner;
+use crate::archive::retrieve::{MetadataStream, Scope};
 use crate::http::Service;
+use crate::http::accept::{Accept, Offer};
 use crate::http::content::{describe, finish};
 use crate::http::error::Error;
-use crate::http::json;
 use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::retrieve::metadata_writer::{Form, Writer};
+use crate::http::retrieve::{not_acceptable, parts};
+
+const DICOM_JSON: &str = "application/dicom+json";
+const DICOM_XML: &str = "application/dicom+xml";
 
 /// Answers up to this size are gathered, so that their length can be told.
 const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
+const BOUNDARY: &str = "native-dicom-model";
 
 /// `GET …/metadata` of a study, a series or an instance.
 pub(crate) async fn metadata(
@@ -31,20 +37,25 @@ pub(crate) async fn metadata(
     Target(scope): Target,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    let media_type = json::media_type(&head)?;
+    let offer = choose(&head.accept(), &scope)?;
+    let (form, name) = form(&offer);
     let is_gzip = head.takes_gzip();
     let version = service.archive.version(&caller, &scope).await?;
-    let etag = format!("\"{version}-json{}\"", if is_gzip { "-gzip" } else { "" });
+    let etag = format!("\"{version}-{name}{}\"", if is_gzip { "-gzip" } else { "" });
     let mut response = describe(&etag);
     if head.has(&etag) {
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
     }
-    response = response.header(CONTENT_TYPE, media_type);
+    let content_type = match offer.is_multipart {
+        true => parts::content_type(offer.essence, BOUNDARY),
+        false => offer.essence.to_owned(),
+    };
+    response = response.header(CONTENT_TYPE, content_type);
     if is_gzip {
         response = response.header(CONTENT_ENCODING, "gzip");
     }
     let pages = service.archive.metadata(&caller, &scope).await?;
-    let mut text = pieces(pages, Writer::new(is_gzip, head.base_url()));
+    let mut text = pieces(pages, Writer::new(form, is_gzip, head.base_url()));
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
         match text.try_next().await? {
@@ -59,6 +70,26 @@ pub(crate) async fn metadata(
     finish(response, Body::from_stream(first.chain(text)))
 }
 
+/// The form in which metadata are given: JSON by default; XML in a part for each instance, or alone of one instance.
+fn choose(accept: &Accept, scope: &Scope) -> Result<Offer, Error> {
+    let offer =
+        |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
+    let mut offers = vec![offer(false, DICOM_JSON), offer(false, "application/json"), offer(true, DICOM_XML)];
+    if scope.instance.is_some() {
+        offers.push(offer(false, DICOM_XML));
+    }
+    accept.choose(&offers).cloned().ok_or_else(|| not_acceptable(&offers))
+}
+
+/// The form of an offer, and what tells it from others in an ETag.
+fn form(offer: &Offer) -> (Form, &'static str) {
+    match (offer.is_multipart, offer.essence) {
+        (true, _) => (Form::XmlParts { boundary: BOUNDARY }, "xml-parts"),
+        (false, DICOM_XML) => (Form::Xml, "xml"),
+        (false, _) => (Form::Json, "json"),
+    }
+}
+
 /// The text of all pages, a piece for each.
 fn pieces(
     pages: MetadataStream,
@@ -67,7 +98,7 @@ fn pieces(
     stream::try_unfold(Some((pages, writer)), |state| async move {
         let Some((mut pages, mut writer)) = state else { return Ok(None) };
         let Some(page) = pages.try_next().await? else {
-            return Ok(Some((Bytes::from(writer.finish()), None)));
+            return Ok(Some((Bytes::from(writer.finish()?), None)));
         };
         // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
         let written = spawn_blocking(move || writer.page(&page).map(|piece| (piece, writer))).await;
@@ -75,47 +106,4 @@ fn pieces(
         Ok(Some((Bytes::from(piece), Some((pages, writer)))))
     })
     .boxed()
-}
-
-/// Writes the array, as text or compressed.
-struct Writer {
-    base_url: String,
-    is_first: bool,
-    gzip: Option<GzipJoiner>,
-}
-
-impl Writer {
-    fn new(is_gzip: bool, base_url: &str) -> Self {
-        Self { base_url: base_url.to_owned(), is_first: true, gzip: is_gzip.then(GzipJoiner::new) }
-    }
-
-    fn page(&mut self, records: &[MetadataRecord]) -> Result<Vec<u8>, Error> {
-        let mut text = Vec::new();
-        for record in records {
-            let before = if std::mem::take(&mut self.is_first) { b"[" } else { b"," };
-            match &mut self.gzip {
-                Some(gzip) => {
-                    gzip.text(before);
-                    gzip.metadata(&record.metadata, &self.base_url);
-                }
-                None => {
-                    text.extend_from_slice(before);
-                    let written = record.metadata.write_text(&self.base_url, &mut text);
-                    written.map_err(|error| Error::Damaged(error.into()))?;
-                }
-            }
-        }
-        Ok(self.gzip.as_mut().map_or(text, GzipJoiner::take))
-    }
-
-    fn finish(self) -> Vec<u8> {
-        let end: &[u8] = if self.is_first { b"[]" } else { b"]" };
-        match self.gzip {
-            Some(mut gzip) => {
-                gzip.text(end);
-                gzip.finish()
-            }
-            None => end.to_vec(),
-        }
-    }
 }

@@ -5,13 +5,18 @@ use crate::http::accept::Offer;
 use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
-mod decoded;
 pub(in crate::http) mod document;
 pub(crate) mod frames;
 pub(crate) mod instances;
+mod made_frames;
 mod media_types;
 pub(crate) mod metadata;
-mod parts;
+mod metadata_writer;
+pub(in crate::http) mod parts;
+pub(in crate::http) mod pictures;
+pub(crate) mod rendered;
+pub(crate) mod thumbnail;
+mod zip;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.
 fn etag(record: &InstanceRecord, form: &str) -> String {
@@ -25,7 +30,7 @@ fn digest_prefix(record: &InstanceRecord) -> &str {
 }
 
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
-fn not_acceptable(offers: &[Offer]) -> Error {
+pub(in crate::http) fn not_acceptable(offers: &[Offer]) -> Error {
     let list: Vec<String> = offers.iter().map(describe).collect();
     Error::NotAcceptable(format!("Accept: can be {}", list.join(", ")))
 }

@@ -1,20 +1,25 @@
 //! Writing `multipart/related` (RFC 2387, PS3.18 §8.6.1.2).
 
 /// The Content-Type of a multipart answer. The boundary stands last: some clients read it up to the end.
-pub(super) fn content_type(part_essence: &str, boundary: &str) -> String {
+pub(in crate::http) fn content_type(part_essence: &str, boundary: &str) -> String {
     format!("multipart/related; type=\"{part_essence}\"; boundary={boundary}")
 }
 
 /// The head of a part. Viewers look for `Content-Type:` in this spelling, with the transfer syntax unquoted and
 /// all of it within the first 1000 bytes.
-pub(super) fn head(boundary: &str, is_first: bool, essence: &str, transfer_syntax: Option<&str>) -> String {
+pub(in crate::http) fn head(
+    boundary: &str,
+    is_first: bool,
+    essence: &str,
+    transfer_syntax: Option<&str>,
+) -> String {
     let line_end = if is_first { "" } else { "\r\n" };
     let content_type = type_of(essence, transfer_syntax);
     format!("{line_end}--{boundary}\r\nContent-Type: {content_type}\r\n\r\n")
 }
 
 /// The Content-Type of one representation.
-pub(super) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> String {
+pub(in crate::http) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> String {
     match transfer_syntax {
         Some(uid) => format!("{essence}; transfer-syntax={uid}"),
         None => essence.to_owned(),
@@ -22,6 +27,6 @@ pub(super) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> String {
 }
 
 /// What follows the last part.
-pub(super) fn tail(boundary: &str) -> String {
+pub(in crate::http) fn tail(boundary: &str) -> String {
     format!("\r\n--{boundary}--\r\n")
 }

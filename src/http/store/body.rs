@@ -51,7 +51,7 @@ impl Chunks {
     /// does not send what is refused.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a body that says that it is; [`Error::ContentEncoding`] for one that cannot be unpacked.
+    /// [`Error::TooLarge`] for a body that says that it is; [`Error::ContentCoding`] for one that cannot be unpacked.
     pub(super) fn new(body: Body, headers: &HeaderMap, limits: Limits) -> Result<Self, Error> {
         let text =
             |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
@@ -62,7 +62,7 @@ impl Chunks {
         let gzip = match text(CONTENT_ENCODING).as_deref() {
             None | Some("" | "identity") => None,
             Some("gzip" | "x-gzip") => Some(Gzip::new()),
-            Some(_) => return Err(Error::ContentEncoding),
+            Some(other) => return Err(Error::ContentCoding(other.chars().take(40).collect())),
         };
         let credit = limits.patience;
         Ok(Self { body: body.into_data_stream(), limits, read_bytes: 0, credit, gzip })
@@ -200,7 +200,7 @@ mod tests {
         let cut = read(Body::from(packed[..packed.len() - 1].to_vec()), &headers("gzip")).await;
         assert!(matches!(cut, Err(Error::Body(_))));
         let other = read(Body::from(packed), &headers("br")).await;
-        assert!(matches!(other, Err(Error::ContentEncoding)));
+        assert!(matches!(other, Err(Error::ContentCoding(_))));
     }
 
     #[tokio::test]

@@ -1,0 +1,35 @@
+"""Debian's Orthanc on a directory, so that the same tests can be run on another origin server."""
+
+import json
+import shutil
+import subprocess
+
+from cuspid_server import Server
+
+AE_TITLE = "ORTHANC"
+PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+
+
+class Orthanc(Server):
+    """Settings as they are by default, but for what loopback, free ports and DICOMweb take."""
+
+    ready_path = "/system"
+
+    def launch(self) -> None:
+        settings = {
+            "StorageDirectory": "storage",
+            "IndexDirectory": "storage",
+            "Plugins": [PLUGIN],
+            "HttpPort": self.http_port,
+            "DicomPort": self.dimse_port,
+            "DicomAet": AE_TITLE,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomAlwaysAllowStore": True,
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": True, "WadoRoot": "/wado"},
+        }
+        path = self.directory / "orthanc.json"
+        path.write_text(json.dumps(settings))
+        command = [shutil.which("Orthanc") or "/usr/sbin/Orthanc", path]
+        with open(self.directory / "log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)

@@ -1,0 +1,206 @@
+//! Instances that are no images, in a form that a person can use: encapsulated documents, video and structured reports
+//! (PS3.18 Table 8.7.4-1).
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use futures_util::TryStreamExt;
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::Caller;
+use crate::archive::{Archive, Error};
+use crate::dicom::encapsulated;
+use crate::dicom::encapsulated::Encapsulated;
+use crate::dicom::frames::Frames;
+use crate::dicom::json;
+use crate::dicom::report;
+use crate::dicom::report::Report;
+use crate::index::records::InstanceRecord;
+
+/// Path of Encapsulated Document among the bulk values.
+const ENCAPSULATED_DOCUMENT: &str = "00420011";
+/// What the SOP classes of encapsulated documents have in common, each with the type of its documents.
+const ENCAPSULATED: &str = "1.2.840.10008.5.1.4.1.1.104.";
+const MEDIA_TYPES: [(&str, &str); 5] =
+    [("1", "application/pdf"), ("2", "text/xml"), ("3", "model/stl"), ("4", "model/obj"), ("5", "model/mtl")];
+/// What the SOP classes of structured reports have in common, and those that are apart (PS3.4 §B.5).
+const REPORTS: &str = "1.2.840.10008.5.1.4.1.1.88.";
+const OTHER_REPORTS: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.70.1", "1.2.840.10008.5.1.4.1.1.79.1"];
+/// What the transfer syntaxes of video have in common (PS3.5 §8.2.5 to §8.2.9).
+const VIDEO: &str = "1.2.840.10008.1.2.4.10";
+
+/// What an instance is, if it is no image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It holds a document of some other standard: PDF, CDA, STL and the like.
+    Encapsulated,
+    /// It holds a video stream.
+    Video,
+    /// It is a structured report.
+    Report,
+}
+
+/// An instance that is no image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Document {
+    /// A document of some other standard.
+    Encapsulated {
+        /// Its media type, in lower case.
+        media_type: String,
+        /// Its bytes, without padding.
+        bytes: Stored,
+    },
+    /// A video stream: its fragments, to be read one after the other by [`Archive::read`].
+    Video(Vec<Range<u64>>),
+    /// A structured report.
+    Report(Report),
+}
+
+/// Where the bytes of a document are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// In the stored object, to be read by [`Archive::read`].
+    At(Range<u64>),
+    /// Here: there are not many.
+    Inline(Vec<u8>),
+}
+
+/// What an instance is, if it is no image.
+pub fn kind(record: &InstanceRecord) -> Option<Kind> {
+    let class = record.sop_class.as_str();
+    match record.layout.frames {
+        Frames::Encapsulated { .. } => record.transfer_syntax.starts_with(VIDEO).then_some(Kind::Video),
+        Frames::Native { .. } => None,
+        Frames::None if class.starts_with(REPORTS) || OTHER_REPORTS.contains(&class) => Some(Kind::Report),
+        Frames::None if class.starts_with(ENCAPSULATED) || place(record).is_some() => {
+            Some(Kind::Encapsulated)
+        }
+        Frames::None => None,
+    }
+}
+
+impl Archive {
+    /// An instance that is no image. Reads its metadata, and of a document at most its last byte.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] if it is something else, or with the reason if it cannot be read as what it is.
+    pub async fn document(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
+        match (kind(record), &record.layout.frames) {
+            (Some(Kind::Video), Frames::Encapsulated { fragments, .. }) => {
+                let ranges = fragments.iter().map(|&(from, bytes)| from..from + u64::from(bytes));
+                Ok(Document::Video(ranges.collect()))
+            }
+            (Some(Kind::Report), _) => {
+                let read = |metadata: &[u8]| json::read(metadata).map(|set| report::read(&set));
+                Ok(Document::Report(self.read_metadata(record, read).await?))
+            }
+            (Some(Kind::Encapsulated), _) => self.encapsulated(caller, record).await,
+            _ => Err(Error::NotAcceptable("the instance is no document".into())),
+        }
+    }
+
+    async fn encapsulated(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
+        let Encapsulated { media_type, length, inline } =
+            self.read_metadata(record, encapsulated::read).await?;
+        let media_type = media_type.unwrap_or_else(|| usual_media_type(&record.sop_class).to_owned());
+        let bytes = match (inline, place(record)) {
+            (Some(mut bytes), _) => {
+                let padding = padding(bytes.len() as u64, length, &media_type, bytes.last().copied());
+                bytes.truncate(bytes.len() - padding as usize);
+                Stored::Inline(bytes)
+            }
+            (None, Some(place)) => {
+                let last = match length {
+                    Some(_) => None,
+                    None => self.read(caller, record, place.end - 1..place.end).await?.try_next().await?,
+                };
+                let last = last.and_then(|bytes| bytes.last().copied());
+                let padding = padding(place.end - place.start, length, &media_type, last);
+                Stored::At(place.start..place.end - padding)
+            }
+            (None, None) => return Err(Error::NotAcceptable("the instance holds no document".into())),
+        };
+        Ok(Document::Encapsulated { media_type, bytes })
+    }
+
+    /// What `read` makes of an instance's metadata, on a thread that may take its time.
+    async fn read_metadata<T: Send + 'static, E: Display>(
+        &self,
+        record: &InstanceRecord,
+        read: impl FnOnce(&[u8]) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let metadata = record.metadata.clone();
+        let work = spawn_blocking(move || {
+            let mut text = Vec::new();
+            metadata.write_text("", &mut text).map_err(|error| error.to_string())?;
+            let read = read(&text).map_err(|error| error.to_string());
+            drop(turn);
+            read
+        });
+        let outcome = work.await.unwrap_or_else(|_| Err("its reader failed".into()));
+        outcome.map_err(|reason| Error::NotAcceptable(format!("the metadata cannot be shown: {reason}")))
+    }
+}
+
+/// Where the document lies, unless it is small or there is none.
+fn place(record: &InstanceRecord) -> Option<Range<u64>> {
+    let value = record.layout.bulk.iter().find(|value| value.path == ENCAPSULATED_DOCUMENT)?;
+    Some(value.offset..value.offset + value.length)
+}
+
+/// The media type that documents of a SOP class have where they do not name it.
+fn usual_media_type(sop_class: &str) -> &'static str {
+    let leaf = sop_class.strip_prefix(ENCAPSULATED).unwrap_or_default();
+    let usual = MEDIA_TYPES.iter().find(|(class, _)| *class == leaf);
+    usual.map_or("application/octet-stream", |(_, media_type)| media_type)
+}
+
+/// Bytes of padding, none or one, at the end of a value of `size` bytes, the last of which is `last` if that is known.
+///
+/// By the length that was declared, if it can be right; else a final zero byte is padding where it can be nothing else.
+fn padding(size: u64, declared: Option<u64>, media_type: &str, last: Option<u8>) -> u64 {
+    match declared {
+        Some(length) if length <= size && size - length <= 1 => size - length,
+        _ => {
+            let is_text = media_type.starts_with("text/")
+                || ["application/pdf", "model/obj", "model/mtl"].contains(&media_type);
+            u64::from(is_text && last == Some(0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_told_from_the_document() {
+        for (size, declared, media_type, last, expected) in [
+            (10, Some(9), "model/stl", None, 1),
+            (10, Some(10), "application/pdf", None, 0),
+            (10, Some(4), "application/pdf", None, 0),
+            (10, Some(11), "application/pdf", None, 0),
+            (10, None, "text/xml", Some(0), 1),
+            (10, None, "text/xml", Some(b'>'), 0),
+            (10, None, "model/stl", Some(0), 0),
+        ] {
+            assert_eq!(
+                padding(size, declared, media_type, last),
+                expected,
+                "{size} {declared:?} {media_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_that_does_not_name_its_type_has_that_of_its_class() {
+        for (class, expected) in [
+            ("1.2.840.10008.5.1.4.1.1.104.1", "application/pdf"),
+            ("1.2.840.10008.5.1.4.1.1.104.3", "model/stl"),
+            ("1.2.3", "application/octet-stream"),
+        ] {
+            assert_eq!(usual_media_type(class), expected);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is written into a picture of whom it shows and how it was made (PS3.18 §8.3.5.1.1).
+
+use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::index::records::InstanceRecord;
+use crate::pixel::render::Canvas;
+use crate::pixel::render::text::Pen;
+use crate::pixel::render::window::{Voi, Window};
+
+const STUDY_DATE: Tag = Tag(0x0008_0020);
+const SERIES_DATE: Tag = Tag(0x0008_0021);
+const ACQUISITION_DATE: Tag = Tag(0x0008_0022);
+const CONTENT_DATE: Tag = Tag(0x0008_0023);
+const MODALITY: Tag = Tag(0x0008_0060);
+const SERIES_DESCRIPTION: Tag = Tag(0x0008_103E);
+const PATIENT_NAME: Tag = Tag(0x0010_0010);
+const PATIENT_ID: Tag = Tag(0x0010_0020);
+const BIRTH_DATE: Tag = Tag(0x0010_0030);
+const SEX: Tag = Tag(0x0010_0040);
+const SERIES_NUMBER: Tag = Tag(0x0020_0011);
+const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
+
+/// What is written into a picture (PS3.18 §8.3.5.1.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Annotation {
+    /// Who it is of.
+    pub patient: bool,
+    /// How it was made.
+    pub technique: bool,
+}
+
+/// The lines of a picture: those of its upper left corner and those of its lower left one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    pub(super) patient: Vec<String>,
+    pub(super) technique: Vec<String>,
+}
+
+impl Lines {
+    /// What is to be written into a picture of frame `number` (from 1) that is seen by `voi`.
+    pub(super) fn new(annotation: Annotation, record: &InstanceRecord, number: u32, voi: &Voi) -> Self {
+        let attributes = &record.attributes;
+        let frames = record.layout.pixels.as_ref().map_or(1, |pixels| pixels.number_of_frames);
+        Self {
+            patient: if annotation.patient { patient(attributes) } else { Vec::new() },
+            technique: if annotation.technique {
+                technique(attributes, (frames > 1).then_some(number), voi)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Writes them.
+    pub(super) fn write(&self, canvas: &mut Canvas) {
+        let pen = Pen::of(canvas);
+        let margin = pen.line_height() / 4;
+        let below = pen.line_height() * self.technique.len() as i64 + margin;
+        let starts = [margin, i64::from(canvas.height) - below];
+        for (lines, start) in [&self.patient, &self.technique].into_iter().zip(starts) {
+            for (line, place) in lines.iter().zip(0..) {
+                pen.write(canvas, margin, start + place * pen.line_height(), line);
+            }
+        }
+    }
+}
+
+fn patient(attributes: &Attributes) -> Vec<String> {
+    let name = text(attributes, PATIENT_NAME).map(|name| spoken(&name));
+    let birth = text(attributes, BIRTH_DATE).map(|date| format!("*{}", dashed(&date)));
+    let person: Vec<String> = [birth, text(attributes, SEX)].into_iter().flatten().collect();
+    let lines = [name, text(attributes, PATIENT_ID), Some(person.join(" "))];
+    lines.into_iter().flatten().filter(|line| !line.is_empty()).collect()
+}
+
+fn technique(attributes: &Attributes, frame: Option<u32>, voi: &Voi) -> Vec<String> {
+    let dates = [ACQUISITION_DATE, CONTENT_DATE, SERIES_DATE, STUDY_DATE];
+    let date = dates.into_iter().find_map(|tag| text(attributes, tag)).map(|date| dashed(&date));
+    let made: Vec<String> = [text(attributes, MODALITY), date].into_iter().flatten().collect();
+    let numbered = |name: &str, tag| text(attributes, tag).map(|number| format!("{name} {number}"));
+    let frame = frame.map(|frame| format!("Frame {frame}"));
+    let place = [numbered("Series", SERIES_NUMBER), numbered("Image", INSTANCE_NUMBER), frame];
+    let place: Vec<String> = place.into_iter().flatten().collect();
+    let window = match voi {
+        Voi::Window(Window { center, width, .. }) => Some(format!("C {center} W {width}")),
+        Voi::Full | Voi::Table(_) => None,
+    };
+    let description = text(attributes, SERIES_DESCRIPTION);
+    let lines = [Some(made.join(" ")), description, Some(place.join(" ")), window];
+    lines.into_iter().flatten().filter(|line| !line.is_empty()).collect()
+}
+
+fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
+    let text = attributes.get(&tag).and_then(Attribute::first_text)?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Family name, then the others.
+fn spoken(name: &str) -> String {
+    let mut parts = name.split('^').map(str::trim).filter(|part| !part.is_empty());
+    let family = parts.next().unwrap_or_default();
+    let others = parts.collect::<Vec<_>>().join(" ");
+    if others.is_empty() { family.to_owned() } else { format!("{family}, {others}") }
+}
+
+/// A date as people write it, if it is one.
+fn dashed(date: &str) -> String {
+    match (date.get(..4), date.get(4..6), date.get(6..)) {
+        (Some(year), Some(month), Some(day)) if day.len() == 2 => format!("{year}-{month}-{day}"),
+        _ => date.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pixel::render::window::Function;
+
+    #[test]
+    fn lines_tell_who_and_how() {
+        let attributes = Attributes::from([
+            (STUDY_DATE, Attribute::text(b"DA", "20040119")),
+            (MODALITY, Attribute::text(b"CS", "CT")),
+            (PATIENT_NAME, Attribute::text(b"PN", "Müller^Anna^^Dr")),
+            (PATIENT_ID, Attribute::text(b"LO", "P 1")),
+            (BIRTH_DATE, Attribute::text(b"DA", "19600229")),
+            (SEX, Attribute::text(b"CS", "F")),
+            (SERIES_NUMBER, Attribute::number(b"IS", 3)),
+        ]);
+        assert_eq!(patient(&attributes), ["Müller, Anna Dr", "P 1", "*1960-02-29 F"]);
+        let voi = Voi::Window(Window { center: 40.0, width: 400.5, function: Function::Linear });
+        assert_eq!(
+            technique(&attributes, Some(7), &voi),
+            ["CT 2004-01-19", "Series 3 Frame 7", "C 40 W 400.5"]
+        );
+        assert!(
+            patient(&Attributes::new()).is_empty()
+                && technique(&Attributes::new(), None, &Voi::Full).is_empty()
+        );
+    }
+
+    #[test]
+    fn a_date_that_is_none_is_left_as_it_is() {
+        for (date, expected) in [("19600229", "1960-02-29"), ("1960.02.29", "1960.02.29"), ("äöü", "äöü")]
+        {
+            assert_eq!(dashed(date), expected);
+        }
+    }
+}

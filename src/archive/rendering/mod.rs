@@ -1,0 +1,240 @@
+//! Pictures for people: frames rendered to JPEG, PNG or GIF, and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4, §8.3.5.1).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::Caller;
+use crate::archive::derive::{StoredFrame, collect};
+use crate::archive::rendering::annotation::Lines;
+use crate::archive::rendering::described::Described;
+use crate::archive::{Archive, Error};
+use crate::dicom::uid::{InstanceUid, SeriesUid};
+use crate::index::records::InstanceRecord;
+use crate::pixel::render;
+use crate::pixel::render::encode::{Animation, encode};
+use crate::pixel::render::window::Voi;
+use crate::pixel::render::{Canvas, icc, viewport};
+
+pub mod annotation;
+mod described;
+mod sheet;
+#[cfg(test)]
+mod tests;
+pub mod thumbnail;
+
+pub use crate::archive::rendering::annotation::Annotation;
+pub use crate::archive::rendering::thumbnail::Thumbnail;
+pub use crate::pixel::render::encode::Format;
+pub use crate::pixel::render::icc::IccProfile;
+pub use crate::pixel::render::viewport::Viewport;
+pub use crate::pixel::render::window::{Function, Window};
+
+/// ICC Profile, at the end of the path of a bulk value.
+const ICC_PROFILE: &str = "00282000";
+/// The largest ICC profile that is read, in bytes.
+const MAX_ICC_BYTES: u64 = 16 << 20;
+
+/// How a frame is to be rendered (PS3.18 §8.3.5.1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendering {
+    /// The format of the picture.
+    pub format: Format,
+    /// The window to use instead of what the image says; without one: its first VOI LUT or window, or else all values.
+    pub window: Option<Window>,
+    /// The part of the image to show, and the size to scale it to; without one: all pixels as they are.
+    pub viewport: Option<Viewport>,
+    /// Quality of lossy formats, 1 to 100.
+    pub quality: Option<u8>,
+    /// What to write into the picture.
+    pub annotation: Annotation,
+    /// The colour profile to put into the picture.
+    pub icc_profile: IccProfile,
+    /// A presentation state in the same study to apply.
+    pub presentation_state: Option<(SeriesUid, InstanceUid)>,
+}
+
+impl Rendering {
+    /// In a format, as the image says.
+    pub fn plain(format: Format) -> Self {
+        Self {
+            format,
+            window: None,
+            viewport: None,
+            quality: None,
+            annotation: Annotation::default(),
+            icc_profile: IccProfile::default(),
+            presentation_state: None,
+        }
+    }
+}
+
+impl Archive {
+    /// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
+    pub fn max_viewport_pixels(&self) -> u64 {
+        self.rendering.max_viewport_pixels
+    }
+
+    /// Renders frame `number` (from 1) as a picture.
+    ///
+    /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such frame or presentation state, [`Error::NotAcceptable`] with the reason if
+    /// it cannot be rendered.
+    pub async fn rendered_frame(
+        self: &Arc<Self>,
+        caller: &Caller,
+        record: &InstanceRecord,
+        number: u32,
+        rendering: &Rendering,
+    ) -> Result<Bytes, Error> {
+        let scene = self.scene(caller, record, rendering).await?;
+        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let frame = self.stored_frame(caller, record, number).await?;
+        let record = record.clone();
+        let quality = rendering.quality.unwrap_or(self.rendering.quality);
+        let format = rendering.format;
+        blocking(number, move || {
+            let described = Described::read(&record.metadata);
+            let (canvas, profile) = scene.paint(&record, &described, number, &frame)?;
+            let picture = encode(&canvas, format, quality, profile.as_deref())?;
+            // It goes on to the end even if nobody waits for it any longer.
+            drop(turn);
+            Ok(picture.into())
+        })
+        .await
+    }
+
+    /// Renders all frames of an instance as one animated GIF, at the rate that the instance tells.
+    ///
+    /// # Errors
+    /// As [`Archive::rendered_frame`]; [`Error::NotAcceptable`] too if it would be larger than
+    /// `rendering.max_animation_frames` or `rendering.max_animation_bytes` allow.
+    pub async fn rendered_animation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        record: &InstanceRecord,
+        rendering: &Rendering,
+    ) -> Result<Bytes, Error> {
+        let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        let limit = self.rendering.max_animation_frames;
+        if frames > limit {
+            let reason =
+                format!("there are {frames} frames, more than {limit} (rendering.max_animation_frames)");
+            return Err(Error::NotAcceptable(reason));
+        }
+        if frames < 2 {
+            return self.rendered_frame(caller, record, 1, rendering).await;
+        }
+        let scene = Arc::new(self.scene(caller, record, rendering).await?);
+        let described = Arc::new(Described::read(&record.metadata));
+        let record = Arc::new(record.clone());
+        let mut animation = Animation::new();
+        for number in 1..=frames {
+            let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let frame = self.stored_frame(caller, &record, number).await?;
+            let (scene, described, record) = (scene.clone(), described.clone(), record.clone());
+            animation = blocking(number, move || {
+                let (canvas, _) = scene.paint(&record, &described, number, &frame)?;
+                animation.append(&canvas, described.frame_time())?;
+                drop(turn);
+                Ok(animation)
+            })
+            .await?;
+            let limit = self.rendering.max_animation_bytes;
+            if animation.length() > limit {
+                let reason =
+                    format!("the animation takes more than {limit} bytes (rendering.max_animation_bytes)");
+                return Err(Error::NotAcceptable(reason));
+            }
+        }
+        animation.finish().map(Bytes::from).map_err(refusal)
+    }
+
+    /// What is needed to paint frames of an instance, besides the frames.
+    async fn scene(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        rendering: &Rendering,
+    ) -> Result<Scene, Error> {
+        if let Some(Viewport { width, height, .. }) = rendering.viewport {
+            let (pixels, limit) = (u64::from(width) * u64::from(height), self.rendering.max_viewport_pixels);
+            if pixels > limit {
+                let reason = format!("viewport: {width} x {height} is more than {limit} pixels");
+                return Err(Error::NotAcceptable(format!("{reason} (rendering.max_viewport_pixels)")));
+            }
+        }
+        let own_profile = match rendering.icc_profile {
+            IccProfile::No => None,
+            _ => self.icc_profile(caller, record).await?,
+        };
+        let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
+        Ok(Scene { window, viewport, annotation, icc_profile, own_profile })
+    }
+
+    /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
+    async fn icc_profile(&self, caller: &Caller, record: &InstanceRecord) -> Result<Option<Vec<u8>>, Error> {
+        let mut bulk = record.layout.bulk.iter();
+        let Some(value) = bulk.find(|value| value.path.ends_with(ICC_PROFILE)) else { return Ok(None) };
+        if value.length > MAX_ICC_BYTES {
+            return Err(Error::NotAcceptable("the image's ICC profile is too large".into()));
+        }
+        let range = value.offset..value.offset + value.length;
+        Ok(Some(collect(self.read(caller, record, range).await?).await?))
+    }
+}
+
+/// How frames of an instance are painted.
+struct Scene {
+    window: Option<Window>,
+    viewport: Option<Viewport>,
+    annotation: Annotation,
+    icc_profile: IccProfile,
+    own_profile: Option<Vec<u8>>,
+}
+
+impl Scene {
+    /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.
+    fn paint(
+        &self,
+        record: &InstanceRecord,
+        described: &Described,
+        number: u32,
+        frame: &StoredFrame,
+    ) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
+        let mut display = described.display(&frame.layout, number - 1);
+        if let Some(window) = self.window {
+            display.voi = Voi::Window(window);
+        }
+        let mut canvas = render::show(frame.decode()?, &display)?;
+        if let Some(viewport) = &self.viewport {
+            canvas = viewport::show(canvas, viewport)?;
+        }
+        let described_profile = match (self.icc_profile, &self.own_profile) {
+            (IccProfile::No, _) | (_, Some(_)) => None,
+            (_, None) => described.icc_profile(),
+        };
+        let own = self.own_profile.as_deref().or(described_profile.as_deref());
+        let (mut canvas, profile) = icc::apply(canvas, self.icc_profile, own)?;
+        Lines::new(self.annotation, record, number, &display.voi).write(&mut canvas);
+        Ok((canvas, profile))
+    }
+}
+
+/// Runs what takes a core for a while. A panic costs the picture, and nothing else.
+async fn blocking<T: Send + 'static>(
+    number: u32,
+    work: impl FnOnce() -> Result<T, render::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(refusal),
+        Err(_) => Err(Error::NotAcceptable(format!("frame {number} cannot be rendered"))),
+    }
+}
+
+fn refusal(error: render::Error) -> Error {
+    Error::NotAcceptable(error.to_string())
+}

@@ -1,0 +1,235 @@
+//! Rewrites a scanned object as a file in Explicit VR Little Endian, or in a transfer syntax that is built on it, as a
+//! plan that holds nothing large (PS3.5 §A.2, §A.4 and §A.5, PS3.10 §7.1).
+
+use std::collections::BTreeMap;
+
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::explicit::writer::{ITEM, Writer, push_item_header};
+use crate::dicom::scan::{Event, Kind, Outline};
+
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub(crate) use crate::dicom::explicit::writer::{push_element, push_header, push_tag};
+pub use crate::dicom::explicit::writer::{swap_words, word_size};
+
+/// Explicit VR Little Endian.
+pub const TRANSFER_SYNTAX: &str = "1.2.840.10008.1.2.1";
+/// Implementation Class UID of this software, of its own by PS3.5 §B.2. It is part of every stored object that came by
+/// C-STORE, so it must never change.
+pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.182791676989946688295138610626380437434";
+
+/// Extended Offset Table.
+pub const EXTENDED_OFFSET_TABLE: Tag = Tag(0x7FE0_0001);
+/// Extended Offset Table Lengths.
+pub const EXTENDED_OFFSET_TABLE_LENGTHS: Tag = Tag(0x7FE0_0002);
+/// Pixel Data.
+pub const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
+
+const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028_0004);
+const PLANAR_CONFIGURATION: Tag = Tag(0x0028_0006);
+const HIGH_BIT: Tag = Tag(0x0028_0102);
+
+/// What is to become of an object besides being written in explicit VR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The transfer syntax that the file says it is in.
+    pub transfer_syntax: &'static str,
+    /// Elements of the data set, in the order of their tags, that replace those of the same tag or are added.
+    pub changes: Vec<Element>,
+    /// What becomes of Pixel Data.
+    pub frames: Frames,
+}
+
+/// An element to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// Its tag.
+    pub tag: Tag,
+    /// Its value representation.
+    pub vr: Vr,
+    /// Its value in little endian; of SQ, items (see [`item`]). What is odd is padded when it is written.
+    pub value: Vec<u8>,
+}
+
+/// What becomes of Pixel Data (7FE0,0010).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// It stays as it is, which must be native.
+    Stored,
+    /// Other native frames take its place.
+    Native {
+        /// Bytes of all frames.
+        length: u64,
+        /// Bits Allocated: 1, 8, 16 or 32.
+        bits_allocated: u16,
+    },
+    /// Encapsulated frames take its place.
+    Encapsulated {
+        /// Bytes of the Basic Offset Table.
+        table_length: u32,
+    },
+}
+
+/// How a file is to be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Up to the frames that take the place of Pixel Data; all of it, if none do.
+    pub before: Vec<Segment>,
+    /// What follows these frames.
+    pub after: Vec<Segment>,
+    /// Where the data set starts, in bytes from the start of the file.
+    pub data_set_at: u64,
+    /// Where the values of changed elements start, and that of the Basic Offset Table as [`PIXEL_DATA`]'s, in bytes from
+    /// the start of the file.
+    pub places: BTreeMap<Tag, u64>,
+}
+
+/// The next bytes of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// These.
+    Bytes(Vec<u8>),
+    /// Bytes of the stored object; of a deflated one, of the object with its data set inflated.
+    Copy {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// Bytes of a word whose order is to be reversed: 2, 4 or 8; 1 to copy them as they are. A rest that
+        /// is no whole word stays as it is.
+        swap: u8,
+    },
+}
+
+impl Segment {
+    /// Bytes that it takes in the file.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Copy { length, .. } => *length,
+        }
+    }
+}
+
+/// What frames are that take the place of others (PS3.3 §C.7.6.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
+    /// Photometric Interpretation.
+    pub photometric: String,
+    /// Samples per Pixel.
+    pub samples: u16,
+    /// Planar Configuration is 1; matters for several samples only.
+    pub is_planar: bool,
+    /// Bits Stored, which High Bit follows.
+    pub bits_stored: u16,
+}
+
+impl Pixels {
+    /// The elements that say so.
+    pub fn elements(&self) -> Vec<Element> {
+        let us = |tag, number: u16| Element { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
+        let photometric = self.photometric.clone().into_bytes();
+        let photometric = Element { tag: PHOTOMETRIC_INTERPRETATION, vr: Vr(*b"CS"), value: photometric };
+        let planar = (self.samples > 1).then(|| us(PLANAR_CONFIGURATION, self.is_planar.into()));
+        let high_bit = us(HIGH_BIT, self.bits_stored.saturating_sub(1));
+        [Some(photometric), planar, Some(high_bit)].into_iter().flatten().collect()
+    }
+}
+
+/// Why an object cannot be written in this transfer syntax.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Pixel Data is encapsulated, and its frames were not decoded.
+    #[error("pixel data is encapsulated and was not decoded")]
+    NotDecoded,
+    /// The length of a value is stated in 32 bits.
+    #[error("a value of {length} bytes is too long for its 32-bit length")]
+    TooLong {
+        /// Bytes of the value.
+        length: u64,
+    },
+}
+
+/// Plans the file that holds the scanned object in explicit VR, little endian.
+///
+/// VRs that were not sent come from the dictionary. Sequences and items are written with delimiters. Group lengths are
+/// left out, as they would be wrong, and so is what is encapsulated in items (a compressed icon), as it cannot be in this
+/// transfer syntax.
+///
+/// The plan takes memory by the size of `outline.head`, never by that of a bulk value.
+///
+/// # Errors
+/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay; [`Error::TooLong`] if a value takes 4 GiB
+/// or more.
+pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<Plan, Error> {
+    let mut writer = Writer::new(outline, rewrite);
+    let mut changes = rewrite.changes.iter().peekable();
+    let mut depth = 0usize;
+    let mut is_replaced = false;
+    for event in &outline.events {
+        if depth == 0 {
+            is_replaced = false;
+            while let Some(change) = changes.next_if(|change| change.tag <= event.tag) {
+                is_replaced |= change.tag == event.tag;
+                writer.change(change);
+            }
+            // It told where fragments were that are not there any more.
+            is_replaced |= rewrite.frames != Frames::Stored && is_offset_table(event.tag);
+        }
+        match event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if is_replaced {
+            continue;
+        }
+        match event.kind {
+            Kind::Value(_) | Kind::Bulk | Kind::Encapsulated if depth == 0 && event.tag == PIXEL_DATA => {
+                writer.pixel_data(event)?;
+            }
+            _ => writer.event(event)?,
+        }
+    }
+    changes.for_each(|change| writer.change(change));
+    Ok(writer.finish())
+}
+
+/// An item of a sequence that holds these elements.
+pub fn item(elements: &[Element]) -> Vec<u8> {
+    let mut content = Vec::new();
+    elements.iter().for_each(|element| push_element(&mut content, element.tag, element.vr, &element.value));
+    let mut item = Vec::new();
+    push_item_header(&mut item, ITEM, content.len() as u32);
+    item.append(&mut content);
+    item
+}
+
+/// The header of an item that holds a fragment of this length.
+pub fn fragment_header(length: u32) -> Vec<u8> {
+    let mut header = Vec::new();
+    push_item_header(&mut header, ITEM, length);
+    header
+}
+
+/// The value of an attribute that is not nested.
+pub fn top_level(outline: &Outline, tag: Tag) -> Option<(&Event, &[u8])> {
+    let mut depth = 0usize;
+    for event in &outline.events {
+        match &event.kind {
+            Kind::Sequence => depth += 1,
+            Kind::SequenceEnd => depth = depth.saturating_sub(1),
+            Kind::Value(range) if depth == 0 && event.tag == tag => {
+                return Some((event, outline.head.get(range.clone())?));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_offset_table(tag: Tag) -> bool {
+    [EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS].contains(&tag)
+}

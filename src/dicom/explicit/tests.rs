@@ -1,0 +1,189 @@
+//! Plans, carried out.
+
+use super::*;
+use crate::dicom::build::DataSet;
+use crate::dicom::scan::{Limits, Scanner};
+
+fn scanned(bytes: &[u8]) -> Outline {
+    let limits = Limits {
+        max_header_bytes: 1 << 20,
+        max_sequence_depth: 16,
+        max_elements: 1000,
+        max_inflated_bytes: 0,
+        max_deflate_ratio: 0,
+    };
+    let mut scanner = Scanner::new(limits);
+    scanner.push(bytes).unwrap();
+    scanner.finish().unwrap()
+}
+
+const AS_STORED: Rewrite =
+    Rewrite { transfer_syntax: TRANSFER_SYNTAX, changes: Vec::new(), frames: Frames::Stored };
+
+/// Carries out a plan, with `frames` in the place of Pixel Data.
+fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
+    let plan = plan(&scanned(bytes), rewrite).unwrap();
+    let mut file = Vec::new();
+    let mut write = |segments: Vec<Segment>| {
+        for segment in segments {
+            let before = file.len();
+            let length = segment.length();
+            match segment {
+                Segment::Bytes(bytes) => file.extend_from_slice(&bytes),
+                Segment::Copy { offset, length, swap } => {
+                    let from = offset as usize;
+                    let mut value = bytes[from..from + length as usize].to_vec();
+                    swap_words(&mut value, swap);
+                    file.append(&mut value);
+                }
+            }
+            assert_eq!(file.len() - before, length as usize);
+        }
+    };
+    write(plan.before);
+    write(vec![Segment::Bytes(frames.to_vec())]);
+    write(plan.after);
+    assert!(plan.places.values().all(|&place| (plan.data_set_at..file.len() as u64).contains(&place)));
+    file
+}
+
+/// The data set of a written file, its file meta information checked.
+fn data_set_of(file: &[u8]) -> Vec<u8> {
+    let outline = scanned(file);
+    assert_eq!((outline.transfer_syntax.as_str(), outline.warnings), (TRANSFER_SYNTAX, vec![]));
+    let Kind::Value(group_length) = outline.file_meta[0].kind.clone() else { panic!("no group length") };
+    let stated = u32::from_le_bytes(outline.head[group_length].try_into().unwrap());
+    assert_eq!(u64::from(stated) + 128 + 4 + 12, outline.data_set_offset);
+    file[outline.data_set_offset as usize..].to_vec()
+}
+
+#[test]
+fn every_encoding_becomes_the_same_explicit_data_set() {
+    let pixels: Vec<u16> = (0..700).collect();
+    let build = |start: DataSet, words: fn(u16) -> [u8; 2], is_delimited: bool| {
+        let item = start.clone().text(0x0008_1150, "UI", "1.2.3").us(0x0028_0010, &[3]);
+        let add = |set: DataSet, items: &[DataSet]| match is_delimited {
+            true => set.delimited_sequence(0x0008_1140, "SQ", items),
+            false => set.sequence(0x0008_1140, items),
+        };
+        let value: Vec<u8> = pixels.iter().flat_map(|&pixel| words(pixel)).collect();
+        let start = start.text(0x0008_0016, "UI", "1.2.840").text(0x0008_0018, "UI", "1.2.3.45");
+        add(start, &[item.clone(), item])
+            .text(0x0009_0010, "LO", "ACME")
+            .element(0x0009_1001, "UN", b"ab")
+            .us(0x0028_0010, &[20])
+            .us(0x0028_0100, &[16])
+            .us(0x0028_0103, &[1])
+            .element(0x0028_0106, "SS", &words(500))
+            .element(0x7FE0_0010, "OW", &value)
+    };
+    let expected = build(DataSet::explicit(), u16::to_le_bytes, true).bytes();
+    for (set, syntax) in [
+        (build(DataSet::explicit(), u16::to_le_bytes, false), "1.2.840.10008.1.2.1"),
+        (build(DataSet::implicit(), u16::to_le_bytes, false), "1.2.840.10008.1.2"),
+        (build(DataSet::implicit(), u16::to_le_bytes, true), "1.2.840.10008.1.2"),
+        (build(DataSet::big_endian(), u16::to_be_bytes, true), "1.2.840.10008.1.2.2"),
+    ] {
+        assert_eq!(data_set_of(&written(&set.file(syntax), &AS_STORED, &[])), expected, "{syntax}");
+    }
+}
+
+fn colour(photometric: &str, planar: u16) -> DataSet {
+    DataSet::explicit()
+        .text(0x0008_0005, "CS", "ISO_IR 100")
+        .us(0x0028_0002, &[3])
+        .text(0x0028_0004, "CS", photometric)
+        .us(0x0028_0006, &[planar])
+        .us(0x0028_0010, &[3])
+}
+
+fn compressed() -> Vec<u8> {
+    colour("YBR_FULL_422", 1)
+        .us(0x0028_0102, &[15])
+        .element(0x7FE0_0001, "OV", &[0; 8])
+        .encapsulated(&[&[], &[0xFF, 0xD8, 0xFF, 0xE0]])
+        .element(0xFFFC_FFFC, "OB", &[0; 2])
+        .file("1.2.840.10008.1.2.4.50")
+}
+
+fn pixels() -> Vec<Element> {
+    Pixels { photometric: "RGB".into(), samples: 3, is_planar: false, bits_stored: 8 }.elements()
+}
+
+#[test]
+fn decoded_frames_take_the_place_of_fragments() {
+    let native = |length| Rewrite {
+        changes: pixels(),
+        frames: Frames::Native { length, bits_allocated: 8 },
+        ..AS_STORED
+    };
+    let file = written(&compressed(), &native(9), &[7; 9]);
+    let expected = colour("RGB", 0).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
+    assert_eq!(data_set_of(&file), expected.element(0xFFFC_FFFC, "OB", &[0; 2]).bytes());
+
+    let outline = scanned(&compressed());
+    assert_eq!(plan(&outline, &AS_STORED), Err(Error::NotDecoded));
+    let length = u32::MAX.into();
+    assert_eq!(plan(&outline, &native(length)), Err(Error::TooLong { length }));
+}
+
+#[test]
+fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
+    let source = colour("YBR_FULL", 1).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
+    let rewrite = Rewrite {
+        transfer_syntax: "1.2.840.10008.1.2.5",
+        changes: pixels(),
+        frames: Frames::Encapsulated { table_length: 4 },
+    };
+    let source = source.file(TRANSFER_SYNTAX);
+    let place = plan(&scanned(&source), &rewrite).unwrap().places[&PIXEL_DATA] as usize;
+    let file = written(&source, &rewrite, &[fragment_header(2), vec![1, 2]].concat());
+    assert_eq!(file[place..place + 4], [0; 4]);
+    let outline = scanned(&file);
+    assert_eq!(outline.transfer_syntax, rewrite.transfer_syntax);
+    assert_eq!(outline.fragments, [(place as u64 + 12, 2)]);
+    let expected = colour("RGB", 0).us(0x0028_0102, &[7]).encapsulated(&[&[0; 4], &[1, 2]]);
+    assert_eq!(file[outline.data_set_offset as usize..], expected.bytes());
+}
+
+#[test]
+fn changes_replace_add_and_are_told_in_the_file_meta_information() {
+    let nested = DataSet::explicit().text(0x0008_0018, "UI", "1.2.9");
+    let source = DataSet::explicit()
+        .text(0x0008_0018, "UI", "1.2.3")
+        .delimited_sequence(0x0008_2112, "SQ", &[nested.clone(), nested])
+        .us(0x0028_0010, &[3]);
+    let text = |tag, vr: &[u8; 2], value: &str| Element { tag: Tag(tag), vr: Vr(*vr), value: value.into() };
+    let uid = text(0x0008_0018, b"UI", "2.25.1");
+    let sequence = Element { tag: Tag(0x0008_2112), vr: Vr(*b"SQ"), value: item(std::slice::from_ref(&uid)) };
+    let changes = vec![text(0x0008_0008, b"CS", "DERIVED"), uid, sequence, text(0x0028_2110, b"CS", "01")];
+    let rewrite = Rewrite { changes, ..AS_STORED };
+    let file = written(&source.file(TRANSFER_SYNTAX), &rewrite, &[]);
+    let expected = DataSet::explicit()
+        .text(0x0008_0008, "CS", "DERIVED")
+        .text(0x0008_0018, "UI", "2.25.1")
+        .sequence(0x0008_2112, &[DataSet::explicit().text(0x0008_0018, "UI", "2.25.1")])
+        .us(0x0028_0010, &[3])
+        .text(0x0028_2110, "CS", "01");
+    assert_eq!(data_set_of(&file), expected.bytes());
+    let meta = &file[..scanned(&file).data_set_offset as usize];
+    assert!(meta.windows(6).any(|window| window == b"2.25.1"));
+}
+
+#[test]
+fn what_is_too_long_for_its_representation_goes_as_unknown() {
+    for (size, expected) in [(60_000, b"DS"), (70_000, b"UN")] {
+        let set =
+            DataSet::implicit().text(0x0008_0005, "CS", "").element(0x3006_0050, "DS", &vec![b'1'; size]);
+        let outline = scanned(&written(&set.file("1.2.840.10008.1.2"), &AS_STORED, &[]));
+        let contour = outline.events.last().unwrap();
+        assert_eq!((contour.vr, contour.length), (Some(Vr(*expected)), size as u64));
+    }
+}
+
+#[test]
+fn pixels_of_32_bits_are_reversed_whole() {
+    let set = DataSet::big_endian().us(0x0028_0100, &[32]).element(0x7FE0_0010, "OW", &[1, 2, 3, 4]);
+    let file = written(&set.file("1.2.840.10008.1.2.2"), &AS_STORED, &[]);
+    assert_eq!(file[file.len() - 4..], [4, 3, 2, 1]);
+}

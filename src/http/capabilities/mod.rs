@@ -1,0 +1,71 @@
+//! What the server can do, for programs: the Capabilities Description of the service (PS3.18 §8.9, Annex H), and all of it in
+//! OpenAPI.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::ALLOW;
+use axum::http::{HeaderValue, Response};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::dicom::attributes::Tag;
+use crate::http::Service;
+use crate::http::capabilities::resources::RESOURCES;
+use crate::http::content::{begin, finish};
+use crate::http::error::Error;
+use crate::http::request::Head;
+use crate::query::Level;
+use crate::query::attributes;
+
+mod openapi;
+mod parameters;
+mod resources;
+#[cfg(test)]
+mod tests;
+mod wadl;
+
+const WADL: &str = "application/vnd.sun.wadl+xml";
+const JSON: &str = "application/json";
+
+/// `GET` and `OPTIONS` of the base URL: the Capabilities Description.
+pub(crate) async fn capabilities(_: State<Arc<Service>>, head: Head) -> Result<Response<Body>, Error> {
+    let forms = [WADL, JSON];
+    let refused = || Error::NotAcceptable(format!("Accept: can be {}", forms.join(", ")));
+    let (chosen, _) =
+        head.accept().choose_type(&forms).filter(|(_, is_multipart)| !is_multipart).ok_or_else(refused)?;
+    let below =
+        RESOURCES.iter().filter_map(|resource| Some((resource.path.strip_prefix("/dicom-web/")?, resource)));
+    // This transaction is not described (Annex H).
+    let below = below.filter(|(path, _)| !path.is_empty());
+    let description = wadl::describe(head.base_url(), below);
+    let text = if chosen == 0 { description.xml() } else { description.json().to_string() };
+    let mut response = answer(text, forms[chosen], &head)?;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    Ok(response)
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn openapi(head: Head) -> Result<Response<Body>, Error> {
+    let base_url = head.base_url();
+    let server_url = base_url.strip_suffix("/dicom-web").unwrap_or(base_url);
+    answer(openapi::describe(server_url, RESOURCES).to_string(), JSON, &head)
+}
+
+fn answer(text: String, media_type: &str, head: &Head) -> Result<Response<Body>, Error> {
+    let digest: String = Sha256::digest(&text).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let (response, range) = begin(&format!("\"{digest}\""), media_type, text.len() as u64, head)?;
+    let range = range.unwrap_or_default();
+    finish(response, Body::from(Bytes::from(text).slice(range.start as usize..range.end as usize)))
+}
+
+/// The attributes that a search for a level matches: those of the level and of the levels above it.
+fn matched(level: Level) -> impl Iterator<Item = Tag> {
+    attributes::all().iter().filter(move |entry| entry.level <= level).map(|entry| entry.tag)
+}
+
+/// The names in braces of a path.
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}

@@ -1,0 +1,170 @@
+//! The description in OpenAPI 3.1.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::dicom::dictionary;
+use crate::http::capabilities::parameters::{Kind, Parameter, Place};
+use crate::http::capabilities::resources::{Operation, Resource};
+use crate::http::capabilities::{matched, path_parameters};
+
+/// Describes resources; `server_url` stands before their paths.
+pub(super) fn describe(server_url: &str, resources: &[Resource]) -> Json {
+    let paths: Map<String, Json> =
+        resources.iter().map(|resource| (resource.path.to_owned(), path_item(resource))).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Cuspid",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "A DICOMweb server",
+            "description": "STOW-RS, QIDO-RS, WADO-RS and WADO-URI as DICOM PS3.18 describes them. \
+                 Whatever can be read with GET can be asked about with HEAD.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": server_url }],
+        "paths": paths,
+        "components": {
+            "parameters": match_parameters(resources),
+            "responses": { "Problem": problem() },
+        },
+    })
+}
+
+fn path_item(resource: &Resource) -> Json {
+    let mut item = Map::new();
+    let in_path: Vec<Json> = path_parameters(resource.path)
+        .map(|name| {
+            let about = about_path_parameter(name);
+            json!({ "name": name, "in": "path", "required": true, "description": about, "schema": { "type": "string" } })
+        })
+        .collect();
+    if !in_path.is_empty() {
+        item.insert("parameters".to_owned(), json!(in_path));
+    }
+    for operation in resource.operations {
+        item.insert(operation.method.to_ascii_lowercase(), described(operation));
+        if operation.method == "GET" {
+            let head = Operation { method: "HEAD", gives: &[], ..copied(operation) };
+            let mut described = described(&head);
+            described["operationId"] = json!(format!("{}Head", operation.id));
+            item.insert("head".to_owned(), described);
+        }
+    }
+    Json::Object(item)
+}
+
+fn described(operation: &Operation) -> Json {
+    let responses: Map<String, Json> = operation
+        .statuses
+        .iter()
+        .map(|&status| (status.to_string(), response(status, operation.gives)))
+        .collect();
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.section,
+        "responses": responses,
+    });
+    let named = operation.parameters.iter().copied().flatten().map(parameter);
+    let matches = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);
+    let matches = matches.map(|keyword| json!({ "$ref": format!("#/components/parameters/{keyword}") }));
+    let parameters: Vec<Json> = named.chain(matches).collect();
+    if !parameters.is_empty() {
+        described["parameters"] = json!(parameters);
+    }
+    if !operation.takes.is_empty() {
+        described["requestBody"] = json!({ "required": true, "content": contents(operation.takes) });
+    }
+    described
+}
+
+fn response(status: u16, media_types: &[&str]) -> Json {
+    let about = match status {
+        200 => "OK",
+        202 => "Accepted: some were stored, or with warnings",
+        204 => "No Content",
+        206 => "Partial Content",
+        304 => "Not Modified: the client has it",
+        409 => "Conflict: none was stored; the body says why",
+        _ => return json!({ "$ref": "#/components/responses/Problem" }),
+    };
+    match status {
+        204 | 304 => json!({ "description": about }),
+        _ if media_types.is_empty() => json!({ "description": about }),
+        _ => json!({ "description": about, "content": contents(media_types) }),
+    }
+}
+
+fn contents(media_types: &[&str]) -> Map<String, Json> {
+    media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({}))).collect()
+}
+
+fn parameter(parameter: &Parameter) -> Json {
+    let place = match parameter.place {
+        Place::Query => "query",
+        Place::Header => "header",
+    };
+    let schema = match parameter.kind {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Number => json!({ "type": "integer", "minimum": 0 }),
+        Kind::Boolean => json!({ "type": "boolean" }),
+    };
+    json!({
+        "name": parameter.name,
+        "in": place,
+        "required": parameter.is_required,
+        "description": parameter.about,
+        "schema": schema,
+    })
+}
+
+/// Attributes that any search matches, by keyword.
+fn match_parameters(resources: &[Resource]) -> Map<String, Json> {
+    let operations = resources.iter().flat_map(|resource| resource.operations);
+    let tags = operations.filter_map(|operation| operation.matches).flat_map(matched);
+    let described = tags.filter_map(|tag| {
+        let keyword = dictionary::keyword(tag)?;
+        let about = format!(
+            "match {tag} ({}); any attribute goes by its keyword or its tag",
+            dictionary::vr(tag, false).as_str()
+        );
+        let schema = json!({ "type": "string" });
+        Some((
+            keyword.to_owned(),
+            json!({ "name": keyword, "in": "query", "description": about, "schema": schema }),
+        ))
+    });
+    described.collect()
+}
+
+fn problem() -> Json {
+    json!({
+        "description": "What was wrong (RFC 9457); 429 and 503 say in Retry-After when to try again",
+        "headers": { "Retry-After": { "description": "seconds to wait", "schema": { "type": "integer" } } },
+        "content": { "application/problem+json": { "schema": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail"],
+            "properties": {
+                "type": { "type": "string" },
+                "title": { "type": "string" },
+                "status": { "type": "integer" },
+                "detail": { "type": "string" },
+                "parameter": { "type": "string", "description": "the parameter at fault" },
+            },
+        } } },
+    })
+}
+
+fn about_path_parameter(name: &str) -> &'static str {
+    match name {
+        "study" => "Study Instance UID",
+        "series" => "Series Instance UID",
+        "instance" => "SOP Instance UID",
+        "frames" => "frame numbers from 1, with commas",
+        _ => "a path, which may hold slashes",
+    }
+}
+
+fn copied(operation: &Operation) -> Operation {
+    Operation { ..*operation }
+}

@@ -1,0 +1,72 @@
+//! The description is of the routes that there are.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// The methods and paths of `routes.rs`, names in braces left out.
+fn routed() -> BTreeSet<String> {
+    let text = include_str!("../routes.rs");
+    let (outer, inner) = text.split_once("fn dicom_web").unwrap();
+    let mut routes = BTreeSet::new();
+    for (part, prefix) in [(outer, ""), (inner, "/dicom-web")] {
+        for route in part.split(".route(").skip(1) {
+            // Up to the next call, a comment, or the end of the function.
+            let end = ["\n        .", "\n        //", "\n}"].iter().filter_map(|end| route.find(end)).min();
+            let mut words = route[..end.unwrap_or(route.len())].splitn(3, '"').skip(1);
+            let (path, handlers) = (anonymous(words.next().unwrap()), words.next().unwrap());
+            for method in ["get", "post", "put", "delete", "options"] {
+                if handlers.contains(&format!("{method}(")) {
+                    routes.insert(format!("{} {prefix}{path}", method.to_ascii_uppercase()));
+                }
+            }
+        }
+    }
+    routes
+}
+
+fn anonymous(path: &str) -> String {
+    path.split('/')
+        .map(|segment| if segment.starts_with('{') { "{}" } else { segment })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let described: BTreeSet<String> = RESOURCES
+        .iter()
+        .flat_map(|resource| {
+            let path = anonymous(resource.path);
+            resource.operations.iter().map(move |operation| format!("{} {path}", operation.method))
+        })
+        .collect();
+    let routed = routed();
+    assert_eq!(routed.difference(&described).collect::<Vec<_>>(), Vec::<&String>::new(), "are not described");
+    assert_eq!(described.difference(&routed).collect::<Vec<_>>(), Vec::<&String>::new(), "are not there");
+}
+
+#[test]
+fn each_operation_has_its_own_name_and_states_what_it_answers() {
+    let operations: Vec<_> = RESOURCES.iter().flat_map(|resource| resource.operations).collect();
+    let names: BTreeSet<&str> = operations.iter().map(|operation| operation.id).collect();
+    assert_eq!(names.len(), operations.len());
+    for operation in operations {
+        let statuses: BTreeSet<_> = operation.statuses.iter().collect();
+        assert_eq!(statuses.len(), operation.statuses.len(), "{}", operation.id);
+        assert_eq!(operation.takes.is_empty(), operation.method != "POST", "{}", operation.id);
+    }
+}
+
+#[test]
+fn wadl_in_json_lists_what_may_be_repeated() {
+    let resources = RESOURCES.iter().filter(|resource| resource.path == "/dicom-web/studies");
+    let json = wadl::describe("http://a/b", resources.map(|resource| ("studies", resource))).json();
+    let resources = &json["application"]["resources"];
+    assert_eq!(resources["@base"], "http://a/b");
+    let method = &resources["resource"][0]["method"][0];
+    assert_eq!((&method["@name"], &method["@id"]), (&"GET".into(), &"SearchStudies".into()));
+    assert_eq!(method["request"]["param"][0]["@name"], "Accept");
+    assert_eq!(method["response"][0]["representation"][0]["@mediaType"], "application/dicom+json");
+    assert!(method["doc"][0]["value"].as_str().unwrap().contains("§10.6"));
+}

@@ -1,0 +1,186 @@
+//! The description as a WADL document, in XML and in JSON (PS3.18 Annex G, Annex H; WADL, W3C submission of 2009).
+
+use std::collections::BTreeMap;
+
+use quick_xml::escape::escape;
+use serde_json::{Map, Value as Json, json};
+
+use crate::dicom::attributes::Tag;
+use crate::dicom::dictionary;
+use crate::http::capabilities::parameters::{Kind, Parameter, Place};
+use crate::http::capabilities::resources::{Operation, Resource};
+use crate::http::capabilities::{matched, path_parameters};
+
+const NAMESPACE: &str = "http://wadl.dev.java.net/2009/02";
+/// Elements of which their parent has one (PS3.18 §G.2.2); all others are listed.
+const UNIQUE: [&str; 2] = ["resources", "request"];
+
+/// An element of the document.
+pub(super) struct Element {
+    name: &'static str,
+    attributes: Vec<(&'static str, String)>,
+    text: String,
+    children: Vec<Self>,
+}
+
+/// Describes the resources below a base URL; paths are given without it.
+pub(super) fn describe<'a>(
+    base_url: &str,
+    resources: impl Iterator<Item = (&'a str, &'a Resource)>,
+) -> Element {
+    let mut root = Node::default();
+    for (path, resource) in resources {
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let node = segments.fold(&mut root, |node, segment| node.children.entry(segment).or_default());
+        node.operations = resource.operations;
+    }
+    let tree = Element::new("resources", [("base", base_url.to_owned())]).with(root.elements());
+    Element::new(
+        "application",
+        [("xmlns", NAMESPACE.to_owned()), ("xmlns:xs", "http://www.w3.org/2001/XMLSchema".to_owned())],
+    )
+    .with([tree])
+}
+
+/// Resources by the segments of their paths.
+#[derive(Default)]
+struct Node<'a> {
+    operations: &'static [Operation],
+    children: BTreeMap<&'a str, Self>,
+}
+
+impl Node<'_> {
+    /// The methods of this resource, and the resources below it.
+    fn elements(&self) -> Vec<Element> {
+        let methods = self.operations.iter().map(method);
+        let resources = self.children.iter().map(|(segment, node)| {
+            let names = path_parameters(segment).map(|name| {
+                let attributes =
+                    [("name", name), ("style", "template"), ("type", "xs:string"), ("required", "true")];
+                Element::new("param", attributes.map(|(name, value)| (name, value.to_owned())))
+            });
+            let below = names.chain(node.elements()).collect::<Vec<_>>();
+            Element::new("resource", [("path", (*segment).to_owned())]).with(below)
+        });
+        methods.chain(resources).collect()
+    }
+}
+
+fn method(operation: &Operation) -> Element {
+    let representation =
+        |media_type: &&str| Element::new("representation", [("mediaType", (*media_type).to_owned())]);
+    let accept = (!operation.gives.is_empty()).then(|| accept(operation.gives));
+    let parameters = operation.parameters.iter().copied().flatten().map(parameter);
+    let matches = operation.matches.into_iter().flat_map(matched).flat_map(match_parameters);
+    let bodies = operation.takes.iter().map(representation);
+    let request = Element::new("request", [])
+        .with(accept.into_iter().chain(parameters).chain(matches).chain(bodies).collect::<Vec<_>>());
+    let (succeeding, failing): (Vec<u16>, Vec<u16>) =
+        operation.statuses.iter().partition(|&&status| status < 400);
+    let response = |statuses: Vec<u16>, media_types: &[&str]| {
+        let list = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
+        Element::new("response", [("status", list)])
+            .with(media_types.iter().map(representation).collect::<Vec<_>>())
+    };
+    let doc =
+        Element { text: format!("{} ({})", operation.summary, operation.section), ..Element::new("doc", []) };
+    let attributes = [("id", operation.id.to_owned()), ("name", operation.method.to_owned())];
+    Element::new("method", attributes).with([
+        doc,
+        request,
+        response(succeeding, operation.gives),
+        response(failing, &["application/problem+json"]),
+    ])
+}
+
+fn accept(gives: &[&str]) -> Element {
+    let default = gives.first().copied().unwrap_or_default().to_owned();
+    let options =
+        gives.iter().map(|media_type| Element::new("option", [("value", (*media_type).to_owned())]));
+    let attributes = [("name", "Accept".to_owned()), ("style", "header".to_owned()), ("default", default)];
+    Element::new("param", attributes).with(options.collect::<Vec<_>>())
+}
+
+fn parameter(parameter: &Parameter) -> Element {
+    let style = match parameter.place {
+        Place::Query => "query",
+        Place::Header => "header",
+    };
+    let kind = match parameter.kind {
+        Kind::Text => "xs:string",
+        Kind::Number => "xs:int",
+        Kind::Boolean => "xs:boolean",
+    };
+    let mut attributes =
+        vec![("name", parameter.name.to_owned()), ("style", style.to_owned()), ("type", kind.to_owned())];
+    if parameter.is_required {
+        attributes.push(("required", "true".to_owned()));
+    }
+    let doc = Element { text: parameter.about.to_owned(), ..Element::new("doc", []) };
+    Element::new("param", attributes).with([doc])
+}
+
+/// An attribute that a search matches goes by its keyword and by its tag.
+fn match_parameters(tag: Tag) -> impl Iterator<Item = Element> {
+    let names = dictionary::keyword(tag).map(str::to_owned).into_iter().chain([tag.to_string()]);
+    names.map(|name| Element::new("param", [("name", name), ("style", "query".to_owned())]))
+}
+
+impl Element {
+    fn new(name: &'static str, attributes: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        Self { name, attributes: attributes.into_iter().collect(), text: String::new(), children: Vec::new() }
+    }
+
+    fn with(mut self, children: impl IntoIterator<Item = Self>) -> Self {
+        self.children.extend(children);
+        self
+    }
+
+    /// The document in XML.
+    pub(super) fn xml(&self) -> String {
+        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        self.write_xml(0, &mut out);
+        out
+    }
+
+    fn write_xml(&self, depth: usize, out: &mut String) {
+        let indent = "  ".repeat(depth);
+        *out += &format!("{indent}<{}", self.name);
+        for (name, value) in &self.attributes {
+            *out += &format!(" {name}=\"{}\"", escape(value));
+        }
+        if self.children.is_empty() {
+            *out += &match self.text.as_str() {
+                "" => "/>\n".to_owned(),
+                text => format!(">{}</{}>\n", escape(text), self.name),
+            };
+            return;
+        }
+        *out += ">\n";
+        self.children.iter().for_each(|child| child.write_xml(depth + 1, out));
+        *out += &format!("{indent}</{}>\n", self.name);
+    }
+
+    /// The document in JSON.
+    pub(super) fn json(&self) -> Json {
+        json!({ self.name: self.members() })
+    }
+
+    fn members(&self) -> Json {
+        let mut members = Map::new();
+        for (name, value) in &self.attributes {
+            members.insert(format!("@{name}"), json!(value));
+        }
+        if !self.text.is_empty() {
+            members.insert("value".to_owned(), json!(self.text));
+        }
+        for child in &self.children {
+            if UNIQUE.contains(&child.name) {
+                members.insert(child.name.to_owned(), child.members());
+            } else if let Json::Array(list) = members.entry(child.name).or_insert_with(|| json!([])) {
+                list.push(child.members());
+            }
+        }
+        Json::Object(members)
+    }
+}

@@ -1,0 +1,141 @@
+//! The text of metadata answers, page by page, plain or as one gzip stream.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value as Json;
+
+use crate::archive::records::MetadataRecord;
+use crate::dicom::metadata::{GzipJoiner, Metadata};
+use crate::dicom::{json, xml};
+use crate::http::error::Error;
+use crate::http::retrieve::parts;
+
+/// What an answer consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An array of DICOM JSON objects.
+    Json,
+    /// A Native DICOM Model document.
+    Xml,
+    /// A part with a Native DICOM Model document for each instance.
+    XmlParts {
+        /// What stands between them.
+        boundary: &'static str,
+    },
+}
+
+/// Writes an answer.
+pub(super) struct Writer {
+    form: Form,
+    base_url: String,
+    is_first: bool,
+    output: Output,
+}
+
+enum Output {
+    Plain(Vec<u8>),
+    /// JSON, which is kept compressed.
+    Joined(GzipJoiner),
+    Compressed(Box<GzEncoder<Vec<u8>>>),
+}
+
+impl Writer {
+    pub(super) fn new(form: Form, is_gzip: bool, base_url: &str) -> Self {
+        let output = match (is_gzip, form) {
+            (false, _) => Output::Plain(Vec::new()),
+            (true, Form::Json) => Output::Joined(GzipJoiner::new()),
+            (true, Form::Xml | Form::XmlParts { .. }) => {
+                Output::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
+            }
+        };
+        Self { form, base_url: base_url.to_owned(), is_first: true, output }
+    }
+
+    /// The bytes for a page of instances.
+    ///
+    /// # Errors
+    /// If a record is damaged.
+    pub(super) fn page(&mut self, records: &[MetadataRecord]) -> Result<Vec<u8>, Error> {
+        for record in records {
+            let is_first = std::mem::take(&mut self.is_first);
+            match self.form {
+                Form::Json => {
+                    self.output.text(if is_first { b"[" } else { b"," })?;
+                    self.output.metadata(&record.metadata, &self.base_url)?;
+                }
+                Form::Xml => self.output.text(&document(&record.metadata, &self.base_url)?)?,
+                Form::XmlParts { boundary } => {
+                    let head = parts::head(boundary, is_first, "application/dicom+xml", None);
+                    self.output.text(head.as_bytes())?;
+                    self.output.text(&document(&record.metadata, &self.base_url)?)?;
+                }
+            }
+        }
+        Ok(self.output.take())
+    }
+
+    /// The bytes that end the answer.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, Error> {
+        match self.form {
+            Form::Json => self.output.text(if self.is_first { b"[]" } else { b"]" })?,
+            Form::Xml => {}
+            Form::XmlParts { boundary } => self.output.text(parts::tail(boundary).as_bytes())?,
+        }
+        Ok(match self.output {
+            Output::Plain(text) => text,
+            Output::Joined(gzip) => gzip.finish(),
+            Output::Compressed(gzip) => gzip.finish().map_err(damaged)?,
+        })
+    }
+}
+
+impl Output {
+    fn text(&mut self, text: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Plain(out) => out.extend_from_slice(text),
+            Self::Joined(gzip) => gzip.text(text),
+            Self::Compressed(gzip) => gzip.write_all(text).map_err(damaged)?,
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, metadata: &Metadata, base_url: &str) -> Result<(), Error> {
+        match self {
+            Self::Plain(out) => metadata.write_text(base_url, out).map_err(damaged),
+            Self::Joined(gzip) => {
+                gzip.metadata(metadata, base_url);
+                Ok(())
+            }
+            Self::Compressed(gzip) => {
+                let mut text = Vec::new();
+                metadata.write_text(base_url, &mut text).map_err(damaged)?;
+                gzip.write_all(&text).map_err(damaged)
+            }
+        }
+    }
+
+    /// Takes what is ready to be sent.
+    fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Plain(out) => std::mem::take(out),
+            Self::Joined(gzip) => gzip.take(),
+            Self::Compressed(gzip) => std::mem::take(gzip.get_mut()),
+        }
+    }
+}
+
+/// An instance's metadata in XML.
+fn document(metadata: &Metadata, base_url: &str) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    metadata.write_text(base_url, &mut text).map_err(damaged)?;
+    let data_set: Json = json::parse(&text).map_err(damaged)?;
+    let mut document = Vec::with_capacity(2 * text.len());
+    xml::write(&data_set, &mut document);
+    Ok(document)
+}
+
+fn damaged(error: impl Into<anyhow::Error>) -> Error {
+    Error::Damaged(error.into())
+}

@@ -1,0 +1,64 @@
+//! Thumbnails: one small picture that stands for a study, a series, an instance or a frame (PS3.18 §10.4.1.1.4).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+
+use crate::archive::access::Caller;
+use crate::archive::retrieve::Scope;
+use crate::http::Service;
+use crate::http::content::finish;
+use crate::http::error::Error;
+use crate::http::path::{Instance, Target, frame_numbers};
+use crate::http::rendering_parameters::thumbnail_size;
+use crate::http::request::Head;
+use crate::http::retrieve::pictures::Packing;
+use crate::http::retrieve::{not_acceptable, pictures};
+
+/// `GET …/thumbnail` of a study, a series or an instance.
+pub(crate) async fn thumbnail(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Target(scope): Target,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    answer(&service, &caller, &scope, None, &head).await
+}
+
+/// `GET …/frames/{number}/thumbnail`. A thumbnail is one picture: of a list, the first frame's.
+pub(crate) async fn frame(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    path: Instance,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    let first = frame_numbers(&path.rest)?.first().copied();
+    let scope = Scope { study: path.study, series: Some(path.series), instance: Some(path.instance) };
+    answer(&service, &caller, &scope, first, &head).await
+}
+
+async fn answer(
+    service: &Service,
+    caller: &Caller,
+    scope: &Scope,
+    frame: Option<u32>,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    let viewport = head.query_pairs().into_iter().find(|(name, _)| name == "viewport");
+    let size = match viewport {
+        Some((_, text)) => thumbnail_size(&text)?,
+        None => [service.settings.thumbnail_px; 2],
+    };
+    let offers = pictures::offers(&[Packing::Single]);
+    let accept = head.accept();
+    let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
+    let format = pictures::format(chosen.essence).ok_or_else(|| not_acceptable(&offers))?;
+    let thumbnail = service.archive.thumbnail(caller, scope, frame, format, size).await?;
+    let [width, height] = size;
+    let subtype = chosen.essence.trim_start_matches("image/");
+    let etag = format!("\"{}-{width}-{height}-{subtype}\"", thumbnail.version);
+    let (response, bytes) = pictures::begin_bytes(thumbnail.bytes, chosen.essence, &etag, head)?;
+    finish(response, Body::from(bytes))
+}

@@ -1,0 +1,145 @@
+//! Instances as a zip file: of a study, a series, a part of one, or one instance (docs/decisions/0060). PS3.18 has no such
+//! representation of instances; the media type is the one that asks for it, as it is elsewhere.
+
+use std::ops::RangeInclusive;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{Response, StatusCode};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::archive::access::Caller;
+use crate::archive::retrieve::Scope;
+use crate::archive::zip::Contents;
+use crate::http::Service;
+use crate::http::accept::{Accept, Offer};
+use crate::http::content::{describe, finish};
+use crate::http::error::Error;
+use crate::http::request::Head;
+use crate::http::retrieve::not_acceptable;
+
+const ZIP: &str = "application/zip";
+const DICOM: &str = "application/dicom";
+
+/// Whether a client prefers a zip file to instances as such.
+pub(super) fn is_asked_for(accept: &Accept) -> bool {
+    let offer =
+        |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
+    let offers = [offer(true, DICOM), offer(false, DICOM), offer(false, ZIP)];
+    accept.choose(&offers).is_some_and(|chosen| chosen.essence == ZIP)
+}
+
+/// Answers with a zip file of what `scope` names.
+pub(super) async fn answer(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    let (archive, limit) = (&service.archive, service.settings.max_zip_instances);
+    let (positions, with_directory) = parameters(head, &scope)?;
+    let part =
+        positions.as_ref().map_or_else(String::new, |part| format!("-{}-{}", part.start(), part.end()));
+    let form = if with_directory { "fileset" } else { "zip" };
+    let etag = format!("\"{}-{form}{part}\"", archive.version(caller, &scope).await?);
+    let response = describe(&etag);
+    if head.has(&etag) {
+        return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let name = file_name(&scope, &part);
+    let zip = archive.zip(caller, &Contents { scope, positions, with_directory }, limit).await?;
+    for stored in zip.transfer_syntaxes() {
+        may_be_stored_in(&head.accept(), stored)?;
+    }
+    let response = response
+        .header(CONTENT_TYPE, ZIP)
+        .header(CONTENT_LENGTH, zip.length())
+        .header(CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
+    let mut bytes = zip.read(archive);
+    // The first header and the first bytes after it: an object that cannot be read is an error and no broken body.
+    let mut first: Vec<Bytes> = Vec::new();
+    for _ in 0..2 {
+        first.extend(bytes.try_next().await?);
+    }
+    finish(response, Body::from_stream(stream::iter(first).map(Ok).chain(bytes)))
+}
+
+/// Refuses a transfer syntax that the client excludes: in a zip file, instances are as they are stored.
+fn may_be_stored_in(accept: &Accept, stored: &str) -> Result<(), Error> {
+    let transfer_syntax = Some(stored.to_owned());
+    let offers = [Offer { is_multipart: false, essence: ZIP, transfer_syntax, is_default: true }];
+    accept.choose(&offers).map(drop).ok_or_else(|| not_acceptable(&offers))
+}
+
+/// The query parameters `instances` and `dicomdir`.
+fn parameters(head: &Head, scope: &Scope) -> Result<(Option<RangeInclusive<usize>>, bool), Error> {
+    let (mut positions, mut with_directory) = (None, false);
+    for (name, value) in head.query_pairs() {
+        match name.as_str() {
+            "instances" if scope.series.is_none() || scope.instance.is_some() => {
+                return Err(wrong(&name, "is for a series"));
+            }
+            "instances" => {
+                positions = Some(
+                    read_positions(&value)
+                        .ok_or_else(|| wrong(&name, "is not a range of positions from 1, as in 10-60"))?,
+                );
+            }
+            "dicomdir" => {
+                with_directory = match value.as_str() {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(wrong(&name, "is neither true nor false")),
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((positions, with_directory))
+}
+
+fn wrong(name: &str, reason: &str) -> Error {
+    Error::Parameter { name: name.into(), reason: reason.into() }
+}
+
+/// `first-last`, `first-` or one position, from 1.
+fn read_positions(text: &str) -> Option<RangeInclusive<usize>> {
+    let position = |text: &str| text.trim().parse::<usize>().ok().filter(|position| *position > 0);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let first = position(first)?;
+    let last = if last.trim().is_empty() { usize::MAX } else { position(last)? };
+    (first <= last).then_some(first..=last)
+}
+
+/// What a browser calls the file.
+fn file_name(scope: &Scope, part: &str) -> String {
+    let instance = scope.instance.as_ref().map(ToString::to_string);
+    let series = scope.series.as_ref().map(ToString::to_string);
+    let uid = instance.or(series).unwrap_or_else(|| scope.study.to_string());
+    format!("{uid}{part}.zip")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read() {
+        for (text, expected) in [
+            ("10-60", Some(10..=60)),
+            ("7", Some(7..=7)),
+            ("7-", Some(7..=usize::MAX)),
+            ("1-1", Some(1..=1)),
+            ("0-3", None),
+            ("3-2", None),
+            ("", None),
+            ("-3", None),
+            ("a-b", None),
+            ("1-2-3", None),
+            ("1-99999999999999999999999", None),
+        ] {
+            assert_eq!(read_positions(text), expected, "{text}");
+        }
+    }
+}

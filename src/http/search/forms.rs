@@ -1,0 +1,171 @@
+//! The forms in which results are given: DICOM JSON, Native DICOM Model XML, and CSV (PS3.18 §10.6.1, §F.2).
+
+use serde_json::Value as Json;
+
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
+use crate::dicom::{dictionary, json, xml};
+use crate::http::accept::{Accept, Offer};
+use crate::http::error::Error;
+use crate::http::retrieve::{not_acceptable, parts};
+use crate::http::spool::Spool;
+
+/// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
+const BOUNDARY: &str = "native-dicom-model";
+const DICOM_XML: &str = "application/dicom+xml";
+
+/// A form, with what it needs to write the next result.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// An array of DICOM JSON objects.
+    Json {
+        /// The media type under which the client knows it.
+        essence: &'static str,
+    },
+    /// A part with a Native DICOM Model document for each result.
+    Xml,
+    /// A line for each result, after one with the names of the columns. Not of the standard.
+    Csv {
+        /// The attributes in the columns.
+        columns: Vec<Tag>,
+    },
+}
+
+impl Form {
+    /// The form that suits a client best; JSON if it does not mind. `columns` are those of CSV.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] if the client accepts none.
+    pub(super) fn choose(accept: &Accept, columns: impl FnOnce() -> Vec<Tag>) -> Result<Self, Error> {
+        let offer =
+            |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
+        let offers = [
+            offer(false, "application/dicom+json"),
+            offer(false, "application/json"),
+            offer(true, DICOM_XML),
+            offer(false, "text/csv"),
+        ];
+        let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
+        Ok(match chosen.essence {
+            DICOM_XML => Self::Xml,
+            "text/csv" => Self::Csv { columns: columns() },
+            essence => Self::Json { essence },
+        })
+    }
+
+    /// Its Content-Type.
+    pub(super) fn content_type(&self) -> String {
+        match self {
+            Self::Json { essence } => (*essence).to_owned(),
+            Self::Xml => parts::content_type(DICOM_XML, BOUNDARY),
+            Self::Csv { .. } => "text/csv; charset=utf-8; header=present".to_owned(),
+        }
+    }
+
+    /// Whether an answer in this form needs a result: a multipart body has at least one part (RFC 2046 §5.1.1).
+    pub(super) fn needs_results(&self) -> bool {
+        matches!(self, Self::Xml)
+    }
+
+    /// Writes what stands before the first result.
+    pub(super) fn begin(&self, out: &mut Spool) {
+        match self {
+            Self::Json { .. } => out.write(b"["),
+            Self::Xml => {}
+            Self::Csv { columns } => {
+                let name =
+                    |tag: &Tag| dictionary::keyword(*tag).map_or_else(|| tag.to_string(), str::to_owned);
+                out.write(&line(columns.iter().map(name)));
+            }
+        }
+    }
+
+    /// Writes a result.
+    pub(super) fn result(&self, result: &Attributes, is_first: bool, out: &mut Spool) {
+        match self {
+            Self::Json { .. } => {
+                let mut text = Vec::with_capacity(2048);
+                json::write(result, &mut text);
+                if !is_first {
+                    out.write(b",");
+                }
+                out.write(&text);
+            }
+            Self::Xml => {
+                let mut text = parts::head(BOUNDARY, is_first, DICOM_XML, None).into_bytes();
+                xml::write(&tree(result), &mut text);
+                out.write(&text);
+            }
+            Self::Csv { columns } => {
+                let cell = |tag: &Tag| result.get(tag).map(cell).unwrap_or_default();
+                out.write(&line(columns.iter().map(cell)));
+            }
+        }
+    }
+
+    /// Writes what stands after the last result.
+    pub(super) fn end(&self, out: &mut Spool) {
+        match self {
+            Self::Json { .. } => out.write(b"]"),
+            Self::Xml => out.write(parts::tail(BOUNDARY).as_bytes()),
+            Self::Csv { .. } => {}
+        }
+    }
+}
+
+fn tree(result: &Attributes) -> Json {
+    let mut text = Vec::new();
+    json::write(result, &mut text);
+    json::parse(&text).unwrap_or_default()
+}
+
+/// A line of CSV (RFC 4180).
+fn line(cells: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(cells).expect("a vector takes every byte");
+    writer.into_inner().expect("a vector takes every byte")
+}
+
+/// An attribute in one cell: values as DICOM files them, with `\` between values and `=` between the groups of a name;
+/// items of a sequence as DICOM JSON.
+fn cell(attribute: &Attribute) -> String {
+    let text = |value: &Value| match value {
+        Value::Absent => String::new(),
+        Value::Text(text) | Value::Number(text) => text.clone(),
+        Value::Name(name) => {
+            let groups = [name.alphabetic.as_str(), &name.ideographic, &name.phonetic].join("=");
+            groups.trim_end_matches('=').to_owned()
+        }
+        Value::Item(item) => tree(item).to_string(),
+    };
+    attribute.values.iter().map(text).collect::<Vec<_>>().join("\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::attributes::{PersonName, Vr};
+
+    #[test]
+    fn a_cell_holds_all_values_of_an_attribute() {
+        let name = |alphabetic: &str, phonetic: &str| {
+            let (alphabetic, ideographic, phonetic) = (alphabetic.into(), String::new(), phonetic.into());
+            Value::Name(PersonName { alphabetic, ideographic, phonetic })
+        };
+        let item = Attributes::from([(Tag(0x0010_0020), Attribute::text(b"LO", "7"))]);
+        for (values, expected) in [
+            (vec![], ""),
+            (vec![Value::Text("CT".into()), Value::Absent, Value::Number("7".into())], "CT\\\\7"),
+            (vec![name("Doe^J", ""), name("Doe", "d")], "Doe^J\\Doe==d"),
+            (vec![Value::Item(item)], r#"{"00100020":{"Value":["7"],"vr":"LO"}}"#),
+        ] {
+            assert_eq!(cell(&Attribute { vr: Vr(*b"CS"), values }), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_of_csv_is_quoted_where_it_must_be() {
+        let cells = ["plain", "a,b", "say \"x\"", "two\r\nlines", ""];
+        let expected = "plain,\"a,b\",\"say \"\"x\"\"\",\"two\r\nlines\",\r\n";
+        assert_eq!(line(cells.iter().map(|cell| (*cell).to_owned())), expected.as_bytes());
+    }
+}

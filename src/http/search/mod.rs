@@ -1,0 +1,142 @@
+//! QIDO-RS: finding studies, series and instances (PS3.18 §10.6).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, LINK, VARY, WARNING};
+use axum::http::{Response, StatusCode};
+
+use crate::archive::access::Caller;
+use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::http::Service;
+use crate::http::content::finish;
+use crate::http::error::Error;
+use crate::http::path::Within;
+use crate::http::request::Head;
+use crate::http::search::forms::Form;
+use crate::http::spool::Spool;
+use crate::query::parameters::{self, Limits, Target};
+use crate::query::wanted::Wanted;
+use crate::query::{Level, Query};
+
+mod forms;
+mod paging;
+
+pub(crate) use paging::warning;
+
+const RETRIEVE_URL: Tag = Tag(0x0008_1190);
+const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
+const SERIES_INSTANCE_UID: Tag = Tag(0x0020_000E);
+const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
+
+/// `GET /studies`.
+pub(crate) async fn studies(
+    service: State<Arc<Service>>,
+    caller: Caller,
+    within: Within,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    search(service, caller, within, head, Level::Study).await
+}
+
+/// `GET /series`, also of one study.
+pub(crate) async fn series(
+    service: State<Arc<Service>>,
+    caller: Caller,
+    within: Within,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    search(service, caller, within, head, Level::Series).await
+}
+
+/// `GET /instances`, also of one study or series.
+pub(crate) async fn instances(
+    service: State<Arc<Service>>,
+    caller: Caller,
+    within: Within,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    search(service, caller, within, head, Level::Instance).await
+}
+
+async fn search(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    within: Within,
+    head: Head,
+    level: Level,
+) -> Result<Response<Body>, Error> {
+    let pairs = head.query_pairs();
+    let resource = resource_url(head.base_url(), &within, level);
+    let query = read(&service, &pairs, within, level)?;
+    let form = Form::choose(&head.accept(), || columns(&query))?;
+    let mut text = Spool::new();
+    form.begin(&mut text);
+    let mut is_first = true;
+    let mut write = |mut result: Attributes| {
+        let url = retrieve_url(head.base_url(), level, &result);
+        result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
+        form.result(&result, std::mem::take(&mut is_first), &mut text);
+    };
+    let found = service.archive.search(&caller, &query, &mut write).await?;
+    form.end(&mut text);
+    let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
+    if let Some(warning) = paging::warnings(&found, query.offset) {
+        response = response.header(WARNING, warning);
+    }
+    if let Some(links) = paging::links(&resource, &pairs, &query, &found) {
+        response = response.header(LINK, links);
+    }
+    if found.count == 0 && form.needs_results() {
+        return finish(response.status(StatusCode::NO_CONTENT), Body::empty());
+    }
+    text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
+}
+
+/// Reads the parameters; `accept` is no matter of searching, and was followed.
+fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
+    let (default, max) = service.archive.search_limits();
+    let target = Target { level, study: within.study, series: within.series };
+    let pairs: Vec<_> = pairs.iter().filter(|(name, _)| name != "accept").cloned().collect();
+    parameters::read(&pairs, target, Limits { default, max })
+        .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
+}
+
+/// The columns of a table of results: what a result may hold, in the order of tags.
+fn columns(query: &Query) -> Vec<Tag> {
+    let mut columns = Wanted::of(query).all();
+    columns.push(RETRIEVE_URL);
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+/// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).
+fn resource_url(base_url: &str, within: &Within, level: Level) -> String {
+    let mut url = format!("{base_url}/");
+    if let Some(study) = &within.study {
+        url += &format!("studies/{study}/");
+    }
+    if let Some(series) = &within.series {
+        url += &format!("series/{series}/");
+    }
+    url + match level {
+        Level::Study => "studies",
+        Level::Series => "series",
+        Level::Instance => "instances",
+    }
+}
+
+/// Where a result can be retrieved (PS3.18 §10.6.3.3).
+fn retrieve_url(base_url: &str, level: Level, result: &Attributes) -> String {
+    let uid = |tag: Tag| result.get(&tag).and_then(Attribute::first_text).unwrap_or_default();
+    let mut url = format!("{base_url}/studies/{}", uid(STUDY_INSTANCE_UID));
+    if level >= Level::Series {
+        url += &format!("/series/{}", uid(SERIES_INSTANCE_UID));
+    }
+    if level >= Level::Instance {
+        url += &format!("/instances/{}", uid(SOP_INSTANCE_UID));
+    }
+    url
+}

@@ -1,0 +1,120 @@
+//! The OHIF viewer at `/viewer/`: the files that `make viewer` installed, with a configuration that points here.
+//!
+//! Nothing in them knows where it is served: the page gets a `<base>`, relative to the URL that was asked for, and the
+//! configuration finds the DICOMweb service beside itself. So it works behind any proxy, below any path.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
+use axum::response::IntoResponse;
+use tower_http::services::ServeDir;
+
+use crate::http::Service;
+use crate::http::error::Error;
+
+/// Where the viewer is below the server's own URL.
+const ROOT: &str = "/viewer";
+const PAGE: &str = "index.html";
+
+/// What every answer carries. Caches ask again each time, for an installation may be replaced by another whose files
+/// have the same names. Isolation from other origins (COOP, COEP) is not asked for: OHIF needs no shared memory, and
+/// browsers would then refuse to show a PDF in its page.
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+];
+
+/// `GET /viewer`: links of the viewer are relative to `/viewer/`.
+pub(crate) async fn enter() -> impl IntoResponse {
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "viewer/")])
+}
+
+/// `GET /viewer/app-config.js`: OHIF's configuration.
+pub(crate) async fn configuration() -> Response<Body> {
+    let content_type = [(CONTENT_TYPE, "text/javascript; charset=utf-8")];
+    with_headers((content_type, include_str!("app-config.js")).into_response())
+}
+
+/// `GET /viewer/…`: a file, or the page for what names a view and not a file.
+pub(crate) async fn file(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response<Body>, Error> {
+    let directory = &service.viewer.directory;
+    let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
+    if is_view(&path) {
+        return page(directory, &path).await.map(with_headers);
+    }
+    let (mut head, body) = request.into_parts();
+    head.uri = Uri::try_from(path).map_err(|_| Error::NoResource)?;
+    let mut files = ServeDir::new(directory).append_index_html_on_directories(false);
+    files = files.precompressed_br().precompressed_gzip();
+    match files.try_call(Request::from_parts(head, body)).await {
+        Ok(found) if found.status() == StatusCode::NOT_FOUND => Err(Error::NoResource),
+        Ok(found) => Ok(with_headers(found.map(Body::new))),
+        Err(error) if is_missing(&error) => Err(Error::NoResource),
+        Err(error) => Err(Error::Damaged(error.into())),
+    }
+}
+
+/// Whether there is a viewer to be opened.
+pub(crate) async fn is_installed(service: &Service) -> bool {
+    tokio::fs::try_exists(service.viewer.directory.join(PAGE)).await.unwrap_or_default()
+}
+
+/// Whether a path is one of those that OHIF gives to its views, as `/viewer` and `/viewer/dicomweb`: names of files have
+/// an extension.
+fn is_view(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    !name.contains('.') || name == PAGE
+}
+
+/// The page, told in which directory its links are, seen from `path`.
+async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
+    let text = tokio::fs::read_to_string(directory.join(PAGE)).await.map_err(|error| {
+        if is_missing(&error) {
+            Error::NoViewer { directory: directory.to_owned() }
+        } else {
+            Error::Damaged(error.into())
+        }
+    })?;
+    let depth = path.matches('/').count().saturating_sub(1);
+    let base = format!("<head><base href=\"./{}\">", "../".repeat(depth));
+    let html = text.replacen("<head>", &base, 1);
+    Ok(([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
+}
+
+fn with_headers(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().extend(HEADERS);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_told_from_files() {
+        for (path, expected) in [
+            ("/", true),
+            ("/viewer", true),
+            ("/viewer/dicomweb", true),
+            ("/index.html", true),
+            ("/app.bundle.0f61.js", false),
+            ("/assets/favicon.ico", false),
+            ("/.installed", false),
+        ] {
+            assert_eq!(is_view(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The conditions of a query, each where it can be told.
+
+use crate::dicom::attributes::Tag;
+use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
+use crate::query::matching::Matcher;
+use crate::query::{Condition, Level, Query};
+
+/// The conditions by the level whose record tells.
+#[derive(Default)]
+pub(crate) struct Conditions {
+    pub(crate) study: Vec<Condition>,
+    pub(crate) series: Vec<Condition>,
+    pub(crate) instance: Vec<Condition>,
+    /// Of what the index does not keep.
+    pub(crate) metadata: Vec<Condition>,
+    /// What is not matched, in words for the client.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Conditions {
+    pub(crate) fn new(query: &Query) -> Self {
+        let mut sorted = Self::default();
+        for condition in query.conditions.iter().filter(|condition| condition.matcher != Matcher::Universal) {
+            let mut condition = condition.clone();
+            let Some(tag) = condition.path.first().copied() else { continue };
+            // Asked of a study, what is in it is meant; viewers write it so.
+            if query.level == Level::Study && condition.path.len() == 1 {
+                if tag == MODALITY {
+                    condition.path = vec![MODALITIES_IN_STUDY];
+                } else if tag == SOP_CLASS_UID {
+                    condition.path = vec![SOP_CLASSES_IN_STUDY];
+                }
+            }
+            let level =
+                condition.path.first().and_then(|tag| attributes::entry(*tag)).map(|entry| entry.level);
+            match level {
+                Some(_) if query.level == Level::Series && condition.path == [SOP_CLASS_UID] => {
+                    sorted.instance.push(condition);
+                }
+                Some(level) if level > query.level => sorted.ignore(tag),
+                Some(Level::Study) => sorted.study.push(condition),
+                Some(Level::Series) => sorted.series.push(condition),
+                Some(Level::Instance) => sorted.instance.push(condition),
+                None => sorted.metadata.push(condition),
+            }
+        }
+        sorted
+    }
+
+    fn ignore(&mut self, tag: Tag) {
+        self.warnings.push(format!("{tag} is not matched at this level; it was ignored"));
+    }
+}

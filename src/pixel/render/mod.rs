@@ -1,0 +1,115 @@
+//! From the samples of a frame to a picture for people: the grayscale and colour pipelines of PS3.4 §N.2, the
+//! parameters of PS3.18 §8.3.5.1, and the formats of PS3.18 §8.7.4.
+
+use crate::pixel;
+use crate::pixel::decode::Decoded;
+use crate::pixel::render::lut::{Lut, Palette};
+use crate::pixel::render::window::Voi;
+
+pub mod canvas;
+mod colour;
+pub mod encode;
+mod grey;
+pub mod icc;
+pub mod lut;
+pub mod text;
+pub mod viewport;
+pub mod window;
+
+pub use canvas::Canvas;
+
+/// How the values of a frame become what is seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Display {
+    /// From stored values to values with a meaning.
+    pub modality: Modality,
+    /// From these to black and white.
+    pub voi: Voi,
+    /// Whether the lowest values are white.
+    pub is_inverted: bool,
+    /// Stored values, from the first to the last, that fill the space beside the image: they are shown black, and
+    /// tell nothing of the range of values.
+    pub padding: Option<[i64; 2]>,
+    /// The colours of `PALETTE COLOR`.
+    pub palette: Option<Palette>,
+}
+
+/// The modality LUT (PS3.3 §C.11.1).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Modality {
+    /// Rescale Slope and Rescale Intercept.
+    Linear {
+        /// Rescale Slope (0028,1053).
+        slope: f64,
+        /// Rescale Intercept (0028,1052).
+        intercept: f64,
+    },
+    /// Modality LUT Sequence (0028,3000).
+    Table(Lut),
+}
+
+/// Why a picture cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The frame cannot be decoded.
+    #[error(transparent)]
+    Pixels(#[from] pixel::Error),
+    /// It has colours, or asks for something, that is not supported.
+    #[error("{0} cannot be rendered")]
+    Unsupported(String),
+    /// The region of the viewport has nothing of the image.
+    #[error("the region of the viewport lies outside of the image")]
+    OutsideOfImage,
+    /// The picture would be too large for its format.
+    #[error("a picture of {width} x {height} pixels is too large for {format}")]
+    TooLarge {
+        /// Pixels from left to right.
+        width: u32,
+        /// Pixels from top to bottom.
+        height: u32,
+        /// The format's name.
+        format: &'static str,
+    },
+    /// The encoder gave up.
+    #[error("{format}: {reason}")]
+    Codec {
+        /// The format's name.
+        format: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl Default for Display {
+    /// Values as they are, all of them to be seen.
+    fn default() -> Self {
+        Self {
+            modality: Modality::Linear { slope: 1.0, intercept: 0.0 },
+            voi: Voi::Full,
+            is_inverted: false,
+            padding: None,
+            palette: None,
+        }
+    }
+}
+
+/// Makes what is seen of a frame: grey of one sample and `PALETTE COLOR` by `display`, colours as they are.
+///
+/// # Errors
+/// [`Error::Unsupported`] for colours that are neither RGB nor luminance and chrominance, as `ARGB` and `CMYK`
+/// (retired), and for a palette that is missing.
+pub fn show(decoded: Decoded, display: &Display) -> Result<Canvas, Error> {
+    let shape = decoded.image.shape;
+    let pixels = match (shape.samples, &display.palette, decoded.photometric.as_str()) {
+        (1, Some(palette), "PALETTE COLOR") => colour::palette(&decoded.image, palette),
+        (1, None, "PALETTE COLOR") => {
+            return Err(Error::Unsupported("PALETTE COLOR without a whole palette".into()));
+        }
+        (1, ..) => grey::grey(&decoded.image, display),
+        (3, ..) => colour::rgb(decoded)?,
+        (samples, _, photometric) => {
+            return Err(Error::Unsupported(format!("{photometric} of {samples} samples a pixel")));
+        }
+    };
+    Ok(Canvas { width: shape.columns, height: shape.rows, pixels })
+}

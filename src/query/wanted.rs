@@ -1,0 +1,105 @@
+//! Which attributes a result has (PS3.18 §10.6.3.3).
+
+use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::query::attributes::{
+    self, INSTANCE_AVAILABILITY, MODALITIES_IN_STUDY, Returned, SERIES_INSTANCE_UID, SOP_CLASSES_IN_STUDY,
+    STUDY_INSTANCE_UID,
+};
+use crate::query::creators;
+use crate::query::{Creators, Include, Level, Query};
+
+/// Which attributes a query wants of each result.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    level: Level,
+    /// Levels whose attributes are returned as if results were of that level too.
+    related: Vec<Level>,
+    asked: Vec<Tag>,
+    creators: Creators,
+    is_all: bool,
+}
+
+impl Wanted {
+    /// What a query wants: of all series, also their studies' attributes, and so on.
+    pub fn of(query: &Query) -> Self {
+        let mut related = vec![query.level];
+        if query.level > Level::Study && query.study.is_none() {
+            related.push(Level::Study);
+        }
+        if query.level > Level::Series && query.series.is_none() {
+            related.push(Level::Series);
+        }
+        let mut asked: Vec<Tag> =
+            query.conditions.iter().filter_map(|condition| condition.path.first().copied()).collect();
+        if let Include::Some(tags) = &query.include {
+            asked.extend(tags);
+        }
+        let (creators, is_all) = (query.creators.clone(), query.include == Include::All);
+        Self { level: query.level, related, asked, creators, is_all }
+    }
+
+    /// Attributes asked for that the index does not keep.
+    pub fn not_indexed(&self) -> impl Iterator<Item = Tag> {
+        self.asked.iter().copied().filter(|tag| attributes::entry(*tag).is_none())
+    }
+
+    /// Whether all that is known is asked for.
+    pub fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// All attributes that a result may hold, those of `includefield=all` as far as the index keeps them.
+    pub fn all(&self) -> Vec<Tag> {
+        let kept = attributes::all().iter().map(|entry| entry.tag).filter(|tag| self.wants(*tag));
+        kept.chain(self.not_indexed()).collect()
+    }
+
+    /// The result of which `all` is known.
+    pub fn pick(&self, mut all: Attributes) -> Attributes {
+        // Private attributes may have another block here than in the query.
+        let private = self.asked.iter().filter(|_| !self.creators.is_empty()).filter(|tag| tag.is_private());
+        let placed = private.filter_map(|tag| creators::placed(*tag, &self.creators, &all));
+        let placed: Vec<Tag> = placed.collect();
+        let private: Attributes = placed.iter().filter_map(|tag| all.remove_entry(tag)).collect();
+        all.retain(|tag, attribute| {
+            self.wants(*tag) && (self.is_all || !attribute.values.is_empty() || self.is_asked(*tag))
+        });
+        for entry in attributes::all() {
+            let is_required = entry.returned == Returned::Always && self.related.contains(&entry.level);
+            if is_required
+                || (self.is_asked(entry.tag) && entry.level == self.level && self.wants_empty(entry.tag))
+            {
+                all.entry(entry.tag)
+                    .or_insert_with(|| Attribute { vr: attributes::vr(entry.tag), values: Vec::new() });
+            }
+        }
+        all.extend(private);
+        all
+    }
+
+    /// Whether an attribute that was asked for is returned without value where there is none.
+    fn wants_empty(&self, tag: Tag) -> bool {
+        self.level != Level::Instance && tag != MODALITIES_IN_STUDY && tag != SOP_CLASSES_IN_STUDY
+    }
+
+    fn is_asked(&self, tag: Tag) -> bool {
+        self.asked.contains(&tag)
+    }
+
+    /// Whether an attribute is part of the results, if it is there.
+    pub fn wants(&self, tag: Tag) -> bool {
+        // The address of a result is made of these.
+        if tag == STUDY_INSTANCE_UID || (tag == SERIES_INSTANCE_UID && self.level > Level::Study) {
+            return true;
+        }
+        if tag == INSTANCE_AVAILABILITY {
+            return self.level != Level::Series;
+        }
+        let Some(entry) = attributes::entry(tag) else {
+            return self.is_asked(tag) || (self.is_all && self.level == Level::Instance);
+        };
+        let is_default = entry.returned != Returned::OnRequest || (self.is_all && entry.level == self.level);
+        (is_default && self.related.contains(&entry.level))
+            || (entry.level <= self.level && self.is_asked(tag))
+    }
+}

@@ -1,0 +1,56 @@
+// A Cuspid server on a temporary directory, with the studies of make_studies.py in it.
+
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "../..");
+const binary = resolve(root, process.env.CUSPID_BINARY ?? "target/debug/cuspid");
+const viewer = join(root, "viewer");
+const python = join(root, ".venv/bin/python");
+
+/** Starts a server; `url` is its own, without a final slash, and `studies` says where each study is and whose. */
+export async function start() {
+  const directory = mkdtempSync(join(tmpdir(), "cuspid-viewer-"));
+  const made = execFileSync(python, [join(import.meta.dirname, "make_studies.py"), join(directory, "studies")]);
+  const data = ["--data", join(directory, "data"), "--set", "log.filter=info"];
+  execFileSync(binary, ["import", ...data, join(directory, "studies/stored")], { stdio: "ignore" });
+  const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${viewer}`];
+  const process = spawn(binary, ["serve", ...data, ...listen], { stdio: ["ignore", "ignore", "pipe"] });
+  const uploaded = join(directory, "studies/uploaded");
+  return {
+    url: await ready(process),
+    studies: JSON.parse(made),
+    /** What a frame or slice is to look like, as a URL. */
+    picture: (name) => picture(join(directory, "studies", name)),
+    /** A text of the installed viewer. */
+    published: (name) => readFileSync(join(viewer, name), "utf8"),
+    /** Files that are not stored. */
+    files: readdirSync(uploaded).map((name) => join(uploaded, name)),
+    async stop() {
+      const ended = new Promise((resolve) => process.once("exit", resolve));
+      process.kill("SIGTERM");
+      await ended;
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+/** A file as a URL. */
+export function picture(file) {
+  return `data:image/png;base64,${readFileSync(file, "base64")}`;
+}
+
+/** The URL of a server, as soon as it says that it is ready. */
+function ready(process) {
+  return new Promise((resolve, reject) => {
+    let log = "";
+    process.stderr.on("data", (text) => {
+      log += text;
+      const found = /ready: HTTP on (http:\S+?)\/[,\s]/.exec(log);
+      if (found) resolve(found[1]);
+    });
+    process.once("exit", (code) => reject(new Error(`the server ended with ${code}:\n${log}`)));
+  });
+}

@@ -1,0 +1,158 @@
+// OHIF in a real browser against a real server: what it lists, what it draws, what it stores, and that each of its
+// requests is answered.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import * as browsers from "./browser.mjs";
+import { hasLength, place, screenshot, scrollTo, shows, showsPaper } from "./browser.mjs";
+import * as servers from "./server.mjs";
+
+// Samples that are drawn as they should be, but interpolated by another; slices next to each other have less in common.
+const same = 0.995;
+
+const bars = servers.picture(join(import.meta.dirname, "bars.png"));
+
+let server;
+let browser;
+
+before(async () => {
+  server = await servers.start();
+  browser = await browsers.start();
+});
+
+after(async () => {
+  await browser?.stop();
+  await server?.stop();
+});
+
+/** A test with a page of its own. */
+function seen(name, look) {
+  test(name, { timeout: 180_000 }, async () => {
+    const page = await browser.context.newPage();
+    try {
+      await look(page);
+    } finally {
+      await screenshot(page, name);
+      await page.close();
+    }
+  });
+}
+
+/** Opens a study by its URL, as the console does. */
+function open(page, { study }) {
+  return page.goto(`${server.url}/viewer/viewer?StudyInstanceUIDs=${study}`);
+}
+
+/** A name as OHIF writes it. */
+function written(study) {
+  return study.patient.replace("^", ", ");
+}
+
+describe("OHIF", { concurrency: 1 }, () => {
+  seen("the study list shows what is stored", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    for (const name of ["ct", "ultrasound", "cine", "pdf", "video"]) {
+      await page.locator("tbody tr", { hasText: written(server.studies[name]) }).waitFor();
+    }
+  });
+
+  seen("the study list is searched by name", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await page.locator("tbody tr", { hasText: written(server.studies.pdf) }).waitFor();
+    await page.locator("thead input, table input").first().fill("head");
+    await page.locator("tbody tr", { hasText: written(server.studies.pdf) }).waitFor({ state: "detached" });
+    await page.locator("tbody tr", { hasText: written(server.studies.ct) }).waitFor();
+  });
+
+  seen("a CT opens, and slices are drawn as they are", async (page) => {
+    await open(page, server.studies.ct);
+    await scrollTo(page, 40);
+    const { number } = await place(page);
+    await shows(page, server.picture(`slice-${number}.png`), same);
+    await scrollTo(page, 55);
+    const { number: next } = await place(page);
+    assert.equal(Math.abs(next - number), 15);
+    await shows(page, server.picture(`slice-${next}.png`), same);
+  });
+
+  seen("thumbnails show", async (page) => {
+    await open(page, server.studies.ct);
+    const thumbnail = page.locator('[data-cy="study-browser-thumbnail"] img');
+    await thumbnail.waitFor();
+    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+  });
+
+  seen("a colour ultrasound is drawn in its colours", async (page) => {
+    await open(page, server.studies.ultrasound);
+    await shows(page, server.picture("ultrasound.png"), same);
+  });
+
+  seen("a cine has its frames", async (page) => {
+    await open(page, server.studies.cine);
+    await shows(page, server.picture("cine-1.png"), same);
+    await scrollTo(page, 10);
+    await shows(page, server.picture("cine-10.png"), same);
+  });
+
+  seen("a PDF opens", async (page) => {
+    const answered = page.waitForResponse((response) => response.url().endsWith("/rendered"));
+    await open(page, server.studies.pdf);
+    const response = await answered;
+    assert.equal(response.status(), 200);
+    assert.equal(response.headers()["content-type"], "application/pdf");
+    await showsPaper(page);
+  });
+
+  seen("a video opens", async (page) => {
+    await open(page, server.studies.video);
+    await shows(page, bars, same);
+    await page.waitForLoadState("networkidle");
+  });
+
+  seen("files are stored from the study list", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await page.getByText("Upload", { exact: true }).click();
+    await page.locator('input[type="file"]').first().setInputFiles(server.files);
+    const { study } = server.studies.upload;
+    await hasLength(page, `${server.url}/dicom-web/studies/${study}/instances`, server.files.length);
+    await open(page, server.studies.upload);
+    await shows(page, server.picture("slice-53.png"), same);
+  });
+
+  seen("OHIF's own configuration works with nothing but the server's URL in it", async (page) => {
+    const published = server.published("app-config.default.js");
+    const body = published.replaceAll(/https:\/\/\w+\.cloudfront\.net\/dicomweb/g, `${server.url}/dicom-web`);
+    assert.notEqual(body, published);
+    await page.route("**/app-config.js", (route) => route.fulfill({ body, contentType: "text/javascript" }));
+    await page.goto(`${server.url}/viewer/`);
+    await page.locator("tbody tr", { hasText: written(server.studies.ct) }).waitFor();
+    await open(page, server.studies.ct);
+    await scrollTo(page, 40);
+    await shows(page, server.picture(`slice-${(await place(page)).number}.png`), same);
+    await open(page, server.studies.video);
+    await shows(page, bars, same);
+    await open(page, server.studies.pdf);
+    await showsPaper(page);
+  });
+
+  seen("a study opens from the console", async (page) => {
+    await page.goto(`${server.url}/`);
+    const row = page.locator("tbody tr", { hasText: server.studies.ct.patient.replace("^", " ") });
+    await row.getByRole("button", { name: "Show series" }).click();
+    const thumbnail = page.locator(".series img");
+    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+    await screenshot(page, "the series of a study in the console");
+    await row.getByRole("link", { name: "Open in viewer" }).click();
+    await place(page);
+    assert.ok(page.url().endsWith(`/viewer/viewer?StudyInstanceUIDs=${server.studies.ct.study}`));
+  });
+
+  test("every request is answered", () => {
+    const requests = browser.requests();
+    assert.ok(requests.length > 100);
+    assert.deepEqual(requests.filter((request) => !/^([23]\d\d|left) /.test(request)), []);
+    assert.deepEqual(browser.errors, []);
+  });
+});
