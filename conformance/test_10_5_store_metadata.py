@@ -90,7 +90,9 @@ def xml(model: dict) -> bytes:
                 inner += f'<PersonName number="{number}">{name(value or {})}</PersonName>'
             elif value is not None:
                 inner += f'<Value number="{number}">{escape(str(value), CARRIAGE_RETURN)}</Value>'
-        return f'<DicomAttribute tag="{tag}" vr="{content["vr"]}">{inner}</DicomAttribute>'
+        # pydicom leaves some choices open: `OB or OW`.
+        vr = content["vr"].split(" or ")[-1]
+        return f'<DicomAttribute tag="{tag}" vr="{vr}">{inner}</DicomAttribute>'
 
     def name(groups):
         parts = ["FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix"]
