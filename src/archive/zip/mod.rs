@@ -324,6 +324,6 @@ fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
 
 /// A UID of what a digest tells from everything else, in the form of one made of a UUID (PS3.5 §B.2).
 fn uid(digest: &[u8]) -> String {
-    let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let number = digest.iter().take(16).fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
     format!("2.25.{number}")
 }
