@@ -81,7 +81,8 @@ impl Archive {
         self.records(caller, scope).await
     }
 
-    async fn records<R: DeserializeOwned + Send + 'static>(
+    /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.
+    pub(super) async fn records<R: DeserializeOwned + Send + 'static>(
         &self,
         caller: &Caller,
         scope: &Scope,
