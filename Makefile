@@ -2,16 +2,21 @@
 
 ARGS ?=
 
-.PHONY: run test check conformance conformance-orthanc kill-test versus fuzz
+.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test versus fuzz
 
 run:
 	tools/install.sh build
 	cargo build --release --locked
 	exec target/release/cuspid serve $(ARGS)
 
+# The OHIF viewer, which the server then has at /viewer/. See docs/viewer.md.
+viewer:
+	tools/install.sh viewer
+	tools/viewer.sh
+
 # Everything that CI runs.
 test:
-	tools/install.sh build test
+	tools/install.sh build test viewer browser
 	tools/test.sh
 
 # What is quick: before each commit.
@@ -33,6 +38,13 @@ conformance-orthanc:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/conformance_table.py $(ARGS)
+
+# OHIF in Chromium against the server; screenshots and every request are left in target/viewer-test.
+viewer-test:
+	tools/install.sh build test viewer browser
+	tools/venv.sh
+	cargo build --locked
+	tools/viewer_test.sh
 
 kill-test:
 	tools/install.sh build test

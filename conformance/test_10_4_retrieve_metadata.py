@@ -112,7 +112,7 @@ def test_group_2_is_not_in_the_metadata(origin, series):
         JSON,
         f"{JSON}; charset=utf-8",
         f'{JSON}, multipart/related; type="application/octet-stream"; transfer-syntax=*',
-        f'multipart/related; type="application/dicom+xml", {JSON};q=0.2',
+        f'multipart/related; type="application/dicom+xml";q=0.2, {JSON}',
     ],
 )
 def test_json_is_given_for_every_accept_that_allows_it(origin, series, accept):

@@ -94,6 +94,15 @@ def test_what_is_no_image_comes_as_dicom_by_default(origin, wado):
     assert answer.headers["Content-Type"].split(";")[0] == DICOM
 
 
+def test_a_report_is_readable_by_default(origin, wado):
+    data_set = instance(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR", ValueType="CONTAINER")
+    origin.store(encode(data_set))
+    for content_type, expected in [("", "text/html"), ("text/html", "text/html"), ("text/plain", "text/plain"), (DICOM, DICOM)]:
+        answer = wado(data_set, contentType=content_type)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].split(";")[0] == expected
+
+
 def test_the_header_decides_where_the_query_names_nothing(wado, stored):
     assert wado(stored, {"Accept": DICOM}).headers["Content-Type"].split(";")[0] == DICOM
     assert wado(stored, {"Accept": PNG}).headers["Content-Type"] == PNG

@@ -11,6 +11,14 @@ from pydicom.filewriter import write_dataset
 
 CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
 MAX_BYTES = 40_000
+# A Native DICOM Model (PS3.19 §A.1) with an attribute of each kind.
+MODEL = b"""<?xml version="1.0" encoding="UTF-8"?><NativeDicomModel xml:space="preserve">
+<DicomAttribute tag="00080008" vr="CS"><Value number="1">A&amp;B</Value><Value number="3">&#13;</Value></DicomAttribute>
+<DicomAttribute tag="00090001" vr="LO" privateCreator="ACME"><Value number="1"><![CDATA[x]]></Value></DicomAttribute>
+<DicomAttribute tag="00100010" vr="PN"><PersonName number="1"><Alphabetic><FamilyName>A</FamilyName></Alphabetic></PersonName></DicomAttribute>
+<DicomAttribute tag="00400275" vr="SQ"><Item number="1"><DicomAttribute tag="00280030" vr="DS"><Value number="1">1.5</Value></DicomAttribute></Item></DicomAttribute>
+<DicomAttribute tag="00420011" vr="OB"><InlineBinary>AAA=</InlineBinary></DicomAttribute>
+<DicomAttribute tag="7FE00010" vr="OW"><BulkData uri="x"/></DicomAttribute></NativeDicomModel>"""
 
 
 def command(field: int, sop_class: str) -> bytes:
@@ -45,7 +53,7 @@ def p_data(value: bytes) -> bytes:
 
 
 def main() -> None:
-    seeds = {"part10": [], "multipart": [], "command": []}
+    seeds = {"part10": [], "multipart": [], "command": [], "xml": [MODEL]}
     for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm")):
         file = path.read_bytes()
         if len(file) <= MAX_BYTES:

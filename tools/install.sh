@@ -5,6 +5,8 @@ set -euo pipefail
 # A command that tells whether a package is there, and the package.
 build="cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config"
 test="python3:python3 storescu:dcmtk echoscu:dcmtk curl:curl"
+viewer="npm:npm"
+browser="node:nodejs npm:npm chromium:chromium"
 versus="nginx:nginx-light Orthanc:orthanc"
 
 missing=()
@@ -14,6 +16,8 @@ for purpose in "$@"; do
     done
     case $purpose in
     test) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
+    # A CT of a head.
+    browser) [ -e /usr/share/doc/invesalius-examples/examples/Cranium.inv3 ] || missing+=(invesalius-examples) ;;
     versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;
     esac
 done

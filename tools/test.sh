@@ -30,5 +30,8 @@ cargo build --locked
 step conformance
 .venv/bin/python -m pytest -q conformance
 
+step viewer
+tools/viewer_test.sh
+
 step kills
 .venv/bin/python tools/kill_test.py --rounds 50

@@ -33,7 +33,7 @@ pub(crate) struct Spool {
 #[derive(Debug)]
 enum Text {
     Plain(Vec<u8>),
-    Compressed(GzEncoder<Vec<u8>>),
+    Compressed(Box<GzEncoder<Vec<u8>>>),
 }
 
 impl Spool {
@@ -49,7 +49,7 @@ impl Spool {
             Text::Plain(plain) => {
                 plain.extend_from_slice(text);
                 if plain.len() > MAX_PLAIN_BYTES {
-                    self.text = Text::Compressed(gzip(plain));
+                    self.text = Text::Compressed(Box::new(gzip(plain)));
                 }
             }
             Text::Compressed(encoder) => encoder.write_all(text).expect("a vector takes every byte"),
@@ -63,7 +63,7 @@ impl Spool {
                 return content::finish(response.header(CONTENT_LENGTH, plain.len()), Body::from(plain));
             }
             Text::Plain(plain) => gzip(&plain),
-            Text::Compressed(encoder) => encoder,
+            Text::Compressed(encoder) => *encoder,
         };
         let compressed = compressed.finish().expect("a vector takes every byte");
         if head.takes_gzip() {

@@ -18,6 +18,8 @@ mod results;
 mod rows;
 mod search;
 #[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod tests;
 
 pub use commit::{Commit, Duplicates};

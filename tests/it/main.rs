@@ -23,5 +23,6 @@ mod rendered;
 mod search;
 mod store;
 mod stream;
+mod viewer;
 mod wado_uri;
 mod zip;

@@ -324,16 +324,23 @@ async fn a_thumbnail_has_the_size_and_format_asked_for() {
 }
 
 #[tokio::test]
-async fn what_has_no_picture_has_no_thumbnail() {
+async fn what_has_no_picture_has_a_sheet_for_a_thumbnail() {
     let server = server().await;
-    let report = data_set("1.1", "1.7", "1.5").file(crate::harness::EXPLICIT);
+    let report = data_set("1.8", "1.7", "1.5").file(crate::harness::EXPLICIT);
     assert_eq!(server.store(&[report]).await.status(), 200);
-    for path in [
-        "/studies/1.1/series/1.7/instances/1.5",
-        "/studies/1.1/series/1.7",
-        "/studies/9",
-        "/studies/1.1/series/1.2/instances/1.4/frames/4",
-    ] {
+    for path in ["/studies/1.8/series/1.7/instances/1.5", "/studies/1.8/series/1.7", "/studies/1.8"] {
+        let response = get(&server, &format!("{path}/thumbnail?viewport=64,64"), "image/png").await;
+        assert_eq!(response.status(), 200, "{path}");
+        let picture = png(&response.bytes().await.unwrap());
+        assert_eq!((picture.width, picture.height), (64, 64));
+        assert!(picture.pixels.contains(&255), "its letters are white");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_has_no_thumbnail() {
+    let server = server().await;
+    for path in ["/studies/9", "/studies/1.1/series/1.2/instances/1.4/frames/4"] {
         let response = get(&server, &format!("{path}/thumbnail"), "*/*").await;
         assert_eq!(response.status(), 404, "{path}");
     }

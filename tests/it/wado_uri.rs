@@ -2,12 +2,15 @@
 
 use reqwest::Response;
 
+use crate::build::DataSet;
 use crate::harness::{EXPLICIT, JPEG_LS, Server, data_set, encapsulated};
 use crate::pictures::{
     AS_IT_IS, blamed, field, frame, gif_frames, jpeg_size, movie, png, presentation_state,
 };
 
 const OBJECT: &str = "requestType=WADO&studyUID=1.1&seriesUID=1.2&objectUID";
+/// Basic Text SR Storage.
+const BASIC_TEXT_SR: &str = "1.2.840.10008.5.1.4.1.1.88.11";
 const WINDOW: &str = "windowCenter=128&windowWidth=256";
 
 /// Series 1.2: an image, a movie of three frames, what cannot be decoded and what has no pixels; a presentation state.
@@ -19,6 +22,7 @@ async fn server() -> Server {
         encapsulated("1.1", "1.2", "1.5"),
         data_set("1.1", "1.2", "1.6").file(EXPLICIT),
         presentation_state("1.10", &[("1.4", "2")]),
+        presentation_state("1.11", &[("1.3", "")]),
     ];
     assert_eq!(server.store(&instances).await.status(), 200);
     server
@@ -177,12 +181,35 @@ async fn a_mistake_is_named() {
         ("presentationUID=1.10", "presentationSeriesUID"),
         ("presentationSeriesUID=1.9&presentationUID=1.99", "presentationUID"),
         ("presentationSeriesUID=1.2&presentationUID=1.3", "presentationUID"),
+        ("presentationSeriesUID=1.9&presentationUID=1.11", "presentationUID"),
         ("presentationSeriesUID=1.9&presentationUID=1.10&windowCenter=1&windowWidth=2", "windowCenter"),
         ("presentationSeriesUID=1.9&presentationUID=1.10&frameNumber=1", "frameNumber"),
     ] {
         let response = get(&server, &format!("{OBJECT}=1.4&{query}")).await;
         assert_eq!(response.status(), 400, "{query}");
         assert_eq!(blamed(response).await, name, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_a_document_unless_asked_for_as_dicom() {
+    let server = server().await;
+    let report = DataSet::explicit()
+        .text(0x0008_0016, "UI", BASIC_TEXT_SR)
+        .text(0x0008_0018, "UI", "1.7")
+        .text(0x0020_000D, "UI", "1.1")
+        .text(0x0020_000E, "UI", "1.2")
+        .text(0x0040_A040, "CS", "CONTAINER");
+    assert_eq!(server.store(&[report.file(EXPLICIT)]).await.status(), 200);
+    for (content_type, expected) in [
+        ("", "text/html"),
+        ("text/plain", "text/plain"),
+        ("application/dicom", "application/dicom"),
+        ("image/jpeg", "text/html"),
+    ] {
+        let response = get(&server, &format!("{OBJECT}=1.7&contentType={content_type}")).await;
+        assert_eq!(response.status(), 200, "{content_type}");
+        assert!(field(&response, "content-type").starts_with(expected), "{content_type}");
     }
 }
 
@@ -200,12 +227,13 @@ async fn what_is_not_there_is_not_found_and_what_cannot_be_drawn_not_acceptable(
 async fn a_presentation_state_is_applied_or_shown() {
     let server = server().await;
     let applied = format!("{OBJECT}=1.4&presentationSeriesUID=1.9&presentationUID=1.10");
-    assert_eq!(get(&server, &applied).await.status(), 200);
-    let shown = "requestType=WADO&studyUID=1.1&seriesUID=1.9&objectUID=1.10";
-    let response = get(&server, shown).await;
+    let response = get(&server, &applied).await;
     assert_eq!(response.status(), 200);
     let location = server.url("/studies/1.1/series/1.2/instances/1.4/frames/2");
     assert_eq!(field(&response, "content-location"), location);
+    let shown = "requestType=WADO&studyUID=1.1&seriesUID=1.9&objectUID=1.10";
+    let response = get(&server, shown).await;
+    assert_eq!((response.status().as_u16(), field(&response, "content-location")), (200, location.as_str()));
     for name in ["windowCenter", "frameNumber"] {
         let response = get(&server, &format!("{shown}&windowWidth=2&{name}=1")).await;
         assert_eq!(response.status(), 400);

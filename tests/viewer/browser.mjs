@@ -2,6 +2,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
 import { chromium } from "playwright-core";
 
@@ -18,6 +19,7 @@ const options = [
   "--enable-unsafe-swiftshader",
 ];
 const patience = 60_000;
+const pause = 250;
 const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 
 /** Starts the browser; screenshots and the list of requests are kept in `target/viewer-test`. */
@@ -82,33 +84,52 @@ export async function scrollTo(page, index) {
   }
 }
 
-/** Waits until the viewport shows a picture: until the correlation of their samples is at least `least`. */
-export async function shows(page, picture, least) {
-  await page.waitForFunction(likenessOf, { picture, least }, { polling: 250 });
-}
-
-/** Waits until most of the middle of a page is white, whatever draws it. */
-export async function showsPaper(page) {
-  const clip = { x: 640, y: 200, width: 500, height: 500 };
-  for (let whites = 0; whites < 0.9; ) {
-    const picture = (await page.screenshot({ clip })).toString("base64");
-    whites = await page.evaluate(async (picture) => {
-      const image = await createImageBitmap(await (await fetch(`data:image/png;base64,${picture}`)).blob());
-      const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
-      context.drawImage(image, 0, 0);
-      const { data } = context.getImageData(0, 0, image.width, image.height);
-      return data.filter((sample) => sample === 255).length / data.length;
-    }, picture);
+/** Waits until `look` finds what it looks for; what it finds must be at least `least`. */
+async function until(least, look) {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const found = await look();
+    if (found >= least) return;
+    if (Date.now() > deadline) throw new Error(`found ${found} at last, and not ${least}`);
+    await setTimeout(pause);
   }
 }
 
+/** Waits until the viewport shows a picture: until the correlation of their samples is at least `least`. */
+export function shows(page, picture, least) {
+  return until(least, () => page.evaluate(likeness, picture));
+}
+
+/** Waits until a URL answers with a list of `length`. */
+export function hasLength(page, url, length) {
+  return until(length, () => page.evaluate(async (url) => (await (await fetch(url)).json()).length, url));
+}
+
+/** Waits until most of the middle of a page is white, whatever draws it. */
+export function showsPaper(page) {
+  const clip = { x: 640, y: 200, width: 500, height: 500 };
+  return until(0.9, async () => {
+    const picture = (await page.screenshot({ clip })).toString("base64");
+    return page.evaluate(shareOfWhite, `data:image/png;base64,${picture}`);
+  });
+}
+
+/** Runs in the page. */
+async function shareOfWhite(picture) {
+  const image = await createImageBitmap(await (await fetch(picture)).blob());
+  const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, image.width, image.height);
+  return data.filter((sample) => sample === 255).length / data.length;
+}
+
 /**
- * The correlation of what the first canvas shows with a picture, at the scale where it is best; false below `least`.
- * Runs in the page. A picture is shown as large as it fits, give or take, around the middle.
+ * The correlation of what the first canvas shows with a picture, at the scale where it is best. Runs in the page. A
+ * picture is shown as large as it fits, give or take, around the middle.
  */
-async function likenessOf({ picture, least }) {
+async function likeness(picture) {
   const canvas = document.querySelector("canvas");
-  if (!canvas?.width) return false;
+  if (!canvas?.width) return 0;
   const image = await createImageBitmap(await (await fetch(picture)).blob());
   const samples = (source, scale) => {
     const width = canvas.width >> 1;
@@ -133,6 +154,5 @@ async function likenessOf({ picture, least }) {
   const seen = samples(canvas);
   const fits = Math.min(canvas.width / image.width, canvas.height / image.height) / 2;
   const scales = [0.9, 0.95, 0.98, 1, 1.02, 1.04, 1.06, 1.1].map((factor) => factor * fits);
-  const best = Math.max(...scales.map((scale) => correlation(seen, samples(image, scale))));
-  return best >= least && best;
+  return Math.max(...scales.map((scale) => correlation(seen, samples(image, scale))));
 }

@@ -4,7 +4,6 @@ Usage: make_studies.py DIRECTORY. `DIRECTORY/stored` is to be stored before the 
 """
 
 import io
-import itertools
 import json
 import plistlib
 import sys
@@ -29,6 +28,7 @@ from pydicom.uid import (
 # A head, 108 slices of 256 x 256 in Hounsfield units, from Debian's package invesalius-examples.
 CRANIUM = "/usr/share/doc/invesalius-examples/examples/Cranium.inv3"
 WINDOW_CENTER, WINDOW_WIDTH = 40, 400
+# Made by ffmpeg from its source `smptebars`: H.264, high profile, level 3.1. `bars.png` is one of its frames.
 VIDEO = Path(__file__).parent / "bars.mp4"
 VIDEO_ROWS, VIDEO_COLUMNS, VIDEO_FRAMES, VIDEO_FRAMES_PER_SECOND = 240, 320, 20, 10
 
@@ -49,7 +49,6 @@ def main() -> None:
     }
     for number, slice_hu in enumerate(volume, 1):
         windowed(slice_hu).save(directory / f"slice-{number}.png")
-    bars().save(directory / "video.png")
     Image.fromarray(ultrasound.pixel_array).save(directory / "ultrasound.png")
     for number, frame in enumerate(cine.pixel_array, 1):
         Image.fromarray(frame).save(directory / f"cine-{number}.png")
@@ -118,14 +117,6 @@ def video() -> Dataset:
     data_set.PixelData = encapsulate([VIDEO.read_bytes()])
     data_set["PixelData"].VR = "OB"
     return data_set
-
-
-def bars() -> Image.Image:
-    """About what the video shows: the upper two thirds of the test card of SMPTE."""
-    picture = numpy.zeros((VIDEO_ROWS, VIDEO_COLUMNS, 3), "u1")
-    for number, (red, green, blue) in enumerate(itertools.product([192, 0], repeat=3)):
-        picture[: VIDEO_ROWS * 2 // 3, number * VIDEO_COLUMNS // 7 : (number + 1) * VIDEO_COLUMNS // 7] = green, red, blue
-    return Image.fromarray(picture)
 
 
 def instance(sop_class: str, modality: str, transfer_syntax: str = ExplicitVRLittleEndian, **attributes) -> Dataset:

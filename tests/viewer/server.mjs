@@ -18,13 +18,12 @@ export async function start() {
   execFileSync(binary, ["import", ...data, join(directory, "studies/stored")], { stdio: "ignore" });
   const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${viewer}`];
   const process = spawn(binary, ["serve", ...data, ...listen], { stdio: ["ignore", "ignore", "pipe"] });
-  const picture = (name) => `data:image/png;base64,${readFileSync(join(directory, "studies", name), "base64")}`;
   const uploaded = join(directory, "studies/uploaded");
   return {
     url: await ready(process),
     studies: JSON.parse(made),
     /** What a frame or slice is to look like, as a URL. */
-    picture,
+    picture: (name) => picture(join(directory, "studies", name)),
     /** A text of the installed viewer. */
     published: (name) => readFileSync(join(viewer, name), "utf8"),
     /** Files that are not stored. */
@@ -36,6 +35,11 @@ export async function start() {
       rmSync(directory, { recursive: true });
     },
   };
+}
+
+/** A file as a URL. */
+export function picture(file) {
+  return `data:image/png;base64,${readFileSync(file, "base64")}`;
 }
 
 /** The URL of a server, as soon as it says that it is ready. */

@@ -19,6 +19,7 @@ use crate::pixel::render::{Canvas, icc, viewport};
 
 pub mod annotation;
 mod described;
+mod sheet;
 #[cfg(test)]
 mod tests;
 pub mod thumbnail;

@@ -11,13 +11,15 @@ use crate::archive::access::Caller;
 use crate::archive::derive::collect;
 use crate::archive::keys;
 use crate::archive::preview::slices::arrange;
-use crate::archive::rendering::{Format, Rendering, Viewport};
+use crate::archive::rendering::sheet::sheet;
+use crate::archive::rendering::{Format, Rendering, Viewport, refusal};
 use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::attributes::{Attribute, Tag};
 use crate::index::records::{InstanceRecord, SeriesRecord};
+use crate::pixel::render::encode::encode;
 
 const MODALITY: Tag = Tag(0x0008_0060);
 const SERIES_NUMBER: Tag = Tag(0x0020_0011);
@@ -49,10 +51,10 @@ impl Archive {
     /// nor than `rendering.max_thumbnail_side`. Made once, then kept until what it shows changes.
     ///
     /// It shows the middle frame of the middle instance, by the order of space or else of numbers; of a study, of
-    /// its first series with frames.
+    /// its first series with frames. What has no picture is stood for by a sheet with its modality on it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such thing; [`Error::NotAcceptable`] if nothing in it can be shown.
+    /// [`Error::NotFound`] if there is no such thing.
     pub async fn thumbnail(
         self: &Arc<Self>,
         caller: &Caller,
@@ -75,7 +77,15 @@ impl Archive {
         let [width, height] = area;
         let viewport = Some(Viewport::area(width, height));
         let rendering = Rendering { viewport, ..Rendering::plain(format) };
-        let bytes = self.thumbnail_of(caller, scope, frame, &rendering).await?;
+        let bytes = match self.thumbnail_of(caller, scope, frame, &rendering).await {
+            Ok(bytes) => bytes,
+            Err(Error::NotAcceptable(_)) => {
+                // Made faster than it could be read; and there may be a picture one day.
+                let bytes = self.sheet_of(caller, scope, format, area).await?;
+                return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
+            }
+            Err(error) => return Err(error),
+        };
         if let Err(error) = self.keep_thumbnail(caller, scope, &version, &place, &bytes).await {
             warn!(error = %error, "cannot keep a thumbnail");
         }
@@ -151,6 +161,27 @@ impl Archive {
                 outcome
             }
         }
+    }
+
+    /// A sheet that stands for a scope.
+    async fn sheet_of(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        format: Format,
+        area: [u32; 2],
+    ) -> Result<Bytes, Error> {
+        let series = match &scope.series {
+            Some(series) => Some(self.series(caller, &scope.study, series).await?),
+            None => {
+                let all = self.index.series_of(caller.tenant.as_str(), &scope.study).await?;
+                all.into_iter().min_by_key(rank)
+            }
+        };
+        let modality = series.as_ref().and_then(|record| record.attributes.get(&MODALITY));
+        let word = modality.and_then(Attribute::first_text).unwrap_or("?");
+        let picture = encode(&sheet(word, area), format, self.rendering.quality, None);
+        Ok(picture.map_err(refusal)?.into())
     }
 
     async fn thumbnail_of_series(

@@ -164,10 +164,12 @@ fn private_attributes_find_the_blocks_of_their_creators() {
 fn a_creator_that_reserved_two_blocks_keeps_them_apart() {
     let data_set = json!({
         "00090010": {"vr": "LO", "Value": ["A"]},
-        "00090011": {"vr": "LO", "Value": ["A"]},
+        "00090011": {"vr": "LO", "Value": ["A "]},
+        "00090013": {"vr": "LO"},
         "00091001": {"vr": "LO", "Value": ["x"]},
         "00091101": {"vr": "LO", "Value": ["y"]},
         "00091201": {"vr": "LO", "Value": ["nobody's"]},
+        "00091301": {"vr": "LO", "Value": ["nobody's either"]},
     });
     let text = written(&data_set);
     assert!(text.contains("tag=\"00090001\" vr=\"LO\" privateCreator=\"A\""), "{text}");

@@ -52,7 +52,8 @@ fn private_creator(tag: Tag, attributes: &Map<String, Json>) -> Option<(&str, bo
     }
     let creator_of = |block: u32| {
         let creator = Tag(tag.0 & 0xFFFF_0000 | block);
-        attributes.get(&creator.to_string())?["Value"][0].as_str()
+        let creator = attributes.get(&creator.to_string())?["Value"][0].as_str()?;
+        Some(creator.trim_end()).filter(|creator| !creator.is_empty())
     };
     let creator = creator_of(block)?;
     Some((creator, (0x10..block).all(|earlier| creator_of(earlier) != Some(creator))))
@@ -89,7 +90,7 @@ fn write_content(vr: &str, attribute: &Json, out: &mut Vec<u8>) {
 
 /// Writes a component group of a name; what follows a fifth part stays with it.
 fn write_name(group: &str, name: &Json, out: &mut Vec<u8>) {
-    let Some(name) = name.as_str().filter(|name| !name.is_empty()) else { return };
+    let Some(name) = name.as_str().filter(|name| name.contains(|letter| letter != '^')) else { return };
     out.extend_from_slice(format!("<{group}>").as_bytes());
     for (part, element) in name.splitn(NAME_PARTS.len(), '^').zip(NAME_PARTS) {
         if !part.is_empty() {

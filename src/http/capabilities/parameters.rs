@@ -60,7 +60,17 @@ pub(super) const SEARCH: &[Parameter] = &[
     query("offset", Kind::Number, "results to pass over"),
     query("includefield", Kind::Text, "attributes to give besides, by keyword or tag, with commas; or `all`"),
     query("fuzzymatching", Kind::Boolean, "match names by words and sound"),
+    query("emptyvaluematching", Kind::Boolean, "`\"\"` matches what has no value"),
+    query("multiplevaluematching", Kind::Boolean, "each of several values must be there"),
+    query("orderby", Kind::Text, "attributes to order by, with commas; `-` before one for descending"),
 ];
+
+/// What is put into a zip file of instances.
+pub(super) const ZIP: &[Parameter] = &[query("dicomdir", Kind::Boolean, "put a DICOMDIR into a zip file")];
+
+/// Which instances of a series are put into a zip file.
+pub(super) const POSITIONS: &[Parameter] =
+    &[query("instances", Kind::Text, "`first-last` or one position, from 1, for a zip file")];
 
 /// How pictures are drawn (PS3.18 §8.3.5.1).
 pub(super) const DRAWING: &[Parameter] = &[
@@ -82,6 +92,20 @@ pub(super) const DRAWING: &[Parameter] = &[
 /// How thumbnails are drawn.
 pub(super) const THUMBNAIL: &[Parameter] =
     &[query("viewport", Kind::Text, "`width,height` in pixels, at the most")];
+
+/// What a zip file is to be.
+pub(super) const ZIPPED: &[Parameter] = &[query(
+    "dicomdir",
+    Kind::Text,
+    "of `application/zip`: `true` for a file-set with a DICOMDIR (PS3.10 §8)",
+)];
+
+/// Which instances of a series are to be in a zip file.
+pub(super) const POSITIONS: &[Parameter] = &[query(
+    "instances",
+    Kind::Text,
+    "of `application/zip`: `first-last`, from 1, in the order of Instance Number; all without it",
+)];
 
 /// The slices of a fast stream.
 pub(super) const SLICES: &[Parameter] =

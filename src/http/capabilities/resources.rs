@@ -3,7 +3,7 @@
 
 use crate::http::capabilities::parameters::Parameter;
 use crate::http::capabilities::parameters::{
-    CONDITIONS, DRAWING, FORM, RANGE, SEARCH, SLICES, THUMBNAIL, URI,
+    CONDITIONS, DRAWING, FORM, POSITIONS, RANGE, SEARCH, SLICES, THUMBNAIL, URI, ZIPPED,
 };
 use crate::query::Level;
 use crate::query::Level::{Instance, Series, Study};
@@ -112,7 +112,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}",
         operations: &[
-            retrieve("RetrieveSeries", "the instances of a series", WHOLE_PARAMETERS, WHOLE),
+            retrieve("RetrieveSeries", "the instances of a series", SERIES_PARAMETERS, WHOLE),
             delete("DeleteSeries", "deletes a series with all that is in it"),
         ],
     },
@@ -315,15 +315,16 @@ const STORABLE: &[&str] = &[
 
 /// Parameters of what is retrieved.
 const BYTES: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE];
-const WHOLE_PARAMETERS: &[&[Parameter]] = BYTES;
+const WHOLE_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED];
+const SERIES_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, POSITIONS];
 const METADATA_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS];
 const DRAWN: &[&[Parameter]] = &[FORM, DRAWING, CONDITIONS, RANGE];
 const SMALL: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RANGE];
 
 /// Status codes: what every request may get comes last. It is wrong, the client has too many under way, the server fails, or it
 /// cannot for now.
-const SEARCHED: &[u16] = &[200, 404, 406, 400, 429, 500, 503];
-const RETRIEVE_RANGES: &[u16] = &[200, 206, 304, 404, 406, 416, 400, 429, 500, 503];
+const SEARCHED: &[u16] = &[200, 204, 404, 406, 400, 429, 500, 503];
+const RETRIEVE_RANGES: &[u16] = &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503];
 const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503];
 const DELETE: &[u16] = &[204, 403, 404, 400, 429, 500, 503];
 const DESCRIPTION: &[u16] = &[200, 206, 304, 406, 416, 400, 429, 500, 503];

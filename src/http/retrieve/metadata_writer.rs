@@ -38,7 +38,7 @@ enum Output {
     Plain(Vec<u8>),
     /// JSON, which is kept compressed.
     Joined(GzipJoiner),
-    Compressed(GzEncoder<Vec<u8>>),
+    Compressed(Box<GzEncoder<Vec<u8>>>),
 }
 
 impl Writer {
@@ -47,7 +47,7 @@ impl Writer {
             (false, _) => Output::Plain(Vec::new()),
             (true, Form::Json) => Output::Joined(GzipJoiner::new()),
             (true, Form::Xml | Form::XmlParts { .. }) => {
-                Output::Compressed(GzEncoder::new(Vec::new(), Compression::fast()))
+                Output::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
             }
         };
         Self { form, base_url: base_url.to_owned(), is_first: true, output }

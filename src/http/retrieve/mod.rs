@@ -29,6 +29,12 @@ fn digest_prefix(record: &InstanceRecord) -> &str {
     record.digest.get(..32).unwrap_or(&record.digest)
 }
 
+/// The URL of an instance.
+fn url(record: &InstanceRecord, base_url: &str) -> String {
+    let InstanceRecord { study, series, instance, .. } = record;
+    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
+}
+
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
 pub(in crate::http) fn not_acceptable(offers: &[Offer]) -> Error {
     let list: Vec<String> = offers.iter().map(describe).collect();

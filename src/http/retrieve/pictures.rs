@@ -25,19 +25,18 @@ use crate::http::retrieve::parts;
 /// Pictures that are drawn at the same time for one answer.
 const DRAWN_AHEAD: usize = 2;
 
-/// Media types of pictures, the default first (PS3.18 Table 8.7.4-1).
-const FORMATS: [(Format, &str); 3] =
-    [(Format::Jpeg, "image/jpeg"), (Format::Png, "image/png"), (Format::Gif, "image/gif")];
+/// The formats of pictures, the default first (PS3.18 Table 8.7.4-1).
+const FORMATS: [Format; 3] = [Format::Jpeg, Format::Png, Format::Gif];
 
 /// The forms in which pictures can be given: as one body, as parts, or both, those first that are meant by `*/*`.
 pub(in crate::http) fn offers(packings: &[Packing]) -> Vec<Offer> {
-    let offer = |packing: &Packing, essence| Offer {
+    let offer = |packing: &Packing, format| Offer {
         is_multipart: *packing == Packing::Parts,
-        essence,
+        essence: essence(format),
         transfer_syntax: None,
         is_default: true,
     };
-    packings.iter().flat_map(|packing| FORMATS.map(|(_, essence)| offer(packing, essence))).collect()
+    packings.iter().flat_map(|packing| FORMATS.map(|format| offer(packing, format))).collect()
 }
 
 /// Whether pictures come as one body or as parts.
@@ -50,12 +49,12 @@ pub(in crate::http) enum Packing {
 }
 
 /// The format that has a media type.
-pub(in crate::http) fn format(essence: &str) -> Option<Format> {
-    FORMATS.iter().find(|(_, known)| *known == essence).map(|(format, _)| *format)
+pub(in crate::http) fn format(media_type: &str) -> Option<Format> {
+    FORMATS.into_iter().find(|format| essence(*format) == media_type)
 }
 
 /// The media type of a format.
-pub(in crate::http) fn essence(format: Format) -> &'static str {
+fn essence(format: Format) -> &'static str {
     match format {
         Format::Jpeg => "image/jpeg",
         Format::Png => "image/png",

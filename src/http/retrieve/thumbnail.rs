@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
-use crate::archive::Error as ArchiveError;
 use crate::archive::access::Caller;
 use crate::archive::retrieve::Scope;
 use crate::http::Service;
@@ -56,12 +55,7 @@ async fn answer(
     let accept = head.accept();
     let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
     let format = pictures::format(chosen.essence).ok_or_else(|| not_acceptable(&offers))?;
-    let made = service.archive.thumbnail(caller, scope, frame, format, size).await;
-    let thumbnail = made.map_err(|error| match error {
-        // No Accept would help: what has no picture has no thumbnail.
-        ArchiveError::NotAcceptable(reason) => ArchiveError::NotFound(format!("thumbnail: {reason}")),
-        error => error,
-    })?;
+    let thumbnail = service.archive.thumbnail(caller, scope, frame, format, size).await?;
     let [width, height] = size;
     let subtype = chosen.essence.trim_start_matches("image/");
     let etag = format!("\"{}-{width}-{height}-{subtype}\"", thumbnail.version);

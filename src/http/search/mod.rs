@@ -94,11 +94,12 @@ async fn search(
     text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
 }
 
-/// Reads the parameters; `accept` is no matter of searching, and was followed.
+/// Reads the parameters; `accept` is no matter of searching, and was followed, and `charset` never is (§8.8.5).
 fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = Target { level, study: within.study, series: within.series };
-    let pairs: Vec<_> = pairs.iter().filter(|(name, _)| name != "accept").cloned().collect();
+    let pairs: Vec<_> =
+        pairs.iter().filter(|(name, _)| name != "accept" && name != "charset").cloned().collect();
     parameters::read(&pairs, target, Limits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
 }

@@ -29,9 +29,8 @@ mod query;
 
 const DICOM: &str = "application/dicom";
 
-/// Media types that documents may have, for what takes the place of a picture; which of them is for
-/// [`document::answer`] to say.
-const OF_DOCUMENTS: [&str; 5] = ["text/html", "text/plain", "application/pdf", "video/mp4", "video/mpeg"];
+/// Stands for the media type of a document, which [`document::answer`] knows.
+const ANY_DOCUMENT: &str = "application/x-any-document";
 
 /// `GET ?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`.
 pub(crate) async fn retrieve(
@@ -67,23 +66,18 @@ enum Selected {
 
 impl Selected {
     fn of(record: &InstanceRecord, head: &Head) -> Result<Self, Error> {
-        let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
-        let is_document = document::is_document(record);
-        let mut offers = if is_document {
-            OF_DOCUMENTS.map(offer).to_vec()
-        } else if pictures::number_of_frames(record) > 0 || is_presentation_state(record) {
-            pictures::offers(&[Packing::Single])
-        } else {
-            Vec::new()
-        };
-        offers.push(offer(DICOM));
         let accept = head.accept();
+        let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
+        if document::is_document(record) {
+            let offers = [ANY_DOCUMENT, DICOM].map(offer);
+            let is_instance = accept.choose(&offers).is_some_and(|chosen| chosen.essence == DICOM);
+            return Ok(if is_instance { Self::Dicom } else { Self::Document });
+        }
+        let is_shown = pictures::number_of_frames(record) > 0 || is_presentation_state(record);
+        let mut offers = if is_shown { pictures::offers(&[Packing::Single]) } else { Vec::new() };
+        offers.push(offer(DICOM));
         let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
-        Ok(match pictures::format(chosen.essence) {
-            Some(format) => Self::Picture(format),
-            None if chosen.essence == DICOM => Self::Dicom,
-            None => Self::Document,
-        })
+        Ok(pictures::format(chosen.essence).map_or(Self::Dicom, Self::Picture))
     }
 }
 
@@ -131,12 +125,14 @@ async fn picture(
         wishes.presentation_state = Some((record.series.clone(), record.instance.clone()));
         presented_frames(archive, &caller, &record).await?.0
     } else {
-        if let Some((series, instance)) = query.presentation_state()? {
+        let mut shown = number.unwrap_or(1);
+        if let Some(presentation_state) = query.presentation_state()? {
             query.refuse_with_presentation_state("presentationUID")?;
-            state += &presentation_digest(archive, &caller, &record.study, &series, &instance).await?;
-            wishes.presentation_state = Some((series, instance));
+            let applied = applied_to(archive, &caller, &record, &presentation_state).await?;
+            (state, shown) = (state + &applied.digest, applied.number);
+            wishes.presentation_state = Some(presentation_state);
         }
-        Frame { record: Arc::new(record), number: number.unwrap_or(1) }
+        Frame { record: Arc::new(record), number: shown }
     };
     wishes.viewport = query.viewport(&frame.record)?;
     wishes.limit_area("rows", archive.max_viewport_pixels())?;
@@ -149,21 +145,33 @@ async fn picture(
     pictures::one(archive, &caller, &frame, &drawing, head).await
 }
 
-/// What tells versions of a presentation state apart. One that is not there is a mistake in the request
+/// A presentation state that is applied to an image.
+struct Applied {
+    digest: String,
+    /// The frame, from 1, that it refers to first.
+    number: u32,
+}
+
+/// Looks at a presentation state that is to be applied to an image. One that is not there is a mistake in the request
 /// (§8.3.5.1.6), unlike an object that is not there.
-async fn presentation_digest(
+async fn applied_to(
     archive: &Arc<Archive>,
     caller: &Caller,
-    study: &StudyUid,
-    series: &SeriesUid,
-    instance: &InstanceUid,
-) -> Result<String, Error> {
-    match archive.instance(caller, study, series, instance).await {
-        Ok(state) if is_presentation_state(&state) => Ok(state.digest),
-        Ok(_) => Err(wrong("presentationUID", "is no presentation state")),
+    record: &InstanceRecord,
+    (series, instance): &(SeriesUid, InstanceUid),
+) -> Result<Applied, Error> {
+    const NAME: &str = "presentationUID";
+    let state = match archive.instance(caller, &record.study, series, instance).await {
+        Ok(state) if is_presentation_state(&state) => state,
+        Ok(_) => return Err(wrong(NAME, "is no presentation state")),
         Err(ArchiveError::NotFound(_)) => {
-            Err(wrong("presentationUID", "is not stored in presentationSeriesUID of this study"))
+            return Err(wrong(NAME, "is not stored in presentationSeriesUID of this study"));
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    let mut references = archive.presented(&state).await?.into_iter();
+    let reference = references.find(|reference| reference.instance == record.instance);
+    let reference = reference.ok_or_else(|| wrong(NAME, "does not refer to the image"))?;
+    let number = reference.frames.first().copied().unwrap_or(1);
+    Ok(Applied { digest: state.digest, number })
 }

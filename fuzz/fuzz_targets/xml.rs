@@ -1,0 +1,14 @@
+//! Native DICOM Model documents of any bytes: nothing may panic, and what is read can be written.
+
+#![no_main]
+
+use cuspid::dicom::xml;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(data_set) = xml::read(input) {
+        let mut document = Vec::new();
+        xml::write(&data_set, &mut document);
+        let _ = xml::read(&document);
+    }
+});
