@@ -65,13 +65,6 @@ pub(super) const SEARCH: &[Parameter] = &[
     query("orderby", Kind::Text, "attributes to order by, with commas; `-` before one for descending"),
 ];
 
-/// What is put into a zip file of instances.
-pub(super) const ZIP: &[Parameter] = &[query("dicomdir", Kind::Boolean, "put a DICOMDIR into a zip file")];
-
-/// Which instances of a series are put into a zip file.
-pub(super) const POSITIONS: &[Parameter] =
-    &[query("instances", Kind::Text, "`first-last` or one position, from 1, for a zip file")];
-
 /// How pictures are drawn (PS3.18 §8.3.5.1).
 pub(super) const DRAWING: &[Parameter] = &[
     query("annotation", Kind::Text, "`patient`, `technique`: what to write into the picture"),
