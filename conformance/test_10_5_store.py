@@ -1,8 +1,10 @@
 """Store Transaction (PS3.18 §10.5), its response module (§I.2)."""
 
 import concurrent.futures
+import gzip
 
 import pytest
+import requests
 from pydicom.uid import generate_uid
 
 import multipart
@@ -190,7 +192,7 @@ def test_the_answer_is_json_for_every_accept_that_allows_it(origin, accept):
     assert answer.json()[REFERENCED]
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", "image/jpeg"])
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/mixed; boundary=x", "image/jpeg"])
 def test_other_media_types_are_415(origin, content_type):
     assert origin.post(b"x", content_type).status_code == 415
 
@@ -210,3 +212,37 @@ def test_400_instances_of_parallel_requests_are_counted_exactly(origin):
     assert {answer.status_code for answer in answers} == {200}
     (study,) = origin.json(f"/studies?StudyInstanceUID={first.StudyInstanceUID}")
     assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([1], [400])
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("path", ["/studies", "/studies/1.2.3"])
+def test_instances_are_stored_by_post_alone(origin, method, path):
+    answer = origin.request(method, path, data=encode(image()), headers={"Content-Type": "application/dicom"})
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+
+
+def test_a_request_without_content_type_is_refused_with_its_reason(origin):
+    request = requests.Request("POST", f"{origin.url}/studies", data=encode(image())).prepare()
+    request.headers.pop("Content-Type", None)
+    answer = origin.session.send(request)
+    assert answer.status_code in (400, 415)
+    assert "Content-Type" in answer.text
+
+
+def test_a_compressed_body_is_unpacked_or_415(origin):
+    data_set = image()
+    headers = {"Content-Type": "application/dicom", "Content-Encoding": "gzip"}
+    answer = origin.request("POST", "/studies", data=gzip.compress(encode(data_set)), headers=headers)
+    assert answer.status_code in (200, 415)
+    if answer.ok:
+        assert origin.get(instance_path(data_set), "application/dicom; transfer-syntax=*").content == encode(data_set)
+    headers["Content-Encoding"] = "unheard-of"
+    assert origin.request("POST", "/studies", data=encode(data_set), headers=headers).status_code == 415
+
+
+def test_a_created_study_is_located(origin):
+    data_set = image()
+    answer = post(origin, encode(data_set))
+    assert answer.headers["Location"].endswith(study_path(data_set))
+    assert answer.headers["Content-Location"]

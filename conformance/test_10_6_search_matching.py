@@ -205,6 +205,7 @@ def test_private_attributes_are_returned_with_their_creator(origin, private):
         assert study[f"002300{block:02X}"]["Value"] == ["ACME"]
         assert study[f"0023{block:02X}01"]["Value"] == ["001239"]
         assert study[f"0023{block:02X}02"]["Value"] == [2.5]
+        assert len([tag for tag in study if tag.startswith("0023")]) == 3
 
 
 def test_a_private_attribute_without_its_creator_is_400_and_named(origin):

@@ -147,7 +147,9 @@ def test_xml_is_given_where_it_is_preferred(origin, everything, accept):
     assert (answer.status_code, media_type, parameters["type"]) == (200, "multipart/related", "application/dicom+xml")
 
 
-def test_the_accept_query_parameter_may_ask_for_xml(origin, everything):
-    query = "accept=multipart/related;type=%22application/dicom%2Bxml%22"
+# The second is the standard's own example (PS3.18 §B.16), with a plus that is none in a form.
+@pytest.mark.parametrize("subtype", ["dicom%2Bxml", "dicom+xml"])
+def test_the_accept_query_parameter_may_ask_for_xml(origin, everything, subtype):
+    query = f"accept=multipart/related;type=%22application/{subtype}%22"
     answer = origin.get(f"{instance_path(everything[0])}/metadata?{query}", JSON)
     assert multipart.read(answer)

@@ -90,6 +90,7 @@ pub struct Dimse {
 pub struct Ingest {
     pub duplicates: Duplicates,
     pub max_request_bytes: u64,
+    pub min_bytes_per_second: u64,
     pub max_instance_bytes: u64,
     pub max_parts: usize,
     pub max_header_bytes: usize,

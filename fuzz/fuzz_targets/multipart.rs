@@ -22,7 +22,7 @@ fn parts(body: &[u8], size: usize) -> (Vec<Vec<u8>>, Option<String>) {
         loop {
             match scanner.event() {
                 Ok(None) => break,
-                Ok(Some(Event::Part { .. })) => part.clear(),
+                Ok(Some(Event::Part(_))) => part.clear(),
                 Ok(Some(Event::Bytes(bytes))) => part.extend_from_slice(&bytes),
                 Ok(Some(Event::End)) => done.push(std::mem::take(&mut part)),
                 Err(error) => return (done, Some(error.to_string())),

@@ -40,6 +40,7 @@ pub mod transcode;
 pub mod unzip;
 mod values;
 pub mod zip;
+pub mod zipped;
 
 pub use crate::index::records;
 
@@ -91,9 +92,9 @@ impl Archive {
         (self.search.default_limit, self.search.max_limit)
     }
 
-    /// How many bytes and how many instances one request to store may hold.
-    pub fn request_limits(&self) -> (u64, usize) {
-        (self.ingest.max_request_bytes, self.ingest.max_parts)
+    /// How many bytes one request to store may hold, how many must come in a second, and how many parts there may be.
+    pub fn request_limits(&self) -> (u64, u64, usize) {
+        (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::store::{Outcome, Refusal};
+use crate::archive::unzip::{self, Limits};
 use crate::cli::{Settings, runtime};
 use crate::dicom::failure::Failure;
 use crate::server;
@@ -133,24 +134,18 @@ impl<'a> Worker<'a> {
     }
 
     fn take_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
-        let mut archive = zip::ZipArchive::new(file)?;
-        for index in 0..archive.len() {
-            let mut entry = match archive.by_index(index) {
-                Ok(entry) => entry,
-                // Encrypted, or compressed in a way that is not known: the other entries may not be.
-                Err(error) => {
-                    self.count(&format!("{name}:{index}"), Count::Lost(error.to_string()));
-                    continue;
-                }
-            };
-            if entry.is_file() {
-                let name = format!("{name}:{}", String::from_utf8_lossy(entry.name_raw()));
-                if let Err(error) = self.take(&mut entry, &name) {
-                    self.count(&name, Count::Lost(error.to_string()));
-                }
+        let limits = Limits { max_entries: u64::MAX, max_bytes: u64::MAX };
+        let ended = unzip::unpack(file, &limits, &mut |entry, content| {
+            let name = format!("{name}:{entry}");
+            let taken = content.map(|content| self.take(content, &name));
+            match taken {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.count(&name, Count::Lost(error.to_string())),
+                Err(error) => self.count(&name, Count::Lost(error.to_string())),
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        ended.map_err(io::Error::other)
     }
 
     /// Takes one object, whatever its name.

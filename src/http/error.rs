@@ -39,15 +39,21 @@ pub(crate) enum Error {
         /// The limit in force.
         seconds: u64,
     },
+    /// The client sent less than it must.
+    #[error("the client sent less than {bytes_per_second} bytes a second (ingest.min_bytes_per_second)")]
+    TooSlow {
+        /// The limit in force.
+        bytes_per_second: u64,
+    },
     /// No form of the answer that the client accepts; the text lists those that there are.
     #[error("{0}")]
     NotAcceptable(String),
     /// A body in a form that is not understood.
     #[error("{0}")]
     UnsupportedMediaType(String),
-    /// A body in a content coding, which is named.
-    #[error("Content-Encoding: `{0}` is not undone; can be identity")]
-    ContentCoding(String),
+    /// A body that is compressed in a way that is not understood.
+    #[error("Content-Encoding: can be gzip or identity")]
+    ContentEncoding,
     /// The client has too many requests under way.
     #[error("there are {limit} requests of this client under way (http.max_requests_per_client)")]
     TooManyRequests {
@@ -110,8 +116,8 @@ impl Error {
             }
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedMediaType(_) | Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -151,8 +157,8 @@ impl IntoResponse for Error {
             Self::TooManyRequests { .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(OTHERS_END_SECONDS));
             }
-            Self::ContentCoding(_) => {
-                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            Self::ContentEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
             }
             _ if status == StatusCode::NOT_ACCEPTABLE => {
                 headers.insert(VARY, HeaderValue::from_static("Accept"));

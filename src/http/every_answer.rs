@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
-    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, ORIGIN, VARY,
+    CONTENT_LOCATION, ETAG, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -76,9 +76,6 @@ async fn answer(service: &Service, request: Request, next: Next) -> Response {
     if request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return preflight();
     }
-    if let Some(coding) = unknown_coding(headers) {
-        return Error::ContentCoding(coding).into_response();
-    }
     let peer = request.extensions().get::<Peer>().copied();
     // Whoever watches the server must see it at its busiest.
     let Some(peer) = peer.filter(|_| !OPERATIONS.contains(&request.uri().path())) else {
@@ -88,14 +85,6 @@ async fn answer(service: &Service, request: Request, next: Next) -> Response {
         Some(place) => next.run(request).await.map(|body| Body::new(Placed { body, _place: place })),
         None => Error::TooManyRequests { limit: service.settings.max_requests_per_client }.into_response(),
     }
-}
-
-/// The coding of a request's body, if it has one: none is undone (RFC 9110 §8.4).
-fn unknown_coding(headers: &HeaderMap) -> Option<String> {
-    let codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let mut codings = codings.flat_map(|list| list.split(',')).map(str::trim);
-    let unknown = codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))?;
-    Some(unknown.chars().take(40).collect())
 }
 
 /// The URL of what is asked for, as Content-Location tells it of a representation (PS3.18 §8.4.2). Results of a search are none.

@@ -31,7 +31,6 @@ mod search;
 mod serve;
 mod spool;
 mod store;
-mod store_response;
 mod stream;
 mod viewer;
 mod wado_uri;

@@ -15,14 +15,22 @@ const MAX_PADDING_BYTES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A part begins.
-    Part {
-        /// The value of its Content-Type field; `None` if there is none.
-        content_type: Option<String>,
-    },
+    Part(Head),
     /// Bytes of the part, never empty.
     Bytes(Bytes),
     /// The part is complete.
     End,
+}
+
+/// The header fields of a part; `None` for those that are not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Content-Type.
+    pub content_type: Option<String>,
+    /// Content-Location: what bulk data is referred to by.
+    pub content_location: Option<String>,
+    /// Content-Disposition: in forms, the name of the field and of the file.
+    pub content_disposition: Option<String>,
 }
 
 /// Why a body is no multipart body.
@@ -233,10 +241,10 @@ impl Scanner {
             self.head.extend_from_slice(&self.chunk[..taken]);
             if let Some(end) = end_of_head(&self.head) {
                 self.chunk.advance(end - before);
-                let content_type = content_type(&self.head[..end]);
+                let head = fields(&self.head[..end]);
                 self.head.clear();
                 self.state = State::Body;
-                return Ok(Some(Event::Part { content_type }));
+                return Ok(Some(Event::Part(head)));
             }
             self.chunk.advance(taken);
             if self.head.len() > MAX_HEAD_BYTES {
@@ -265,14 +273,21 @@ fn end_of_head(head: &[u8]) -> Option<usize> {
     crlf.into_iter().chain(lf).min()
 }
 
-/// The value of the Content-Type field, a folded one joined to one line.
-fn content_type(head: &[u8]) -> Option<String> {
+/// The header fields, folded ones joined to one line; of a field that is there twice, the first.
+fn fields(head: &[u8]) -> Head {
     let text = String::from_utf8_lossy(head).replace("\r\n", "\n");
     let unfolded = text.replace("\n ", " ").replace("\n\t", " ");
-    unfolded.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
-    })
+    let mut fields = Head::default();
+    for (name, value) in unfolded.lines().filter_map(|line| line.split_once(':')) {
+        let field = match name.trim().to_ascii_lowercase().as_str() {
+            "content-type" => &mut fields.content_type,
+            "content-location" => &mut fields.content_location,
+            "content-disposition" => &mut fields.content_disposition,
+            _ => continue,
+        };
+        field.get_or_insert_with(|| value.trim().to_owned());
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -289,7 +304,7 @@ mod tests {
             scanner.push(Bytes::copy_from_slice(chunk));
             loop {
                 match scanner.event() {
-                    Ok(Some(Event::Part { content_type })) => parts.push((content_type, Vec::new(), false)),
+                    Ok(Some(Event::Part(head))) => parts.push((head.content_type, Vec::new(), false)),
                     Ok(Some(Event::Bytes(bytes))) => parts.last_mut().unwrap().1.extend(bytes),
                     Ok(Some(Event::End)) => parts.last_mut().unwrap().2 = true,
                     Ok(None) => break,
@@ -362,6 +377,17 @@ mod tests {
     }
 
     #[test]
+    fn header_fields_are_told_apart() {
+        let head = "Content-Location: /a:b\r\ncontent-disposition: form-data;\r\n name=x\r\nContent-Location: c\r\n\r\n";
+        let expected = Head {
+            content_type: None,
+            content_location: Some("/a:b".into()),
+            content_disposition: Some("form-data; name=x".into()),
+        };
+        assert_eq!(fields(head.as_bytes()), expected);
+    }
+
+    #[test]
     fn endless_header_fields_are_refused() {
         let body = format!("--B\r\nX: {}\r\n\r\n", "y".repeat(2 * MAX_HEAD_BYTES));
         assert_eq!(parts(body.as_bytes(), 1000).1, Err(Error::HeadTooLarge));
@@ -372,7 +398,7 @@ mod tests {
         let body = Bytes::from_static(b"--B\r\n\r\nABCDEF\r\n--B--");
         let mut scanner = Scanner::new("B");
         scanner.push(body.clone());
-        let Ok(Some(Event::Part { .. })) = scanner.event() else { panic!("no part") };
+        let Ok(Some(Event::Part(_))) = scanner.event() else { panic!("no part") };
         let Ok(Some(Event::Bytes(bytes))) = scanner.event() else { panic!("no bytes") };
         assert_eq!(bytes.as_ptr(), body[7..].as_ptr());
     }

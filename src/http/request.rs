@@ -33,6 +33,12 @@ impl FromRequestParts<Arc<Service>> for Head {
 }
 
 impl Head {
+    /// The head of a request without header fields.
+    #[cfg(test)]
+    pub(crate) fn for_tests(base_url: &str) -> Self {
+        Self { headers: HeaderMap::new(), query: None, base_url: base_url.to_owned() }
+    }
+
     /// What the client accepts.
     pub(crate) fn accept(&self) -> Accept {
         Accept::of(&self.headers, self.query.as_deref())

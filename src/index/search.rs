@@ -21,6 +21,9 @@ use crate::query::wanted::Wanted;
 use crate::query::{Condition, Found, Level, Query};
 use crate::table::{Item, ItemKey, Range, Table};
 
+/// Rows after which other tasks get the thread.
+const ROWS_IN_A_ROW: usize = 32;
+
 /// What reading an instance's metadata costs, in rows.
 const METADATA_ROWS: usize = 10;
 
@@ -46,6 +49,7 @@ impl Index {
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
+            let_others_run(search.rows_left).await;
             match candidates.next(search.rows_left).await? {
                 Some(study) => search.study(study).await?,
                 None => break,
@@ -83,6 +87,13 @@ struct Search<'a> {
     /// Matches that wait to be ordered, if the query orders them.
     ordered: Ordered,
     found: Found,
+}
+
+/// Gives way now and then: rows come hundreds at a time, and each is matched and written on this thread.
+async fn let_others_run(rows_left: usize) {
+    if rows_left.is_multiple_of(ROWS_IN_A_ROW) {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
@@ -145,6 +156,12 @@ impl<'a> Search<'a> {
         !self.is_exhausted
     }
 
+    /// Counts the cost of reading metadata to match by them. To return some of them costs nothing here: there are no
+    /// more results than the query's limit.
+    fn spend_on_metadata(&mut self) -> bool {
+        self.conditions.metadata.is_empty() || self.spend(METADATA_ROWS)
+    }
+
     /// Whether the next match is returned, as far as is known.
     fn is_on_page(&self) -> bool {
         if self.query.order.is_empty() {
@@ -195,6 +212,7 @@ impl<'a> Search<'a> {
                 if self.is_over() || !self.spend(1) {
                     return Ok(());
                 }
+                let_others_run(self.rows_left).await;
                 let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
                 if self.query.level > Level::Study {
                     self.series(&all, series).await?;
@@ -208,9 +226,7 @@ impl<'a> Search<'a> {
 
     /// Whether attributes that the index does not keep are matched, or returned with the next match.
     fn needs_metadata(&self) -> bool {
-        let wants_metadata = self.wanted.not_indexed().next().is_some()
-            || (self.wanted.is_all() && self.query.level == Level::Instance);
-        !self.conditions.metadata.is_empty() || (self.is_on_page() && wants_metadata)
+        !self.conditions.metadata.is_empty() || (self.is_on_page() && self.wanted.needs_metadata())
     }
 
     /// What the index does not keep, from the first instance of a series; `None` if it does not match, or there are no
@@ -220,7 +236,7 @@ impl<'a> Search<'a> {
         study: &StudyUid,
         series: &SeriesUid,
     ) -> Result<Option<Attributes>, Error> {
-        if !self.spend(1 + METADATA_ROWS) {
+        if !self.spend(1) || !self.spend_on_metadata() {
             return Ok(None);
         }
         let partition = keys::instance_partition(self.tenant, study, series);
@@ -273,6 +289,7 @@ impl<'a> Search<'a> {
                 if self.is_over() || !self.spend(1) {
                     return Ok(());
                 }
+                let_others_run(self.rows_left).await;
                 self.instance(&all, item).await?;
             }
         }
@@ -288,7 +305,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         if self.needs_metadata() {
-            if !self.spend(METADATA_ROWS) {
+            if !self.spend_on_metadata() {
                 return Ok(());
             }
             let record: InstanceRecord = rows::decode(&key, &bytes)?;

@@ -14,6 +14,12 @@ pub fn creator_of(tag: Tag) -> Option<Tag> {
     is_in_block.then_some(Tag(tag.0 & 0xFFFF_0000 | u32::from(tag.element() >> 8)))
 }
 
+/// Whether a tag is that of a creator that the query names, or in its block.
+pub fn is_named(tag: Tag, creators: &[(Tag, String)]) -> bool {
+    let creator = if is_creator(tag) { Some(tag) } else { creator_of(tag) };
+    creator.is_some_and(|creator| creators.iter().any(|(known, _)| *known == creator))
+}
+
 /// Where an attribute of a query is in a data set: elsewhere if its creator has another block there. `None` if its
 /// creator has none.
 pub fn placed(tag: Tag, creators: &[(Tag, String)], data_set: &Attributes) -> Option<Tag> {

@@ -14,7 +14,9 @@ pub struct Wanted {
     level: Level,
     /// Levels whose attributes are returned as if results were of that level too.
     related: Vec<Level>,
+    /// In ascending order: there may be many.
     asked: Vec<Tag>,
+    has_not_indexed: bool,
     creators: Creators,
     is_all: bool,
 }
@@ -34,24 +36,23 @@ impl Wanted {
         if let Include::Some(tags) = &query.include {
             asked.extend(tags);
         }
+        asked.sort_unstable();
+        asked.dedup();
+        let has_not_indexed = asked.iter().any(|tag| attributes::entry(*tag).is_none());
         let (creators, is_all) = (query.creators.clone(), query.include == Include::All);
-        Self { level: query.level, related, asked, creators, is_all }
+        Self { level: query.level, related, asked, has_not_indexed, creators, is_all }
     }
 
-    /// Attributes asked for that the index does not keep.
-    pub fn not_indexed(&self) -> impl Iterator<Item = Tag> {
-        self.asked.iter().copied().filter(|tag| attributes::entry(*tag).is_none())
-    }
-
-    /// Whether all that is known is asked for.
-    pub fn is_all(&self) -> bool {
-        self.is_all
+    /// Whether attributes are asked for that the index does not keep.
+    pub fn needs_metadata(&self) -> bool {
+        self.has_not_indexed || (self.is_all && self.level == Level::Instance)
     }
 
     /// All attributes that a result may hold, those of `includefield=all` as far as the index keeps them.
     pub fn all(&self) -> Vec<Tag> {
         let kept = attributes::all().iter().map(|entry| entry.tag).filter(|tag| self.wants(*tag));
-        kept.chain(self.not_indexed()).collect()
+        let others = self.asked.iter().copied().filter(|tag| attributes::entry(*tag).is_none());
+        kept.chain(others).collect()
     }
 
     /// The result of which `all` is known.
@@ -61,8 +62,11 @@ impl Wanted {
         let placed = private.filter_map(|tag| creators::placed(*tag, &self.creators, &all));
         let placed: Vec<Tag> = placed.collect();
         let private: Attributes = placed.iter().filter_map(|tag| all.remove_entry(tag)).collect();
+        let is_of_another = |tag: Tag| !self.is_all && creators::is_named(tag, &self.creators);
         all.retain(|tag, attribute| {
-            self.wants(*tag) && (self.is_all || !attribute.values.is_empty() || self.is_asked(*tag))
+            self.wants(*tag)
+                && !is_of_another(*tag)
+                && (self.is_all || !attribute.values.is_empty() || self.is_asked(*tag))
         });
         for entry in attributes::all() {
             let is_required = entry.returned == Returned::Always && self.related.contains(&entry.level);
@@ -83,7 +87,7 @@ impl Wanted {
     }
 
     fn is_asked(&self, tag: Tag) -> bool {
-        self.asked.contains(&tag)
+        self.asked.binary_search(&tag).is_ok()
     }
 
     /// Whether an attribute is part of the results, if it is there.

@@ -261,6 +261,47 @@ async fn a_resend_succeeds_and_other_bytes_do_not() {
 }
 
 #[tokio::test]
+async fn the_same_data_set_as_a_file_is_the_same_instance() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    let data_set = data_set("1.2.3.5", "first");
+    peer.store(1, "1.2.3.5", &data_set).await;
+    assert_eq!(peer.response().await, (1, 0x8001, 0));
+    let stored = server.stored("1.2.3.5").await.unwrap();
+    let mut other = data_set.clone();
+    other[1 << 4] ^= 1;
+    let mut preamble = stored.clone();
+    preamble[0] = b'I';
+    let mut longer_head = stored.clone();
+    longer_head.splice(132..132, b"\x02\0\0\0UL\x04\0\0\0\0\0".iter().copied());
+    for (name, file, is_known) in [
+        ("without file header", data_set.clone(), true),
+        ("another preamble", preamble, true),
+        ("another group 2", longer_head, true),
+        ("another data set", [&stored[..stored.len() - data_set.len()], &other].concat(), false),
+        ("more before it", [data_set[..26].to_vec(), data_set.clone()].concat(), false),
+    ] {
+        let mut upload = server.archive.receive(&Caller::anonymous(), None).await;
+        upload.write(file.into()).await;
+        let known = upload.finish().await.await.result.is_ok_and(|stored| stored.was_known);
+        assert_eq!(known, is_known, "{name}");
+    }
+    assert_eq!(server.stored("1.2.3.5").await.unwrap(), stored);
+}
+
+#[tokio::test]
+async fn a_data_set_of_another_sop_class_is_stored_with_a_warning() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    let mut mr = data_set("1.2.3.5", "x");
+    let digit = mr.windows(CT.len()).position(|window| window == CT.as_bytes()).unwrap() + CT.len() - 1;
+    mr[digit] = b'4';
+    peer.store(1, "1.2.3.5", &mr).await;
+    assert_eq!(peer.response().await, (1, 0x8001, 0xB007));
+    assert!(server.stored("1.2.3.5").await.unwrap().ends_with(&mr));
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_refused_and_the_association_goes_on() {
     let server = start(|_| ()).await;
     let mut peer = Peer::associate(&server).await;

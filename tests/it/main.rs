@@ -22,6 +22,8 @@ mod recovery;
 mod rendered;
 mod search;
 mod store;
+mod store_metadata;
+mod store_zip;
 mod stream;
 mod viewer;
 mod wado_uri;

@@ -83,9 +83,9 @@ async fn character_sets_are_not_negotiated() {
 }
 
 #[tokio::test]
-async fn a_body_in_a_content_coding_is_refused() {
+async fn a_body_in_an_unknown_content_coding_is_refused() {
     let server = Server::start().await;
-    for (coding, status) in [("gzip", 415), ("identity, br", 415), ("identity", 200), ("", 200)] {
+    for (coding, status) in [("br", 415), ("identity, br", 415), ("identity", 200), ("", 200)] {
         let request =
             server.post("/studies").header("Content-Type", STORE_TYPE).header("Content-Encoding", coding);
         let response = request.body(multipart(&[native("1.1", "1.2", "1.3")])).send().await.unwrap();

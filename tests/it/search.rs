@@ -35,7 +35,8 @@ async fn each_resource_finds_what_is_within_it() {
         ("/studies?limit=1&offset=1&fuzzymatching=true&includefield=00081030%2C00080060", 1, "/studies/"),
         ("/studies?PatientName=nobody", 0, ""),
         ("/studies/9.9/series", 0, ""),
-        ("/studies?accept=application/dicom+json", 2, "/studies/"),
+        ("/studies?accept=application/dicom+json&charset=utf-8", 2, "/studies/"),
+        ("/studies?TimezoneOffsetFromUTC=+0100&orderby=-StudyInstanceUID", 2, "/studies/"),
     ] {
         let json = server.json(path).await;
         let found = json.as_array().unwrap();
@@ -62,6 +63,9 @@ async fn a_wrong_parameter_is_named() {
     for (path, name) in [
         ("/studies?limit=many", "limit"),
         ("/studies?NoSuchKeyword=1", "NoSuchKeyword"),
+        ("/studies?00091001=1", "00091001"),
+        ("/studies?orderby=SeriesNumber", "orderby"),
+        ("/studies?emptyvaluematching=2", "emptyvaluematching"),
         ("/studies/1..1/series", "study"),
     ] {
         let response = server.get(path).send().await.unwrap();

@@ -72,7 +72,7 @@ async fn what_is_no_store_request_is_refused_at_once() {
     let server = Server::with(|config| config.ingest.max_request_bytes = 1000).await;
     for (content_type, body, status) in [
         ("application/json", vec![], 415),
-        ("multipart/form-data; boundary=B", vec![], 415),
+        ("multipart/mixed; boundary=B", vec![], 415),
         ("multipart/related; type=\"application/dicom\"", vec![], 400),
         (STORE_TYPE, b"no boundary".to_vec(), 400),
         (STORE_TYPE, vec![], 400),

@@ -29,6 +29,8 @@ pub struct Assembly {
     open: Option<(Part, u64)>,
     metadata: Vec<(Form, Range<u64>)>,
     bulk: Bulk,
+    /// Bytes of the descriptions of bulk data, which are held in memory.
+    described_bytes: usize,
 }
 
 /// What a part of a request is.
@@ -103,13 +105,25 @@ impl Assembly {
     /// An assembly without parts. `url` is the URL of the request, against which locations are resolved.
     pub async fn new(archive: &Arc<Archive>, url: &str) -> Self {
         let (archive, spool) = (Arc::clone(archive), archive.spool().await);
-        let (metadata, bulk) = (Vec::new(), Bulk::new());
-        Self { archive, base: url.to_owned(), spool, open: None, metadata, bulk }
+        let (metadata, bulk, base) = (Vec::new(), Bulk::new(), url.to_owned());
+        Self { archive, base, spool, open: None, metadata, bulk, described_bytes: 0 }
     }
 
     /// Begins a part. One that was not ended is forgotten.
-    pub fn begin(&mut self, part: Part) {
+    ///
+    /// # Errors
+    /// [`Failure::HeaderTooLarge`] if what is said of the parts takes more memory than the attributes of an instance may.
+    pub fn begin(&mut self, part: Part) -> Result<(), Failure> {
+        if let Part::Bulk { location, media_type, transfer_syntax } = &part {
+            let syntax_bytes = transfer_syntax.as_ref().map_or(0, String::len);
+            self.described_bytes += location.len() + self.base.len() + media_type.len() + syntax_bytes;
+        }
+        let (limit, _) = self.archive.metadata_limits();
+        if self.described_bytes > limit {
+            return Err(Failure::HeaderTooLarge { limit });
+        }
         self.open = Some((part, self.spool.length()));
+        Ok(())
     }
 
     /// Takes the next bytes of the part.

@@ -209,6 +209,7 @@ impl Writer {
         let content = content(members)?;
         let vr = match members.get("vr") {
             None | Some(Json::Null) => dictionary::vr(tag, self.is_signed),
+            Some(Json::String(text)) if text.contains(" or ") => self.one_of(tag, text, &content)?,
             Some(Json::String(text)) => known_vr(text)?,
             Some(_) => return Err("has a vr that is no text".into()),
         };
@@ -240,6 +241,16 @@ impl Writer {
             }
             Content::Inline(_) => Err(format!("has an InlineBinary, which {vr:?} cannot have")),
         }
+    }
+
+    /// The representation where a sender has left the choice of the dictionary open, as pydicom does with `OB or OW`.
+    fn one_of(&self, tag: Tag, text: &str, content: &Content<'_>) -> Result<Vr, String> {
+        let choice = text.split(" or ").map(known_vr).collect::<Result<Vec<_>, _>>()?;
+        let usual = dictionary::vr(tag, self.is_signed);
+        let numbers = Vr(if self.is_signed { *b"SS" } else { *b"US" });
+        let fits = |vr: &Vr| is_binary(*vr) != matches!(content, Content::Values([_, ..]));
+        let found = [usual, numbers].into_iter().find(|vr| choice.contains(vr) && fits(vr));
+        Ok(found.or_else(|| choice.iter().copied().find(fits)).unwrap_or(choice[0]))
     }
 
     fn sequence(&mut self, tag: Tag, items: &[Json], outermost: Tag) {
@@ -416,6 +427,26 @@ mod tests {
             let faults = write(&json).unwrap_err();
             assert_eq!(faults, [Warning { tag: Tag(tag), reason: reason.into() }], "{json}");
         }
+    }
+
+    #[test]
+    fn a_choice_that_is_left_open_is_made() {
+        let values = |vr: &str| json!({"vr": vr, "Value": [1]});
+        let json = json!({
+            "00280103": {"vr": "US", "Value": [1]},
+            "00280106": values("US or SS"),
+            "00283002": values("US or SS or OW"),
+            "00283006": values("US or OW"),
+            "7FE00010": {"vr": "OB or OW", "InlineBinary": "AAE="},
+        });
+        let expected = DataSet::explicit()
+            .us(0x0028_0103, &[1])
+            .element(0x0028_0106, "SS", &[1, 0])
+            .element(0x0028_3002, "SS", &[1, 0])
+            .us(0x0028_3006, &[1])
+            .element(0x7FE0_0010, "OW", &[0, 1]);
+        assert_eq!(bytes(&json), expected.bytes());
+        assert!(write(&json!({"7FE00010": {"vr": "OB or XX"}})).is_err());
     }
 
     #[test]

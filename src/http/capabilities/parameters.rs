@@ -60,8 +60,17 @@ pub(super) const SEARCH: &[Parameter] = &[
     query("offset", Kind::Number, "results to pass over"),
     query("includefield", Kind::Text, "attributes to give besides, by keyword or tag, with commas; or `all`"),
     query("fuzzymatching", Kind::Boolean, "match names by words and sound"),
-    query("emptyvaluematching", Kind::Boolean, "`\"\"` matches what has no value"),
-    query("multiplevaluematching", Kind::Boolean, "each of several values must be there"),
+    query("emptyvaluematching", Kind::Boolean, "let `\"\"` match what has no value"),
+    query(
+        "multiplevaluematching",
+        Kind::Boolean,
+        "match only what has all values of a list with backslashes",
+    ),
+    query(
+        "TimezoneOffsetFromUTC",
+        Kind::Text,
+        "the offset of the dates and times asked for, such as `-0500`",
+    ),
     query("orderby", Kind::Text, "attributes to order by, with commas; `-` before one for descending"),
 ];
 

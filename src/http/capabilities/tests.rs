@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::dicom::dictionary;
 
 /// The methods and paths of `routes.rs`, names in braces left out.
 fn routed() -> BTreeSet<String> {
@@ -54,6 +55,11 @@ fn each_operation_has_its_own_name_and_states_what_it_answers() {
     for operation in operations {
         let statuses: BTreeSet<_> = operation.statuses.iter().collect();
         assert_eq!(statuses.len(), operation.statuses.len(), "{}", operation.id);
+        let named = operation.parameters.iter().copied().flatten().map(|parameter| parameter.name);
+        let matched = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);
+        let parameters: Vec<&str> = named.chain(matched).collect();
+        let distinct: BTreeSet<_> = parameters.iter().collect();
+        assert_eq!(distinct.len(), parameters.len(), "{}", operation.id);
         assert_eq!(operation.takes.is_empty(), operation.method != "POST", "{}", operation.id);
     }
 }

@@ -7,7 +7,11 @@ use crate::dicom::{dictionary, json, xml};
 use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
 use crate::http::retrieve::{not_acceptable, parts};
+use crate::http::search::RETRIEVE_URL;
 use crate::http::spool::Spool;
+use crate::query::creators;
+use crate::query::wanted::Wanted;
+use crate::query::{Creators, Query};
 
 /// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
 const BOUNDARY: &str = "native-dicom-model";
@@ -27,15 +31,17 @@ pub(super) enum Form {
     Csv {
         /// The attributes in the columns.
         columns: Vec<Tag>,
+        /// The creators of those that are private.
+        creators: Creators,
     },
 }
 
 impl Form {
-    /// The form that suits a client best; JSON if it does not mind. `columns` are those of CSV.
+    /// The form in which a client gets the results of a query: the one that suits it best, JSON if it does not mind.
     ///
     /// # Errors
     /// [`Error::NotAcceptable`] if the client accepts none.
-    pub(super) fn choose(accept: &Accept, columns: impl FnOnce() -> Vec<Tag>) -> Result<Self, Error> {
+    pub(super) fn choose(accept: &Accept, query: &Query) -> Result<Self, Error> {
         let offer =
             |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
         let offers = [
@@ -47,7 +53,7 @@ impl Form {
         let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
         Ok(match chosen.essence {
             DICOM_XML => Self::Xml,
-            "text/csv" => Self::Csv { columns: columns() },
+            "text/csv" => Self::Csv { columns: columns(query), creators: query.creators.clone() },
             essence => Self::Json { essence },
         })
     }
@@ -71,7 +77,7 @@ impl Form {
         match self {
             Self::Json { .. } => out.write(b"["),
             Self::Xml => {}
-            Self::Csv { columns } => {
+            Self::Csv { columns, .. } => {
                 let name =
                     |tag: &Tag| dictionary::keyword(*tag).map_or_else(|| tag.to_string(), str::to_owned);
                 out.write(&line(columns.iter().map(name)));
@@ -95,8 +101,11 @@ impl Form {
                 xml::write(&tree(result), &mut text);
                 out.write(&text);
             }
-            Self::Csv { columns } => {
-                let cell = |tag: &Tag| result.get(tag).map(cell).unwrap_or_default();
+            Self::Csv { columns, creators } => {
+                let cell = |tag: &Tag| {
+                    let placed = creators::placed(*tag, creators, result);
+                    placed.and_then(|tag| result.get(&tag)).map(cell).unwrap_or_default()
+                };
                 out.write(&line(columns.iter().map(cell)));
             }
         }
@@ -110,6 +119,15 @@ impl Form {
             Self::Csv { .. } => {}
         }
     }
+}
+
+/// The columns of a table of results: what a result may hold, in the order of tags.
+fn columns(query: &Query) -> Vec<Tag> {
+    let mut columns = Wanted::of(query).all();
+    columns.push(RETRIEVE_URL);
+    columns.sort_unstable();
+    columns.dedup();
+    columns
 }
 
 fn tree(result: &Attributes) -> Json {
@@ -135,7 +153,11 @@ fn cell(attribute: &Attribute) -> String {
             let groups = [name.alphabetic.as_str(), &name.ideographic, &name.phonetic].join("=");
             groups.trim_end_matches('=').to_owned()
         }
-        Value::Item(item) => tree(item).to_string(),
+        Value::Item(item) => {
+            let mut text = Vec::new();
+            json::write(item, &mut text);
+            String::from_utf8(text).unwrap_or_default()
+        }
     };
     attribute.values.iter().map(text).collect::<Vec<_>>().join("\\")
 }
@@ -156,7 +178,7 @@ mod tests {
             (vec![], ""),
             (vec![Value::Text("CT".into()), Value::Absent, Value::Number("7".into())], "CT\\\\7"),
             (vec![name("Doe^J", ""), name("Doe", "d")], "Doe^J\\Doe==d"),
-            (vec![Value::Item(item)], r#"{"00100020":{"Value":["7"],"vr":"LO"}}"#),
+            (vec![Value::Item(item)], r#"{"00100020":{"vr":"LO","Value":["7"]}}"#),
         ] {
             assert_eq!(cell(&Attribute { vr: Vr(*b"CS"), values }), expected);
         }

@@ -17,7 +17,6 @@ use crate::http::request::Head;
 use crate::http::search::forms::Form;
 use crate::http::spool::Spool;
 use crate::query::parameters::{self, Limits, Target};
-use crate::query::wanted::Wanted;
 use crate::query::{Level, Query};
 
 mod forms;
@@ -70,7 +69,7 @@ async fn search(
     let pairs = head.query_pairs();
     let resource = resource_url(head.base_url(), &within, level);
     let query = read(&service, &pairs, within, level)?;
-    let form = Form::choose(&head.accept(), || columns(&query))?;
+    let form = Form::choose(&head.accept(), &query)?;
     let mut text = Spool::new();
     form.begin(&mut text);
     let mut is_first = true;
@@ -94,23 +93,14 @@ async fn search(
     text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
 }
 
-/// Reads the parameters; `accept` is no matter of searching, and was followed, and `charset` never is (§8.8.5).
+/// Reads the parameters but those of the form of the answer: `accept` was followed, and `charset` is always UTF-8.
 fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = Target { level, study: within.study, series: within.series };
-    let pairs: Vec<_> =
-        pairs.iter().filter(|(name, _)| name != "accept" && name != "charset").cloned().collect();
+    let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
+    let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
     parameters::read(&pairs, target, Limits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
-}
-
-/// The columns of a table of results: what a result may hold, in the order of tags.
-fn columns(query: &Query) -> Vec<Tag> {
-    let mut columns = Wanted::of(query).all();
-    columns.push(RETRIEVE_URL);
-    columns.sort_unstable();
-    columns.dedup();
-    columns
 }
 
 /// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).

@@ -1,0 +1,409 @@
+//! The Store Instances Response Module, and the status that goes with it (PS3.18 §10.5.3, Annex I).
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WARNING,
+};
+use axum::http::{Response, StatusCode};
+
+use crate::archive::assembly::Unmade;
+use crate::archive::store::{Identity, Outcome, Refusal, Stored};
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
+use crate::dicom::failure::{Failure, Warning};
+use crate::dicom::json;
+use crate::dicom::xml;
+use crate::http::accept::Offer;
+use crate::http::content;
+use crate::http::error::{Error, failure_reason};
+use crate::http::request::Head;
+use crate::http::search::warning;
+
+const ERROR_COMMENT: Tag = Tag(0x0000_0902);
+const REFERENCED_SOP_CLASS_UID: Tag = Tag(0x0008_1150);
+const REFERENCED_SOP_INSTANCE_UID: Tag = Tag(0x0008_1155);
+const RETRIEVE_URL: Tag = Tag(0x0008_1190);
+const WARNING_REASON: Tag = Tag(0x0008_1196);
+const FAILURE_REASON: Tag = Tag(0x0008_1197);
+const FAILED_SOP_SEQUENCE: Tag = Tag(0x0008_1198);
+const REFERENCED_SOP_SEQUENCE: Tag = Tag(0x0008_1199);
+const OTHER_FAILURES_SEQUENCE: Tag = Tag(0x0008_119A);
+const SELECTOR_ATTRIBUTE: Tag = Tag(0x0072_0026);
+const FAILED_ATTRIBUTES_SEQUENCE: Tag = Tag(0x0074_1048);
+
+/// "Data Set does not match SOP Class": an attribute breaks a rule and was kept as it came (§I.2.1).
+const DOES_NOT_MATCH: u16 = 0xB007;
+/// "Cannot understand" (§I.2.2).
+pub(super) const CANNOT_UNDERSTAND: u16 = 0xC000;
+/// "Processing failure" (§I.2.2).
+const PROCESSING_FAILURE: u16 = 0x0110;
+
+/// Characters of a value of LO (PS3.5 §6.2).
+const MAX_COMMENT_CHARACTERS: usize = 64;
+/// Names of what was skipped that are told.
+const MAX_NAMES: usize = 10;
+
+/// What became of one part of a request, or of one entry of an archive in it.
+pub(super) enum Item {
+    /// It was taken for an instance.
+    Outcome {
+        /// What became of it.
+        outcome: Outcome,
+        /// Its name, if it has one.
+        name: Option<String>,
+    },
+    /// It is metadata of which no instance could be made.
+    Unmade(Unmade),
+    /// It is none.
+    Other {
+        /// The Failure Reason.
+        reason: u16,
+        /// What there is to say of it.
+        comments: Vec<String>,
+    },
+}
+
+/// What became of a request.
+#[derive(Default)]
+pub(super) struct Results {
+    pub(super) items: Vec<Item>,
+    pub(super) skipped: Skipped,
+}
+
+/// Entries of zip archives that are no instances and were passed over.
+#[derive(Default)]
+pub(super) struct Skipped {
+    count: usize,
+    names: Vec<String>,
+}
+
+impl Skipped {
+    /// Counts one.
+    pub(super) fn add(&mut self, name: String) {
+        self.count += 1;
+        if self.names.len() < MAX_NAMES {
+            self.names.push(name);
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        let rest = self.count - self.names.len();
+        let and_more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        let names = self.names.join(", ");
+        (self.count > 0).then(|| format!("not DICOM instances, skipped: {names}{and_more}"))
+    }
+}
+
+/// The module as it grows.
+#[derive(Default)]
+struct Module {
+    stored: Vec<Attributes>,
+    failed: Vec<Attributes>,
+    other: Vec<Attributes>,
+    /// The study of all stored instances, as long as it is one.
+    study_url: Option<String>,
+    /// Whether an instance was stored that was not there before.
+    has_created: bool,
+    has_warnings: bool,
+    reasons: BTreeSet<u16>,
+    /// Whether every failure is one that may pass.
+    may_retry: bool,
+}
+
+/// Answers a request by what became of its parts; `ended` is how reading the body ended.
+///
+/// The answer is in XML if the client prefers that, and else in JSON, whatever it accepts: an instance is worth more than
+/// the form of its receipt.
+///
+/// # Errors
+/// How reading the body ended, if there is nothing else to tell.
+pub(super) fn respond(
+    head: &Head,
+    results: Results,
+    ended: Result<(), Error>,
+) -> Result<Response<Body>, Error> {
+    let Results { items, skipped } = results;
+    if items.is_empty() && skipped.count == 0 {
+        return Err(ended.err().unwrap_or_else(|| Error::Body("the body holds no instances".into())));
+    }
+    let mut module = Module { may_retry: true, ..Module::default() };
+    for item in items {
+        module.add(head.base_url(), item);
+    }
+    let mut response = Response::builder().header(VARY, "Accept");
+    if let Err(error) = ended {
+        if module.stored.is_empty() {
+            return Err(error);
+        }
+        module.add_other(PROCESSING_FAILURE, &[error.to_string()]);
+        module.may_retry = false;
+        // The rest of the body is not read: nothing else can follow on this connection.
+        response = response.header(WARNING, warning(&error.to_string())).header(CONNECTION, "close");
+    }
+    if module.stored.is_empty() && module.reasons.is_empty() {
+        module.add_other(CANNOT_UNDERSTAND, &["there is no DICOM instance in it".into()]);
+        module.may_retry = false;
+    }
+    for text in module.warnings().into_iter().chain(skipped.warning()) {
+        response = response.header(WARNING, warning(&text));
+    }
+    let status = module.status();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response = response.header(RETRY_AFTER, "5");
+    }
+    if let Some(url) = module.study_url.as_deref().filter(|_| module.has_created) {
+        response = response.header(LOCATION, url).header(CONTENT_LOCATION, url);
+    }
+    let (media_type, text) = written(&module.into_attributes(), head)?;
+    let response = response.status(status).header(CONTENT_TYPE, media_type);
+    content::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
+}
+
+/// The module in the form that the client prefers, and its media type.
+fn written(module: &Attributes, head: &Head) -> Result<(&'static str, Vec<u8>), Error> {
+    let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
+    let offers = ["application/dicom+json", "application/json", "application/dicom+xml"].map(offer);
+    let media_type = head.accept().choose(&offers).map_or("application/dicom+json", |offer| offer.essence);
+    let mut text = Vec::new();
+    json::write(module, &mut text);
+    if media_type != "application/dicom+xml" {
+        return Ok((media_type, text));
+    }
+    let module = serde_json::from_slice(&text).map_err(|error| Error::Damaged(error.into()))?;
+    text.clear();
+    xml::write(&module, &mut text);
+    Ok((media_type, text))
+}
+
+impl Module {
+    fn add(&mut self, base_url: &str, item: Item) {
+        match item {
+            Item::Outcome { outcome: Outcome { identity: Some(identity), result: Ok(stored) }, .. } => {
+                self.add_stored(base_url, &identity, &stored);
+            }
+            // Stored without an identity: the archive never says so.
+            Item::Outcome { outcome: Outcome { result: Ok(_), .. }, .. } => {
+                self.add_other(PROCESSING_FAILURE, &[])
+            }
+            Item::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
+                self.add_refused(identity.as_ref().map(reference), &refusal, name);
+            }
+            Item::Unmade(Unmade { reference, refusal }) => {
+                let reference = reference.map(|(sop_class, instance)| reference_to(&sop_class, &instance));
+                self.add_refused(reference, &refusal, None);
+            }
+            Item::Other { reason, comments } => {
+                self.may_retry = false;
+                self.add_other(reason, &comments);
+            }
+        }
+    }
+
+    fn add_stored(&mut self, base_url: &str, identity: &Identity, stored: &Stored) {
+        let Identity { study, series, instance, .. } = identity;
+        let study_url = format!("{base_url}/studies/{study}");
+        let mut item = reference(identity);
+        let url = format!("{study_url}/series/{series}/instances/{instance}");
+        item.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
+        if !stored.warnings.is_empty() {
+            item.insert(WARNING_REASON, Attribute::number(b"US", DOES_NOT_MATCH));
+            item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(stored.warnings.iter().map(at_fault)));
+            self.has_warnings = true;
+        }
+        self.has_created |= !stored.was_known;
+        let is_same_study = self.stored.is_empty() || self.study_url.as_ref() == Some(&study_url);
+        self.study_url = is_same_study.then_some(study_url);
+        self.stored.push(item);
+    }
+
+    fn add_refused(&mut self, reference: Option<Attributes>, refusal: &Refusal, name: Option<String>) {
+        self.may_retry &= matches!(refusal, Refusal::NoSpace | Refusal::Failed(_));
+        let reason = failure_reason(refusal);
+        let mut details = details(refusal);
+        details.extend(name.map(|name| comment(&name)));
+        self.reasons.insert(reason);
+        let list = if reference.is_some() { &mut self.failed } else { &mut self.other };
+        let mut item = reference.unwrap_or_default();
+        item.insert(FAILURE_REASON, Attribute::number(b"US", reason));
+        item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(details.into_iter()));
+        list.push(item);
+    }
+
+    fn add_other(&mut self, reason: u16, comments: &[String]) {
+        self.reasons.insert(reason);
+        let mut item = Attributes::from([(FAILURE_REASON, Attribute::number(b"US", reason))]);
+        if !comments.is_empty() {
+            let details = comments.iter().map(|text| comment(text));
+            item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(details));
+        }
+        self.other.push(item);
+    }
+
+    /// The status by Table 10.5.3-1.
+    fn status(&self) -> StatusCode {
+        let has_failures = !self.failed.is_empty() || !self.other.is_empty();
+        match (self.stored.is_empty(), has_failures) {
+            (true, _) if self.may_retry => StatusCode::SERVICE_UNAVAILABLE,
+            (true, _) => StatusCode::CONFLICT,
+            (false, false) if !self.has_warnings => StatusCode::OK,
+            (false, _) => StatusCode::ACCEPTED,
+        }
+    }
+
+    /// A line for each status code that occurs (§10.5.3.2).
+    fn warnings(&self) -> Vec<String> {
+        let warning = self.has_warnings.then_some(DOES_NOT_MATCH);
+        let codes = warning.into_iter().chain(self.reasons.iter().copied());
+        codes.map(|code| format!("{code:04X}: {}", meaning(code))).collect()
+    }
+
+    fn into_attributes(self) -> Attributes {
+        let url = Attribute::text(b"UR", self.study_url.unwrap_or_default());
+        let mut attributes = Attributes::from([(RETRIEVE_URL, url)]);
+        for (tag, items) in [
+            (FAILED_SOP_SEQUENCE, self.failed),
+            (REFERENCED_SOP_SEQUENCE, self.stored),
+            (OTHER_FAILURES_SEQUENCE, self.other),
+        ] {
+            if !items.is_empty() {
+                attributes.insert(tag, sequence(items.into_iter()));
+            }
+        }
+        attributes
+    }
+}
+
+/// What a status code means (§I.2).
+fn meaning(code: u16) -> &'static str {
+    match code {
+        DOES_NOT_MATCH => "attributes are not as they should be, and were stored as they are",
+        PROCESSING_FAILURE => "processing failure",
+        0x0122 => "SOP class not supported",
+        0xA700 => "out of resources",
+        0xA900 => "the data set does not match",
+        0xC122 => "transfer syntax not supported",
+        _ => "cannot understand",
+    }
+}
+
+/// What a refusal says beside its code: the attributes at fault, or the reason in words.
+fn details(refusal: &Refusal) -> Vec<Attributes> {
+    match refusal {
+        Refusal::Attributes(faults) => faults.iter().map(at_fault).collect(),
+        Refusal::Unreadable(Failure::NoIdentity { tag, .. }) => {
+            let reason = "is missing, empty or not a UID".to_owned();
+            vec![at_fault(&Warning { tag: *tag, reason })]
+        }
+        refusal => vec![comment(&refusal.to_string())],
+    }
+}
+
+fn at_fault(fault: &Warning) -> Attributes {
+    let mut item = comment(&fault.reason);
+    item.insert(SELECTOR_ATTRIBUTE, Attribute::text(b"AT", fault.tag.to_string()));
+    item
+}
+
+fn comment(text: &str) -> Attributes {
+    // A backslash would part values.
+    let text: String = text.replace('\\', "/").chars().take(MAX_COMMENT_CHARACTERS).collect();
+    Attributes::from([(ERROR_COMMENT, Attribute::text(b"LO", text))])
+}
+
+fn sequence(items: impl Iterator<Item = Attributes>) -> Attribute {
+    Attribute { vr: Vr(*b"SQ"), values: items.map(Value::Item).collect() }
+}
+
+/// The SOP Instance Reference Macro (PS3.3 Table 10-11).
+fn reference(identity: &Identity) -> Attributes {
+    reference_to(&identity.sop_class, identity.instance.as_str())
+}
+
+fn reference_to(sop_class: &str, instance: &str) -> Attributes {
+    Attributes::from([
+        (REFERENCED_SOP_CLASS_UID, Attribute::text(b"UI", sop_class)),
+        (REFERENCED_SOP_INSTANCE_UID, Attribute::text(b"UI", instance)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(items: Vec<Item>) -> Results {
+        Results { items, skipped: Skipped::default() }
+    }
+
+    fn head() -> Head {
+        Head::for_tests("http://h/dicom-web")
+    }
+
+    fn identity(study: &str) -> Option<Identity> {
+        Some(Identity {
+            study: study.parse().unwrap(),
+            series: "2".parse().unwrap(),
+            instance: "3".parse().unwrap(),
+            sop_class: "1.2.840.10008.5.1.4.1.1.7".into(),
+        })
+    }
+
+    fn stored(warnings: usize) -> Item {
+        let warning = Warning { tag: Tag(0), reason: String::new() };
+        let stored = Stored { was_known: false, has_replaced: false, warnings: vec![warning; warnings] };
+        Item::Outcome { outcome: Outcome { identity: identity("1"), result: Ok(stored) }, name: None }
+    }
+
+    fn refused(refusal: Refusal) -> Item {
+        Item::Outcome { outcome: Outcome { identity: identity("1"), result: Err(refusal) }, name: None }
+    }
+
+    fn unreadable() -> Item {
+        Item::Outcome {
+            outcome: Outcome { identity: None, result: Err(Failure::NotDicom.into()) },
+            name: None,
+        }
+    }
+
+    #[test]
+    fn the_status_tells_how_much_was_stored() {
+        let cut_off = || Err(Error::Body("cut off".into()));
+        for (items, ended, status) in [
+            (vec![stored(0), stored(0)], Ok(()), 200),
+            (vec![stored(0), stored(1)], Ok(()), 202),
+            (vec![stored(0), unreadable()], Ok(()), 202),
+            (vec![stored(0)], cut_off(), 202),
+            (vec![unreadable()], Ok(()), 409),
+            (vec![Item::Other { reason: 0xC000, comments: vec![] }], Ok(()), 409),
+            (vec![refused(Refusal::Different), refused(Refusal::NoSpace)], Ok(()), 409),
+            (vec![refused(Refusal::NoSpace)], Ok(()), 503),
+        ] {
+            assert_eq!(respond(&head(), results(items), ended).unwrap().status(), status);
+        }
+        assert!(matches!(respond(&head(), results(vec![]), Ok(())), Err(Error::Body(_))));
+        for items in [vec![], vec![unreadable()]] {
+            assert!(matches!(respond(&head(), results(items), Err(Error::Method)), Err(Error::Method)));
+        }
+        let mut skipped = Skipped::default();
+        skipped.add("DICOMDIR".into());
+        assert_eq!(respond(&head(), Results { items: vec![], skipped }, Ok(())).unwrap().status(), 409);
+    }
+
+    #[test]
+    fn each_part_is_accounted_for() {
+        let mut module = Module::default();
+        for item in [stored(1), refused(Refusal::Elsewhere), unreadable()] {
+            module.add("http://h/dicom-web", item);
+        }
+        let mut text = Vec::new();
+        json::write(&module.into_attributes(), &mut text);
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["00081190"]["Value"][0], "http://h/dicom-web/studies/1");
+        let referenced = &json["00081199"]["Value"][0];
+        assert_eq!(referenced["00081190"]["Value"][0], "http://h/dicom-web/studies/1/series/2/instances/3");
+        assert_eq!(referenced["00081196"]["Value"][0], 0xB007);
+        assert_eq!(json["00081198"]["Value"][0]["00081155"]["Value"][0], "3");
+        assert_eq!(json["00081198"]["Value"][0]["00081197"]["Value"][0], 0xA900);
+        assert_eq!(json["0008119A"]["Value"][0]["00081197"]["Value"][0], 0xC000);
+    }
+}
