@@ -19,7 +19,7 @@ use crate::http::error::Error;
 use crate::http::path::{Instance, frame_numbers};
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
-use crate::http::retrieve::{choose, digest_prefix, etag, made_frames, parts};
+use crate::http::retrieve::{choose, digest_prefix, etag, made_frames, parts, url};
 
 /// `GET …/frames/{list}`.
 pub(crate) async fn frames(
@@ -57,7 +57,8 @@ pub(super) async fn answer(
         return made_frames::answer(archive, &caller, &record, numbers, (&chosen, codec), head).await;
     }
     if is_decoded(&record, &chosen) {
-        let answer = made_frames::answer(archive, &caller, &record, numbers, (&chosen, None), head).await;
+        let answer =
+            made_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head).await;
         let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
         if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
             return answer;
@@ -69,8 +70,10 @@ pub(super) async fn answer(
     let mut content = Content::default();
     let content_type = if chosen.is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(&record));
-        for (index, frame) in ranges.into_iter().enumerate() {
-            content.text(parts::head(&boundary, index == 0, chosen.essence, syntax));
+        let url = url(&record, head.base_url());
+        for (index, (frame, number)) in ranges.into_iter().zip(&numbers).enumerate() {
+            let location = format!("{url}/frames/{number}");
+            content.text(parts::located(&boundary, index == 0, chosen.essence, syntax, &location));
             frame.into_iter().for_each(|range| content.value(range));
         }
         content.text(parts::tail(&boundary));

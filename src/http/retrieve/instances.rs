@@ -23,7 +23,7 @@ use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, parts, zip};
+use crate::http::retrieve::{digest_prefix, etag, parts, url, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -60,7 +60,7 @@ pub(crate) async fn instances(
     let response = response.header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
     let records =
         stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
-    let parts = many(Arc::clone(archive), caller, accept, records.boxed(), boundary);
+    let parts = many(Arc::clone(archive), caller, accept, records.boxed(), boundary, head.base_url().into());
     finish(response, Body::from_stream(parts))
 }
 
@@ -112,7 +112,7 @@ pub(in crate::http) async fn one(
     let etag = etag(&record, if chosen.is_multipart { "m-dicom" } else { "s-dicom" });
     let mut object = Content::default();
     object.object(0..record.size_bytes);
-    whole(&record, &chosen, object, etag).answer(archive, caller, record, head).await
+    whole(&record, &chosen, object, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
 /// One instance in a transfer syntax in which it is made as a whole, and kept for a while.
@@ -131,18 +131,18 @@ async fn transcoded(
     }
     let mut file = Content::default();
     file.made(archive.transcoded(&caller, &record, encoding).await?);
-    whole(&record, chosen, file, etag).answer(archive, caller, record, head).await
+    whole(&record, chosen, file, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
 /// A file as an answer, alone or as the only part.
-fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String) -> Stable {
+fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String, base_url: &str) -> Stable {
     let syntax = chosen.transfer_syntax.as_deref();
     if !chosen.is_multipart {
         return Stable { content: file, content_type: parts::type_of(DICOM, syntax), etag };
     }
     let boundary = format!("cuspid-{}", digest_prefix(record));
     let mut content = Content::default();
-    content.text(parts::head(&boundary, true, DICOM, syntax));
+    content.text(parts::located(&boundary, true, DICOM, syntax, &url(record, base_url)));
     content.append(file);
     content.text(parts::tail(&boundary));
     Stable { content, content_type: parts::content_type(DICOM, &boundary), etag }
@@ -164,7 +164,9 @@ fn made(
     let mut content_type = parts::type_of(DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN));
     if chosen.is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(record));
-        before = parts::head(&boundary, true, DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN)).into();
+        let location = url(record, head.base_url());
+        let syntax = Some(EXPLICIT_VR_LITTLE_ENDIAN);
+        before = parts::located(&boundary, true, DICOM, syntax, &location).into();
         after = parts::tail(&boundary).into();
         content_type = parts::content_type(DICOM, &boundary);
     }
@@ -182,17 +184,20 @@ fn many(
     accept: Accept,
     records: BoxStream<'static, Result<InstanceRecord, ArchiveError>>,
     boundary: String,
+    base_url: Arc<str>,
 ) -> ByteStream {
     let tail = Bytes::from(parts::tail(&boundary));
     let parts = records
         .enumerate()
         .map(move |(index, record)| {
             let (archive, caller, boundary) = (Arc::clone(&archive), caller.clone(), boundary.clone());
-            let accept = accept.clone();
+            let (accept, base_url) = (accept.clone(), Arc::clone(&base_url));
             async move {
                 let record = record?;
                 let (bytes, transfer_syntax) = part(&archive, &caller, &accept, &record).await?;
-                let head = parts::head(&boundary, index == 0, DICOM, Some(&transfer_syntax));
+                let location = url(&record, &base_url);
+                let syntax = Some(transfer_syntax.as_str());
+                let head = parts::located(&boundary, index == 0, DICOM, syntax, &location);
                 let head = stream::once(async { Ok(Bytes::from(head)) });
                 Ok::<_, ArchiveError>(head.chain(bytes))
             }

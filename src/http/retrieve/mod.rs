@@ -35,6 +35,12 @@ fn choose(accept: &Accept, at_hand: &[Offer], encoded: &[Offer]) -> Result<Offer
     chosen.ok_or_else(|| not_acceptable(&[at_hand, encoded].concat()))
 }
 
+/// The URL of an instance.
+fn url(record: &InstanceRecord, base_url: &str) -> String {
+    let InstanceRecord { study, series, instance, .. } = record;
+    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
+}
+
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).
 pub(in crate::http) fn not_acceptable(offers: &[Offer]) -> Error {
     let list: Vec<String> = offers.iter().map(describe).collect();
