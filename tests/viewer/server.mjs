@@ -1,7 +1,8 @@
-// A Cuspid server on a temporary directory, with the studies of make_studies.py in it.
+// A Cuspid server on a temporary directory, with the studies of make_studies.py in it; and a proxy before it.
 
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { createServer, request as ask } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -35,6 +36,24 @@ export async function start() {
       rmSync(directory, { recursive: true });
     },
   };
+}
+
+/** Starts a proxy that has the server at `url` below the path `/pacs`. */
+export async function startProxy(url) {
+  const prefix = "/pacs";
+  const proxy = createServer((request, response) => {
+    const headers = { ...request.headers, "x-forwarded-prefix": prefix };
+    const path = request.url.startsWith(`${prefix}/`) ? request.url.slice(prefix.length) : "/not-below-the-path";
+    const asked = ask(url + path, { method: request.method, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    asked.on("error", () => response.destroy());
+    request.pipe(asked);
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const { port } = proxy.address();
+  return { url: `http://127.0.0.1:${port}${prefix}`, stop: () => proxy.closeAllConnections() ?? proxy.close() };
 }
 
 /** A file as a URL. */

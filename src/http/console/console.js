@@ -118,6 +118,8 @@ async function listSeries(row, columns, study) {
     if (!response.ok) throw new Error(body.detail ?? response.statusText);
     const list = document.createElement("ul");
     list.className = "series";
+    const number = (series) => Number(value(series, "00200011"));
+    body.sort((one, other) => number(one) - number(other));
     list.append(...body.map((series) => seriesCard(url, series)));
     cell.append(list);
   } catch (error) {
@@ -131,10 +133,11 @@ function seriesCard(url, series) {
   picture.alt = "";
   picture.loading = "lazy";
   picture.src = `${url}/${value(series, "0020000E")}/thumbnail?viewport=256,256`;
+  const count = value(series, "00201209");
   const texts = [
     `${value(series, "00080060")} ${value(series, "00200011")}`,
     value(series, "0008103E"),
-    `${value(series, "00201209")} instances`,
+    count === 1 ? "1 instance" : `${count} instances`,
   ];
   card.append(picture);
   for (const text of texts) {
