@@ -24,9 +24,12 @@ class Origin:
     def __init__(self, url: str, dimse: tuple, ae_title: str):
         self.url, self.dimse, self.ae_title = url, dimse, ae_title
         self.session = requests.Session()
+        self.answered = set()
 
     def request(self, method: str, path: str, **more) -> requests.Response:
-        return self.session.request(method, f"{self.url}{path}", timeout=120, **more)
+        answer = self.session.request(method, f"{self.url}{path}", timeout=120, **more)
+        self.answered.add((method, path.split("?")[0], answer.status_code))
+        return answer
 
     def get(self, path: str, accept: str | None = None, **headers) -> requests.Response:
         if accept:

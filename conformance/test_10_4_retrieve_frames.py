@@ -122,7 +122,7 @@ def test_compressed_frames_come_as_they_are_stored(origin, layout, transfer_synt
 
 
 def test_what_cannot_be_made_is_406(origin, movie):
-    for accept in ["image/jp2", 'multipart/related; type="image/jls"', "text/html"]:
+    for accept in ["video/mp4", 'multipart/related; type="video/mpeg"', "text/html"]:
         assert frames(origin, movie, "1", accept).status_code == 406, accept
 
 

@@ -145,3 +145,61 @@ def test_a_condition_is_met_by_the_tag_alone_in_a_list_and_by_the_star(origin, s
     tag = origin.get(path, accept).headers["ETag"]
     for condition, status in [(tag, 304), (f'"x", {tag}', 304), ("*", 304), ('"x"', 200)]:
         assert origin.get(path, accept, If_None_Match=condition).status_code == status, condition
+
+
+@pytest.mark.parametrize(
+    "accept, query, expected",
+    [
+        ("*/*", "application/json", "application/json"),
+        (JSON, "application/json", "application/json"),
+        ("application/json", "image/jpeg", "application/json"),
+        ("*/*", "application/json;q=0.1,application/dicom%2Bjson;q=0.5", JSON),
+    ],
+)
+def test_the_query_is_met_first_and_then_the_header(origin, stored, accept, query, expected):
+    answer = origin.get(f"{instance_path(stored)}/metadata?accept={query}", accept)
+    assert answer.status_code == 200
+    assert media_type(answer) == expected
+
+
+def test_what_neither_query_nor_header_can_have_is_406(origin, stored):
+    assert origin.get(f"{instance_path(stored)}/metadata?accept=image/jpeg", "image/png").status_code == 406
+
+
+@pytest.mark.parametrize("suffix, accept", [("", SINGLE_DICOM), ("/metadata", JSON), ("/frames/1", SINGLE_FRAME)])
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1, utf-8;q=0.5", "x-unknown", "*"])
+def test_a_character_set_that_is_not_supported_is_ignored(origin, stored, suffix, accept, charset):
+    answer = origin.get(f"{instance_path(stored)}{suffix}", accept, Accept_Charset=charset)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/studies", "/instances"])
+def test_the_charset_query_parameter_is_ignored_by_searches(origin, stored, path):
+    assert origin.get(f"{path}?charset=iso-8859-1&limit=1", JSON).status_code == 200
+
+
+@pytest.mark.parametrize("suffix", ["", "/metadata", "/frames/1"])
+def test_a_refusal_lists_what_can_be_had(origin, stored, suffix):
+    answer = origin.get(f"{instance_path(stored)}{suffix}", "x/y")
+    assert answer.status_code == 406
+    assert "application/" in answer.text
+
+
+@pytest.mark.parametrize("suffix, accept", [("", SINGLE_DICOM), ("/metadata", JSON), ("/frames/1", SINGLE_FRAME)])
+def test_a_representation_says_where_it_is_from(origin, stored, suffix, accept):
+    path = f"{instance_path(stored)}{suffix}"
+    assert origin.get(path, accept).headers["Content-Location"].endswith(path)
+
+
+def test_each_part_says_which_resource_it_is(origin, stored):
+    frames = multipart.read(origin.get(f"{instance_path(stored)}/frames/2,1", f"multipart/related; type={OCTETS}"))
+    assert [part.headers["content-location"].rsplit("/", 2)[1:] for part in frames] == [["frames", "2"], ["frames", "1"]]
+    (whole,) = multipart.read(origin.get(series_path(stored), INSTANCES))
+    assert whole.headers["content-location"].endswith(instance_path(stored))
+
+
+@pytest.mark.parametrize("coding", ["br", "x-unknown", "gzip, br"])
+def test_a_body_in_an_unknown_content_coding_is_415(origin, coding):
+    headers = {"Content-Type": multipart.content_type(), "Content-Encoding": coding}
+    answer = origin.request("POST", "/studies", data=multipart.write([encode(image())]), headers=headers)
+    assert answer.status_code == 415

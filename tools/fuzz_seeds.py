@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes seeds for the fuzz targets into fuzz/corpus: pydicom's files, bodies made of them, and DIMSE messages."""
 
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,13 @@ MODEL = b"""<?xml version="1.0" encoding="UTF-8"?><NativeDicomModel xml:space="p
 <DicomAttribute tag="00400275" vr="SQ"><Item number="1"><DicomAttribute tag="00280030" vr="DS"><Value number="1">1.5</Value></DicomAttribute></Item></DicomAttribute>
 <DicomAttribute tag="00420011" vr="OB"><InlineBinary>AAA=</InlineBinary></DicomAttribute>
 <DicomAttribute tag="7FE00010" vr="OW"><BulkData uri="x"/></DicomAttribute></NativeDicomModel>"""
+
+
+# A DICOM JSON array (PS3.18 F.2) with an attribute of each kind, to be cut into pieces of 16 bytes.
+METADATA = b"""\x10[{"00080008":{"vr":"CS","Value":["A\\\\B",null]},"00090010":{"vr":"LO","Value":["ACME"]},
+"00091001":{"vr":"UN","InlineBinary":"AAA="},"00100010":{"vr":"PN","Value":[{"Alphabetic":"A^B"}]},
+"00280030":{"vr":"DS","Value":[0.333333333333333333,"1.5"]},"00400275":{"vr":"SQ","Value":[{"00280010":{"vr":"US","Value":[1]}},{}]},
+"7FE00010":{"vr":"OB or OW","BulkDataURI":"x"}},{"00209165":{"vr":"AT","Value":["00100010"]}}]"""
 
 
 def command(field: int, sop_class: str) -> bytes:
@@ -53,11 +61,16 @@ def p_data(value: bytes) -> bytes:
 
 
 def main() -> None:
-    seeds = {"part10": [], "multipart": [], "command": [], "xml": [MODEL]}
+    seeds = {"part10": [], "multipart": [], "command": [], "xml": [MODEL], "metadata": [METADATA], "zip": []}
     for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm")):
         file = path.read_bytes()
         if len(file) <= MAX_BYTES:
             seeds["part10"].append(b"\x40" + file)
+            packed = BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("folder/1", file)
+                archive.writestr("2", file[:100], zipfile.ZIP_STORED)
+            seeds["zip"].append(packed.getvalue())
             body = BytesIO()
             for _ in range(2):
                 body.write(b"\r\n--B\r\nContent-Type: application/dicom\r\n\r\n" + file[:500])

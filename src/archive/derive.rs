@@ -179,9 +179,13 @@ impl Archive {
         let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
         let layout = layout
             .ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
-        let mut bytes = Vec::new();
+        // All of it lies in the object, which the layout was found in.
+        let mut bytes = Vec::with_capacity(size as usize);
         for range in ranges {
-            bytes.extend(collect(self.read(caller, record, range).await?).await?);
+            let mut chunks = self.read(caller, record, range).await?;
+            while let Some(chunk) = chunks.try_next().await? {
+                bytes.extend_from_slice(&chunk);
+            }
         }
         let native = match record.layout.frames {
             Frames::Native { is_big_endian, frame_bits, .. } => {
@@ -209,6 +213,11 @@ impl StoredFrame {
             Some((is_big_endian, first_bit)) => Stored::Native { is_big_endian, first_bit },
             None => Stored::Compressed(&self.transfer_syntax),
         }
+    }
+
+    /// Its bytes, if they are native words in little endian.
+    pub(super) fn little_endian(&self) -> Option<&[u8]> {
+        (self.native == Some((false, 0))).then_some(&self.bytes)
     }
 
     /// Decodes it. Takes a core for a while: call it on a thread that may block.

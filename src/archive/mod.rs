@@ -58,6 +58,8 @@ pub struct Archive {
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
+    /// Places for instances that are being transcoded.
+    makers: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
     unpackers: Arc<Semaphore>,
     claims: Claims,
@@ -79,6 +81,7 @@ impl Archive {
             uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
+            makers: Arc::new(Semaphore::new(2 * cores)),
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),

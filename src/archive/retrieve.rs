@@ -7,13 +7,19 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
+use crate::archive::explicit::swapped;
 use crate::archive::inflate::{inflated, is_deflated};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::ByteStream;
+use crate::dicom::attributes::Tag;
+use crate::dicom::explicit;
 use crate::dicom::instance::BulkValue;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, MetadataRecord, SeriesRecord, StudyRecord};
+
+/// Explicit VR Big Endian, retired (PS3.5 §A.3).
+const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
 /// What a retrieval is of.
 #[derive(Debug, Clone)]
@@ -75,7 +81,8 @@ impl Archive {
         self.records(caller, scope).await
     }
 
-    async fn records<R: DeserializeOwned + Send + 'static>(
+    /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.
+    pub(super) async fn records<R: DeserializeOwned + Send + 'static>(
         &self,
         caller: &Caller,
         scope: &Scope,
@@ -150,6 +157,26 @@ impl Archive {
         self.read_object(caller, record, range).await
     }
 
+    /// The same, but in little endian: what is a bulk value, or a part of one, has the bytes of its numbers reversed where
+    /// the object is in big endian (PS3.18 §8.7.3.3.1).
+    pub async fn read_value(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        let is_within =
+            |value: &&BulkValue| value.offset <= range.start && range.end <= value.offset + value.length;
+        let is_big_endian = record.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN;
+        let value = record.layout.bulk.iter().filter(|_| is_big_endian).find(is_within);
+        let word = value.map_or(1, |value| word_bytes(record, value));
+        let Some(value) = value.filter(|_| word > 1) else { return self.read(caller, record, range).await };
+        let start = range.start - (range.start - value.offset) % word;
+        let end = value.offset + (range.end - value.offset).next_multiple_of(word).min(value.length);
+        let words = swapped(self.read(caller, record, start..end).await?, word as usize);
+        Ok(cut(words, range.start - start..range.end - start))
+    }
+
     /// The stored frame `number` (from 1): its byte ranges in the object, one for native, one a fragment else.
     ///
     /// # Errors
@@ -176,6 +203,28 @@ impl Archive {
             .cloned()
             .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
     }
+}
+
+/// Bytes of the numbers that a bulk value consists of.
+fn word_bytes(record: &InstanceRecord, value: &BulkValue) -> u64 {
+    let tag = value.path.rsplit('/').next().and_then(|tag| u32::from_str_radix(tag, 16).ok());
+    let bits_allocated = record.layout.pixels.as_ref().map_or(16, |pixels| pixels.bits_allocated);
+    explicit::word_size(Tag(tag.unwrap_or_default()), value.vr, bits_allocated).into()
+}
+
+/// Bytes `range` of what a stream gives.
+fn cut(bytes: ByteStream, range: Range<u64>) -> ByteStream {
+    let parts = bytes.scan(0, move |position, chunk| {
+        let part = chunk.map(|chunk| {
+            let start = *position;
+            *position += chunk.len() as u64;
+            let from = range.start.clamp(start, *position) - start;
+            let to = range.end.clamp(start, *position) - start;
+            chunk.slice(from as usize..to as usize)
+        });
+        std::future::ready(Some(part))
+    });
+    parts.try_filter(|part| std::future::ready(!part.is_empty())).boxed()
 }
 
 fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {

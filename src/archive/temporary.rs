@@ -25,9 +25,17 @@ struct Kept {
     total_bytes: u64,
     /// Counts what is asked for: the clock of `uses`.
     clock: u64,
-    /// The objects by their last use, and their sizes.
-    uses: BTreeMap<u64, (Key, u64)>,
+    /// The objects by their last use.
+    uses: BTreeMap<u64, Object>,
     by_key: HashMap<Key, u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    key: Key,
+    size_bytes: u64,
+    /// Where the Basic Offset Table of its frames starts, if that is known.
+    table_at: Option<u64>,
 }
 
 impl Temporary {
@@ -37,29 +45,37 @@ impl Temporary {
     }
 
     /// Notes that an object is kept, or was asked for. Returns those that have to go.
-    fn note(&self, key: &Key, size_bytes: u64) -> Vec<Key> {
+    fn note(&self, object: Object) -> Vec<Key> {
         let mut kept = self.kept();
-        kept.forget(key);
-        kept.clock += 1;
-        let now = kept.clock;
-        kept.total_bytes += size_bytes;
-        kept.uses.insert(now, (key.clone(), size_bytes));
-        kept.by_key.insert(key.clone(), now);
+        kept.forget(&object.key);
+        kept.total_bytes += object.size_bytes;
+        kept.use_now(object);
         let mut gone = Vec::new();
         while kept.total_bytes > self.max_bytes && kept.uses.len() > 1 {
-            let Some((_, (oldest, _))) = kept.uses.first_key_value() else { break };
-            let oldest = oldest.clone();
-            kept.forget(&oldest);
-            gone.push(oldest);
+            let Some((_, Object { key, .. })) = kept.uses.first_key_value() else { break };
+            let key = key.clone();
+            kept.forget(&key);
+            gone.push(key);
         }
         gone
+    }
+
+    /// Where the Basic Offset Table of an object starts, if the object is kept and this is known of it; it then stays for
+    /// longer.
+    pub(super) fn frame_table(&self, key: &Key) -> Option<u64> {
+        let mut kept = self.kept();
+        let used = kept.by_key.get(key).copied()?;
+        let object = kept.uses.remove(&used)?;
+        let table_at = object.table_at;
+        kept.use_now(object);
+        table_at
     }
 
     /// Forgets what is below a prefix, which was deleted.
     pub(super) fn forget_below(&self, prefix: &str) {
         let mut kept = self.kept();
         let gone: Vec<Key> = kept.by_key.keys().filter(|key| key.path.starts_with(prefix)).cloned().collect();
-        gone.iter().for_each(|key| kept.forget(key));
+        gone.iter().for_each(|key| drop(kept.forget(key)));
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -68,9 +84,17 @@ impl Temporary {
 }
 
 impl Kept {
-    fn forget(&mut self, key: &Key) {
-        let known = self.by_key.remove(key).and_then(|used| self.uses.remove(&used));
-        self.total_bytes -= known.map_or(0, |(_, size_bytes)| size_bytes);
+    /// Puts an object in that is in no longer, as the one that was asked for last.
+    fn use_now(&mut self, object: Object) {
+        self.clock += 1;
+        self.by_key.insert(object.key.clone(), self.clock);
+        self.uses.insert(self.clock, object);
+    }
+
+    fn forget(&mut self, key: &Key) -> Option<Object> {
+        let object = self.by_key.remove(key).and_then(|used| self.uses.remove(&used))?;
+        self.total_bytes -= object.size_bytes;
+        Some(object)
     }
 }
 
@@ -86,7 +110,8 @@ impl Archive {
         let mut entries: Vec<_> = self.blobs.list(Bucket::Temporary, "").try_collect().await?;
         entries.sort_by_key(|entry| entry.modified_at);
         for entry in entries {
-            self.remove(self.temporary.note(&entry.key, entry.size_bytes)).await;
+            let object = Object { key: entry.key, size_bytes: entry.size_bytes, table_at: None };
+            self.remove(self.temporary.note(object)).await;
         }
         Ok(())
     }
@@ -94,14 +119,16 @@ impl Archive {
     /// The size of an object in bytes, if it is kept; it then stays for longer.
     pub(super) async fn find_temporary(&self, key: &Key) -> Result<Option<u64>, Error> {
         let size_bytes = self.blobs.size(key).await?;
-        match size_bytes {
-            Some(size_bytes) => self.remove(self.temporary.note(key, size_bytes)).await,
-            None => self.temporary.kept().forget(key),
+        let known = self.temporary.kept().forget(key);
+        if let Some(size_bytes) = size_bytes {
+            let table_at = known.and_then(|known| known.table_at);
+            self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
         }
         Ok(size_bytes)
     }
 
-    /// Keeps an object that was made of an instance, and removes others to make room.
+    /// Keeps an object that was made of an instance, and removes others to make room. `table_at` is where the Basic Offset
+    /// Table of its frames starts, if it has one.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the instance was deleted meanwhile.
@@ -110,7 +137,7 @@ impl Archive {
         caller: &Caller,
         record: &InstanceRecord,
         staged: Staged,
-        key: &Key,
+        (key, table_at): (&Key, Option<u64>),
     ) -> Result<u64, Error> {
         let size_bytes = staged.length();
         let InstanceRecord { study, series, instance, digest, .. } = record;
@@ -119,7 +146,7 @@ impl Archive {
         if !self.keep_derived(caller, &scope, digest, staged, key).await? {
             return Err(Error::NotFound(format!("instance {} as it was", record.instance)));
         }
-        self.remove(self.temporary.note(key, size_bytes)).await;
+        self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
         Ok(size_bytes)
     }
 
@@ -134,7 +161,14 @@ impl Archive {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::blobs::Blobs;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::index::Index;
+    use crate::table::redb::Redb;
 
     fn key(path: &str) -> Key {
         Key { bucket: Bucket::Temporary, path: path.into() }
@@ -143,16 +177,38 @@ mod tests {
     #[test]
     fn what_was_not_asked_for_longest_goes_first() {
         let temporary = Temporary::new(100);
+        let note = |path: &str, size_bytes| {
+            temporary.note(Object { key: key(path), size_bytes, table_at: Some(size_bytes) })
+        };
         for path in ["a", "b", "c"] {
-            assert_eq!(temporary.note(&key(path), 30), []);
+            assert_eq!(note(path, 30), []);
         }
-        assert_eq!(temporary.note(&key("a"), 30), []);
-        assert_eq!(temporary.note(&key("d"), 30), [key("b")]);
-        assert_eq!(temporary.note(&key("e"), 500), [key("c"), key("a"), key("d")]);
-        assert_eq!(temporary.note(&key("f"), 1), [key("e")]);
+        assert_eq!(note("a", 30), []);
+        assert_eq!(temporary.frame_table(&key("b")), Some(30));
+        assert_eq!(note("d", 30), [key("c")]);
+        assert_eq!(temporary.frame_table(&key("c")), None);
+        assert_eq!(note("e", 500), [key("a"), key("b"), key("d")]);
+        assert_eq!(note("f", 1), [key("e")]);
         assert_eq!(temporary.kept().total_bytes, 1);
-        temporary.note(&key("study/a"), 30);
+        assert_eq!(note("study/a", 30), []);
         temporary.forget_below("study/");
         assert_eq!(temporary.kept().total_bytes, 1);
+    }
+
+    #[tokio::test]
+    async fn a_start_leaves_no_more_than_may_be_kept() {
+        let blobs = Arc::new(MemoryBlobs::new());
+        for path in ["a", "b", "c"] {
+            let mut staged = blobs.stage().await.unwrap();
+            staged.write(&[0; 60]).unwrap();
+            blobs.keep(staged, &key(path)).await.unwrap();
+        }
+        let mut config = Config::defaults();
+        config.temporary.max_bytes = 150;
+        let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
+        let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
+        archive.sweep_temporary().await.unwrap();
+        assert_eq!(archive.temporary.kept().total_bytes, 120);
+        assert_eq!(blobs.list(Bucket::Temporary, "").try_collect::<Vec<_>>().await.unwrap().len(), 2);
     }
 }

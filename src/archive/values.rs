@@ -31,9 +31,14 @@ pub(super) struct Values {
 impl Values {
     /// The first `N` values as numbers, whether they are written as numbers or as strings.
     pub(super) fn numbers<const N: usize>(&self) -> Option<[f64; N]> {
-        let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-        let numbers: Option<Vec<f64>> = self.values.get(..N)?.iter().map(number).collect();
+        let numbers: Option<Vec<f64>> = self.values.get(..N)?.iter().map(as_number).collect();
         numbers?.try_into().ok().filter(|numbers: &[f64; N]| numbers.iter().all(|number| number.is_finite()))
+    }
+
+    /// All values as numbers; none if one is no number.
+    pub(super) fn all_numbers(&self) -> Vec<f64> {
+        let numbers: Option<Vec<f64>> = self.values.iter().map(as_number).collect();
+        numbers.unwrap_or_default()
     }
 
     /// The first value as a number.
@@ -55,6 +60,10 @@ impl Values {
         let words: Option<Vec<[u8; 2]>> = self.values.iter().map(word).collect();
         words.map(|words| words.concat())
     }
+}
+
+fn as_number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub enum Failure {
         /// The limit in force.
         limit: usize,
     },
+    /// Metadata with more values than four for each element that the limit `max_elements` allows.
+    #[error("more than {limit} values, four times ingest.max_elements")]
+    TooManyValues {
+        /// The limit in force.
+        limit: usize,
+    },
     /// The limit `max_header_bytes`: everything but bulk data must fit into it.
     #[error("the attributes without bulk data take more than {limit} bytes (ingest.max_header_bytes)")]
     HeaderTooLarge {

@@ -9,6 +9,9 @@ use crate::dicom::failure::Failure;
 /// The text of one object, or why it is not to be parsed.
 pub type Object = Result<Vec<u8>, Failure>;
 
+/// Values that there may be for each object that there may be.
+const VALUES_OF_OBJECT: usize = 4;
+
 /// A splitter for one array; a single object counts as an array of one.
 pub struct Splitter {
     max_bytes: usize,
@@ -17,8 +20,9 @@ pub struct Splitter {
     /// Whether there is no array around the object.
     is_single: bool,
     object: Vec<u8>,
-    /// Objects in the one at hand, itself included.
+    /// Objects in the one at hand, itself included, and commas between whatever is in it.
     objects: usize,
+    commas: usize,
     depth: usize,
     failure: Option<Failure>,
     done: VecDeque<Object>,
@@ -47,6 +51,7 @@ impl Splitter {
             is_single: false,
             object: Vec::new(),
             objects: 0,
+            commas: 0,
             depth: 0,
             failure: None,
             done: VecDeque::new(),
@@ -78,6 +83,7 @@ impl Splitter {
                 self.objects += 1;
             }
             (State::Object, b'}') => self.depth -= 1,
+            (State::Object, b',') => self.commas += 1,
             (State::Object, _) => {}
             (State::String, b'\\') => self.state = State::Escaped,
             (State::String, b'"') => self.state = State::Object,
@@ -98,7 +104,7 @@ impl Splitter {
             (_, b' ' | b'\t' | b'\r' | b'\n') | (State::Start, 0xEF | 0xBB | 0xBF) => state,
             (State::Start, b'[') => State::Between(false),
             (State::Start | State::Between(false), b'{') => {
-                (self.depth, self.objects) = (1, 1);
+                (self.depth, self.objects, self.commas) = (1, 1, 0);
                 self.object.push(byte);
                 self.is_single = state == State::Start;
                 State::Object
@@ -114,6 +120,8 @@ impl Splitter {
             Some(Failure::HeaderTooLarge { limit: self.max_bytes })
         } else if self.objects > self.max_objects {
             Some(Failure::TooManyElements { limit: self.max_objects })
+        } else if self.commas > VALUES_OF_OBJECT * self.max_objects {
+            Some(Failure::TooManyValues { limit: VALUES_OF_OBJECT * self.max_objects })
         } else {
             None
         };
@@ -180,13 +188,15 @@ mod tests {
     fn what_is_too_large_costs_no_other_its_place() {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(2000));
         let many = format!("{{\"a\":[{}]}}", "{},".repeat(200));
+        let values = format!("{{\"a\":[{}]}}", "1,".repeat(450));
         let mut splitter = Splitter::new(1000, 100);
-        splitter.push(format!("[{large},{{}},{many},{{\"b\":1}}]").as_bytes());
+        splitter.push(format!("[{large},{{}},{many},{{\"b\":1}},{values}]").as_bytes());
         let objects: Vec<_> = std::iter::from_fn(|| splitter.next()).collect();
         assert_eq!(objects[0], Err(Failure::HeaderTooLarge { limit: 1000 }));
         assert_eq!(objects[1], Ok(b"{}".to_vec()));
         assert_eq!(objects[2], Err(Failure::TooManyElements { limit: 100 }));
         assert_eq!(objects[3], Ok(b"{\"b\":1}".to_vec()));
+        assert_eq!(objects[4], Err(Failure::TooManyValues { limit: 400 }));
         assert!(splitter.finish());
     }
 }

@@ -78,6 +78,7 @@ fn of_failure(failure: &Failure) -> Status {
         | Failure::Truncated { .. }
         | Failure::TooDeep { .. }
         | Failure::TooManyElements { .. }
+        | Failure::TooManyValues { .. }
         | Failure::HeaderTooLarge { .. }
         | Failure::InflatesTooMuch { .. }
         | Failure::NotDeflate => None,

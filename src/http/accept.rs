@@ -62,14 +62,20 @@ impl Accept {
     /// The offer that suits best: by the weight of the most specific range that covers it, then by the client's order, then by
     /// the order of the offers.
     pub fn choose<'a>(&self, offers: &'a [Offer]) -> Option<&'a Offer> {
-        let form = |offer: &'a Offer| Form {
-            is_multipart: offer.is_multipart,
-            essence: offer.essence,
-            transfer_syntax: offer.transfer_syntax.as_deref(),
-            is_default: offer.is_default,
-        };
-        let forms: Vec<Form<'_>> = offers.iter().map(form).collect();
+        let forms: Vec<Form<'_>> = offers.iter().map(Form::of).collect();
         self.best(&forms).map(|at| &offers[at])
+    }
+
+    /// The same, of what is at hand and what must be encoded first. That is given if the client names its transfer syntax or
+    /// if nothing else will do: those who take anything are not made to wait.
+    pub fn choose_encoded<'a>(&self, at_hand: &'a [Offer], encoded: &'a [Offer]) -> Option<&'a Offer> {
+        let forms: Vec<Form<'_>> = at_hand.iter().chain(encoded).map(Form::of).collect();
+        let (ranges, at) = [&self.query, &self.header]
+            .into_iter()
+            .find_map(|ranges| Some((ranges, best(ranges, &forms)?)))?;
+        let is_named = ranges.iter().any(|range| range.names(&forms[at]));
+        let instead = best(ranges, &forms[..at_hand.len()]).filter(|_| !is_named);
+        at_hand.iter().chain(encoded).nth(instead.unwrap_or(at))
     }
 
     /// The media type that suits best of those in which something can be given, as one body or as the part of a multipart one:
@@ -111,6 +117,17 @@ struct Form<'a> {
     essence: &'a str,
     transfer_syntax: Option<&'a str>,
     is_default: bool,
+}
+
+impl<'a> Form<'a> {
+    fn of(offer: &'a Offer) -> Self {
+        Self {
+            is_multipart: offer.is_multipart,
+            essence: offer.essence,
+            transfer_syntax: offer.transfer_syntax.as_deref(),
+            is_default: offer.is_default,
+        }
+    }
 }
 
 /// The index of the form that suits best (RFC 9110 §12.5.1).
@@ -182,6 +199,10 @@ impl MediaType {
             Some(prefix) => form.essence.starts_with(prefix),
             None => self.essence == form.essence,
         }
+    }
+
+    fn names(&self, form: &Form<'_>) -> bool {
+        self.transfer_syntaxes.iter().any(|uid| Some(uid.as_str()) == form.transfer_syntax)
     }
 
     fn covers_syntax(&self, form: &Form<'_>) -> bool {
@@ -423,5 +444,32 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn frames_are_encoded_for_those_who_name_it_and_those_who_take_nothing_else() {
+        let at_hand = [offer(false, "application/octet-stream", EXPLICIT, true)];
+        let encoded = [
+            offer(false, "image/jls", "1.2.840.10008.1.2.4.80", true),
+            offer(false, "image/jls", "1.2.840.10008.1.2.4.81", false),
+        ];
+        for (header, expected) in [
+            ("image/jls; transfer-syntax=*, application/octet-stream; transfer-syntax=*", Some("1")),
+            ("image/jls, application/octet-stream;q=0.5", Some("1")),
+            ("*/*", Some("1")),
+            ("image/jls", Some("4.80")),
+            ("image/jls; transfer-syntax=*", Some("4.80")),
+            ("image/jls; transfer-syntax=1.2.840.10008.1.2.4.81, application/octet-stream", Some("4.81")),
+            ("image/jls; transfer-syntax=1.2.840.10008.1.2.4.81;q=0.5, application/octet-stream", Some("1")),
+            ("image/jp2", None),
+        ] {
+            let chosen = accept(header).choose_encoded(&at_hand, &encoded).cloned();
+            let chosen = chosen.and_then(|offer| offer.transfer_syntax);
+            assert_eq!(chosen, expected.map(|leaf| format!("1.2.840.10008.1.2.{leaf}")), "{header}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, "*/*".parse().unwrap());
+        let chosen = Accept::of(&headers, Some("accept=image/jls"));
+        assert_eq!(chosen.choose_encoded(&at_hand, &encoded), Some(&encoded[0]));
     }
 }

@@ -119,7 +119,7 @@ impl Content {
                     let bytes = match segment {
                         Segment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
                         Segment::Object(range) => archive.read_object(caller, record, range).await?,
-                        Segment::Value(range) => archive.read(caller, record, range).await?,
+                        Segment::Value(range) => archive.read_value(caller, record, range).await?,
                         Segment::Made(file, range) => archive.read_transcoded(&file, range).await?,
                     };
                     Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())

@@ -156,5 +156,7 @@ async fn a_document_can_be_the_part_of_a_multipart_answer() {
     let accept = "multipart/related; type=\"application/pdf\"";
     let response = server.get(PATH).header("Accept", accept).send().await.unwrap();
     let parts = crate::harness::parts(response).await;
-    assert_eq!(parts, [("Content-Type: application/pdf".to_owned(), b"%PDF-tiny".to_vec())]);
+    let location = server.url(PATH.trim_end_matches("/rendered"));
+    let head = format!("Content-Type: application/pdf\r\nContent-Location: {location}");
+    assert_eq!(parts, [(head, b"%PDF-tiny".to_vec())]);
 }

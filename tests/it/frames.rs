@@ -13,13 +13,18 @@ async fn server() -> Server {
     server
 }
 
+/// The header fields of the part with an uncompressed frame.
+fn head(server: &Server, number: u32) -> String {
+    let content_type = format!("Content-Type: application/octet-stream; transfer-syntax={EXPLICIT}");
+    format!("{content_type}\r\nContent-Location: {}", server.url(&format!("{NATIVE}/{number}")))
+}
+
 #[tokio::test]
 async fn frames_come_in_the_order_asked_for() {
     let server = server().await;
     let response = server.get(&format!("{NATIVE}/3,1")).header("Accept", ANY_MULTIPART).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let head = format!("Content-Type: application/octet-stream; transfer-syntax={EXPLICIT}");
-    assert_eq!(parts(response).await, [(head.clone(), vec![3; 32]), (head, vec![1; 32])]);
+    assert_eq!(parts(response).await, [(head(&server, 3), vec![3; 32]), (head(&server, 1), vec![1; 32])]);
 }
 
 #[tokio::test]
@@ -35,7 +40,9 @@ async fn compressed_frames_come_as_they_are_stored() {
         let (length, content_type) = (response.content_length(), response.headers()["content-type"].clone());
         assert!(content_type.to_str().unwrap().contains(essence), "{accept}");
         assert!(length.is_some(), "{accept}");
-        let head = format!("Content-Type: {essence}; transfer-syntax={JPEG_LS}");
+        let location = server.url(&format!("{COMPRESSED}/2"));
+        let head =
+            format!("Content-Type: {essence}; transfer-syntax={JPEG_LS}\r\nContent-Location: {location}");
         assert_eq!(parts(response).await, [(head, b"frame 2.".to_vec())], "{accept}");
     }
 }
@@ -146,6 +153,6 @@ async fn big_endian_samples_are_turned_round() {
     let big_endian = crate::harness::big_endian("1.1", "1.2", "1.3");
     assert_eq!(server.store(&[big_endian]).await.status(), 200);
     let response = server.get(&format!("{NATIVE}/2,1")).header("Accept", ANY_MULTIPART).send().await.unwrap();
-    let head = format!("Content-Type: application/octet-stream; transfer-syntax={EXPLICIT}");
-    assert_eq!(parts(response).await, [(head.clone(), vec![3, 0, 4, 0]), (head, vec![1, 0, 2, 0])]);
+    let expected = [(head(&server, 2), vec![3, 0, 4, 0]), (head(&server, 1), vec![1, 0, 2, 0])];
+    assert_eq!(parts(response).await, expected);
 }

@@ -28,6 +28,8 @@ pub(crate) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// A running server; it stops when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// Where it keeps its objects.
+    pub(crate) blobs: Arc<MemoryBlobs>,
     client: Client,
     _stop: DropGuard,
 }
@@ -43,7 +45,8 @@ impl Server {
         config.preview.enabled = false;
         change(&mut config);
         let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
-        let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(index), &config);
+        let blobs = Arc::new(MemoryBlobs::new());
+        let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
         let stop = CancellationToken::new();
         if config.preview.enabled {
             tokio::spawn(jobs::previews::run(archive.clone(), config.preview, stop.clone()));
@@ -52,7 +55,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::run(listener, service, stop.clone()));
-        Self { address, client: Client::new(), _stop: stop.drop_guard() }
+        Self { address, blobs, client: Client::new(), _stop: stop.drop_guard() }
     }
 
     /// A URL below the DICOMweb service.

@@ -17,11 +17,14 @@ async fn a_study_comes_in_parts() {
     let server = server().await;
     let response = server.get("/studies/1.1").header("Accept", ANY).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let head = |uid| format!("Content-Type: application/dicom; transfer-syntax={uid}");
+    let head = |uid, path| {
+        let location = server.url(&format!("/studies/1.1/series/{path}"));
+        format!("Content-Type: application/dicom; transfer-syntax={uid}\r\nContent-Location: {location}")
+    };
     let expected = [
-        (head(EXPLICIT), native("1.1", "1.2", "1.3")),
-        (head(JPEG_LS), encapsulated("1.1", "1.2", "1.4")),
-        (head(EXPLICIT), native("1.1", "1.5", "1.6")),
+        (head(EXPLICIT, "1.2/instances/1.3"), native("1.1", "1.2", "1.3")),
+        (head(JPEG_LS, "1.2/instances/1.4"), encapsulated("1.1", "1.2", "1.4")),
+        (head(EXPLICIT, "1.5/instances/1.6"), native("1.1", "1.5", "1.6")),
     ];
     assert_eq!(parts(response).await, expected);
     let response = server.get("/studies/1.1/series/1.5").header("Accept", ANY).send().await.unwrap();

@@ -25,6 +25,7 @@ mod store;
 mod store_metadata;
 mod store_zip;
 mod stream;
+mod transcode;
 mod viewer;
 mod wado_uri;
 mod zip;

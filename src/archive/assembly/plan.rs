@@ -44,8 +44,10 @@ pub(super) enum Piece {
 /// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
 pub(super) fn plan(form: Form, text: &[u8], parts: &Parts) -> Result<Plan, Unmade> {
     let mut data_set = match form {
-        Form::Json => serde_json::from_slice(text).map_err(|error| not_metadata("JSON", &error))?,
-        Form::Xml => xml::read(text).map_err(|error| not_metadata("the Native DICOM Model", &error))?,
+        Form::Json => {
+            serde_json::from_slice(text).map_err(|error| not_metadata(format!("not valid JSON: {error}")))?
+        }
+        Form::Xml => xml::read(text).map_err(|error| not_metadata(error.to_string()))?,
     };
     let uid = |tag: Tag| text_of(&data_set, tag).trim_matches(PADDING).to_owned();
     let reference = (uid(IDENTITY[0]), uid(IDENTITY[1]));
@@ -59,8 +61,8 @@ fn text_of(data_set: &Json, tag: Tag) -> &str {
     data_set[tag.to_string()]["Value"][0].as_str().unwrap_or_default()
 }
 
-fn not_metadata(kind: &str, error: &dyn std::error::Error) -> Refusal {
-    Refusal::Metadata(format!("the metadata is not {kind}: {error}"))
+fn not_metadata(reason: String) -> Unmade {
+    Refusal::Metadata(reason).into()
 }
 
 fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {

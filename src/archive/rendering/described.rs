@@ -27,7 +27,7 @@ pub(super) struct Described {
 
 /// What stands in the modules of an image, or in items of its functional groups.
 #[derive(Debug, Default, Deserialize)]
-struct Plain {
+pub(super) struct Plain {
     #[serde(rename = "00281050", default)]
     window_center: Values,
     #[serde(rename = "00281051", default)]
@@ -103,7 +103,7 @@ struct OpticalPath {
 
 /// An item of a sequence of look-up tables.
 #[derive(Debug, Default, Deserialize)]
-struct Table {
+pub(super) struct Table {
     #[serde(rename = "00283002", default)]
     descriptor: Values,
     #[serde(rename = "00283006", default)]
@@ -141,6 +141,7 @@ impl Described {
         Display {
             modality,
             voi: voi.unwrap_or(Voi::Full),
+            presentation: None,
             is_inverted: layout.photometric == "MONOCHROME1" || is_inverse,
             padding: self.image.padding(layout),
             palette: self.image.palette(layout),
@@ -166,7 +167,7 @@ impl Described {
 
 impl Plain {
     /// The modality LUT, if there is one.
-    fn modality(&self, layout: &PixelLayout) -> Option<Modality> {
+    pub(super) fn modality(&self, layout: &PixelLayout) -> Option<Modality> {
         if let Some(table) = self.modality_luts.items.first().and_then(|item| item.read(layout.is_signed)) {
             return Some(Modality::Table(table));
         }
@@ -175,7 +176,7 @@ impl Plain {
     }
 
     /// The first VOI LUT, or else the first window that can be used. Of the two, the LUT says more.
-    fn voi(&self, is_signed: bool) -> Option<Voi> {
+    pub(super) fn voi(&self, is_signed: bool) -> Option<Voi> {
         if let Some(table) = self.voi_luts.items.first().and_then(|item| item.read(is_signed)) {
             return Some(Voi::Table(table));
         }
@@ -191,7 +192,7 @@ impl Plain {
 }
 
 impl Table {
-    fn read(&self, is_signed: bool) -> Option<Lut> {
+    pub(super) fn read(&self, is_signed: bool) -> Option<Lut> {
         Lut::read(descriptor(&self.descriptor)?, &self.data.bytes()?, is_signed)
     }
 }
@@ -236,7 +237,7 @@ fn descriptor(values: &Values) -> Option<[i64; 3]> {
 }
 
 /// Whether values after the modality LUT may be negative.
-fn has_negative_values(modality: &Modality, layout: &PixelLayout) -> bool {
+pub(super) fn has_negative_values(modality: &Modality, layout: &PixelLayout) -> bool {
     let Modality::Linear { slope, intercept } = modality else { return false };
     let count = 2_f64.powi(layout.bits_stored.into());
     let ends = if layout.is_signed { [-count / 2.0, count / 2.0 - 1.0] } else { [0.0, count - 1.0] };

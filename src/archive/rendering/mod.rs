@@ -9,16 +9,19 @@ use crate::archive::access::Caller;
 use crate::archive::derive::{StoredFrame, collect};
 use crate::archive::rendering::annotation::Lines;
 use crate::archive::rendering::described::Described;
+use crate::archive::rendering::presentation::{Presentation, Subject};
 use crate::archive::{Archive, Error};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
 use crate::pixel::render;
 use crate::pixel::render::encode::{Animation, encode};
 use crate::pixel::render::window::Voi;
-use crate::pixel::render::{Canvas, icc, viewport};
+use crate::pixel::render::{Canvas, Display, icc, viewport};
 
 pub mod annotation;
 mod described;
+mod graphics;
+mod presentation;
 mod sheet;
 #[cfg(test)]
 mod tests;
@@ -171,8 +174,16 @@ impl Archive {
             IccProfile::No => None,
             _ => self.icc_profile(caller, record).await?,
         };
+        let presentation = match &rendering.presentation_state {
+            Some((series, instance)) => {
+                let state = self.instance(caller, &record.study, series, instance).await?;
+                Some(Presentation::read(&state)?)
+            }
+            None => None,
+        };
+        let max_pixels = self.rendering.max_viewport_pixels;
         let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
-        Ok(Scene { window, viewport, annotation, icc_profile, own_profile })
+        Ok(Scene { window, viewport, max_pixels, annotation, icc_profile, own_profile, presentation })
     }
 
     /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
@@ -191,9 +202,11 @@ impl Archive {
 struct Scene {
     window: Option<Window>,
     viewport: Option<Viewport>,
+    max_pixels: u64,
     annotation: Annotation,
     icc_profile: IccProfile,
     own_profile: Option<Vec<u8>>,
+    presentation: Option<Presentation>,
 }
 
 impl Scene {
@@ -206,11 +219,17 @@ impl Scene {
         frame: &StoredFrame,
     ) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
         let mut display = described.display(&frame.layout, number - 1);
+        let subject = Subject { instance: record.instance.as_str(), frame: number };
+        if let Some(presentation) = &self.presentation {
+            presentation.adjust(&mut display, &frame.layout, subject);
+        }
         if let Some(window) = self.window {
             display.voi = Voi::Window(window);
         }
-        let mut canvas = render::show(frame.decode()?, &display)?;
-        if let Some(viewport) = &self.viewport {
+        let mut canvas = shown(frame, &display)?;
+        if let Some(presentation) = &self.presentation {
+            canvas = presentation.arrange(canvas, self.viewport.as_ref(), self.max_pixels, subject)?;
+        } else if let Some(viewport) = &self.viewport {
             canvas = viewport::show(canvas, viewport)?;
         }
         let described_profile = match (self.icc_profile, &self.own_profile) {
@@ -221,6 +240,15 @@ impl Scene {
         let (mut canvas, profile) = icc::apply(canvas, self.icc_profile, own)?;
         Lines::new(self.annotation, record, number, &display.voi).write(&mut canvas);
         Ok((canvas, profile))
+    }
+}
+
+/// What is seen of a stored frame.
+fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error> {
+    let words = frame.little_endian().and_then(|bytes| render::show_words(bytes, &frame.layout, display));
+    match words {
+        Some(canvas) => Ok(canvas),
+        None => render::show(frame.decode()?, display),
     }
 }
 

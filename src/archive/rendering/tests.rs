@@ -241,3 +241,33 @@ async fn a_thumbnail_is_no_larger_than_the_limit() {
     bench.store(image("1.3", 1, &[10])).await;
     assert_eq!(bench.thumbnail(&scope(None, None), None).await.unwrap().0.size, (4, 2));
 }
+
+fn state(sop_class: &str) -> DataSet {
+    DataSet::explicit()
+        .text(0x0008_0016, "UI", sop_class)
+        .text(0x0008_0018, "UI", "1.9.1")
+        .text(0x0020_000D, "UI", "1.2")
+        .text(0x0020_000E, "UI", "1.9")
+        .text(0x0070_0041, "CS", "Y")
+        .text(0x2050_0020, "CS", "INVERSE")
+}
+
+#[tokio::test]
+async fn a_presentation_state_is_applied_if_it_is_there_and_of_a_known_kind() {
+    let presentation_state = Some(("1.9".parse().unwrap(), "1.9.1".parse().unwrap()));
+    let presented = Rendering { presentation_state, ..png() };
+    for (sop_class, is_applied) in
+        [("1.2.840.10008.5.1.4.1.1.11.1", true), ("1.2.840.10008.5.1.4.1.1.11.4", false)]
+    {
+        let bench = Bench::new(&[]);
+        bench.store(image("1.3", 1, &[10])).await;
+        assert!(matches!(bench.rendered(1, &presented).await, Err(Error::NotFound(_))));
+        bench.store(state(sop_class)).await;
+        match bench.rendered(1, &presented).await {
+            // All values are the same: the lowest of them is white.
+            Ok(picture) => assert_eq!((is_applied, picture.pixels), (true, vec![255; 32])),
+            Err(Error::NotAcceptable(reason)) => assert!(!is_applied && reason.contains(sop_class)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -29,20 +29,21 @@ use crate::pixel::transcode::{Codec, Encoded, REVISION};
 const BATCH_BYTES: usize = 256 * 1024;
 
 impl Source {
-    /// Makes the file. Holds as many frames as there are cores.
-    pub(super) async fn make(self, encoding: Encoding) -> Result<Staged, Error> {
+    /// Makes the file, and tells where its Basic Offset Table starts, if it has one. Holds as many frames as there are
+    /// cores.
+    pub(super) async fn make(self, encoding: Encoding) -> Result<(Staged, Option<u64>), Error> {
         let output = Output { staged: Some(self.archive.blobs.stage().await?), batch: Vec::new() };
         match encoding {
-            Encoding::Deflated => self.deflate(output).await,
+            Encoding::Deflated => Ok((self.deflate(output).await?, None)),
             Encoding::Compressed(codec) => self.compress(output, codec).await,
         }
     }
 
     /// Writes the file with encapsulated frames. What is not known before the last frame is filled in after it.
-    async fn compress(&self, mut output: Output, codec: Codec) -> Result<Staged, Error> {
+    async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
         let layout = self.record.layout.pixels.as_ref().ok_or_else(|| refused("there is no image"))?;
         let outline = self.outline().await?;
-        let first = self.archive.encoded_frame(&self.caller, &self.record, 1, codec).await?;
+        let first = self.archive.encode_frame(&self.caller, &self.record, 1, codec).await?;
         let photometric = first.photometric;
         let mut offsets = Offsets::new(layout);
         let mut changes = self.changes(&outline, layout, photometric, codec);
@@ -67,7 +68,7 @@ impl Source {
         output.write_all(self.read(plan.after)).await?;
         let mut patches = offsets.patches(&plan.places);
         patches.extend(offsets.ratio(&rewrite.changes, &plan.places));
-        output.finish(patches).await
+        Ok((output.finish(patches).await?, offsets.basic_at(&plan.places)))
     }
 
     /// What the file says that the stored one does not, offset tables left out.
@@ -98,7 +99,7 @@ impl Source {
         let source = self.clone();
         let others = stream::iter(2..=number_of_frames).map(move |number| {
             let Self { archive, caller, record } = source.clone();
-            async move { archive.encoded_frame(&caller, &record, number, codec).await }
+            async move { archive.encode_frame(&caller, &record, number, codec).await }
         });
         stream::iter([Ok(first)]).chain(others.buffered(cores())).boxed()
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
+use crate::archive::derive::collect;
 use crate::archive::explicit::Source;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
@@ -22,6 +23,9 @@ mod make;
 mod offsets;
 
 pub use crate::pixel::transcode::{Codec, REVISION};
+
+/// Bytes of the header of a fragment.
+const ITEM_HEADER: u64 = 8;
 
 /// Deflated Explicit VR Little Endian.
 const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
@@ -82,7 +86,8 @@ fn is_readable(record: &InstanceRecord) -> bool {
 }
 
 impl Archive {
-    /// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`].
+    /// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]: of the whole instance if that is
+    /// there, or made for the purpose.
     ///
     /// Holds the frame in memory, several times over while it is being encoded, which is done for as many frames at a
     /// time as there are cores.
@@ -91,6 +96,43 @@ impl Archive {
     /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be
     /// decoded or encoded.
     pub async fn encoded_frame(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        number: u32,
+        codec: Codec,
+    ) -> Result<Vec<u8>, Error> {
+        self.frame(record, number)?;
+        let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
+        if let Some(table_at) = self.temporary.frame_table(&key)
+            && let Some(frame) = self.kept_frame(&key, table_at, record, number).await
+        {
+            return Ok(frame);
+        }
+        Ok(self.encode_frame(caller, record, number, codec).await?.bytes)
+    }
+
+    /// A frame of an instance that is kept; `None` if it is not any longer.
+    async fn kept_frame(
+        &self,
+        key: &Key,
+        table_at: u64,
+        record: &InstanceRecord,
+        number: u32,
+    ) -> Option<Vec<u8>> {
+        let read =
+            async |start, length: u64| collect(self.blobs.read(key, start..start + length).await?).await;
+        let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
+        let offset = read(table_at + 4 * u64::from(number - 1), 4).await.ok()?;
+        let offset = u64::from(u32::from_le_bytes(*offset.first_chunk()?));
+        let fragment = table_at + 4 * frames + offset;
+        let header = read(fragment, ITEM_HEADER).await.ok()?;
+        let length = u32::from_le_bytes(*header.last_chunk()?);
+        read(fragment + ITEM_HEADER, length.into()).await.ok()
+    }
+
+    /// Decodes frame `number` (from 1) and encodes it.
+    async fn encode_frame(
         &self,
         caller: &Caller,
         record: &InstanceRecord,
@@ -128,15 +170,18 @@ impl Archive {
         }
         let source =
             Source { archive: self.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
-        // It goes on to the end even if the client gives up: when it asks again, the file is there.
+        // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
+        // has a place leaves nothing behind.
+        let place = self.makers.clone().acquire_owned().await.expect("the semaphore is never closed");
         let made = tokio::spawn(async move {
+            let _place = place;
             let Source { archive, caller, record } = source.clone();
             let _turn = archive.claims.derive(&key).await;
             if let Some(size_bytes) = archive.find_temporary(&key).await? {
                 return Ok(TranscodedFile { key, size_bytes });
             }
-            let staged = source.make(encoding).await?;
-            let size_bytes = archive.keep_temporary(&caller, &record, staged, &key).await?;
+            let (staged, table_at) = source.make(encoding).await?;
+            let size_bytes = archive.keep_temporary(&caller, &record, staged, (&key, table_at)).await?;
             Ok(TranscodedFile { key, size_bytes })
         });
         made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))

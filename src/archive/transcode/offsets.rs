@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::archive::transcode::ITEM_HEADER;
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::derived::{RATIO, RATIO_CHARACTERS};
 use crate::dicom::explicit::{EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS, Element, PIXEL_DATA};
 use crate::dicom::frames::PixelLayout;
-
-/// Bytes of the header of a fragment.
-const ITEM_HEADER: u64 = 8;
 
 /// The frames that are written so far, each in one fragment.
 pub(super) struct Offsets {
@@ -57,6 +55,11 @@ impl Offsets {
         self.starts.push(self.next);
         self.lengths.push(fragment_bytes.into());
         self.next += ITEM_HEADER + u64::from(fragment_bytes);
+    }
+
+    /// Where the Basic Offset Table starts; `None` if there is an extended one.
+    pub(super) fn basic_at(&self, places: &BTreeMap<Tag, u64>) -> Option<u64> {
+        if self.is_extended() { None } else { places.get(&PIXEL_DATA).copied() }
     }
 
     /// What is to be filled in, and where, once all frames are written: `places` are those of the plan.

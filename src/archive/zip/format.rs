@@ -221,8 +221,8 @@ fn dos_time(at: i64) -> (u16, u16) {
     let last = OffsetDateTime::from_unix_timestamp(4_354_819_198).expect("2107 is a year");
     let at = OffsetDateTime::from_unix_timestamp(at / 1000).unwrap_or(first).clamp(first, last);
     let year = at.year() as u16 - 1980;
-    let date = year << 9 | u16::from(u8::from(at.month())) << 5 | u16::from(at.day());
-    let time = u16::from(at.hour()) << 11 | u16::from(at.minute()) << 5 | u16::from(at.second()) / 2;
+    let date = (year << 9) | (u16::from(u8::from(at.month())) << 5) | u16::from(at.day());
+    let time = (u16::from(at.hour()) << 11) | (u16::from(at.minute()) << 5) | (u16::from(at.second()) / 2);
     (date, time)
 }
 

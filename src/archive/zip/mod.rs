@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
-use crate::archive::access::Caller;
+use crate::archive::access::{Caller, Tenant};
 use crate::archive::retrieve::Scope;
 use crate::archive::zip::format::{Directory, Header};
 use crate::archive::{Archive, Error, keys};
@@ -21,6 +22,7 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::dicom::dicomdir;
 use crate::dicom::dicomdir::File;
 use crate::dicom::json;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
 
 mod format;
@@ -75,7 +77,11 @@ impl Archive {
     /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooLarge`] if there are more than
     /// `limit` instances.
     pub async fn zip(&self, caller: &Caller, contents: &Contents, limit: usize) -> Result<Zip, Error> {
-        let mut instances = self.instances_to_zip(caller, contents, limit).await?;
+        let mut instances = if contents.with_directory {
+            self.described(caller, &contents.scope, limit).await?
+        } else {
+            self.listed(caller, &contents.scope, limit).await?
+        };
         instances.sort_by(|one, other| one.order().cmp(&other.order()));
         if let Some(positions) = &contents.positions {
             let count = instances.len();
@@ -90,43 +96,48 @@ impl Archive {
             instances = instances.drain(start..end).collect();
         }
         let transfer_syntaxes = instances.iter().map(|instance| instance.transfer_syntax.clone()).collect();
+        let tenant = caller.tenant.clone();
         let entries = if contents.with_directory {
-            spawn_blocking(move || file_set(instances)).await.map_err(|_| cannot_be_described())?
+            spawn_blocking(move || file_set(&tenant, instances)).await.map_err(|_| cannot_be_described())?
         } else {
-            instances.into_iter().map(plain).collect()
+            instances.into_iter().map(|instance| plain(&tenant, instance)).collect()
         };
         Ok(Zip { entries, transfer_syntaxes })
     }
 
-    async fn instances_to_zip(
-        &self,
-        caller: &Caller,
-        contents: &Contents,
-        limit: usize,
-    ) -> Result<Vec<Instance>, Error> {
-        let too_large =
-            || Error::TooLarge(format!("a zip file can have {limit} instances (http.max_zip_instances)"));
-        let mut pages = self.instances(caller, &contents.scope).await?;
+    /// The instances with as much as it takes to name and order them.
+    async fn listed(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
+        let mut pages = self.records::<Instance>(caller, scope).await?;
         let mut instances = Vec::new();
-        while let Some(page) = pages.try_next().await? {
-            if instances.len() + page.len() > limit {
-                return Err(too_large());
-            }
-            let (tenant, with_directory) = (caller.tenant.clone(), contents.with_directory);
-            // Inflating metadata takes a while, and few need it.
-            let described = spawn_blocking(move || -> Vec<Instance> {
-                page.into_iter()
-                    .map(|record| {
-                        let InstanceRecord { study, series, instance, digest, .. } = &record;
-                        let key = keys::original(&tenant, study, series, instance, digest);
-                        Instance::new(record, key, with_directory)
-                    })
-                    .collect()
-            });
-            instances.extend(described.await.map_err(|_| cannot_be_described())?);
+        while let Some(mut page) = pages.try_next().await? {
+            page.iter_mut().for_each(Instance::forget_all_but_numbers);
+            instances.extend(page);
+            at_most(limit, &instances)?;
         }
         Ok(instances)
     }
+
+    /// The instances with what their records in a directory tell.
+    async fn described(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
+        let mut pages = self.instances(caller, scope).await?;
+        let mut instances = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            // Inflating the metadata of those that need it takes a while.
+            let described =
+                spawn_blocking(move || page.into_iter().map(Instance::described).collect::<Vec<_>>());
+            instances.extend(described.await.map_err(|_| cannot_be_described())?);
+            at_most(limit, &instances)?;
+        }
+        Ok(instances)
+    }
+}
+
+fn at_most(limit: usize, instances: &[Instance]) -> Result<(), Error> {
+    if instances.len() > limit {
+        let reason = format!("a zip file can have {limit} instances (http.max_zip_instances)");
+        return Err(Error::TooLarge(reason));
+    }
+    Ok(())
 }
 
 /// The error for what only a fault of the program can cause.
@@ -201,42 +212,48 @@ impl Writer {
     }
 }
 
-/// As much of an instance as it takes to put it into a zip file.
+/// As much of an instance's record as it takes to put it into a zip file.
+#[derive(Debug, Deserialize)]
 struct Instance {
-    key: Key,
-    study: String,
-    series: String,
-    instance: String,
+    study: StudyUid,
+    series: SeriesUid,
+    instance: InstanceUid,
     sop_class: String,
     transfer_syntax: String,
+    digest: String,
     size_bytes: u64,
     stored_at: i64,
-    has_pixels: bool,
     attributes: Attributes,
+    /// Known where it is asked for.
+    #[serde(skip)]
+    has_pixels: bool,
 }
 
 impl Instance {
-    fn new(record: InstanceRecord, key: Key, with_directory: bool) -> Self {
+    fn described(record: InstanceRecord) -> Self {
         let mut instance = Self {
-            key,
-            study: record.study.to_string(),
-            series: record.series.to_string(),
-            instance: record.instance.to_string(),
+            study: record.study,
+            series: record.series,
+            instance: record.instance,
             sop_class: record.sop_class,
             transfer_syntax: record.transfer_syntax,
+            digest: record.digest,
             size_bytes: record.size_bytes,
             stored_at: record.stored_at,
-            has_pixels: record.layout.pixels.is_some(),
             attributes: record.attributes,
+            has_pixels: record.layout.pixels.is_some(),
         };
-        if !with_directory {
-            instance.attributes.retain(|tag, _| [SERIES_NUMBER, INSTANCE_NUMBER].contains(tag));
-        } else if instance.file(["", "", ""]).needs_more_than_its_number() {
+        if instance.file(["", "", ""]).needs_more_than_its_number() {
             let mut text = Vec::new();
             let read = record.metadata.write_text("", &mut text).ok().and_then(|()| json::read(&text).ok());
             instance.attributes.extend(read.unwrap_or_default());
         }
         instance
+    }
+
+    /// Most of what an instance takes in memory are its attributes.
+    fn forget_all_but_numbers(&mut self) {
+        self.attributes.retain(|tag, _| [SERIES_NUMBER, INSTANCE_NUMBER].contains(tag));
     }
 
     /// By series, then by instance: by number, what has none last, then by UID.
@@ -258,44 +275,46 @@ impl Instance {
 
     fn file<'a>(&'a self, id: [&'a str; 3]) -> File<'a> {
         let Self { sop_class, instance, transfer_syntax, has_pixels, .. } = self;
+        let instance = instance.as_str();
         File { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
     }
 
-    fn entry(self, name: String) -> Entry {
+    fn entry(self, tenant: &Tenant, name: String) -> Entry {
         let header = Header { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
-        Entry { header, source: Source::Object(self.key) }
+        let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.digest);
+        Entry { header, source: Source::Object(key) }
     }
 }
 
 /// An entry under the UIDs of its study, series and itself.
-fn plain(instance: Instance) -> Entry {
+fn plain(tenant: &Tenant, instance: Instance) -> Entry {
     let name = format!("{}/{}/{}.dcm", instance.study, instance.series, instance.instance);
-    instance.entry(name)
+    instance.entry(tenant, name)
 }
 
 /// The entries of a file-set, its DICOMDIR first (PS3.10 §8); `instances` are in order.
-fn file_set(instances: Vec<Instance>) -> Vec<Entry> {
+fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
     let mut directory = dicomdir::Directory::default();
     let mut identity = Sha256::new();
     let mut entries = Vec::with_capacity(1 + instances.len());
     let mut modified_at = 0;
-    let (mut last_series, mut series, mut number) = (String::new(), 0, 0);
+    let (mut last_series, mut series, mut number) = (None, 0, 0);
     for instance in instances {
         if entries.is_empty() {
             directory.patient(&instance.attributes);
             directory.study(&instance.attributes);
         }
-        if last_series != instance.series {
+        if last_series.as_ref() != Some(&instance.series) {
             (series, number) = (series + 1, 0);
             directory.series(&instance.attributes, series);
-            last_series.clone_from(&instance.series);
+            last_series = Some(instance.series.clone());
         }
         number += 1;
         let (folder, name) = (format!("SE{series:06}"), format!("IM{number:06}"));
         directory.instance(&instance.file([FILE_SET_FOLDER, &folder, &name]), &instance.attributes, number);
-        identity.update(instance.key.path.as_bytes());
+        identity.update(instance.digest.as_bytes());
         modified_at = modified_at.max(instance.stored_at);
-        entries.push(instance.entry(format!("{FILE_SET_FOLDER}/{folder}/{name}")));
+        entries.push(instance.entry(tenant, format!("{FILE_SET_FOLDER}/{folder}/{name}")));
     }
     let text = Bytes::from(directory.into_file(&uid(&identity.finalize()), FILE_SET_ID));
     let header = Header { name: DICOMDIR.into(), size_bytes: text.len() as u64, modified_at };
@@ -305,6 +324,6 @@ fn file_set(instances: Vec<Instance>) -> Vec<Entry> {
 
 /// A UID of what a digest tells from everything else, in the form of one made of a UUID (PS3.5 §B.2).
 fn uid(digest: &[u8]) -> String {
-    let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let number = digest.iter().take(16).fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
     format!("2.25.{number}")
 }

@@ -60,9 +60,11 @@ fn answer(text: String, media_type: &str, head: &Head) -> Result<Response<Body>,
     finish(response, Body::from(Bytes::from(text).slice(range.start as usize..range.end as usize)))
 }
 
-/// The attributes that a search for a level matches: those of the level and of the levels above it.
+/// The attributes that a search for a level matches: those of the level and of the levels above it. The time zone says how dates are
+/// matched, and is among the parameters.
 fn matched(level: Level) -> impl Iterator<Item = Tag> {
-    attributes::all().iter().filter(move |entry| entry.level <= level).map(|entry| entry.tag)
+    let of_level = attributes::all().iter().filter(move |entry| entry.level <= level);
+    of_level.map(|entry| entry.tag).filter(|tag| *tag != attributes::TIMEZONE_OFFSET)
 }
 
 /// The names in braces of a path.

@@ -323,7 +323,7 @@ const SMALL: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RANGE];
 
 /// Status codes: what every request may get comes last. It is wrong, the client has too many under way, the server fails, or it
 /// cannot for now.
-const SEARCHED: &[u16] = &[200, 404, 406, 400, 429, 500, 503];
+const SEARCHED: &[u16] = &[200, 204, 404, 406, 400, 429, 500, 503];
 const RETRIEVE_RANGES: &[u16] = &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503];
 const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503];
 const DELETE: &[u16] = &[204, 403, 404, 400, 429, 500, 503];

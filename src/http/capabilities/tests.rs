@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::dicom::dictionary;
 
 /// The methods and paths of `routes.rs`, names in braces left out.
 fn routed() -> BTreeSet<String> {
@@ -54,6 +55,11 @@ fn each_operation_has_its_own_name_and_states_what_it_answers() {
     for operation in operations {
         let statuses: BTreeSet<_> = operation.statuses.iter().collect();
         assert_eq!(statuses.len(), operation.statuses.len(), "{}", operation.id);
+        let named = operation.parameters.iter().copied().flatten().map(|parameter| parameter.name);
+        let matched = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);
+        let parameters: Vec<&str> = named.chain(matched).collect();
+        let distinct: BTreeSet<_> = parameters.iter().collect();
+        assert_eq!(distinct.len(), parameters.len(), "{}", operation.id);
         assert_eq!(operation.takes.is_empty(), operation.method != "POST", "{}", operation.id);
     }
 }
@@ -69,4 +75,24 @@ fn wadl_in_json_lists_what_may_be_repeated() {
     assert_eq!(method["request"]["param"][0]["@name"], "Accept");
     assert_eq!(method["response"][0]["representation"][0]["@mediaType"], "application/dicom+json");
     assert!(method["doc"][0]["value"].as_str().unwrap().contains("§10.6"));
+}
+
+#[test]
+fn the_openapi_description_refers_to_what_is_in_it() {
+    let description = openapi::describe("http://a", RESOURCES);
+    for (path, item) in description["paths"].as_object().unwrap() {
+        let in_path = item["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = in_path.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
+        assert_eq!(names, path_parameters(path).collect::<Vec<_>>(), "{path}");
+    }
+    let text = description.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(description.pointer(pointer).is_some(), "{pointer}");
+    }
+    let mut identifiers = BTreeSet::new();
+    for identifier in text.split("\"operationId\":\"").skip(1) {
+        let identifier = identifier.split('"').next().unwrap();
+        assert!(identifiers.insert(identifier), "{identifier} is there twice");
+    }
 }

@@ -15,7 +15,7 @@ use crate::http::error::Error;
 use crate::http::path::Instance;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
-use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, parts};
+use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, parts, url};
 
 const PIXEL_DATA: &str = "7FE00010";
 
@@ -48,7 +48,9 @@ pub(crate) async fn bulkdata(
     let stable = if is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(&record));
         let mut content = Content::default();
-        content.text(parts::head(&boundary, true, OCTET_STREAM, Some(EXPLICIT_VR_LITTLE_ENDIAN)));
+        let location = format!("{}/bulkdata/{}", url(&record, head.base_url()), value.path);
+        let syntax = Some(EXPLICIT_VR_LITTLE_ENDIAN);
+        content.text(parts::located(&boundary, true, OCTET_STREAM, syntax, &location));
         content.value(range);
         content.text(parts::tail(&boundary));
         let content_type = parts::content_type(OCTET_STREAM, &boundary);

@@ -19,7 +19,7 @@ use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{OCTET_STREAM, of_frames};
-use crate::http::retrieve::{digest_prefix, etag, parts};
+use crate::http::retrieve::{digest_prefix, etag, parts, url};
 
 const HTML: &str = "text/html";
 const PLAIN: &str = "text/plain";
@@ -92,7 +92,7 @@ async fn render(
     let boundary = format!("cuspid-{}", digest_prefix(record));
     let mut content = Content::default();
     if is_multipart {
-        content.text(parts::head(&boundary, true, &content_type, None));
+        content.text(parts::located(&boundary, true, &content_type, None, &url(record, base_url)));
     }
     let mut tag = etag(record, form);
     match document {

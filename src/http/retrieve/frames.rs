@@ -19,7 +19,7 @@ use crate::http::error::Error;
 use crate::http::path::{Instance, frame_numbers};
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
-use crate::http::retrieve::{digest_prefix, etag, made_frames, not_acceptable, parts};
+use crate::http::retrieve::{choose, digest_prefix, etag, made_frames, parts, url};
 
 /// `GET …/frames/{list}`.
 pub(crate) async fn frames(
@@ -47,8 +47,9 @@ pub(super) async fn answer(
         ranges.push(archive.frame(&record, number)?);
     }
     let accept = head.accept();
-    let offers = offers(&record, numbers.len() == 1);
-    let mut chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?.clone();
+    let is_single = numbers.len() == 1;
+    let mut chosen =
+        choose(&accept, &stored_offers(&record, is_single), &encoded_offers(&record, is_single))?;
     let codec = codecs(&record)
         .into_iter()
         .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
@@ -56,7 +57,8 @@ pub(super) async fn answer(
         return made_frames::answer(archive, &caller, &record, numbers, (&chosen, codec), head).await;
     }
     if is_decoded(&record, &chosen) {
-        let answer = made_frames::answer(archive, &caller, &record, numbers, (&chosen, None), head).await;
+        let answer =
+            made_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head).await;
         let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
         if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
             return answer;
@@ -68,8 +70,10 @@ pub(super) async fn answer(
     let mut content = Content::default();
     let content_type = if chosen.is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(&record));
-        for (index, frame) in ranges.into_iter().enumerate() {
-            content.text(parts::head(&boundary, index == 0, chosen.essence, syntax));
+        let url = url(&record, head.base_url());
+        for (index, (frame, number)) in ranges.into_iter().zip(&numbers).enumerate() {
+            let location = format!("{url}/frames/{number}");
+            content.text(parts::located(&boundary, index == 0, chosen.essence, syntax, &location));
             frame.into_iter().for_each(|range| content.value(range));
         }
         content.text(parts::tail(&boundary));
@@ -89,32 +93,39 @@ pub(super) fn form(kind: &str, offer: &Offer) -> String {
     format!("{kind}-{packing}-{essence}")
 }
 
-/// The forms in which frames can be given: those first that cost least, those last that lose something.
-fn offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
+/// The forms in which frames can be given as they are stored or decoded, those first that cost least.
+fn stored_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
     let stored = record.transfer_syntax.as_str();
     let mut offers = Vec::new();
-    for is_multipart in [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single) {
-        let offer = |essence, transfer_syntax: &str, is_default| {
-            let transfer_syntax = Some(transfer_syntax.to_owned());
-            Offer { is_multipart, essence, transfer_syntax, is_default }
-        };
-        if !stores_native(record) {
-            offers.extend(of_frames(stored).map(|essence| offer(essence, stored, true)));
-            // Compressed bytes in this type must be asked for by their syntax: by default it means samples.
-            offers.push(offer(OCTET_STREAM, stored, false));
-        }
-        offers.push(offer(OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, true));
-        for codec in codecs(record) {
-            let transfer_syntax = codec.transfer_syntax();
-            // Without a name, a type of images means its lossless transfer syntax (Table 8.7.3-5).
-            let is_default = !may_be_lossy(transfer_syntax);
-            offers.extend(
-                of_frames(transfer_syntax).map(|essence| offer(essence, transfer_syntax, is_default)),
-            );
-            offers.push(offer(OCTET_STREAM, transfer_syntax, false));
-        }
+    if !stores_native(record) {
+        offers.extend(of_frames(stored).map(|essence| (essence, stored, true)));
+        // Compressed bytes in this type must be asked for by their syntax: by default it means samples.
+        offers.push((OCTET_STREAM, stored, false));
     }
-    offers
+    offers.push((OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, true));
+    in_packings(&offers, is_single)
+}
+
+/// The forms in which frames can be encoded, those last that lose something.
+fn encoded_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
+    let mut offers = Vec::new();
+    for codec in codecs(record) {
+        let transfer_syntax = codec.transfer_syntax();
+        // Without a name, a type of images means its lossless transfer syntax (Table 8.7.3-5).
+        let is_default = !may_be_lossy(transfer_syntax);
+        offers.extend(of_frames(transfer_syntax).map(|essence| (essence, transfer_syntax, is_default)));
+        offers.push((OCTET_STREAM, transfer_syntax, false));
+    }
+    in_packings(&offers, is_single)
+}
+
+fn in_packings(forms: &[(&'static str, &str, bool)], is_single: bool) -> Vec<Offer> {
+    let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
+    let offer = |is_multipart, &(essence, transfer_syntax, is_default): &(&'static str, &str, bool)| {
+        let transfer_syntax = Some(transfer_syntax.to_owned());
+        Offer { is_multipart, essence, transfer_syntax, is_default }
+    };
+    packings.flat_map(|is_multipart| forms.iter().map(move |form| offer(is_multipart, form))).collect()
 }
 
 fn stores_native(record: &InstanceRecord) -> bool {

@@ -21,8 +21,9 @@ use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::retrieve;
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, not_acceptable, parts, zip};
+use crate::http::retrieve::{digest_prefix, etag, parts, url, zip};
 
 const DICOM: &str = "application/dicom";
 
@@ -59,7 +60,7 @@ pub(crate) async fn instances(
     let response = response.header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
     let records =
         stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
-    let parts = many(Arc::clone(archive), caller, accept, records.boxed(), boundary);
+    let parts = many(Arc::clone(archive), caller, accept, records.boxed(), boundary, head.base_url().into());
     finish(response, Body::from_stream(parts))
 }
 
@@ -111,7 +112,7 @@ pub(in crate::http) async fn one(
     let etag = etag(&record, if chosen.is_multipart { "m-dicom" } else { "s-dicom" });
     let mut object = Content::default();
     object.object(0..record.size_bytes);
-    whole(&record, &chosen, object, etag).answer(archive, caller, record, head).await
+    whole(&record, &chosen, object, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
 /// One instance in a transfer syntax in which it is made as a whole, and kept for a while.
@@ -130,18 +131,18 @@ async fn transcoded(
     }
     let mut file = Content::default();
     file.made(archive.transcoded(&caller, &record, encoding).await?);
-    whole(&record, chosen, file, etag).answer(archive, caller, record, head).await
+    whole(&record, chosen, file, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
 /// A file as an answer, alone or as the only part.
-fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String) -> Stable {
+fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String, base_url: &str) -> Stable {
     let syntax = chosen.transfer_syntax.as_deref();
     if !chosen.is_multipart {
         return Stable { content: file, content_type: parts::type_of(DICOM, syntax), etag };
     }
     let boundary = format!("cuspid-{}", digest_prefix(record));
     let mut content = Content::default();
-    content.text(parts::head(&boundary, true, DICOM, syntax));
+    content.text(parts::located(&boundary, true, DICOM, syntax, &url(record, base_url)));
     content.append(file);
     content.text(parts::tail(&boundary));
     Stable { content, content_type: parts::content_type(DICOM, &boundary), etag }
@@ -163,7 +164,9 @@ fn made(
     let mut content_type = parts::type_of(DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN));
     if chosen.is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(record));
-        before = parts::head(&boundary, true, DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN)).into();
+        let location = url(record, head.base_url());
+        let syntax = Some(EXPLICIT_VR_LITTLE_ENDIAN);
+        before = parts::located(&boundary, true, DICOM, syntax, &location).into();
         after = parts::tail(&boundary).into();
         content_type = parts::content_type(DICOM, &boundary);
     }
@@ -181,17 +184,20 @@ fn many(
     accept: Accept,
     records: BoxStream<'static, Result<InstanceRecord, ArchiveError>>,
     boundary: String,
+    base_url: Arc<str>,
 ) -> ByteStream {
     let tail = Bytes::from(parts::tail(&boundary));
     let parts = records
         .enumerate()
         .map(move |(index, record)| {
             let (archive, caller, boundary) = (Arc::clone(&archive), caller.clone(), boundary.clone());
-            let accept = accept.clone();
+            let (accept, base_url) = (accept.clone(), Arc::clone(&base_url));
             async move {
                 let record = record?;
                 let (bytes, transfer_syntax) = part(&archive, &caller, &accept, &record).await?;
-                let head = parts::head(&boundary, index == 0, DICOM, Some(&transfer_syntax));
+                let location = url(&record, &base_url);
+                let syntax = Some(transfer_syntax.as_str());
+                let head = parts::located(&boundary, index == 0, DICOM, syntax, &location);
                 let head = stream::once(async { Ok(Bytes::from(head)) });
                 Ok::<_, ArchiveError>(head.chain(bytes))
             }
@@ -246,27 +252,30 @@ enum Form {
     Made(Encoding),
 }
 
-/// The offer that suits the client best, those first that cost least, those last that lose something.
+/// The form that suits the client best.
 ///
 /// By default that is Explicit VR Little Endian, but for what was compressed with loss (PS3.18 §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
-    let stored = record.transfer_syntax.as_str();
-    let is_default_stored = matches!(default_form(record), Form::Stored);
-    let mut syntaxes = vec![(stored, is_default_stored)];
-    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
-        syntaxes.push((EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
-    }
-    syntaxes.extend(encodings(record).into_iter().map(|encoding| (encoding.transfer_syntax(), false)));
-    let mut offers = Vec::new();
-    for is_multipart in [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single) {
-        offers.extend(syntaxes.iter().map(|&(transfer_syntax, is_default)| Offer {
+    let offers = |transfer_syntax: &str, is_default| {
+        let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
+        let transfer_syntax = Some(transfer_syntax.to_owned());
+        let offer = |is_multipart| Offer {
             is_multipart,
             essence: DICOM,
-            transfer_syntax: Some(transfer_syntax.to_owned()),
+            transfer_syntax: transfer_syntax.clone(),
             is_default,
-        }));
+        };
+        packings.map(offer).collect::<Vec<_>>()
+    };
+    let stored = record.transfer_syntax.as_str();
+    let is_default_stored = matches!(default_form(record), Form::Stored);
+    let mut at_hand = offers(stored, is_default_stored);
+    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
+        at_hand.extend(offers(EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
     }
-    accept.choose(&offers).cloned().ok_or_else(|| not_acceptable(&offers))
+    let encoded = encodings(record).into_iter();
+    let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
+    retrieve::choose(accept, &at_hand, &encoded)
 }
 
 fn default_form(record: &InstanceRecord) -> Form {

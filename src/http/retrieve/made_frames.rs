@@ -17,7 +17,7 @@ use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::retrieve::frames::form;
-use crate::http::retrieve::{digest_prefix, etag, parts};
+use crate::http::retrieve::{digest_prefix, etag, parts, url};
 
 /// Frames that are made ahead of the one that is sent.
 const MAKE_AHEAD: usize = 2;
@@ -39,16 +39,16 @@ pub(super) async fn answer(
     if head.has(&etag) {
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
-    let Some((&first, rest)) = numbers.split_first() else { return Err(Error::NoResource) };
-    let first = frame(archive, caller, record, first, codec).await?;
+    let Some((&first_number, rest)) = numbers.split_first() else { return Err(Error::NoResource) };
+    let first = frame(archive, caller, record, first_number, codec).await?;
     let syntax = chosen.transfer_syntax.as_deref();
     let boundary = format!("cuspid-{}", digest_prefix(record));
-    let part_head = |is_first| Bytes::from(parts::head(&boundary, is_first, chosen.essence, syntax));
+    let part_head = part_heads(chosen, boundary.clone(), url(record, head.base_url()));
     let content_type = parts::content_type(chosen.essence, &boundary);
     if rest.is_empty() {
         let mut content = Content::default();
         let content_type = if chosen.is_multipart {
-            content.text(part_head(true));
+            content.text(part_head(true, first_number));
             content.text(first);
             content.text(parts::tail(&boundary));
             content_type
@@ -60,9 +60,9 @@ pub(super) async fn answer(
         return stable.answer(archive, caller.clone(), record.clone(), head).await;
     }
     let reader = Arc::new((Arc::clone(archive), caller.clone(), record.clone()));
-    let between = part_head(false);
+    let start = stream::iter([Ok(part_head(true, first_number)), Ok(first)]);
     let others = stream::iter(rest.to_vec()).map(move |number| {
-        let (reader, between) = (Arc::clone(&reader), between.clone());
+        let (reader, between) = (Arc::clone(&reader), part_head(false, number));
         async move {
             let (archive, caller, record) = &*reader;
             let part = [between, frame(archive, caller, record, number, codec).await?];
@@ -70,10 +70,18 @@ pub(super) async fn answer(
         }
     });
     let others = others.buffered(MAKE_AHEAD).try_flatten();
-    let start = stream::iter([Ok(part_head(true)), Ok(first)]);
     let end = stream::iter([Ok(Bytes::from(parts::tail(&boundary)))]);
     let body = Body::from_stream(start.chain(others).chain(end));
     finish(describe(&etag).header(CONTENT_TYPE, content_type), body)
+}
+
+/// The head of the part with a frame, by whether it is the first part and the frame's number.
+fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u32) -> Bytes + Send + 'static {
+    let Offer { essence, transfer_syntax, .. } = chosen.clone();
+    move |is_first, number| {
+        let location = format!("{url}/frames/{number}");
+        parts::located(&boundary, is_first, essence, transfer_syntax.as_deref(), &location).into()
+    }
 }
 
 async fn frame(
@@ -85,6 +93,6 @@ async fn frame(
 ) -> Result<Bytes, ArchiveError> {
     Ok(Bytes::from(match codec {
         None => archive.decoded_frame(caller, record, number).await?.bytes,
-        Some(codec) => archive.encoded_frame(caller, record, number, codec).await?.bytes,
+        Some(codec) => archive.encoded_frame(caller, record, number, codec).await?,
     }))
 }

@@ -1,7 +1,7 @@
 //! WADO-RS: giving back (PS3.18 §10.4). A file is the last word of its URLs.
 
 use crate::archive::records::InstanceRecord;
-use crate::http::accept::Offer;
+use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
 
 pub(crate) mod bulkdata;
@@ -27,6 +27,18 @@ fn etag(record: &InstanceRecord, form: &str) -> String {
 /// would have to contain its own digest.
 fn digest_prefix(record: &InstanceRecord) -> &str {
     record.digest.get(..32).unwrap_or(&record.digest)
+}
+
+/// The offer that suits the client best (see [`Accept::choose_encoded`]), or the error that lists them all.
+fn choose(accept: &Accept, at_hand: &[Offer], encoded: &[Offer]) -> Result<Offer, Error> {
+    let chosen = accept.choose_encoded(at_hand, encoded).cloned();
+    chosen.ok_or_else(|| not_acceptable(&[at_hand, encoded].concat()))
+}
+
+/// The URL of an instance.
+fn url(record: &InstanceRecord, base_url: &str) -> String {
+    let InstanceRecord { study, series, instance, .. } = record;
+    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
 }
 
 /// The error that lists the forms in which a resource can be given (PS3.18 §8.7.5).

@@ -18,6 +18,19 @@ pub(in crate::http) fn head(
     format!("{line_end}--{boundary}\r\nContent-Type: {content_type}\r\n\r\n")
 }
 
+/// The head of a part that represents a resource, whose URL it tells (PS3.18 Table 8.6.1-1).
+pub(in crate::http) fn located(
+    boundary: &str,
+    is_first: bool,
+    essence: &str,
+    transfer_syntax: Option<&str>,
+    location: &str,
+) -> String {
+    let mut head = head(boundary, is_first, essence, transfer_syntax);
+    head.truncate(head.len() - "\r\n".len());
+    head + &format!("Content-Location: {location}\r\n\r\n")
+}
+
 /// The Content-Type of one representation.
 pub(in crate::http) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> String {
     match transfer_syntax {

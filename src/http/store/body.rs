@@ -53,16 +53,18 @@ impl Chunks {
     /// # Errors
     /// [`Error::TooLarge`] for a body that says that it is; [`Error::ContentEncoding`] for one that cannot be unpacked.
     pub(super) fn new(body: Body, headers: &HeaderMap, limits: Limits) -> Result<Self, Error> {
-        let text =
-            |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-        let length = text(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limits.max_bytes) {
             return Err(Error::TooLarge { limit: limits.max_bytes });
         }
-        let gzip = match text(CONTENT_ENCODING).as_deref() {
-            None | Some("" | "identity") => None,
-            Some("gzip" | "x-gzip") => Some(Gzip::new()),
-            Some(_) => return Err(Error::ContentEncoding),
+        let codings = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+        let codings =
+            codings.flat_map(|list| list.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+        let applied: Vec<_> = codings.filter(|coding| !["", "identity"].contains(&coding.as_str())).collect();
+        let gzip = match applied.as_slice() {
+            [] => None,
+            [coding] if ["gzip", "x-gzip"].contains(&coding.as_str()) => Some(Gzip::new()),
+            _ => return Err(Error::ContentEncoding),
         };
         let credit = limits.patience;
         Ok(Self { body: body.into_data_stream(), limits, read_bytes: 0, credit, gzip })
@@ -192,15 +194,17 @@ mod tests {
             let pieces: Vec<_> =
                 packed.chunks(size).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
             let body = Body::from_stream(stream::iter(pieces));
-            assert_eq!(read(body, &headers("GZIP")).await.unwrap(), b"some bytes");
+            assert_eq!(read(body, &headers("identity, GZIP")).await.unwrap(), b"some bytes");
         }
         assert_eq!(read(Body::from("plain"), &headers("identity")).await.unwrap(), b"plain");
         let bomb = read(Body::from(gzip(&[0; 1_000_000])), &headers("gzip")).await;
         assert!(matches!(bomb, Err(Error::TooLarge { .. })));
         let cut = read(Body::from(packed[..packed.len() - 1].to_vec()), &headers("gzip")).await;
         assert!(matches!(cut, Err(Error::Body(_))));
-        let other = read(Body::from(packed), &headers("br")).await;
-        assert!(matches!(other, Err(Error::ContentEncoding)));
+        for coding in ["br", "gzip, gzip", "identity, deflate"] {
+            let other = read(Body::from(packed.clone()), &headers(coding)).await;
+            assert!(matches!(other, Err(Error::ContentEncoding)), "{coding}");
+        }
     }
 
     #[tokio::test]

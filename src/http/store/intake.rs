@@ -163,7 +163,7 @@ impl Intake {
             }
             Kind::Field => Part::Dropped,
             Kind::Other(reason) => {
-                self.add(Item::Other { reason: CANNOT_UNDERSTAND, comments: vec![reason.into()] });
+                self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment: reason.into(), name: None });
                 Part::Dropped
             }
         })
@@ -213,8 +213,8 @@ impl Intake {
             // A folder of a medium has a DICOMDIR, a viewer and what not: that is no failure.
             Some((name, false)) if is_no_instance => return self.skipped.add(name),
             Some((name, true)) if is_no_instance => {
-                let reason = "a zip archive within a zip archive is not opened".into();
-                Item::Other { reason: CANNOT_UNDERSTAND, comments: vec![reason, name] }
+                let comment = "a zip archive within a zip archive is not opened".into();
+                Item::Other { reason: CANNOT_UNDERSTAND, comment, name: Some(name) }
             }
             entry => Item::Outcome { outcome, name: entry.map(|(name, _)| name) },
         };
@@ -235,11 +235,16 @@ impl Intake {
                 Ok(Entry { name, upload: Err(error), .. }) => {
                     self.add(Item::Other {
                         reason: CANNOT_UNDERSTAND,
-                        comments: vec![error.to_string(), name],
+                        comment: error.to_string(),
+                        name: Some(name),
                     });
                 }
                 Err(error) => {
-                    self.add(Item::Other { reason: CANNOT_UNDERSTAND, comments: vec![error.to_string()] });
+                    self.add(Item::Other {
+                        reason: CANNOT_UNDERSTAND,
+                        comment: error.to_string(),
+                        name: None,
+                    });
                 }
             }
         }
@@ -257,8 +262,8 @@ impl Intake {
             }
         }
         for location in instances.unused() {
-            let comments = vec!["bulk data that no metadata refers to".into(), location.to_owned()];
-            self.add(Item::Other { reason: CANNOT_UNDERSTAND, comments });
+            let (comment, name) = ("bulk data that no metadata refers to".into(), Some(location.to_owned()));
+            self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment, name });
         }
     }
 
@@ -280,7 +285,7 @@ impl Intake {
 }
 
 fn refused(refusal: &Refusal) -> Item {
-    Item::Other { reason: failure_reason(refusal), comments: vec![refusal.to_string()] }
+    Item::Other { reason: failure_reason(refusal), comment: refusal.to_string(), name: None }
 }
 
 fn malformed(error: multipart::Error) -> Error {

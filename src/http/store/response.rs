@@ -60,7 +60,9 @@ pub(super) enum Item {
         /// The Failure Reason.
         reason: u16,
         /// What there is to say of it.
-        comments: Vec<String>,
+        comment: String,
+        /// The name by which the sender knows it, if it has one.
+        name: Option<String>,
     },
 }
 
@@ -136,13 +138,13 @@ pub(super) fn respond(
         if module.stored.is_empty() {
             return Err(error);
         }
-        module.add_other(PROCESSING_FAILURE, &[error.to_string()]);
+        module.add_other(PROCESSING_FAILURE, &error.to_string(), None);
         module.may_retry = false;
         // The rest of the body is not read: nothing else can follow on this connection.
         response = response.header(WARNING, warning(&error.to_string())).header(CONNECTION, "close");
     }
     if module.stored.is_empty() && module.reasons.is_empty() {
-        module.add_other(CANNOT_UNDERSTAND, &["there is no DICOM instance in it".into()]);
+        module.add_other(CANNOT_UNDERSTAND, "there is no DICOM instance in it", None);
         module.may_retry = false;
     }
     for text in module.warnings().into_iter().chain(skipped.warning()) {
@@ -184,7 +186,7 @@ impl Module {
             }
             // Stored without an identity: the archive never says so.
             Item::Outcome { outcome: Outcome { result: Ok(_), .. }, .. } => {
-                self.add_other(PROCESSING_FAILURE, &[])
+                self.add_other(PROCESSING_FAILURE, "stored without an identity", None);
             }
             Item::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
                 self.add_refused(identity.as_ref().map(reference), &refusal, name);
@@ -193,9 +195,9 @@ impl Module {
                 let reference = reference.map(|(sop_class, instance)| reference_to(&sop_class, &instance));
                 self.add_refused(reference, &refusal, None);
             }
-            Item::Other { reason, comments } => {
+            Item::Other { reason, comment, name } => {
                 self.may_retry = false;
-                self.add_other(reason, &comments);
+                self.add_other(reason, &comment, name.as_deref());
             }
         }
     }
@@ -221,7 +223,7 @@ impl Module {
         self.may_retry &= matches!(refusal, Refusal::NoSpace | Refusal::Failed(_));
         let reason = failure_reason(refusal);
         let mut details = details(refusal);
-        details.extend(name.map(|name| comment(&name)));
+        details.extend(name.as_deref().map(name_of));
         self.reasons.insert(reason);
         let list = if reference.is_some() { &mut self.failed } else { &mut self.other };
         let mut item = reference.unwrap_or_default();
@@ -230,14 +232,13 @@ impl Module {
         list.push(item);
     }
 
-    fn add_other(&mut self, reason: u16, comments: &[String]) {
+    fn add_other(&mut self, reason: u16, text: &str, name: Option<&str>) {
         self.reasons.insert(reason);
-        let mut item = Attributes::from([(FAILURE_REASON, Attribute::number(b"US", reason))]);
-        if !comments.is_empty() {
-            let details = comments.iter().map(|text| comment(text));
-            item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(details));
-        }
-        self.other.push(item);
+        let details = [comment(text)].into_iter().chain(name.map(name_of));
+        self.other.push(Attributes::from([
+            (FAILURE_REASON, Attribute::number(b"US", reason)),
+            (FAILED_ATTRIBUTES_SEQUENCE, sequence(details)),
+        ]));
     }
 
     /// The status by Table 10.5.3-1.
@@ -311,6 +312,12 @@ fn comment(text: &str) -> Attributes {
     Attributes::from([(ERROR_COMMENT, Attribute::text(b"LO", text))])
 }
 
+/// A name as a comment; of one that is too long, the end, by which names differ.
+fn name_of(name: &str) -> Attributes {
+    let beyond = name.chars().count().saturating_sub(MAX_COMMENT_CHARACTERS);
+    comment(&name.chars().skip(beyond).collect::<String>())
+}
+
 fn sequence(items: impl Iterator<Item = Attributes>) -> Attribute {
     Attribute { vr: Vr(*b"SQ"), values: items.map(Value::Item).collect() }
 }
@@ -374,7 +381,7 @@ mod tests {
             (vec![stored(0), unreadable()], Ok(()), 202),
             (vec![stored(0)], cut_off(), 202),
             (vec![unreadable()], Ok(()), 409),
-            (vec![Item::Other { reason: 0xC000, comments: vec![] }], Ok(()), 409),
+            (vec![Item::Other { reason: 0xC000, comment: "x".into(), name: None }], Ok(()), 409),
             (vec![refused(Refusal::Different), refused(Refusal::NoSpace)], Ok(()), 409),
             (vec![refused(Refusal::NoSpace)], Ok(()), 503),
         ] {

@@ -61,6 +61,17 @@ impl Canvas {
         (self.width, self.height) = (self.height, self.width);
         self.pixels = turned;
     }
+
+    /// Fills the part of a square that is in the picture with grey.
+    pub(super) fn fill_square(&mut self, [left, top]: [i64; 2], side: i64, grey: u8) {
+        let samples = self.samples();
+        let (width, height) = (i64::from(self.width), i64::from(self.height));
+        let (from, to) = (left.clamp(0, width), left.saturating_add(side).clamp(0, width));
+        for row in top.clamp(0, height)..top.saturating_add(side).clamp(0, height) {
+            let bytes = (row * width + from) as usize * samples..(row * width + to) as usize * samples;
+            self.pixels[bytes].fill(grey);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +86,8 @@ mod tests {
     fn pixels_are_mirrored_and_turned_whole() {
         let grey = canvas(3, 2, &[1, 2, 3, 4, 5, 6]);
         let colour = canvas(2, 2, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-        let changes: [(fn(&mut Canvas), Canvas, Canvas); 3] = [
+        type Change = fn(&mut Canvas);
+        let changes: [(Change, Canvas, Canvas); 3] = [
             (
                 Canvas::flip_horizontally,
                 canvas(3, 2, &[3, 2, 1, 6, 5, 4]),

@@ -11,16 +11,12 @@ const TABLE_ENTRIES: usize = 1 << 16;
 /// The grey of every sample.
 pub(super) fn grey(image: &Image, display: &Display) -> Vec<u8> {
     let range = range_of(image);
-    let tone = Tone::new(image, display, range);
+    let tone = Tone::new(display, || full_range(image, display, range));
     let [lowest, highest] = range;
     if highest - lowest >= TABLE_ENTRIES as i64 {
         return image.samples.iter().map(|&sample| tone.of(number(image, sample))).collect();
     }
-    // As long as any index of 16 bits, so that none has to be checked.
-    let mut table = [0; TABLE_ENTRIES];
-    for (entry, value) in table.iter_mut().zip(lowest..=highest) {
-        *entry = tone.of(value);
-    }
+    let table = tone.table(range);
     let base = lowest as i32;
     image.samples.iter().map(|sample| table[usize::from(sample.wrapping_sub(base) as u16)]).collect()
 }
@@ -43,9 +39,10 @@ fn range_of(image: &Image) -> [i64; 2] {
 }
 
 /// What a value looks like.
-struct Tone<'a> {
+pub(super) struct Tone<'a> {
     modality: &'a Modality,
     voi: Resolved<'a>,
+    presentation: Option<&'a Lut>,
     is_inverted: bool,
     padding: Option<[i64; 2]>,
 }
@@ -58,18 +55,30 @@ enum Resolved<'a> {
 }
 
 impl<'a> Tone<'a> {
-    /// `range` is that of the numbers of the frame, padding included.
-    fn new(image: &Image, display: &'a Display, range: [i64; 2]) -> Self {
+    /// `full_range` gives the lowest and the highest value to be seen, where all are.
+    pub(super) fn new(display: &'a Display, full_range: impl FnOnce() -> [f64; 2]) -> Self {
         let voi = match &display.voi {
             Voi::Window(window) => Resolved::Window(window),
             Voi::Table(table) => Resolved::Table(table),
-            Voi::Full => Resolved::Range(full_range(image, display, range)),
+            Voi::Full => Resolved::Range(full_range()),
         };
-        let Display { modality, is_inverted, padding, .. } = display;
-        Self { modality, voi, is_inverted: *is_inverted, padding: *padding }
+        let Display { modality, presentation, is_inverted, padding, .. } = display;
+        let (is_inverted, padding) = (*is_inverted, *padding);
+        Self { modality, voi, presentation: presentation.as_ref(), is_inverted, padding }
     }
 
-    fn of(&self, number: i64) -> u8 {
+    /// What the numbers of a range look like, from the first on. As long as any index of 16 bits, so that none has to
+    /// be checked; there are no more numbers than that.
+    pub(super) fn table(&self, [lowest, highest]: [i64; 2]) -> [u8; TABLE_ENTRIES] {
+        let mut table = [0; TABLE_ENTRIES];
+        for (entry, number) in table.iter_mut().zip(lowest..=highest) {
+            *entry = self.of(number);
+        }
+        table
+    }
+
+    /// What a stored number looks like.
+    pub(super) fn of(&self, number: i64) -> u8 {
         if is_padding(self.padding, number) {
             return 0;
         }
@@ -80,8 +89,10 @@ impl<'a> Tone<'a> {
             Resolved::Range([low, high]) if low < high => ((value - low) / (high - low)).clamp(0.0, 1.0),
             Resolved::Range(_) => 0.0,
         };
+        let level = self.presentation.map_or(level, |table| table.level_at(level));
         let level = if self.is_inverted { 1.0 - level } else { level };
-        (255.0 * level).round() as u8
+        // Rounded: no level is negative.
+        (255.0 * level + 0.5) as u8
     }
 }
 
@@ -91,6 +102,12 @@ impl Modality {
             Self::Linear { slope, intercept } => number as f64 * slope + intercept,
             Self::Table(table) => table.entry(number).into(),
         }
+    }
+
+    /// The values of two numbers, the lower one first.
+    pub(super) fn ends(&self, numbers: [i64; 2]) -> [f64; 2] {
+        let [first, second] = numbers.map(|number| self.value(number));
+        [first.min(second), first.max(second)]
     }
 }
 
@@ -102,11 +119,7 @@ fn is_padding(padding: Option<[i64; 2]>, number: i64) -> bool {
 fn full_range(image: &Image, display: &Display, range: [i64; 2]) -> [f64; 2] {
     let modality = &display.modality;
     let ends = match modality {
-        Modality::Table(table) if image.precision <= 8 => return [0.0, table.highest().into()],
-        Modality::Linear { .. } if image.precision <= 8 => {
-            let count = 1_i64 << image.precision;
-            if image.is_signed { [-count / 2, count / 2 - 1] } else { [0, count - 1] }
-        }
+        _ if image.precision <= 8 => return possible_range(display, image.precision, image.is_signed),
         Modality::Linear { .. } if display.padding.is_none() => range,
         _ => {
             let numbers = image.samples.iter().map(|&sample| number(image, sample));
@@ -116,8 +129,17 @@ fn full_range(image: &Image, display: &Display, range: [i64; 2]) -> [f64; 2] {
             return values.fold(ends, |[low, high], value| [low.min(value), high.max(value)]);
         }
     };
-    let [first, second] = ends.map(|number| modality.value(number));
-    [first.min(second), first.max(second)]
+    modality.ends(ends)
+}
+
+/// The lowest and the highest value that there could be.
+pub(super) fn possible_range(display: &Display, precision: u32, is_signed: bool) -> [f64; 2] {
+    let count = 1_i64 << precision;
+    match &display.modality {
+        Modality::Table(table) => [0.0, table.highest().into()],
+        linear if is_signed => linear.ends([-count / 2, count / 2 - 1]),
+        linear => linear.ends([0, count - 1]),
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +217,9 @@ mod tests {
         assert_eq!(grey(&image(16, false, &[0, 1, 2, 3, 9]), &display), [0, 0, 255, 51, 51]);
         let modality_alone = Display { voi: Voi::Full, ..display };
         assert_eq!(grey(&image(16, false, &[1, 2, 3]), &modality_alone), [0, 128, 255]);
+        let presentation = Some(lut([2, 7, 8], &[255, 51]));
+        let presented = Display { presentation, ..Display::default() };
+        assert_eq!(grey(&image(8, false, &[0, 100, 200]), &presented), [255, 255, 51]);
         let negative = Display { voi: Voi::Table(lut([2, -1, 8], &[0, 255])), ..Display::default() };
         assert_eq!(grey(&image(16, true, &[-2, -1, 0, 1]), &negative), [0, 0, 255, 255]);
     }

@@ -64,6 +64,12 @@ impl Lut {
         f64::from(self.entry(value)) / f64::from(self.highest())
     }
 
+    /// The entry at a part of the table, from 0 (the first entry) to 1 (the last one), itself from 0 to 1.
+    pub fn level_at(&self, part: f64) -> f64 {
+        let place = (part.clamp(0.0, 1.0) * (self.entries.len() - 1) as f64).round() as i64;
+        self.level(self.first + place)
+    }
+
     /// The highest entry that there could be.
     pub fn highest(&self) -> u32 {
         (1 << self.bits) - 1

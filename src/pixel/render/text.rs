@@ -67,10 +67,10 @@ impl Pen {
         // The rims first: a letter's must not cover the next letter.
         let rim = 1.max(self.scale / 2);
         for &[x, y] in &dots {
-            fill(canvas, [x - rim, y - rim], self.scale + 2 * rim, 0);
+            canvas.fill_square([x - rim, y - rim], self.scale + 2 * rim, 0);
         }
         for &dot in &dots {
-            fill(canvas, dot, self.scale, 255);
+            canvas.fill_square(dot, self.scale, 255);
         }
     }
 
@@ -109,17 +109,6 @@ fn written(text: &str) -> impl Iterator<Item = char> {
         }
     };
     text.nfc().filter(|letter| !letter.is_control()).map(plain)
-}
-
-/// Fills a square of the picture.
-fn fill(canvas: &mut Canvas, [left, top]: [i64; 2], side: i64, grey: u8) {
-    let samples = canvas.samples();
-    let (width, height) = (i64::from(canvas.width), i64::from(canvas.height));
-    let (from, to) = (left.clamp(0, width), left.saturating_add(side).clamp(0, width));
-    for row in top.clamp(0, height)..top.saturating_add(side).clamp(0, height) {
-        let bytes = (row * width + from) as usize * samples..(row * width + to) as usize * samples;
-        canvas.pixels[bytes].fill(grey);
-    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ impl Viewport {
     }
 
     /// Left, top, width and height of the part of the region that the image has.
-    fn region(&self, image: [u32; 2]) -> Result<[f64; 4], Error> {
+    ///
+    /// # Errors
+    /// As [`Viewport::picture_size`].
+    pub fn region(&self, image: [u32; 2]) -> Result<[f64; 4], Error> {
         let side = |axis: usize| {
             let (start, whole) = (self.left_top[axis].abs(), f64::from(image[axis]));
             let end = self.size[axis].map_or(whole, |length| (start + length.abs()).min(whole));
