@@ -181,7 +181,7 @@ impl Instances {
     async fn next_metadata(&mut self) -> Option<Result<(Form, Vec<u8>), Refusal>> {
         loop {
             if let Some((splitter, range)) = &mut self.array {
-                if let Some(object) = splitter.next() {
+                if let Some(object) = splitter.take_object() {
                     return Some(object.map(|text| (Form::Json, text)).map_err(Refusal::from));
                 }
                 match self.parts.spooled.next(range).await {
