@@ -150,7 +150,7 @@ impl IntoResponse for Error {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
         let headers = response.headers_mut();
-        if matches!(self, Self::ContentCoding(_) | Self::TooManyRequests { .. }) {
+        if matches!(self, Self::ContentEncoding | Self::TooManyRequests { .. }) {
             // The body was not read: nothing more can come on this connection, and the client must not try.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -41,10 +41,14 @@ pub struct Error {
 
 /// The deepest path through sequences.
 const MAX_PATH: usize = 8;
-/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out.
+/// Parameters that are told to be ignored.
+const MAX_IGNORED: usize = 8;
+
+/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out; those
+/// that are unknown are ignored (PS3.18 §8.3), as clients send their own.
 ///
 /// # Errors
-/// The first parameter that is unknown, repeated, or has a value that its attribute cannot have.
+/// The first parameter that is repeated, or has a value that its attribute cannot have.
 pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> Result<Query, Error> {
     let Target { level, study, series } = target;
     let mut query = Query {
@@ -57,6 +61,7 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
         order: Vec::new(),
         limit: limits.default.min(limits.max),
         offset: 0,
+        ignored: Vec::new(),
     };
     let manner = manner(parameters)?;
     for (name, value) in parameters {
@@ -69,8 +74,13 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
                 query.order.extend(order::read(value, query.level).map_err(|problem| error(name, problem))?);
             }
             _ => {
-                let condition = condition(path(name)?, value, manner)
-                    .map_err(|problem| error(name, problem.to_string()))?;
+                let Some(path) = path(name)? else {
+                    query.ignored.push(shortened(name));
+                    query.ignored.truncate(MAX_IGNORED);
+                    continue;
+                };
+                let condition =
+                    condition(path, value, manner).map_err(|problem| error(name, problem.to_string()))?;
                 if query.conditions.iter().any(|known| known.path == condition.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
                 }
@@ -146,7 +156,9 @@ fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(
         }
         let needed: Vec<Tag> = condition.path.iter().copied().filter_map(creators::creator_of).collect();
         if let Some(missing) = needed.iter().find(|creator| !is_named(creator)) {
-            let sent = |(name, _): &&(String, String)| path(name).is_ok_and(|path| path == condition.path);
+            let sent = |(name, _): &&(String, String)| {
+                path(name).is_ok_and(|path| path.as_ref() == Some(&condition.path))
+            };
             let name = parameters.iter().find(sent).map_or("", |(name, _)| name);
             return Err(error(name, format!("is private; the query must name its creator, by {missing}")));
         }
@@ -184,12 +196,14 @@ pub fn combine_dates_and_times(conditions: &mut [Condition]) {
     }
 }
 
-fn path(name: &str) -> Result<Vec<Tag>, Error> {
+/// The path that a parameter names; `None` if it is no attribute.
+fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
     let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(attributes::tag).collect();
     match tags {
-        Some(tags) if tags.len() <= MAX_PATH => Ok(tags),
-        Some(_) => Err(error(name, format!("goes through more than {MAX_PATH} sequences"))),
-        None => Err(error(name, "is neither a keyword nor a tag of DICOM")),
+        Some(tags) if tags.len() > MAX_PATH => {
+            Err(error(name, format!("goes through more than {MAX_PATH} sequences")))
+        }
+        tags => Ok(tags),
     }
 }
 

@@ -78,7 +78,11 @@ async fn search(
         result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
         form.result(&result, std::mem::take(&mut is_first), &mut text);
     };
-    let found = service.archive.search(&caller, &query, &mut write).await?;
+    let mut found = service.archive.search(&caller, &query, &mut write).await?;
+    let ignored = query.ignored.iter();
+    found
+        .warnings
+        .extend(ignored.map(|name| format!("{name} is no parameter that is known; it was ignored")));
     form.end(&mut text);
     let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
     if let Some(warning) = paging::warnings(&found, query.offset) {
