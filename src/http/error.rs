@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -150,10 +150,6 @@ impl IntoResponse for Error {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
         let headers = response.headers_mut();
-        if matches!(self, Self::ContentEncoding | Self::TooManyRequests { .. }) {
-            // The body was not read: nothing more can come on this connection, and the client must not try.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         match &self {
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));

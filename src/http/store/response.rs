@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WARNING,
+    CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WARNING,
 };
 use axum::http::{Response, StatusCode};
 
@@ -140,8 +140,7 @@ pub(super) fn respond(
         }
         module.add_other(PROCESSING_FAILURE, &error.to_string(), None);
         module.may_retry = false;
-        // The rest of the body is not read: nothing else can follow on this connection.
-        response = response.header(WARNING, warning(&error.to_string())).header(CONNECTION, "close");
+        response = response.header(WARNING, warning(&error.to_string()));
     }
     if module.stored.is_empty() && module.reasons.is_empty() {
         module.add_other(CANNOT_UNDERSTAND, "there is no DICOM instance in it", None);
