@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
+use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::retrieve::{MetadataStream, Scope};
 use crate::http::Service;
@@ -55,7 +56,7 @@ pub(crate) async fn metadata(
         response = response.header(CONTENT_ENCODING, "gzip");
     }
     let pages = service.archive.metadata(&caller, &scope).await?;
-    let mut text = pieces(pages, Writer::new(form, is_gzip, head.base_url()));
+    let mut text = pieces(Arc::clone(&service.archive), pages, Writer::new(form, is_gzip, head.base_url()));
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
         match text.try_next().await? {
@@ -92,18 +93,24 @@ fn form(offer: &Offer) -> (Form, &'static str) {
 
 /// The text of all pages, a piece for each.
 fn pieces(
+    archive: Arc<Archive>,
     pages: MetadataStream,
     writer: Writer,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Unpin + Send + 'static {
-    stream::try_unfold(Some((pages, writer)), |state| async move {
-        let Some((mut pages, mut writer)) = state else { return Ok(None) };
+    stream::try_unfold(Some((archive, pages, writer)), |state| async move {
+        let Some((archive, mut pages, mut writer)) = state else { return Ok(None) };
         let Some(page) = pages.try_next().await? else {
             return Ok(Some((Bytes::from(writer.finish()?), None)));
         };
         // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
-        let written = spawn_blocking(move || writer.page(&page).map(|piece| (piece, writer))).await;
-        let (piece, writer) = written.map_err(|error| Error::Damaged(error.into()))??;
-        Ok(Some((Bytes::from(piece), Some((pages, writer)))))
+        let turn = if writer.parses() { Some(archive.turn_to_parse().await) } else { None };
+        let written = spawn_blocking(move || {
+            let piece = writer.page(&page);
+            drop(turn);
+            piece.map(|piece| (piece, writer))
+        });
+        let (piece, writer) = written.await.map_err(|error| Error::Damaged(error.into()))??;
+        Ok(Some((Bytes::from(piece), Some((archive, pages, writer)))))
     })
     .boxed()
 }
