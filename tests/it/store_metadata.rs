@@ -268,6 +268,15 @@ async fn what_is_wrong_is_told_by_attribute_and_costs_no_other_instance() {
 }
 
 #[tokio::test]
+async fn an_array_holds_no_more_objects_than_there_may_be_parts() {
+    let server = Server::with(|config| config.ingest.max_parts = 3).await;
+    let array = Value::from(["1.3", "1.4", "1.5", "1.6", "1.7"].map(data_set).to_vec());
+    let (status, answer) = answer(store(&server, JSON, &[(JSON, "", array.to_string().into())]).await).await;
+    assert_eq!((status, server.json("/instances").await.as_array().unwrap().len()), (202, 3));
+    assert!(answer.to_string().contains("ingest.max_parts"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_no_metadata_is_refused_without_harm() {
     let server = Server::with(|config| config.ingest.max_header_bytes = 100_000).await;
     let deep = format!("[{}", r#"{"00081140":{"vr":"SQ","Value":["#.repeat(5000));

@@ -1,5 +1,6 @@
 //! What an instance is put together from: pieces of its own, and ranges of the spool (PS3.10 §7.1, PS3.5 §A.4).
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde_json::{Value as Json, json};
@@ -30,7 +31,7 @@ pub(super) struct Plan {
     /// SOP class and SOP instance.
     pub(super) reference: (String, String),
     /// The locations of its bulk data in full.
-    pub(super) used: Vec<String>,
+    pub(super) used: HashSet<String>,
 }
 
 /// The next bytes.
@@ -66,7 +67,7 @@ fn not_metadata(reason: String) -> Unmade {
 }
 
 fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {
-    let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: Vec::new() };
+    let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: HashSet::new() };
     planner.check_identity(data_set);
     let pixels = match planner.parts_of(&data_set[PIXEL_DATA.to_string()]) {
         Some(found) => Some(pixels::read(found, &parts.spooled)?),
@@ -108,7 +109,7 @@ struct Planner<'a> {
     parts: &'a Parts,
     faults: Vec<Warning>,
     warnings: Vec<Warning>,
-    used: Vec<String>,
+    used: HashSet<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -199,7 +200,10 @@ impl<'a> Planner<'a> {
     fn use_of(&mut self, uri: &str) -> &'a [BulkPart] {
         let location = uri::resolve(&self.parts.base, uri);
         let parts = self.parts.bulk.get(&location).map(Vec::as_slice).unwrap_or_default();
-        self.used.push(location);
+        // Only what came: metadata can name any number of others.
+        if !parts.is_empty() {
+            self.used.insert(location);
+        }
         parts
     }
 

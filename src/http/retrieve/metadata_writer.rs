@@ -53,6 +53,11 @@ impl Writer {
         Self { form, base_url: base_url.to_owned(), is_first: true, output }
     }
 
+    /// Whether metadata are parsed, which takes many times the memory of their text.
+    pub(super) fn parses(&self) -> bool {
+        self.form != Form::Json
+    }
+
     /// The bytes for a page of instances.
     ///
     /// # Errors
