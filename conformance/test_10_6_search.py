@@ -232,6 +232,14 @@ def test_a_wrong_parameter_is_400_and_named(origin, query):
     assert query.split("=")[0].lower() in answer.text.lower()
 
 
+@pytest.mark.parametrize("parameter", ["_=1700000000", "session=x", "_", "x-y=1"])
+def test_a_parameter_that_is_not_of_searching_is_ignored(origin, archive, parameter):
+    """PS3.18 §8.3: as if it were not there."""
+    answer = origin.get(f"/studies?AccessionNumber={archive.mark}&{parameter}", "application/dicom+json")
+    assert answer.status_code == 200
+    assert len(answer.json()) == 5
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "application/dicom+json", 'multipart/related; type="application/dicom+xml";q=0.5, application/dicom+json'])
 def test_json_is_given_for_every_accept_that_allows_it(origin, archive, accept):
     answer = origin.get(f"/studies?AccessionNumber={archive.mark}", accept)

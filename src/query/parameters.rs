@@ -41,6 +41,25 @@ pub struct Error {
 
 /// The deepest path through sequences.
 const MAX_PATH: usize = 8;
+
+/// Whether a parameter is one that no search has: its name begins as no keyword or tag does, and is none of those in lower
+/// case that [`read`] knows. Such are to be passed over (PS3.18 §8.3), as what gets past caches or names a session is;
+/// a misspelt attribute is not, or the search would show other patients.
+pub fn is_foreign(name: &str) -> bool {
+    const KNOWN: [&str; 7] = [
+        "limit",
+        "offset",
+        "fuzzymatching",
+        "emptyvaluematching",
+        "multiplevaluematching",
+        "includefield",
+        "orderby",
+    ];
+    let begins_otherwise =
+        !name.starts_with(|first: char| first.is_ascii_uppercase() || first.is_ascii_digit());
+    begins_otherwise && !KNOWN.contains(&name) && path(name).is_err()
+}
+
 /// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out.
 ///
 /// # Errors
@@ -274,6 +293,21 @@ mod tests {
             ("00090010=&00091001=7", Some("00091001")),
         ] {
             assert_eq!(parse(text).err().map(|error| error.name).as_deref(), at_fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_misspelt_attribute_is_not_foreign() {
+        for (name, expected) in [
+            ("_", true),
+            ("session", true),
+            ("limits", true),
+            ("limit", false),
+            ("PatientNmae", false),
+            ("0010001", false),
+            ("fffee000", false),
+        ] {
+            assert_eq!(is_foreign(name), expected, "{name}");
         }
     }
 

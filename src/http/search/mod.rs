@@ -29,6 +29,9 @@ const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
 const SERIES_INSTANCE_UID: Tag = Tag(0x0020_000E);
 const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
+/// Parameters that were passed over and are named at the most.
+const MAX_PASSED_OVER: usize = 10;
+
 /// `GET /studies`.
 pub(crate) async fn studies(
     service: State<Arc<Service>>,
@@ -78,7 +81,8 @@ async fn search(
         result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
         form.result(&result, std::mem::take(&mut is_first), &mut text);
     };
-    let found = service.archive.search(&caller, &query, &mut write).await?;
+    let mut found = service.archive.search(&caller, &query, &mut write).await?;
+    found.warnings.extend(passed_over(&pairs).take(MAX_PASSED_OVER));
     form.end(&mut text);
     let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
     if let Some(warning) = paging::warnings(&found, query.offset) {
@@ -93,14 +97,28 @@ async fn search(
     text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
 }
 
-/// Reads the parameters but those of the form of the answer: `accept` was followed, and `charset` is always UTF-8.
+/// Reads the parameters but those of the form of the answer, where `accept` was followed and `charset` is always UTF-8,
+/// and those that are not of searching.
 fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = Target { level, study: within.study, series: within.series };
-    let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
+    let is_search = |(name, _): &&(String, String)| !is_of_form(name) && !parameters::is_foreign(name);
     let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
     parameters::read(&pairs, target, Limits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
+}
+
+fn is_of_form(name: &str) -> bool {
+    matches!(name, "accept" | "charset")
+}
+
+/// What a client is told of parameters that were passed over.
+fn passed_over(pairs: &[(String, String)]) -> impl Iterator<Item = String> {
+    let foreign = pairs.iter().filter(|(name, _)| !is_of_form(name) && parameters::is_foreign(name));
+    foreign.map(|(name, _)| {
+        let name: String = name.chars().take(40).collect();
+        format!("the parameter {name} is not supported")
+    })
 }
 
 /// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).
