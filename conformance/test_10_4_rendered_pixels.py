@@ -342,3 +342,14 @@ def test_files_of_pydicom(origin, name):
         expected = reference.rendered(data_set)
     # JPEG decoders differ by a level or two.
     assert_alike(seen(origin, data_set), expected, tolerance=3 if syntax == "1.2.840.10008.1.2.4.50" else 1)
+
+
+@pytest.mark.parametrize("keyword, bits", [("FloatPixelData", 32), ("DoubleFloatPixelData", 64)])
+def test_floating_point_pixels_are_not_shown_as_integers(origin, keyword, bits):
+    ramp = numpy.tile(numpy.linspace(0, 1, 64), (64, 1))
+    pixels = {keyword: ramp.astype(f"<f{bits // 8}").tobytes()}
+    data_set = instance(Rows=64, Columns=64, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=bits, **pixels)
+    origin.store(encode(data_set))
+    answer = origin.get(f"{instance_path(data_set)}/rendered", "image/png")
+    if answer.status_code != 406:
+        assert_alike(numpy.asarray(picture(answer.content)), (ramp * 255).round())

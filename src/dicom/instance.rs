@@ -90,6 +90,7 @@ const COLUMNS: Tag = Tag(0x0028_0011);
 const BITS_ALLOCATED: Tag = Tag(0x0028_0100);
 const BITS_STORED: Tag = Tag(0x0028_0101);
 const HIGH_BIT: Tag = Tag(0x0028_0102);
+const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
 const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
 /// Media Storage SOP Class UID and SOP Instance UID of the file meta information.
 const META_SOP_CLASS: Tag = Tag(0x0002_0002);
@@ -170,9 +171,7 @@ fn pixel_layout(
     attributes: &Attributes,
     warnings: &mut Vec<Warning>,
 ) -> Option<PixelLayout> {
-    if !has_pixel_data(outline) {
-        return None;
-    }
+    let pixels = pixel_data(outline)?;
     let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
     let extent = |tag| number(tag).filter(|&extent| extent > 0);
     let (Some(rows), Some(columns)) = (extent(ROWS), extent(COLUMNS)) else {
@@ -188,8 +187,13 @@ fn pixel_layout(
     };
     let samples = or(SAMPLES, 1..=64, 1);
     let bits_allocated = or(BITS_ALLOCATED, 1..=64, 16);
-    let bits_stored = or(BITS_STORED, 1..=bits_allocated, bits_allocated);
-    let high_bit = or(HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1);
+    // Floating point pixels have neither (PS3.3 §C.7.6.24, §C.7.6.25).
+    let (bits_stored, high_bit) = if pixels == PIXEL_DATA {
+        let bits_stored = or(BITS_STORED, 1..=bits_allocated, bits_allocated);
+        (bits_stored, or(HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1))
+    } else {
+        (bits_allocated, bits_allocated - 1)
+    };
     let number_of_frames =
         match attributes.get(&NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
             None | Some(true) => 1,
@@ -215,16 +219,18 @@ fn pixel_layout(
 }
 
 /// Whether pixel data that is not empty stands at top level; that of an icon is nested.
-fn has_pixel_data(outline: &Outline) -> bool {
+/// The attribute that holds the pixels.
+fn pixel_data(outline: &Outline) -> Option<Tag> {
     let mut depth = 0;
-    outline.events.iter().any(|event| {
+    let found = outline.events.iter().find(|event| {
         match event.kind {
             Kind::Sequence => depth += 1,
             Kind::SequenceEnd => depth -= 1,
             _ => {}
         }
         depth == 0 && elements::is_pixel_data(event.tag) && event.length > 0
-    })
+    });
+    found.map(|event| event.tag)
 }
 
 fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {

@@ -101,13 +101,14 @@ fn location(service: &Service, request: &Request) -> Option<HeaderValue> {
 
 /// The kind of resource that a path is of: the last of its words that is a name and no identifier.
 fn route(path: &str) -> &'static str {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "studies",
         "series",
         "instances",
         "metadata",
         "frames",
         "bulkdata",
+        "pixeldata",
         "rendered",
         "thumbnail",
         "wado",

@@ -8,7 +8,7 @@ use axum::routing::get;
 
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::retrieve::{bulkdata, frames, instances, metadata, rendered, thumbnail};
+use crate::http::retrieve::{bulk_values, bulkdata, frames, instances, metadata, rendered, thumbnail};
 use crate::http::{
     capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
 };
@@ -77,7 +77,13 @@ fn dicom_web() -> Router<Arc<Service>> {
         .route("/studies/{study}/series/{series}/thumbnail", get(thumbnail::thumbnail))
         .route("/studies/{study}/series/{series}/instances/{instance}/thumbnail", get(thumbnail::thumbnail))
         .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}/thumbnail", get(thumbnail::frame))
-        // §10.4 Retrieve: frames and bulk data.
+        // §10.4 Retrieve: frames, bulk data and pixel data.
         .route("/studies/{study}/series/{series}/instances/{instance}/frames/{rest}", get(frames::frames))
+        .route("/studies/{study}/bulkdata", get(bulk_values::bulkdata))
+        .route("/studies/{study}/series/{series}/bulkdata", get(bulk_values::bulkdata))
+        .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata", get(bulk_values::bulkdata))
         .route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*rest}", get(bulkdata::bulkdata))
+        .route("/studies/{study}/pixeldata", get(bulk_values::pixeldata))
+        .route("/studies/{study}/series/{series}/pixeldata", get(bulk_values::pixeldata))
+        .route("/studies/{study}/series/{series}/instances/{instance}/pixeldata", get(bulk_values::pixeldata))
 }

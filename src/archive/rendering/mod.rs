@@ -10,6 +10,7 @@ use crate::archive::derive::{StoredFrame, collect};
 use crate::archive::rendering::annotation::Lines;
 use crate::archive::rendering::described::Described;
 use crate::archive::rendering::presentation::{Presentation, Subject};
+use crate::archive::transcode::has_float_pixels;
 use crate::archive::{Archive, Error};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
@@ -164,6 +165,9 @@ impl Archive {
         record: &InstanceRecord,
         rendering: &Rendering,
     ) -> Result<Scene, Error> {
+        if has_float_pixels(record) {
+            return Err(Error::NotAcceptable("floating point pixels cannot be rendered".into()));
+        }
         if let Some(Viewport { width, height, .. }) = rendering.viewport {
             let (pixels, limit) = (u64::from(width) * u64::from(height), self.rendering.max_viewport_pixels);
             if pixels > limit {

@@ -84,10 +84,9 @@ pub fn encodings(record: &InstanceRecord) -> Vec<Encoding> {
 
 /// Whether there is a codec to read the frames; floating point numbers are no pixels to any.
 fn is_readable(record: &InstanceRecord) -> bool {
-    let is_float = |path: &str| matches!(path, "7FE00008" | "7FE00009");
     match record.layout.frames {
         Frames::None => false,
-        Frames::Native { .. } => !record.layout.bulk.iter().any(|value| is_float(&value.path)),
+        Frames::Native { .. } => !has_float_pixels(record),
         Frames::Encapsulated { .. } => is_decodable(&record.transfer_syntax),
     }
 }
@@ -105,6 +104,12 @@ fn bytes_to_inflate(frames: &Frames, number_of_frames: u32) -> u64 {
     let last = frames.ranges(frames.count().saturating_sub(1));
     let end = last.last().map_or(0, |range| range.end);
     (end / 2).saturating_mul(number_of_frames.into())
+}
+
+/// Whether the pixels of an instance are floating point numbers (PS3.3 §C.7.6.24, §C.7.6.25).
+pub(super) fn has_float_pixels(record: &InstanceRecord) -> bool {
+    let is_float = |path: &str| matches!(path, "7FE00008" | "7FE00009");
+    record.layout.bulk.iter().any(|value| is_float(&value.path))
 }
 
 impl Archive {

@@ -197,12 +197,66 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[retrieve("RetrieveFrames", "frames, by their numbers from 1", BYTES, FRAMES)],
     },
     Resource {
+        path: "/dicom-web/studies/{study}/bulkdata",
+        operations: &[retrieve(
+            "RetrieveStudyBulkdata",
+            "all bulk values of a study",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
+        )],
+    },
+    Resource {
+        path: "/dicom-web/studies/{study}/series/{series}/bulkdata",
+        operations: &[retrieve(
+            "RetrieveSeriesBulkdata",
+            "all bulk values of a series",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
+        )],
+    },
+    Resource {
+        path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata",
+        operations: &[retrieve(
+            "RetrieveInstanceBulkdata",
+            "all bulk values of an instance",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
+        )],
+    },
+    Resource {
         path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path}",
         operations: &[retrieve(
             "RetrieveBulkdata",
             "a bulk value that the metadata refers to",
             BYTES,
             BULK_DATA,
+        )],
+    },
+    Resource {
+        path: "/dicom-web/studies/{study}/pixeldata",
+        operations: &[retrieve(
+            "RetrieveStudyPixelData",
+            "all pixel data of a study",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
+        )],
+    },
+    Resource {
+        path: "/dicom-web/studies/{study}/series/{series}/pixeldata",
+        operations: &[retrieve(
+            "RetrieveSeriesPixelData",
+            "all pixel data of a series",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
+        )],
+    },
+    Resource {
+        path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}/pixeldata",
+        operations: &[retrieve(
+            "RetrieveInstancePixelData",
+            "all pixel data of an instance",
+            METADATA_PARAMETERS,
+            PARTS_OF_BYTES,
         )],
     },
     // What is not of the standard.
@@ -277,8 +331,8 @@ const OCTETS: &str = "application/octet-stream";
 const CAPABILITIES: &[&str] = &["application/vnd.sun.wadl+xml", "application/json"];
 const FOUND: &[&str] = &[DICOM_JSON, "application/json", XML_PARTS, "text/csv"];
 const DESCRIBED: &[&str] = &[DICOM_JSON, "application/json", XML_PARTS];
-const WHOLE: &[&str] = &[DICOM_PARTS, "application/zip"];
-const WHOLE_INSTANCE: &[&str] = &[DICOM_PARTS, "application/dicom", "application/zip"];
+const WHOLE: &[&str] = &[DICOM_PARTS, OCTET_PARTS, "application/zip"];
+const WHOLE_INSTANCE: &[&str] = &[DICOM_PARTS, OCTET_PARTS, "application/dicom", "application/zip"];
 const THUMBNAILS: &[&str] = &["image/jpeg", "image/png", "image/gif"];
 const PICTURES: &[&str] = &["image/jpeg", "image/png", "image/gif", JPEG_PARTS, PNG_PARTS, GIF_PARTS];
 const PARTS_OF_PICTURES: &[&str] = &[JPEG_PARTS, PNG_PARTS, GIF_PARTS];
@@ -301,6 +355,12 @@ const FRAMES: &[&str] = &[
     "multipart/related; type=\"image/jp2\"", "image/jp2",
     "multipart/related; type=\"image/jphc\"", "image/jphc",
     "multipart/related; type=\"image/dicom-rle\"", "image/dicom-rle",
+];
+#[rustfmt::skip]
+const PARTS_OF_BYTES: &[&str] = &[
+    OCTET_PARTS, JPEG_PARTS,
+    "multipart/related; type=\"image/jls\"", "multipart/related; type=\"image/jp2\"",
+    "multipart/related; type=\"image/jphc\"", "multipart/related; type=\"image/dicom-rle\"",
 ];
 const BULK_DATA: &[&str] = &[OCTET_PARTS, OCTETS];
 const STORED: &[&str] = &[DICOM_JSON, "application/dicom+xml"];

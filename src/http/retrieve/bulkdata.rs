@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
+use crate::archive::Archive;
 use crate::archive::access::Caller;
+use crate::archive::records::InstanceRecord;
 use crate::dicom::frames::Frames;
 use crate::http::Service;
 use crate::http::accept::Offer;
@@ -28,12 +30,23 @@ pub(crate) async fn bulkdata(
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
     let record = archive.instance(&caller, &path.study, &path.series, &path.instance).await?;
-    let value = archive.bulk_value(&record, &path.rest)?;
+    answer(archive, caller, record, &path.rest, &head).await
+}
+
+/// Answers with one bulk value.
+pub(super) async fn answer(
+    archive: &Arc<Archive>,
+    caller: Caller,
+    record: InstanceRecord,
+    path: &str,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    let value = archive.bulk_value(&record, path)?;
     let is_encapsulated = matches!(record.layout.frames, Frames::Encapsulated { .. });
     if is_encapsulated && value.path.eq_ignore_ascii_case(PIXEL_DATA) {
         // Without the delimiters of fragments (§8.7.3.3.2): a part for each frame.
         let count = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-        return frames::answer(archive, caller, record, (1..=count).collect(), &head).await;
+        return frames::answer(archive, caller, record, (1..=count).collect(), head).await;
     }
     let offers = [true, false].map(|is_multipart| Offer {
         is_multipart,
@@ -60,5 +73,5 @@ pub(crate) async fn bulkdata(
         content.value(range);
         Stable { content, content_type: OCTET_STREAM.to_owned(), etag: etag(&record, "s-bulk") }
     };
-    stable.answer(archive, caller, record, &head).await
+    stable.answer(archive, caller, record, head).await
 }

@@ -9,11 +9,11 @@ use axum::http::Response;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::transcode::codecs;
+use crate::archive::transcode::{Codec, codecs};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::frames::Frames;
 use crate::http::Service;
-use crate::http::accept::Offer;
+use crate::http::accept::{Accept, Offer};
 use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
 use crate::http::path::{Instance, frame_numbers};
@@ -47,24 +47,23 @@ pub(super) async fn answer(
         ranges.push(archive.frame(&record, number)?);
     }
     let accept = head.accept();
-    let is_single = numbers.len() == 1;
-    let mut chosen =
-        choose(&accept, &stored_offers(&record, is_single), &encoded_offers(&record, is_single))?;
-    let codec = codecs(&record)
-        .into_iter()
-        .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
-    if codec.is_some() {
-        return made_frames::answer(archive, &caller, &record, numbers, (&chosen, codec), head).await;
-    }
-    if is_decoded(&record, &chosen) {
-        let answer =
-            made_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head).await;
-        let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
-        if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
-            return answer;
+    let (mut chosen, form) = choose_form(&accept, &record, numbers.len() == 1)?;
+    match form {
+        Form::Stored => {}
+        Form::Encoded(codec) => {
+            return made_frames::answer(archive, &caller, &record, numbers, (&chosen, Some(codec)), head)
+                .await;
         }
-        // A client that names no transfer syntax gets the stored one where there is no other (§8.7.3.4).
-        chosen.transfer_syntax = Some(record.transfer_syntax.clone());
+        Form::Decoded => {
+            let answer =
+                made_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head).await;
+            let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
+            if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
+                return answer;
+            }
+            // A client that names no transfer syntax gets the stored one where there is no other (§8.7.3.4).
+            chosen.transfer_syntax = Some(record.transfer_syntax.clone());
+        }
     }
     let syntax = chosen.transfer_syntax.as_deref();
     let mut content = Content::default();
@@ -82,12 +81,51 @@ pub(super) async fn answer(
         ranges.into_iter().flatten().for_each(|range| content.value(range));
         parts::type_of(chosen.essence, syntax)
     };
-    let etag = etag(&record, &form("stored", &chosen));
+    let etag = etag(&record, &etag_form("stored", &chosen));
     Stable { content, content_type, etag }.answer(archive, caller, record, head).await
 }
 
+/// How frames are given.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// As they are stored.
+    Stored,
+    /// As samples, which they are not stored as.
+    Decoded,
+    /// In another encoding.
+    Encoded(Codec),
+}
+
+/// The form that suits a client best; `is_single` says whether it may be one body.
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if there is none that it takes. One that is found may yet turn out not to be possible.
+pub(super) fn choose_form(
+    accept: &Accept,
+    record: &InstanceRecord,
+    is_single: bool,
+) -> Result<(Offer, Form), Error> {
+    let chosen = choose(accept, &stored_offers(record, is_single), &encoded_offers(record, is_single))?;
+    let codec = codecs(record)
+        .into_iter()
+        .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
+    let form = match codec {
+        Some(codec) => Form::Encoded(codec),
+        None if is_decoded(record, &chosen) => Form::Decoded,
+        None => Form::Stored,
+    };
+    Ok((chosen, form))
+}
+
+/// Frames as they are stored, in parts.
+pub(super) fn stored_form(record: &InstanceRecord) -> (Offer, Form) {
+    let essence = of_frames(&record.transfer_syntax).unwrap_or(OCTET_STREAM);
+    let transfer_syntax = Some(record.transfer_syntax.clone());
+    (Offer { is_multipart: true, essence, transfer_syntax, is_default: true }, Form::Stored)
+}
+
 /// The form of an answer, for its ETag.
-pub(super) fn form(kind: &str, offer: &Offer) -> String {
+pub(super) fn etag_form(kind: &str, offer: &Offer) -> String {
     let essence: String = offer.essence.chars().filter(char::is_ascii_alphanumeric).collect();
     let packing = if offer.is_multipart { "parts" } else { "single" };
     format!("{kind}-{packing}-{essence}")
@@ -128,7 +166,8 @@ fn in_packings(forms: &[(&'static str, &str, bool)], is_single: bool) -> Vec<Off
     packings.flat_map(|is_multipart| forms.iter().map(move |form| offer(is_multipart, form))).collect()
 }
 
-fn stores_native(record: &InstanceRecord) -> bool {
+/// Whether an instance is stored with samples, not with compressed frames.
+pub(super) fn stores_native(record: &InstanceRecord) -> bool {
     matches!(record.layout.frames, Frames::Native { .. })
 }
 

@@ -24,6 +24,7 @@ use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve;
+use crate::http::retrieve::bulk_values::{self, Values};
 use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
 use crate::http::retrieve::{digest_prefix, etag, parts, url, zip};
 
@@ -45,6 +46,9 @@ pub(crate) async fn instances(
     let accept = head.accept();
     if zip::is_asked_for(&accept) {
         return zip::answer(&service, &caller, scope, &head).await;
+    }
+    if bulk_values::is_asked_for(&accept) {
+        return bulk_values::answer(archive, caller, scope, Values::All, &head).await;
     }
     if let (Some(series), Some(instance)) = (&scope.series, &scope.instance) {
         let record = archive.instance(&caller, &scope.study, series, instance).await?;

@@ -16,7 +16,7 @@ use crate::http::accept::Offer;
 use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::retrieve::frames::form;
+use crate::http::retrieve::frames::etag_form;
 use crate::http::retrieve::{digest_prefix, etag, parts, url};
 
 /// Frames that are made ahead of the one that is sent.
@@ -35,7 +35,7 @@ pub(super) async fn answer(
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     let kind = codec.map(|codec| format!("{}-{REVISION}", codec.transfer_syntax()));
-    let etag = etag(record, &form(kind.as_deref().unwrap_or("decoded"), chosen));
+    let etag = etag(record, &etag_form(kind.as_deref().unwrap_or("decoded"), chosen));
     if head.has(&etag) {
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
@@ -84,7 +84,11 @@ fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u3
     }
 }
 
-async fn frame(
+/// One frame (from 1), encoded by a codec, or decoded without one.
+///
+/// # Errors
+/// [`ArchiveError::NotAcceptable`] if it cannot be made.
+pub(super) async fn frame(
     archive: &Archive,
     caller: &Caller,
     record: &InstanceRecord,

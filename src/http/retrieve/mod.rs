@@ -4,6 +4,7 @@ use crate::archive::records::InstanceRecord;
 use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
 
+pub(crate) mod bulk_values;
 pub(crate) mod bulkdata;
 pub(in crate::http) mod document;
 pub(crate) mod frames;

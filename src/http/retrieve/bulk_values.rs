@@ -1,0 +1,267 @@
+//! All bulk data, or all pixel data, of a study, a series or an instance: a part for each value, and for each frame of
+//! compressed pixels (PS3.18 §10.4.1.1.5, §10.4.1.1.6).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Response, StatusCode};
+use bytes::Bytes;
+use futures_util::future::ready;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::archive::access::Caller;
+use crate::archive::records::InstanceRecord;
+use crate::archive::retrieve::Scope;
+use crate::archive::store::hexadecimal;
+use crate::archive::transcode::REVISION;
+use crate::archive::{Archive, Error as ArchiveError};
+use crate::dicom::instance::BulkValue;
+use crate::http::Service;
+use crate::http::accept::{Accept, Offer};
+use crate::http::content::{describe, finish};
+use crate::http::error::Error;
+use crate::http::path::Target;
+use crate::http::request::Head;
+use crate::http::retrieve::bulkdata;
+use crate::http::retrieve::frames::{Form, choose_form, stored_form, stores_native};
+use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::retrieve::pictures::number_of_frames;
+use crate::http::retrieve::{made_frames, not_acceptable, parts, url};
+
+/// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel Data.
+const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
+
+/// Parts that are opened or made ahead of the one that is being sent.
+const OPEN_AHEAD: usize = 2;
+
+type ByteStream = BoxStream<'static, Result<Bytes, ArchiveError>>;
+
+/// `GET …/bulkdata` of a study, a series or an instance.
+pub(crate) async fn bulkdata(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Target(scope): Target,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    answer(&service.archive, caller, scope, Values::All, &head).await
+}
+
+/// `GET …/pixeldata` of a study, a series or an instance.
+pub(crate) async fn pixeldata(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Target(scope): Target,
+    head: Head,
+) -> Result<Response<Body>, Error> {
+    answer(&service.archive, caller, scope, Values::Pixels, &head).await
+}
+
+/// Which bulk values are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    /// All that metadata refer to.
+    All,
+    /// Those of [`PIXELS`].
+    Pixels,
+}
+
+impl Values {
+    fn include(self, value: &BulkValue) -> bool {
+        self == Self::All || PIXELS.contains(&value.path.as_str())
+    }
+}
+
+/// Whether a client prefers bulk data, in parts, to instances as such (§10.4.4, Note 2).
+pub(super) fn is_asked_for(accept: &Accept) -> bool {
+    let [bytes, _] = octets();
+    let instances = Offer { essence: "application/dicom", transfer_syntax: None, ..bytes.clone() };
+    let one = Offer { is_multipart: false, ..instances.clone() };
+    accept.choose(&[instances, one, bytes]).is_some_and(|best| best.essence == OCTET_STREAM)
+}
+
+/// Answers with bulk values, those first that come first in their instance.
+///
+/// # Errors
+/// [`ArchiveError::NotFound`] if there are none; [`Error::NotAcceptable`] if none of the first ones can be given as
+/// asked. What cannot among others that can is given as it would be by default.
+pub(super) async fn answer(
+    archive: &Arc<Archive>,
+    caller: Caller,
+    scope: Scope,
+    values: Values,
+    head: &Head,
+) -> Result<Response<Body>, Error> {
+    let accept = head.accept();
+    let version = archive.version(&caller, &scope).await?;
+    let pages = archive.instances(&caller, &scope).await?;
+    let is_single =
+        scope.instance.is_some() && accept.choose(&octets()).is_some_and(|best| !best.is_multipart);
+    let chosen_by = accept.clone();
+    let pages = pages.map_ok(move |page| {
+        page.into_iter().flat_map(|record| chosen(record, values, &chosen_by)).collect::<Vec<_>>()
+    });
+    let mut pages = pages.try_filter(|page| ready(!page.is_empty())).boxed();
+    let Some(first) = pages.try_next().await? else {
+        return Err(
+            ArchiveError::NotFound("bulk data of this kind in the study, series or instance".into()).into()
+        );
+    };
+    if let ([value], true) = (first.as_slice(), is_single) {
+        return bulkdata::answer(archive, caller, InstanceRecord::clone(&value.record), &value.path, head)
+            .await;
+    }
+    if !first.iter().any(|value| value.is_as_asked) {
+        return Err(not_acceptable(&octets()[..1]));
+    }
+    let state = format!("{version} {values:?} {accept:?} {REVISION}");
+    let etag = format!("\"{}\"", &hexadecimal(&Sha256::digest(state))[..32]);
+    let response = describe(&etag);
+    if head.has(&etag) {
+        return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
+    let response = response.header(CONTENT_TYPE, parts::content_type(first[0].essence(), &boundary));
+    let values = stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok));
+    let body =
+        written(Arc::clone(archive), caller, values.try_flatten().boxed(), boundary, head.base_url().into());
+    finish(response, Body::from_stream(body))
+}
+
+/// Bytes in parts, and as one body.
+fn octets() -> [Offer; 2] {
+    [true, false].map(|is_multipart| Offer {
+        is_multipart,
+        essence: OCTET_STREAM,
+        transfer_syntax: Some(EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        is_default: true,
+    })
+}
+
+/// A bulk value and how it is given.
+struct Chosen {
+    record: Arc<InstanceRecord>,
+    path: String,
+    range: Range<u64>,
+    /// Frame by frame; `None` is the value as it is.
+    frames: Option<(Offer, Form)>,
+    /// Whether the client accepts that.
+    is_as_asked: bool,
+}
+
+impl Chosen {
+    fn essence(&self) -> &'static str {
+        self.frames.as_ref().map_or(OCTET_STREAM, |(offer, _)| offer.essence)
+    }
+}
+
+/// The values of an instance that are asked for, each in the form that suits the client best.
+fn chosen(record: InstanceRecord, values: Values, accept: &Accept) -> Vec<Chosen> {
+    let record = Arc::new(record);
+    let takes_octets = accept.choose(&octets()[..1]).is_some();
+    let choose = |value: &BulkValue| {
+        let (mut frames, mut is_as_asked) = (None, takes_octets);
+        if value.path == PIXELS[0] {
+            let form = choose_form(accept, &record, false);
+            is_as_asked = form.is_ok();
+            let form = form.unwrap_or_else(|_| stored_form(&record));
+            frames =
+                Some(form).filter(|(_, form)| !stores_native(&record) || matches!(form, Form::Encoded(_)));
+        }
+        let range = value.offset..value.offset + value.length;
+        Chosen { record: Arc::clone(&record), path: value.path.clone(), range, frames, is_as_asked }
+    };
+    record.layout.bulk.iter().filter(|value| values.include(value)).map(choose).collect()
+}
+
+/// Writes values as the parts of one body.
+fn written(
+    archive: Arc<Archive>,
+    caller: Caller,
+    values: BoxStream<'static, Result<Chosen, ArchiveError>>,
+    boundary: String,
+    base_url: Arc<str>,
+) -> ByteStream {
+    let tail = Bytes::from(parts::tail(&boundary));
+    let pieces = values.map_ok(|value| {
+        let count = if value.frames.is_some() { number_of_frames(&value.record) } else { 1 };
+        let value = Arc::new(value);
+        stream::iter(1..=count).map(move |number| Ok::<_, ArchiveError>((Arc::clone(&value), number)))
+    });
+    let parts = pieces.try_flatten().enumerate().map(move |(index, piece)| {
+        let (archive, caller) = (Arc::clone(&archive), caller.clone());
+        let (boundary, base_url) = (boundary.clone(), Arc::clone(&base_url));
+        async move {
+            let (value, number) = piece?;
+            let part = part(&archive, &caller, &value, number).await?;
+            let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
+            let syntax = Some(part.transfer_syntax.as_str());
+            let head = parts::located(&boundary, index == 0, part.essence, syntax, &location);
+            let head = stream::once(ready(Ok(Bytes::from(head))));
+            Ok::<_, ArchiveError>(head.chain(part.bytes))
+        }
+    });
+    parts.buffered(OPEN_AHEAD).try_flatten().chain(stream::once(ready(Ok(tail)))).boxed()
+}
+
+struct Part {
+    essence: &'static str,
+    transfer_syntax: String,
+    bytes: ByteStream,
+}
+
+/// A value, or frame `number` (from 1) of it; a frame that cannot be made is given as it is stored.
+async fn part(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    value: &Chosen,
+    number: u32,
+) -> Result<Part, ArchiveError> {
+    let record = &value.record;
+    let Some((offer, form)) = &value.frames else {
+        let bytes = archive.read_value(caller, record, value.range.clone()).await?;
+        let bytes = bytes.map_err(ArchiveError::from).boxed();
+        return Ok(Part { essence: OCTET_STREAM, transfer_syntax: EXPLICIT_VR_LITTLE_ENDIAN.into(), bytes });
+    };
+    let codec = match form {
+        Form::Stored => return stored(archive, caller, record, number).await,
+        Form::Decoded => None,
+        Form::Encoded(codec) => Some(*codec),
+    };
+    match made_frames::frame(archive, caller, record, number, codec).await {
+        Err(ArchiveError::NotAcceptable(_)) => stored(archive, caller, record, number).await,
+        frame => {
+            let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();
+            Ok(Part { essence: offer.essence, transfer_syntax, bytes: stream::once(ready(frame)).boxed() })
+        }
+    }
+}
+
+/// A frame as it is stored.
+async fn stored(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &Arc<InstanceRecord>,
+    number: u32,
+) -> Result<Part, ArchiveError> {
+    let ranges = archive.frame(record, number)?;
+    let reader = Arc::new((Arc::clone(archive), caller.clone(), Arc::clone(record)));
+    let fragments = stream::iter(ranges).then(move |range| {
+        let reader = Arc::clone(&reader);
+        async move {
+            let (archive, caller, record) = &*reader;
+            let bytes = archive.read_value(caller, record, range).await?;
+            Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from))
+        }
+    });
+    let (offer, _) = stored_form(record);
+    Ok(Part {
+        essence: offer.essence,
+        transfer_syntax: record.transfer_syntax.clone(),
+        bytes: fragments.try_flatten().boxed(),
+    })
+}
