@@ -7,7 +7,7 @@ use crate::query::{Found, Query};
 
 impl Archive {
     /// Answers a query with what the caller may see, at a bounded cost. Each result is handed to
-    /// `sink` as it is found.
+    /// `sink` as it is found, as long as that can take another.
     pub async fn search(&self, caller: &Caller, query: &Query, sink: &mut Sink<'_>) -> Result<Found, Error> {
         let limits =
             Limits { max_rows_read: self.search.max_rows_read, max_ordered: self.search.max_ordered };

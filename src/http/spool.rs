@@ -56,6 +56,14 @@ impl Spool {
         }
     }
 
+    /// Bytes that the text takes in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.text {
+            Text::Plain(plain) => plain.len(),
+            Text::Compressed(encoder) => encoder.get_ref().len(),
+        }
+    }
+
     /// Ends a response with the text, compressed if the client can take that and it pays.
     pub(crate) fn answer(self, response: Builder, head: &Head) -> Result<Response<Body>, Error> {
         let compressed = match self.text {
@@ -107,5 +115,6 @@ mod tests {
         assert_eq!(spool.length, 100_000 * result.len() as u64);
         let Text::Compressed(encoder) = &spool.text else { panic!("it is not compressed") };
         assert!(encoder.get_ref().capacity() < 1_000_000, "{}", encoder.get_ref().capacity());
+        assert!((100_000..1_000_000).contains(&spool.held_bytes()), "{}", spool.held_bytes());
     }
 }

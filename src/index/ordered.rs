@@ -37,13 +37,15 @@ impl Ordered {
     /// Hands over a page of them, in order. Tells how many they are, and whether there are more after them.
     pub(crate) fn page(mut self, query: &Query, sink: &mut Sink<'_>) -> Result<(usize, bool), Error> {
         self.matches.sort_by(|(one, _), (other, _)| order::compare(&query.order, one, other));
-        let has_more = self.matches.len() > query.offset.saturating_add(query.limit);
+        let after = self.matches.len().saturating_sub(query.offset);
         let mut count = 0;
         for (_, bytes) in self.matches.into_iter().skip(query.offset).take(query.limit) {
-            sink(rmp_serde::from_slice(&bytes).map_err(damaged)?);
             count += 1;
+            if !sink(rmp_serde::from_slice(&bytes).map_err(damaged)?) {
+                break;
+            }
         }
-        Ok((count, has_more))
+        Ok((count, after > count))
     }
 }
 

@@ -4,9 +4,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use tokio::task::spawn_blocking;
 
 use crate::dicom::attributes::Attributes;
 use crate::dicom::json;
+use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::candidates;
 use crate::index::conditions::Conditions;
@@ -26,6 +28,9 @@ const ROWS_IN_A_ROW: usize = 32;
 
 /// What reading an instance's metadata costs, in rows.
 const METADATA_ROWS: usize = 10;
+
+/// Metadata of more text are read on a thread that may take its time.
+const LONG_METADATA_BYTES: u64 = 128 * 1024;
 
 const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
 
@@ -69,8 +74,8 @@ pub struct Limits {
     pub max_ordered: usize,
 }
 
-/// What takes the results, one by one.
-pub type Sink<'a> = dyn FnMut(Attributes) + Send + 'a;
+/// What takes the results, one by one, and tells whether it can take another.
+pub type Sink<'a> = dyn FnMut(Attributes) -> bool + Send + 'a;
 
 /// A search under way.
 struct Search<'a> {
@@ -82,6 +87,8 @@ struct Search<'a> {
     limits: Limits,
     rows_left: usize,
     is_exhausted: bool,
+    /// Whether the sink can take no more.
+    is_full: bool,
     skipped: usize,
     sink: &'a mut Sink<'a>,
     /// Matches that wait to be ordered, if the query orders them.
@@ -119,6 +126,7 @@ impl<'a> Search<'a> {
             limits,
             rows_left: limits.max_rows_read,
             is_exhausted: false,
+            is_full: false,
             skipped: 0,
             sink,
             ordered: Ordered::default(),
@@ -165,7 +173,7 @@ impl<'a> Search<'a> {
     /// Whether the next match is returned, as far as is known.
     fn is_on_page(&self) -> bool {
         if self.query.order.is_empty() {
-            self.skipped >= self.query.offset && self.found.count < self.query.limit
+            self.skipped >= self.query.offset && self.found.count < self.query.limit && !self.is_full
         } else {
             self.ordered.has_room(self.limits.max_ordered)
         }
@@ -181,7 +189,7 @@ impl<'a> Search<'a> {
                 return self.ordered.push(place, &self.wanted.pick(all));
             }
             self.found.count += 1;
-            (self.sink)(self.wanted.pick(all));
+            self.is_full = !(self.sink)(self.wanted.pick(all));
         } else if !is_ordered && self.skipped < self.query.offset {
             self.skipped += 1;
         } else {
@@ -243,13 +251,20 @@ impl<'a> Search<'a> {
         let page = self.table.range(&read::whole_partition(None, partition, 1)).await?;
         let Some((_, item)) = page.items.into_iter().next() else { return Ok(None) };
         let key = item.key.clone();
-        let record = read::whole(self.table.as_ref(), item).await?;
-        Ok(record.map(|record| self.metadata(&key, &record)).transpose()?.flatten())
+        let record: Option<InstanceRecord> = read::whole(self.table.as_ref(), item).await?;
+        let Some(record) = record else { return Ok(None) };
+        self.metadata(key, record.metadata).await
     }
 
     /// All attributes of an instance; `None` if they do not match.
-    fn metadata(&mut self, key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
-        let Some(metadata) = read_metadata(key, record)? else {
+    async fn metadata(&mut self, key: ItemKey, metadata: Metadata) -> Result<Option<Attributes>, Error> {
+        let read = if metadata.text_bytes() > LONG_METADATA_BYTES {
+            let reading = spawn_blocking(move || read_metadata(&key, &metadata));
+            reading.await.map_err(|_| Error::Interrupted)??
+        } else {
+            read_metadata(&key, &metadata)?
+        };
+        let Some(metadata) = read else {
             if !self.found.warnings.iter().any(|told| told == TOO_DEEP) {
                 self.found.warnings.push(TOO_DEEP.to_owned());
             }
@@ -309,7 +324,7 @@ impl<'a> Search<'a> {
                 return Ok(());
             }
             let record: InstanceRecord = rows::decode(&key, &bytes)?;
-            let Some(metadata) = self.metadata(&key, &record)? else { return Ok(()) };
+            let Some(metadata) = self.metadata(key, record.metadata).await? else { return Ok(()) };
             attributes = with_others(attributes, metadata);
         }
         self.take(|| {
@@ -346,13 +361,13 @@ struct Known {
 }
 
 /// All attributes of an instance, without bulk values; `None` if they are nested too deeply to be read.
-fn read_metadata(key: &ItemKey, record: &InstanceRecord) -> Result<Option<Attributes>, Error> {
+fn read_metadata(key: &ItemKey, metadata: &Metadata) -> Result<Option<Attributes>, Error> {
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Record {
         what: format!("{} {}", key.partition, key.sort),
         source,
     };
     let mut text = Vec::new();
-    record.metadata.write_text("", &mut text).map_err(|source| damaged(source.into()))?;
+    metadata.write_text("", &mut text).map_err(|source| damaged(source.into()))?;
     // Inflated to the bytes that were written, it is JSON: what the reader can stumble over is the nesting.
     Ok(json::read(&text).ok())
 }

@@ -75,7 +75,10 @@ fn random_query(dice: &mut Dice) -> Query {
 /// Searches, and gathers the results.
 pub(super) async fn search(index: &Index, query: &Query, max_rows_read: usize) -> (Vec<Attributes>, Found) {
     let mut results = Vec::new();
-    let mut sink = |result| results.push(result);
+    let mut sink = |result| {
+        results.push(result);
+        true
+    };
     let limits = Limits { max_rows_read, max_ordered: 1000 };
     let found = index.search(TENANT, query, limits, &mut sink).await.unwrap();
     assert_eq!(results.len(), found.count);
@@ -169,11 +172,36 @@ async fn more_matches_than_can_be_ordered_are_told() {
     let query = query(Level::Study, &[("orderby", "PatientID".into()), ("limit", "3".into())]);
     for (max_ordered, is_warned) in [(9, true), (10, false)] {
         let mut results = Vec::new();
-        let mut sink = |result| results.push(result);
+        let mut sink = |result| {
+            results.push(result);
+            true
+        };
         let limits = Limits { max_rows_read: 1000, max_ordered };
         let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
         assert_eq!((results.len(), found.has_more, !found.warnings.is_empty()), (3, true, is_warned));
         assert_eq!(results[0][&PATIENT_ID].first_text(), Some("P0"));
+    }
+}
+
+#[tokio::test]
+async fn who_can_take_no_more_results_is_told_that_there_are_more() {
+    let index = index();
+    for study in 1..=10 {
+        store(&index, instance(study, 0, 0)).await;
+    }
+    for parameters in [vec![], vec![("orderby", "PatientID".to_owned())]] {
+        for (most, expected) in [(3, (3, true)), (10, (10, false)), (11, (10, false))] {
+            let mut count = 0;
+            let mut sink = |_| {
+                count += 1;
+                count < most
+            };
+            let limits = Limits { max_rows_read: 1000, max_ordered: 1000 };
+            let query = query(Level::Study, &parameters);
+            let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
+            assert_eq!((found.count, found.has_more), expected, "{parameters:?}");
+            assert_eq!(count, found.count);
+        }
     }
 }
 

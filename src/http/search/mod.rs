@@ -24,6 +24,9 @@ mod paging;
 
 pub(crate) use paging::warning;
 
+/// Bytes of an answer that are held until it begins, compressed; there are more results on the next page then.
+const MAX_HELD_BYTES: usize = 64 << 20;
+
 const RETRIEVE_URL: Tag = Tag(0x0008_1190);
 const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
 const SERIES_INSTANCE_UID: Tag = Tag(0x0020_000E);
@@ -77,6 +80,7 @@ async fn search(
         let url = retrieve_url(head.base_url(), level, &result);
         result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
         form.result(&result, std::mem::take(&mut is_first), &mut text);
+        text.held_bytes() < MAX_HELD_BYTES
     };
     let mut found = service.archive.search(&caller, &query, &mut write).await?;
     let ignored = query.ignored.iter();
