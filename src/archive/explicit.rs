@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
 use crate::archive::derive::DecodedFrame;
+use crate::archive::inflate::is_deflated;
 use crate::archive::store::limits;
 use crate::archive::{Archive, Error};
 use crate::blobs;
@@ -77,7 +79,19 @@ impl Source {
         let mut scanner = Scanner::new(limits(&archive.ingest));
         let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
-            scanner.push(&chunk).map_err(unreadable)?;
+            if !is_deflated(&record.transfer_syntax) {
+                scanner.push(&chunk).map_err(unreadable)?;
+                continue;
+            }
+            // A chunk may be inflated to a thousand times as much.
+            let turn = archive.turn_to_parse().await;
+            let scan = spawn_blocking(move || {
+                let pushed = scanner.push(&chunk);
+                drop(turn);
+                pushed.map(|()| scanner)
+            });
+            let failed = |_| Error::NotAcceptable("the stored object cannot be read".into());
+            scanner = scan.await.map_err(failed)?.map_err(unreadable)?;
         }
         scanner.finish().map_err(unreadable)
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::yield_now;
 
 use crate::blobs;
 use crate::blobs::ByteStream;
@@ -27,6 +28,8 @@ pub(super) fn is_deflated(transfer_syntax: &str) -> bool {
 pub(super) fn inflated(object: ByteStream, range: Range<u64>) -> ByteStream {
     let inflate = Inflate { object, input: Bytes::new(), head: Vec::new(), stream: None, position: 0 };
     let steps = stream::try_unfold(inflate, |mut inflate| async move {
+        // Of much that is passed over, nobody else awaits anything.
+        yield_now().await;
         let step = inflate.step().await?;
         Ok(step.map(|step| (step, inflate)))
     });
