@@ -133,6 +133,7 @@ impl Archive {
             return self.rendered_frame(caller, record, 1, rendering).await;
         }
         let scene = Arc::new(self.scene(caller, record, rendering).await?);
+        let _place = self.animations.acquire().await.expect("the semaphore is never closed");
         let described = Arc::new(Described::read(&record.metadata));
         let record = Arc::new(record.clone());
         let mut animation = Animation::new();
