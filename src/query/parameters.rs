@@ -267,7 +267,6 @@ mod tests {
         for (text, at_fault) in [
             ("PatientName=A*&0020000d=1.2&limit=5&offset=10&fuzzymatching=true", None),
             ("00101002.00100020=1&includefield=00081030,Modality&includefield=all", None),
-            ("PatientNmae=A", Some("PatientNmae")),
             ("PatientID=1&00100020=2", Some("00100020")),
             ("limit=-1", Some("limit")),
             ("offset=x", Some("offset")),
@@ -289,6 +288,13 @@ mod tests {
         ] {
             assert_eq!(parse(text).err().map(|error| error.name).as_deref(), at_fault, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_unknown_is_ignored_by_name() {
+        let query = parse("PatientNmae=A&_=1&PatientID=2&00081140.Nothing=3").unwrap();
+        assert_eq!(query.ignored, ["PatientNmae", "_", "00081140.Nothing"]);
+        assert_eq!(query.conditions.len(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
@@ -15,7 +16,7 @@ use crate::archive::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
 use crate::dicom::report::{Report, html, text};
 use crate::http::accept::Accept;
-use crate::http::content::{Content, Stable};
+use crate::http::content::{Content, Stable, fingerprint};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{OCTET_STREAM, of_frames};
@@ -100,9 +101,14 @@ async fn render(
         Document::Encapsulated { bytes: Stored::At(range), .. } => content.value(range),
         Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
-            let text = written(&report, essence, base_url);
+            let (is_html, base_url) = (essence == HTML, base_url.to_owned());
+            let work = spawn_blocking(move || {
+                let text = written(&report, is_html, &base_url);
+                (fingerprint(&text), text)
+            });
+            let (digest, text) = work.await.map_err(|error| Error::Damaged(error.into()))?;
             // How a report looks changes with the server, and where its links lead with the server's address.
-            tag = format!("\"{}-{form}\"", digest(&text));
+            tag = format!("\"{digest}-{form}\"");
             content.text(text);
         }
     }
@@ -127,10 +133,6 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     essences.into_iter().map(str::to_owned).collect()
 }
 
-fn written(report: &Report, essence: &str, base_url: &str) -> String {
-    if essence == HTML { html::write(report, base_url) } else { text::write(report, base_url) }
-}
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn written(report: &Report, is_html: bool, base_url: &str) -> String {
+    if is_html { html::write(report, base_url) } else { text::write(report, base_url) }
 }

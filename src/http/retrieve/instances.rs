@@ -8,18 +8,16 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::explicit::ExplicitFile;
 use crate::archive::records::InstanceRecord;
-use crate::archive::store::hexadecimal;
 use crate::archive::transcode::{Encoding, REVISION, encodings};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
-use crate::http::content::{Content, Stable, describe, finish};
+use crate::http::content::{Content, Stable, describe, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
@@ -86,7 +84,7 @@ fn check_first(accept: &Accept, first: &[InstanceRecord]) -> Result<(), Error> {
 
 /// What tells the answer to a client from that to others, for the ETag: each instance is given in the form that suits it.
 fn suited_to(accept: &Accept) -> String {
-    hexadecimal(&Sha256::digest(format!("{accept:?} {REVISION}")))[..16].to_owned()
+    fingerprint(format!("{accept:?} {REVISION}"))
 }
 
 /// One instance: alone or as the only part.

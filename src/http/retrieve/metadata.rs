@@ -20,19 +20,16 @@ use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve::metadata_writer::{Form, Writer};
+use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::{not_acceptable, parts};
 
 const DICOM_JSON: &str = "application/dicom+json";
-const DICOM_XML: &str = "application/dicom+xml";
 
 /// Answers up to this size are gathered, so that their length can be told.
 const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Text that is made at a time, but for that of one instance.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
-
-/// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
-const BOUNDARY: &str = "native-dicom-model";
 
 /// `GET …/metadata` of a study, a series or an instance.
 pub(crate) async fn metadata(
@@ -51,7 +48,7 @@ pub(crate) async fn metadata(
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let content_type = match offer.is_multipart {
-        true => parts::content_type(offer.essence, BOUNDARY),
+        true => parts::content_type(offer.essence, MODEL_BOUNDARY),
         false => offer.essence.to_owned(),
     };
     response = response.header(CONTENT_TYPE, content_type);
@@ -88,7 +85,7 @@ fn choose(accept: &Accept, scope: &Scope) -> Result<Offer, Error> {
 /// The form of an offer, and what tells it from others in an ETag.
 fn form(offer: &Offer) -> (Form, &'static str) {
     match (offer.is_multipart, offer.essence) {
-        (true, _) => (Form::XmlParts { boundary: BOUNDARY }, "xml-parts"),
+        (true, _) => (Form::XmlParts, "xml-parts"),
         (false, DICOM_XML) => (Form::Xml, "xml"),
         (false, _) => (Form::Json, "json"),
     }
