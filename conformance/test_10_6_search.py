@@ -261,3 +261,13 @@ def test_a_study_is_found_as_soon_as_its_store_is_answered(origin):
     origin.store(encode(data_set))
     assert uids(origin.json(f"{study_path(data_set)}/series"), SERIES) == [data_set.SeriesInstanceUID]
     assert uids(origin.json(f"{series_path(data_set)}/instances"), INSTANCE) == [data_set.SOPInstanceUID]
+
+
+@pytest.mark.parametrize("path", ["/studies", "/series", "/instances", "{study}/series", "{study}/instances", "{series}/instances"])
+def test_the_time_zone_is_told_at_every_level(origin, path):
+    """PS3.18 Tables 10.6.3-3, 10.6.3-4, 10.6.3-5."""
+    data_set = instance(TimezoneOffsetFromUTC="+0530")
+    origin.store(encode(data_set))
+    path = path.format(study=study_path(data_set), series=series_path(data_set))
+    (found,) = origin.json(f"{path}?StudyInstanceUID={data_set.StudyInstanceUID}")
+    assert found["00080201"]["Value"] == ["+0530"]

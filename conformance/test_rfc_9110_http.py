@@ -231,3 +231,14 @@ def test_plain_characters_in_a_query_need_no_escapes(origin):
     query = f"StudyInstanceUID={data_set.StudyInstanceUID}&PatientID="
     assert len(origin.json(f"/studies?{query}a%20b%2Bc%26d")) == 1
     assert len(origin.json(f"/studies?{query}a+b%2bc%26d")) == 1
+
+
+@pytest.mark.parametrize("tail", ["/studies/", "//studies", "{instance}/", "{instance}/metadata/", "/{instance}/frames//1"])
+def test_slashes_too_many_are_not_held_against_a_client(origin, stored, tail):
+    """As clients make them that join a base URL and a resource, each with a slash."""
+    path = tail.format(instance=instance_path(stored))
+    plain = "/" + "/".join(segment for segment in path.split("/") if segment)
+    expected = origin.get(plain, "*/*")
+    answer = origin.get(path, "*/*")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == expected.headers["Content-Type"]

@@ -47,6 +47,9 @@ pub use crate::index::records;
 /// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
 const MAX_UNPACKERS: usize = 8;
 
+/// Animations that are made at a time: each takes up to twice `rendering.max_animation_bytes`.
+const MAX_ANIMATIONS: usize = 2;
+
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
     blobs: Arc<dyn Blobs>,
@@ -60,6 +63,8 @@ pub struct Archive {
     decoders: Arc<Semaphore>,
     /// Places for instances that are being transcoded.
     makers: Arc<Semaphore>,
+    /// Places for animations that are being made, each held in memory.
+    animations: Semaphore,
     parsers: Arc<Semaphore>,
     unpackers: Arc<Semaphore>,
     claims: Claims,
@@ -82,6 +87,7 @@ impl Archive {
             turns: Arc::new(Semaphore::new(2 * cores)),
             decoders: Arc::new(Semaphore::new(cores)),
             makers: Arc::new(Semaphore::new(2 * cores)),
+            animations: Semaphore::new(MAX_ANIMATIONS),
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),

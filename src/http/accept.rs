@@ -243,8 +243,9 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     pieces.map(str::trim).filter(|piece| !piece.is_empty()).collect()
 }
 
+/// What stands within quotation marks; some write single ones.
 fn unquote(text: &str) -> &str {
-    text.trim().trim_matches('"').trim()
+    text.trim().trim_matches(['"', '\'']).trim()
 }
 
 /// `q` in thousandths; what is no number counts as 1.

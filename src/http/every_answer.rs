@@ -20,6 +20,7 @@ use crate::http::Service;
 use crate::http::base_url;
 use crate::http::error::{Cause, Error};
 use crate::http::fair_share::{Peer, Placed, client};
+use crate::http::tidy_path;
 use crate::http::unread;
 use crate::telemetry;
 
@@ -37,8 +38,11 @@ const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Cont
      ETag, Link, Location, Content-Location, Content-Disposition, Warning, Retry-After, X-Decode-Level, X-Request-Id";
 
 /// Wraps every answer of the server.
-pub(crate) async fn wrap(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    if let Some(tidied) = tidy_path::tidied(request.uri()) {
+        *request.uri_mut() = tidied;
+    }
     let route = route(request.uri().path());
     let id = request_id(request.headers());
     let origin = allowed_origin(&service.settings.allowed_origins, request.headers());

@@ -32,6 +32,7 @@ mod serve;
 mod spool;
 mod store;
 mod stream;
+mod tidy_path;
 mod unread;
 mod viewer;
 mod wado_uri;

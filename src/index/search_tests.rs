@@ -318,8 +318,8 @@ async fn results_hold_the_attributes_of_their_level() {
         (
             Level::Series,
             "",
-            &["Modality", "SeriesNumber", "StudyDate", "StudyInstanceUID"],
-            &["InstanceNumber", "InstanceAvailability"],
+            &["Modality", "SeriesNumber", "StudyDate", "StudyInstanceUID", "InstanceAvailability"],
+            &["InstanceNumber"],
         ),
         (
             Level::Instance,

@@ -3,7 +3,7 @@
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::query::attributes::{
     self, INSTANCE_AVAILABILITY, MODALITIES_IN_STUDY, Returned, SERIES_INSTANCE_UID, SOP_CLASSES_IN_STUDY,
-    STUDY_INSTANCE_UID,
+    STUDY_INSTANCE_UID, TIMEZONE_OFFSET,
 };
 use crate::query::creators;
 use crate::query::{Creators, Include, Level, Query};
@@ -96,8 +96,13 @@ impl Wanted {
         if tag == STUDY_INSTANCE_UID || (tag == SERIES_INSTANCE_UID && self.level > Level::Study) {
             return true;
         }
+        // Studies and instances have it (Tables 10.6.3-3, 10.6.3-5), series do not.
         if tag == INSTANCE_AVAILABILITY {
-            return self.level != Level::Series;
+            return self.level == Level::Instance || self.related.contains(&Level::Study);
+        }
+        // What was sent once with a study is true of all that is in it (Tables 10.6.3-4, 10.6.3-5).
+        if tag == TIMEZONE_OFFSET {
+            return true;
         }
         let Some(entry) = attributes::entry(tag) else {
             return self.is_asked(tag) || (self.is_all && self.level == Level::Instance);

@@ -133,6 +133,7 @@ impl Archive {
             return self.rendered_frame(caller, record, 1, rendering).await;
         }
         let scene = Arc::new(self.scene(caller, record, rendering).await?);
+        let _place = self.animations.acquire().await.expect("the semaphore is never closed");
         let record = Arc::new(record.clone());
         let of_record = record.clone();
         let described = Arc::new(blocking(1, move || Ok(Described::read(&of_record.metadata))).await?);
