@@ -240,6 +240,11 @@ impl Archive {
         let mut settled = 0;
         for key in self.blobs.unsettled() {
             let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
+            if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) {
+                // After a power cut it may be there in part, which nothing tells; it is made again on demand.
+                self.blobs.delete(&key).await?;
+                continue;
+            }
             if self.is_referred_to(&key).await? {
                 continue;
             }

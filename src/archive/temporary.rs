@@ -99,14 +99,12 @@ impl Kept {
 }
 
 impl Archive {
-    /// Looks through what earlier processes kept: removes what may not be whole, and the oldest beyond the limit.
+    /// Looks through what earlier processes kept and removes the oldest beyond the limit. What may not be whole was
+    /// removed before ([`Archive::settle`]).
     ///
     /// # Errors
     /// If it cannot be listed.
     pub async fn sweep_temporary(&self) -> Result<(), Error> {
-        // A machine that lost its power may have kept the name of an object and not all of its bytes.
-        let unsettled = self.blobs.unsettled();
-        self.remove(unsettled.into_iter().filter(|key| key.bucket == Bucket::Temporary)).await;
         let mut entries: Vec<_> = self.blobs.list(Bucket::Temporary, "").try_collect().await?;
         entries.sort_by_key(|entry| entry.modified_at);
         for entry in entries {

@@ -84,6 +84,23 @@ async fn an_object_that_was_kept_but_not_committed_is_settled_at_the_next_start(
 }
 
 #[tokio::test]
+async fn what_was_derived_and_may_not_be_whole_is_gone_at_the_next_start() {
+    let data = TempDir::new().unwrap();
+    store(&server::open(&config(data.path())).await.unwrap(), "1.2.1.1").await;
+    let names =
+        ["thumbnails/default/1.2/study/1-1/9x9.png", "temporary/default/1.2/1.2.1/1.2.1.1-ab-1.2-1.dcm"];
+    for name in names {
+        let path = data.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, b"a part").unwrap();
+    }
+    std::fs::write(data.path().join("recent"), names.join("\n") + "\n").unwrap();
+    let archive = server::open(&config(data.path())).await.unwrap();
+    assert!(names.iter().all(|name| !data.path().join(name).exists()));
+    assert_eq!((originals(&data), study(&archive).await.number_of_instances), (1, 1));
+}
+
+#[tokio::test]
 async fn check_names_what_is_missing_damaged_or_without_an_owner() {
     let data = tempfile::tempdir().unwrap();
     let archive = server::open(&config(data.path())).await.unwrap();
