@@ -54,7 +54,6 @@ pub struct Http {
     pub max_connections: usize,
     pub max_requests_per_client: usize,
     pub idle_timeout_seconds: u64,
-    pub thumbnail_px: u32,
     pub shutdown_timeout_seconds: u64,
 }
 
@@ -134,6 +133,7 @@ pub struct Preview {
 pub struct Rendering {
     pub quality: u8,
     pub max_viewport_pixels: u64,
+    pub thumbnail_px: u32,
     pub max_thumbnail_side: u32,
     pub max_animation_frames: u32,
     pub max_animation_bytes: usize,
@@ -188,7 +188,7 @@ impl Config {
         let at_least_one = [
             ("http.max_connections", self.http.max_connections as u64),
             ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
-            ("http.thumbnail_px", self.http.thumbnail_px.into()),
+            ("rendering.thumbnail_px", self.rendering.thumbnail_px.into()),
             ("http.idle_timeout_seconds", self.http.idle_timeout_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),

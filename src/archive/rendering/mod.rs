@@ -75,6 +75,11 @@ impl Rendering {
 }
 
 impl Archive {
+    /// Pixels of the longer side of a thumbnail that is asked for without a size (`rendering.thumbnail_px`).
+    pub fn thumbnail_px(&self) -> u32 {
+        self.rendering.thumbnail_px
+    }
+
     /// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
     pub fn max_viewport_pixels(&self) -> u64 {
         self.rendering.max_viewport_pixels

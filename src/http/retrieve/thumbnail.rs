@@ -49,7 +49,7 @@ async fn answer(
     let viewport = head.query_pairs().into_iter().find(|(name, _)| name == "viewport");
     let size = match viewport {
         Some((_, text)) => thumbnail_size(&text)?,
-        None => [service.settings.thumbnail_px; 2],
+        None => [service.archive.thumbnail_px(); 2],
     };
     let offers = pictures::offers(&[Packing::Single]);
     let accept = head.accept();
