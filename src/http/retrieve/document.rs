@@ -23,6 +23,7 @@ use crate::http::retrieve::{digest_prefix, etag, parts, url};
 
 const HTML: &str = "text/html";
 const PLAIN: &str = "text/plain";
+const XML: &str = "text/xml";
 const PDF: &str = "application/pdf";
 const H265: &str = "video/H265";
 
@@ -42,7 +43,7 @@ pub(in crate::http) fn is_document(record: &InstanceRecord) -> bool {
     kind(record).is_some()
 }
 
-/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML or text.
+/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML, text or XHTML.
 pub(in crate::http) async fn answer(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -117,7 +118,7 @@ async fn render(
 fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     let essences = match document {
         Document::Encapsulated { media_type, .. } => vec![media_type.as_str()],
-        Document::Report(_) => vec![HTML, PLAIN],
+        Document::Report(_) => vec![HTML, PLAIN, XML],
         Document::Video(_) => match of_frames(&record.transfer_syntax) {
             // Browsers know what to do with it only by the type of its container.
             Some(H265) => vec!["video/mp4", H265],
@@ -128,7 +129,11 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
 }
 
 fn written(report: &Report, essence: &str, base_url: &str) -> String {
-    if essence == HTML { html::write(report, base_url) } else { text::write(report, base_url) }
+    match essence {
+        PLAIN => text::write(report, base_url),
+        XML => format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", html::write(report, base_url)),
+        _ => html::write(report, base_url),
+    }
 }
 
 fn digest(text: &str) -> String {
