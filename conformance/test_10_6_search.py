@@ -225,16 +225,16 @@ def test_an_attribute_that_is_not_indexed_is_matched_or_reported(origin, archive
     assert "Warning" in answer.headers or len(answer.json()) == 2
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "offset=x", "offset=-1", "NoSuchKeyword=1", "0010=1", "StudyDate=yesterday"])
+@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "offset=x", "offset=-1", "StudyDate=yesterday"])
 def test_a_wrong_parameter_is_400_and_named(origin, query):
     answer = origin.get(f"/studies?{query}", "application/dicom+json")
     assert answer.status_code == 400
     assert query.split("=")[0].lower() in answer.text.lower()
 
 
-@pytest.mark.parametrize("parameter", ["_=1700000000", "session=x", "_", "x-y=1"])
-def test_a_parameter_that_is_not_of_searching_is_ignored(origin, archive, parameter):
-    """PS3.18 §8.3: as if it were not there."""
+@pytest.mark.parametrize("parameter", ["NoSuchKeyword=1", "0010=1", "_=1700000000000"])
+def test_an_unknown_parameter_is_ignored(origin, archive, parameter):
+    """PS3.18 §8.3; viewers add parameters of their own, against caches."""
     answer = origin.get(f"/studies?AccessionNumber={archive.mark}&{parameter}", "application/dicom+json")
     assert answer.status_code == 200
     assert len(answer.json()) == 5

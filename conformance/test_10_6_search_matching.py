@@ -294,7 +294,6 @@ def test_no_results_are_asked_for(origin, values):
         ("StudyDate=2020-01-01", "StudyDate"),
         ("StudyTime=noon", "StudyTime"),
         ("SeriesNumber=x", "SeriesNumber"),
-        ("ProcedureCodeSequence.Nothing=1", "ProcedureCodeSequence.Nothing"),
         ("ProcedureCodeSequence=1", "ProcedureCodeSequence"),
         ("PatientID=1&00100020=2", "00100020"),
         ("includefield=Nothing", "includefield"),

@@ -24,7 +24,7 @@ fn objects(text: &[u8], size: usize) -> (Vec<Object>, bool) {
     let mut objects = Vec::new();
     for piece in text.chunks(size.max(1)) {
         splitter.push(piece);
-        objects.extend(std::iter::from_fn(|| splitter.next()));
+        objects.extend(std::iter::from_fn(|| splitter.take_object()));
     }
     (objects, splitter.finish())
 }

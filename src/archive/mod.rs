@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::archive::claims::Claims;
 use crate::archive::delete::Unfinished;
@@ -104,6 +104,11 @@ impl Archive {
     /// How many bytes one request to store may hold, how many must come in a second, and how many parts there may be.
     pub fn request_limits(&self) -> (u64, u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
+    }
+
+    /// A turn to parse metadata, or to do other work that takes a core and a lot of memory: there are as many as cores.
+    pub async fn turn_to_parse(&self) -> OwnedSemaphorePermit {
+        self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 

@@ -1,9 +1,11 @@
 //! The images that a presentation state refers to (PS3.3 §C.11.11, Presentation State Relationship Macro).
 
+use std::str::FromStr;
+
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
+use crate::archive::values::{Sequence, Values};
 use crate::archive::{Archive, Error};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
@@ -51,59 +53,43 @@ impl Archive {
 fn references(text: &[u8]) -> Vec<Reference> {
     let state: State = serde_json::from_slice(text).unwrap_or_default();
     let mut found = Vec::new();
-    for series in state.referenced_series.value {
-        let Some(uid) = first_uid::<SeriesUid>(&series.uid) else { continue };
-        for image in series.referenced_images.value {
-            let Some(instance) = first_uid(&image.uid) else { continue };
-            let numbers = image.frames.value.iter().filter_map(serde_json::Value::as_u64);
-            let frames = numbers.filter_map(|number| u32::try_from(number).ok()).collect();
+    for series in state.referenced_series.items {
+        let Some(uid) = uid::<SeriesUid>(&series.uid) else { continue };
+        for image in series.referenced_images.items {
+            let Some(instance) = self::uid(&image.uid) else { continue };
+            let numbers = image.frames.all_numbers();
+            let frames = numbers.into_iter().filter(|number| number.fract() == 0.0 && *number >= 1.0);
+            let frames = frames.map(|number| number as u32).collect();
             found.push(Reference { series: uid.clone(), instance, frames });
         }
     }
     found
 }
 
-fn first_uid<U: std::str::FromStr>(uids: &Values<serde_json::Value>) -> Option<U> {
-    uids.value.first()?.as_str()?.parse().ok()
+fn uid<U: FromStr>(values: &Values) -> Option<U> {
+    values.text()?.parse().ok()
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct State {
-    #[serde(rename = "00081115")]
-    referenced_series: Values<Series>,
+    #[serde(rename = "00081115", default)]
+    referenced_series: Sequence<Series>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct Series {
-    #[serde(rename = "0020000E")]
-    uid: Values<serde_json::Value>,
-    #[serde(rename = "00081140")]
-    referenced_images: Values<Image>,
+    #[serde(rename = "0020000E", default)]
+    uid: Values,
+    #[serde(rename = "00081140", default)]
+    referenced_images: Sequence<Image>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct Image {
-    #[serde(rename = "00081155")]
-    uid: Values<serde_json::Value>,
-    #[serde(rename = "00081160")]
-    frames: Values<serde_json::Value>,
-}
-
-/// The values of an attribute.
-#[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct Values<T> {
-    #[serde(rename = "Value", default = "Vec::new")]
-    value: Vec<T>,
-}
-
-impl<T> Default for Values<T> {
-    fn default() -> Self {
-        Self { value: Vec::new() }
-    }
+    #[serde(rename = "00081155", default)]
+    uid: Values,
+    #[serde(rename = "00081160", default)]
+    frames: Values,
 }
 
 #[cfg(test)]

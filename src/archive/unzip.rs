@@ -78,16 +78,15 @@ const MAX_COMMENT_BYTES: u64 = 65_535;
 /// Characters of an entry's name that are told.
 const MAX_NAME_CHARACTERS: usize = 200;
 
+/// Takes an entry: its name, and its bytes or why it has none.
+pub type Take<'a> = dyn FnMut(&str, Result<&mut dyn Read, Error>) -> io::Result<()> + 'a;
+
 /// Hands every entry that is no folder to `take`, with its name and its bytes or why it has none. The bytes end with an
 /// error, which holds an [`Error`], if they turn out not to be what was packed.
 ///
 /// # Errors
 /// What is wrong with the archive as a whole, and what `take` returns; entries before were handed over.
-pub fn unpack<R: Read + Seek>(
-    mut archive: R,
-    limits: &Limits,
-    take: &mut dyn FnMut(&str, Result<&mut dyn Read, Error>) -> io::Result<()>,
-) -> Result<(), Error> {
+pub fn unpack<R: Read + Seek>(mut archive: R, limits: &Limits, take: &mut Take<'_>) -> Result<(), Error> {
     let directory = Directory::find(&mut archive)?;
     if directory.entries > limits.max_entries {
         return Err(Error::TooManyEntries(limits.max_entries));
@@ -301,8 +300,10 @@ mod tests {
         writer.finish().unwrap().into_inner()
     }
 
+    type Entries = Vec<(String, Result<Vec<u8>, String>)>;
+
     /// The entries with their bytes or errors, and how reading ended.
-    fn unpacked(archive: &[u8], limits: &Limits) -> (Vec<(String, Result<Vec<u8>, String>)>, Option<String>) {
+    fn unpacked(archive: &[u8], limits: &Limits) -> (Entries, Option<String>) {
         let mut entries = Vec::new();
         let end = unpack(Cursor::new(archive), limits, &mut |name, content| {
             let mut bytes = Vec::new();

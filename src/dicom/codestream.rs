@@ -129,7 +129,7 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
         rows: Some(u32::from(rows)).filter(|&rows| rows > 0)?,
         columns: Some(u32::from(columns)).filter(|&columns| columns > 0)?,
         samples: u16::from(components),
-        bits_stored: u16::from(*frame.first()?),
+        bits_stored: u16::from(*frame.first().filter(|&&bits| (1..=16).contains(&bits))?),
         is_signed: false,
         photometric,
         offset: 0,
@@ -255,6 +255,9 @@ mod tests {
             assert_eq!((found.is_lossy, found.photometric), (is_lossy, photometric), "{leaf}");
             assert_eq!((found.rows, found.columns, found.bits_stored, found.bits_allocated()), (2, 3, 8, 8));
         }
+        let mut without_bits = image(&[frame(0xC0, &gray), scan(1, 0)]);
+        without_bits[6] = 0;
+        assert_eq!(describe(&without_bits), None);
         let progressive = image(&[frame(0xC2, &gray), scan(1, 0)]);
         assert_eq!(describe(&progressive), None);
     }

@@ -47,6 +47,13 @@ pub fn write(attributes: &Attributes, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// A data set as JSON: what [`write`] writes, read.
+pub fn tree(attributes: &Attributes) -> Json {
+    let mut text = Vec::new();
+    write(attributes, &mut text);
+    parse(&text).unwrap_or_default()
+}
+
 /// Appends the start of an attribute: a comma unless it is the first, its tag and its VR.
 pub(crate) fn begin_attribute(tag: Tag, vr: Vr, out: &mut Vec<u8>) {
     if !matches!(out.last(), None | Some(b'{')) {

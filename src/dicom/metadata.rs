@@ -67,6 +67,11 @@ fn compress_piece(deflate: &mut Compress, text: &[u8]) -> Piece {
 }
 
 impl Metadata {
+    /// Bytes of the JSON text, base URLs left out.
+    pub fn text_bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| u64::from(piece.length)).sum()
+    }
+
     /// Appends the JSON text with `base_url` in its places.
     ///
     /// # Errors

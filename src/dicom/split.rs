@@ -66,7 +66,7 @@ impl Splitter {
     }
 
     /// The next object that is complete.
-    pub fn next(&mut self) -> Option<Object> {
+    pub fn take_object(&mut self) -> Option<Object> {
         self.done.pop_front()
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let mut objects = Vec::new();
         for piece in text.as_bytes().chunks(size) {
             splitter.push(piece);
-            objects.extend(std::iter::from_fn(|| splitter.next()));
+            objects.extend(std::iter::from_fn(|| splitter.take_object()));
         }
         let texts = objects.into_iter().map(|object| String::from_utf8(object.unwrap()).unwrap());
         (texts.collect(), splitter.finish())
@@ -191,7 +191,7 @@ mod tests {
         let values = format!("{{\"a\":[{}]}}", "1,".repeat(450));
         let mut splitter = Splitter::new(1000, 100);
         splitter.push(format!("[{large},{{}},{many},{{\"b\":1}},{values}]").as_bytes());
-        let objects: Vec<_> = std::iter::from_fn(|| splitter.next()).collect();
+        let objects: Vec<_> = std::iter::from_fn(|| splitter.take_object()).collect();
         assert_eq!(objects[0], Err(Failure::HeaderTooLarge { limit: 1000 }));
         assert_eq!(objects[1], Ok(b"{}".to_vec()));
         assert_eq!(objects[2], Err(Failure::TooManyElements { limit: 100 }));

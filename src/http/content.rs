@@ -11,9 +11,11 @@ use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
+use crate::archive::store::hexadecimal;
 use crate::archive::transcode::TranscodedFile;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
@@ -197,6 +199,11 @@ pub(crate) fn describe(etag: &str) -> Builder {
         .header(ETAG, etag)
         .header(VARY, "Accept, Accept-Encoding")
         .header(CACHE_CONTROL, "private, no-cache")
+}
+
+/// Enough of a SHA-256 to tell answers apart, in hexadecimal: for ETags of what is known by no digest of its own.
+pub(crate) fn fingerprint(of: impl AsRef<[u8]>) -> String {
+    hexadecimal(&Sha256::digest(of)[..16])
 }
 
 /// Ends a response whose header fields were all made here.

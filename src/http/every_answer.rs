@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION,
     CONTENT_LOCATION, ETAG, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -21,6 +21,7 @@ use crate::http::base_url;
 use crate::http::error::{Cause, Error};
 use crate::http::fair_share::{Peer, Placed, client};
 use crate::http::tidy_path;
+use crate::http::unread;
 use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +48,7 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Reque
     let origin = allowed_origin(&service.settings.allowed_origins, request.headers());
     let method = request.method().clone();
     let location = location(&service, &request);
+    let (request, progress) = unread::watch(request);
     let mut response = answer(&service, request, next).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = not_allowed(&method, response.headers());
@@ -58,6 +60,9 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Reque
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if progress.is_unread() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     if let (Some(location), StatusCode::OK | StatusCode::PARTIAL_CONTENT, true) =

@@ -33,6 +33,7 @@ mod spool;
 mod store;
 mod stream;
 mod tidy_path;
+mod unread;
 mod viewer;
 mod wado_uri;
 

@@ -15,6 +15,8 @@ use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
 /// Records in one page.
 const PAGE_RECORDS: usize = 200;
+/// Bytes of the records in a page, but for its last: an instance may have a hundred rows.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Times that a record which is replaced while it is read is read again.
 const MAX_READS: usize = 16;
 
@@ -190,18 +192,30 @@ fn instances<R: DeserializeOwned + Send + 'static>(
         .try_flatten()
         .map_ok(move |range| pages(table.clone(), range))
         .try_flatten()
-        .and_then(move |page| whole_page(reader.clone(), page))
-        .try_filter(|records| std::future::ready(!records.is_empty()))
+        .map_ok(move |page| whole_pages(reader.clone(), page))
+        .try_flatten()
         .boxed()
 }
 
-async fn whole_page<R: DeserializeOwned>(
+/// The records of a page, as many at a time as there is room for.
+fn whole_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
-) -> Result<Vec<R>, Error> {
-    let mut records = Vec::with_capacity(page.len());
-    for (_, row) in page {
-        records.extend(whole(table.as_ref(), row).await?);
-    }
-    Ok(records)
+) -> BoxStream<'static, Result<Vec<R>, Error>> {
+    let next = move |mut waiting: VecDeque<(String, Item)>| {
+        let table = table.clone();
+        async move {
+            let (mut records, mut bytes) = (Vec::new(), 0);
+            while bytes < MAX_PAGE_BYTES
+                && let Some((_, row)) = waiting.pop_front()
+            {
+                let key = row.key.clone();
+                let Some(joined) = rows::joined(table.as_ref(), row).await? else { continue };
+                bytes += joined.len();
+                records.push(rows::decode(&key, &joined)?);
+            }
+            Ok((!records.is_empty()).then_some((records, waiting)))
+        }
+    };
+    stream::try_unfold(VecDeque::from(page), next).boxed()
 }

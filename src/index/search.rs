@@ -134,8 +134,8 @@ impl<'a> Search<'a> {
         if !self.query.order.is_empty() {
             let is_cut_off = std::mem::take(&mut self.found.has_more);
             if is_cut_off {
-                let max = self.limits.max_ordered;
-                let warning = format!("only the first {max} matches by study date were put in order");
+                let count = self.ordered.len();
+                let warning = format!("only the first {count} matches by study date were put in order");
                 self.found.warnings.push(warning);
             }
             (self.found.count, self.found.has_more) = self.ordered.page(self.query, self.sink)?;
@@ -167,7 +167,7 @@ impl<'a> Search<'a> {
         if self.query.order.is_empty() {
             self.skipped >= self.query.offset && self.found.count < self.query.limit
         } else {
-            self.ordered.len() < self.limits.max_ordered
+            self.ordered.has_room(self.limits.max_ordered)
         }
     }
 

@@ -209,6 +209,19 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn large_records_come_few_at_a_time() {
+    let index = index();
+    for number in 1..=5 {
+        let mut record = instance(1, 1, number);
+        record.sop_class = "0".repeat(if number < 4 { 3_000_000 } else { 3 });
+        store(&index, record).await;
+    }
+    let study = instance(1, 1, 1).study;
+    let pages: Vec<Vec<InstanceRecord>> = index.instances(TENANT, &study, None).try_collect().await.unwrap();
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
 async fn a_record_that_no_transaction_holds_is_refused() {
     let index = index();
     let mut record = instance(1, 1, 1);

@@ -1,5 +1,6 @@
 //! Pictures as pure functions on samples: no async, no files, no network.
 
+pub mod consumer;
 pub mod decode;
 pub mod j2k;
 mod jpeg;

@@ -45,6 +45,8 @@ pub struct Query {
     pub limit: usize,
     /// Results to leave out before the first.
     pub offset: usize,
+    /// Parameters that are not known, by their shortened names: some of them, if there are many.
+    pub ignored: Vec<String>,
 }
 
 /// One matching key.

@@ -41,29 +41,14 @@ pub struct Error {
 
 /// The deepest path through sequences.
 const MAX_PATH: usize = 8;
+/// Parameters that are told to be ignored.
+const MAX_IGNORED: usize = 8;
 
-/// Whether a parameter is one that no search has: its name begins as no keyword or tag does, and is none of those in lower
-/// case that [`read`] knows. Such are to be passed over (PS3.18 §8.3), as what gets past caches or names a session is;
-/// a misspelt attribute is not, or the search would show other patients.
-pub fn is_foreign(name: &str) -> bool {
-    const KNOWN: [&str; 7] = [
-        "limit",
-        "offset",
-        "fuzzymatching",
-        "emptyvaluematching",
-        "multiplevaluematching",
-        "includefield",
-        "orderby",
-    ];
-    let begins_otherwise =
-        !name.starts_with(|first: char| first.is_ascii_uppercase() || first.is_ascii_digit());
-    begins_otherwise && !KNOWN.contains(&name) && path(name).is_err()
-}
-
-/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out.
+/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out; those
+/// that are unknown are ignored (PS3.18 §8.3), as clients send their own.
 ///
 /// # Errors
-/// The first parameter that is unknown, repeated, or has a value that its attribute cannot have.
+/// The first parameter that is repeated, or has a value that its attribute cannot have.
 pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> Result<Query, Error> {
     let Target { level, study, series } = target;
     let mut query = Query {
@@ -76,6 +61,7 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
         order: Vec::new(),
         limit: limits.default.min(limits.max),
         offset: 0,
+        ignored: Vec::new(),
     };
     let manner = manner(parameters)?;
     for (name, value) in parameters {
@@ -88,8 +74,13 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
                 query.order.extend(order::read(value, query.level).map_err(|problem| error(name, problem))?);
             }
             _ => {
-                let condition = condition(path(name)?, value, manner)
-                    .map_err(|problem| error(name, problem.to_string()))?;
+                let Some(path) = path(name)? else {
+                    query.ignored.push(shortened(name));
+                    query.ignored.truncate(MAX_IGNORED);
+                    continue;
+                };
+                let condition =
+                    condition(path, value, manner).map_err(|problem| error(name, problem.to_string()))?;
                 if query.conditions.iter().any(|known| known.path == condition.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
                 }
@@ -165,7 +156,9 @@ fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(
         }
         let needed: Vec<Tag> = condition.path.iter().copied().filter_map(creators::creator_of).collect();
         if let Some(missing) = needed.iter().find(|creator| !is_named(creator)) {
-            let sent = |(name, _): &&(String, String)| path(name).is_ok_and(|path| path == condition.path);
+            let sent = |(name, _): &&(String, String)| {
+                path(name).is_ok_and(|path| path.as_ref() == Some(&condition.path))
+            };
             let name = parameters.iter().find(sent).map_or("", |(name, _)| name);
             return Err(error(name, format!("is private; the query must name its creator, by {missing}")));
         }
@@ -203,12 +196,14 @@ pub fn combine_dates_and_times(conditions: &mut [Condition]) {
     }
 }
 
-fn path(name: &str) -> Result<Vec<Tag>, Error> {
+/// The path that a parameter names; `None` if it is no attribute.
+fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
     let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(attributes::tag).collect();
     match tags {
-        Some(tags) if tags.len() <= MAX_PATH => Ok(tags),
-        Some(_) => Err(error(name, format!("goes through more than {MAX_PATH} sequences"))),
-        None => Err(error(name, "is neither a keyword nor a tag of DICOM")),
+        Some(tags) if tags.len() > MAX_PATH => {
+            Err(error(name, format!("goes through more than {MAX_PATH} sequences")))
+        }
+        tags => Ok(tags),
     }
 }
 
@@ -272,7 +267,6 @@ mod tests {
         for (text, at_fault) in [
             ("PatientName=A*&0020000d=1.2&limit=5&offset=10&fuzzymatching=true", None),
             ("00101002.00100020=1&includefield=00081030,Modality&includefield=all", None),
-            ("PatientNmae=A", Some("PatientNmae")),
             ("PatientID=1&00100020=2", Some("00100020")),
             ("limit=-1", Some("limit")),
             ("offset=x", Some("offset")),
@@ -297,18 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_misspelt_attribute_is_not_foreign() {
-        for (name, expected) in [
-            ("_", true),
-            ("session", true),
-            ("limits", true),
-            ("limit", false),
-            ("PatientNmae", false),
-            ("0010001", false),
-            ("fffee000", false),
-        ] {
-            assert_eq!(is_foreign(name), expected, "{name}");
-        }
+    fn what_is_unknown_is_ignored_by_name() {
+        let query = parse("PatientNmae=A&_=1&PatientID=2&00081140.Nothing=3").unwrap();
+        assert_eq!(query.ignored, ["PatientNmae", "_", "00081140.Nothing"]);
+        assert_eq!(query.conditions.len(), 1);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::ops::RangeInclusive;
 
 use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
+/// The longest range: two moments (DT) with a hyphen between them. Of a longer text, every hyphen would be tried.
+const MAX_SPAN_BYTES: usize = 2 * 26 + 1;
+
 /// Everything from one moment to another, both included; `None` is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span<T> {
@@ -86,6 +89,9 @@ pub fn date_time_span(text: &str, timezone: i32) -> Option<Span<i64>> {
 /// Reads a moment or a range. A hyphen may also begin an offset from UTC, so that every hyphen is tried.
 fn span<T>(text: &str, bounds: impl Fn(&str) -> Option<RangeInclusive<T>>) -> Option<Span<T>> {
     let text = text.trim();
+    if text.len() > MAX_SPAN_BYTES {
+        return None;
+    }
     if let Some(only) = bounds(text) {
         let (from, to) = only.into_inner();
         return Some(Span { from: Some(from), to: Some(to), is_range: false });
@@ -220,6 +226,8 @@ mod tests {
         assert_eq!((span.from, span.is_range), (normal_date_time("20200101050000", 0), true));
         let single = date_time_span("202002-0500", 0).unwrap();
         assert_eq!(single.to, normal_date_time("20200301045959.999999", 0));
+        let moment = "20200101050000.123456-0500";
+        assert!(date_time_span(&format!("{moment}-{moment}"), 0).is_some());
     }
 
     #[test]

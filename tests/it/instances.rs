@@ -32,6 +32,22 @@ async fn a_study_comes_in_parts() {
 }
 
 #[tokio::test]
+async fn a_study_in_another_transfer_syntax_has_another_etag() {
+    let server = server().await;
+    let explicit = format!("multipart/related; type=\"application/dicom\"; transfer-syntax={EXPLICIT}");
+    let mut etags = Vec::new();
+    for accept in [ANY, "multipart/related; type=\"application/dicom\"", &explicit] {
+        let response = server.get("/studies/1.1").header("Accept", accept).send().await.unwrap();
+        etags.push(response.headers()["etag"].clone());
+        for (known, is_known) in [(etags.first(), etags.len() == 1), (etags.last(), true)] {
+            let request = server.get("/studies/1.1").header("Accept", accept);
+            let response = request.header("If-None-Match", known.unwrap()).send().await.unwrap();
+            assert_eq!(response.status(), if is_known { 304 } else { 200 }, "{accept}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_instance_comes_alone_or_as_a_part() {
     let server = server().await;
     let path = "/studies/1.1/series/1.2/instances/1.4";

@@ -42,6 +42,21 @@ async fn located(server: &Server, response: Response) -> Vec<(String, Picture)> 
 }
 
 #[tokio::test]
+async fn frames_that_are_said_to_be_there_and_are_not_do_no_harm() {
+    let server = Server::start().await;
+    let mut cut = movie("1.2", "1.3", 3);
+    let claimed = cut.windows(2).rposition(|bytes| bytes == b"3 ").unwrap();
+    cut[claimed..claimed + 2].copy_from_slice(b"9 ");
+    assert!(server.store(&[cut]).await.status().is_success());
+    for path in [SERIES, IMAGE] {
+        let all = located(&server, get(&server, &format!("{path}/rendered"), PNGS).await).await;
+        assert_eq!(all.into_iter().map(|(_, picture)| picture).collect::<Vec<_>>(), [1, 2, 3].map(shown));
+    }
+    assert_eq!(get(&server, &format!("{IMAGE}/thumbnail"), "image/png").await.status(), 200);
+    assert_eq!(get(&server, &format!("{IMAGE}/frames/4/rendered"), "image/png").await.status(), 404);
+}
+
+#[tokio::test]
 async fn one_picture_comes_in_the_format_asked_for() {
     let server = server().await;
     for (accept, expected) in [

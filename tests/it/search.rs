@@ -62,7 +62,6 @@ async fn a_wrong_parameter_is_named() {
     let server = Server::start().await;
     for (path, name) in [
         ("/studies?limit=many", "limit"),
-        ("/studies?NoSuchKeyword=1", "NoSuchKeyword"),
         ("/studies?00091001=1", "00091001"),
         ("/studies?orderby=SeriesNumber", "orderby"),
         ("/studies?emptyvaluematching=2", "emptyvaluematching"),
@@ -73,6 +72,16 @@ async fn a_wrong_parameter_is_named() {
         let problem: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
         assert_eq!(problem["parameter"], name, "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_is_ignored_and_named() {
+    let server = two_studies().await;
+    let response = server.get("/studies?NoSuchKeyword=1&_=123&StudyDate=").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let warning = response.headers()["warning"].to_str().unwrap().to_owned();
+    assert!(warning.contains("NoSuchKeyword") && warning.contains("_ is no"), "{warning}");
+    assert_eq!(response.json::<Vec<serde_json::Value>>().await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -199,6 +199,50 @@ async fn compressed_frames_are_encapsulated_and_describe_themselves() {
     }
 }
 
+/// An RGB picture of 2 x 1 pixels as a PNG file.
+fn png(samples: [u8; 6]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 2, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(&samples).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn pictures_that_no_transfer_syntax_holds_are_decoded() {
+    let server = Server::start().await;
+    let mut image = data_set("1.3");
+    image["00280100"] = json!({"vr": "US", "Value": [16]});
+    image["7FE00010"] = json!({"vr": "OB", "BulkDataURI": "p"});
+    let frames = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]];
+    let mut parts: Vec<Part<'_>> = vec![(JSON, "", text(&json!([image])))];
+    parts.extend(frames.map(|frame| ("image/png", "p", png(frame))));
+    let (status, told) = answer(store(&server, JSON, &parts).await).await;
+    // With a warning of Bits Allocated, which was wrong.
+    assert_eq!(status, 202, "{told}");
+    let metadata = &server.json("/studies/1.1/metadata").await[0];
+    for (tag, expected) in [
+        ("00280004", json!("RGB")),
+        ("00280008", json!(2)),
+        ("00280010", json!(1)),
+        ("00280011", json!(2)),
+        ("00280100", json!(8)),
+    ] {
+        assert_eq!(metadata[tag]["Value"][0], expected, "{tag}");
+    }
+    for (number, sent) in (1..).zip(&frames) {
+        assert_eq!(frame(&server, "1.3", number).await, sent, "{number}");
+    }
+    let mut damaged = png(frames[0]);
+    damaged.truncate(45);
+    parts.truncate(1);
+    let mut other = data_set("1.4");
+    other["7FE00010"] = image["7FE00010"].clone();
+    parts[0].2 = text(&json!([other]));
+    parts.push(("image/png", "p", damaged));
+    assert_eq!(store(&server, JSON, &parts).await.status(), 409);
+}
+
 #[tokio::test]
 async fn the_transfer_syntax_is_that_of_the_bytes_and_of_the_media_type() {
     let server = Server::start().await;
@@ -265,6 +309,15 @@ async fn what_is_wrong_is_told_by_attribute_and_costs_no_other_instance() {
         assert_eq!(found, 0xC000);
         assert_eq!(details[0].1, "bulk data that no metadata refers to");
     }
+}
+
+#[tokio::test]
+async fn an_array_holds_no_more_objects_than_there_may_be_parts() {
+    let server = Server::with(|config| config.ingest.max_parts = 3).await;
+    let array = Value::from(["1.3", "1.4", "1.5", "1.6", "1.7"].map(data_set).to_vec());
+    let (status, answer) = answer(store(&server, JSON, &[(JSON, "", array.to_string().into())]).await).await;
+    assert_eq!((status, server.json("/instances").await.as_array().unwrap().len()), (202, 3));
+    assert!(answer.to_string().contains("ingest.max_parts"), "{answer}");
 }
 
 #[tokio::test]

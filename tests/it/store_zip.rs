@@ -114,6 +114,20 @@ async fn archives_come_in_parts_too() {
 }
 
 #[tokio::test]
+async fn all_archives_of_a_request_hold_no_more_entries_than_there_may_be_parts() {
+    let server = Server::with(|config| config.ingest.max_parts = 3).await;
+    let mut body = Vec::new();
+    for instance in ["1.3", "1.4"] {
+        body.extend_from_slice(b"\r\n--B\r\nContent-Type: application/zip\r\n\r\n");
+        body.extend_from_slice(&zip(&[("1", &native("1.1", "1.2", instance)), ("2", b"text")]));
+    }
+    body.extend_from_slice(b"\r\n--B--");
+    let response = store(&server, "multipart/related; type=\"application/zip\"; boundary=B", body).await;
+    assert_eq!(response.status(), 202);
+    assert!(comments(&json(response).await).iter().any(|comment| comment.contains("ingest.max_parts")));
+}
+
+#[tokio::test]
 async fn files_of_a_form_are_stored() {
     let server = Server::start().await;
     let mut body = b"--B\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhello".to_vec();

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::archive::Archive;
@@ -20,6 +21,8 @@ use crate::archive::store::{Refusal, Upload};
 use crate::dicom::failure::Failure;
 use crate::dicom::split::Splitter;
 use crate::dicom::uid::StudyUid;
+use crate::pixel::consumer;
+use crate::pixel::consumer::Kind;
 
 /// The parts of one request, as they come in.
 pub struct Assembly {
@@ -181,7 +184,7 @@ impl Instances {
     async fn next_metadata(&mut self) -> Option<Result<(Form, Vec<u8>), Refusal>> {
         loop {
             if let Some((splitter, range)) = &mut self.array {
-                if let Some(object) = splitter.next() {
+                if let Some(object) = splitter.take_object() {
                     return Some(object.map(|text| (Form::Json, text)).map_err(Refusal::from));
                 }
                 match self.parts.spooled.next(range).await {
@@ -230,6 +233,11 @@ impl Instances {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => upload.write(bytes.into()).await,
+                Piece::Picture(kind, range) => {
+                    if let Err(refusal) = self.write_frames(kind, range, &mut upload).await {
+                        return Err(Unmade { reference: Some(reference), refusal });
+                    }
+                }
                 Piece::Spooled(mut range) => loop {
                     match self.parts.spooled.next(&mut range).await {
                         Ok(Some(bytes)) => upload.write(bytes).await,
@@ -242,6 +250,24 @@ impl Instances {
             }
         }
         Ok(upload)
+    }
+
+    /// Writes the frames of a PNG or GIF file, decoded one after the other.
+    async fn write_frames(&self, kind: Kind, range: Range<u64>, upload: &mut Upload) -> Result<(), Refusal> {
+        let turn =
+            self.archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let parts = Arc::clone(&self.parts);
+        let (sender, mut frames) = mpsc::channel(1);
+        let decoding = spawn_blocking(move || {
+            let file = pixels::whole(&range, &parts.spooled)?;
+            let decoded = consumer::decode(kind, &file, &mut |frame| sender.blocking_send(frame).is_ok());
+            drop(turn);
+            decoded.map_err(|error| pixels::unreadable(kind, &error))
+        });
+        while let Some(frame) = frames.recv().await {
+            upload.write(frame.into()).await;
+        }
+        decoding.await.unwrap_or_else(|error| Err(Refusal::Failed(error.into())))
     }
 
     /// Plans an instance, one at a time in the whole server: what a parser makes of metadata may take a hundred times the

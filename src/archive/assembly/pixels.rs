@@ -1,5 +1,5 @@
 //! Pixel Data that came as bulk data: uncompressed, or compressed with one part for each frame, in a transfer syntax by
-//! its media type and its bytes (PS3.18 §8.7.3.3, §10.5.1.4, Tables 8.7.3-5 and 10.5.2-1).
+//! its media type and its bytes; or pictures that no transfer syntax holds, which are decoded (PS3.18 §8.7.3.3, §10.5.1.4, Tables 8.7.3-5 and 10.5.2-1).
 
 use std::ops::Range;
 
@@ -9,9 +9,11 @@ use crate::archive::assembly::BulkPart;
 use crate::archive::assembly::plan::Piece;
 use crate::archive::spool::Spooled;
 use crate::archive::store::Refusal;
-use crate::dicom::attributes::Tag;
+use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::codestream::{self, Codestream};
 use crate::dicom::write;
+use crate::pixel;
+use crate::pixel::consumer::{self, Kind, Picture};
 
 const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
 const ROWS: Tag = Tag(0x0028_0010);
@@ -21,12 +23,27 @@ const SAMPLES_PER_PIXEL: Tag = Tag(0x0028_0002);
 /// Bytes that are read of a compressed frame to learn what it is; more if those do not tell.
 const HEAD_BYTES: [usize; 3] = [4 * 1024, 64 * 1024, 1024 * 1024];
 
+/// The largest PNG or GIF file that is decoded, in bytes: it is held in memory.
+const MAX_PICTURE_BYTES: u64 = 64 << 20;
+
 /// Pixel Data of one instance.
 pub(super) enum Pixels {
     /// As it is, little endian.
     Native,
     /// In frames.
     Encapsulated(Encapsulated),
+    /// In files that are to be decoded.
+    Pictures(Pictures),
+}
+
+/// PNG or GIF files, whose frames are alike.
+pub(super) struct Pictures {
+    kind: Kind,
+    /// What the files hold, all frames counted.
+    picture: Picture,
+    files: Vec<Range<u64>>,
+    /// The header of the element that they become.
+    header: Vec<u8>,
 }
 
 /// Compressed frames.
@@ -59,6 +76,9 @@ pub(super) fn read(parts: &[BulkPart], spooled: &Spooled) -> Result<Pixels, Refu
     if parts.iter().any(|part| part.media_type != first.media_type) {
         return Err(no_syntax("the frames are of more than one media type"));
     }
+    if let Some(kind) = picture_kind(&first.media_type) {
+        return pictures(kind, parts, spooled).map(Pixels::Pictures);
+    }
     let is_video = first.media_type.starts_with("video/");
     let mut frames = Vec::with_capacity(parts.len());
     let mut codestream = None;
@@ -76,6 +96,61 @@ pub(super) fn read(parts: &[BulkPart], spooled: &Spooled) -> Result<Pixels, Refu
     let transfer_syntax = syntax.unwrap_or_default();
     let is_other = named.is_some_and(|named| named != transfer_syntax);
     Ok(Pixels::Encapsulated(Encapsulated { transfer_syntax, is_other, codestream, frames, is_video }))
+}
+
+fn picture_kind(media_type: &str) -> Option<Kind> {
+    match media_type {
+        "image/png" => Some(Kind::Png),
+        "image/gif" => Some(Kind::Gif),
+        _ => None,
+    }
+}
+
+fn pictures(kind: Kind, parts: &[BulkPart], spooled: &Spooled) -> Result<Pictures, Refusal> {
+    let mut all: Option<Picture> = None;
+    for part in parts {
+        let file = whole(&part.range, spooled)?;
+        let picture = consumer::describe(kind, &file).map_err(|error| unreadable(kind, &error))?;
+        let before = all.unwrap_or(Picture { frames: 0, ..picture });
+        if (before.shape, before.bits) != (picture.shape, picture.bits) {
+            return Err(no_syntax("the pictures sent as frames are of more than one size"));
+        }
+        all = Some(Picture { frames: before.frames.saturating_add(picture.frames), ..picture });
+    }
+    let picture = all.ok_or_else(|| no_syntax("there is no picture"))?;
+    let vr = Vr(if picture.bits == 16 { *b"OW" } else { *b"OB" });
+    let header = write::element_header(PIXEL_DATA, vr, picture.length());
+    let header = header.ok_or_else(|| no_syntax("the pictures become 4 GiB of pixels or more"))?;
+    Ok(Pictures { kind, picture, files: parts.iter().map(|part| part.range.clone()).collect(), header })
+}
+
+/// Reads a PNG or GIF file. Blocks.
+pub(super) fn whole(range: &Range<u64>, spooled: &Spooled) -> Result<Vec<u8>, Refusal> {
+    let length = range.end - range.start;
+    if length > MAX_PICTURE_BYTES {
+        return Err(no_syntax(&format!("a picture has more than {MAX_PICTURE_BYTES} bytes")));
+    }
+    let mut file = vec![0; length as usize];
+    let read = read_up_to(&mut file, range.start, spooled)?;
+    file.truncate(read);
+    Ok(file)
+}
+
+fn read_up_to(buffer: &mut [u8], start: u64, spooled: &Spooled) -> Result<usize, Refusal> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match spooled.read_at(&mut buffer[read..], start + read as u64)? {
+            0 => break,
+            some => read += some,
+        }
+    }
+    Ok(read)
+}
+
+/// Why a PNG or GIF file is no Pixel Data.
+pub(super) fn unreadable(kind: Kind, error: &pixel::Error) -> Refusal {
+    let name = if kind == Kind::Png { "image/png" } else { "image/gif" };
+    no_syntax(&format!("a picture sent as {name} cannot be read: {error}"))
 }
 
 fn no_syntax(reason: &str) -> Refusal {
@@ -115,13 +190,7 @@ fn describe(part: &BulkPart, spooled: &Spooled) -> Result<Option<Codestream>, Re
     let length = part.range.end - part.range.start;
     for wanted in HEAD_BYTES {
         let mut head = vec![0; wanted.min(usize::try_from(length).unwrap_or(usize::MAX))];
-        let mut read = 0;
-        while read < head.len() {
-            match spooled.read_at(&mut head[read..], part.range.start + read as u64)? {
-                0 => break,
-                some => read += some,
-            }
-        }
+        let read = read_up_to(&mut head, part.range.start, spooled)?;
         let found = codestream::describe(&head[..read]);
         if found.is_some() || read as u64 == length {
             return Ok(found);
@@ -181,14 +250,15 @@ pub(super) fn must_agree(tag: Tag) -> bool {
 }
 
 impl Pixels {
-    pub(super) fn is_encapsulated(&self) -> bool {
-        matches!(self, Self::Encapsulated(_))
+    /// Whether the data set must say what the pixels are made, whatever was sent.
+    pub(super) fn are_made(&self) -> bool {
+        matches!(self, Self::Pictures(_))
     }
 
     /// The transfer syntax of the instance.
     pub(super) fn transfer_syntax(&self) -> &str {
         match self {
-            Self::Native => write::TRANSFER_SYNTAX,
+            Self::Native | Self::Pictures(_) => write::TRANSFER_SYNTAX,
             Self::Encapsulated(pixels) => &pixels.transfer_syntax,
         }
     }
@@ -202,14 +272,17 @@ impl Pixels {
     pub(super) fn number_of_frames(&self) -> Option<u64> {
         match self {
             Self::Encapsulated(pixels) if !pixels.is_video => Some(pixels.frames.len() as u64),
+            Self::Pictures(pictures) => Some(pictures.picture.frames.into()),
             _ => None,
         }
     }
 
     /// The attributes that the compressed pixels tell, in DICOM JSON.
     pub(super) fn described(&self) -> Vec<(Tag, Json)> {
-        let Self::Encapsulated(Encapsulated { codestream: Some(found), .. }) = self else {
-            return Vec::new();
+        let found = match self {
+            Self::Encapsulated(Encapsulated { codestream: Some(found), .. }) => *found,
+            Self::Pictures(pictures) => pictures.as_codestream(),
+            _ => return Vec::new(),
         };
         let number = |number: u64| json!({"vr": "US", "Value": [number]});
         let text = |text: &str| json!({"vr": "CS", "Value": [text]});
@@ -232,10 +305,48 @@ impl Pixels {
         described
     }
 
-    /// The element of encapsulated Pixel Data: each frame is a fragment, and the Basic Offset Table tells where each
-    /// begins, if there are several and 32 bits suffice. Nothing if the pixels are not compressed.
-    pub(super) fn encapsulate(&self) -> Vec<Piece> {
-        let Self::Encapsulated(Encapsulated { frames, .. }) = self else { return Vec::new() };
+    /// The element of Pixel Data; `None` if it is as it was sent.
+    pub(super) fn element(&self) -> Option<Vec<Piece>> {
+        match self {
+            Self::Native => None,
+            Self::Encapsulated(pixels) => Some(pixels.element()),
+            Self::Pictures(pictures) => Some(pictures.element()),
+        }
+    }
+}
+
+impl Pictures {
+    /// What the frames say of themselves.
+    fn as_codestream(&self) -> Codestream {
+        let Picture { shape, bits, .. } = self.picture;
+        Codestream {
+            transfer_syntax: write::TRANSFER_SYNTAX,
+            is_lossy: false,
+            rows: shape.rows,
+            columns: shape.columns,
+            samples: shape.samples,
+            bits_stored: bits,
+            is_signed: false,
+            photometric: if shape.samples == 1 { "MONOCHROME2" } else { "RGB" },
+            offset: 0,
+        }
+    }
+
+    fn element(&self) -> Vec<Piece> {
+        let mut pieces = vec![Piece::Bytes(self.header.clone())];
+        pieces.extend(self.files.iter().map(|file| Piece::Picture(self.kind, file.clone())));
+        if !self.picture.length().is_multiple_of(2) {
+            pieces.push(Piece::Bytes(vec![0]));
+        }
+        pieces
+    }
+}
+
+impl Encapsulated {
+    /// Each frame is a fragment, and the Basic Offset Table tells where each begins, if there are several and 32 bits
+    /// suffice.
+    fn element(&self) -> Vec<Piece> {
+        let frames = &self.frames;
         let mut offsets = Vec::new();
         let mut next = 0_u64;
         for frame in frames.iter().filter(|_| frames.len() > 1) {

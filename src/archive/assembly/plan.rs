@@ -1,5 +1,6 @@
 //! What an instance is put together from: pieces of its own, and ranges of the spool (PS3.10 §7.1, PS3.5 §A.4).
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde_json::{Value as Json, json};
@@ -12,6 +13,7 @@ use crate::dicom::failure::Warning;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::write::{self, Segment};
 use crate::dicom::xml;
+use crate::pixel::consumer::Kind;
 
 const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
 const ENCAPSULATED_DOCUMENT: Tag = Tag(0x0042_0011);
@@ -30,7 +32,7 @@ pub(super) struct Plan {
     /// SOP class and SOP instance.
     pub(super) reference: (String, String),
     /// The locations of its bulk data in full.
-    pub(super) used: Vec<String>,
+    pub(super) used: HashSet<String>,
 }
 
 /// The next bytes.
@@ -39,6 +41,8 @@ pub(super) enum Piece {
     Bytes(Vec<u8>),
     /// A range of the spool.
     Spooled(Range<u64>),
+    /// The frames of the file in a range of the spool, decoded.
+    Picture(Kind, Range<u64>),
 }
 
 /// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
@@ -66,7 +70,7 @@ fn not_metadata(reason: String) -> Unmade {
 }
 
 fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {
-    let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: Vec::new() };
+    let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: HashSet::new() };
     planner.check_identity(data_set);
     let pixels = match planner.parts_of(&data_set[PIXEL_DATA.to_string()]) {
         Some(found) => Some(pixels::read(found, &parts.spooled)?),
@@ -89,13 +93,16 @@ fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String
     for segment in written.segments {
         match segment {
             Segment::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
-            Segment::Bulk { tag: PIXEL_DATA, is_top_level: true, uri, .. }
-                if pixels.as_ref().is_some_and(Pixels::is_encapsulated) =>
-            {
-                planner.use_of(&uri);
-                pieces.extend(pixels.iter().flat_map(Pixels::encapsulate));
+            Segment::Bulk { tag, vr, uri, is_top_level, .. } => {
+                let is_pixels = tag == PIXEL_DATA && is_top_level;
+                match pixels.as_ref().filter(|_| is_pixels).and_then(Pixels::element) {
+                    Some(element) => {
+                        planner.use_of(&uri);
+                        pieces.extend(element);
+                    }
+                    None => planner.value(tag, vr, &uri, &mut pieces),
+                }
             }
-            Segment::Bulk { tag, vr, uri, .. } => planner.value(tag, vr, &uri, &mut pieces),
         }
     }
     if !planner.faults.is_empty() {
@@ -108,7 +115,7 @@ struct Planner<'a> {
     parts: &'a Parts,
     faults: Vec<Warning>,
     warnings: Vec<Warning>,
-    used: Vec<String>,
+    used: HashSet<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -138,12 +145,15 @@ impl<'a> Planner<'a> {
         for (tag, attribute) in pixels.described() {
             let tag_text = tag.to_string();
             let is_missing = members.get(&tag_text).is_none_or(|sent| sent["Value"][0].is_null());
-            if is_missing {
-                members.insert(tag_text, attribute);
-            } else if pixels::must_agree(tag)
-                && write::number(&attribute["Value"][0]) != write::number(&members[&tag_text]["Value"][0])
-            {
+            let is_other = || {
+                let sent = &members[&tag_text]["Value"][0];
+                write::number(&attribute["Value"][0]) != write::number(sent)
+            };
+            if !is_missing && (pixels.are_made() || pixels::must_agree(tag)) && is_other() {
                 self.warn(tag, "is not what the compressed pixels say");
+            }
+            if is_missing || pixels.are_made() {
+                members.insert(tag_text, attribute);
             }
         }
         let frames = members.get("00280008").map(|attribute| write::number(&attribute["Value"][0]));
@@ -199,7 +209,10 @@ impl<'a> Planner<'a> {
     fn use_of(&mut self, uri: &str) -> &'a [BulkPart] {
         let location = uri::resolve(&self.parts.base, uri);
         let parts = self.parts.bulk.get(&location).map(Vec::as_slice).unwrap_or_default();
-        self.used.push(location);
+        // Only what came: metadata can name any number of others.
+        if !parts.is_empty() {
+            self.used.insert(location);
+        }
         parts
     }
 

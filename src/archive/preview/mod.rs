@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::{FutureExt, TryStreamExt};
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
@@ -185,16 +185,10 @@ impl Archive {
         let mut pages = self.instances(caller, &scope).await?;
         let mut sources = Vec::new();
         while let Some(page) = pages.try_next().await? {
-            for record in page {
-                let Some(pixels) = &record.layout.pixels else { continue };
-                let described = Described::read(&record.metadata);
-                sources.push(Source {
-                    instance_number: described.instance_number(),
-                    number_of_frames: pixels.number_of_frames,
-                    geometry: described.frame(0),
-                    instance: record.instance,
-                });
-            }
+            // Reading the metadata of some hundred instances takes a while.
+            let described = spawn_blocking(move || page.into_iter().filter_map(source).collect::<Vec<_>>());
+            let failed = |_| Error::NotAcceptable(format!("series {} cannot be described", record.series));
+            sources.extend(described.await.map_err(failed)?);
         }
         Ok(sources)
     }
@@ -247,6 +241,18 @@ impl Archive {
         }
         Ok(())
     }
+}
+
+/// What slices come from; `None` if the instance has no pixels.
+fn source(record: InstanceRecord) -> Option<Source> {
+    let pixels = record.layout.pixels.as_ref()?;
+    let described = Described::read(&record.metadata);
+    Some(Source {
+        instance_number: described.instance_number(),
+        number_of_frames: pixels.number_of_frames,
+        geometry: described.frame(0),
+        instance: record.instance,
+    })
 }
 
 /// Milliseconds since 1970 UTC.

@@ -83,14 +83,14 @@ impl Placement {
 }
 
 impl Annotated {
-    /// Draws it.
-    pub(super) fn draw(&self, canvas: &mut Canvas, placement: &Placement) {
+    /// Draws it, with lines of no more than `room` pixels.
+    pub(super) fn draw(&self, canvas: &mut Canvas, placement: &Placement, room: &mut usize) {
         for graphic in &self.graphics.items {
             let lines = graphic.lines(canvas, placement);
-            draw(canvas, &lines);
+            draw(canvas, &lines, room);
         }
         for text in &self.texts.items {
-            text.draw(canvas, placement);
+            text.draw(canvas, placement, room);
         }
     }
 }
@@ -124,14 +124,14 @@ impl GraphicObject {
 }
 
 impl TextObject {
-    fn draw(&self, canvas: &mut Canvas, placement: &Placement) {
+    fn draw(&self, canvas: &mut Canvas, placement: &Placement, room: &mut usize) {
         let Some(text) = self.text.text() else { return };
         let place = |units, values: &Values| Some(placement.of(units, values.numbers()?, canvas));
         let corner = place(&self.box_units, &self.box_top_left);
         let anchor = place(&self.anchor_units, &self.anchor);
         let Some([left, top]) = corner.or(anchor) else { return };
         if let (Some(corner), Some(anchor), Some("Y")) = (corner, anchor, self.anchor_visibility.text()) {
-            draw(canvas, &[vec![corner, anchor]]);
+            draw(canvas, &[vec![corner, anchor]], room);
         }
         let pen = Pen::of(canvas);
         for (line, number) in text.lines().zip(0..) {

@@ -134,8 +134,9 @@ impl Archive {
         }
         let scene = Arc::new(self.scene(caller, record, rendering).await?);
         let _place = self.animations.acquire().await.expect("the semaphore is never closed");
-        let described = Arc::new(Described::read(&record.metadata));
         let record = Arc::new(record.clone());
+        let of_record = record.clone();
+        let described = Arc::new(blocking(1, move || Ok(Described::read(&of_record.metadata))).await?);
         let mut animation = Animation::new();
         for number in 1..=frames {
             let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -182,7 +183,9 @@ impl Archive {
         let presentation = match &rendering.presentation_state {
             Some((series, instance)) => {
                 let state = self.instance(caller, &record.study, series, instance).await?;
-                Some(Presentation::read(&state)?)
+                let read = spawn_blocking(move || Presentation::read(&state)).await;
+                let failed = |_| Err(Error::NotAcceptable("the presentation state cannot be read".into()));
+                Some(read.unwrap_or_else(failed)?)
             }
             None => None,
         };

@@ -11,6 +11,7 @@ use crate::archive::values::{Sequence, Values};
 use crate::dicom::frames::PixelLayout;
 use crate::index::records::InstanceRecord;
 use crate::pixel::render;
+use crate::pixel::render::graphics::MAX_DOTS;
 use crate::pixel::render::viewport::Viewport;
 use crate::pixel::render::window::Voi;
 use crate::pixel::render::{Canvas, Display, viewport};
@@ -169,9 +170,10 @@ impl Presentation {
         if is_flipped {
             canvas.flip_horizontally();
         }
+        let mut room = MAX_DOTS;
         let annotations = self.annotations.items.iter();
         for annotation in annotations.filter(|annotation| is_for(&annotation.images, subject)) {
-            annotation.draw(&mut canvas, &placement);
+            annotation.draw(&mut canvas, &placement, &mut room);
         }
         Ok(canvas)
     }

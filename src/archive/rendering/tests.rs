@@ -236,6 +236,18 @@ async fn what_changes_gets_another_thumbnail_and_loses_the_old_one() {
 }
 
 #[tokio::test]
+async fn thumbnails_of_one_thing_that_are_kept_have_a_limit() {
+    let bench = Bench::new(&[]);
+    bench.store(image("1.3", 1, &[10])).await;
+    let series = scope(Some("1.3"), None);
+    for width in 1..=260 {
+        let area = [width, 1];
+        bench.archive.thumbnail(&bench.caller, &series, None, Format::Png, area).await.unwrap();
+    }
+    assert_eq!(bench.kept().await.len(), 256);
+}
+
+#[tokio::test]
 async fn a_thumbnail_is_no_larger_than_the_limit() {
     let bench = Bench::new(&[("max_thumbnail_side", "4")]);
     bench.store(image("1.3", 1, &[10])).await;

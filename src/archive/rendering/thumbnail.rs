@@ -25,6 +25,8 @@ const MODALITY: Tag = Tag(0x0008_0060);
 const SERIES_NUMBER: Tag = Tag(0x0020_0011);
 /// Modalities whose frames are not what the study is about: they stand for it only where nothing else does.
 const DERIVED_MODALITIES: [&str; 8] = ["SEG", "RTDOSE", "PR", "KO", "SR", "DOC", "REG", "OT"];
+/// Thumbnails of one thing that are kept: of frames, sizes and formats there is no end. Others are made each time.
+const MAX_KEPT: usize = 256;
 /// Series of a study that are tried, one after the other, until one can be shown.
 const MAX_SERIES_TRIED: usize = 4;
 
@@ -112,21 +114,24 @@ impl Archive {
         place: &Place,
         bytes: &Bytes,
     ) -> Result<(), Error> {
+        let mut kept = 0;
+        let mut entries = self.blobs.list(Bucket::Thumbnails, &place.all);
+        while let Some(entry) = entries.try_next().await? {
+            if entry.key.path.starts_with(&place.current) {
+                kept += 1;
+            } else {
+                self.blobs.delete(&entry.key).await?;
+            }
+        }
+        if kept >= MAX_KEPT {
+            return Ok(());
+        }
         let mut staged = self.blobs.stage().await?;
         staged.write(bytes).map_err(|error| blobs::Error::Backend {
             operation: "write a thumbnail".into(),
             source: error.into(),
         })?;
-        if !self.keep_derived(caller, scope, version, staged, &place.key).await? {
-            return Ok(());
-        }
-        let mut entries = self.blobs.list(Bucket::Thumbnails, &place.all);
-        while let Some(entry) = entries.try_next().await? {
-            if !entry.key.path.starts_with(&place.current) {
-                self.blobs.delete(&entry.key).await?;
-            }
-        }
-        Ok(())
+        self.keep_derived(caller, scope, version, staged, &place.key).await.map(drop)
     }
 
     /// Renders what stands for a scope.

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use crate::archive::access::Caller;
 use crate::archive::derive::collect;
 use crate::archive::explicit::Source;
+use crate::archive::inflate::is_deflated;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
@@ -26,6 +27,11 @@ pub use crate::pixel::transcode::{Codec, REVISION};
 
 /// Bytes of the header of a fragment.
 const ITEM_HEADER: u64 = 8;
+
+/// Frames that an instance may have to be encoded: some ten bytes are held of each.
+const MAX_FRAMES: u32 = 1 << 20;
+/// Bytes that may be inflated to encode a deflated instance: each of its frames costs all that is before it.
+const MAX_INFLATED_BYTES: u64 = 16 << 30;
 
 /// Deflated Explicit VR Little Endian.
 const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
@@ -60,7 +66,8 @@ pub struct TranscodedFile {
 /// The codecs that the frames of an instance can be given in, besides what they are stored in: lossless ones first, those
 /// first that cost least. Whether each frame can really be decoded shows when it is.
 pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
-    let Some(pixels) = record.layout.pixels.as_ref().filter(|_| is_readable(record)) else {
+    let pixels = record.layout.pixels.as_ref();
+    let Some(pixels) = pixels.filter(|_| is_readable(record) && is_affordable(record)) else {
         return Vec::new();
     };
     let is_stored = |codec: &Codec| codec.transfer_syntax() == record.transfer_syntax;
@@ -82,6 +89,21 @@ fn is_readable(record: &InstanceRecord) -> bool {
         Frames::Native { .. } => !has_float_pixels(record),
         Frames::Encapsulated { .. } => is_decodable(&record.transfer_syntax),
     }
+}
+
+/// Whether all frames can be read one by one in bounded time and memory: it goes on even if nobody waits any longer.
+fn is_affordable(record: &InstanceRecord) -> bool {
+    let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+    frames <= MAX_FRAMES
+        && (!is_deflated(&record.transfer_syntax)
+            || bytes_to_inflate(&record.layout.frames, frames) <= MAX_INFLATED_BYTES)
+}
+
+/// Bytes that are inflated to read each frame of a deflated instance by itself.
+fn bytes_to_inflate(frames: &Frames, number_of_frames: u32) -> u64 {
+    let last = frames.ranges(frames.count().saturating_sub(1));
+    let end = last.last().map_or(0, |range| range.end);
+    (end / 2).saturating_mul(number_of_frames.into())
 }
 
 /// Whether the pixels of an instance are floating point numbers (PS3.3 §C.7.6.24, §C.7.6.25).
@@ -205,5 +227,19 @@ impl Archive {
             blobs::Error::NotFound(_) => Error::NotYet("the instance has to be transcoded again".into()),
             error => error.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inflated_grows_with_the_square_of_the_frames() {
+        let frames = |count| Frames::Native { offset: 1000, frame_bits: 8_000, count, is_big_endian: false };
+        assert_eq!(bytes_to_inflate(&frames(10), 10), 55_000);
+        assert_eq!(bytes_to_inflate(&frames(100), 100), 5_050_000);
+        assert!(bytes_to_inflate(&frames(8000), 8000) > MAX_INFLATED_BYTES);
+        assert_eq!(bytes_to_inflate(&Frames::None, 0), 0);
     }
 }

@@ -9,10 +9,15 @@ use crate::dicom::derived::{RATIO, RATIO_CHARACTERS};
 use crate::dicom::explicit::{EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS, Element, PIXEL_DATA};
 use crate::dicom::frames::PixelLayout;
 
+/// Bytes of the headers of a fragment and of any codestream in it, at most: those of baseline JPEG are the largest.
+const MOST_HEADER_BYTES: u64 = 1024;
+
 /// The frames that are written so far, each in one fragment.
 pub(super) struct Offsets {
     number_of_frames: u32,
     uncompressed_bytes: u64,
+    /// What the frames may take together once they are encoded.
+    most_bytes: u64,
     starts: Vec<u64>,
     lengths: Vec<u64>,
     /// Where the next fragment starts, counted from the first.
@@ -24,18 +29,20 @@ impl Offsets {
     pub(super) fn new(layout: &PixelLayout) -> Self {
         let samples = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
         let frame_bytes = (samples * u64::from(layout.bits_allocated)).div_ceil(8);
+        let frames = u64::from(layout.number_of_frames);
         Self {
             number_of_frames: layout.number_of_frames,
-            uncompressed_bytes: frame_bytes.saturating_mul(layout.number_of_frames.into()),
+            uncompressed_bytes: frame_bytes.saturating_mul(frames),
+            most_bytes: (2 * frame_bytes + MOST_HEADER_BYTES).saturating_mul(frames),
             starts: Vec::new(),
             lengths: Vec::new(),
             next: 0,
         }
     }
 
-    /// Whether the frames may reach beyond 4 GiB: no codec makes a frame twice as large.
+    /// Whether the frames may reach beyond 4 GiB: no codec makes a frame twice as large, headers left out.
     fn is_extended(&self) -> bool {
-        self.uncompressed_bytes.saturating_mul(2) > u32::MAX.into()
+        self.most_bytes > u32::MAX.into()
     }
 
     /// Bytes of the Basic Offset Table, which is empty beside an extended one.
@@ -125,6 +132,9 @@ mod tests {
         assert_eq!(sizes, tags.map(|tag| (tag, 8 * 1025)));
         [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length));
         let words = |numbers: [u64; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        // Of a frame of one row, headers are most.
+        assert_eq!(Offsets::new(&layout(1, 800_000)).basic_bytes(), 3_200_000);
+        assert_eq!(Offsets::new(&layout(1, 900_000)).basic_bytes(), 0);
         let expected =
             [(10, words([0, 0xFFFF_0008, 0x1_FFFE_0010])), (20, words([0xFFFF_0000, 0xFFFF_0000, 2]))];
         assert_eq!(offsets.patches(&[(tags[0], 10), (tags[1], 20)].into()), expected);

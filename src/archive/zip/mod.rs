@@ -248,6 +248,7 @@ impl Instance {
             let read = record.metadata.write_text("", &mut text).ok().and_then(|()| json::read(&text).ok());
             instance.attributes.extend(read.unwrap_or_default());
         }
+        dicomdir::keep_needed(&instance.sop_class, instance.has_pixels, &mut instance.attributes);
         instance
     }
 

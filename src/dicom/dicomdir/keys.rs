@@ -246,6 +246,23 @@ fn has_text_beyond_ascii(attribute: &Attribute, depth: usize) -> bool {
     })
 }
 
+/// Keeps of attributes what records with these keys are made of, and the instance's number.
+pub(super) fn keep(keys: &[Key], attributes: &mut Attributes) {
+    let needed = |tag: Tag| {
+        let mut tags = [PATIENT, STUDY, SERIES, keys].into_iter().flatten().map(Key::tag);
+        tag == INSTANCE_NUMBER
+            || tags.any(|key| key == tag || (key == VERIFICATION_DATE_TIME && tag == VERIFYING_OBSERVERS))
+    };
+    attributes.retain(|tag, _| needed(*tag));
+    if let Some(content) = attributes.get_mut(&CONTENT_SEQUENCE) {
+        content.values.retain(modifies_title);
+    }
+}
+
+fn modifies_title(item: &Value) -> bool {
+    matches!(item, Value::Item(item) if text(item, RELATIONSHIP_TYPE) == Some("HAS CONCEPT MOD"))
+}
+
 /// The attribute of a key; some are made of others.
 fn find(key: &Key, attributes: &Attributes) -> Option<Attribute> {
     let found = attributes.get(&key.tag());
@@ -253,10 +270,7 @@ fn find(key: &Key, attributes: &Attributes) -> Option<Attribute> {
         // All that modify the title, and nothing else.
         CONTENT_SEQUENCE => {
             let mut content = found?.clone();
-            content.values.retain(|value| match value {
-                Value::Item(item) => text(item, RELATIONSHIP_TYPE) == Some("HAS CONCEPT MOD"),
-                _ => false,
-            });
+            content.values.retain(modifies_title);
             Some(content)
         }
         // The last verification.
@@ -400,5 +414,33 @@ mod tests {
             b"\x10\0\x20\0LO\x02\0P ",
         ];
         assert_eq!(bytes, expected.concat());
+    }
+
+    #[test]
+    fn what_is_kept_makes_the_same_record() {
+        let report = of_instance("1.2.840.10008.5.1.4.1.1.88.11", false).1;
+        let item = |pairs: &[(u32, &str)]| {
+            Value::Item(pairs.iter().map(|(tag, text)| (Tag(*tag), Attribute::text(b"DT", *text))).collect())
+        };
+        let sequence = |values| Attribute { vr: Vr(*b"SQ"), values };
+        let modifies = item(&[(0x0040_A010, "HAS CONCEPT MOD")]);
+        let contains = item(&[(0x0040_A010, "CONTAINS")]);
+        let mut attributes = Attributes::from([
+            (INSTANCE_NUMBER, Attribute::number(b"IS", 7)),
+            (VERIFYING_OBSERVERS, sequence(vec![item(&[(0x0040_A030, "20240229")])])),
+            (CONTENT_SEQUENCE, sequence(vec![modifies.clone(), contains])),
+            (Tag(0x0010_0010), Attribute::text(b"PN", "Doe")),
+            (Tag(0x0070_0001), sequence(vec![item(&[])])),
+        ]);
+        let written = |attributes: &Attributes| {
+            let mut bytes = Vec::new();
+            write(report, attributes, 1, &mut bytes);
+            bytes
+        };
+        let before = written(&attributes);
+        keep(report, &mut attributes);
+        assert_eq!(written(&attributes), before);
+        assert_eq!(attributes[&CONTENT_SEQUENCE].values, [modifies]);
+        assert_eq!(attributes.len(), 4);
     }
 }

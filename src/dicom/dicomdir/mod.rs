@@ -82,6 +82,12 @@ impl File<'_> {
     }
 }
 
+/// Removes from an instance's attributes what no record of it, nor of its series, study and patient, needs: a report
+/// has more of it than of what is needed.
+pub fn keep_needed(sop_class: &str, has_pixels: bool, attributes: &mut Attributes) {
+    keys::keep(keys::of_instance(sop_class, has_pixels).1, attributes);
+}
+
 impl Directory {
     /// Appends a patient.
     pub fn patient(&mut self, attributes: &Attributes) {

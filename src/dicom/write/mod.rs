@@ -62,9 +62,11 @@ pub enum Segment {
 /// The attributes that cannot be written, of nested ones the outermost, each with the reason: not an object, no
 /// representation of PS3.5 §6.2, a value that is none of its representation.
 pub fn write(data_set: &Json) -> Result<Written, Vec<Warning>> {
-    let mut writer = Writer::default();
-    writer.is_signed = number(&data_set["00280103"]["Value"][0]) == Some(1);
-    writer.needs_unicode = has_text_beyond_ascii(data_set);
+    let mut writer = Writer {
+        is_signed: number(&data_set["00280103"]["Value"][0]) == Some(1),
+        needs_unicode: has_text_beyond_ascii(data_set),
+        ..Writer::default()
+    };
     writer.data_set(data_set, None);
     writer.flush();
     if !writer.faults.is_empty() {

@@ -233,8 +233,8 @@ impl Parser<'_> {
 fn number(tag: Tag, element: &Element, before: &BTreeMap<usize, Json>) -> Result<usize, Error> {
     let last = before.last_key_value().map_or(0, |(number, _)| *number);
     let Some(number) = element.get("number") else { return Ok(last + 1) };
-    let number = number.trim().parse::<usize>().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| model(format!("a number in {tag} is not one from 1")))
+    let number = number.trim().parse::<u32>().ok().filter(|number| *number > 0);
+    number.map(|number| number as usize).ok_or_else(|| model(format!("a number in {tag} is not one from 1")))
 }
 
 /// The values by their numbers, `null` where some were left out.

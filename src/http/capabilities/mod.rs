@@ -8,12 +8,11 @@ use axum::extract::State;
 use axum::http::header::ALLOW;
 use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use crate::dicom::attributes::Tag;
 use crate::http::Service;
 use crate::http::capabilities::resources::RESOURCES;
-use crate::http::content::{begin, finish};
+use crate::http::content::{begin, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::query::Level;
@@ -54,8 +53,8 @@ pub(crate) async fn openapi(head: Head) -> Result<Response<Body>, Error> {
 }
 
 fn answer(text: String, media_type: &str, head: &Head) -> Result<Response<Body>, Error> {
-    let digest: String = Sha256::digest(&text).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let (response, range) = begin(&format!("\"{digest}\""), media_type, text.len() as u64, head)?;
+    let etag = format!("\"{}\"", fingerprint(&text));
+    let (response, range) = begin(&etag, media_type, text.len() as u64, head)?;
     let range = range.unwrap_or_default();
     finish(response, Body::from(Bytes::from(text).slice(range.start as usize..range.end as usize)))
 }

@@ -11,19 +11,17 @@ use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
 use crate::archive::retrieve::Scope;
-use crate::archive::store::hexadecimal;
 use crate::archive::transcode::REVISION;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::instance::BulkValue;
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
-use crate::http::content::{describe, finish};
+use crate::http::content::{describe, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
@@ -119,7 +117,7 @@ pub(super) async fn answer(
         return Err(not_acceptable(&octets()[..1]));
     }
     let state = format!("{version} {values:?} {accept:?} {REVISION}");
-    let etag = format!("\"{}\"", &hexadecimal(&Sha256::digest(state))[..32]);
+    let etag = format!("\"{}\"", fingerprint(state));
     let response = describe(&etag);
     if head.has(&etag) {
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());

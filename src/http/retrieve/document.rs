@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
@@ -15,7 +16,7 @@ use crate::archive::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
 use crate::dicom::report::{Report, html, text};
 use crate::http::accept::Accept;
-use crate::http::content::{Content, Stable};
+use crate::http::content::{Content, Stable, fingerprint};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::retrieve::media_types::{OCTET_STREAM, of_frames};
@@ -101,9 +102,14 @@ async fn render(
         Document::Encapsulated { bytes: Stored::At(range), .. } => content.value(range),
         Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
-            let text = written(&report, essence, base_url);
+            let (write, base_url) = (writer(essence), base_url.to_owned());
+            let work = spawn_blocking(move || {
+                let text = write(&report, &base_url);
+                (fingerprint(&text), text)
+            });
+            let (digest, text) = work.await.map_err(|error| Error::Damaged(error.into()))?;
             // How a report looks changes with the server, and where its links lead with the server's address.
-            tag = format!("\"{}-{form}\"", digest(&text));
+            tag = format!("\"{digest}-{form}\"");
             content.text(text);
         }
     }
@@ -128,14 +134,16 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     essences.into_iter().map(str::to_owned).collect()
 }
 
-fn written(report: &Report, essence: &str, base_url: &str) -> String {
+/// What writes a report in a media type.
+fn writer(essence: &str) -> fn(&Report, &str) -> String {
     match essence {
-        PLAIN => text::write(report, base_url),
-        XML => format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", html::write(report, base_url)),
-        _ => html::write(report, base_url),
+        PLAIN => text::write,
+        XML => xml,
+        _ => html::write,
     }
 }
 
-fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+/// The HTML document, which is well-formed XML.
+fn xml(report: &Report, base_url: &str) -> String {
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", html::write(report, base_url))
 }

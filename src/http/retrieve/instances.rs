@@ -17,7 +17,7 @@ use crate::archive::transcode::{Encoding, REVISION, encodings};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
-use crate::http::content::{Content, Stable, describe, finish};
+use crate::http::content::{Content, Stable, describe, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
@@ -55,7 +55,8 @@ pub(crate) async fn instances(
     let version = archive.version(&caller, &scope).await?;
     let mut pages = archive.instances(&caller, &scope).await?;
     let first = pages.try_next().await?.unwrap_or_default();
-    let etag = format!("\"{version}-dicom{}\"", named_syntax(&accept, &first)?);
+    check_first(&accept, &first)?;
+    let etag = format!("\"{version}-dicom-{}\"", suited_to(&accept));
     let response = describe(&etag);
     if head.has(&etag) {
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
@@ -68,25 +69,22 @@ pub(crate) async fn instances(
     finish(response, Body::from_stream(parts))
 }
 
-/// The transfer syntax that a client named and gets, for the ETag; empty if it named none.
-///
-/// # Errors
-/// [`Error::NotAcceptable`] if none of the instances, the first ones of the answer, can be given as asked. What cannot
-/// among others that can, as a report in a study that is to be compressed, is given as it would be without a name.
-fn named_syntax(accept: &Accept, first: &[InstanceRecord]) -> Result<String, Error> {
+/// Refuses what the first instances of an answer cannot be given as, none of them. What cannot among others that can, as
+/// a report in a study that is to be compressed, is given as it would be without a name.
+fn check_first(accept: &Accept, first: &[InstanceRecord]) -> Result<(), Error> {
     let mut refused = None;
     for record in first {
         match choose(accept, record, false) {
-            Ok(chosen) if !accept.names_transfer_syntax() || is_stored(record, &chosen) => {
-                return Ok(String::new());
-            }
-            Ok(chosen) => {
-                return Ok(chosen.transfer_syntax.map_or(String::new(), |uid| format!("-{uid}-{REVISION}")));
-            }
+            Ok(_) => return Ok(()),
             Err(error) => refused = refused.or(Some(error)),
         }
     }
-    refused.map_or_else(|| Ok(String::new()), Err)
+    refused.map_or(Ok(()), Err)
+}
+
+/// What tells the answer to a client from that to others, for the ETag: each instance is given in the form that suits it.
+fn suited_to(accept: &Accept) -> String {
+    fingerprint(format!("{accept:?} {REVISION}"))
 }
 
 /// One instance: alone or as the only part.
@@ -102,6 +100,11 @@ pub(in crate::http) async fn one(
 ) -> Result<Response<Body>, Error> {
     let mut chosen = choose(accept, &record, true)?;
     match form(&record, &chosen) {
+        // To find out how it is made takes reading all of it.
+        Form::Explicit if head.has(&explicit_etag(&record, &chosen)) => {
+            let response = describe(&explicit_etag(&record, &chosen)).status(StatusCode::NOT_MODIFIED);
+            return finish(response, Body::empty());
+        }
         Form::Stored => {}
         Form::Made(encoding) => return transcoded(archive, caller, record, &chosen, encoding, head).await,
         Form::Explicit => match archive.explicit(&caller, &record).await {
@@ -152,6 +155,10 @@ fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String, b
     Stable { content, content_type: parts::content_type(DICOM, &boundary), etag }
 }
 
+fn explicit_etag(record: &InstanceRecord, chosen: &Offer) -> String {
+    etag(record, if chosen.is_multipart { "m-explicit" } else { "s-explicit" })
+}
+
 /// One instance in Explicit VR Little Endian, that it is not stored in. Made while it is sent, it has a length but no
 /// ranges.
 fn made(
@@ -160,10 +167,7 @@ fn made(
     file: ExplicitFile,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    let etag = etag(record, if chosen.is_multipart { "m-explicit" } else { "s-explicit" });
-    if head.has(&etag) {
-        return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
-    }
+    let etag = explicit_etag(record, chosen);
     let (mut before, mut after) = (Bytes::new(), Bytes::new());
     let mut content_type = parts::type_of(DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN));
     if chosen.is_multipart {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
+use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::retrieve::{MetadataStream, Scope};
 use crate::http::Service;
@@ -19,16 +20,16 @@ use crate::http::error::Error;
 use crate::http::path::Target;
 use crate::http::request::Head;
 use crate::http::retrieve::metadata_writer::{Form, Writer};
+use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::{not_acceptable, parts};
 
 const DICOM_JSON: &str = "application/dicom+json";
-const DICOM_XML: &str = "application/dicom+xml";
 
 /// Answers up to this size are gathered, so that their length can be told.
 const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
-const BOUNDARY: &str = "native-dicom-model";
+/// Text that is made at a time, but for that of one instance.
+const MAX_BATCH_BYTES: u64 = 4 << 20;
 
 /// `GET …/metadata` of a study, a series or an instance.
 pub(crate) async fn metadata(
@@ -47,15 +48,15 @@ pub(crate) async fn metadata(
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let content_type = match offer.is_multipart {
-        true => parts::content_type(offer.essence, BOUNDARY),
+        true => parts::content_type(offer.essence, MODEL_BOUNDARY),
         false => offer.essence.to_owned(),
     };
     response = response.header(CONTENT_TYPE, content_type);
     if is_gzip {
         response = response.header(CONTENT_ENCODING, "gzip");
     }
-    let pages = service.archive.metadata(&caller, &scope).await?;
-    let mut text = pieces(pages, Writer::new(form, is_gzip, head.base_url()));
+    let pages = in_batches(service.archive.metadata(&caller, &scope).await?);
+    let mut text = pieces(Arc::clone(&service.archive), pages, Writer::new(form, is_gzip, head.base_url()));
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
         match text.try_next().await? {
@@ -84,26 +85,66 @@ fn choose(accept: &Accept, scope: &Scope) -> Result<Offer, Error> {
 /// The form of an offer, and what tells it from others in an ETag.
 fn form(offer: &Offer) -> (Form, &'static str) {
     match (offer.is_multipart, offer.essence) {
-        (true, _) => (Form::XmlParts { boundary: BOUNDARY }, "xml-parts"),
+        (true, _) => (Form::XmlParts, "xml-parts"),
         (false, DICOM_XML) => (Form::Xml, "xml"),
         (false, _) => (Form::Json, "json"),
     }
 }
 
+/// The same metadata, as many at a time as there is room for their text.
+fn in_batches(pages: MetadataStream) -> MetadataStream {
+    let batches = pages.map_ok(|page| {
+        let mut batches = vec![Vec::new()];
+        let mut bytes = 0;
+        for record in page {
+            if bytes >= MAX_BATCH_BYTES {
+                batches.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += record.metadata.text_bytes();
+            batches.last_mut().expect("there is one").push(record);
+        }
+        stream::iter(batches.into_iter().map(Ok))
+    });
+    batches.try_flatten().boxed()
+}
+
 /// The text of all pages, a piece for each.
 fn pieces(
+    archive: Arc<Archive>,
     pages: MetadataStream,
     writer: Writer,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Unpin + Send + 'static {
-    stream::try_unfold(Some((pages, writer)), |state| async move {
-        let Some((mut pages, mut writer)) = state else { return Ok(None) };
+    stream::try_unfold(Some((archive, pages, writer)), |state| async move {
+        let Some((archive, mut pages, mut writer)) = state else { return Ok(None) };
         let Some(page) = pages.try_next().await? else {
             return Ok(Some((Bytes::from(writer.finish()?), None)));
         };
         // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
-        let written = spawn_blocking(move || writer.page(&page).map(|piece| (piece, writer))).await;
-        let (piece, writer) = written.map_err(|error| Error::Damaged(error.into()))??;
-        Ok(Some((Bytes::from(piece), Some((pages, writer)))))
+        let turn = if writer.parses() { Some(archive.turn_to_parse().await) } else { None };
+        let written = spawn_blocking(move || {
+            let piece = writer.page(&page);
+            drop(turn);
+            piece.map(|piece| (piece, writer))
+        });
+        let (piece, writer) = written.await.map_err(|error| Error::Damaged(error.into()))??;
+        Ok(Some((Bytes::from(piece), Some((archive, pages, writer)))))
     })
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::records::MetadataRecord;
+    use crate::dicom::metadata::compress;
+
+    #[tokio::test]
+    async fn long_texts_are_made_few_at_a_time() {
+        let record = |length: usize| MetadataRecord { metadata: compress(&[vec![b' '; length]]) };
+        let page = [3_000_000, 3_000_000, 3_000_000, 3, 3, 3_000_000, 3].map(record).to_vec();
+        let pages = stream::iter([Ok(page), Ok(vec![record(1)])]).boxed();
+        let batches: Vec<_> = in_batches(pages).try_collect().await.unwrap();
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 4, 1, 1]);
+    }
 }

@@ -11,6 +11,7 @@ use crate::dicom::metadata::{GzipJoiner, Metadata};
 use crate::dicom::{json, xml};
 use crate::http::error::Error;
 use crate::http::retrieve::parts;
+use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 
 /// What an answer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,7 @@ pub(super) enum Form {
     /// A Native DICOM Model document.
     Xml,
     /// A part with a Native DICOM Model document for each instance.
-    XmlParts {
-        /// What stands between them.
-        boundary: &'static str,
-    },
+    XmlParts,
 }
 
 /// Writes an answer.
@@ -46,11 +44,16 @@ impl Writer {
         let output = match (is_gzip, form) {
             (false, _) => Output::Plain(Vec::new()),
             (true, Form::Json) => Output::Joined(GzipJoiner::new()),
-            (true, Form::Xml | Form::XmlParts { .. }) => {
+            (true, Form::Xml | Form::XmlParts) => {
                 Output::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
             }
         };
         Self { form, base_url: base_url.to_owned(), is_first: true, output }
+    }
+
+    /// Whether metadata are parsed, which takes many times the memory of their text.
+    pub(super) fn parses(&self) -> bool {
+        self.form != Form::Json
     }
 
     /// The bytes for a page of instances.
@@ -66,8 +69,8 @@ impl Writer {
                     self.output.metadata(&record.metadata, &self.base_url)?;
                 }
                 Form::Xml => self.output.text(&document(&record.metadata, &self.base_url)?)?,
-                Form::XmlParts { boundary } => {
-                    let head = parts::head(boundary, is_first, "application/dicom+xml", None);
+                Form::XmlParts => {
+                    let head = parts::head(MODEL_BOUNDARY, is_first, DICOM_XML, None);
                     self.output.text(head.as_bytes())?;
                     self.output.text(&document(&record.metadata, &self.base_url)?)?;
                 }
@@ -81,7 +84,7 @@ impl Writer {
         match self.form {
             Form::Json => self.output.text(if self.is_first { b"[]" } else { b"]" })?,
             Form::Xml => {}
-            Form::XmlParts { boundary } => self.output.text(parts::tail(boundary).as_bytes())?,
+            Form::XmlParts => self.output.text(parts::tail(MODEL_BOUNDARY).as_bytes())?,
         }
         Ok(match self.output {
             Output::Plain(text) => text,

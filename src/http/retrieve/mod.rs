@@ -37,7 +37,7 @@ fn choose(accept: &Accept, at_hand: &[Offer], encoded: &[Offer]) -> Result<Offer
 }
 
 /// The URL of an instance.
-fn url(record: &InstanceRecord, base_url: &str) -> String {
+pub(in crate::http) fn url(record: &InstanceRecord, base_url: &str) -> String {
     let InstanceRecord { study, series, instance, .. } = record;
     format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
 }

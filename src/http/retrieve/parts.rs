@@ -1,5 +1,11 @@
 //! Writing `multipart/related` (RFC 2387, PS3.18 §8.6.1.2).
 
+/// The media type of the Native DICOM Model.
+pub(in crate::http) const DICOM_XML: &str = "application/dicom+xml";
+
+/// Between parts that hold a Native DICOM Model. It cannot occur within one, where every line end is spelled out.
+pub(in crate::http) const MODEL_BOUNDARY: &str = "native-dicom-model";
+
 /// The Content-Type of a multipart answer. The boundary stands last: some clients read it up to the end.
 pub(in crate::http) fn content_type(part_essence: &str, boundary: &str) -> String {
     format!("multipart/related; type=\"{part_essence}\"; boundary={boundary}")

@@ -9,18 +9,16 @@ use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
 use crate::archive::rendering::{Format, Rendering};
-use crate::archive::store::hexadecimal;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::accept::Offer;
-use crate::http::content::{begin, describe, finish};
+use crate::http::content::{begin, describe, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::retrieve::parts;
+use crate::http::retrieve::{parts, url};
 
 /// Pictures that are drawn at the same time for one answer.
 const DRAWN_AHEAD: usize = 2;
@@ -74,8 +72,7 @@ impl Frame {
     /// The URL of what the picture was made of (§8.6.1.2).
     fn location(&self, base_url: &str) -> String {
         let Self { record, number } = self;
-        let InstanceRecord { study, series, instance, .. } = &**record;
-        let url = format!("{base_url}/studies/{study}/series/{series}/instances/{instance}");
+        let url = url(record, base_url);
         if number_of_frames(record) > 1 { format!("{url}/frames/{number}") } else { url }
     }
 }
@@ -99,7 +96,7 @@ impl Drawing {
     fn etag(&self, of: &str) -> String {
         let Self { rendering, state, .. } = self;
         let all = format!("{} {state} {of} {rendering:?}", env!("CARGO_PKG_VERSION"));
-        format!("\"{}\"", &hexadecimal(&Sha256::digest(all))[..32])
+        format!("\"{}\"", fingerprint(all))
     }
 
     fn warned(&self, response: Builder) -> Builder {
@@ -145,9 +142,7 @@ pub(in crate::http) async fn animation(
         return unchanged(drawing, &etag);
     }
     let picture = archive.rendered_animation(caller, record, &drawing.rendering).await?;
-    let InstanceRecord { study, series, instance, .. } = record;
-    let location = format!("{}/studies/{study}/series/{series}/instances/{instance}", head.base_url());
-    whole(picture, drawing, &etag, &location, head)
+    whole(picture, drawing, &etag, &url(record, head.base_url()), head)
 }
 
 fn unchanged(drawing: &Drawing, etag: &str) -> Result<Response<Body>, Error> {

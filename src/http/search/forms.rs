@@ -1,21 +1,16 @@
 //! The forms in which results are given: DICOM JSON, Native DICOM Model XML, and CSV (PS3.18 §10.6.1, §F.2).
 
-use serde_json::Value as Json;
-
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::{dictionary, json, xml};
 use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
+use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::{not_acceptable, parts};
 use crate::http::search::RETRIEVE_URL;
 use crate::http::spool::Spool;
 use crate::query::creators;
 use crate::query::wanted::Wanted;
 use crate::query::{Creators, Query};
-
-/// Between the parts of a multipart answer. It cannot occur within one, where every line end is spelled out.
-const BOUNDARY: &str = "native-dicom-model";
-const DICOM_XML: &str = "application/dicom+xml";
 
 /// A form, with what it needs to write the next result.
 #[derive(Debug)]
@@ -62,7 +57,7 @@ impl Form {
     pub(super) fn content_type(&self) -> String {
         match self {
             Self::Json { essence } => (*essence).to_owned(),
-            Self::Xml => parts::content_type(DICOM_XML, BOUNDARY),
+            Self::Xml => parts::content_type(DICOM_XML, MODEL_BOUNDARY),
             Self::Csv { .. } => "text/csv; charset=utf-8; header=present".to_owned(),
         }
     }
@@ -97,8 +92,8 @@ impl Form {
                 out.write(&text);
             }
             Self::Xml => {
-                let mut text = parts::head(BOUNDARY, is_first, DICOM_XML, None).into_bytes();
-                xml::write(&tree(result), &mut text);
+                let mut text = parts::head(MODEL_BOUNDARY, is_first, DICOM_XML, None).into_bytes();
+                xml::write(&json::tree(result), &mut text);
                 out.write(&text);
             }
             Self::Csv { columns, creators } => {
@@ -115,7 +110,7 @@ impl Form {
     pub(super) fn end(&self, out: &mut Spool) {
         match self {
             Self::Json { .. } => out.write(b"]"),
-            Self::Xml => out.write(parts::tail(BOUNDARY).as_bytes()),
+            Self::Xml => out.write(parts::tail(MODEL_BOUNDARY).as_bytes()),
             Self::Csv { .. } => {}
         }
     }
@@ -128,12 +123,6 @@ fn columns(query: &Query) -> Vec<Tag> {
     columns.sort_unstable();
     columns.dedup();
     columns
-}
-
-fn tree(result: &Attributes) -> Json {
-    let mut text = Vec::new();
-    json::write(result, &mut text);
-    json::parse(&text).unwrap_or_default()
 }
 
 /// A line of CSV (RFC 4180).

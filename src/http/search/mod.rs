@@ -29,9 +29,6 @@ const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
 const SERIES_INSTANCE_UID: Tag = Tag(0x0020_000E);
 const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
-/// Parameters that were passed over and are named at the most.
-const MAX_PASSED_OVER: usize = 10;
-
 /// `GET /studies`.
 pub(crate) async fn studies(
     service: State<Arc<Service>>,
@@ -82,7 +79,10 @@ async fn search(
         form.result(&result, std::mem::take(&mut is_first), &mut text);
     };
     let mut found = service.archive.search(&caller, &query, &mut write).await?;
-    found.warnings.extend(passed_over(&pairs).take(MAX_PASSED_OVER));
+    let ignored = query.ignored.iter();
+    found
+        .warnings
+        .extend(ignored.map(|name| format!("{name} is no parameter that is known; it was ignored")));
     form.end(&mut text);
     let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
     if let Some(warning) = paging::warnings(&found, query.offset) {
@@ -97,28 +97,14 @@ async fn search(
     text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
 }
 
-/// Reads the parameters but those of the form of the answer, where `accept` was followed and `charset` is always UTF-8,
-/// and those that are not of searching.
+/// Reads the parameters but those of the form of the answer: `accept` was followed, and `charset` is always UTF-8.
 fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = Target { level, study: within.study, series: within.series };
-    let is_search = |(name, _): &&(String, String)| !is_of_form(name) && !parameters::is_foreign(name);
+    let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
     let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
     parameters::read(&pairs, target, Limits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
-}
-
-fn is_of_form(name: &str) -> bool {
-    matches!(name, "accept" | "charset")
-}
-
-/// What a client is told of parameters that were passed over.
-fn passed_over(pairs: &[(String, String)]) -> impl Iterator<Item = String> {
-    let foreign = pairs.iter().filter(|(name, _)| !is_of_form(name) && parameters::is_foreign(name));
-    foreign.map(|(name, _)| {
-        let name: String = name.chars().take(40).collect();
-        format!("the parameter {name} is not supported")
-    })
 }
 
 /// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).

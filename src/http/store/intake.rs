@@ -54,6 +54,8 @@ pub(super) struct Intake {
     url: String,
     max_parts: usize,
     parts: usize,
+    /// Entries of zip archives and objects of arrays of metadata.
+    within_parts: usize,
     assembly: Option<Assembly>,
     has_metadata: bool,
     /// How many results were given a place, in the order in which their bytes came.
@@ -79,6 +81,7 @@ impl Intake {
             url,
             max_parts,
             parts: 0,
+            within_parts: 0,
             assembly: None,
             has_metadata: false,
             places: 0,
@@ -169,6 +172,18 @@ impl Intake {
         })
     }
 
+    /// Counts an instance within a part, of which there are as many as of parts: for each there is a result in memory.
+    /// Whether there may be one more; if not, that is told.
+    fn may_take_in(&mut self) -> bool {
+        self.within_parts += 1;
+        let may = self.within_parts <= self.max_parts;
+        if !may {
+            let max = self.max_parts;
+            self.add_other(format!("more than {max} instances within parts (ingest.max_parts)"));
+        }
+        may
+    }
+
     async fn write(&mut self, part: &mut Part, bytes: Bytes) {
         match part {
             Part::Instance(upload) => upload.write(bytes).await,
@@ -228,6 +243,9 @@ impl Intake {
         }
         let mut entries = self.archive.receive_zip(&self.caller, self.study.clone(), zip);
         while let Some(entry) = entries.next().await {
+            if !self.may_take_in() {
+                return;
+            }
             match entry {
                 Ok(Entry { name, is_zip, upload: Ok(upload) }) => {
                     self.finish_upload(upload, Some((name, is_zip))).await
@@ -239,13 +257,7 @@ impl Intake {
                         name: Some(name),
                     });
                 }
-                Err(error) => {
-                    self.add(Item::Other {
-                        reason: CANNOT_UNDERSTAND,
-                        comment: error.to_string(),
-                        name: None,
-                    });
-                }
+                Err(error) => self.add_other(error.to_string()),
             }
         }
     }
@@ -256,6 +268,9 @@ impl Intake {
         let mut instances = assembly.finish().await;
         let (caller, study) = (self.caller.clone(), self.study.clone());
         while let Some(made) = instances.next(&caller, study.as_ref()).await {
+            if !self.may_take_in() {
+                return;
+            }
             match made {
                 Ok(upload) => self.finish_upload(upload, None).await,
                 Err(unmade) => self.add(Item::Unmade(unmade)),
@@ -265,6 +280,10 @@ impl Intake {
             let (comment, name) = ("bulk data that no metadata refers to".into(), Some(location.to_owned()));
             self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment, name });
         }
+    }
+
+    fn add_other(&mut self, comment: String) {
+        self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment, name: None });
     }
 
     fn add(&mut self, item: Item) {

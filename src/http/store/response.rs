@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WARNING,
+    CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, WARNING,
 };
 use axum::http::{Response, StatusCode};
 
@@ -18,6 +18,7 @@ use crate::http::accept::Offer;
 use crate::http::content;
 use crate::http::error::{Error, failure_reason};
 use crate::http::request::Head;
+use crate::http::retrieve::parts::DICOM_XML;
 use crate::http::search::warning;
 
 const ERROR_COMMENT: Tag = Tag(0x0000_0902);
@@ -140,8 +141,7 @@ pub(super) fn respond(
         }
         module.add_other(PROCESSING_FAILURE, &error.to_string(), None);
         module.may_retry = false;
-        // The rest of the body is not read: nothing else can follow on this connection.
-        response = response.header(WARNING, warning(&error.to_string())).header(CONNECTION, "close");
+        response = response.header(WARNING, warning(&error.to_string()));
     }
     if module.stored.is_empty() && module.reasons.is_empty() {
         module.add_other(CANNOT_UNDERSTAND, "there is no DICOM instance in it", None);
@@ -157,25 +157,22 @@ pub(super) fn respond(
     if let Some(url) = module.study_url.as_deref().filter(|_| module.has_created) {
         response = response.header(LOCATION, url).header(CONTENT_LOCATION, url);
     }
-    let (media_type, text) = written(&module.into_attributes(), head)?;
+    let (media_type, text) = written(&module.into_attributes(), head);
     let response = response.status(status).header(CONTENT_TYPE, media_type);
     content::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
 }
 
 /// The module in the form that the client prefers, and its media type.
-fn written(module: &Attributes, head: &Head) -> Result<(&'static str, Vec<u8>), Error> {
+fn written(module: &Attributes, head: &Head) -> (&'static str, Vec<u8>) {
     let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
-    let offers = ["application/dicom+json", "application/json", "application/dicom+xml"].map(offer);
+    let offers = ["application/dicom+json", "application/json", DICOM_XML].map(offer);
     let media_type = head.accept().choose(&offers).map_or("application/dicom+json", |offer| offer.essence);
     let mut text = Vec::new();
-    json::write(module, &mut text);
-    if media_type != "application/dicom+xml" {
-        return Ok((media_type, text));
+    match media_type {
+        DICOM_XML => xml::write(&json::tree(module), &mut text),
+        _ => json::write(module, &mut text),
     }
-    let module = serde_json::from_slice(&text).map_err(|error| Error::Damaged(error.into()))?;
-    text.clear();
-    xml::write(&module, &mut text);
-    Ok((media_type, text))
+    (media_type, text)
 }
 
 impl Module {

@@ -22,7 +22,7 @@ use crate::http::rendering_parameters::wrong;
 use crate::http::request::Head;
 use crate::http::retrieve::pictures::{Drawing, Frame, Packing};
 use crate::http::retrieve::rendered::presented_frames;
-use crate::http::retrieve::{document, instances, not_acceptable, pictures};
+use crate::http::retrieve::{document, instances, not_acceptable, pictures, url};
 use crate::http::wado_uri::query::Query;
 
 mod query;
@@ -94,18 +94,13 @@ async fn dicom(
             return Err(wrong(name, format!("cannot be given together with {DICOM}")));
         }
     }
-    let location = location(&record, head.base_url());
+    let location = url(&record, head.base_url());
     let accept = query.transfer_syntax()?;
     let mut response = instances::one(archive, caller, record, &accept, head).await?;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(CONTENT_LOCATION, location);
     }
     Ok(response)
-}
-
-fn location(record: &InstanceRecord, base_url: &str) -> String {
-    let InstanceRecord { study, series, instance, .. } = record;
-    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
 }
 
 /// A picture of the instance (§9.5): of its first frame unless another is asked for, or of all as one animated GIF.

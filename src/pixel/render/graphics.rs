@@ -12,17 +12,23 @@ const CIRCLE_SIDES: usize = 90;
 /// Half the length of the arms of a cross, in widths of a line.
 const ARM: f64 = 4.0;
 
-/// Draws lines through places of the picture, from its upper left corner on. What is outside is left out.
-pub fn draw(canvas: &mut Canvas, lines: &[Vec<Point>]) {
+/// Pixels of all lines in a picture: more than anybody draws, however large it is. Each is held for a moment.
+pub const MAX_DOTS: usize = 1 << 22;
+
+/// Draws lines through places of the picture, from its upper left corner on. What is outside is left out, and so is
+/// what goes beyond `room`, the pixels that lines may still take, of at first [`MAX_DOTS`].
+pub fn draw(canvas: &mut Canvas, lines: &[Vec<Point>], room: &mut usize) {
     let width = i64::from(canvas.width.min(canvas.height) / 800).max(1);
     let mut dots = Vec::new();
-    for line in lines {
-        for pair in line.windows(2) {
-            if let Some([from, to]) = clipped(canvas, pair[0], pair[1]) {
-                dot(from, to, &mut dots);
-            }
+    for pair in lines.iter().flat_map(|line| line.windows(2)) {
+        if dots.len() >= *room {
+            break;
+        }
+        if let Some([from, to]) = clipped(canvas, pair[0], pair[1]) {
+            dot(from, to, &mut dots);
         }
     }
+    *room = room.saturating_sub(dots.len());
     // The rims first: a line's must not cover another line.
     for [x, y] in &dots {
         canvas.fill_square([x - 1, y - 1], width + 2, 0);
@@ -88,7 +94,8 @@ mod tests {
 
     fn drawn(lines: &[Vec<Point>]) -> Canvas {
         let mut canvas = Canvas { width: 9, height: 5, pixels: vec![100; 45] };
-        draw(&mut canvas, lines);
+        let mut room = MAX_DOTS;
+        draw(&mut canvas, lines, &mut room);
         canvas
     }
 
@@ -117,6 +124,17 @@ mod tests {
         }
         let through = drawn(&[vec![[-1e9, 2.0], [1e9, 2.0]]]);
         assert_eq!(through.pixels[18..27], [255; 9]);
+    }
+
+    #[test]
+    fn lines_without_end_find_one() {
+        let zigzag: Vec<Point> = (0..2_000_000).map(|place| [f64::from(place % 2) * 8.0, 2.0]).collect();
+        let mut room = MAX_DOTS;
+        let mut canvas = Canvas { width: 9, height: 5, pixels: vec![100; 45] };
+        draw(&mut canvas, &[zigzag], &mut room);
+        assert_eq!((room, canvas.pixels[18]), (0, 255));
+        draw(&mut canvas, &[vec![[0.0, 4.0], [8.0, 4.0]]], &mut room);
+        assert_eq!(canvas.pixels[36], 100);
     }
 
     #[test]

@@ -60,6 +60,9 @@ impl Pen {
 
     /// Writes a line whose upper left corner is at `left`, `top`. What is outside of the picture is left out.
     pub fn write(&self, canvas: &mut Canvas, left: i64, top: i64, text: &str) {
+        if top >= canvas.height.into() {
+            return;
+        }
         let end = i64::from(canvas.width);
         let places = (0..).map(|place| left.saturating_add(place * self.advance()));
         let letters = places.zip(written(text)).take_while(|(left, _)| *left < end);
