@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from pydicom import dcmread
@@ -184,6 +185,18 @@ def test_a_report_is_plain_text_for_whoever_prefers_it(origin):
     answer = rendered(origin, data_set, "text/plain, text/html;q=0.5")
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert "a <small> mass" in answer.content.decode("utf-8")
+
+
+def test_a_report_is_xml_for_whoever_asks_for_it(origin):
+    data_set = report(item("TEXT", "Finding", TextValue="a <small> & 'odd' mass\x0c"))
+    origin.store(encode(data_set))
+    answer = rendered(origin, data_set, "text/xml")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/xml")
+    text = "".join(ElementTree.fromstring(answer.content).itertext())
+    assert "a <small> & 'odd' mass" in text
+    html = rendered(origin, data_set, "text/html")
+    assert "ETag" not in answer.headers or answer.headers["ETag"] != html.headers.get("ETag")
 
 
 def test_a_report_says_whom_it_is_about(origin):

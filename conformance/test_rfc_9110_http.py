@@ -242,3 +242,21 @@ def test_slashes_too_many_are_not_held_against_a_client(origin, stored, tail):
     answer = origin.get(path, "*/*")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == expected.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("method, path", [("PUT", "/studies"), ("PATCH", "/studies"), ("POST", "/series"), ("POST", "/no-such-resource")])
+def test_a_body_that_nobody_reads_does_not_spoil_the_next_request(origin, method, path):
+    """RFC 9112 §9.3: the server reads all of it, or says that it closes the connection."""
+    url = urlsplit(origin.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
+    connection.putrequest(method, f"{url.path}{path}")
+    connection.putheader("Content-Type", "application/dicom")
+    connection.putheader("Content-Length", "10")
+    connection.endheaders()
+    refused = connection.getresponse()
+    refused.read()
+    assert refused.status in (404, 405)
+    if not refused.will_close:
+        connection.send(b"0123456789")
+        connection.request("GET", f"{url.path}/studies?limit=1", headers={"Accept": JSON})
+        assert connection.getresponse().status == 200

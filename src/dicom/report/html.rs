@@ -1,4 +1,4 @@
-//! A structured report as an HTML document that stands alone: no script, nothing from elsewhere.
+//! A structured report as an HTML document that stands alone: no script, nothing from elsewhere. It is well-formed XML too.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -17,8 +17,8 @@ pub fn write(report: &Report, base_url: &str) -> String {
     let title = escape(&report.title);
     let _ = write!(
         out,
-        "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<dl>\n"
     );
     for (label, text) in &report.facts {
@@ -123,7 +123,8 @@ fn identifier(position: &[u32]) -> String {
 
 /// Text that cannot be anything but text, in an element as in a quoted attribute.
 fn escape(text: &str) -> Cow<'_, str> {
-    let is_special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && c != '\n');
+    let is_unseen = |c: char| c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}');
+    let is_special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (is_unseen(c) && c != '\n');
     if !text.contains(is_special) {
         return Cow::Borrowed(text);
     }
@@ -140,7 +141,7 @@ fn escape(text: &str) -> Cow<'_, str> {
             // Lines end with both, or with the first alone (PS3.5 §6.1.3).
             '\r' if letters.peek() == Some(&'\n') => {}
             '\r' | '\u{C}' => escaped.push('\n'),
-            control if control.is_control() => escaped.push('\u{FFFD}'),
+            unseen if is_unseen(unseen) => escaped.push('\u{FFFD}'),
             letter => escaped.push(letter),
         }
     }
@@ -159,6 +160,7 @@ mod tests {
             ("' & \0\u{1b}", "&#39; &amp; \u{FFFD}\u{FFFD}"),
             ("a\r\nb\rc\nd\te", "a\nb\nc\nd\te"),
             ("plain é", "plain é"),
+            ("\u{FFFE}", "\u{FFFD}"),
         ] {
             assert_eq!(escape(text), expected);
         }

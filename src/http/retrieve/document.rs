@@ -24,6 +24,7 @@ use crate::http::retrieve::{digest_prefix, etag, parts, url};
 
 const HTML: &str = "text/html";
 const PLAIN: &str = "text/plain";
+const XML: &str = "text/xml";
 const PDF: &str = "application/pdf";
 const H265: &str = "video/H265";
 
@@ -43,7 +44,7 @@ pub(in crate::http) fn is_document(record: &InstanceRecord) -> bool {
     kind(record).is_some()
 }
 
-/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML or text.
+/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML, text or XHTML.
 pub(in crate::http) async fn answer(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -101,9 +102,9 @@ async fn render(
         Document::Encapsulated { bytes: Stored::At(range), .. } => content.value(range),
         Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
-            let (is_html, base_url) = (essence == HTML, base_url.to_owned());
+            let (write, base_url) = (writer(essence), base_url.to_owned());
             let work = spawn_blocking(move || {
-                let text = written(&report, is_html, &base_url);
+                let text = write(&report, &base_url);
                 (fingerprint(&text), text)
             });
             let (digest, text) = work.await.map_err(|error| Error::Damaged(error.into()))?;
@@ -123,7 +124,7 @@ async fn render(
 fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     let essences = match document {
         Document::Encapsulated { media_type, .. } => vec![media_type.as_str()],
-        Document::Report(_) => vec![HTML, PLAIN],
+        Document::Report(_) => vec![HTML, PLAIN, XML],
         Document::Video(_) => match of_frames(&record.transfer_syntax) {
             // Browsers know what to do with it only by the type of its container.
             Some(H265) => vec!["video/mp4", H265],
@@ -133,6 +134,16 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     essences.into_iter().map(str::to_owned).collect()
 }
 
-fn written(report: &Report, is_html: bool, base_url: &str) -> String {
-    if is_html { html::write(report, base_url) } else { text::write(report, base_url) }
+/// What writes a report in a media type.
+fn writer(essence: &str) -> fn(&Report, &str) -> String {
+    match essence {
+        PLAIN => text::write,
+        XML => xml,
+        _ => html::write,
+    }
+}
+
+/// The HTML document, which is well-formed XML.
+fn xml(report: &Report, base_url: &str) -> String {
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", html::write(report, base_url))
 }
