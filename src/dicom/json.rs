@@ -47,7 +47,7 @@ pub fn write(attributes: &Attributes, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// A data set as JSON: what [`write`] writes, read.
+/// A data set as JSON: what [`write()`] writes, read.
 pub fn tree(attributes: &Attributes) -> Json {
     let mut text = Vec::new();
     write(attributes, &mut text);
