@@ -90,20 +90,7 @@ fn text(source: &Outline, tag: Tag) -> &[u8] {
 mod tests {
     use super::*;
     use crate::dicom::build::DataSet;
-    use crate::dicom::scan::{Limits, Scanner};
-
-    fn scanned(set: DataSet) -> Outline {
-        let limits = Limits {
-            max_header_bytes: 1 << 20,
-            max_sequence_depth: 16,
-            max_elements: 1000,
-            max_inflated_bytes: 0,
-            max_deflate_ratio: 0,
-        };
-        let mut scanner = Scanner::new(limits);
-        scanner.push(&set.file("1.2.840.10008.1.2.1")).unwrap();
-        scanner.finish().unwrap()
-    }
+    use crate::dicom::scan::tests::scan;
 
     #[test]
     fn what_was_known_of_earlier_loss_stays() {
@@ -131,7 +118,12 @@ mod tests {
             ),
             (data_set(""), ["DERIVED\\PRIMARY", "smaller", &blank, "ISO_14495_1"]),
         ] {
-            let made = elements(&scanned(set), "2.25.7", "ISO_14495_1", "smaller");
+            let made = elements(
+                &scan(&set.file("1.2.840.10008.1.2.1")).unwrap(),
+                "2.25.7",
+                "ISO_14495_1",
+                "smaller",
+            );
             assert!(made.is_sorted_by_key(|element| element.tag));
             let text = |tag: u32| {
                 let element = made.iter().find(|element| element.tag == Tag(tag)).unwrap();

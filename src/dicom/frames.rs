@@ -230,24 +230,11 @@ fn warning(reason: &str) -> Option<Warning> {
 mod tests {
     use super::*;
     use crate::dicom::build::DataSet;
-    use crate::dicom::scan::{Limits, Scanner};
+    use crate::dicom::scan::tests::scan;
 
     const JPEG: &str = "1.2.840.10008.1.2.4.50";
     const START: &[u8] = &[0xFF, 0xD8, 0xFF, 0xE0];
     const REST: &[u8] = &[1, 2, 3, 4, 5, 6];
-
-    fn scanned(file: &[u8]) -> Outline {
-        let limits = Limits {
-            max_header_bytes: 1 << 20,
-            max_sequence_depth: 16,
-            max_elements: 1000,
-            max_inflated_bytes: 0,
-            max_deflate_ratio: 0,
-        };
-        let mut scanner = Scanner::new(limits);
-        scanner.push(file).unwrap();
-        scanner.finish().unwrap()
-    }
 
     fn layout(number_of_frames: u32, bits_allocated: u16) -> PixelLayout {
         PixelLayout {
@@ -279,7 +266,7 @@ mod tests {
             let set = icon_then(DataSet::explicit().element(0x7FE0_0010, "OW", &vec![0; length]));
             let file = set.file("1.2.840.10008.1.2.1");
             let start = (file.len() - length) as u64;
-            let (located, warning) = locate(&scanned(&file), &layout(frames, bits));
+            let (located, warning) = locate(&scan(&file).unwrap(), &layout(frames, bits));
             let relative = |index| {
                 let ranges: Vec<_> = located.ranges(index);
                 ranges.into_iter().map(|range| range.start - start..range.end - start).collect::<Vec<_>>()
@@ -292,7 +279,7 @@ mod tests {
     #[test]
     fn frames_that_are_not_all_there_cannot_be_asked_for() {
         let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0010, "OW", &[0; 59]);
-        let (located, warning) = locate(&scanned(&set.bytes()), &layout(3, 16));
+        let (located, warning) = locate(&scan(&set.bytes()).unwrap(), &layout(3, 16));
         assert_eq!((located.ranges(1).len(), located.ranges(2).len()), (1, 0));
         assert!(warning.is_some());
     }
@@ -330,7 +317,7 @@ mod tests {
         ] {
             let items = [&table[..], fragments[0], fragments[1], fragments[2]];
             let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
-            let (located, warning) = locate(&scanned(&set.file(JPEG)), &layout(frames, 8));
+            let (located, warning) = locate(&scan(&set.file(JPEG)).unwrap(), &layout(frames, 8));
             let found = match located {
                 Frames::Encapsulated { first_fragments, .. } => Some(first_fragments),
                 _ => None,
@@ -344,7 +331,8 @@ mod tests {
         let table = [[0; 4], [14, 0, 0, 0]].concat();
         for items in [[&table, REST, REST], [&[], REST, REST], [&table[..4], REST, REST]] {
             let file = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
-            let (located, warning) = locate(&scanned(&file.file("1.2.840.10008.1.2.4.102")), &layout(2, 8));
+            let (located, warning) =
+                locate(&scan(&file.file("1.2.840.10008.1.2.4.102")).unwrap(), &layout(2, 8));
             assert_eq!((located.count(), located.ranges(0).len(), warning), (1, 2, None));
         }
     }
@@ -354,7 +342,7 @@ mod tests {
         let offsets: Vec<u8> = [0u64, 26].iter().flat_map(|offset| offset.to_le_bytes()).collect();
         let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0001, "OV", &offsets);
         let file = set.encapsulated(&[&[], START, REST, REST, REST]).file(JPEG);
-        let (located, warning) = locate(&scanned(&file), &layout(2, 8));
+        let (located, warning) = locate(&scan(&file).unwrap(), &layout(2, 8));
         assert_eq!(warning, None);
         let frame: Vec<&[u8]> = located
             .ranges(0)

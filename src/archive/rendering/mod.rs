@@ -1,6 +1,6 @@
 //! Pictures for people: frames rendered to JPEG, PNG or GIF, and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4, §8.3.5.1).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -85,90 +85,33 @@ impl Archive {
         self.rendering.max_viewport_pixels
     }
 
-    /// Renders frame `number` (from 1) as a picture.
-    ///
-    /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
+    /// Prepares to paint frames of an instance: what all of them need is read once.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such frame or presentation state, [`Error::NotAcceptable`] with the reason if
-    /// it cannot be rendered.
-    pub async fn rendered_frame(
+    /// [`Error::NotFound`] if there is no such presentation state, [`Error::NotAcceptable`] with the reason if it, or the
+    /// instance, cannot be rendered.
+    pub async fn painter(
         self: &Arc<Self>,
         caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
+        record: &Arc<InstanceRecord>,
         rendering: &Rendering,
-    ) -> Result<Bytes, Error> {
-        let scene = self.scene(caller, record, rendering).await?;
-        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let frame = self.stored_frame(caller, record, number).await?;
-        let record = record.clone();
-        let quality = rendering.quality.unwrap_or(self.rendering.quality);
-        let format = rendering.format;
-        blocking(number, move || {
-            let described = Described::read(&record.metadata);
-            let (canvas, profile) = scene.paint(&record, &described, number, &frame)?;
-            let picture = encode(&canvas, format, quality, profile.as_deref())?;
-            // It goes on to the end even if nobody waits for it any longer.
-            drop(turn);
-            Ok(picture.into())
-        })
-        .await
-    }
-
-    /// Renders all frames of an instance as one animated GIF, at the rate that the instance tells.
-    ///
-    /// # Errors
-    /// As [`Archive::rendered_frame`]; [`Error::NotAcceptable`] too if it would be larger than
-    /// `rendering.max_animation_frames` or `rendering.max_animation_bytes` allow.
-    pub async fn rendered_animation(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: &InstanceRecord,
-        rendering: &Rendering,
-    ) -> Result<Bytes, Error> {
-        let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-        let limit = self.rendering.max_animation_frames;
-        if frames > limit {
-            let reason =
-                format!("there are {frames} frames, more than {limit} (rendering.max_animation_frames)");
-            return Err(Error::NotAcceptable(reason));
-        }
-        if frames < 2 {
-            return self.rendered_frame(caller, record, 1, rendering).await;
-        }
+    ) -> Result<Painter, Error> {
         let scene = Arc::new(self.scene(caller, record, rendering).await?);
-        let _place = self.animations.acquire().await.expect("the semaphore is never closed");
-        let record = Arc::new(record.clone());
-        let of_record = record.clone();
-        let described = Arc::new(blocking(1, move || Ok(Described::read(&of_record.metadata))).await?);
-        let mut animation = Animation::new();
-        for number in 1..=frames {
-            let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
-            let frame = self.stored_frame(caller, &record, number).await?;
-            let (scene, described, record) = (scene.clone(), described.clone(), record.clone());
-            animation = blocking(number, move || {
-                let (canvas, _) = scene.paint(&record, &described, number, &frame)?;
-                animation.append(&canvas, described.frame_time())?;
-                drop(turn);
-                Ok(animation)
-            })
-            .await?;
-            let limit = self.rendering.max_animation_bytes;
-            if animation.length() > limit {
-                let reason =
-                    format!("the animation takes more than {limit} bytes (rendering.max_animation_bytes)");
-                return Err(Error::NotAcceptable(reason));
-            }
-        }
-        animation.finish().map(Bytes::from).map_err(refusal)
+        let quality = rendering.quality.unwrap_or(self.rendering.quality);
+        Ok(Painter {
+            archive: self.clone(),
+            caller: caller.clone(),
+            scene,
+            format: rendering.format,
+            quality,
+        })
     }
 
     /// What is needed to paint frames of an instance, besides the frames.
     async fn scene(
         &self,
         caller: &Caller,
-        record: &InstanceRecord,
+        record: &Arc<InstanceRecord>,
         rendering: &Rendering,
     ) -> Result<Scene, Error> {
         if has_float_pixels(record) {
@@ -196,7 +139,18 @@ impl Archive {
         };
         let max_pixels = self.rendering.max_viewport_pixels;
         let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
-        Ok(Scene { window, viewport, max_pixels, annotation, icc_profile, own_profile, presentation })
+        let (record, described) = (record.clone(), OnceLock::new());
+        Ok(Scene {
+            record,
+            described,
+            window,
+            viewport,
+            max_pixels,
+            annotation,
+            icc_profile,
+            own_profile,
+            presentation,
+        })
     }
 
     /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
@@ -211,8 +165,92 @@ impl Archive {
     }
 }
 
+/// Paints frames of one instance, all in the same way.
+pub struct Painter {
+    archive: Arc<Archive>,
+    caller: Caller,
+    scene: Arc<Scene>,
+    format: Format,
+    quality: u8,
+}
+
+impl Painter {
+    /// Renders frame `number` (from 1) as a picture.
+    ///
+    /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be rendered.
+    pub async fn frame(&self, number: u32) -> Result<Bytes, Error> {
+        let (format, quality) = (self.format, self.quality);
+        self.paint(number, move |canvas, profile, _| {
+            encode(&canvas, format, quality, profile.as_deref()).map(Bytes::from)
+        })
+        .await
+    }
+
+    /// Renders all frames as one animated GIF, at the rate that the instance tells.
+    ///
+    /// # Errors
+    /// As [`Painter::frame`]; [`Error::NotAcceptable`] too if it would be larger than `rendering.max_animation_frames` or
+    /// `rendering.max_animation_bytes` allow.
+    pub async fn animation(&self) -> Result<Bytes, Error> {
+        let settings = &self.archive.rendering;
+        let frames = self.scene.record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        let limit = settings.max_animation_frames;
+        if frames > limit {
+            let reason =
+                format!("there are {frames} frames, more than {limit} (rendering.max_animation_frames)");
+            return Err(Error::NotAcceptable(reason));
+        }
+        if frames < 2 {
+            return self.frame(1).await;
+        }
+        let _place = self.archive.animations.acquire().await.expect("the semaphore is never closed");
+        let mut animation = Animation::new();
+        for number in 1..=frames {
+            animation = self
+                .paint(number, move |canvas, _, described| {
+                    animation.append(&canvas, described.frame_time())?;
+                    Ok(animation)
+                })
+                .await?;
+            let limit = settings.max_animation_bytes;
+            if animation.length() > limit {
+                let reason =
+                    format!("the animation takes more than {limit} bytes (rendering.max_animation_bytes)");
+                return Err(Error::NotAcceptable(reason));
+            }
+        }
+        animation.finish().map(Bytes::from).map_err(refusal)
+    }
+
+    /// Paints frame `number` (from 1), and does with the canvas and its ICC profile what is to be done with them.
+    async fn paint<T: Send + 'static>(
+        &self,
+        number: u32,
+        then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Self { archive, caller, .. } = self;
+        let turn = archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let frame = archive.stored_frame(caller, &self.scene.record, number).await?;
+        let scene = self.scene.clone();
+        blocking(number, move || {
+            let (canvas, profile) = scene.paint(number, &frame)?;
+            let done = then(canvas, profile, scene.described());
+            // It goes on to the end even if nobody waits for it any longer.
+            drop(turn);
+            done
+        })
+        .await
+    }
+}
+
 /// How frames of an instance are painted.
 struct Scene {
+    record: Arc<InstanceRecord>,
+    /// Read for the first frame that is painted.
+    described: OnceLock<Described>,
     window: Option<Window>,
     viewport: Option<Viewport>,
     max_pixels: u64,
@@ -223,14 +261,13 @@ struct Scene {
 }
 
 impl Scene {
+    fn described(&self) -> &Described {
+        self.described.get_or_init(|| Described::read(&self.record.metadata))
+    }
+
     /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.
-    fn paint(
-        &self,
-        record: &InstanceRecord,
-        described: &Described,
-        number: u32,
-        frame: &StoredFrame,
-    ) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
+    fn paint(&self, number: u32, frame: &StoredFrame) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
+        let (record, described) = (&self.record, self.described());
         let mut display = described.display(&frame.layout, number - 1);
         let subject = Subject { instance: record.instance.as_str(), frame: number };
         if let Some(presentation) = &self.presentation {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use crate::archive::access::Caller;
-use crate::archive::rendering::{Annotation, Format, Function, IccProfile, Rendering, Viewport, Window};
+use crate::archive::rendering::{
+    Annotation, Format, Function, IccProfile, Painter, Rendering, Viewport, Window,
+};
 use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs::memory::MemoryBlobs;
@@ -49,9 +51,12 @@ impl Bench {
     }
 
     async fn rendered(&self, frame: u32, rendering: &Rendering) -> Result<Picture, Error> {
-        let record = self.record("1.3", 1).await;
-        let bytes = self.archive.rendered_frame(&self.caller, &record, frame, rendering).await?;
-        Ok(Picture::read(&bytes))
+        Ok(Picture::read(&self.painter(rendering).await?.frame(frame).await?))
+    }
+
+    async fn painter(&self, rendering: &Rendering) -> Result<Painter, Error> {
+        let record = Arc::new(self.record("1.3", 1).await);
+        self.archive.painter(&self.caller, &record, rendering).await
     }
 
     async fn thumbnail(&self, scope: &Scope, frame: Option<u32>) -> Result<(Picture, String), Error> {
@@ -163,15 +168,14 @@ async fn all_frames_make_an_animation_within_limits() {
     bench.store(image("1.3", 1, &[10, 20, 30])).await;
     bench.store(image("1.3", 2, &[1, 2, 3, 4])).await;
     let gif = Rendering::plain(Format::Gif);
-    let record = bench.record("1.3", 1).await;
-    let bytes = bench.archive.rendered_animation(&bench.caller, &record, &gif).await.unwrap();
+    let bytes = bench.painter(&gif).await.unwrap().animation().await.unwrap();
     let mut decoder = gif::DecodeOptions::new().read_info(&bytes[..]).unwrap();
     for level in [10, 20, 30] {
         let frame = decoder.read_next_frame().unwrap().unwrap();
         assert_eq!((frame.delay, frame.buffer[0]), (10, level));
     }
-    let record = bench.record("1.3", 2).await;
-    let refused = bench.archive.rendered_animation(&bench.caller, &record, &gif).await;
+    let record = Arc::new(bench.record("1.3", 2).await);
+    let refused = bench.archive.painter(&bench.caller, &record, &gif).await.unwrap().animation().await;
     let Err(Error::NotAcceptable(reason)) = refused else { panic!("an animation") };
     assert!(reason.contains("rendering.max_animation_frames"), "{reason}");
 }

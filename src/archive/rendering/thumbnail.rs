@@ -146,7 +146,7 @@ impl Archive {
         match (series, instance) {
             (Some(series), Some(instance)) => {
                 let record = self.instance(caller, study, series, instance).await?;
-                self.thumbnail_of_instance(caller, &record, frame, rendering).await
+                self.thumbnail_of_instance(caller, record, frame, rendering).await
             }
             (Some(series), None) => {
                 let record = self.series(caller, study, series).await?;
@@ -201,13 +201,13 @@ impl Archive {
         let middle = sources.get(sources.len() / 2);
         let middle = middle.ok_or_else(|| Error::NotAcceptable(format!("series {series} has no frames")))?;
         let record = self.instance(caller, study, series, &middle.instance).await?;
-        self.thumbnail_of_instance(caller, &record, None, rendering).await
+        self.thumbnail_of_instance(caller, record, None, rendering).await
     }
 
     async fn thumbnail_of_instance(
         self: &Arc<Self>,
         caller: &Caller,
-        record: &InstanceRecord,
+        record: InstanceRecord,
         frame: Option<u32>,
         rendering: &Rendering,
     ) -> Result<Bytes, Error> {
@@ -216,7 +216,7 @@ impl Archive {
         let pixels = pixels
             .ok_or_else(|| Error::NotAcceptable(format!("instance {} has no frames", record.instance)))?;
         let number = frame.unwrap_or(pixels.number_of_frames / 2 + 1);
-        self.rendered_frame(caller, record, number, rendering).await
+        self.painter(caller, &Arc::new(record), rendering).await?.frame(number).await
     }
 }
 

@@ -2,27 +2,14 @@
 
 use super::*;
 use crate::dicom::build::DataSet;
-use crate::dicom::scan::{Limits, Scanner};
-
-fn scanned(bytes: &[u8]) -> Outline {
-    let limits = Limits {
-        max_header_bytes: 1 << 20,
-        max_sequence_depth: 16,
-        max_elements: 1000,
-        max_inflated_bytes: 0,
-        max_deflate_ratio: 0,
-    };
-    let mut scanner = Scanner::new(limits);
-    scanner.push(bytes).unwrap();
-    scanner.finish().unwrap()
-}
+use crate::dicom::scan::tests::scan;
 
 const AS_STORED: Rewrite =
     Rewrite { transfer_syntax: TRANSFER_SYNTAX, changes: Vec::new(), frames: Frames::Stored };
 
 /// Carries out a plan, with `frames` in the place of Pixel Data.
 fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
-    let plan = plan(&scanned(bytes), rewrite).unwrap();
+    let plan = plan(&scan(bytes).unwrap(), rewrite).unwrap();
     let mut file = Vec::new();
     let mut write = |segments: Vec<Segment>| {
         for segment in segments {
@@ -49,7 +36,7 @@ fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
 
 /// The data set of a written file, its file meta information checked.
 fn data_set_of(file: &[u8]) -> Vec<u8> {
-    let outline = scanned(file);
+    let outline = scan(file).unwrap();
     assert_eq!((outline.transfer_syntax.as_str(), outline.warnings), (TRANSFER_SYNTAX, vec![]));
     let Kind::Value(group_length) = outline.file_meta[0].kind.clone() else { panic!("no group length") };
     let stated = u32::from_le_bytes(outline.head[group_length].try_into().unwrap());
@@ -121,7 +108,7 @@ fn decoded_frames_take_the_place_of_fragments() {
     let expected = colour("RGB", 0).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
     assert_eq!(data_set_of(&file), expected.element(0xFFFC_FFFC, "OB", &[0; 2]).bytes());
 
-    let outline = scanned(&compressed());
+    let outline = scan(&compressed()).unwrap();
     assert_eq!(plan(&outline, &AS_STORED), Err(Error::NotDecoded));
     let length = u32::MAX.into();
     assert_eq!(plan(&outline, &native(length)), Err(Error::TooLong { length }));
@@ -136,10 +123,10 @@ fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
         frames: Frames::Encapsulated { table_length: 4 },
     };
     let source = source.file(TRANSFER_SYNTAX);
-    let place = plan(&scanned(&source), &rewrite).unwrap().places[&PIXEL_DATA] as usize;
+    let place = plan(&scan(&source).unwrap(), &rewrite).unwrap().places[&PIXEL_DATA] as usize;
     let file = written(&source, &rewrite, &[fragment_header(2), vec![1, 2]].concat());
     assert_eq!(file[place..place + 4], [0; 4]);
-    let outline = scanned(&file);
+    let outline = scan(&file).unwrap();
     assert_eq!(outline.transfer_syntax, rewrite.transfer_syntax);
     assert_eq!(outline.fragments, [(place as u64 + 12, 2)]);
     let expected = colour("RGB", 0).us(0x0028_0102, &[7]).encapsulated(&[&[0; 4], &[1, 2]]);
@@ -166,7 +153,7 @@ fn changes_replace_add_and_are_told_in_the_file_meta_information() {
         .us(0x0028_0010, &[3])
         .text(0x0028_2110, "CS", "01");
     assert_eq!(data_set_of(&file), expected.bytes());
-    let meta = &file[..scanned(&file).data_set_offset as usize];
+    let meta = &file[..scan(&file).unwrap().data_set_offset as usize];
     assert!(meta.windows(6).any(|window| window == b"2.25.1"));
 }
 
@@ -175,7 +162,7 @@ fn what_is_too_long_for_its_representation_goes_as_unknown() {
     for (size, expected) in [(60_000, b"DS"), (70_000, b"UN")] {
         let set =
             DataSet::implicit().text(0x0008_0005, "CS", "").element(0x3006_0050, "DS", &vec![b'1'; size]);
-        let outline = scanned(&written(&set.file("1.2.840.10008.1.2"), &AS_STORED, &[]));
+        let outline = scan(&written(&set.file("1.2.840.10008.1.2"), &AS_STORED, &[])).unwrap();
         let contour = outline.events.last().unwrap();
         assert_eq!((contour.vr, contour.length), (Some(Vr(*expected)), size as u64));
     }

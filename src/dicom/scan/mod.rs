@@ -4,7 +4,7 @@ mod elements;
 mod header;
 mod inflate;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::ops::Range;

@@ -34,7 +34,8 @@ fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Outline
     scanner.finish()
 }
 
-fn scan(bytes: &[u8]) -> Result<Outline, Failure> {
+/// Scans a whole object, within limits that no test of other modules meets.
+pub(crate) fn scan(bytes: &[u8]) -> Result<Outline, Failure> {
     scan_pieces([bytes])
 }
 

@@ -9,10 +9,11 @@ use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::rendering::{Format, Rendering};
+use crate::archive::rendering::{Format, Painter, Rendering};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::accept::Offer;
 use crate::http::content::{begin, describe, fingerprint, finish};
@@ -110,7 +111,7 @@ impl Drawing {
 /// Answers with the picture of one frame.
 ///
 /// # Errors
-/// Those of [`Archive::rendered_frame`].
+/// Those of [`Archive::painter`] and of the frame.
 pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -122,18 +123,19 @@ pub(in crate::http) async fn one(
     if head.has(&etag) {
         return unchanged(drawing, &etag);
     }
-    let picture = archive.rendered_frame(caller, &frame.record, frame.number, &drawing.rendering).await?;
+    let painter = archive.painter(caller, &frame.record, &drawing.rendering).await?;
+    let picture = painter.frame(frame.number).await?;
     whole(picture, drawing, &etag, &frame.location(head.base_url()), head)
 }
 
 /// Answers with all frames of an instance as one animated picture.
 ///
 /// # Errors
-/// Those of [`Archive::rendered_animation`].
+/// Those of [`Archive::painter`] and of the animation.
 pub(in crate::http) async fn animation(
     archive: &Arc<Archive>,
     caller: &Caller,
-    record: &InstanceRecord,
+    record: &Arc<InstanceRecord>,
     drawing: &Drawing,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
@@ -141,7 +143,7 @@ pub(in crate::http) async fn animation(
     if head.has(&etag) {
         return unchanged(drawing, &etag);
     }
-    let picture = archive.rendered_animation(caller, record, &drawing.rendering).await?;
+    let picture = archive.painter(caller, record, &drawing.rendering).await?.animation().await?;
     whole(picture, drawing, &etag, &url(record, head.base_url()), head)
 }
 
@@ -197,17 +199,14 @@ pub(in crate::http) async fn several(
     let media_type = essence(drawing.rendering.format);
     let response = drawing.warned(describe(&etag));
     let base_url = head.base_url().to_owned();
-    let archive = Arc::clone(archive);
-    let rendering = Arc::new(drawing.rendering);
+    let mut painters = Painters::new(archive, caller, drawing.rendering);
     let pictures = frames
         .map(move |frame| {
-            let (archive, caller) = (Arc::clone(&archive), caller.clone());
-            let (rendering, base_url) = (Arc::clone(&rendering), base_url.clone());
+            let base_url = base_url.clone();
+            let frame = frame.map(|frame| (painters.of(&frame.record), frame));
             async move {
-                let frame = frame?;
-                let picture =
-                    archive.rendered_frame(&caller, &frame.record, frame.number, &rendering).await?;
-                Ok((frame.location(&base_url), picture))
+                let (painter, frame) = frame?;
+                Ok((frame.location(&base_url), painter.paint(&frame).await?))
             }
         })
         .buffered(DRAWN_AHEAD);
@@ -219,6 +218,39 @@ pub(in crate::http) async fn several(
     let response = response.header(CONTENT_TYPE, parts::content_type(media_type, &boundary));
     let pictures = stream::iter([Ok(first)]).chain(rest).boxed();
     finish(response, Body::from_stream(written(pictures, media_type, boundary)))
+}
+
+/// The painters of one answer: frames of an instance that follow each other share one.
+struct Painters {
+    context: Arc<(Arc<Archive>, Caller, Rendering)>,
+    last: Option<(Arc<InstanceRecord>, Arc<OnceCell<Painter>>)>,
+}
+
+/// A painter that is made for the first of its frames.
+struct LazyPainter {
+    context: Arc<(Arc<Archive>, Caller, Rendering)>,
+    painter: Arc<OnceCell<Painter>>,
+}
+
+impl Painters {
+    fn new(archive: &Arc<Archive>, caller: Caller, rendering: Rendering) -> Self {
+        Self { context: Arc::new((Arc::clone(archive), caller, rendering)), last: None }
+    }
+
+    fn of(&mut self, record: &Arc<InstanceRecord>) -> LazyPainter {
+        let last = self.last.take().filter(|(last, _)| Arc::ptr_eq(last, record));
+        let (_, painter) = self.last.insert(last.unwrap_or_else(|| (Arc::clone(record), Arc::default())));
+        LazyPainter { context: Arc::clone(&self.context), painter: Arc::clone(painter) }
+    }
+}
+
+impl LazyPainter {
+    async fn paint(&self, frame: &Frame) -> Result<Bytes, ArchiveError> {
+        let (archive, caller, rendering) = &*self.context;
+        let painter =
+            self.painter.get_or_try_init(|| archive.painter(caller, &frame.record, rendering)).await?;
+        painter.frame(frame.number).await
+    }
 }
 
 /// Writes pictures as the parts of one body.

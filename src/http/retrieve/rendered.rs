@@ -54,7 +54,7 @@ pub(crate) async fn rendered(
     match packing {
         Packing::Parts => pictures::several(archive, caller, all_frames(record), false, drawing, &head).await,
         Packing::Single if count > 1 && drawing.rendering.format == Format::Gif => {
-            pictures::animation(archive, &caller, &record, &drawing, &head).await
+            pictures::animation(archive, &caller, &Arc::new(record), &drawing, &head).await
         }
         Packing::Single => {
             let first = Frame { record: Arc::new(record), number: 1 };
