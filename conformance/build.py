@@ -37,6 +37,13 @@ def frame_bytes(number: int, samples: int = 24) -> bytes:
     return b"".join(((1000 * number + sample) % 65536).to_bytes(2, "little") for sample in range(samples))
 
 
+def two_series() -> list:
+    """Two series of one study: two images and one."""
+    first = image()
+    second = image(StudyInstanceUID=first.StudyInstanceUID, SeriesInstanceUID=first.SeriesInstanceUID)
+    return [first, second, image(StudyInstanceUID=first.StudyInstanceUID)]
+
+
 def encode(data_set: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
     """The data set as a file (PS3.10 §7)."""
     meta = FileMetaDataset()

@@ -7,7 +7,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 import multipart
-from build import encode, image, instance_path, series_path, study_path
+from build import encode, image, instance_path, series_path, study_path, two_series
 from conftest import INSTANCES
 
 SINGLE = "application/dicom; transfer-syntax=*"
@@ -16,10 +16,7 @@ SINGLE = "application/dicom; transfer-syntax=*"
 @pytest.fixture(scope="module")
 def three(origin):
     """Two series of one study: two images and one."""
-    first = image()
-    second = image(StudyInstanceUID=first.StudyInstanceUID, SeriesInstanceUID=first.SeriesInstanceUID)
-    third = image(StudyInstanceUID=first.StudyInstanceUID)
-    data_sets = [first, second, third]
+    data_sets = two_series()
     origin.store(*map(encode, data_sets))
     return data_sets
 

@@ -3,17 +3,14 @@
 import pytest
 from pydicom.uid import generate_uid
 
-from build import encode, image, instance_path, series_path, study_path
+from build import encode, image, instance_path, series_path, study_path, two_series
 from conftest import INSTANCES
 
 
 @pytest.fixture
 def three(origin):
     """Two series of one study: two images and one. Skips where the method is not offered, which must be said by 405."""
-    first = image()
-    second = image(StudyInstanceUID=first.StudyInstanceUID, SeriesInstanceUID=first.SeriesInstanceUID)
-    third = image(StudyInstanceUID=first.StudyInstanceUID)
-    data_sets = [first, second, third]
+    data_sets = two_series()
     origin.store(*map(encode, data_sets))
     probe = image()
     origin.store(encode(probe))

@@ -4,10 +4,10 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::{dictionary, json, xml};
 use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
+use crate::http::long_text::LongText;
 use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::{not_acceptable, parts};
 use crate::http::search::RETRIEVE_URL;
-use crate::http::spool::Spool;
 use crate::query::creators;
 use crate::query::wanted::Wanted;
 use crate::query::{Creators, Query};
@@ -68,7 +68,7 @@ impl Form {
     }
 
     /// Writes what stands before the first result.
-    pub(super) fn begin(&self, out: &mut Spool) {
+    pub(super) fn begin(&self, out: &mut LongText) {
         match self {
             Self::Json { .. } => out.write(b"["),
             Self::Xml => {}
@@ -81,7 +81,7 @@ impl Form {
     }
 
     /// Writes a result.
-    pub(super) fn result(&self, result: &Attributes, is_first: bool, out: &mut Spool) {
+    pub(super) fn result(&self, result: &Attributes, is_first: bool, out: &mut LongText) {
         match self {
             Self::Json { .. } => {
                 let mut text = Vec::with_capacity(2048);
@@ -107,7 +107,7 @@ impl Form {
     }
 
     /// Writes what stands after the last result.
-    pub(super) fn end(&self, out: &mut Spool) {
+    pub(super) fn end(&self, out: &mut LongText) {
         match self {
             Self::Json { .. } => out.write(b"]"),
             Self::Xml => out.write(parts::tail(MODEL_BOUNDARY).as_bytes()),

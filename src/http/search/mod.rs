@@ -12,10 +12,10 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::http::Service;
 use crate::http::content::finish;
 use crate::http::error::Error;
+use crate::http::long_text::LongText;
 use crate::http::path::Within;
 use crate::http::request::Head;
 use crate::http::search::forms::Form;
-use crate::http::spool::Spool;
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
 
@@ -73,7 +73,7 @@ async fn search(
     let resource = resource_url(head.base_url(), &within, level);
     let query = read(&service, &pairs, within, level)?;
     let form = Form::choose(&head.accept(), &query)?;
-    let mut text = Spool::new();
+    let mut text = LongText::new();
     form.begin(&mut text);
     let mut is_first = true;
     let mut write = |mut result: Attributes| {

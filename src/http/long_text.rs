@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Text of any length. DICOM JSON and XML take a tenth of it in memory, or less.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(crate) struct LongText {
     text: Text,
     length: u64,
 }
@@ -36,8 +36,8 @@ enum Text {
     Compressed(Box<GzEncoder<Vec<u8>>>),
 }
 
-impl Spool {
-    /// A spool with nothing in it.
+impl LongText {
+    /// A text with nothing in it.
     pub(crate) fn new() -> Self {
         Self { text: Text::Plain(Vec::new()), length: 0 }
     }
@@ -106,15 +106,15 @@ mod tests {
 
     #[test]
     fn long_text_takes_little_memory() {
-        let mut spool = Spool::new();
+        let mut long = LongText::new();
         let result =
             br#"{"00080020":{"vr":"DA","Value":["20240229"]},"00100020":{"vr":"LO","Value":["P7"]}},"#;
         for _ in 0..100_000 {
-            spool.write(result);
+            long.write(result);
         }
-        assert_eq!(spool.length, 100_000 * result.len() as u64);
-        let Text::Compressed(encoder) = &spool.text else { panic!("it is not compressed") };
+        assert_eq!(long.length, 100_000 * result.len() as u64);
+        let Text::Compressed(encoder) = &long.text else { panic!("it is not compressed") };
         assert!(encoder.get_ref().capacity() < 1_000_000, "{}", encoder.get_ref().capacity());
-        assert!((100_000..1_000_000).contains(&spool.held_bytes()), "{}", spool.held_bytes());
+        assert!((100_000..1_000_000).contains(&long.held_bytes()), "{}", long.held_bytes());
     }
 }
