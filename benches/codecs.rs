@@ -1,0 +1,79 @@
+//! How long a frame takes in each codec that frames are transcoded with, and to be rendered: `cargo bench --bench codecs`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+use cuspid::dicom::frames::PixelLayout;
+use cuspid::pixel::decode::{Decoded, Stored, decode};
+use cuspid::pixel::render::encode::{Format, encode};
+use cuspid::pixel::render::{Display, show};
+use cuspid::pixel::transcode::Codec;
+
+const SIDE: u32 = 512;
+
+/// A slice of 12 bits in 16: a disc of soft tissue in air, with noise.
+fn slice() -> (PixelLayout, Vec<u8>) {
+    let layout = PixelLayout {
+        rows: SIDE,
+        columns: SIDE,
+        samples: 1,
+        bits_allocated: 16,
+        bits_stored: 12,
+        high_bit: 11,
+        is_signed: false,
+        photometric: "MONOCHROME2".into(),
+        is_planar: false,
+        number_of_frames: 1,
+    };
+    let mut random = 1_u32;
+    let mut samples = Vec::new();
+    for place in 0..SIDE * SIDE {
+        let from_centre = |at: u32| i64::from(at) - i64::from(SIDE / 2);
+        let is_inside = from_centre(place / SIDE).pow(2) + from_centre(place % SIDE).pow(2) < 200 * 200;
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let level = if is_inside { 1000 + place % SIDE } else { 24 };
+        samples.extend_from_slice(&((level + (random >> 28)) as u16).to_le_bytes());
+    }
+    (layout, samples)
+}
+
+fn native(layout: &PixelLayout, samples: &[u8]) -> Decoded {
+    let stored = Stored::Native { is_big_endian: false, first_bit: 0 };
+    decode(samples, layout, stored).expect("the frame is whole")
+}
+
+fn codecs(criterion: &mut Criterion) {
+    let (layout, samples) = slice();
+    for codec in Codec::ALL.into_iter().filter(|codec| codec.can_carry(&layout)) {
+        let frame = native(&layout, &samples);
+        let encoded = codec.encode(frame.clone(), &layout).expect("it may carry the frame").bytes;
+        let ratio = samples.len() as f64 / encoded.len() as f64;
+        criterion.bench_function(&format!("{codec:?}, {ratio:.1} to 1: encode"), |bencher| {
+            bencher.iter(|| codec.encode(black_box(frame.clone()), &layout));
+        });
+        criterion.bench_function(&format!("{codec:?}: decode"), |bencher| {
+            let stored = Stored::Compressed(codec.transfer_syntax());
+            bencher.iter(|| decode(black_box(&encoded), &layout, stored));
+        });
+    }
+}
+
+fn pictures(criterion: &mut Criterion) {
+    let (layout, samples) = slice();
+    for format in [Format::Jpeg, Format::Png] {
+        criterion.bench_function(&format!("rendered as {format:?}"), |bencher| {
+            bencher.iter(|| {
+                let canvas = show(native(&layout, black_box(&samples)), &Display::default());
+                encode(&canvas.expect("it is grey"), format, 90, None)
+            });
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = codecs, pictures
+}
+criterion_main!(benches);
