@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +45,8 @@ C_STORE_CLIENTS = 2
 CHECK_EVERY, KILL_TWICE_EVERY, KILL_STARTS_EVERY = 5, 4, 3
 # A start takes some 15 milliseconds, more if it has something to settle.
 START_SECONDS = 0.05
+# pynetdicom may miss the end of a connection, and then waits 30 seconds for its answer.
+JOIN_SECONDS = 60
 
 
 def build(study: str, series: str, instance: str, side: int, noise: numpy.random.Generator) -> Dataset:
@@ -144,7 +147,7 @@ class Sender(threading.Thread):
         self.worker, self.random = worker, random.Random(f"{seed}-{round_number}-{worker}")
         self.noise = numpy.random.default_rng([seed % 2**32, round_number, worker])
         self.count = 0
-        self.failure = None
+        self.failure, self.association = None, None
 
     def run(self) -> None:
         try:
@@ -158,6 +161,14 @@ class Sender(threading.Thread):
         # To be cut off by the kill is the point; to be cut off before is a fault.
         if not self.ledger.killed.is_set():
             self.failure = failure
+
+    def end(self) -> None:
+        """Waits for the end of a client whose server is gone."""
+        self.join(JOIN_SECONDS)
+
+    def stands_at(self) -> str:
+        """The lines that the client is at, the innermost last."""
+        return "".join(traceback.format_stack(sys._current_frames()[self.ident]))
 
     def make(self) -> Dataset:
         self.count += 1
@@ -185,6 +196,7 @@ class CStoreSender(Sender):
         client = AE("KILLTEST")
         client.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
         association = client.associate("127.0.0.1", self.server.dimse_port, ae_title=AE_TITLE)
+        self.association = association
         while association.is_established:
             data_set = self.make()
             self.ledger.sent_by_c_store.add(data_set.SOPInstanceUID)
@@ -197,6 +209,13 @@ class CStoreSender(Sender):
             if status.Status != 0:
                 raise RuntimeError(f"C-STORE answered {status.Status:#06x}")
             self.ledger.acknowledge([data_set.SOPInstanceUID])
+
+    def end(self) -> None:
+        """pynetdicom 3.0.4 waits without end for the association's thread to pause, if that ended just before."""
+        super().end()
+        if self.is_alive() and self.association and not self.association.is_alive():
+            self.association._is_paused = True
+            super().end()
 
 
 class Deleter(Sender):
@@ -249,9 +268,10 @@ def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attem
     ledger.killed.set()
     server.kill()
     for sender in senders:
-        sender.join(30)
+        sender.end()
         if sender.failure or sender.is_alive():
-            raise RuntimeError(f"a client failed: {sender.failure or 'it hangs'}")
+            kind = type(sender).__name__
+            raise RuntimeError(f"a client failed: {kind}: {sender.failure or f'it hangs: {sender.stands_at()}'}")
     # What was on its way is over: the next start finishes it before it takes anything.
     for deletion in ledger.deletions:
         deletion.ended = min(deletion.ended, time.monotonic())
