@@ -37,8 +37,30 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct Storage {
+    pub blobs: BlobStore,
+    pub table: TableEngine,
     pub data: PathBuf,
     pub index_cache_mib: usize,
+}
+
+/// Where objects are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobStore {
+    /// In files on this machine.
+    Fs,
+    /// In S3 or what speaks its protocol.
+    S3,
+}
+
+/// Where the index is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableEngine {
+    /// In a file on this machine.
+    Redb,
+    /// In DynamoDB or what speaks its protocol.
+    Dynamodb,
 }
 
 /// Section `[http]`.

@@ -14,12 +14,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::archive::Archive;
+use crate::blobs::Blobs;
 use crate::blobs::fs::FileBlobs;
-use crate::config::{Config, Storage};
+use crate::config::{BlobStore, Config, Storage, TableEngine};
 use crate::dimse;
 use crate::http;
 use crate::index::Index;
 use crate::jobs;
+use crate::table::Table;
 use crate::table::redb::Redb;
 use crate::telemetry;
 
@@ -91,7 +93,9 @@ impl Server {
 /// # Errors
 /// What is wrong with the directory.
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
-    let archive = open_with_index(Arc::new(open_blobs(config)?), config, INDEX_FILE)?;
+    let blobs = open_blobs(config).await?;
+    let table = open_table(config, INDEX_FILE).await?;
+    let archive = Archive::new(blobs, Arc::new(Index::new(table)), config);
     let settled = archive.settle().await.context("cannot put right what a killed process left")?;
     if settled > 0 {
         info!("settled {settled} objects that a killed process left");
@@ -113,7 +117,7 @@ impl Rebuild {
     /// What is wrong with the directory.
     pub async fn begin(config: &Config) -> anyhow::Result<Self> {
         let data = config.storage.data.clone();
-        let blobs = Arc::new(open_blobs(config)?);
+        let blobs = open_blobs(config).await?;
         if data.join(INDEX_FILE).exists()
             && let Err(error) = finish_deletions(blobs.clone(), config).await
         {
@@ -124,7 +128,8 @@ impl Rebuild {
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
         }
-        Ok(Self { archive: open_with_index(blobs, config, REBUILT_INDEX_FILE)?, data })
+        let index = Index::new(open_table(config, REBUILT_INDEX_FILE).await?);
+        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), data })
     }
 
     /// The archive, over the new index.
@@ -146,22 +151,33 @@ impl Rebuild {
     }
 }
 
-async fn finish_deletions(blobs: Arc<FileBlobs>, config: &Config) -> anyhow::Result<()> {
-    Ok(open_with_index(blobs, config, INDEX_FILE)?.finish_deletions().await?)
+async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
+    let index = Index::new(open_table(config, INDEX_FILE).await?);
+    Ok(Archive::new(blobs, Arc::new(index), config).finish_deletions().await?)
 }
 
-/// Opens the object store, whose lock keeps other processes from the whole directory: it goes first.
-fn open_blobs(config: &Config) -> anyhow::Result<FileBlobs> {
+/// Opens the object store. In the data directory its lock keeps other processes from the whole directory: it goes first.
+async fn open_blobs(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
     let data = &config.storage.data;
-    std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
-    FileBlobs::open(data).with_context(|| cannot_use(data))
+    match config.storage.blobs {
+        BlobStore::Fs => {
+            std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
+            Ok(Arc::new(FileBlobs::open(data).with_context(|| cannot_use(data))?))
+        }
+        BlobStore::S3 => bail!("storage.blobs cannot be `s3` in this version"),
+    }
 }
 
-fn open_with_index(blobs: Arc<FileBlobs>, config: &Config, file: &str) -> anyhow::Result<Arc<Archive>> {
-    let Storage { data, index_cache_mib } = &config.storage;
-    let table = Redb::open(&data.join(file), index_cache_mib << 20).with_context(|| cannot_use(data))?;
-    let index = Index::new(Arc::new(table));
-    Ok(Archive::new(blobs, Arc::new(index), config))
+/// Opens the table of the index; `file` is its file in the data directory, if it is embedded.
+async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table>> {
+    let Storage { data, index_cache_mib, table, .. } = &config.storage;
+    match table {
+        TableEngine::Redb => {
+            let table = Redb::open(&data.join(file), index_cache_mib << 20);
+            Ok(Arc::new(table.with_context(|| cannot_use(data))?))
+        }
+        TableEngine::Dynamodb => bail!("storage.table cannot be `dynamodb` in this version"),
+    }
 }
 
 fn cannot_use(data: &Path) -> String {
