@@ -119,10 +119,10 @@ impl Rebuild {
         let data = config.storage.data.clone();
         let blobs = open_blobs(config).await?;
         if data.join(INDEX_FILE).exists()
-            && let Err(error) = finish_deletions(blobs.clone(), config).await
+            && let Err(error) = sweep_garbage(blobs.clone(), config).await
         {
             let error = format!("{error:#}");
-            warn!(error, "the old index does not tell which deletions were not finished");
+            warn!(error, "the old index does not tell which objects were still to be deleted");
         }
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
@@ -151,9 +151,10 @@ impl Rebuild {
     }
 }
 
-async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
+async fn sweep_garbage(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
     let index = Index::new(open_table(config, INDEX_FILE).await?);
-    Ok(Archive::new(blobs, Arc::new(index), config).finish_deletions().await?)
+    Archive::new(blobs, Arc::new(index), config).sweep_garbage().await?;
+    Ok(())
 }
 
 /// Opens the object store. In the data directory its lock keeps other processes from the whole directory: it goes first.

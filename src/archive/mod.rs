@@ -7,7 +7,6 @@ use std::thread::available_parallelism;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::archive::claims::Claims;
-use crate::archive::delete::Unfinished;
 use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -68,7 +67,6 @@ pub struct Archive {
     parsers: Arc<Semaphore>,
     unpackers: Arc<Semaphore>,
     claims: Claims,
-    unfinished: Unfinished,
     temporary: Temporary,
 }
 
@@ -91,7 +89,6 @@ impl Archive {
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
-            unfinished: Unfinished::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
         })
     }

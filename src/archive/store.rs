@@ -15,7 +15,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::archive;
 use crate::archive::Archive;
@@ -183,9 +183,7 @@ impl Archive {
         let Received { instance, digest, mut staged, data_set_offset } = received;
         let tenant = caller.tenant.as_str();
         let size_bytes = staged.length();
-        let key =
-            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
-        let _study = self.add_to(&caller.tenant, &instance.study).await?;
+        let mut lost = None;
         let _claim = self.claims.instance(&caller.tenant, &instance.instance).await;
         // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
         if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
@@ -193,11 +191,16 @@ impl Archive {
                 return Err(Refusal::Elsewhere);
             }
             let is_same = known.digest == digest;
-            // An object that was lost is kept again: success means that the bytes are there.
-            if is_same && self.blobs.size(&key).await? == Some(size_bytes) {
-                return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
-            }
-            if !is_same {
+            if is_same {
+                let object = known.object_name();
+                let Instance { study, series, instance: uid, .. } = &instance;
+                let key = keys::original(&caller.tenant, study, series, uid, object);
+                if self.blobs.size(&key).await? == Some(size_bytes) {
+                    return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
+                }
+                // An object that was lost is kept again: success means that the bytes are there.
+                lost = Some(object.to_owned());
+            } else {
                 let has_same;
                 (has_same, staged) =
                     self.is_known(caller, &instance, &known.digest, staged, data_set_offset).await?;
@@ -209,14 +212,29 @@ impl Archive {
                 }
             }
         }
+        let object = keys::new_object(&digest);
+        let (record, warnings) = record(instance, digest, object.clone(), lost.as_slice(), size_bytes);
+        let key = keys::original_of(&caller.tenant, &record);
         self.blobs.keep(staged, &key).await?;
         let preview_due = self.preview.enabled.then(|| self.preview_due());
-        let (record, warnings) = record(instance, digest, size_bytes);
-        let stored = |was_known, has_replaced| Ok(Stored { was_known, has_replaced, warnings });
-        match self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await? {
-            Commit::Stored => stored(false, false),
-            Commit::Same => stored(true, false),
-            Commit::Replaced { .. } => stored(false, true),
+        let outcome = self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await?;
+        let is_kept = match &outcome {
+            Commit::Stored | Commit::Replaced { .. } => true,
+            // It may be this one, if it had to be asked twice.
+            Commit::Same { object: known } => *known == object,
+            Commit::Different | Commit::Elsewhere => false,
+        };
+        if !is_kept && let Err(error) = self.blobs.delete(&key).await {
+            // Another process came first. Nothing refers to the object.
+            warn!(%error, "cannot delete an object that was not committed; a check will name it");
+        }
+        match outcome {
+            Commit::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
+            Commit::Same { .. } => Ok(Stored { was_known: true, has_replaced: false, warnings }),
+            Commit::Replaced { .. } if lost.is_some() => {
+                Ok(Stored { was_known: true, has_replaced: false, warnings })
+            }
+            Commit::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
             Commit::Different => Err(Refusal::Different),
             Commit::Elsewhere => Err(Refusal::Elsewhere),
         }
@@ -401,7 +419,15 @@ impl Received {
 }
 
 /// The index record of an instance, and its warnings.
-pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (InstanceRecord, Vec<Warning>) {
+///
+/// `replaced` are objects whose place it takes though they had the same bytes.
+pub(crate) fn record(
+    instance: Instance,
+    digest: String,
+    object: String,
+    replaced: &[String],
+    size_bytes: u64,
+) -> (InstanceRecord, Vec<Warning>) {
     let record = InstanceRecord {
         study: instance.study,
         series: instance.series,
@@ -409,6 +435,8 @@ pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (In
         sop_class: instance.sop_class,
         transfer_syntax: instance.transfer_syntax,
         digest,
+        object,
+        replaced: replaced.to_vec(),
         size_bytes,
         stored_at: now(),
         attributes: instance.attributes,

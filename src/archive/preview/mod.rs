@@ -118,8 +118,10 @@ impl Archive {
             return Ok(Outcome::Overtaken);
         }
         if outcome != Outcome::Retried {
-            let kept = (outcome == Outcome::Made).then_some(&key);
-            self.sweep_previews(tenant, study, series, kept).await?;
+            if outcome == Outcome::Failed {
+                self.blobs.delete(&key).await?;
+            }
+            self.sweep_previews(tenant, study, series, *generation).await?;
         }
         let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
         info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
@@ -224,18 +226,22 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes all previews of a series but one.
+    /// Deletes the previews of a series as it was before `generation`. A later one may be made by now.
     async fn sweep_previews(
         &self,
         tenant: &Tenant,
         study: &StudyUid,
         series: &SeriesUid,
-        kept: Option<&Key>,
+        generation: u64,
     ) -> Result<(), Error> {
         let prefix = keys::previews(tenant, study, series);
         let mut entries = self.blobs.list(Bucket::Previews, &prefix);
         while let Some(entry) = entries.try_next().await? {
-            if Some(&entry.key) != kept {
+            let is_past = match keys::parse(&entry.key) {
+                Some(keys::Parsed::Preview { generation: of, .. }) => of < generation,
+                _ => true,
+            };
+            if is_past {
                 self.blobs.delete(&entry.key).await?;
             }
         }
