@@ -84,7 +84,7 @@ async fn what_is_missing_is_not_found(blobs: &dyn Blobs) {
 
 /// Readers see one of the objects that were kept, whole; one that has begun to read goes on in it or fails.
 async fn a_replaced_object_is_never_mixed(blobs: &dyn Blobs) {
-    let key = &key("replaced");
+    let key = &Key { bucket: Bucket::Previews, path: "replaced".into() };
     let size = CHUNK_BYTES + 1000;
     keep(blobs, key, &vec![0; size]).await;
     let replace = async {
