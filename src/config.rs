@@ -121,7 +121,8 @@ impl S3 {
             "s3.kms_key is set, and s3.encryption is not `kms`"
         );
         let endpoint = &self.endpoint;
-        let is_url = endpoint.is_empty() || ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+        let is_url =
+            endpoint.is_empty() || ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
         ensure!(is_url, "s3.endpoint cannot be `{endpoint}`: it begins with http:// or https://");
         Ok(())
     }

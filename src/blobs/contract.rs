@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::blobs::{Blobs, Bucket, CHUNK_BYTES, Error, Key};
 
@@ -152,14 +152,13 @@ async fn listing_goes_by_prefix(blobs: &dyn Blobs) {
         assert!(found.iter().all(|(path, size)| all[*size as usize] == path), "{prefix}");
     }
     assert!(paths(blobs, Bucket::Archive, "").await.is_empty());
-    for number in 0..1000 {
-        keep_in(blobs, Bucket::Temporary, &format!("many/{}/{number}", number % 7)).await;
-    }
-    assert_eq!(paths(blobs, Bucket::Temporary, "").await.len(), 1000);
-}
-
-async fn keep_in(blobs: &dyn Blobs, bucket: Bucket, path: &str) {
-    keep(blobs, &Key { bucket, path: path.into() }, b"").await;
+    // More than a page of S3's.
+    let many = stream::iter(0..1100).for_each_concurrent(32, |number| async move {
+        let path = format!("many/{}/{number}", number % 7);
+        keep(blobs, &Key { bucket: Bucket::Temporary, path }, b"").await;
+    });
+    many.await;
+    assert_eq!(paths(blobs, Bucket::Temporary, "").await.len(), 1100);
 }
 
 async fn dropped_staged_objects_leave_nothing(blobs: &dyn Blobs) {

@@ -59,7 +59,8 @@ fn remove_abandoned(parent: &Path) {
 
 /// The lock on a directory; `None` if another has it, or if it is gone.
 fn lock(path: &Path) -> Option<OwnedFd> {
-    let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let directory =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let directory = directory.ok()?;
     rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
     let is_there = rustix::fs::fstat(&directory).is_ok_and(|status| status.st_nlink > 0);

@@ -66,7 +66,9 @@ impl Staged {
         let end = end.ok_or(io::ErrorKind::InvalidInput)?;
         match &mut self.place {
             Place::File(file) => file.overwrite(at, bytes)?,
-            Place::Memory(memory) | Place::Growing(memory, _) => memory[at as usize..end as usize].copy_from_slice(bytes),
+            Place::Memory(memory) | Place::Growing(memory, _) => {
+                memory[at as usize..end as usize].copy_from_slice(bytes)
+            }
         }
         Ok(())
     }

@@ -52,7 +52,10 @@ impl CachedBlobs {
         })?;
         let pieces = Mutex::new(Pieces::new(max_bytes));
         let max_piece_bytes = MAX_PIECE_BYTES.min(max_bytes);
-        Ok(Self { inner, cache: Arc::new(Cache { scratch, max_piece_bytes, pieces, buffers: Arc::default() }) })
+        Ok(Self {
+            inner,
+            cache: Arc::new(Cache { scratch, max_piece_bytes, pieces, buffers: Arc::default() }),
+        })
     }
 }
 

@@ -91,7 +91,8 @@ impl Pieces {
             return removed;
         }
         // What lies in it is not needed any more.
-        let inside: Vec<_> = self.starts.range((key.clone(), range.start)..(key.clone(), range.end)).cloned().collect();
+        let inside: Vec<_> =
+            self.starts.range((key.clone(), range.start)..(key.clone(), range.end)).cloned().collect();
         for place in inside {
             if self.pieces.peek(&place).is_some_and(|piece| piece.end <= range.end) {
                 removed.extend(self.remove(&place));
@@ -126,7 +127,8 @@ impl Pieces {
         if let Some(fills) = self.fills.get_mut(key) {
             fills.is_stale = true;
         }
-        let of_object: Vec<_> = self.starts.range((key.clone(), 0)..=(key.clone(), u64::MAX)).cloned().collect();
+        let of_object: Vec<_> =
+            self.starts.range((key.clone(), 0)..=(key.clone(), u64::MAX)).cloned().collect();
         let removed = of_object.iter().filter_map(|place| self.remove(place)).collect();
         telemetry::cache_holds(self.bytes);
         removed

@@ -51,7 +51,12 @@ pub(super) async fn open(root: &Arc<Root>, key: &Key) -> Result<OpenFile, Error>
 }
 
 /// The bytes of `range`, which lies inside the object.
-pub(in crate::blobs) fn stream(file: OpenFile, key: Key, range: Range<u64>, buffers: Arc<Buffers>) -> ByteStream {
+pub(in crate::blobs) fn stream(
+    file: OpenFile,
+    key: Key,
+    range: Range<u64>,
+    buffers: Arc<Buffers>,
+) -> ByteStream {
     let reader = Reader { file: Arc::new(file.file), key, range, buffers };
     stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::{BeforeTransmitInterceptorContextRef, InterceptorContext};
@@ -28,32 +31,41 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// The longest of these waits.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
+/// What this machine says of credentials and region, found as all AWS SDKs find it, where the settings do not say it.
+pub(super) async fn machine(settings: &config::S3) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest());
+    let loader = match (settings.region.is_empty(), settings.endpoint.is_empty()) {
+        (false, _) => loader.region(Region::new(settings.region.clone())),
+        (true, true) => loader,
+        // Elsewhere there is nobody to ask, which would take seconds to find out.
+        (true, false) => {
+            let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+            loader.region(
+                chain.or_else(ProfileFileRegionProvider::new()).or_else(Region::new(REGION_ELSEWHERE)),
+            )
+        }
+    };
+    loader.load().await
+}
+
 /// Sends requests, a bounded number at a time.
 #[derive(Debug)]
 pub(super) struct Requests {
     /// For requests without a body.
     pub(super) client: Client,
-    /// For requests with a body, which may take longer; the connections are the same.
+    /// For requests that send an object, which may take longer.
     pub(super) uploads: Client,
     permits: Semaphore,
 }
 
 impl Requests {
     /// # Errors
-    /// What the settings lack.
-    pub(super) async fn new(settings: &config::S3) -> Result<Self, String> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
-        if !settings.region.is_empty() {
-            loader = loader.region(Region::new(settings.region.clone()));
+    /// What neither the settings nor the machine say.
+    pub(super) fn new(settings: &config::S3, machine: &SdkConfig) -> Result<Self, String> {
+        if machine.region().is_none() {
+            return Err("no region is known: set s3.region, or AWS_REGION in the environment".into());
         }
-        let found = loader.load().await;
-        let mut builder = Builder::from(&found);
-        if found.region().is_none() {
-            if settings.endpoint.is_empty() {
-                return Err("no region is known: set s3.region, or AWS_REGION in the environment".into());
-            }
-            builder = builder.region(Region::new(REGION_ELSEWHERE));
-        }
+        let mut builder = Builder::from(machine);
         if !settings.endpoint.is_empty() {
             builder = builder.endpoint_url(&settings.endpoint);
         }

@@ -21,7 +21,8 @@ const MAX_PARTS: u64 = 10_000;
 pub(super) async fn keep(store: &Arc<Store>, staged: Staged, key: &Key) -> Result<(), Error> {
     let length = staged.length();
     let object = Object::new(store, key, length, staged.into_place().into());
-    let kept = if length <= store.settings.part_bytes { object.put().await } else { object.put_in_parts().await };
+    let kept =
+        if length <= store.settings.part_bytes { object.put().await } else { object.put_in_parts().await };
     match kept {
         Ok(()) => Ok(()),
         Err(Halt::Store(failure)) if failure.is_precondition_failed() => object.confirm(failure).await,
@@ -120,7 +121,8 @@ impl<'a> Object<'a> {
         let parts = stream::iter(parts).map(|(number, range)| self.send_part(upload, number, range));
         let parts = parts.buffered(self.store.settings.part_concurrency).try_collect::<Vec<_>>().await?;
         let uploads = &self.store.requests.uploads;
-        let request = uploads.complete_multipart_upload().bucket(&self.bucket).key(&self.name).upload_id(upload);
+        let request =
+            uploads.complete_multipart_upload().bucket(&self.bucket).key(&self.name).upload_id(upload);
         let request = request
             .set_if_none_match(self.if_none_match())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
@@ -168,9 +170,9 @@ impl<'a> Object<'a> {
 /// The parts of an object of `length` bytes: numbers from one, and ranges. All but the last are equally large.
 fn parts(length: u64, part_bytes: u64) -> impl Iterator<Item = (i32, Range<u64>)> {
     let part_bytes = part_bytes.max(length.div_ceil(MAX_PARTS));
-    (1..).zip((0..length).step_by(part_bytes as usize)).map(move |(number, start)| {
-        (number, start..length.min(start + part_bytes))
-    })
+    (1..)
+        .zip((0..length).step_by(part_bytes as usize))
+        .map(move |(number, start)| (number, start..length.min(start + part_bytes)))
 }
 
 /// An upload in parts that has begun; aborted when this is dropped before it is over, as when nobody waits for it any more.

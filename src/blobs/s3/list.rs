@@ -10,7 +10,11 @@ use crate::blobs::s3::Store;
 use crate::blobs::{Bucket, Entry, Error, Key};
 
 /// As [`crate::blobs::Blobs::list`].
-pub(super) fn list(store: Arc<Store>, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+pub(super) fn list(
+    store: Arc<Store>,
+    bucket: Bucket,
+    prefix: &str,
+) -> BoxStream<'static, Result<Entry, Error>> {
     let class_prefix = store.settings.bucket.prefix(bucket);
     let prefix = format!("{class_prefix}{prefix}");
     let pages = stream::try_unfold(Next::First, move |next| {

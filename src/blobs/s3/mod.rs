@@ -26,6 +26,8 @@ mod failure;
 mod keep;
 mod list;
 mod open;
+#[cfg(test)]
+mod proxy;
 mod read;
 mod settings;
 mod source;
@@ -64,7 +66,7 @@ impl S3Blobs {
             operation: format!("use the directory {}", staging.display()),
             source: error.into(),
         })?;
-        Ok(Self { store: Arc::new(open::open(settings).await?), staging })
+        Ok(Self { store: Arc::new(open::open(settings, &client::machine(settings).await).await?), staging })
     }
 
     /// A URL with which anybody may read the object, without credentials, for as long as `expires_in`. Nothing is asked of

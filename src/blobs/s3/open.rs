@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_config::SdkConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -12,10 +13,10 @@ use crate::blobs::s3::failure::Failure;
 use crate::blobs::{Bucket, Error};
 use crate::config;
 
-/// As [`crate::blobs::s3::S3Blobs::open`].
-pub(super) async fn open(settings: &config::S3) -> Result<Store, Error> {
+/// As [`crate::blobs::s3::S3Blobs::open`], with what the machine says.
+pub(super) async fn open(settings: &config::S3, machine: &SdkConfig) -> Result<Store, Error> {
     let cannot = |reason: String| Error::Backend { operation: "use S3".into(), source: reason.into() };
-    let requests = Requests::new(settings).await.map_err(cannot)?;
+    let requests = Requests::new(settings, machine).map_err(cannot)?;
     let mut store = Store { requests, settings: settings.clone(), is_conditional: false };
     let buckets: BTreeSet<_> = Bucket::ALL.into_iter().map(|class| settings.bucket.bucket(class)).collect();
     for bucket in &buckets {
@@ -23,7 +24,9 @@ pub(super) async fn open(settings: &config::S3) -> Result<Store, Error> {
     }
     store.is_conditional = is_conditional(&store).await?;
     if !store.is_conditional {
-        info!("S3 does not look after originals that must not be replaced (If-None-Match): their names are unique anyway");
+        info!(
+            "S3 does not look after originals that must not be replaced (If-None-Match): their names are unique anyway"
+        );
     }
     Ok(store)
 }

@@ -65,7 +65,9 @@ impl TryFrom<String> for Places {
             !matches!(segment, "" | "." | "..") && segment.chars().all(is_safe)
         };
         if text.contains('/') && !segments().split('/').all(is_segment) {
-            return because("what follows the bucket is letters, digits, `-`, `.` and `_` between single slashes");
+            return because(
+                "what follows the bucket is letters, digits, `-`, `.` and `_` between single slashes",
+            );
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Ok(Self { bucket: bucket.to_owned(), prefix })
@@ -167,8 +169,17 @@ mod tests {
     fn a_bucket_that_cannot_be_is_refused_by_name() {
         let long = format!("{}-{{class}}", "x".repeat(60));
         for text in [
-            "clinic", "{class}{class}", "Clinic-{class}", "-{class}", "clinic_{class}", "clinic/{class}/",
-            "clinic//{class}", "clinic/../{class}", "/{class}", "clinic/{class}/ü", &long,
+            "clinic",
+            "{class}{class}",
+            "Clinic-{class}",
+            "-{class}",
+            "clinic_{class}",
+            "clinic/{class}/",
+            "clinic//{class}",
+            "clinic/../{class}",
+            "/{class}",
+            "clinic/{class}/ü",
+            &long,
         ] {
             let error = places(text).unwrap_err();
             assert!(error.starts_with(&format!("s3.bucket cannot be `{text}`")), "{error}");
