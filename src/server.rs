@@ -15,8 +15,10 @@ use tracing::{info, warn};
 
 use crate::archive::Archive;
 use crate::blobs::Blobs;
+use crate::blobs::cached::CachedBlobs;
 use crate::blobs::fs::FileBlobs;
 use crate::config::{BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
+use crate::blobs::s3::S3Blobs;
 use crate::dimse;
 use crate::http;
 use crate::index::Index;
@@ -197,7 +199,15 @@ async fn open_blobs(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
             std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
             Ok(Arc::new(FileBlobs::open(data).with_context(|| cannot_use(data))?))
         }
-        BlobStore::S3 => bail!("storage.blobs cannot be `s3` in this version"),
+        BlobStore::S3 => {
+            let blobs = S3Blobs::open(&config.s3, &data.join("staging")).await;
+            let blobs: Arc<dyn Blobs> = Arc::new(blobs.context("cannot use S3 (storage.blobs)")?);
+            if config.s3.cache_max_bytes == 0 {
+                return Ok(blobs);
+            }
+            let cached = CachedBlobs::open(blobs, &data.join("cache"), config.s3.cache_max_bytes);
+            Ok(Arc::new(cached.with_context(|| cannot_use(data))?))
+        }
     }
 }
 
