@@ -20,6 +20,8 @@ use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
 use crate::telemetry::{self, Units};
 
 mod attempts;
+#[cfg(test)]
+mod fault_tests;
 mod item;
 mod read;
 pub mod schema;
