@@ -11,6 +11,7 @@ use cuspid::archive::access::Caller;
 use cuspid::archive::retrieve::Scope;
 use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::config::{Config, Dimse};
+use cuspid::dimse::tenants::Callers;
 use cuspid::index::Index;
 use cuspid::table::redb::Redb;
 use dicom_ul::pdu::{
@@ -48,7 +49,7 @@ async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(cuspid::dimse::run(listener, archive.clone(), config.dimse, stop.clone()));
+    let running = tokio::spawn(cuspid::dimse::run(listener, archive.clone(), config.dimse.clone(), Callers::of(&config), stop.clone()));
     Server { address, archive, stop, running, _directory: directory }
 }
 
