@@ -26,6 +26,8 @@ mod keys;
 mod provider;
 mod sign_in;
 #[cfg(test)]
+mod stand_in;
+#[cfg(test)]
 mod tests;
 mod token;
 
