@@ -54,11 +54,14 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let http = listener.local_addr()?;
     let service = http::Service::new(archive.clone(), &config, metrics);
     let service = service.context("cannot ask an OpenID provider (auth.issuer)")?;
+    let dimse_listener = match config.dimse.listen.as_str() {
+        "" => None,
+        address => Some(listen(address, "dimse.listen", &config.auth).await?),
+    };
     tasks.spawn(http::run(listener, service, stop.clone()));
 
     let mut dimse = None;
-    if !config.dimse.listen.is_empty() {
-        let listener = listen(&config.dimse.listen, "dimse.listen", &config.auth).await?;
+    if let Some(listener) = dimse_listener {
         dimse = Some(listener.local_addr()?);
         tasks.spawn(dimse::run(
             listener,
