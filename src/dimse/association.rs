@@ -80,7 +80,8 @@ async fn establish(
         Piece::Abort => return Err(Interruption::Aborted),
         Piece::Release | Piece::Misplaced | Piece::Value(_) => return Err(Violation::UnexpectedPdu.into()),
     };
-    let answer = if has_room { negotiate(&request, &door.settings, &door.callers) } else { Err(congestion()) };
+    let answer =
+        if has_room { negotiate(&request, &door.settings, &door.callers) } else { Err(congestion()) };
     match answer {
         Ok(agreement) => {
             let contexts = agreement.contexts.len();
@@ -230,7 +231,9 @@ impl<'a> Association<'a> {
             // Operations to cancel (C-FIND, C-GET, C-MOVE) are not offered, so there is none to cancel.
             Operation::Cancel => return,
             Operation::Echo => Err(c_echo::echo()),
-            Operation::Store => c_store::begin(&request, &context, &self.door.archive, &self.agreement.caller).await,
+            Operation::Store => {
+                c_store::begin(&request, &context, &self.door.archive, &self.agreement.caller).await
+            }
             Operation::Other(_) => Err(status::of_unrecognized(request.operation)),
         };
         if request.has_data_set {

@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_repeated_context_id_counts_once() {
-        let agreement = negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings(), &anyone()).unwrap();
+        let agreement =
+            negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings(), &anyone()).unwrap();
         assert_eq!(agreement.contexts.len(), 1);
         assert_eq!(agreement.contexts[0].transfer_syntax, EXPLICIT);
     }

@@ -18,7 +18,9 @@ pub struct TenantRule {
 
 /// Text that is no entry.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` cannot be in dimse.tenants: an entry is CALLING=tenant, CALLING@CALLED=tenant or *@CALLED=tenant")]
+#[error(
+    "`{0}` cannot be in dimse.tenants: an entry is CALLING=tenant, CALLING@CALLED=tenant or *@CALLED=tenant"
+)]
 pub struct NotATenantRule(String);
 
 impl TryFrom<String> for TenantRule {
@@ -65,7 +67,8 @@ impl Callers {
             rule.calling.as_deref().is_none_or(|title| title == calling)
                 && rule.called.as_deref().is_none_or(|title| title == called)
         };
-        let rule = rules.iter().filter(suits).max_by_key(|rule| (rule.calling.is_some(), rule.called.is_some()))?;
+        let rule =
+            rules.iter().filter(suits).max_by_key(|rule| (rule.calling.is_some(), rule.called.is_some()))?;
         Some(Caller { tenant: rule.tenant.clone(), subject: calling.into(), rights: Rights::OF_DEVICES })
     }
 }

@@ -186,7 +186,9 @@ impl IntoResponse for Error {
 /// What a caller has to bring (RFC 6750 §3). One that brought nothing is told of no error.
 fn challenge(error: &auth::Error) -> HeaderValue {
     let of_token = |reason| {
-        format!("Bearer realm=\"cuspid\", error=\"invalid_token\", error_description=\"the access token {reason}\"")
+        format!(
+            "Bearer realm=\"cuspid\", error=\"invalid_token\", error_description=\"the access token {reason}\""
+        )
     };
     match error {
         auth::Error::Missing | auth::Error::NoKeys => HeaderValue::from_static("Bearer realm=\"cuspid\""),

@@ -49,7 +49,13 @@ async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(cuspid::dimse::run(listener, archive.clone(), config.dimse.clone(), Callers::of(&config), stop.clone()));
+    let running = tokio::spawn(cuspid::dimse::run(
+        listener,
+        archive.clone(),
+        config.dimse.clone(),
+        Callers::of(&config),
+        stop.clone(),
+    ));
     Server { address, archive, stop, running, _directory: directory }
 }
 

@@ -22,12 +22,12 @@ mod pictures;
 mod recovery;
 mod rendered;
 mod search;
-mod store;
-mod store_metadata;
-mod store_zip;
 #[path = "../../src/http/auth/stand_in.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod stand_in;
+mod store;
+mod store_metadata;
+mod store_zip;
 mod stream;
 mod transcode;
 mod viewer;

@@ -59,7 +59,8 @@ impl Keys {
 fn usable(member: Value) -> Option<Key> {
     let jwk: Jwk = serde_json::from_value(member).ok()?;
     let common = &jwk.common;
-    let is_for_signatures = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let is_for_signatures =
+        common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
     let verifies =
         common.key_operations.as_ref().is_none_or(|operations| operations.contains(&KeyOperations::Verify));
     if !is_for_signatures || !verifies {
@@ -77,7 +78,8 @@ fn usable(member: Value) -> Option<Key> {
         _ => &[],
     };
     let named = common.key_algorithm;
-    let allowed = |algorithm: &Algorithm| named.is_none_or(|named| Algorithm::try_from(named).ok() == Some(*algorithm));
+    let allowed =
+        |algorithm: &Algorithm| named.is_none_or(|named| Algorithm::try_from(named).ok() == Some(*algorithm));
     let algorithms: Vec<_> = of_type.iter().copied().filter(allowed).collect();
     if algorithms.is_empty() {
         return None;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
+use axum::http::HeaderValue;
 use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL};
 use axum::http::request::Parts;
-use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,9 @@ pub(crate) enum Error {
     #[error("the access token {0}")]
     Invalid(&'static str),
     /// The token names no tenant.
-    #[error("the access token has no claim `{claim}` that is a tenant, 1 to 64 of a-z, 0-9 and - (auth.tenant_claim)")]
+    #[error(
+        "the access token has no claim `{claim}` that is a tenant, 1 to 64 of a-z, 0-9 and - (auth.tenant_claim)"
+    )]
     Tenant {
         /// The claim that should.
         claim: String,
@@ -113,7 +115,8 @@ impl Authenticator {
     async fn caller(&self, token: &str) -> Result<Caller, Error> {
         let header = self.rules.header(token)?;
         let keys = self.provider.keys_with(&header).await?;
-        let key = keys.find(&header).ok_or(Error::Invalid("is signed by a key that the provider does not have"))?;
+        let key =
+            keys.find(&header).ok_or(Error::Invalid("is signed by a key that the provider does not have"))?;
         self.rules.caller(token, &header, key)
     }
 }

@@ -120,7 +120,8 @@ impl StandIn {
         let shared = Shared { configuration: configuration.to_string(), keys: None, fetches: 0 };
         let shared = Arc::new(Mutex::new(shared));
         let answering = shared.clone();
-        let router = Router::new().fallback(async move |uri: Uri| answer(&mut answering.lock().unwrap(), &uri));
+        let router =
+            Router::new().fallback(async move |uri: Uri| answer(&mut answering.lock().unwrap(), &uri));
         let running = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let provider = Self { issuer, shared, running };
         provider.publish(signers);

@@ -40,7 +40,8 @@ fn refused(settings: &config::Auth, keys: &Keys, token: &str) -> String {
 fn a_token_by_any_algorithm_that_is_allowed_names_its_tenant_and_its_rights() {
     for name in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
         let signer = Signer::new(name.parse().unwrap(), name);
-        let caller = judge(&settings(ISSUER), &set(&[signer.public()]), &signer.sign(&claims(ISSUER, "clinic-a")));
+        let caller =
+            judge(&settings(ISSUER), &set(&[signer.public()]), &signer.sign(&claims(ISSUER, "clinic-a")));
         let caller = caller.unwrap();
         assert_eq!((caller.tenant.as_str(), &*caller.subject), ("clinic-a", "u-1"), "{name}");
         assert_eq!(caller.rights, Rights::ALL);
@@ -76,9 +77,12 @@ fn a_token_of_another_time_issuer_or_audience_is_refused_with_the_reason() {
         let found = refused(&settings(ISSUER), &keys, &signer.sign(&claims));
         assert!(found.contains(reason), "{claim} {value}: {found}");
     }
-    for (claim, value) in
-        [("exp", json!(now - 10)), ("nbf", json!(now + 10)), ("exp", json!(now + 60)), ("aud", json!("cuspid"))]
-    {
+    for (claim, value) in [
+        ("exp", json!(now - 10)),
+        ("nbf", json!(now + 10)),
+        ("exp", json!(now + 60)),
+        ("aud", json!("cuspid")),
+    ] {
         let mut claims = claims(ISSUER, "clinic-a");
         claims[claim] = value.clone();
         assert!(judge(&settings(ISSUER), &keys, &signer.sign(&claims)).is_ok(), "{claim} {value}");
@@ -91,9 +95,12 @@ fn who_has_no_private_key_cannot_sign() {
     let public = signer.public();
     let claims = claims(ISSUER, "clinic-a");
     // The set of someone careless, that has a symmetric key in it.
-    let symmetric = json!({ "kty": "oct", "kid": "s", "k": URL_SAFE_NO_PAD.encode("secret"), "alg": "HS256" });
+    let symmetric =
+        json!({ "kty": "oct", "kid": "s", "k": URL_SAFE_NO_PAD.encode("secret"), "alg": "HS256" });
     let keys = set(&[public.clone(), symmetric]);
-    for header in [json!({ "alg": "none", "kid": "k" }), json!({ "alg": "None" }), json!({ "kid": "k" }), json!({})] {
+    for header in
+        [json!({ "alg": "none", "kid": "k" }), json!({ "alg": "None" }), json!({ "kid": "k" }), json!({})]
+    {
         let found = refused(&settings(ISSUER), &keys, &forged(&header, &claims, b""));
         assert!(found.contains("no JWT that is signed"), "{header}: {found}");
     }
@@ -102,7 +109,8 @@ fn who_has_no_private_key_cannot_sign() {
         [(&modulus[..], "k"), (public["n"].as_str().unwrap().as_bytes(), "k"), (b"secret", "s"), (b"", "k")]
     {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-            let header = jsonwebtoken::Header { kid: Some(id.into()), ..jsonwebtoken::Header::new(algorithm) };
+            let header =
+                jsonwebtoken::Header { kid: Some(id.into()), ..jsonwebtoken::Header::new(algorithm) };
             let token = encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap();
             assert!(refused(&settings(ISSUER), &keys, &token).contains("auth.algorithms"));
         }
@@ -208,8 +216,20 @@ fn tenant_and_roles_are_where_the_settings_say() {
     for (tenant_claim, roles_claim, more, tenant, rights) in [
         ("clinicId", "realm_access.roles", json!({}), "clinic-a", Rights::ALL),
         ("org.id", "groups", json!({ "org": { "id": "x" }, "groups": ["cuspid-read", 7] }), "x", read),
-        ("https://a.b/org", "scope", json!({ "https://a.b/org": "y", "scope": "openid cuspid-read" }), "y", read),
-        ("clinicId", "scope", json!({ "scope": "Cuspid-Read cuspid-readers" }), "clinic-a", Rights::default()),
+        (
+            "https://a.b/org",
+            "scope",
+            json!({ "https://a.b/org": "y", "scope": "openid cuspid-read" }),
+            "y",
+            read,
+        ),
+        (
+            "clinicId",
+            "scope",
+            json!({ "scope": "Cuspid-Read cuspid-readers" }),
+            "clinic-a",
+            Rights::default(),
+        ),
         ("clinicId", "roles", json!({ "roles": { "cuspid-read": true } }), "clinic-a", Rights::default()),
         ("clinicId", "nothing.at.all", json!({}), "clinic-a", Rights::default()),
     ] {
@@ -347,9 +367,11 @@ async fn a_provider_that_is_another_or_says_too_much_has_no_keys() {
         json!({ "issuer": "ISSUER", "jwks_uri": "CERTS", "more": "x".repeat(5000) }),
     ] {
         let provider = StandIn::start(&[&signer]).await;
-        let filled = configuration.to_string().replace("CERTS", "ISSUER/certs").replace("ISSUER", &provider.issuer);
+        let filled =
+            configuration.to_string().replace("CERTS", "ISSUER/certs").replace("ISSUER", &provider.issuer);
         provider.describe(&serde_json::from_str(&filled).unwrap());
-        let (authenticator, _stop) = run(&config::Auth { max_answer_bytes: 4096, ..settings(&provider.issuer) });
+        let (authenticator, _stop) =
+            run(&config::Auth { max_answer_bytes: 4096, ..settings(&provider.issuer) });
         let token = signer.sign(&claims(&provider.issuer, "a"));
         assert!(matches!(authenticator.caller(&token).await, Err(Error::NoKeys)), "{filled}");
         assert_eq!(provider.fetches(), 0, "{filled}");

@@ -82,7 +82,8 @@ impl Rules {
         if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
             return Err(Error::Invalid(reason(&ErrorKind::InvalidIssuer)));
         }
-        let tenant = claim(&claims, &self.tenant_claim).and_then(Value::as_str).and_then(|name| name.parse().ok());
+        let tenant =
+            claim(&claims, &self.tenant_claim).and_then(Value::as_str).and_then(|name| name.parse().ok());
         let tenant = tenant.ok_or_else(|| Error::Tenant { claim: self.tenant_claim.clone() })?;
         let rights = self.roles.rights(&claim(&claims, &self.roles_claim).map(listed).unwrap_or_default());
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();

@@ -51,7 +51,10 @@ pub(crate) async fn capabilities(_: State<Arc<Service>>, head: Head) -> Result<R
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn openapi(State(service): State<Arc<Service>>, head: Head) -> Result<Response<Body>, Error> {
+pub(crate) async fn openapi(
+    State(service): State<Arc<Service>>,
+    head: Head,
+) -> Result<Response<Body>, Error> {
     let base_url = head.base_url();
     let server_url = base_url.strip_suffix("/dicom-web").unwrap_or(base_url);
     let issuer = service.auth.as_ref().map(Authenticator::issuer);

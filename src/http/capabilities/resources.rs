@@ -319,7 +319,14 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/viewer",
-        operations: &[public(get("EnterViewer", "leads to the viewer", "docs/viewer.md", &[], &[], &[308, 429]))],
+        operations: &[public(get(
+            "EnterViewer",
+            "leads to the viewer",
+            "docs/viewer.md",
+            &[],
+            &[],
+            &[308, 429],
+        ))],
     },
     Resource {
         path: "/viewer/",
@@ -436,7 +443,18 @@ const fn get(
     gives: &'static [&'static str],
     statuses: &'static [u16],
 ) -> Operation {
-    Operation { method: "GET", id, access: Access::Needs(Right::Read), summary, section, parameters, matches: None, takes: &[], gives, statuses }
+    Operation {
+        method: "GET",
+        id,
+        access: Access::Needs(Right::Read),
+        summary,
+        section,
+        parameters,
+        matches: None,
+        takes: &[],
+        gives,
+        statuses,
+    }
 }
 
 const fn described(id: &'static str) -> Operation {

@@ -69,7 +69,10 @@ fn each_resource_is_found_by_its_own_path() {
             let found = find(&operation.method.parse().unwrap(), &path);
             assert_eq!(found, Found::Operation(operation.access), "{} {path}", operation.method);
         }
-        assert!(matches!(find(&Method::PATCH, &path), Found::Methods(methods) if methods.contains("GET")), "{path}");
+        assert!(
+            matches!(find(&Method::PATCH, &path), Found::Methods(methods) if methods.contains("GET")),
+            "{path}"
+        );
     }
 }
 
@@ -88,7 +91,8 @@ fn what_is_not_in_the_list_is_not_there() {
         "/metrics/",
         "/console/",
     ] {
-        let expected = if path.starts_with("/viewer/") { Found::Operation(Access::Public) } else { Found::Nothing };
+        let expected =
+            if path.starts_with("/viewer/") { Found::Operation(Access::Public) } else { Found::Nothing };
         assert_eq!(find(&Method::GET, path), expected, "{path}");
     }
     assert_eq!(find(&Method::HEAD, "/metrics"), Found::Operation(Access::Needs(Right::Administer)));

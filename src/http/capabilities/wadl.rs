@@ -78,8 +78,15 @@ fn method(operation: &Operation) -> Element {
     let parameters = operation.parameters.iter().copied().flatten().map(parameter);
     let matches = operation.matches.into_iter().flat_map(matched).flat_map(match_parameters);
     let bodies = operation.takes.iter().map(representation);
-    let request = Element::new("request", [])
-        .with(accept.into_iter().chain(authorization).chain(parameters).chain(matches).chain(bodies).collect::<Vec<_>>());
+    let request = Element::new("request", []).with(
+        accept
+            .into_iter()
+            .chain(authorization)
+            .chain(parameters)
+            .chain(matches)
+            .chain(bodies)
+            .collect::<Vec<_>>(),
+    );
     let (succeeding, failing): (Vec<u16>, Vec<u16>) =
         operation.all_statuses().partition(|&status| status < 400);
     let response = |statuses: Vec<u16>, media_types: &[&str]| {
@@ -109,7 +116,10 @@ fn accept(gives: &[&str]) -> Element {
 /// The token of a caller; a server without authentication passes over it.
 fn authorization(right: Right) -> Element {
     let attributes = [("name", "Authorization"), ("style", "header"), ("type", "xs:string")];
-    let about = format!("Bearer and an access token that gives the right to {}, if there is authentication", right.name());
+    let about = format!(
+        "Bearer and an access token that gives the right to {}, if there is authentication",
+        right.name()
+    );
     let doc = Element { text: about, ..Element::new("doc", []) };
     Element::new("param", attributes.map(|(name, value)| (name, value.to_owned()))).with([doc])
 }
