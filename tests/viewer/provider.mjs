@@ -9,6 +9,8 @@ import Provider from "oidc-provider";
 const realm = "/realms/dental";
 const routes = "/protocol/openid-connect";
 const audience = "cuspid";
+/** What tokens are for, as the provider names it. */
+const target = "urn:cuspid";
 const scope = "openid cuspid";
 /** As whom the server's pages are known. */
 export const client = "cuspid-web";
@@ -80,8 +82,8 @@ function configured(issuer, users, redirects) {
     // Nobody is asked whether the server's own pages may.
     loadExistingGrant: async ({ oidc }) => {
       const grant = new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
-      grant.addOIDCScope("openid");
-      grant.addResourceScope(audience, scope);
+      grant.addOIDCScope(scope);
+      grant.addResourceScope(target, scope);
       await grant.save();
       return grant;
     },
@@ -90,7 +92,7 @@ function configured(issuer, users, redirects) {
       devInteractions: { enabled: false },
       resourceIndicators: {
         enabled: true,
-        defaultResource: () => audience,
+        defaultResource: () => target,
         useGrantedResource: () => true,
         getResourceServerInfo: () => resource,
       },
