@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::blobs::cached::CachedBlobs;
 use crate::blobs::contract::{self, chunks, keep, key};
+use crate::blobs::s3::failure::causes;
 use crate::blobs::s3::proxy::{Fault, Proxy};
 use crate::config::Config;
 
@@ -86,17 +87,6 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8 ^ (at / 65_536) as u8).collect()
 }
 
-/// The error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_on_radosgw() {
     contract::check(&Bench::new(Server::Radosgw).await.blobs).await;
@@ -121,7 +111,7 @@ async fn each_class_may_have_a_bucket_of_its_own() {
     settings.bucket = format!("{bucket}-{{class}}").try_into().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let error = S3Blobs::open(&settings, directory.path()).await.err().unwrap();
-    assert!(chain(&error).contains("there is no such bucket (s3.bucket)"), "{}", chain(&error));
+    assert!(causes(&error).contains("there is no such bucket (s3.bucket)"), "{}", causes(&error));
     for class in Bucket::ALL {
         client.create_bucket().bucket(format!("{bucket}-{}", class.name())).send().await.unwrap();
     }
@@ -181,7 +171,7 @@ async fn an_upload_in_parts_that_fails_is_aborted() {
         let [file] = &bench.staged_files()[..] else { panic!("it is in a file") };
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(6 * MIB as u64).unwrap();
         let error = bench.blobs.keep(staged, &key("failed")).await.unwrap_err();
-        assert!(chain(&error).contains("read what was staged"), "{}", chain(&error));
+        assert!(causes(&error).contains("read what was staged"), "{}", causes(&error));
         assert_eq!(bench.uploads().await, 0, "{server:?}");
         assert_eq!(bench.blobs.size(&key("failed")).await.unwrap(), None);
     }
@@ -227,7 +217,7 @@ async fn an_original_is_never_replaced() {
         let mut other = bench.blobs.stage().await.unwrap();
         other.write(b"of another size").unwrap();
         let error = bench.blobs.keep(other, &key("original")).await.unwrap_err();
-        assert!(chain(&error).contains("there is another object"), "{}", chain(&error));
+        assert!(causes(&error).contains("there is another object"), "{}", causes(&error));
         let derived = Key { bucket: Bucket::Previews, path: "derived".into() };
         keep(&bench.blobs, &derived, b"first").await;
         keep(&bench.blobs, &derived, b"second").await;
@@ -284,7 +274,7 @@ async fn an_object_that_was_replaced_is_not_taken_up() {
             Err(error) => break error,
         }
     };
-    assert!(chain(&error).contains("another object than before"), "{}", chain(&error));
+    assert!(causes(&error).contains("another object than before"), "{}", causes(&error));
 }
 
 #[tokio::test]
@@ -366,7 +356,7 @@ async fn a_start_that_fails_names_the_setting() {
         settings.max_attempts = 1;
         change(&mut settings);
         let error = S3Blobs::open(&settings, directory.path()).await.err().unwrap();
-        assert!(chain(&error).contains(reason), "{}", chain(&error));
+        assert!(causes(&error).contains(reason), "{}", causes(&error));
     };
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "`no-such`").await;
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "(s3.bucket)").await;
@@ -374,10 +364,15 @@ async fn a_start_that_fails_names_the_setting() {
     let machine = client::machine(&settings).await.into_builder();
     let machine = machine.credentials_provider(SharedCredentialsProvider::new(wrong)).build();
     let error = open::open(&settings, &machine).await.err().unwrap();
-    assert!(chain(&error).contains("the credentials are wrong (AWS_ACCESS_KEY_ID"), "{}", chain(&error));
+    assert!(causes(&error).contains("the credentials are wrong (AWS_ACCESS_KEY_ID"), "{}", causes(&error));
+    let mut nobody = machine.clone().into_builder();
+    nobody.set_credentials_provider(None);
+    let nobody = nobody.build();
+    let error = open::open(&settings, &nobody).await.err().unwrap();
+    assert!(causes(&error).contains("no credentials were found"), "{}", causes(&error));
     let machine = machine.into_builder().region(None).build();
     let error = open::open(&settings, &machine).await.err().unwrap();
-    assert!(chain(&error).contains("set s3.region"), "{}", chain(&error));
+    assert!(causes(&error).contains("set s3.region"), "{}", causes(&error));
     fails(&|s3| s3.endpoint = "http://127.0.0.1:1".into(), "s3.endpoint").await;
     fails(&|s3| s3.storage_classes = vec!["temporary=NONE".to_owned()].try_into().unwrap(), "[s3]").await;
 }
