@@ -29,6 +29,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
+    pub jobs: Jobs,
     pub rendering: Rendering,
     pub temporary: Temporary,
     pub log: Log,
@@ -213,6 +214,30 @@ pub struct Preview {
     pub retry_seconds: u64,
 }
 
+/// Section `[jobs]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Jobs {
+    pub queue: JobQueue,
+    pub queue_url: String,
+    pub region: String,
+    pub endpoint: String,
+    pub in_server: bool,
+    pub lease_seconds: u64,
+    pub reconcile_seconds: u64,
+}
+
+/// Where workers learn of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobQueue {
+    /// From the index itself.
+    Table,
+    /// From a queue of Amazon SQS.
+    Sqs,
+}
+
 /// Section `[rendering]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,6 +307,8 @@ impl Config {
             ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
             ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
+            ("jobs.lease_seconds", self.jobs.lease_seconds),
+            ("jobs.reconcile_seconds", self.jobs.reconcile_seconds),
             ("preview.rate", self.preview.rate.into()),
             ("preview.binning", self.preview.binning.into()),
             ("rendering.max_thumbnail_side", self.rendering.max_thumbnail_side.into()),
@@ -294,6 +321,8 @@ impl Config {
         }
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
+        let needs_url = self.jobs.queue == JobQueue::Sqs && self.jobs.queue_url.is_empty();
+        ensure!(!needs_url, "jobs.queue_url cannot be empty where jobs.queue is `sqs`");
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
