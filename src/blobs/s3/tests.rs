@@ -360,7 +360,7 @@ async fn a_start_that_fails_names_the_setting() {
     };
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "`no-such`").await;
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "(s3.bucket)").await;
-    let wrong = Credentials::new("AKTEST", "wrong", None, None, "test");
+    let wrong = Credentials::new(std::env::var("AWS_ACCESS_KEY_ID").unwrap(), "wrong", None, None, "test");
     let machine = client::machine(&settings).await.into_builder();
     let machine = machine.credentials_provider(SharedCredentialsProvider::new(wrong)).build();
     let error = open::open(&settings, &machine).await.err().unwrap();
