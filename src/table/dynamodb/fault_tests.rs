@@ -152,7 +152,6 @@ async fn what_is_throttled_is_sent_again() {
     let cancelled = [
         cancel(&["None", "ThrottlingError"]),
         cancel(&["ProvisionedThroughputExceeded", "None"]),
-        cancel(&["TransactionConflict", "ThrottlingError"]),
         refuse("TransactionInProgressException"),
     ];
     for server in each_server() {
