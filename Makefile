@@ -16,14 +16,17 @@ viewer:
 
 # Everything that CI runs.
 test:
-	tools/install.sh build test viewer browser
+	tools/install.sh build test viewer browser cloud
 	tools/test.sh
 
 # What is quick: before each commit.
 check:
+	tools/install.sh build test cloud
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib
+	tools/venv.sh
+	tools/cloud_install.sh
+	tools/cloud.py cargo test --locked --lib
 
 # Parts of `make test`; CUSPID_BINARY names another server to test than the release build.
 conformance:

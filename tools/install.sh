@@ -8,6 +8,7 @@ test="python3:python3 storescu:dcmtk echoscu:dcmtk curl:curl"
 viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
 versus="nginx:nginx-light Orthanc:orthanc"
+cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
 
 missing=()
 for purpose in "$@"; do

@@ -18,11 +18,12 @@ cargo clippy --locked --all-targets -- -D warnings
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
-step Python environment
+step environment of the tests
 tools/venv.sh
+tools/cloud_install.sh
 
 step unit and integration tests
-cargo test --locked
+tools/cloud.py cargo test --locked
 
 export CUSPID_BINARY=${CUSPID_BINARY:-target/debug/cuspid}
 cargo build --locked

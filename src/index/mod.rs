@@ -25,7 +25,7 @@ mod search_tests;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
-pub use delete::Deletion;
+pub use delete::{Garbage, GarbageObject};
 pub use rows::Place;
 pub use search::{Limits, Sink};
 

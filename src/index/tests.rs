@@ -9,10 +9,11 @@ use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
 use crate::index::engine_tests::{Counted, Engine, on_each_engine};
+use crate::index::previews::Lease;
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
-use crate::index::{Commit, Deletion, Duplicates, Error, Index, keys};
+use crate::index::{Commit, Duplicates, Error, GarbageObject, Index, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID, STUDY_TIME,
@@ -35,7 +36,8 @@ on_each_engine! {
     a_record_of_which_a_row_is_lost_is_an_error,
     no_preview_outlives_what_it_shows,
     a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row,
-    a_deletion_is_known_from_its_beginning_to_its_end,
+    a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts,
+    what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out,
 }
 
 pub(super) const TENANT: &str = "clinic";
@@ -71,6 +73,8 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
         transfer_syntax: "1.2.840.10008.1.2.1".into(),
         digest: format!("first {uid}"),
+        object: format!("first {uid}-1"),
+        replaced: Vec::new(),
         size_bytes: 10,
         stored_at: 0,
         attributes,
@@ -181,25 +185,34 @@ async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
     let index = engine.index();
     let first = instance(1, 1, 1);
     let mut other = first.clone();
-    other.digest = "second".into();
+    (other.digest, other.object) = ("second".into(), "second-2".into());
     other.size_bytes = 25;
     other.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
     let mut elsewhere = other.clone();
     elsewhere.series = "1.1.9".parse().unwrap();
     assert_eq!(store(&index, first.clone()).await, Commit::Stored);
     let generation = index_study(&index).await.generation;
-    assert_eq!(store(&index, first.clone()).await, Commit::Same);
+    let again = InstanceRecord { object: "first-9".into(), ..first.clone() };
+    assert_eq!(store(&index, again.clone()).await, Commit::Same { object: first.object.clone() });
     assert_eq!(store(&index, other.clone()).await, Commit::Different);
     assert_eq!(store(&index, elsewhere).await, Commit::Elsewhere);
     assert_eq!(index_study(&index).await.generation, generation);
     let replaced = index.commit(TENANT, other.clone(), Duplicates::Replace, None).await.unwrap();
-    assert_eq!(replaced, Commit::Replaced { digest: first.digest });
+    assert_eq!(replaced, Commit::Replaced { object: first.object.clone() });
     let study = index_study(&index).await;
     assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (1, 1, 25));
     assert_eq!(study.attributes[&STUDY_DESCRIPTION].first_text(), Some("corrected"));
     assert_eq!(study.generation, generation + 1);
     let found = index.instance(TENANT, &other.study, &other.series, &other.instance).await.unwrap();
-    assert_eq!(found, Some(other));
+    assert_eq!(found, Some(InstanceRecord { replaced: vec![first.object], ..other.clone() }));
+
+    // The object was lost, and the same bytes are kept as another.
+    let mut kept_again = InstanceRecord { object: "second-3".into(), ..other.clone() };
+    kept_again.replaced = vec![other.object.clone()];
+    let outcome = store(&index, kept_again).await;
+    assert_eq!(outcome, Commit::Replaced { object: other.object });
+    let place = index.locate(TENANT, &other.instance).await.unwrap().unwrap();
+    assert_eq!((place.object_name(), index_study(&index).await.number_of_instances), ("second-3", 1));
 }
 
 async fn removing_the_last_instance_removes_its_series_and_study(engine: Engine) {
@@ -272,7 +285,6 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine
     let record = instance(1, 1, 1);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
     assert_eq!(index.due_previews(999, 10).await.unwrap(), []);
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(1000));
     let due = index.due_previews(1000, 10).await.unwrap();
     let [due] = due.as_slice() else { panic!("{due:?}") };
     assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
@@ -282,9 +294,32 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine
     };
     assert!(!set(due.record.generation - 1).await);
     assert!(set(due.record.generation).await);
-    assert_eq!(index.next_preview_due().await.unwrap(), None);
+    assert_eq!(index.due_previews(i64::MAX - 1, 10).await.unwrap(), []);
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
+    assert_eq!(index.due_previews(1999, 10).await.unwrap(), []);
+    assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
+}
+
+async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts(engine: Engine) {
+    let index = engine.index();
+    let record = instance(1, 1, 1);
+    let (study, series) = (&record.study, &record.series);
+    let lease = async |now, until| index.lease_preview(TENANT, study, series, (now, until)).await.unwrap();
+    assert_eq!(lease(0, 1).await, Lease::Nothing);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
+    let Lease::Taken(leased) = lease(1000, 1500).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
+    assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
+    assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
+    assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
+    let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });
+    // What comes in takes the lease away, and the attempts are forgotten.
+    index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(1900)).await.unwrap();
+    assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
+    let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
 }
 
 async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it(
@@ -389,17 +424,32 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine
     }
 }
 
-async fn a_deletion_is_known_from_its_beginning_to_its_end(engine: Engine) {
+async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out(engine: Engine) {
     let index = engine.index();
-    let (study, series, instance) = ("1.1".parse().unwrap(), "1.2".parse().ok(), "1.3".parse().ok());
-    let whole = Deletion { tenant: TENANT.into(), study, series: None, instance: None };
-    let part = Deletion { series, instance, ..whole.clone() };
-    for deletion in [&whole, &part, &whole] {
-        index.begin_deletion(deletion).await.unwrap();
-    }
-    assert_eq!(index.deletions().await.unwrap(), [whole.clone(), part.clone()]);
+    let mut replaced = instance(1, 1, 1);
+    store(&index, replaced.clone()).await;
+    (replaced.digest, replaced.object) = ("second".into(), "second-2".into());
+    index.commit(TENANT, replaced.clone(), Duplicates::Replace, None).await.unwrap();
+    let other = instance(1, 1, 2);
+    store(&index, other.clone()).await;
+    assert_eq!(index.remove(TENANT, &other.study, None, None).await.unwrap(), 2);
+    let garbage = index.garbage_of(TENANT, &other.study).await.unwrap();
+    let of = |record: &InstanceRecord, object: &str| GarbageObject {
+        series: record.series.clone(),
+        instance: record.instance.clone(),
+        object: object.to_owned(),
+    };
+    let expected = [
+        of(&replaced, "second-2"),
+        of(&replaced, &instance(1, 1, 1).object),
+        of(&other, other.object_name()),
+    ];
+    let objects: Vec<GarbageObject> = garbage.iter().flat_map(|garbage| garbage.objects.clone()).collect();
+    assert_eq!(objects, expected);
+    assert_eq!(index.garbage().await.unwrap(), garbage);
+    assert_eq!(index.garbage_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
     for _ in 0..2 {
-        index.end_deletion(&whole).await.unwrap();
-        assert_eq!(index.deletions().await.unwrap().as_slice(), std::slice::from_ref(&part));
+        index.forget_garbage(&garbage[0]).await.unwrap();
+        assert_eq!(index.garbage().await.unwrap(), []);
     }
 }
