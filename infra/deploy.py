@@ -15,7 +15,7 @@ from pathlib import Path
 
 import boto3
 import yaml
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -97,7 +97,7 @@ def deploy(client, settings, stacks, overrides, read=read_template):
     for stack in stacks:
         name = f"cuspid-{settings['environment']}-{stack}"
         before = _describe(client, name)
-        given = _outputs(client, settings["environment"]) | settings["parameters"]
+        given = outputs(client, settings["environment"]) | settings["parameters"]
         given |= {"Environment": settings["environment"]} | COLOURS.get(stack, {}) | overrides
         parameters = _parameters(stack, parsed[stack]["Parameters"], given, before)
         what = _create if before is None else _update
@@ -121,11 +121,14 @@ def _parameters(stack, slots, given, before):
 
 def _create(client, name, body, parameters, settings):
     protect = settings["parameters"].get("DeletionProtection") != "false"
-    client.create_stack(
-        StackName=name, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"],
-        StackPolicyBody=KEEP_WHAT_IS_STORED, EnableTerminationProtection=protect,
-        Tags=[{"Key": "application", "Value": "cuspid"}, {"Key": "environment", "Value": settings["environment"]}],
-    )
+    try:
+        client.create_stack(
+            StackName=name, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"],
+            StackPolicyBody=KEEP_WHAT_IS_STORED, EnableTerminationProtection=protect,
+            Tags=[{"Key": "application", "Value": "cuspid"}, {"Key": "environment", "Value": settings["environment"]}],
+        )
+    except ClientError as error:
+        raise Refused(f"{name}: {error}") from error
     _wait(client, "stack_create_complete", name)
     return "made"
 
@@ -144,7 +147,7 @@ def _update(client, name, body, parameters, _settings):
 def _wait(client, state, name):
     try:
         client.get_waiter(state).wait(StackName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 720})
-    except Exception as error:
+    except WaiterError as error:
         raise Refused(f"{name}: {_reason(client, name)}") from error
 
 
@@ -165,13 +168,14 @@ def _describe(client, name):
         raise
 
 
-def _outputs(client, environment):
-    outputs = {}
+def outputs(client, environment):
+    """What the stacks of an environment give, by name."""
+    given = {}
     for page in client.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:
             if stack["StackName"].startswith(f"cuspid-{environment}-"):
-                outputs |= {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-    return outputs
+                given |= {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    return given
 
 
 if __name__ == "__main__":
