@@ -49,9 +49,11 @@ NOT_EMULATED = {
 }
 
 # Left out of what is sent to moto, which fails on them: its services of ECS must name a task definition, where those with task
-# sets must not; its listeners have no weights, unless made by CreateListener; its outputs cannot be of what it does not make.
+# sets must not; its listeners have no weights, unless made by CreateListener, and no TCP, since to it all load balancers are for
+# HTTP; its outputs cannot be of what it does not make.
 LEFT_OUT = {
     "service": {"Resources": ["Service", "Listener"], "Outputs": []},
+    "dimse": {"Resources": ["Listener"], "Outputs": []},
     "delivery": {"Resources": [], "Outputs": ["DistributionDomain"]},
 }
 
@@ -229,6 +231,12 @@ class _Resolver:
 
 def _complete_bucket(s3, properties):
     name = properties["BucketName"]
+    encryption = [
+        {"BucketKeyEnabled": rule.get("BucketKeyEnabled", False),
+         "ApplyServerSideEncryptionByDefault": rule["ServerSideEncryptionByDefault"]}
+        for rule in properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    ]
+    s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": encryption})
     if "VersioningConfiguration" in properties:
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=properties["VersioningConfiguration"])
     s3.put_public_access_block(
