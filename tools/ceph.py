@@ -29,6 +29,9 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
+# A change of the map is not waited for a second, in case of more.
+paxos propose interval = 0.02
+paxos min wait = 0.01
 auth allow insecure global id reclaim = false
 
 [client.rgw]

@@ -16,6 +16,7 @@ mod check;
 mod import;
 mod reindex;
 mod serve;
+mod worker;
 
 const BLOCKING_THREADS_PER_CORE: usize = 8;
 
@@ -31,6 +32,8 @@ pub struct Arguments {
 enum Command {
     /// Run the server.
     Serve(serve::Serve),
+    /// Do the work that servers leave for later: previews, clearing away.
+    Worker(worker::Worker),
     /// Take in files, folders and zip archives.
     Import(import::Import),
     /// Verify every stored object against the index, both ways.
@@ -61,6 +64,7 @@ impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(command) => command.run(),
+            Command::Worker(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),

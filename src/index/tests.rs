@@ -8,6 +8,7 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::previews::Lease;
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
@@ -247,7 +248,6 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
     let record = instance(1, 1, 1);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
     assert_eq!(index.due_previews(999, 10).await.unwrap(), []);
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(1000));
     let due = index.due_previews(1000, 10).await.unwrap();
     let [due] = due.as_slice() else { panic!("{due:?}") };
     assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
@@ -257,9 +257,33 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
     };
     assert!(!set(due.record.generation - 1).await);
     assert!(set(due.record.generation).await);
-    assert_eq!(index.next_preview_due().await.unwrap(), None);
+    assert_eq!(index.due_previews(i64::MAX - 1, 10).await.unwrap(), []);
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
+    assert_eq!(index.due_previews(1999, 10).await.unwrap(), []);
+    assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts() {
+    let index = index();
+    let record = instance(1, 1, 1);
+    let (study, series) = (&record.study, &record.series);
+    let lease = async |now, until| index.lease_preview(TENANT, study, series, (now, until)).await.unwrap();
+    assert_eq!(lease(0, 1).await, Lease::Nothing);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
+    let Lease::Taken(leased) = lease(1000, 1500).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
+    assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
+    assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
+    assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
+    let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });
+    // What comes in takes the lease away, and the attempts are forgotten.
+    index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(1900)).await.unwrap();
+    assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
+    let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
 }
 
 #[tokio::test]
