@@ -1,5 +1,7 @@
 """Environments in moto: one to look at, that no test changes, and others to work on."""
 
+from itertools import count
+
 import pytest
 from emulated import Environment
 
@@ -13,9 +15,12 @@ def production():
     environment.stop()
 
 
+ACCOUNTS = count(200000000000)
+
+
 @pytest.fixture
 def development():
     """dev in us-east-1, of which nothing is made yet."""
-    environment = Environment("dev-us-east-1.yaml")
+    environment = Environment("dev-us-east-1.yaml", str(next(ACCOUNTS)))
     yield environment
     environment.stop()

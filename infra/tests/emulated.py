@@ -23,7 +23,6 @@ import deploy  # noqa: E402
 
 from moto.cloudformation.models import cloudformation_backends  # noqa: E402
 from moto.cloudformation.parsing import clean_json  # noqa: E402
-from moto.core import DEFAULT_ACCOUNT_ID  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
 
 # Resources of which moto makes nothing, with what the tests do about them. All others must come to exist.
@@ -73,17 +72,26 @@ def read_for_moto(stack):
 
 
 class Environment:
-    """A server of moto and the stacks of one parameter file in it."""
+    """A server of moto, and an account in it with the stacks of one parameter file."""
 
-    def __init__(self, parameter_file):
-        # Accepted by moto, and not those of whoever runs the tests.
-        os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    def __init__(self, parameter_file, account="123456789012"):
         warnings.filterwarnings("ignore", message="Tried to parse")
+        self.account = account
         self.settings = yaml.safe_load((INFRA / "parameters" / parameter_file).read_text())
         self.region = self.settings["region"]
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         self.url = "http://{}:{}".format(*self._server.get_host_and_port())
+        # Servers of one process share what they have made; accounts do not.
+        anyone = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        sts = boto3.client("sts", region_name=self.region, endpoint_url=self.url, **anyone)
+        role = f"arn:aws:iam::{account}:role/operator"
+        keys = sts.assume_role(RoleArn=role, RoleSessionName="tests")["Credentials"]
+        self.credentials = {
+            "aws_access_key_id": keys["AccessKeyId"],
+            "aws_secret_access_key": keys["SecretAccessKey"],
+            "aws_session_token": keys["SessionToken"],
+        }
 
     def stop(self):
         """Ends the server; all is gone with it."""
@@ -91,7 +99,7 @@ class Environment:
 
     def client(self, service):
         """A client of one of the emulated services."""
-        return boto3.client(service, region_name=self.region, endpoint_url=self.url)
+        return boto3.client(service, region_name=self.region, endpoint_url=self.url, **self.credentials)
 
     def deploy(self, *stacks, **overrides):
         """What deploy.py does for these stacks."""
@@ -174,7 +182,7 @@ class Environment:
                 self.client("secretsmanager").create_secret(**secret["Properties"])
 
     def _map(self, stack):
-        backend = cloudformation_backends[DEFAULT_ACCOUNT_ID][self.region]
+        backend = cloudformation_backends[self.account][self.region]
         return backend.get_stack(self.stack(stack)["StackId"]).resource_map
 
 
@@ -280,6 +288,7 @@ def main(command):
         environment.deploy_all()
         settings = environment.container_environment("blue") | {
             "AWS_REGION": environment.region,
+            **{name.upper(): value for name, value in environment.credentials.items()},
             "CUSPID_S3__ENDPOINT": environment.url,
             "CUSPID_S3__PATH_STYLE": "true",
             "CUSPID_DYNAMODB__ENDPOINT": environment.url,

@@ -266,10 +266,10 @@ def test_tasks_may_be_reached_from_load_balancers_only(production):
 def test_images_do_not_change_under_their_tag(production):
     (repository,) = production.client("ecr").describe_repositories()["repositories"]
     assert repository["imageTagMutability"] == "IMMUTABLE"
-    assert repository["encryptionConfiguration"]["kmsKey"] == production.outputs()["KeyArn"]
-    # Which moto's CloudFormation loses.
+    # The rest moto's CloudFormation loses.
     repository = production.resources("cluster")["Repository"]["Properties"]
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert repository["EncryptionConfiguration"] == {"EncryptionType": "KMS", "KmsKey": production.outputs()["KeyArn"]}
 
 
 def test_templates_hold_no_secret():
