@@ -77,6 +77,8 @@ class Environment:
     def __init__(self, parameter_file, account="123456789012"):
         warnings.filterwarnings("ignore", message="Tried to parse")
         self.account = account
+        # Asked for more often than they change.
+        self._outputs = None
         self.settings = yaml.safe_load((INFRA / "parameters" / parameter_file).read_text())
         self.region = self.settings["region"]
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -103,6 +105,7 @@ class Environment:
 
     def deploy(self, *stacks, **overrides):
         """What deploy.py does for these stacks."""
+        self._outputs = None
         deploy.deploy(self.client("cloudformation"), self.settings, stacks, overrides, read_for_moto)
 
     def deploy_all(self):
@@ -123,7 +126,9 @@ class Environment:
 
     def outputs(self):
         """Every stack's outputs, by name."""
-        return deploy.outputs(self.client("cloudformation"), self.settings["environment"])
+        if self._outputs is None:
+            self._outputs = deploy.outputs(self.client("cloudformation"), self.settings["environment"])
+        return self._outputs
 
     def resources(self, stack, kind=None):
         """The resources of a stack whose condition is met, of one type or of all, by name, with parameters and references put

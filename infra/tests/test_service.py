@@ -97,7 +97,7 @@ def test_a_task_may_do_what_the_code_calls_and_no_more(production):
     }
     allowed = {action for s in statements(production, "WorkerRole") for action in actions(s)}
     for service, paths in files.items():
-        source = "\n".join(path.read_text() for path in paths)
+        source = "\n".join(path.read_text() for path in paths if path.name != "tests.rs")
         verbs = "abort|batch|change|complete|create|delete|describe|get|head|list|put|receive|send|transact|update|upload"
         operations = boto_operations(service) & set(re.findall(rf"\.((?:{verbs})_\w+|query|scan)\(\)", source))
         assert operations - NOT_OF_THE_SERVICE == set(CALLS[service]), service
@@ -151,7 +151,7 @@ def test_a_container_is_locked_down(production, stack):
     definition = production.client("ecs").describe_task_definition(taskDefinition=task["Family"])["taskDefinition"]
     (container,) = definition["containerDefinitions"]
     assert container["image"] == IMAGE
-    assert container["user"] == "cuspid"
+    assert container["user"] == "10001:10001"
     assert container["readonlyRootFilesystem"] is True
     assert "privileged" not in container
     assert container["command"] == (["worker"] if stack == "worker" else ["serve"])
