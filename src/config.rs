@@ -16,6 +16,9 @@ const DEFAULTS: &str = include_str!("config.default.toml");
 /// The length of the value representation AE: PS3.5 §6.2.
 const MAX_AE_TITLE_CHARACTERS: usize = 16;
 
+/// DynamoDB recognises a transaction that is sent again for ten minutes.
+const MAX_TABLE_PATIENCE_SECONDS: u64 = 300;
+
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,7 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 pub struct Config {
     pub storage: Storage,
     pub s3: S3,
+    pub dynamodb: Dynamodb,
     pub http: Http,
     pub viewer: Viewer,
     pub dimse: Dimse,
@@ -127,6 +131,21 @@ impl S3 {
         ensure!(is_url, "s3.endpoint cannot be `{endpoint}`: it begins with http:// or https://");
         Ok(())
     }
+}
+
+/// Section `[dynamodb]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Dynamodb {
+    pub table: String,
+    pub region: String,
+    pub endpoint: String,
+    pub max_requests: usize,
+    pub connect_timeout_seconds: u64,
+    pub request_timeout_seconds: u64,
+    pub max_attempts: u32,
+    pub retry_seconds: u64,
 }
 
 /// Section `[http]`.
@@ -298,6 +317,10 @@ impl Config {
     /// Refuses values of the right type with which the server would start and then serve nobody.
     fn refuse_unusable(&self) -> anyhow::Result<()> {
         let at_least_one = [
+            ("dynamodb.max_requests", self.dynamodb.max_requests as u64),
+            ("dynamodb.connect_timeout_seconds", self.dynamodb.connect_timeout_seconds),
+            ("dynamodb.request_timeout_seconds", self.dynamodb.request_timeout_seconds),
+            ("dynamodb.max_attempts", self.dynamodb.max_attempts.into()),
             ("http.max_connections", self.http.max_connections as u64),
             ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
             ("rendering.thumbnail_px", self.rendering.thumbnail_px.into()),
@@ -319,6 +342,13 @@ impl Config {
         if self.storage.blobs == BlobStore::S3 {
             self.s3.refuse_unusable()?;
         }
+        ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
+        let patience = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
+        ensure!(
+            patience <= MAX_TABLE_PATIENCE_SECONDS,
+            "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
+             {MAX_TABLE_PATIENCE_SECONDS}: DynamoDB forgets what it was asked before"
+        );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let needs_url = self.jobs.queue == JobQueue::Sqs && self.jobs.queue_url.is_empty();
@@ -408,6 +438,9 @@ mod tests {
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
+            (None, vec![set("dynamodb", "table", "")], "dynamodb.table"),
+            (None, vec![set("dynamodb", "max_attempts", "0")], "dynamodb.max_attempts"),
+            (None, vec![set("dynamodb", "retry_seconds", "600")], "dynamodb.retry_seconds"),
             (None, vec![set("preview", "binning", "0")], "preview.binning"),
             (None, vec![set("rendering", "quality", "101")], "rendering.quality"),
             (None, vec![set("storage", "blobs", "s3")], "s3.bucket"),

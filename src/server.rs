@@ -17,8 +17,8 @@ use crate::archive::Archive;
 use crate::blobs::Blobs;
 use crate::blobs::cached::CachedBlobs;
 use crate::blobs::fs::FileBlobs;
-use crate::config::{BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
 use crate::blobs::s3::S3Blobs;
+use crate::config::{BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
 use crate::dimse;
 use crate::http;
 use crate::index::Index;
@@ -27,6 +27,8 @@ use crate::queue::Queue;
 use crate::queue::embedded::Embedded;
 use crate::queue::sqs::Sqs;
 use crate::table::Table;
+use crate::table::dynamodb::Dynamodb;
+use crate::table::dynamodb::schema::SchemaError;
 use crate::table::redb::Redb;
 use crate::telemetry;
 
@@ -219,7 +221,22 @@ async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table
             let table = Redb::open(&data.join(file), index_cache_mib << 20);
             Ok(Arc::new(table.with_context(|| cannot_use(data))?))
         }
-        TableEngine::Dynamodb => bail!("storage.table cannot be `dynamodb` in this version"),
+        TableEngine::Dynamodb => {
+            let table = Dynamodb::connect(&config.dynamodb).await;
+            table
+                .verify()
+                .await
+                .map_err(|error| match error {
+                    missing @ SchemaError::Missing(_) => {
+                        anyhow::Error::from(missing).context("`cuspid table create` makes it")
+                    }
+                    other => other.into(),
+                })
+                .with_context(|| {
+                    format!("cannot use the table {} (dynamodb.table)", config.dynamodb.table)
+                })?;
+            Ok(Arc::new(table))
+        }
     }
 }
 

@@ -24,6 +24,9 @@ const S3_RETRIES: &str = "cuspid_s3_retries_total";
 const S3_BYTES: &str = "cuspid_s3_bytes_total";
 const CACHE_READS: &str = "cuspid_cache_reads_total";
 const CACHE_BYTES: &str = "cuspid_cache_bytes";
+const TABLE_REQUESTS: &str = "cuspid_table_requests_total";
+const TABLE_RETRIES: &str = "cuspid_table_retries_total";
+const TABLE_UNITS: &str = "cuspid_table_units_total";
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -72,6 +75,12 @@ fn start_metrics() -> PrometheusHandle {
     describe_counter!(S3_BYTES, "Bytes of objects moved to and from S3, by direction: sent, received");
     describe_counter!(CACHE_READS, "Reads of objects that may be in the cache, by outcome: hit, miss");
     describe_gauge!(CACHE_BYTES, "Bytes of objects in the cache");
+    describe_counter!(TABLE_REQUESTS, "Requests to DynamoDB, each attempt, by operation");
+    describe_counter!(TABLE_RETRIES, "Requests to DynamoDB that were sent again");
+    describe_counter!(
+        TABLE_UNITS,
+        "Units that requests to DynamoDB consumed, rounded up, by kind: read, write"
+    );
     handle
 }
 
@@ -133,4 +142,32 @@ pub fn cache_read(outcome: &'static str) {
 /// Notes how many bytes the cache takes on disk.
 pub fn cache_holds(bytes: u64) {
     gauge!(CACHE_BYTES).set(bytes as f64);
+}
+
+/// Counts a request to DynamoDB, which may be another attempt.
+pub fn table_requested(operation: &'static str) {
+    counter!(TABLE_REQUESTS, "operation" => operation).increment(1);
+}
+
+/// Counts a request to DynamoDB that is to be sent again.
+pub fn table_retried() {
+    counter!(TABLE_RETRIES).increment(1);
+}
+
+/// What DynamoDB charges for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Units {
+    /// 4 KiB read consistently.
+    Read,
+    /// 1 KiB written.
+    Write,
+}
+
+/// Counts what a request to DynamoDB consumed.
+pub fn table_units_consumed(kind: Units, units: f64) {
+    let kind = match kind {
+        Units::Read => "read",
+        Units::Write => "write",
+    };
+    counter!(TABLE_UNITS, "kind" => kind).increment(units.ceil() as u64);
 }

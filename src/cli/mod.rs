@@ -16,6 +16,7 @@ mod check;
 mod import;
 mod reindex;
 mod serve;
+mod table;
 mod worker;
 
 const BLOCKING_THREADS_PER_CORE: usize = 8;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Check),
     /// Build the whole index again from the stored objects alone.
     Reindex(reindex::Reindex),
+    /// Make the table of the index in DynamoDB.
+    Table(table::Table),
 }
 
 /// Options that every command has.
@@ -68,6 +71,7 @@ impl Arguments {
             Command::Import(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),
+            Command::Table(command) => command.run(),
         }
     }
 }
