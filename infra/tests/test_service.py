@@ -27,6 +27,7 @@ CALLS = {
         "batch_get_item": "dynamodb:BatchGetItem",
         "delete_item": "dynamodb:DeleteItem",
         "describe_table": "dynamodb:DescribeTable",
+        "get_item": "dynamodb:GetItem",
         "put_item": "dynamodb:PutItem",
         "query": "dynamodb:Query",
         # Its parts are allowed one by one; puts and deletions are above.
