@@ -1,9 +1,10 @@
 """An environment in moto, a stand-in for AWS: stacks made by deploy.py through its CloudFormation, and, by calls of the services
 themselves, what that leaves out.
 
-    infra/tests/emulated.py COMMAND...
+    infra/.venv/bin/python infra/tests/emulated.py COMMAND...
 
-runs a command beside such an environment, with the settings (`CUSPID_…`) that ECS would give to the container of the web service.
+runs a command beside such an environment, with the settings (`CUSPID_…`) that ECS would give to the container of the web service, and
+where S3, DynamoDB and SQS are.
 """
 
 import copy
@@ -164,10 +165,11 @@ class Environment:
             bucket, document = policy["Properties"]["Bucket"], policy["Properties"]["PolicyDocument"]
             s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
         (table,) = self.resources("table", "AWS::DynamoDB::Table").values()
-        self.client("dynamodb").update_continuous_backups(
-            TableName=table["Properties"]["TableName"],
-            PointInTimeRecoverySpecification=table["Properties"]["PointInTimeRecoverySpecification"],
-        )
+        name, recovery = table["Properties"]["TableName"], table["Properties"]["PointInTimeRecoverySpecification"]
+        self.client("dynamodb").update_continuous_backups(TableName=name, PointInTimeRecoverySpecification=recovery)
+        # Else it would be the text of the parameter, in answers, too.
+        protection = table["Properties"]["DeletionProtectionEnabled"] == "true"
+        self.client("dynamodb").update_table(TableName=name, DeletionProtectionEnabled=protection)
         self.client("elbv2").create_listener(**self.resources("service")["Listener"]["Properties"])
         for policy in self.resources("queue", "AWS::SQS::QueuePolicy").values():
             for queue in policy["Properties"]["Queues"]:
@@ -291,6 +293,9 @@ def main(command):
     environment = Environment("dev-us-east-1.yaml")
     try:
         environment.deploy_all()
+        # moto passes over conditions of policies, and so denies what comes with TLS, too.
+        for bucket in environment.resources("storage", "AWS::S3::Bucket").values():
+            environment.client("s3").delete_bucket_policy(Bucket=bucket["Properties"]["BucketName"])
         settings = environment.container_environment("blue") | {
             "AWS_REGION": environment.region,
             **{name.upper(): value for name, value in environment.credentials.items()},

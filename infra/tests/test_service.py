@@ -3,6 +3,7 @@
 import json
 import re
 
+import boto3
 import pytest
 import yaml
 from emulated import IMAGE, INFRA, LEFT_OUT, NOT_EMULATED, deploy
@@ -108,8 +109,6 @@ def test_a_task_may_do_what_the_code_calls_and_no_more(production):
 
 def boto_operations(service):
     """Names of a service's operations as methods, to tell them from other methods."""
-    import boto3
-
     return set(dir(boto3.client(service, region_name="us-east-1")))
 
 

@@ -136,7 +136,7 @@ def test_the_table_is_protected(production):
     name = production.outputs()["TableName"]
     client = production.client("dynamodb")
     table = client.describe_table(TableName=name)["Table"]
-    assert str(table["DeletionProtectionEnabled"]).lower() == "true"
+    assert table["DeletionProtectionEnabled"] is True
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     # Of which moto's CloudFormation loses the key.
     encryption = production.resources("table")["Table"]["Properties"]["SSESpecification"]
