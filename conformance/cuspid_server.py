@@ -60,6 +60,9 @@ class Server:
         command = [binary(), "serve", "--data", self.data]
         command += ["--http", f"127.0.0.1:{self.http_port}", "--dimse", f"127.0.0.1:{self.dimse_port}"]
         command += self.arguments()
+        self.run(command)
+
+    def run(self, command: list) -> None:
         with open(self.directory / "log", "a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
