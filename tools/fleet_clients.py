@@ -4,18 +4,17 @@ A node may refuse, fail or die at any time; what it must not do is to refuse for
 """
 
 import random
+import re
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from io import BytesIO
 from pathlib import Path
 
 import numpy
 import requests
 from instances import UID_ROOT, Ledger, build, encode, stow, value
-from pydicom import dcmread
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 
@@ -24,10 +23,11 @@ from cuspid_server import AE_TITLE, Server  # noqa: E402
 STUDIES, SERIES = 2, 2
 # Rows and columns: some kilobytes mostly; rarely what is staged in a file and sent to S3 in parts.
 SIDES, LARGE_SIDE = [8, 32, 100], 1700
-# Of a STOW-RS answer and a C-STORE response: the server failed, and may be asked again.
+# Of a STOW-RS answer: the server failed, and may be asked again.
 FAILED = (0x0110, 0xA700)
 PAUSE_SECONDS = 0.1
-HTTP_SECONDS = 60
+# Longer than a server tries, so that what it gives up has an end before the client does.
+HTTP_SECONDS, C_STORE_SECONDS = 60, 60
 
 
 class Client(threading.Thread):
@@ -127,49 +127,28 @@ def send_by_stow(session: requests.Session, node: Server, ledger: Ledger, files:
 
 
 class CStoreModality(Modality):
-    most_at_once = 4
+    """dcmtk's storescu, which notices at once when its peer is gone."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.associations = []
+    most_at_once = 4
 
     def send(self, node: Server, files: dict) -> list:
         """One association; the instances that were acknowledged."""
-        client = AE("FLEETTEST")
-        client.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-        client.connection_timeout = client.acse_timeout = 10
-        association = client.associate("127.0.0.1", node.dimse_port, ae_title=AE_TITLE)
-        self.associations.append(association)
-        done = []
-        for instance, file in files.items():
-            if not association.is_established:
-                break
-            if send_by_c_store(association, self.ledger, instance, file):
-                done.append(instance)
-        if association.is_established:
-            association.release()
+        self.ledger.sent_by_c_store.update(files)
+        with tempfile.TemporaryDirectory(prefix="cuspid-send-") as directory:
+            paths = [Path(directory) / instance for instance in files]
+            for path, file in zip(paths, files.values()):
+                path.write_bytes(file)
+            sends = {instance: self.ledger.send(instance, file) for instance, file in files.items()}
+            options = ["-v", "-aec", AE_TITLE, "-to", "10", "-ta", "30", "-td", str(C_STORE_SECONDS)]
+            command = ["storescu", *options, "127.0.0.1", str(node.dimse_port), *paths]
+            said = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+        # It ends with the first that is not a success.
+        statuses = re.findall(r"Received Store Response \((.*)\)", said)
+        done = [instance for instance, status in zip(files, statuses) if status == "Success"]
+        self.ledger.acknowledge({instance: sends[instance] for instance in done})
+        if len(statuses) > len(done) and not statuses[-1].startswith("Refused"):
+            raise RuntimeError(f"C-STORE answered {statuses}")
         return done
-
-    def free(self) -> None:
-        """pynetdicom 3.0.4 waits without end for an association's thread to pause, if that ended just before."""
-        for association in self.associations:
-            if not association.is_alive():
-                association._is_paused = True
-
-
-def send_by_c_store(association, ledger: Ledger, instance: str, file: bytes) -> bool:
-    """Whether it was acknowledged."""
-    ledger.sent_by_c_store.add(instance)
-    send = ledger.send(instance, file)
-    try:
-        status = association.send_c_store(dcmread(BytesIO(file))).get("Status")
-    except RuntimeError:
-        return False  # The association ended between the test and the sending.
-    if status == 0:
-        ledger.acknowledge({instance: send})
-    elif status is not None and status not in FAILED:
-        raise RuntimeError(f"C-STORE answered {status:#06x}")
-    return status == 0
 
 
 class Deleter(Client):

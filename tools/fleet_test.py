@@ -65,11 +65,8 @@ def act(fleet: Fleet, ledger: Ledger, number: int, seed: int) -> tuple[int, list
     ledger.killed.set()
     fleet.end_faults()
     deadline = time.monotonic() + JOIN_SECONDS
-    while any(client.is_alive() for client in clients) and time.monotonic() < deadline:
-        for client in clients:
-            if isinstance(client, CStoreModality):
-                client.free()
-        time.sleep(0.05)
+    for client in clients:
+        client.join(max(0, deadline - time.monotonic()))
     found = [f"{type(client).__name__} hangs" for client in clients if client.is_alive()]
     return kills, found + [f"{type(client).__name__}: {client.failure}" for client in clients if client.failure]
 
