@@ -162,11 +162,13 @@ class FaultProxy:
             writer.write(refusal(*faults.answer(self.service, request, fault)))
             return
         if kind == faults.CUT_BEFORE:
+            fault.then()
             raise Cut
         if kind == faults.DELAY_BEFORE:
             await asyncio.sleep(fault.delay_seconds)
         answer = await self.pass_on(message, request)
         if kind in (faults.CUT_REQUEST, faults.CUT_AFTER):
+            fault.then()
             raise Cut
         if kind == faults.DELAY_AFTER:
             await asyncio.sleep(fault.delay_seconds)

@@ -14,13 +14,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 from cuspid_cloud import Cloud, endpoint  # noqa: E402
 from cuspid_server import Server, binary  # noqa: E402
 
-NODES, WORKERS = 3, 2
+SERVERS, WORKERS = 3, 2
 # Shorter than delays of the proxies, and than the patience of clients.
 SETTINGS = [
     "log.filter=warn",
     "preview.quiet_seconds=0",
     "preview.retry_seconds=1",
     "preview.max_attempts=20",
+    "preview.threads=1",
+    "jobs.in_server=false",
     "jobs.lease_seconds=3",
     "jobs.reconcile_seconds=2",
     "dynamodb.request_timeout_seconds=2",
@@ -44,10 +46,11 @@ class Worker(Server):
 
 
 class Fleet:
-    """Started by entering it. Nodes are those that may be killed, workers among them."""
+    """Started by entering it, with further settings. Nodes are those that may be killed, workers among them."""
 
-    def __init__(self, directory: Path, queue: list, threads: int = 1):
-        self.directory, self.queue, self.threads = directory, queue, threads
+    def __init__(self, directory: Path, *settings: str, servers: int = SERVERS, workers: int = WORKERS):
+        self.directory, self.settings = directory, settings
+        self.counts = {Server: servers, Worker: workers}
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Fleet":
@@ -55,10 +58,7 @@ class Fleet:
             self.s3 = stack.enter_context(FaultProxy("s3", endpoint("s3", "radosgw")))
             self.dynamodb = stack.enter_context(FaultProxy("dynamodb", endpoint("dynamodb", "amazon")))
             self.cloud = Cloud(binary(), self.s3.url, self.dynamodb.url)
-            settings = [*self.cloud.settings, *SETTINGS, *self.queue, f"preview.threads={self.threads}"]
-            in_server = ["jobs.in_server=false"] if WORKERS else []
-            self.servers = [self.make(Server, f"node-{n + 1}", [*settings, *in_server]) for n in range(NODES)]
-            self.workers = [self.make(Worker, f"worker-{n + 1}", settings) for n in range(WORKERS)]
+            self.servers, self.workers = self.make(Server, "server"), self.make(Worker, "worker")
             stack.callback(self.kill_all)
             for node in self.nodes:
                 node.start()
@@ -68,10 +68,11 @@ class Fleet:
     def __exit__(self, *exception) -> None:
         self.stack.__exit__(*exception)
 
-    def make(self, kind: type, name: str, settings: list) -> Server:
-        directory = self.directory / name
-        directory.mkdir()
-        return kind(directory, *settings)
+    def make(self, kind: type, name: str) -> list:
+        directories = [self.directory / f"{name}-{number + 1}" for number in range(self.counts[kind])]
+        for directory in directories:
+            directory.mkdir()
+        return [kind(directory, *self.cloud.settings, *SETTINGS, *self.settings) for directory in directories]
 
     @property
     def nodes(self) -> list:
@@ -82,14 +83,17 @@ class Fleet:
             if node.process:
                 node.kill()
 
+    def plan(self, plan) -> None:
+        for proxy in [self.s3, self.dynamodb]:
+            proxy.plan = plan
+
     def make_faults(self, seed: str, share: float) -> None:
         for proxy in [self.s3, self.dynamodb]:
             proxy.plan = faults.Random(f"{seed}-{proxy.service}", share, LONGEST_DELAY_SECONDS)
 
     def end_faults(self) -> None:
         """Also waits until nothing is on its way that a dead node had asked for."""
-        for proxy in [self.s3, self.dynamodb]:
-            proxy.plan = lambda _request: None
+        self.plan(lambda _request: None)
         for proxy in [self.s3, self.dynamodb]:
             proxy.wait_until_idle()
 
@@ -108,7 +112,7 @@ class Fleet:
 
     def check(self, *options: str) -> subprocess.CompletedProcess:
         """Runs `cuspid check` beside the nodes, with scratch of its own."""
-        command = [binary(), "check", "--data", self.directory / "check", *self.workers[0].arguments(), *options]
+        command = [binary(), "check", "--data", self.directory / "check", *self.servers[0].arguments(), *options]
         (self.directory / "check").mkdir(exist_ok=True)
         return subprocess.run(command, capture_output=True, text=True)
 

@@ -215,7 +215,7 @@ def main() -> int:
     print(f"seed {chosen.seed}", flush=True)
     passed, failed = 0, 0
     with tempfile.TemporaryDirectory(prefix="cuspid-fleet-") as directory:
-        with Fleet(Path(directory), queue_settings(chosen.queue)) as fleet:
+        with Fleet(Path(directory), *queue_settings(chosen.queue)) as fleet:
             for claim, found in run(fleet, chosen.rounds, chosen.seed):
                 passed, failed = passed + (not found), failed + bool(found)
                 for fault in found:
