@@ -3,8 +3,10 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use crate::archive::claims::Claims;
 use crate::archive::temporary::Temporary;
@@ -15,6 +17,8 @@ use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
 use crate::index::Index;
+use crate::queue::embedded::Embedded;
+use crate::queue::{Job, Queue};
 
 pub mod access;
 pub mod assembly;
@@ -25,6 +29,7 @@ pub mod derive;
 pub mod document;
 pub mod explicit;
 mod inflate;
+mod keep;
 mod keys;
 pub mod preview;
 pub mod references;
@@ -53,6 +58,7 @@ const MAX_ANIMATIONS: usize = 2;
 pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
+    queue: Arc<dyn Queue>,
     ingest: Ingest,
     search: Search,
     preview: Preview,
@@ -71,12 +77,24 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// An archive over a blob store and an index.
+    /// An archive over a blob store and an index, which is its queue of jobs too.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
+        let queue = Arc::new(Embedded::new(index.clone()));
+        Self::with_queue(blobs, index, queue, config)
+    }
+
+    /// An archive over a blob store, an index and a queue of jobs.
+    pub fn with_queue(
+        blobs: Arc<dyn Blobs>,
+        index: Arc<Index>,
+        queue: Arc<dyn Queue>,
+        config: &Config,
+    ) -> Arc<Self> {
         let cores = cores();
         Arc::new(Self {
             blobs,
             index,
+            queue,
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
@@ -91,6 +109,19 @@ impl Archive {
             claims: Claims::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
         })
+    }
+
+    /// The queue that tells workers of this archive's jobs.
+    pub fn queue(&self) -> &dyn Queue {
+        self.queue.as_ref()
+    }
+
+    /// Announces a job. Where that fails it is found later: the index knows it.
+    async fn announce(&self, job: Job, delay: Duration) {
+        if let Err(error) = self.queue.announce(&job, delay).await {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            warn!(error, "cannot announce a job; the next look at the index will find it");
+        }
     }
 
     /// How many results a search gives when it names no limit, and at the most.

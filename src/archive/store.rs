@@ -15,12 +15,11 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::archive;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::keys;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::config::Ingest;
@@ -31,7 +30,6 @@ use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates};
 use crate::query::attributes::indexed;
 use crate::telemetry;
 
@@ -166,78 +164,10 @@ impl Archive {
         }
     }
 
-    /// When the preview of a series that changes now is to be made. In whole seconds, so that most commits to a series
-    /// leave the order of previews as it is.
-    fn preview_due(&self) -> i64 {
-        1000 * (now() / 1000 + self.preview.quiet_seconds as i64)
-    }
-
     /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
     /// work, memory would fill with what waits.
     async fn turn(&self) -> OwnedSemaphorePermit {
         self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
-    }
-
-    /// Checks, keeps and commits an instance whose bytes are all there.
-    async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
-        let Received { instance, digest, mut staged, data_set_offset } = received;
-        let tenant = caller.tenant.as_str();
-        let size_bytes = staged.length();
-        let mut lost = None;
-        let _claim = self.claims.instance(&caller.tenant, &instance.instance).await;
-        // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
-        if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
-            if known.study != instance.study || known.series != instance.series {
-                return Err(Refusal::Elsewhere);
-            }
-            let is_same = known.digest == digest;
-            if is_same {
-                let object = known.object_name();
-                let Instance { study, series, instance: uid, .. } = &instance;
-                let key = keys::original(&caller.tenant, study, series, uid, object);
-                if self.blobs.size(&key).await? == Some(size_bytes) {
-                    return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
-                }
-                // An object that was lost is kept again: success means that the bytes are there.
-                lost = Some(object.to_owned());
-            } else {
-                let has_same;
-                (has_same, staged) =
-                    self.is_known(caller, &instance, &known.digest, staged, data_set_offset).await?;
-                if has_same {
-                    return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
-                }
-                if self.ingest.duplicates == Duplicates::Reject {
-                    return Err(Refusal::Different);
-                }
-            }
-        }
-        let object = keys::new_object(&digest);
-        let (record, warnings) = record(instance, digest, object.clone(), lost.as_slice(), size_bytes);
-        let key = keys::original_of(&caller.tenant, &record);
-        self.blobs.keep(staged, &key).await?;
-        let preview_due = self.preview.enabled.then(|| self.preview_due());
-        let outcome = self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await?;
-        let is_kept = match &outcome {
-            Commit::Stored | Commit::Replaced { .. } => true,
-            // It may be this one, if it had to be asked twice.
-            Commit::Same { object: known } => *known == object,
-            Commit::Different | Commit::Elsewhere => false,
-        };
-        if !is_kept && let Err(error) = self.blobs.delete(&key).await {
-            // Another process came first. Nothing refers to the object.
-            warn!(%error, "cannot delete an object that was not committed; a check will name it");
-        }
-        match outcome {
-            Commit::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
-            Commit::Same { .. } => Ok(Stored { was_known: true, has_replaced: false, warnings }),
-            Commit::Replaced { .. } if lost.is_some() => {
-                Ok(Stored { was_known: true, has_replaced: false, warnings })
-            }
-            Commit::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
-            Commit::Different => Err(Refusal::Different),
-            Commit::Elsewhere => Err(Refusal::Elsewhere),
-        }
     }
 }
 
@@ -371,11 +301,12 @@ struct Intake {
 }
 
 /// An instance whose bytes are all there.
-struct Received {
-    instance: Instance,
-    digest: String,
-    staged: Staged,
-    data_set_offset: u64,
+pub(super) struct Received {
+    pub(super) instance: Instance,
+    pub(super) digest: String,
+    pub(super) staged: Staged,
+    /// Where its data set starts in them.
+    pub(super) data_set_offset: u64,
 }
 
 impl Intake {

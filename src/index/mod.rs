@@ -9,6 +9,8 @@ mod commit;
 mod conditions;
 mod delete;
 mod draft;
+#[cfg(test)]
+mod engine_tests;
 mod keys;
 mod ordered;
 pub mod previews;

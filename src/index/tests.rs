@@ -1,4 +1,4 @@
-//! The index over the embedded table, in memory.
+//! The index, over each engine.
 
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::engine_tests::{Engine, on_each_engine};
+use crate::index::previews::Lease;
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
@@ -18,17 +20,29 @@ use crate::query::attributes::{
 };
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
-use crate::table::redb::Redb;
-use crate::table::{Expect, Secondary, Table, Write};
+use crate::table::{Expect, Secondary, Write};
+
+on_each_engine! {
+    counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
+    a_duplicate_is_known_refused_or_takes_the_place,
+    removing_the_last_instance_removes_its_series_and_study,
+    a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing,
+    large_records_come_few_at_a_time,
+    a_record_that_no_transaction_holds_is_refused,
+    a_preview_is_due_until_it_is_made_of_the_series_as_it_is,
+    an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it,
+    a_study_of_ever_more_modalities_and_classes_still_takes_instances,
+    a_record_of_which_a_row_is_lost_is_an_error,
+    no_preview_outlives_what_it_shows,
+    a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row,
+    a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts,
+    what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out,
+}
 
 pub(super) const TENANT: &str = "clinic";
 pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
 pub(super) const NOT_INDEXED: Tag = Tag(0x0018_1151);
-
-pub(super) fn index() -> Index {
-    Index::new(Arc::new(Redb::in_memory().unwrap()))
-}
 
 /// An instance by the numbers of its study, series and itself, with pixels.
 pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
@@ -109,9 +123,8 @@ pub(super) fn query(level: Level, parameters: &[(&str, String)]) -> Query {
     parameters::read(&pairs, target, Limits { default: 10_000, max: 10_000 }).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(engine: Engine) {
+    let table = engine.table.clone();
     let indexes = [Arc::new(Index::new(table.clone())), Arc::new(Index::new(table))];
     let tasks: Vec<_> = (0..160)
         .map(|number| {
@@ -137,9 +150,8 @@ async fn index_study(index: &Index) -> crate::index::records::StudyRecord {
     index.study(TENANT, &"1.1".parse().unwrap()).await.unwrap().unwrap()
 }
 
-#[tokio::test]
-async fn a_duplicate_is_known_refused_or_takes_the_place() {
-    let index = index();
+async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
+    let index = engine.index();
     let first = instance(1, 1, 1);
     let mut other = first.clone();
     (other.digest, other.object) = ("second".into(), "second-2".into());
@@ -172,9 +184,8 @@ async fn a_duplicate_is_known_refused_or_takes_the_place() {
     assert_eq!((place.object_name(), index_study(&index).await.number_of_instances), ("second-3", 1));
 }
 
-#[tokio::test]
-async fn removing_the_last_instance_removes_its_series_and_study() {
-    let index = index();
+async fn removing_the_last_instance_removes_its_series_and_study(engine: Engine) {
+    let index = engine.index();
     let records = [instance(1, 1, 1), instance(1, 1, 2), instance(1, 2, 1)];
     for record in &records {
         store(&index, record.clone()).await;
@@ -192,9 +203,8 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
     assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut record = instance(1, 1, 1);
     record.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x"));
@@ -219,9 +229,8 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
-#[tokio::test]
-async fn large_records_come_few_at_a_time() {
-    let index = index();
+async fn large_records_come_few_at_a_time(engine: Engine) {
+    let index = engine.index();
     for number in 1..=5 {
         let mut record = instance(1, 1, number);
         record.sop_class = "0".repeat(if number < 4 { 3_000_000 } else { 3 });
@@ -232,22 +241,19 @@ async fn large_records_come_few_at_a_time() {
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
 }
 
-#[tokio::test]
-async fn a_record_that_no_transaction_holds_is_refused() {
-    let index = index();
+async fn a_record_that_no_transaction_holds_is_refused(engine: Engine) {
+    let index = engine.index();
     let mut record = instance(1, 1, 1);
     record.sop_class = "0".repeat(32_000_000);
     let outcome = index.commit(TENANT, record, Duplicates::Reject, None).await;
     assert!(matches!(outcome, Err(crate::index::Error::TooLarge { .. })), "{outcome:?}");
 }
 
-#[tokio::test]
-async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
-    let index = index();
+async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine) {
+    let index = engine.index();
     let record = instance(1, 1, 1);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
     assert_eq!(index.due_previews(999, 10).await.unwrap(), []);
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(1000));
     let due = index.due_previews(1000, 10).await.unwrap();
     let [due] = due.as_slice() else { panic!("{due:?}") };
     assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
@@ -257,14 +263,38 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
     };
     assert!(!set(due.record.generation - 1).await);
     assert!(set(due.record.generation).await);
-    assert_eq!(index.next_preview_due().await.unwrap(), None);
+    assert_eq!(index.due_previews(i64::MAX - 1, 10).await.unwrap(), []);
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
+    assert_eq!(index.due_previews(1999, 10).await.unwrap(), []);
+    assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it() {
-    let index = Arc::new(index());
+async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts(engine: Engine) {
+    let index = engine.index();
+    let record = instance(1, 1, 1);
+    let (study, series) = (&record.study, &record.series);
+    let lease = async |now, until| index.lease_preview(TENANT, study, series, (now, until)).await.unwrap();
+    assert_eq!(lease(0, 1).await, Lease::Nothing);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
+    let Lease::Taken(leased) = lease(1000, 1500).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
+    assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
+    assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
+    assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
+    let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });
+    // What comes in takes the lease away, and the attempts are forgotten.
+    index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(1900)).await.unwrap();
+    assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
+    let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
+}
+
+async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it(
+    engine: Engine,
+) {
+    let index = Arc::new(engine.index());
     let mut large = instance(1, 1, 0);
     large.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x".repeat(500_000)));
     large.attributes.insert(MODALITY, Attribute::text(b"CS", "y".repeat(500_000)));
@@ -284,9 +314,8 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
-#[tokio::test]
-async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
-    let index = index();
+async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances(engine: Engine) {
+    let index = engine.index();
     for number in 0..60 {
         let mut record = instance(1, 1, number);
         record.attributes.insert(MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
@@ -295,9 +324,8 @@ async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
     assert_eq!(index_study(&index).await.number_of_instances, 60);
 }
 
-#[tokio::test]
-async fn a_record_of_which_a_row_is_lost_is_an_error() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut record = instance(1, 1, 1);
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
@@ -310,9 +338,8 @@ async fn a_record_of_which_a_row_is_lost_is_an_error() {
     assert!(matches!(read.await.expect("it ends"), Err(Error::Record { .. })));
 }
 
-#[tokio::test]
-async fn no_preview_outlives_what_it_shows() {
-    let index = index();
+async fn no_preview_outlives_what_it_shows(engine: Engine) {
+    let index = engine.index();
     let (first, second) = (instance(1, 1, 1), instance(1, 1, 2));
     let state = async || index.series(TENANT, &first.study, &first.series).await.unwrap().unwrap();
     let make = async || {
@@ -332,9 +359,8 @@ async fn no_preview_outlives_what_it_shows() {
     assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
 }
 
-#[tokio::test]
-async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
     // Rows of their own continue this one.
@@ -367,9 +393,8 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
     }
 }
 
-#[tokio::test]
-async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out() {
-    let index = index();
+async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out(engine: Engine) {
+    let index = engine.index();
     let mut replaced = instance(1, 1, 1);
     store(&index, replaced.clone()).await;
     (replaced.digest, replaced.object) = ("second".into(), "second-2".into());

@@ -49,7 +49,8 @@ impl Server {
         let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
         let stop = CancellationToken::new();
         if config.preview.enabled {
-            tokio::spawn(jobs::previews::run(archive.clone(), config.preview, stop.clone()));
+            let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
+            tokio::spawn(async move { jobs::previews::run(archive, &config, stop).await });
         }
         let service = Service::new(archive, config.http, config.viewer, telemetry::metrics());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
