@@ -156,8 +156,10 @@ def play(fleet: Fleet, number: int, seed: int) -> tuple[Ledger, list]:
 def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
     """Changes a byte of one stored object and removes another; `check` must name both, the comparison must notice."""
     bucket, s3 = fleet.cloud.name, fleet.cloud.s3
-    there = sorted(ledger.must_be_there())
-    keys = [key for key in fleet.cloud.objects("originals/") if any(f"/{instance}-" in key for instance in there)]
+    objects = fleet.cloud.objects("originals/")
+    of = {instance: [key for key in objects if f"/{instance}-" in key] for instance in sorted(ledger.must_be_there())}
+    # Of others there are orphans too.
+    keys = [there[0] for there in of.values() if len(there) == 1]
     if len(keys) < 2:
         return ["no stored objects to damage"]
     damaged, removed = keys[0], keys[-1]
