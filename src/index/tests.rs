@@ -256,7 +256,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine
         index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
     assert_eq!(pages, [[record.clone()]]);
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, &record.digest, 1);
+    let chunk = keys::chunk(&key, record.object_name(), 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
@@ -392,7 +392,7 @@ async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
     store(&index, record.clone()).await;
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, &record.digest, 2);
+    let chunk = keys::chunk(&key, record.object_name(), 2);
     table.transact(vec![Write::Delete(chunk, Expect::Anything)]).await.unwrap();
     let read = index.instance::<InstanceRecord>(TENANT, &record.study, &record.series, &record.instance);
     let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
@@ -438,7 +438,7 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine
     let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
     for record in &records {
         let key = keys::instance(TENANT, study, &record.series, &record.instance);
-        partitions.push((None, keys::chunk(&key, &record.digest, 1).partition));
+        partitions.push((None, keys::chunk(&key, record.object_name(), 1).partition));
         partitions.push((None, key.partition));
         partitions.push((None, keys::place(TENANT, &record.instance).partition));
         partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));
