@@ -47,7 +47,9 @@ impl Import {
         let config = self.settings.load([])?;
         let caller = match self.tenant {
             Some(tenant) => Caller::server(tenant),
-            None if config.auth.is_on() => bail!("--tenant is missing: with authentication (auth.issuer) it has to be named"),
+            None if config.auth.is_on() => {
+                bail!("--tenant is missing: with authentication it has to be named")
+            }
             None => Caller::anonymous(),
         };
         let mut files = Vec::new();

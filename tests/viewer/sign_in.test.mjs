@@ -170,7 +170,7 @@ describe("signed in", { concurrency: 1 }, () => {
     await refused;
     await row(page, "pdf").waitFor({ state: "detached" });
     await row(page, "ct").waitFor();
-    assert.ok(page.url().startsWith(`${server.url}/viewer/`));
+    assert.ok(page.url().startsWith(`${server.url}/viewer`));
   });
 
   test("no token is in a URL, and nothing is asked of anybody else", () => {
