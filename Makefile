@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test versus fuzz
+.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz
 
 run:
 	tools/install.sh build
@@ -16,14 +16,17 @@ viewer:
 
 # Everything that CI runs.
 test:
-	tools/install.sh build test viewer browser
+	tools/install.sh build test viewer browser cloud infra
 	tools/test.sh
 
 # What is quick: before each commit.
 check:
+	tools/install.sh build test cloud
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib
+	tools/venv.sh
+	tools/cloud_install.sh
+	tools/cloud.py cargo test --locked --lib
 
 # Parts of `make test`; CUSPID_BINARY names another server to test than the release build.
 conformance:
@@ -51,6 +54,12 @@ kill-test:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/kill_test.py $(ARGS)
+
+# What infra/ makes, in a stand-in for AWS. See docs/deployment.md.
+infra-test:
+	tools/install.sh build infra
+	tools/venv.sh infra
+	infra/.venv/bin/python -m pytest -q infra/tests $(ARGS)
 
 # Side by side with Orthanc; prints a table. See docs/performance.md.
 versus:

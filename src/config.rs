@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::blobs::s3::{Checksum, Encryption, Places, StorageClasses};
 use crate::dimse::tenants::TenantRule;
 use crate::index::Duplicates;
 
@@ -18,12 +19,17 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 /// Clocks that differ by more than this are to be set, not to be allowed for.
 const MAX_LEEWAY_SECONDS: u64 = 600;
 
+/// DynamoDB recognises a transaction that is sent again for ten minutes.
+const MAX_TABLE_PATIENCE_SECONDS: u64 = 300;
+
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct Config {
     pub storage: Storage,
+    pub s3: S3,
+    pub dynamodb: Dynamodb,
     pub http: Http,
     pub auth: Auth,
     pub viewer: Viewer,
@@ -31,6 +37,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub search: Search,
     pub preview: Preview,
+    pub jobs: Jobs,
     pub rendering: Rendering,
     pub temporary: Temporary,
     pub log: Log,
@@ -65,6 +72,84 @@ pub enum TableEngine {
     Redb,
     /// In DynamoDB or what speaks its protocol.
     Dynamodb,
+}
+
+/// Section `[s3]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct S3 {
+    pub bucket: Places,
+    pub region: String,
+    pub endpoint: String,
+    pub path_style: bool,
+    pub encryption: Encryption,
+    pub kms_key: String,
+    pub storage_classes: StorageClasses,
+    pub checksum: Checksum,
+    pub part_bytes: u64,
+    pub part_concurrency: usize,
+    pub stage_memory_bytes: usize,
+    pub max_requests: usize,
+    pub max_attempts: u32,
+    pub connect_timeout_seconds: u64,
+    pub read_timeout_seconds: u64,
+    pub upload_timeout_seconds: u64,
+    pub operation_timeout_seconds: u64,
+    pub cache_max_bytes: u64,
+}
+
+impl S3 {
+    /// Parts of an upload, but for the last one, are not smaller: S3's own limit.
+    const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
+    /// An object that is sent in one request, as one part is, is not larger: S3's own limit.
+    const MAX_PART_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
+    fn refuse_unusable(&self) -> anyhow::Result<()> {
+        ensure!(!self.bucket.are_unset(), "s3.bucket is not set, and storage.blobs is `s3`");
+        let at_least_one = [
+            ("s3.part_concurrency", self.part_concurrency as u64),
+            ("s3.max_requests", self.max_requests as u64),
+            ("s3.max_attempts", self.max_attempts.into()),
+            ("s3.connect_timeout_seconds", self.connect_timeout_seconds),
+            ("s3.read_timeout_seconds", self.read_timeout_seconds),
+            ("s3.upload_timeout_seconds", self.upload_timeout_seconds),
+            ("s3.operation_timeout_seconds", self.operation_timeout_seconds),
+        ];
+        for (name, value) in at_least_one {
+            ensure!(value > 0, "{name} cannot be 0");
+        }
+        let (part_bytes, most) = (self.part_bytes, Self::MAX_PART_BYTES);
+        ensure!(
+            (Self::MIN_PART_BYTES..=most).contains(&part_bytes),
+            "s3.part_bytes cannot be {part_bytes}: it is {} to {most}",
+            Self::MIN_PART_BYTES
+        );
+        ensure!(
+            self.kms_key.is_empty() || self.encryption == Encryption::Kms,
+            "s3.kms_key is set, and s3.encryption is not `kms`"
+        );
+        let endpoint = &self.endpoint;
+        let is_url =
+            endpoint.is_empty() || ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+        ensure!(is_url, "s3.endpoint cannot be `{endpoint}`: it begins with http:// or https://");
+        Ok(())
+    }
+}
+
+/// Section `[dynamodb]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Dynamodb {
+    pub table: String,
+    pub region: String,
+    pub endpoint: String,
+    pub max_requests: usize,
+    pub connect_timeout_seconds: u64,
+    pub request_timeout_seconds: u64,
+    pub max_attempts: u32,
+    pub retry_seconds: u64,
 }
 
 /// Section `[http]`.
@@ -194,6 +279,30 @@ pub struct Preview {
     pub retry_seconds: u64,
 }
 
+/// Section `[jobs]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Jobs {
+    pub queue: JobQueue,
+    pub queue_url: String,
+    pub region: String,
+    pub endpoint: String,
+    pub in_server: bool,
+    pub lease_seconds: u64,
+    pub reconcile_seconds: u64,
+}
+
+/// Where workers learn of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobQueue {
+    /// From the index itself.
+    Table,
+    /// From a queue of Amazon SQS.
+    Sqs,
+}
+
 /// Section `[rendering]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +363,10 @@ impl Config {
     /// Refuses values of the right type with which the server would start and then serve nobody.
     fn refuse_unusable(&self) -> anyhow::Result<()> {
         let at_least_one = [
+            ("dynamodb.max_requests", self.dynamodb.max_requests as u64),
+            ("dynamodb.connect_timeout_seconds", self.dynamodb.connect_timeout_seconds),
+            ("dynamodb.request_timeout_seconds", self.dynamodb.request_timeout_seconds),
+            ("dynamodb.max_attempts", self.dynamodb.max_attempts.into()),
             ("http.max_connections", self.http.max_connections as u64),
             ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
             ("rendering.thumbnail_px", self.rendering.thumbnail_px.into()),
@@ -263,6 +376,8 @@ impl Config {
             ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
             ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
+            ("jobs.lease_seconds", self.jobs.lease_seconds),
+            ("jobs.reconcile_seconds", self.jobs.reconcile_seconds),
             ("preview.rate", self.preview.rate.into()),
             ("preview.binning", self.preview.binning.into()),
             ("rendering.max_thumbnail_side", self.rendering.max_thumbnail_side.into()),
@@ -270,8 +385,20 @@ impl Config {
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
+        if self.storage.blobs == BlobStore::S3 {
+            self.s3.refuse_unusable()?;
+        }
+        ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
+        let patience = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
+        ensure!(
+            patience <= MAX_TABLE_PATIENCE_SECONDS,
+            "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
+             {MAX_TABLE_PATIENCE_SECONDS}: DynamoDB forgets what it was asked before"
+        );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
+        let needs_url = self.jobs.queue == JobQueue::Sqs && self.jobs.queue_url.is_empty();
+        ensure!(!needs_url, "jobs.queue_url cannot be empty where jobs.queue is `sqs`");
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
@@ -390,6 +517,10 @@ mod tests {
         (section.into(), name.into(), text.into())
     }
 
+    fn s3_with(name: &str, text: &str) -> Vec<Override> {
+        vec![set("storage", "blobs", "s3"), set("s3", "bucket", "clinic-{class}"), set("s3", name, text)]
+    }
+
     #[test]
     fn each_source_overrides_the_one_before() {
         let file = "[http]\nlisten = \"127.0.0.1:1\"\n[dimse]\nae_title = \"FILE\"";
@@ -409,8 +540,18 @@ mod tests {
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
+            (None, vec![set("dynamodb", "table", "")], "dynamodb.table"),
+            (None, vec![set("dynamodb", "max_attempts", "0")], "dynamodb.max_attempts"),
+            (None, vec![set("dynamodb", "retry_seconds", "600")], "dynamodb.retry_seconds"),
             (None, vec![set("preview", "binning", "0")], "preview.binning"),
             (None, vec![set("rendering", "quality", "101")], "rendering.quality"),
+            (None, vec![set("storage", "blobs", "s3")], "s3.bucket"),
+            (None, vec![set("s3", "bucket", "clinic")], "s3.bucket"),
+            (None, vec![set("s3", "storage_classes", "originals")], "s3.storage_classes"),
+            (None, s3_with("part_bytes", "1"), "s3.part_bytes"),
+            (None, s3_with("max_requests", "0"), "s3.max_requests"),
+            (None, s3_with("kms_key", "a"), "s3.kms_key"),
+            (None, s3_with("endpoint", "localhost:9000"), "s3.endpoint"),
             (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
             (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {

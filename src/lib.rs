@@ -3,11 +3,12 @@
 //! # Map
 //! Data goes one way, and each module imports only those to its right:
 //!
-//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `index` } → { `table`, `query` } →
+//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`, `query` } →
 //! { `dicom`, `pixel` }
 //!
 //! - [`http`] and [`dimse`] are the doors: a protocol in words of the archive, and back.
-//! - [`archive`] is the server, in no protocol's words; [`jobs`] do later what is in the archive.
+//! - [`archive`] is the server, in no protocol's words; [`jobs`] do later what is in the archive, and learn of
+//!   it from a [`queue`].
 //! - [`blobs`] keeps bytes under a key, [`index`] knows what is stored, over a [`table`].
 //! - [`query`] is what a match is. [`dicom`] and [`pixel`] are pure functions on bytes and samples.
 //!
@@ -28,6 +29,7 @@ pub mod index;
 pub mod jobs;
 pub mod pixel;
 pub mod query;
+pub mod queue;
 pub mod server;
 pub mod table;
 pub mod telemetry;

@@ -15,14 +15,21 @@ use tracing::{info, warn};
 
 use crate::archive::Archive;
 use crate::blobs::Blobs;
+use crate::blobs::cached::CachedBlobs;
 use crate::blobs::fs::FileBlobs;
-use crate::config::{Auth, BlobStore, Config, Storage, TableEngine};
+use crate::blobs::s3::S3Blobs;
+use crate::config::{Auth, BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
 use crate::dimse;
 use crate::dimse::tenants::Callers;
 use crate::http;
 use crate::index::Index;
 use crate::jobs;
+use crate::queue::Queue;
+use crate::queue::embedded::Embedded;
+use crate::queue::sqs::Sqs;
 use crate::table::Table;
+use crate::table::dynamodb::Dynamodb;
+use crate::table::dynamodb::schema::SchemaError;
 use crate::table::redb::Redb;
 use crate::telemetry;
 
@@ -46,7 +53,10 @@ pub struct Server {
 pub async fn start(config: Config) -> anyhow::Result<Server> {
     let metrics = telemetry::metrics();
     let archive = open(&config).await?;
-    archive.sweep_temporary().await.context("cannot look through what is kept for a while")?;
+    if config.storage.blobs == BlobStore::Fs {
+        // In S3 it is everybody's; a rule of the bucket lets it expire.
+        archive.sweep_temporary().await.context("cannot look through what is kept for a while")?;
+    }
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
@@ -71,8 +81,8 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
             stop.clone(),
         ));
     }
-    if config.preview.enabled {
-        tasks.spawn(jobs::previews::run(archive.clone(), config.preview.clone(), stop.clone()));
+    if config.jobs.in_server {
+        work(&archive, &config, &stop, &tasks);
     }
     match dimse {
         Some(dimse) => info!("ready: HTTP on http://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title),
@@ -80,6 +90,30 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     }
     let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
     Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
+}
+
+/// Starts to do the jobs of an archive.
+fn work(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken, tasks: &TaskTracker) {
+    let every = Duration::from_secs(config.jobs.reconcile_seconds);
+    tasks.spawn(jobs::reconcile::run(archive.clone(), every, stop.clone()));
+    if config.preview.enabled {
+        let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
+        tasks.spawn(async move { jobs::previews::run(archive, &config, stop).await });
+    }
+}
+
+/// Does the jobs of an archive, and nothing else, until `stop`.
+///
+/// # Errors
+/// A store that cannot be used.
+pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let archive = open(&config).await?;
+    let tasks = TaskTracker::new();
+    work(&archive, &config, &stop, &tasks);
+    info!("ready: working");
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
 }
 
 impl Server {
@@ -106,7 +140,9 @@ impl Server {
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     let blobs = open_blobs(config).await?;
     let table = open_table(config, INDEX_FILE).await?;
-    let archive = Archive::new(blobs, Arc::new(Index::new(table)), config);
+    let index = Arc::new(Index::new(table));
+    let queue = open_queue(config, &index).await?;
+    let archive = Archive::with_queue(blobs, index, queue, config);
     let settled = archive.settle().await.context("cannot put right what a killed process left")?;
     if settled > 0 {
         info!("settled {settled} objects that a killed process left");
@@ -130,10 +166,10 @@ impl Rebuild {
         let data = config.storage.data.clone();
         let blobs = open_blobs(config).await?;
         if data.join(INDEX_FILE).exists()
-            && let Err(error) = finish_deletions(blobs.clone(), config).await
+            && let Err(error) = sweep_garbage(blobs.clone(), config).await
         {
             let error = format!("{error:#}");
-            warn!(error, "the old index does not tell which deletions were not finished");
+            warn!(error, "the old index does not tell which objects were still to be deleted");
         }
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
@@ -162,9 +198,10 @@ impl Rebuild {
     }
 }
 
-async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
+async fn sweep_garbage(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
     let index = Index::new(open_table(config, INDEX_FILE).await?);
-    Ok(Archive::new(blobs, Arc::new(index), config).finish_deletions().await?)
+    Archive::new(blobs, Arc::new(index), config).sweep_garbage().await?;
+    Ok(())
 }
 
 /// Opens the object store. In the data directory its lock keeps other processes from the whole directory: it goes first.
@@ -175,7 +212,15 @@ async fn open_blobs(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
             std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
             Ok(Arc::new(FileBlobs::open(data).with_context(|| cannot_use(data))?))
         }
-        BlobStore::S3 => bail!("storage.blobs cannot be `s3` in this version"),
+        BlobStore::S3 => {
+            let blobs = S3Blobs::open(&config.s3, &data.join("staging")).await;
+            let blobs: Arc<dyn Blobs> = Arc::new(blobs.context("cannot use S3 (storage.blobs)")?);
+            if config.s3.cache_max_bytes == 0 {
+                return Ok(blobs);
+            }
+            let cached = CachedBlobs::open(blobs, &data.join("cache"), config.s3.cache_max_bytes);
+            Ok(Arc::new(cached.with_context(|| cannot_use(data))?))
+        }
     }
 }
 
@@ -187,8 +232,34 @@ async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table
             let table = Redb::open(&data.join(file), index_cache_mib << 20);
             Ok(Arc::new(table.with_context(|| cannot_use(data))?))
         }
-        TableEngine::Dynamodb => bail!("storage.table cannot be `dynamodb` in this version"),
+        TableEngine::Dynamodb => {
+            let table = Dynamodb::connect(&config.dynamodb).await;
+            table
+                .verify()
+                .await
+                .map_err(|error| match error {
+                    missing @ SchemaError::Missing(_) => {
+                        anyhow::Error::from(missing).context("`cuspid table create` makes it")
+                    }
+                    other => other.into(),
+                })
+                .with_context(|| {
+                    format!("cannot use the table {} (dynamodb.table)", config.dynamodb.table)
+                })?;
+            Ok(Arc::new(table))
+        }
     }
+}
+
+async fn open_queue(config: &Config, index: &Arc<Index>) -> anyhow::Result<Arc<dyn Queue>> {
+    let Jobs { queue, queue_url, region, endpoint, .. } = &config.jobs;
+    Ok(match queue {
+        JobQueue::Table => Arc::new(Embedded::new(index.clone())),
+        JobQueue::Sqs => {
+            let queue = Sqs::open(queue_url, region, endpoint).await;
+            Arc::new(queue.with_context(|| format!("cannot use the queue {queue_url} (jobs.queue_url)"))?)
+        }
+    })
 }
 
 fn cannot_use(data: &Path) -> String {

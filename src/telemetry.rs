@@ -19,6 +19,14 @@ const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const PREVIEWS: &str = "cuspid_previews_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
+const S3_REQUESTS: &str = "cuspid_s3_requests_total";
+const S3_RETRIES: &str = "cuspid_s3_retries_total";
+const S3_BYTES: &str = "cuspid_s3_bytes_total";
+const CACHE_READS: &str = "cuspid_cache_reads_total";
+const CACHE_BYTES: &str = "cuspid_cache_bytes";
+const TABLE_REQUESTS: &str = "cuspid_table_requests_total";
+const TABLE_RETRIES: &str = "cuspid_table_retries_total";
+const TABLE_UNITS: &str = "cuspid_table_units_total";
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -58,6 +66,21 @@ fn start_metrics() -> PrometheusHandle {
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
     describe_counter!(PREVIEWS, "Previews, by outcome: made, retried, failed");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
+    describe_counter!(
+        S3_REQUESTS,
+        "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, throttled, failed, \
+         unreachable"
+    );
+    describe_counter!(S3_RETRIES, "Requests to S3 that were sent again");
+    describe_counter!(S3_BYTES, "Bytes of objects moved to and from S3, by direction: sent, received");
+    describe_counter!(CACHE_READS, "Reads of objects that may be in the cache, by outcome: hit, miss");
+    describe_gauge!(CACHE_BYTES, "Bytes of objects in the cache");
+    describe_counter!(TABLE_REQUESTS, "Requests to DynamoDB, each attempt, by operation");
+    describe_counter!(TABLE_RETRIES, "Requests to DynamoDB that were sent again");
+    describe_counter!(
+        TABLE_UNITS,
+        "Units that requests to DynamoDB consumed, rounded up, by kind: read, write"
+    );
     handle
 }
 
@@ -89,4 +112,62 @@ pub fn associations_changed(by: f64) {
 pub fn preview_ended(outcome: &'static str, duration: Duration) {
     counter!(PREVIEWS, "outcome" => outcome).increment(1);
     histogram!(PREVIEW_SECONDS).record(duration);
+}
+
+/// Counts a request to S3 that has ended, with all its retries. `operation` is S3's name of it.
+pub fn s3_answered(operation: &'static str, outcome: &'static str) {
+    counter!(S3_REQUESTS, "operation" => operation, "outcome" => outcome).increment(1);
+}
+
+/// Counts a request to S3 that is sent again.
+pub fn s3_retried() {
+    counter!(S3_RETRIES).increment(1);
+}
+
+/// Counts bytes of objects that S3 has taken.
+pub fn s3_sent(bytes: u64) {
+    counter!(S3_BYTES, "direction" => "sent").increment(bytes);
+}
+
+/// Counts bytes of objects that S3 has given.
+pub fn s3_received(bytes: u64) {
+    counter!(S3_BYTES, "direction" => "received").increment(bytes);
+}
+
+/// Counts a read of an object that may be in the cache: `hit` or `miss`.
+pub fn cache_read(outcome: &'static str) {
+    counter!(CACHE_READS, "outcome" => outcome).increment(1);
+}
+
+/// Notes how many bytes the cache takes on disk.
+pub fn cache_holds(bytes: u64) {
+    gauge!(CACHE_BYTES).set(bytes as f64);
+}
+
+/// Counts a request to DynamoDB, which may be another attempt.
+pub fn table_requested(operation: &'static str) {
+    counter!(TABLE_REQUESTS, "operation" => operation).increment(1);
+}
+
+/// Counts a request to DynamoDB that is to be sent again.
+pub fn table_retried() {
+    counter!(TABLE_RETRIES).increment(1);
+}
+
+/// What DynamoDB charges for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Units {
+    /// 4 KiB read consistently.
+    Read,
+    /// 1 KiB written.
+    Write,
+}
+
+/// Counts what a request to DynamoDB consumed.
+pub fn table_units_consumed(kind: Units, units: f64) {
+    let kind = match kind {
+        Units::Read => "read",
+        Units::Write => "write",
+    };
+    counter!(TABLE_UNITS, "kind" => kind).increment(units.ceil() as u64);
 }

@@ -26,18 +26,16 @@ from pathlib import Path
 
 import numpy
 import requests
+from instances import UID_ROOT, Ledger, Send, build, count_differences, encode, retrieve, stow, value
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "conformance"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 
-import multipart  # noqa: E402
 from cuspid_server import AE_TITLE, Server  # noqa: E402
 
-UID_ROOT = "1.2.826.0.1.3680043.10.1.88"
 STUDIES_PER_ROUND = 2
 STOW_CLIENTS = 3
 C_STORE_CLIENTS = 2
@@ -47,94 +45,6 @@ CHECK_EVERY, KILL_TWICE_EVERY, KILL_STARTS_EVERY = 5, 4, 3
 START_SECONDS = 0.05
 # pynetdicom may miss the end of a connection, and then waits 30 seconds for its answer.
 JOIN_SECONDS = 60
-
-
-def build(study: str, series: str, instance: str, side: int, noise: numpy.random.Generator) -> Dataset:
-    data_set = Dataset()
-    data_set.SOPClassUID, data_set.SOPInstanceUID = CTImageStorage, instance
-    data_set.StudyInstanceUID, data_set.SeriesInstanceUID = study, series
-    data_set.StudyDate, data_set.PatientID, data_set.PatientName = "20240101", "KILL", "Kill^Test"
-    data_set.Modality = "CT"
-    data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
-    data_set.Rows = data_set.Columns = side
-    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 16, 12, 11, 0
-    data_set.PixelData = noise.integers(0, 4096, side * side, "<u2").tobytes()
-    data_set.file_meta = FileMetaDataset()
-    data_set.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    data_set.file_meta.MediaStorageSOPInstanceUID = instance
-    data_set.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return data_set
-
-
-def encode(data_set: Dataset) -> bytes:
-    buffer = BytesIO()
-    data_set.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def data_set_of(file: bytes) -> bytes:
-    """The file without its header, which the server itself writes for what comes by C-STORE."""
-    meta_length = int.from_bytes(file[140:144], "little")
-    return file[144 + meta_length :]
-
-
-class Deletion:
-    """A request to delete a study, a series or an instance, and when it was on its way."""
-
-    def __init__(self, uid: str):
-        self.uid, self.began = uid, time.monotonic()
-        self.ended, self.is_acknowledged = float("inf"), False
-
-    def covers(self, instance: str) -> bool:
-        return instance == self.uid or instance.startswith(f"{self.uid}.")
-
-
-class Ledger:
-    """What was sent and what was acknowledged, by SOP Instance UID; shared by the clients of a round."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.sent, self.sent_by_c_store, self.acknowledged = {}, set(), set()
-        # When sending began and when it was acknowledged, and every deletion.
-        self.sent_at, self.acknowledged_at, self.deletions = {}, {}, []
-        self.first, self.killed = threading.Event(), threading.Event()
-
-    def send(self, instance: str, file: bytes) -> None:
-        with self.lock:
-            self.sent[instance] = file
-            self.sent_at[instance] = time.monotonic()
-
-    def begin_deletion(self, uid: str) -> Deletion:
-        deletion = Deletion(uid)
-        with self.lock:
-            self.deletions.append(deletion)
-        return deletion
-
-    def must_be_gone(self) -> set:
-        """What was acknowledged before its deletion was asked for and acknowledged."""
-        done = [deletion for deletion in self.deletions if deletion.is_acknowledged]
-        before = lambda instance, deletion: self.acknowledged_at.get(instance, float("inf")) < deletion.began
-        return {i for i in self.sent for deletion in done if deletion.covers(i) and before(i, deletion)}
-
-    def must_be_there(self) -> set:
-        """What was acknowledged, and sent after every deletion that covers it had ended, if there was any."""
-        touched = {i for i in self.sent for d in self.deletions if d.covers(i) and self.sent_at[i] <= d.ended}
-        return self.acknowledged - touched
-
-    def is_sent(self, instance: str, file: bytes) -> bool:
-        """Whether these are the bytes that were sent as the instance."""
-        if instance not in self.sent:
-            return False
-        if instance in self.sent_by_c_store:
-            return data_set_of(self.sent[instance]) == data_set_of(file)
-        return self.sent[instance] == file
-
-    def acknowledge(self, instances: list) -> None:
-        now = time.monotonic()
-        with self.lock:
-            self.acknowledged.update(instances)
-            self.acknowledged_at.update((instance, now) for instance in instances)
-        self.first.set()
 
 
 class Sender(threading.Thread):
@@ -170,25 +80,25 @@ class Sender(threading.Thread):
         """The lines that the client is at, the innermost last."""
         return "".join(traceback.format_stack(sys._current_frames()[self.ident]))
 
-    def make(self) -> Dataset:
+    def make(self) -> tuple[Dataset, Send]:
         self.count += 1
         study = f"{self.prefix}.{self.random.randrange(STUDIES_PER_ROUND) + 1}"
         series = f"{study}.{self.random.randrange(2) + 1}"
         instance = f"{series}.{self.worker}.{self.count}"
         data_set = build(study, series, instance, self.random.choice([8, 32, 100]), self.noise)
-        self.ledger.send(instance, encode(data_set))
-        return data_set
+        return data_set, self.ledger.send(instance, encode(data_set))
 
 
 class StowSender(Sender):
     def act(self) -> None:
         with requests.Session() as session:
             while True:
-                instances = [self.make().SOPInstanceUID for _ in range(self.random.randint(1, 6))]
-                answer = stow(session, self.server, [self.ledger.sent[instance] for instance in instances])
+                made = [self.make() for _ in range(self.random.randint(1, 6))]
+                sends = {data_set.SOPInstanceUID: send for data_set, send in made}
+                answer = stow(session, self.server, [self.ledger.sent[instance] for instance in sends])
                 if answer.status_code != 200:
                     raise RuntimeError(f"STOW answered {answer.status_code}: {answer.text[:300]}")
-                self.ledger.acknowledge(instances)
+                self.ledger.acknowledge(sends)
 
 
 class CStoreSender(Sender):
@@ -198,7 +108,7 @@ class CStoreSender(Sender):
         association = client.associate("127.0.0.1", self.server.dimse_port, ae_title=AE_TITLE)
         self.association = association
         while association.is_established:
-            data_set = self.make()
+            data_set, send = self.make()
             self.ledger.sent_by_c_store.add(data_set.SOPInstanceUID)
             try:
                 status = association.send_c_store(data_set)
@@ -208,7 +118,7 @@ class CStoreSender(Sender):
                 return
             if status.Status != 0:
                 raise RuntimeError(f"C-STORE answered {status.Status:#06x}")
-            self.ledger.acknowledge([data_set.SOPInstanceUID])
+            self.ledger.acknowledge({data_set.SOPInstanceUID: send})
 
     def end(self) -> None:
         """pynetdicom 3.0.4 waits without end for the association's thread to pause, if that ended just before."""
@@ -225,8 +135,7 @@ class Deleter(Sender):
         with requests.Session() as session:
             while True:
                 time.sleep(self.random.uniform(0, 0.03))
-                with self.ledger.lock:
-                    stored = sorted(self.ledger.acknowledged)
+                stored = self.ledger.stored()
                 if stored:
                     self.delete(session, self.random.choice(stored))
 
@@ -246,11 +155,6 @@ class Deleter(Sender):
             raise RuntimeError(f"DELETE answered {answer.status_code}: {answer.text[:300]}")
         deletion.is_acknowledged = answer.status_code == 204
         deletion.ended = time.monotonic()
-
-
-def stow(session: requests.Session, server: Server, files: list) -> requests.Response:
-    headers = {"Content-Type": multipart.content_type(), "Accept": "application/dicom+json"}
-    return session.post(f"{server.url}/studies", data=multipart.write(files), headers=headers, timeout=30)
 
 
 def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attempt: int, seed: int) -> None:
@@ -288,21 +192,6 @@ def kill_starts(server: Server, round_number: int, seed: int) -> None:
         server.kill()
 
 
-def value(result: dict, tag: str):
-    return result[tag]["Value"][0]
-
-
-def retrieve(session: requests.Session, server: Server, study: str) -> dict:
-    """The files of a study's instances by UID; empty if there is no such study."""
-    accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-    answer = session.get(f"{server.url}/studies/{study}", headers=accept, timeout=60)
-    if answer.status_code == 404:
-        return {}
-    answer.raise_for_status()
-    files = [part.body for part in multipart.read(answer)]
-    return {str(dcmread(BytesIO(file), specific_tags=["SOPInstanceUID"]).SOPInstanceUID): file for file in files}
-
-
 def differences(server: Server, ledger: Ledger, round_number: int) -> list:
     """Everything in which the server differs from what it acknowledged, in words."""
     found = []
@@ -327,30 +216,10 @@ def differences(server: Server, ledger: Ledger, round_number: int) -> list:
     return found
 
 
-def count_differences(session: requests.Session, server: Server, study: str, retrieved: set) -> list:
-    """Compares what QIDO lists and counts with what was retrieved."""
-    get = lambda path: session.get(f"{server.url}{path}", headers={"Accept": "application/dicom+json"}).json()
-    found = []
-    listed = {value(result, "00080018") for result in get(f"/studies/{study}/instances?limit=10000")}
-    if listed != retrieved:
-        found.append(f"study {study}: QIDO and WADO differ in {sorted(listed ^ retrieved)}")
-    studies = get(f"/studies?StudyInstanceUID={study}")
-    counts = [value(result, "00201208") for result in studies]
-    if counts != ([len(retrieved)] if retrieved else []):
-        found.append(f"study {study}: counts {counts}, but {len(retrieved)} can be retrieved")
-    for series in get(f"/studies/{study}/series?includefield=00201209"):
-        uid = value(series, "0020000E")
-        count = sum(instance.startswith(f"{uid}.") for instance in retrieved)
-        if value(series, "00201209") != count:
-            found.append(f"series {uid}: counts {value(series, '00201209')}, but {count} can be retrieved")
-    return found
-
-
 def store_the_rest(server: Server, ledger: Ledger) -> list:
     """Sends again what was not acknowledged, as its client would; it must succeed, stored before or not."""
     rest = set(ledger.sent) - ledger.acknowledged
-    for instance in rest:
-        ledger.send(instance, ledger.sent[instance])
+    sends = {instance: ledger.send(instance, ledger.sent[instance]) for instance in rest}
     by_stow = [ledger.sent[instance] for instance in sorted(rest - ledger.sent_by_c_store)]
     found = []
     if by_stow:
@@ -367,7 +236,7 @@ def store_the_rest(server: Server, ledger: Ledger) -> list:
         if status != 0:
             found.append(f"sending {instance} again by C-STORE was answered with {status}")
     association.release()
-    ledger.acknowledge(rest)
+    ledger.acknowledge(sends)
     return found
 
 

@@ -18,11 +18,16 @@ cargo clippy --locked --all-targets -- -D warnings
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
-step Python environment
+step environment of the tests
 tools/venv.sh
+tools/venv.sh infra
+tools/cloud_install.sh
+
+step infrastructure
+infra/.venv/bin/python -m pytest -q infra/tests
 
 step unit and integration tests
-cargo test --locked
+tools/cloud.py cargo test --locked
 
 export CUSPID_BINARY=${CUSPID_BINARY:-target/debug/cuspid}
 cargo build --locked

@@ -163,8 +163,7 @@ impl Archive {
 
     /// What is wrong with the object of an instance.
     async fn verify(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<Option<Finding>, Error> {
-        let InstanceRecord { study, series, instance, digest, .. } = record;
-        let key = keys::original(tenant, study, series, instance, digest);
+        let key = keys::original_of(tenant, record);
         let Some(size_bytes) = self.blobs.size(&key).await? else {
             return Ok(Some(Finding::Missing(key)));
         };
@@ -176,15 +175,15 @@ impl Archive {
         while let Some(chunk) = bytes.try_next().await? {
             hasher.update(&chunk);
         }
-        let is_intact = hexadecimal(&hasher.finalize()) == *digest;
+        let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
         Ok((!is_intact).then_some(Finding::Damaged(key)))
     }
 
-    async fn is_referred_to(&self, key: &Key) -> Result<bool, Error> {
+    pub(super) async fn is_referred_to(&self, key: &Key) -> Result<bool, Error> {
         Ok(match keys::parse(key) {
-            Some(keys::Parsed::Original { tenant, study, series, instance, digest }) => {
+            Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
                 let record = self.index.instance(tenant.as_str(), &study, &series, &instance).await?;
-                record.is_some_and(|record: InstanceRecord| record.digest == digest)
+                record.is_some_and(|record: InstanceRecord| record.object_name() == object)
             }
             Some(keys::Parsed::Preview { tenant, study, series, generation }) => {
                 let record = self.index.series(tenant.as_str(), &study, &series).await?;
@@ -230,13 +229,13 @@ impl Archive {
         Ok(report)
     }
 
-    /// Puts right what a killed process left. Deletions that it began are finished first. An object that was kept but not committed becomes an instance if it is
+    /// Puts right what a killed process left. Objects that it was about to delete are deleted first. An object that was kept but not committed becomes an instance if it is
     /// whole, and is deleted if it is not: nobody was told that it was stored. Returns how many objects that were.
     ///
     /// # Errors
     /// If the store or the index fails; it may be called again.
     pub async fn settle(&self) -> Result<u64, Error> {
-        self.finish_deletions().await?;
+        self.sweep_garbage().await?;
         let mut settled = 0;
         for key in self.blobs.unsettled() {
             let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
@@ -257,16 +256,16 @@ impl Archive {
     /// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
     /// under stricter limits than those it was taken with, stays.
     async fn settle_object(&self, entry: &Entry) -> Result<(), Error> {
-        let study = keys::study_of(&entry.key);
-        if study.is_some_and(|(tenant, study)| self.is_being_deleted(&tenant, &study)) {
-            return Ok(());
-        }
         match self.read_record(entry).await? {
             Ok((tenant, record)) => {
                 let due_at = self.preview.enabled.then(now);
+                let object = record.object_name().to_owned();
                 match self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await? {
-                    Commit::Stored | Commit::Same | Commit::Replaced { .. } => {}
-                    Commit::Different | Commit::Elsewhere => self.blobs.delete(&entry.key).await?,
+                    Commit::Stored | Commit::Replaced { .. } => {}
+                    Commit::Same { object: known } if known == object => {}
+                    Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {
+                        self.blobs.delete(&entry.key).await?;
+                    }
                 }
             }
             Err(Finding::Unreadable(..)) => {}
@@ -287,7 +286,7 @@ impl Archive {
     async fn read_record(&self, entry: &Entry) -> Result<Result<(Tenant, InstanceRecord), Finding>, Error> {
         let key = &entry.key;
         let unreadable = |reason: String| Ok(Err(Finding::Unreadable(key.clone(), reason)));
-        let Some(keys::Parsed::Original { tenant, study, series, instance, digest }) = keys::parse(key)
+        let Some(keys::Parsed::Original { tenant, study, series, instance, object }) = keys::parse(key)
         else {
             return Ok(Err(Finding::Unnamed(key.clone())));
         };
@@ -299,7 +298,8 @@ impl Archive {
             hasher.update(&chunk);
             scanned = scanned.and_then(|()| scanner.push(&chunk));
         }
-        if hexadecimal(&hasher.finalize()) != digest {
+        let digest = hexadecimal(&hasher.finalize());
+        if digest != keys::digest_of(&object) {
             return Ok(Err(Finding::Damaged(key.clone())));
         }
         let outline = scanned.and_then(|()| scanner.finish());
@@ -310,7 +310,7 @@ impl Archive {
         if (&read.study, &read.series, &read.instance) != (&study, &series, &instance) {
             return unreadable("its name is that of another instance".into());
         }
-        let (mut record, _) = record(read, digest, entry.size_bytes);
+        let (mut record, _) = record(read, digest, object, &[], entry.size_bytes);
         record.stored_at = entry.modified_at;
         Ok(Ok((tenant, record)))
     }
@@ -328,10 +328,12 @@ impl Archive {
         let mut policy = Duplicates::Reject;
         loop {
             match self.index.commit(tenant.as_str(), record.clone(), policy, due_at).await? {
-                Commit::Stored | Commit::Same => return Ok(None),
-                Commit::Replaced { digest } => {
+                Commit::Stored => return Ok(None),
+                Commit::Same { object } if object == record.object_name() => return Ok(None),
+                Commit::Same { .. } => return Ok(Some(Finding::Superseded(key.clone()))),
+                Commit::Replaced { object } => {
                     let InstanceRecord { study, series, instance, .. } = &record;
-                    let old = keys::original(tenant, study, series, instance, &digest);
+                    let old = keys::original(tenant, study, series, instance, &object);
                     return Ok(Some(Finding::Superseded(old)));
                 }
                 Commit::Elsewhere => {

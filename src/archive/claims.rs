@@ -1,27 +1,23 @@
-//! Who may change what at the same time.
+//! What is done once, though several in this process ask for it at the same time.
 //!
 //! One object at a time under each SOP Instance UID: between asking what is stored under it and the commit, no other
-//! object of that UID is kept. What is refused has then never been kept, so that nothing can bring it back.
-//!
-//! Many may add to a study at the same time, but none while something in it is deleted: what a deletion finds is all
-//! that it has to remove, also after a crash. What is derived is made once.
+//! object of that UID is kept. What is derived is made once. Other processes may do the same things meanwhile: that costs
+//! work, and nothing depends on it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::archive::access::Tenant;
 use crate::blobs::Key;
-use crate::dicom::uid::{InstanceUid, StudyUid};
+use crate::dicom::uid::InstanceUid;
 
-/// The SOP Instance UIDs under which something is being kept, the studies that are being changed, and what is being
-/// derived.
+/// The SOP Instance UIDs under which something is being kept, and what is being derived.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     instances: Locks<(Tenant, InstanceUid)>,
-    studies: Locks<(Tenant, StudyUid)>,
     derived: Locks<Key>,
 }
 
@@ -35,16 +31,6 @@ impl Claims {
         self.instances.alone((tenant.clone(), instance.clone())).await
     }
 
-    /// The right to add to a study; waits while somebody deletes in it.
-    pub(super) async fn add_to(&self, tenant: &Tenant, study: &StudyUid) -> Claim<'_, (Tenant, StudyUid)> {
-        self.studies.shared((tenant.clone(), study.clone())).await
-    }
-
-    /// The right to delete in a study; waits until nobody adds to it or deletes in it.
-    pub(super) async fn delete_in(&self, tenant: &Tenant, study: &StudyUid) -> Claim<'_, (Tenant, StudyUid)> {
-        self.studies.alone((tenant.clone(), study.clone())).await
-    }
-
     /// The right to make what belongs under a key; waits while somebody else makes it.
     pub(super) async fn derive(&self, key: &Key) -> Claim<'_, Key> {
         self.derived.alone(key.clone()).await
@@ -53,7 +39,7 @@ impl Claims {
 
 /// Locks by key; one that nobody holds or waits for takes no room. Who asks first is first.
 #[derive(Debug)]
-struct Locks<K>(Mutex<HashMap<K, Arc<RwLock<()>>>>);
+struct Locks<K>(Mutex<HashMap<K, Arc<AsyncMutex<()>>>>);
 
 impl<K> Default for Locks<K> {
     fn default() -> Self {
@@ -62,25 +48,19 @@ impl<K> Default for Locks<K> {
 }
 
 impl<K: Eq + Hash + Clone> Locks<K> {
-    async fn shared(&self, key: K) -> Claim<'_, K> {
-        let (mut claim, lock) = self.claim(key);
-        claim.held = Some(Held::Shared(lock.read_owned().await));
-        claim
-    }
-
     async fn alone(&self, key: K) -> Claim<'_, K> {
         let (mut claim, lock) = self.claim(key);
-        claim.held = Some(Held::Alone(lock.write_owned().await));
+        claim.held = Some(lock.lock_owned().await);
         claim
     }
 
     /// Made before it is waited for, so that a wait that is given up leaves nothing behind.
-    fn claim(&self, key: K) -> (Claim<'_, K>, Arc<RwLock<()>>) {
+    fn claim(&self, key: K) -> (Claim<'_, K>, Arc<AsyncMutex<()>>) {
         let lock = self.map().entry(key.clone()).or_default().clone();
         (Claim { locks: self, key, held: None }, lock)
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<K, Arc<RwLock<()>>>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<K, Arc<AsyncMutex<()>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,14 +70,7 @@ impl<K: Eq + Hash + Clone> Locks<K> {
 pub(super) struct Claim<'a, K: Eq + Hash + Clone> {
     locks: &'a Locks<K>,
     key: K,
-    held: Option<Held>,
-}
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "they are held, not looked at")]
-enum Held {
-    Shared(OwnedRwLockReadGuard<()>),
-    Alone(OwnedRwLockWriteGuard<()>),
+    held: Option<OwnedMutexGuard<()>>,
 }
 
 impl<K: Eq + Hash + Clone> Drop for Claim<'_, K> {
@@ -128,19 +101,5 @@ mod tests {
         drop(first);
         drop(second.now_or_never().expect("it is free"));
         assert!(claims.instances.map().is_empty());
-    }
-
-    #[tokio::test]
-    async fn many_add_to_a_study_and_one_deletes_in_it() {
-        let (claims, tenant) = (Claims::default(), Tenant::default_tenant());
-        let study = "1.2".parse().unwrap();
-        let adding = [claims.add_to(&tenant, &study).await, claims.add_to(&tenant, &study).await];
-        assert!(claims.delete_in(&tenant, &study).now_or_never().is_none());
-        drop(adding);
-        let deleting = claims.delete_in(&tenant, &study).await;
-        assert!(claims.add_to(&tenant, &study).now_or_never().is_none());
-        assert!(claims.delete_in(&tenant, &study).now_or_never().is_none());
-        drop(deleting);
-        assert!(claims.studies.map().is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! The key of every object in the blob store, in one place.
 
+use uuid::Uuid;
+
 use crate::archive::access::Tenant;
 use crate::archive::retrieve::Scope;
 use crate::blobs::{Bucket, Key};
@@ -10,23 +12,41 @@ use crate::index::records::InstanceRecord;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// See [`original`].
-    Original { tenant: Tenant, study: StudyUid, series: SeriesUid, instance: InstanceUid, digest: String },
+    Original { tenant: Tenant, study: StudyUid, series: SeriesUid, instance: InstanceUid, object: String },
     /// See [`preview`].
     Preview { tenant: Tenant, study: StudyUid, series: SeriesUid, generation: u64 },
 }
 
-/// The key of an original: `{tenant}/{study}/{series}/{instance}-{digest}.dcm`.
+/// The name of an object that nothing was ever kept under: `{digest}-{16 random digits}`.
 ///
-/// The digest is the SHA-256 of the bytes: other bytes under the same UID never overwrite them.
+/// The digest is the SHA-256 of the bytes: whoever has lost the index can tell whether they are whole. The random digits
+/// make the name that of one upload alone, so that whoever deletes an object by its name, early or late and in whatever
+/// process, never deletes what another has kept since.
+pub(crate) fn new_object(digest: &str) -> String {
+    let random = Uuid::new_v4().as_u64_pair().0;
+    format!("{digest}-{random:016x}")
+}
+
+/// The SHA-256, in hexadecimal, that the name of an object says its bytes have.
+pub(crate) fn digest_of(object: &str) -> &str {
+    object.split_once('-').map_or(object, |(digest, _)| digest)
+}
+
+/// The key of an original: `{tenant}/{study}/{series}/{instance}-{object}.dcm`.
 pub(crate) fn original(
     tenant: &Tenant,
     study: &StudyUid,
     series: &SeriesUid,
     instance: &InstanceUid,
-    digest: &str,
+    object: &str,
 ) -> Key {
     let tenant = tenant.as_str();
-    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{digest}.dcm") }
+    Key { bucket: Bucket::Originals, path: format!("{tenant}/{study}/{series}/{instance}-{object}.dcm") }
+}
+
+/// The key of the original of an instance.
+pub(crate) fn original_of(tenant: &Tenant, record: &InstanceRecord) -> Key {
+    original(tenant, &record.study, &record.series, &record.instance, record.object_name())
 }
 
 /// What the keys of all originals of a study, a series or an instance start with.
@@ -97,13 +117,13 @@ pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();
     match (key.bucket, segments.as_slice()) {
         (Bucket::Originals, [tenant, study, series, file]) => {
-            let (instance, digest) = file.strip_suffix(".dcm")?.split_once('-')?;
+            let (instance, object) = file.strip_suffix(".dcm")?.split_once('-')?;
             Some(Parsed::Original {
                 tenant: tenant.parse().ok()?,
                 study: study.parse().ok()?,
                 series: series.parse().ok()?,
                 instance: instance.parse().ok()?,
-                digest: digest.to_owned(),
+                object: object.to_owned(),
             })
         }
         (Bucket::Previews, [tenant, study, series, generation, "preview"]) => Some(Parsed::Preview {
@@ -132,13 +152,16 @@ mod tests {
         let (study, series, instance) =
             ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.4".parse().unwrap());
         let digest = "ab".repeat(32);
-        let key = original(&tenant, &study, &series, &instance, &digest);
+        let object = new_object(&digest);
+        assert_eq!((digest_of(&object), digest_of(&digest)), (digest.as_str(), digest.as_str()));
+        assert_ne!(object, new_object(&digest));
+        let key = original(&tenant, &study, &series, &instance, &object);
         let expected = Parsed::Original {
             tenant: tenant.clone(),
             study: study.clone(),
             series: series.clone(),
             instance,
-            digest,
+            object,
         };
         assert_eq!(parse(&key), Some(expected));
         let key = preview(&tenant, &study, &series, 7);

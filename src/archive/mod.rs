@@ -3,11 +3,12 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use crate::archive::claims::Claims;
-use crate::archive::delete::Unfinished;
 use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -16,6 +17,8 @@ use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
 use crate::index::Index;
+use crate::queue::embedded::Embedded;
+use crate::queue::{Job, Queue};
 
 pub mod access;
 pub mod assembly;
@@ -26,6 +29,7 @@ pub mod derive;
 pub mod document;
 pub mod explicit;
 mod inflate;
+mod keep;
 mod keys;
 pub mod preview;
 pub mod references;
@@ -54,6 +58,7 @@ const MAX_ANIMATIONS: usize = 2;
 pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
+    queue: Arc<dyn Queue>,
     ingest: Ingest,
     search: Search,
     preview: Preview,
@@ -68,17 +73,28 @@ pub struct Archive {
     parsers: Arc<Semaphore>,
     unpackers: Arc<Semaphore>,
     claims: Claims,
-    unfinished: Unfinished,
     temporary: Temporary,
 }
 
 impl Archive {
-    /// An archive over a blob store and an index.
+    /// An archive over a blob store and an index, which is its queue of jobs too.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
+        let queue = Arc::new(Embedded::new(index.clone()));
+        Self::with_queue(blobs, index, queue, config)
+    }
+
+    /// An archive over a blob store, an index and a queue of jobs.
+    pub fn with_queue(
+        blobs: Arc<dyn Blobs>,
+        index: Arc<Index>,
+        queue: Arc<dyn Queue>,
+        config: &Config,
+    ) -> Arc<Self> {
         let cores = cores();
         Arc::new(Self {
             blobs,
             index,
+            queue,
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
@@ -91,9 +107,21 @@ impl Archive {
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
-            unfinished: Unfinished::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
         })
+    }
+
+    /// The queue that tells workers of this archive's jobs.
+    pub fn queue(&self) -> &dyn Queue {
+        self.queue.as_ref()
+    }
+
+    /// Announces a job. Where that fails it is found later: the index knows it.
+    async fn announce(&self, job: Job, delay: Duration) {
+        if let Err(error) = self.queue.announce(&job, delay).await {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            warn!(error, "cannot announce a job; the next look at the index will find it");
+        }
     }
 
     /// How many results a search gives when it names no limit, and at the most.

@@ -129,8 +129,8 @@ impl Archive {
         record: &InstanceRecord,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
-        let InstanceRecord { study, series, instance, digest, .. } = record;
-        let key = keys::original(&caller.tenant, study, series, instance, digest);
+        let InstanceRecord { study, series, instance, .. } = record;
+        let key = keys::original_of(&caller.tenant, record);
         match self.blobs.read(&key, range).await {
             // The record may be of a moment ago, and the instance be deleted by now.
             Err(error @ blobs::Error::NotFound(_)) => {

@@ -43,7 +43,7 @@ impl Archive {
         let Some(head_bytes) = head_bytes.filter(|_| record.digest == known) else {
             return Ok((false, staged));
         };
-        let key = keys::original(&caller.tenant, study, series, uid, known);
+        let key = keys::original_of(&caller.tenant, &record);
         let staged = Arc::new(staged);
         let is_same = self.compare(&key, head_bytes..record.size_bytes, &staged, data_set_offset).await?;
         Ok((is_same, Arc::into_inner(staged).expect("the comparisons have ended")))

@@ -20,7 +20,6 @@ use tracing::error;
 use crate::archive;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::keys;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::config::Ingest;
@@ -31,7 +30,6 @@ use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates};
 use crate::query::attributes::indexed;
 use crate::telemetry;
 
@@ -166,60 +164,10 @@ impl Archive {
         }
     }
 
-    /// When the preview of a series that changes now is to be made. In whole seconds, so that most commits to a series
-    /// leave the order of previews as it is.
-    fn preview_due(&self) -> i64 {
-        1000 * (now() / 1000 + self.preview.quiet_seconds as i64)
-    }
-
     /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
     /// work, memory would fill with what waits.
     async fn turn(&self) -> OwnedSemaphorePermit {
         self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
-    }
-
-    /// Checks, keeps and commits an instance whose bytes are all there.
-    async fn keep(&self, caller: &Caller, received: Received) -> Result<Stored, Refusal> {
-        let Received { instance, digest, mut staged, data_set_offset } = received;
-        let tenant = caller.tenant.as_str();
-        let size_bytes = staged.length();
-        let key =
-            keys::original(&caller.tenant, &instance.study, &instance.series, &instance.instance, &digest);
-        let _study = self.add_to(&caller.tenant, &instance.study).await?;
-        let _claim = self.claims.instance(&caller.tenant, &instance.instance).await;
-        // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
-        if let Some(known) = self.index.locate(tenant, &instance.instance).await? {
-            if known.study != instance.study || known.series != instance.series {
-                return Err(Refusal::Elsewhere);
-            }
-            let is_same = known.digest == digest;
-            // An object that was lost is kept again: success means that the bytes are there.
-            if is_same && self.blobs.size(&key).await? == Some(size_bytes) {
-                return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
-            }
-            if !is_same {
-                let has_same;
-                (has_same, staged) =
-                    self.is_known(caller, &instance, &known.digest, staged, data_set_offset).await?;
-                if has_same {
-                    return Ok(Stored { was_known: true, has_replaced: false, warnings: instance.warnings });
-                }
-                if self.ingest.duplicates == Duplicates::Reject {
-                    return Err(Refusal::Different);
-                }
-            }
-        }
-        self.blobs.keep(staged, &key).await?;
-        let preview_due = self.preview.enabled.then(|| self.preview_due());
-        let (record, warnings) = record(instance, digest, size_bytes);
-        let stored = |was_known, has_replaced| Ok(Stored { was_known, has_replaced, warnings });
-        match self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await? {
-            Commit::Stored => stored(false, false),
-            Commit::Same => stored(true, false),
-            Commit::Replaced { .. } => stored(false, true),
-            Commit::Different => Err(Refusal::Different),
-            Commit::Elsewhere => Err(Refusal::Elsewhere),
-        }
     }
 }
 
@@ -353,11 +301,12 @@ struct Intake {
 }
 
 /// An instance whose bytes are all there.
-struct Received {
-    instance: Instance,
-    digest: String,
-    staged: Staged,
-    data_set_offset: u64,
+pub(super) struct Received {
+    pub(super) instance: Instance,
+    pub(super) digest: String,
+    pub(super) staged: Staged,
+    /// Where its data set starts in them.
+    pub(super) data_set_offset: u64,
 }
 
 impl Intake {
@@ -401,7 +350,15 @@ impl Received {
 }
 
 /// The index record of an instance, and its warnings.
-pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (InstanceRecord, Vec<Warning>) {
+///
+/// `replaced` are objects whose place it takes though they had the same bytes.
+pub(crate) fn record(
+    instance: Instance,
+    digest: String,
+    object: String,
+    replaced: &[String],
+    size_bytes: u64,
+) -> (InstanceRecord, Vec<Warning>) {
     let record = InstanceRecord {
         study: instance.study,
         series: instance.series,
@@ -409,6 +366,8 @@ pub(crate) fn record(instance: Instance, digest: String, size_bytes: u64) -> (In
         sop_class: instance.sop_class,
         transfer_syntax: instance.transfer_syntax,
         digest,
+        object,
+        replaced: replaced.to_vec(),
         size_bytes,
         stored_at: now(),
         attributes: instance.attributes,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::blobs::{Blobs, Bucket, CHUNK_BYTES, Error, Key};
 
@@ -84,7 +84,7 @@ async fn what_is_missing_is_not_found(blobs: &dyn Blobs) {
 
 /// Readers see one of the objects that were kept, whole; one that has begun to read goes on in it or fails.
 async fn a_replaced_object_is_never_mixed(blobs: &dyn Blobs) {
-    let key = &key("replaced");
+    let key = &Key { bucket: Bucket::Previews, path: "replaced".into() };
     let size = CHUNK_BYTES + 1000;
     keep(blobs, key, &vec![0; size]).await;
     let replace = async {
@@ -152,14 +152,13 @@ async fn listing_goes_by_prefix(blobs: &dyn Blobs) {
         assert!(found.iter().all(|(path, size)| all[*size as usize] == path), "{prefix}");
     }
     assert!(paths(blobs, Bucket::Archive, "").await.is_empty());
-    for number in 0..1000 {
-        keep_in(blobs, Bucket::Temporary, &format!("many/{}/{number}", number % 7)).await;
-    }
-    assert_eq!(paths(blobs, Bucket::Temporary, "").await.len(), 1000);
-}
-
-async fn keep_in(blobs: &dyn Blobs, bucket: Bucket, path: &str) {
-    keep(blobs, &Key { bucket, path: path.into() }, b"").await;
+    // More than a page of S3's.
+    let many = stream::iter(0..1100).for_each_concurrent(32, |number| async move {
+        let path = format!("many/{}/{number}", number % 7);
+        keep(blobs, &Key { bucket: Bucket::Temporary, path }, b"").await;
+    });
+    many.await;
+    assert_eq!(paths(blobs, Bucket::Temporary, "").await.len(), 1100);
 }
 
 async fn dropped_staged_objects_leave_nothing(blobs: &dyn Blobs) {

@@ -26,6 +26,14 @@ impl MemoryBlobs {
         Self::default()
     }
 
+    /// Makes an object older than it is.
+    #[cfg(test)]
+    pub(crate) fn age(&self, key: &Key, milliseconds: i64) {
+        if let Some((_, modified_at)) = self.objects().get_mut(key) {
+            *modified_at -= milliseconds;
+        }
+    }
+
     fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, (Bytes, i64)>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,10 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod fs;
 pub mod memory;
+pub mod s3;
+mod scratch;
 mod staged;
 
 pub use staged::Staged;
@@ -118,7 +121,8 @@ pub enum Error {
 ///   [`Blobs::keep`] has returned may a part be left, under a key that nobody had been told of.
 /// - When [`Blobs::keep`] returns `Ok`, the object survives a crash of the process and of the machine.
 /// - Keeping bytes under a key that exists replaces the object; readers that have begun read on in the old one
-///   or fail, they never see a mixture.
+///   or fail, they never see a mixture. Originals are never replaced: who keeps one gives it a key that no other object ever
+///   had, except for the same bytes; a backend may refuse others.
 /// - Every method may be called again after any failure.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {

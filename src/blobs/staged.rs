@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// An object that is being written and that nobody can see: a file that is removed when this is dropped.
+/// An object that is being written and that nobody can see: bytes in memory, or a file that is removed when this is dropped.
 #[derive(Debug)]
 pub struct Staged {
     place: Place,
@@ -20,6 +20,17 @@ pub struct Staged {
 pub(super) enum Place {
     File(StagedFile),
     Memory(Vec<u8>),
+    /// In memory as long as it is small, then in a file.
+    Growing(Vec<u8>, Spill),
+}
+
+/// When a staged object moves from memory to a file, and where to.
+#[derive(Debug)]
+pub(super) struct Spill {
+    /// Bytes that may be in memory.
+    pub(super) max_memory_bytes: usize,
+    /// The directory of the file.
+    pub(super) directory: PathBuf,
 }
 
 impl Staged {
@@ -32,6 +43,15 @@ impl Staged {
         match &mut self.place {
             Place::File(file) => file.append(bytes)?,
             Place::Memory(memory) => memory.extend_from_slice(bytes),
+            Place::Growing(memory, spill) if memory.len() + bytes.len() <= spill.max_memory_bytes => {
+                memory.extend_from_slice(bytes);
+            }
+            Place::Growing(memory, spill) => {
+                let mut file = StagedFile::create(&spill.directory)?;
+                file.append(memory)?;
+                file.append(bytes)?;
+                self.place = Place::File(file);
+            }
         }
         self.length += bytes.len() as u64;
         Ok(())
@@ -46,7 +66,9 @@ impl Staged {
         let end = end.ok_or(io::ErrorKind::InvalidInput)?;
         match &mut self.place {
             Place::File(file) => file.overwrite(at, bytes)?,
-            Place::Memory(memory) => memory[at as usize..end as usize].copy_from_slice(bytes),
+            Place::Memory(memory) | Place::Growing(memory, _) => {
+                memory[at as usize..end as usize].copy_from_slice(bytes)
+            }
         }
         Ok(())
     }
@@ -63,7 +85,7 @@ impl Staged {
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.place {
             Place::File(file) => file.read_at(buffer, offset),
-            Place::Memory(memory) => {
+            Place::Memory(memory) | Place::Growing(memory, _) => {
                 let rest =
                     usize::try_from(offset).ok().and_then(|offset| memory.get(offset..)).unwrap_or_default();
                 let read = rest.len().min(buffer.len());
@@ -100,7 +122,13 @@ impl StagedFile {
         Ok(Self { file, path, is_kept: false })
     }
 
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends bytes; a part of them may have been appended when it fails.
+    pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         while !bytes.is_empty() {
             match rustix::io::write(&self.file, bytes) {
                 Ok(0) => return Err(Errno::IO),
@@ -127,13 +155,20 @@ impl StagedFile {
         Ok(())
     }
 
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// Reads bytes from `offset` on, as many as fit; none at the end.
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match rustix::io::pread(&self.file, &mut *buffer, offset) {
                 Err(Errno::INTR) => {}
                 outcome => return outcome.map_err(io::Error::from),
             }
         }
+    }
+
+    /// Leaves the file where it is: who has its path removes it.
+    pub(super) fn into_path(mut self) -> PathBuf {
+        self.is_kept = true;
+        std::mem::take(&mut self.path)
     }
 
     /// Makes the bytes durable, not the name.
@@ -163,5 +198,31 @@ impl Drop for StagedFile {
             // What cannot be removed is removed when the staging directory is opened the next time.
             let _ = rustix::fs::unlink(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_too_large_for_memory_goes_on_in_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        let spill = Spill { max_memory_bytes: 8, directory: directory.path().to_owned() };
+        let mut staged = Staged::new(Place::Growing(Vec::new(), spill));
+        staged.write(b"abcd").unwrap();
+        staged.overwrite(1, b"B").unwrap();
+        staged.write(b"efgh").unwrap();
+        assert_eq!(files(), 0, "as much as may be in memory is");
+        staged.write(b"i").unwrap();
+        assert_eq!(files(), 1);
+        staged.overwrite(7, b"HI").unwrap();
+        staged.write(b"j").unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(staged.read_at(&mut buffer, 0).unwrap(), 10);
+        assert_eq!((&buffer[..10], staged.length()), (&b"aBcdefgHIj"[..], 10));
+        drop(staged);
+        assert_eq!(files(), 0, "it is removed with its owner");
     }
 }

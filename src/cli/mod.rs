@@ -16,6 +16,8 @@ mod check;
 mod import;
 mod reindex;
 mod serve;
+mod table;
+mod worker;
 
 const BLOCKING_THREADS_PER_CORE: usize = 8;
 
@@ -31,12 +33,16 @@ pub struct Arguments {
 enum Command {
     /// Run the server.
     Serve(serve::Serve),
+    /// Do the work that servers leave for later: previews, clearing away.
+    Worker(worker::Worker),
     /// Take in files, folders and zip archives.
     Import(import::Import),
     /// Verify every stored object against the index, both ways.
     Check(check::Check),
     /// Build the whole index again from the stored objects alone.
     Reindex(reindex::Reindex),
+    /// Make the table of the index in DynamoDB.
+    Table(table::Table),
 }
 
 /// Options that every command has.
@@ -61,9 +67,11 @@ impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(command) => command.run(),
+            Command::Worker(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),
+            Command::Table(command) => command.run(),
         }
     }
 }

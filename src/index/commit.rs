@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::draft::Draft;
-use crate::index::records::InstanceRecord;
+use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, Table, Write};
@@ -34,11 +35,14 @@ pub enum Commit {
     /// The instance is stored.
     Stored,
     /// These very bytes were stored before; nothing changed.
-    Same,
-    /// It took the place of other bytes, those with this digest.
+    Same {
+        /// The name of the object that holds them.
+        object: String,
+    },
+    /// It took the place of another object.
     Replaced {
-        /// The digest of the bytes replaced.
-        digest: String,
+        /// The name of the object that gave way.
+        object: String,
     },
     /// Other bytes are stored under its UID; nothing changed.
     Different,
@@ -46,14 +50,18 @@ pub enum Commit {
     Elsewhere,
 }
 
-/// Writes of a transaction besides those of instances and series: the study, the tenant.
-pub(crate) const SPARE_WRITES: usize = 2;
+/// Writes of a transaction besides those of instances and series: the study, the tenant, what is left to be deleted.
+pub(crate) const SPARE_WRITES: usize = 3;
 /// Writes that one transaction may hold (see [`Table`]).
 pub(crate) const MAX_WRITES: usize = 100;
 /// Bytes of rows in one transaction; DynamoDB takes 4 MB. An instance that is larger goes alone.
 const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
-/// Times that a transaction which met another process's is tried.
-const MAX_ATTEMPTS: u32 = 24;
+/// How long a transaction that meets those of other processes is tried.
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
+/// The wait after an attempt is at most so many times twice as long as the attempt was, and within these bounds.
+const MAX_DOUBLINGS: u32 = 3;
+const MIN_WAIT: Duration = Duration::from_millis(2);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The commits that wait, by tenant and study. A study that is here has a task at work.
 #[derive(Default)]
@@ -85,11 +93,13 @@ impl Index {
     /// Makes an instance exist; when this returns, that is durable and every search sees it. All or nothing;
     /// repeating it is safe. Once begun it goes on even if the caller stops waiting.
     ///
+    /// A record that names the stored object as replaced takes its place, even with the same bytes: they were lost.
+    ///
     /// `preview_due` is when the preview of its series is to be made, in milliseconds since 1970 UTC.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a record that no transaction can hold; [`Error::Table`] if the table failed, with
-    /// [`table::Error::Conflict`] after many attempts against other processes.
+    /// [`table::Error::Conflict`] after a minute of attempts against other processes.
     pub async fn commit(
         &self,
         tenant: &str,
@@ -211,16 +221,25 @@ async fn try_commit(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error
     let (mut outcomes, mut writes, mut leftovers) = (Vec::new(), Vec::new(), Vec::new());
     for (request, place) in batch.iter().zip(items) {
         let outcome = judge(request, place.as_ref())?;
+        let mut rows = Vec::new();
         match outcome {
-            Commit::Stored => draft.add(&request.record, request.preview_due, false),
-            Commit::Replaced { .. } => {
-                leftovers.extend(subtract_replaced(table, tenant, &mut draft, request).await?);
-                draft.add(&request.record, request.preview_due, true);
+            Commit::Stored => {
+                draft.add(&request.record, request.preview_due, false);
+                rows.clone_from(&request.rows);
             }
-            Commit::Same | Commit::Different | Commit::Elsewhere => {}
+            Commit::Replaced { .. } => {
+                let replaced = replaced(table, tenant, request).await?;
+                leftovers.extend(replaced.leftovers);
+                if let Some(record) = &replaced.record {
+                    draft.subtract(record);
+                }
+                draft.add(&request.record, request.preview_due, true);
+                rows = replaced.rows;
+            }
+            Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {}
         }
         if matches!(outcome, Commit::Stored | Commit::Replaced { .. }) {
-            writes.extend(request.rows.iter().map(|row| Write::Put(row.clone(), Expect::Anything)));
+            writes.extend(rows.into_iter().map(|row| Write::Put(row, Expect::Anything)));
             writes.push(place_write(tenant, &request.record, place)?);
         }
         outcomes.push(outcome);
@@ -239,39 +258,55 @@ fn judge(request: &Request, place: Option<&Item>) -> Result<Commit, Error> {
     let Some(item) = place else { return Ok(Commit::Stored) };
     let place: Place = rows::decode(&item.key, &item.body)?;
     let record = &request.record;
+    let object = place.object_name().to_owned();
+    let is_lost = record.replaced.contains(&object);
     Ok(if place.study != record.study || place.series != record.series {
         Commit::Elsewhere
-    } else if place.digest == record.digest {
-        Commit::Same
-    } else if request.duplicates == Duplicates::Reject {
+    } else if place.digest == record.digest && !is_lost {
+        Commit::Same { object }
+    } else if place.digest != record.digest && request.duplicates == Duplicates::Reject {
         Commit::Different
     } else {
-        Commit::Replaced { digest: place.digest }
+        Commit::Replaced { object }
     })
 }
 
-/// Counts the instance that gives way out of the draft; the rows that continued its record.
-async fn subtract_replaced(
-    table: &dyn Table,
-    tenant: &str,
-    draft: &mut Draft,
-    request: &Request,
-) -> Result<Vec<ItemKey>, Error> {
-    let record = &request.record;
-    let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
-    let Some(row) = table.get(&[key]).await?.pop().flatten() else { return Ok(Vec::new()) };
-    let leftovers = rows::continuations(&row)?;
+/// An instance that gives way to another.
+struct Replaced {
+    record: Option<InstanceRecord>,
+    /// The rows that continued its record.
+    leftovers: Vec<ItemKey>,
+    /// The rows of the one that takes its place, which names its objects.
+    rows: Vec<Item>,
+}
+
+async fn replaced(table: &dyn Table, tenant: &str, request: &Request) -> Result<Replaced, Error> {
+    let key = keys::instance(tenant, &request.record.study, &request.record.series, &request.record.instance);
+    let Some(row) = table.get(std::slice::from_ref(&key)).await?.pop().flatten() else {
+        return Ok(Replaced { record: None, leftovers: Vec::new(), rows: request.rows.clone() });
+    };
+    let mut leftovers = rows::continuations(&row)?;
     // A record that changes while it is read makes the transaction fail and be tried again.
-    if let Some(replaced) = read::whole(table, row).await? {
-        draft.subtract(&replaced);
-    }
-    Ok(leftovers)
+    let Some(old) = read::whole::<InstanceRecord>(table, row).await? else {
+        return Err(table::Error::Conflict(0).into());
+    };
+    let mut new = request.record.clone();
+    new.replaced = [old.object_name().to_owned()].into_iter().chain(old.replaced.iter().cloned()).collect();
+    new.replaced.truncate(MAX_REPLACED);
+    let rows = rows::encode_instance(key, &new)?;
+    // Where the same bytes are stored anew, rows of the same names are written.
+    leftovers.retain(|leftover| rows.iter().all(|row| row.key != *leftover));
+    Ok(Replaced { record: Some(old), leftovers, rows })
 }
 
 fn place_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Result<Write, Error> {
     let key = keys::place(tenant, &record.instance);
-    let place =
-        Place { study: record.study.clone(), series: record.series.clone(), digest: record.digest.clone() };
+    let place = Place {
+        study: record.study.clone(),
+        series: record.series.clone(),
+        digest: record.digest.clone(),
+        object: record.object.clone(),
+    };
     let body = rows::encode(&key, &place)?;
     let (version, expect) = match found {
         Some(item) => (item.version + 1, Expect::Version(item.version)),
@@ -309,19 +344,33 @@ async fn sweep(table: &dyn Table, leftovers: Vec<ItemKey>) {
 }
 
 /// Attempts at a transaction that others', of other processes mostly, may come before.
-#[derive(Default)]
-pub(crate) struct Attempts(u32);
+pub(crate) struct Attempts {
+    first: Instant,
+    last: Instant,
+    count: u32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { first: now, last: now, count: 0 }
+    }
+}
 
 impl Attempts {
     /// Whether to try again; waits before it says so, longer each time, and not as long as others do.
+    ///
+    /// How long an attempt takes tells how long those of others take: some must go first, and a transaction that fails
+    /// may cost as much as one that succeeds.
     pub(crate) async fn again(&mut self, is_conflict: bool) -> bool {
-        self.0 += 1;
-        if !is_conflict || self.0 >= MAX_ATTEMPTS {
+        if !is_conflict || self.first.elapsed() >= MAX_PATIENCE {
             return false;
         }
-        let most_millis = 1_u64 << self.0.min(8);
-        let random = RandomState::new().build_hasher().finish();
-        tokio::time::sleep(Duration::from_millis(random % most_millis)).await;
+        self.count += 1;
+        let most = self.last.elapsed() * (1 << self.count.min(MAX_DOUBLINGS));
+        let random = RandomState::new().build_hasher().finish() % 1024;
+        sleep(most.clamp(MIN_WAIT, MAX_WAIT) * random as u32 / 1024).await;
+        self.last = Instant::now();
         true
     }
 }

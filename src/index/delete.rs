@@ -1,9 +1,13 @@
 //! Removing instances and, with the last, their series and study.
 //!
-//! A deletion may need many transactions. It is written down before the first and crossed out after what follows it, so
-//! that a process that starts again after a crash finishes it; counts are exact after each of them.
+//! The transaction that removes rows also writes down which objects nobody refers to any more. Whoever finds that note,
+//! in whatever process, may delete them at any time: no object is ever kept under the same name again.
 
+use std::ops::Bound;
+
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::commit::{Attempts, MAX_WRITES, SPARE_WRITES, is_conflict, now};
@@ -13,40 +17,50 @@ use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, Write};
 
-/// Something that is being deleted: a study, a series or an instance.
+/// Objects that nothing refers to any more and that are still to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deletion {
-    /// The tenant that it belongs to.
+pub struct Garbage {
+    /// Tells this from all others.
+    pub id: String,
+    /// The tenant that they belong to.
     pub tenant: String,
-    /// The study.
+    /// The study that they were of.
     pub study: StudyUid,
-    /// Only this series.
-    pub series: Option<SeriesUid>,
-    /// Only this instance, of that series.
-    pub instance: Option<InstanceUid>,
+    /// The objects.
+    pub objects: Vec<GarbageObject>,
+}
+
+/// An object that nothing refers to any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageObject {
+    /// The series that it was of.
+    pub series: SeriesUid,
+    /// The instance that it was of.
+    pub instance: InstanceUid,
+    /// Its name (see [`InstanceRecord::object_name`]).
+    pub object: String,
 }
 
 impl Index {
-    /// Writes a deletion down, durably. Repeating it is safe.
-    pub async fn begin_deletion(&self, deletion: &Deletion) -> Result<(), Error> {
-        let key = keys::deletion(deletion);
-        let body = rows::encode(&key, deletion)?;
-        let item = Item { key, version: 1, secondary: Vec::new(), body };
-        Ok(self.table.transact(vec![Write::Put(item, Expect::Anything)]).await?)
+    /// What is to be deleted of a study.
+    pub async fn garbage_of(&self, tenant: &str, study: &StudyUid) -> Result<Vec<Garbage>, Error> {
+        self.garbage_below(&format!("{tenant}#{study}#")).await
     }
 
-    /// Crosses a deletion out, durably: nothing of it is left to do. Repeating it is safe.
-    pub async fn end_deletion(&self, deletion: &Deletion) -> Result<(), Error> {
-        let write = Write::Delete(keys::deletion(deletion), Expect::Anything);
-        Ok(self.table.transact(vec![write]).await?)
+    /// What is to be deleted, of all tenants.
+    pub async fn garbage(&self) -> Result<Vec<Garbage>, Error> {
+        self.garbage_below("").await
     }
 
-    /// The deletions, of all tenants, that were begun and not ended.
-    pub async fn deletions(&self) -> Result<Vec<Deletion>, Error> {
-        let mut pages =
-            read::pages(self.table.clone(), read::whole_partition(None, keys::DELETIONS.into(), MAX_WRITES));
+    async fn garbage_below(&self, prefix: &str) -> Result<Vec<Garbage>, Error> {
+        let mut range = read::whole_partition(None, keys::GARBAGE.into(), MAX_WRITES);
+        if !prefix.is_empty() {
+            range.from = Bound::Included(prefix.to_owned());
+            range.to = Bound::Excluded(format!("{prefix}~"));
+        }
+        let mut pages = read::pages(self.table.clone(), range);
         let mut found = Vec::new();
-        while let Some(page) = futures_util::TryStreamExt::try_next(&mut pages).await? {
+        while let Some(page) = pages.try_next().await? {
             for (_, item) in page {
                 found.push(rows::decode(&item.key, &item.body)?);
             }
@@ -54,10 +68,17 @@ impl Index {
         Ok(found)
     }
 
+    /// Crosses objects out that were deleted, durably. Repeating it is safe.
+    pub async fn forget_garbage(&self, garbage: &Garbage) -> Result<(), Error> {
+        let write = Write::Delete(keys::garbage(garbage), Expect::Anything);
+        Ok(self.table.transact(vec![write]).await?)
+    }
+
     /// Removes an instance, all of a series or all of a study, and what is empty then; how many instances that were.
     ///
-    /// In transactions of a bounded size, each of which leaves exact counts. On failure, those before it stay done;
-    /// it may be repeated. Instances that are stored in the same place meanwhile may be removed or not.
+    /// In transactions of a bounded size, each of which leaves exact counts and a note of the objects that are to be
+    /// deleted ([`Index::garbage_of`]). On failure, those before it stay done; it may be repeated. Instances that are
+    /// stored in the same place meanwhile may be removed or not.
     pub async fn remove(
         &self,
         tenant: &str,
@@ -112,6 +133,7 @@ impl Index {
         let (study_row, series_row) = (heads.next().flatten(), heads.next().flatten());
         let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
         let mut writes = Vec::new();
+        let mut objects = Vec::new();
         let mut removed = 0;
         for row in self.instance_rows(tenant, study, series, instance).await? {
             let mut own = vec![row.key.clone()];
@@ -125,9 +147,15 @@ impl Index {
             own.extend(self.place_of(tenant, &record).await?);
             writes.extend(own.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
             draft.subtract(&record);
+            objects.extend(objects_of(record));
             removed += 1;
         }
         if removed > 0 {
+            let id = Uuid::new_v4().simple().to_string();
+            let garbage = Garbage { id, tenant: tenant.to_owned(), study: study.clone(), objects };
+            let key = keys::garbage(&garbage);
+            let body = rows::encode(&key, &garbage)?;
+            writes.push(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Absent));
             writes.extend(draft.into_writes()?);
             self.table.transact(writes).await?;
         }
@@ -158,4 +186,12 @@ impl Index {
         let place: Place = rows::decode(&item.key, &item.body)?;
         Ok((place.study == record.study && place.series == record.series).then_some(item.key))
     }
+}
+
+/// All objects of an instance: the one that is stored, and those that gave way to it.
+fn objects_of(record: InstanceRecord) -> impl Iterator<Item = GarbageObject> {
+    let InstanceRecord { series, instance, digest, object, replaced, .. } = record;
+    let stored = if object.is_empty() { digest } else { object };
+    let of = move |object| GarbageObject { series: series.clone(), instance: instance.clone(), object };
+    [stored].into_iter().chain(replaced).map(of)
 }

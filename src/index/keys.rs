@@ -12,7 +12,7 @@
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::Deletion;
+use crate::index::Garbage;
 use crate::index::records::{Preview, SeriesRecord, StudyRecord};
 use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
 use crate::query::matching::{fold, normal_date, normal_time};
@@ -20,8 +20,8 @@ use crate::table::{ItemKey, Secondary, SecondaryKey};
 
 /// The partition of the rows that name the tenants.
 pub(crate) const TENANTS: &str = "TENANTS";
-/// The partition of the deletions that were begun, of all tenants.
-pub(crate) const DELETIONS: &str = "DELETIONS";
+/// The partition of the notes of objects that are to be deleted, of all tenants.
+pub(crate) const GARBAGE: &str = "GARBAGE";
 /// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
 /// What series' sort keys start with.
@@ -72,11 +72,9 @@ pub(crate) fn chunk(instance: &ItemKey, digest: &str, number: usize) -> ItemKey 
     ItemKey { partition, sort: format!("{digest}#{number:04}") }
 }
 
-pub(crate) fn deletion(deletion: &Deletion) -> ItemKey {
-    let Deletion { tenant, study, series, instance } = deletion;
-    let series = series.as_ref().map_or("", SeriesUid::as_str);
-    let instance = instance.as_ref().map_or("", InstanceUid::as_str);
-    ItemKey { partition: DELETIONS.into(), sort: format!("{tenant}#{study}#{series}#{instance}") }
+pub(crate) fn garbage(garbage: &Garbage) -> ItemKey {
+    let Garbage { id, tenant, study, .. } = garbage;
+    ItemKey { partition: GARBAGE.into(), sort: format!("{tenant}#{study}#{id}") }
 }
 
 /// The partition, in [`Secondary::First`], of all studies in the order of results.

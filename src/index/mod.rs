@@ -9,6 +9,8 @@ mod commit;
 mod conditions;
 mod delete;
 mod draft;
+#[cfg(test)]
+mod engine_tests;
 mod keys;
 mod ordered;
 pub mod previews;
@@ -23,7 +25,7 @@ mod search_tests;
 mod tests;
 
 pub use commit::{Commit, Duplicates};
-pub use delete::Deletion;
+pub use delete::{Garbage, GarbageObject};
 pub use rows::Place;
 pub use search::{Limits, Sink};
 

@@ -6,7 +6,7 @@ use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::commit::{Attempts, is_conflict};
 use crate::index::records::{Preview, SeriesRecord};
 use crate::index::{Error, Index, keys, read, rows};
-use crate::table::{Expect, Item, ItemKey, Secondary, Write};
+use crate::table::{self, Expect, Item, ItemKey, Secondary, Write};
 
 /// A series whose preview is to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,17 @@ pub struct Due {
     pub tenant: String,
     /// The series as it is.
     pub record: SeriesRecord,
+}
+
+/// What came of asking for the right to make a preview.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lease {
+    /// It is the caller's. The series as it was before this attempt was counted.
+    Taken(SeriesRecord),
+    /// It is not due, or somebody else's, until then, in milliseconds since 1970 UTC.
+    NotBefore(i64),
+    /// There is no such preview to be made.
+    Nothing,
 }
 
 impl Index {
@@ -32,11 +43,38 @@ impl Index {
         Ok(found)
     }
 
-    /// When the next preview is due, in milliseconds since 1970 UTC; `None` if none is waited for.
-    pub async fn next_preview_due(&self) -> Result<Option<i64>, Error> {
-        let range = read::whole_partition(Some(Secondary::Fifth), keys::PREVIEWS.into(), 1);
-        let page = self.table.range(&range).await?;
-        Ok(page.items.first().and_then(|(sort, _)| sort.split('#').next()?.parse().ok()))
+    /// Takes the right to make a series' preview until `until`: it is not due before, for anybody. An attempt is counted
+    /// by this, so that one that kills its process is counted too.
+    pub async fn lease_preview(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+        (now, until): (i64, i64),
+    ) -> Result<Lease, Error> {
+        let key = keys::series(tenant, study, series);
+        let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(Lease::Nothing) };
+        let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
+        let attempts = match record.preview {
+            Preview::Pending { due_at, .. } if due_at > now => return Ok(Lease::NotBefore(due_at)),
+            Preview::Pending { attempts, .. } => attempts,
+            Preview::None | Preview::Made { .. } | Preview::Failed { .. } => return Ok(Lease::Nothing),
+        };
+        let leased = Preview::Pending { due_at: until, attempts: attempts + 1 };
+        match self.table.transact(vec![with_preview(tenant, &item, &record, leased)?]).await {
+            Ok(()) => Ok(Lease::Taken(record)),
+            Err(table::Error::Conflict(_)) => Ok(Lease::NotBefore(now)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps the preview of a leased series from others until `until`; whether the series is still as it was. `until`
+    /// may be now, to give it back.
+    pub async fn extend_lease(&self, tenant: &str, leased: &SeriesRecord, until: i64) -> Result<bool, Error> {
+        let Preview::Pending { attempts, .. } = leased.preview else { return Ok(false) };
+        let SeriesRecord { study, series, generation, .. } = leased;
+        let pending = Preview::Pending { due_at: until, attempts: attempts + 1 };
+        self.set_preview(tenant, study, series, *generation, &pending).await
     }
 
     /// Sets the state of a series' preview, if the series is still at `generation`; whether it was. The generation
@@ -67,15 +105,20 @@ impl Index {
         preview: &Preview,
     ) -> Result<bool, Error> {
         let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(false) };
-        let mut record: SeriesRecord = rows::decode(&item.key, &item.body)?;
+        let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
         if record.generation != generation {
             return Ok(false);
         }
-        record.preview = preview.clone();
-        let body = rows::encode(&item.key, &record)?;
-        let secondary = keys::of_series(tenant, &record);
-        let changed = Item { key: item.key, version: item.version + 1, secondary, body };
-        self.table.transact(vec![Write::Put(changed, Expect::Version(item.version))]).await?;
+        self.table.transact(vec![with_preview(tenant, &item, &record, preview.clone())?]).await?;
         Ok(true)
     }
+}
+
+/// The write that changes the preview of a series, which was read as `item`.
+fn with_preview(tenant: &str, item: &Item, record: &SeriesRecord, preview: Preview) -> Result<Write, Error> {
+    let record = SeriesRecord { preview, ..record.clone() };
+    let body = rows::encode(&item.key, &record)?;
+    let secondary = keys::of_series(tenant, &record);
+    let changed = Item { key: item.key.clone(), version: item.version + 1, secondary, body };
+    Ok(Write::Put(changed, Expect::Version(item.version)))
 }

@@ -92,6 +92,9 @@ pub struct MetadataRecord {
     pub metadata: Metadata,
 }
 
+/// Objects that gave way to others which an instance's record names.
+pub const MAX_REPLACED: usize = 16;
+
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceRecord {
@@ -107,6 +110,13 @@ pub struct InstanceRecord {
     pub transfer_syntax: String,
     /// SHA-256 of the stored object, in lower case hexadecimal.
     pub digest: String,
+    /// What tells the stored object from all others that were ever kept under the instance's UID, also from those of
+    /// the same bytes; empty if an earlier version stored it, which named objects by their digests.
+    #[serde(default)]
+    pub object: String,
+    /// The objects that gave way to it, the latest first, at most [`MAX_REPLACED`].
+    #[serde(default)]
+    pub replaced: Vec<String>,
     /// Bytes of the stored object.
     pub size_bytes: u64,
     /// When it was stored, in milliseconds since 1970 UTC.
@@ -117,4 +127,11 @@ pub struct InstanceRecord {
     pub metadata: Metadata,
     /// Where pixels and bulk values lie.
     pub layout: Layout,
+}
+
+impl InstanceRecord {
+    /// The name of the stored object among all that were kept under the instance's UID.
+    pub fn object_name(&self) -> &str {
+        if self.object.is_empty() { &self.digest } else { &self.object }
+    }
 }

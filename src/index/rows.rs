@@ -30,6 +30,16 @@ pub struct Place {
     pub series: SeriesUid,
     /// SHA-256 of the stored object, in lower case hexadecimal.
     pub digest: String,
+    /// Its name (see [`InstanceRecord::object`]).
+    #[serde(default)]
+    pub object: String,
+}
+
+impl Place {
+    /// The name of the stored object among all that were kept under the instance's UID.
+    pub fn object_name(&self) -> &str {
+        if self.object.is_empty() { &self.digest } else { &self.object }
+    }
 }
 
 /// A record in MessagePack.

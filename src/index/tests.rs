@@ -1,4 +1,4 @@
-//! The index over the embedded table, in memory.
+//! The index, over each engine.
 
 use std::sync::Arc;
 
@@ -8,27 +8,42 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::index::engine_tests::{Counted, Engine, on_each_engine};
+use crate::index::previews::Lease;
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
-use crate::index::{Commit, Deletion, Duplicates, Error, Index, keys};
+use crate::index::{Commit, Duplicates, Error, GarbageObject, Index, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID, STUDY_TIME,
 };
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
-use crate::table::redb::Redb;
-use crate::table::{Expect, Secondary, Table, Write};
+use crate::table::{Expect, Secondary, Write};
+
+on_each_engine! {
+    counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
+    a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly,
+    a_duplicate_is_known_refused_or_takes_the_place,
+    removing_the_last_instance_removes_its_series_and_study,
+    a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing,
+    large_records_come_few_at_a_time,
+    a_record_that_no_transaction_holds_is_refused,
+    a_preview_is_due_until_it_is_made_of_the_series_as_it_is,
+    an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it,
+    a_study_of_ever_more_modalities_and_classes_still_takes_instances,
+    a_record_of_which_a_row_is_lost_is_an_error,
+    no_preview_outlives_what_it_shows,
+    a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row,
+    a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts,
+    what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out,
+}
 
 pub(super) const TENANT: &str = "clinic";
 pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
 pub(super) const NOT_INDEXED: Tag = Tag(0x0018_1151);
-
-pub(super) fn index() -> Index {
-    Index::new(Arc::new(Redb::in_memory().unwrap()))
-}
 
 /// An instance by the numbers of its study, series and itself, with pixels.
 pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
@@ -58,6 +73,8 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
         transfer_syntax: "1.2.840.10008.1.2.1".into(),
         digest: format!("first {uid}"),
+        object: format!("first {uid}-1"),
+        replaced: Vec::new(),
         size_bytes: 10,
         stored_at: 0,
         attributes,
@@ -107,9 +124,8 @@ pub(super) fn query(level: Level, parameters: &[(&str, String)]) -> Query {
     parameters::read(&pairs, target, Limits { default: 10_000, max: 10_000 }).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(engine: Engine) {
+    let table = engine.table.clone();
     let indexes = [Arc::new(Index::new(table.clone())), Arc::new(Index::new(table))];
     let tasks: Vec<_> = (0..160)
         .map(|number| {
@@ -131,39 +147,76 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes() {
     assert_eq!(indexes[0].tenants().await.unwrap(), [TENANT]);
 }
 
+/// A CT of 600 slices in three series; every tenth slice is sent to two nodes.
+async fn a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly(engine: Engine) {
+    let table = Arc::new(Counted::new(engine.table));
+    let nodes: Vec<_> = (0..8).map(|_| Arc::new(Index::new(table.clone()))).collect();
+    let slices = (0..600).flat_map(|number| {
+        let twice = if number % 10 == 0 { 2 } else { 1 };
+        (0..twice).map(move |copy| (number, (number + 3 * copy) % 8))
+    });
+    let commits = slices.map(|(number, node)| {
+        let node = nodes[node].clone();
+        tokio::spawn(async move { store(&node, instance(1, number % 3, number / 3)).await })
+    });
+    let commits: Vec<_> = commits.collect();
+    let mut outcomes = Vec::new();
+    for commit in commits {
+        outcomes.push(commit.await.unwrap());
+    }
+    let count = |outcome: Commit| outcomes.iter().filter(|found| **found == outcome).count();
+    assert_eq!((count(Commit::Stored), count(Commit::Same)), (600, 60));
+    println!("{:?}", table.take());
+    let study = index_study(&nodes[0]).await;
+    assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (600, 3, 6000));
+    for (series, node) in nodes[1].series_of(TENANT, &study.study).await.unwrap().into_iter().zip(&nodes) {
+        assert_eq!((series.number_of_instances, series.number_of_images), (200, 200));
+        let records = node.instances::<InstanceRecord>(TENANT, &study.study, Some(&series.series));
+        let records: Vec<Vec<InstanceRecord>> = records.try_collect().await.unwrap();
+        assert_eq!(records.iter().map(Vec::len).sum::<usize>(), 200);
+    }
+}
+
 async fn index_study(index: &Index) -> crate::index::records::StudyRecord {
     index.study(TENANT, &"1.1".parse().unwrap()).await.unwrap().unwrap()
 }
 
-#[tokio::test]
-async fn a_duplicate_is_known_refused_or_takes_the_place() {
-    let index = index();
+async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
+    let index = engine.index();
     let first = instance(1, 1, 1);
     let mut other = first.clone();
-    other.digest = "second".into();
+    (other.digest, other.object) = ("second".into(), "second-2".into());
     other.size_bytes = 25;
     other.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
     let mut elsewhere = other.clone();
     elsewhere.series = "1.1.9".parse().unwrap();
     assert_eq!(store(&index, first.clone()).await, Commit::Stored);
     let generation = index_study(&index).await.generation;
-    assert_eq!(store(&index, first.clone()).await, Commit::Same);
+    let again = InstanceRecord { object: "first-9".into(), ..first.clone() };
+    assert_eq!(store(&index, again.clone()).await, Commit::Same { object: first.object.clone() });
     assert_eq!(store(&index, other.clone()).await, Commit::Different);
     assert_eq!(store(&index, elsewhere).await, Commit::Elsewhere);
     assert_eq!(index_study(&index).await.generation, generation);
     let replaced = index.commit(TENANT, other.clone(), Duplicates::Replace, None).await.unwrap();
-    assert_eq!(replaced, Commit::Replaced { digest: first.digest });
+    assert_eq!(replaced, Commit::Replaced { object: first.object.clone() });
     let study = index_study(&index).await;
     assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (1, 1, 25));
     assert_eq!(study.attributes[&STUDY_DESCRIPTION].first_text(), Some("corrected"));
     assert_eq!(study.generation, generation + 1);
     let found = index.instance(TENANT, &other.study, &other.series, &other.instance).await.unwrap();
-    assert_eq!(found, Some(other));
+    assert_eq!(found, Some(InstanceRecord { replaced: vec![first.object], ..other.clone() }));
+
+    // The object was lost, and the same bytes are kept as another.
+    let mut kept_again = InstanceRecord { object: "second-3".into(), ..other.clone() };
+    kept_again.replaced = vec![other.object.clone()];
+    let outcome = store(&index, kept_again).await;
+    assert_eq!(outcome, Commit::Replaced { object: other.object });
+    let place = index.locate(TENANT, &other.instance).await.unwrap().unwrap();
+    assert_eq!((place.object_name(), index_study(&index).await.number_of_instances), ("second-3", 1));
 }
 
-#[tokio::test]
-async fn removing_the_last_instance_removes_its_series_and_study() {
-    let index = index();
+async fn removing_the_last_instance_removes_its_series_and_study(engine: Engine) {
+    let index = engine.index();
     let records = [instance(1, 1, 1), instance(1, 1, 2), instance(1, 2, 1)];
     for record in &records {
         store(&index, record.clone()).await;
@@ -181,9 +234,8 @@ async fn removing_the_last_instance_removes_its_series_and_study() {
     assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut record = instance(1, 1, 1);
     record.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x"));
@@ -208,9 +260,8 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing() {
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
 }
 
-#[tokio::test]
-async fn large_records_come_few_at_a_time() {
-    let index = index();
+async fn large_records_come_few_at_a_time(engine: Engine) {
+    let index = engine.index();
     for number in 1..=5 {
         let mut record = instance(1, 1, number);
         record.sop_class = "0".repeat(if number < 4 { 3_000_000 } else { 3 });
@@ -221,22 +272,19 @@ async fn large_records_come_few_at_a_time() {
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
 }
 
-#[tokio::test]
-async fn a_record_that_no_transaction_holds_is_refused() {
-    let index = index();
+async fn a_record_that_no_transaction_holds_is_refused(engine: Engine) {
+    let index = engine.index();
     let mut record = instance(1, 1, 1);
     record.sop_class = "0".repeat(32_000_000);
     let outcome = index.commit(TENANT, record, Duplicates::Reject, None).await;
     assert!(matches!(outcome, Err(crate::index::Error::TooLarge { .. })), "{outcome:?}");
 }
 
-#[tokio::test]
-async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
-    let index = index();
+async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine) {
+    let index = engine.index();
     let record = instance(1, 1, 1);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
     assert_eq!(index.due_previews(999, 10).await.unwrap(), []);
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(1000));
     let due = index.due_previews(1000, 10).await.unwrap();
     let [due] = due.as_slice() else { panic!("{due:?}") };
     assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
@@ -246,14 +294,38 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is() {
     };
     assert!(!set(due.record.generation - 1).await);
     assert!(set(due.record.generation).await);
-    assert_eq!(index.next_preview_due().await.unwrap(), None);
+    assert_eq!(index.due_previews(i64::MAX - 1, 10).await.unwrap(), []);
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
-    assert_eq!(index.next_preview_due().await.unwrap(), Some(2000));
+    assert_eq!(index.due_previews(1999, 10).await.unwrap(), []);
+    assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it() {
-    let index = Arc::new(index());
+async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts(engine: Engine) {
+    let index = engine.index();
+    let record = instance(1, 1, 1);
+    let (study, series) = (&record.study, &record.series);
+    let lease = async |now, until| index.lease_preview(TENANT, study, series, (now, until)).await.unwrap();
+    assert_eq!(lease(0, 1).await, Lease::Nothing);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
+    let Lease::Taken(leased) = lease(1000, 1500).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
+    assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
+    assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
+    assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
+    let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });
+    // What comes in takes the lease away, and the attempts are forgotten.
+    index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(1900)).await.unwrap();
+    assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
+    let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
+    assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
+}
+
+async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it(
+    engine: Engine,
+) {
+    let index = Arc::new(engine.index());
     let mut large = instance(1, 1, 0);
     large.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x".repeat(500_000)));
     large.attributes.insert(MODALITY, Attribute::text(b"CS", "y".repeat(500_000)));
@@ -273,9 +345,8 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert_eq!(index_study(&index).await.number_of_instances, 39);
 }
 
-#[tokio::test]
-async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
-    let index = index();
+async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances(engine: Engine) {
+    let index = engine.index();
     for number in 0..60 {
         let mut record = instance(1, 1, number);
         record.attributes.insert(MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
@@ -284,9 +355,8 @@ async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances() {
     assert_eq!(index_study(&index).await.number_of_instances, 60);
 }
 
-#[tokio::test]
-async fn a_record_of_which_a_row_is_lost_is_an_error() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut record = instance(1, 1, 1);
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
@@ -299,9 +369,8 @@ async fn a_record_of_which_a_row_is_lost_is_an_error() {
     assert!(matches!(read.await.expect("it ends"), Err(Error::Record { .. })));
 }
 
-#[tokio::test]
-async fn no_preview_outlives_what_it_shows() {
-    let index = index();
+async fn no_preview_outlives_what_it_shows(engine: Engine) {
+    let index = engine.index();
     let (first, second) = (instance(1, 1, 1), instance(1, 1, 2));
     let state = async || index.series(TENANT, &first.study, &first.series).await.unwrap().unwrap();
     let make = async || {
@@ -321,9 +390,8 @@ async fn no_preview_outlives_what_it_shows() {
     assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
 }
 
-#[tokio::test]
-async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
-    let table = Arc::new(Redb::in_memory().unwrap());
+async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine: Engine) {
+    let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
     // Rows of their own continue this one.
@@ -356,18 +424,32 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row() {
     }
 }
 
-#[tokio::test]
-async fn a_deletion_is_known_from_its_beginning_to_its_end() {
-    let index = index();
-    let (study, series, instance) = ("1.1".parse().unwrap(), "1.2".parse().ok(), "1.3".parse().ok());
-    let whole = Deletion { tenant: TENANT.into(), study, series: None, instance: None };
-    let part = Deletion { series, instance, ..whole.clone() };
-    for deletion in [&whole, &part, &whole] {
-        index.begin_deletion(deletion).await.unwrap();
-    }
-    assert_eq!(index.deletions().await.unwrap(), [whole.clone(), part.clone()]);
+async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out(engine: Engine) {
+    let index = engine.index();
+    let mut replaced = instance(1, 1, 1);
+    store(&index, replaced.clone()).await;
+    (replaced.digest, replaced.object) = ("second".into(), "second-2".into());
+    index.commit(TENANT, replaced.clone(), Duplicates::Replace, None).await.unwrap();
+    let other = instance(1, 1, 2);
+    store(&index, other.clone()).await;
+    assert_eq!(index.remove(TENANT, &other.study, None, None).await.unwrap(), 2);
+    let garbage = index.garbage_of(TENANT, &other.study).await.unwrap();
+    let of = |record: &InstanceRecord, object: &str| GarbageObject {
+        series: record.series.clone(),
+        instance: record.instance.clone(),
+        object: object.to_owned(),
+    };
+    let expected = [
+        of(&replaced, "second-2"),
+        of(&replaced, &instance(1, 1, 1).object),
+        of(&other, other.object_name()),
+    ];
+    let objects: Vec<GarbageObject> = garbage.iter().flat_map(|garbage| garbage.objects.clone()).collect();
+    assert_eq!(objects, expected);
+    assert_eq!(index.garbage().await.unwrap(), garbage);
+    assert_eq!(index.garbage_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
     for _ in 0..2 {
-        index.end_deletion(&whole).await.unwrap();
-        assert_eq!(index.deletions().await.unwrap().as_slice(), std::slice::from_ref(&part));
+        index.forget_garbage(&garbage[0]).await.unwrap();
+        assert_eq!(index.garbage().await.unwrap(), []);
     }
 }

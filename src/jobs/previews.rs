@@ -1,34 +1,35 @@
 //! Makes the previews that are due, on threads of their own at the lowest priority: taking in never waits for them.
 
-use std::collections::HashSet;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::archive::preview::Due;
-use crate::archive::{Archive, Error};
-use crate::config::Preview;
+use crate::archive::Archive;
+use crate::archive::preview::{Due, Outcome, Turn};
+use crate::config::Config;
+use crate::queue::Delivery;
 use crate::telemetry;
 
-/// How often an idle worker looks for work.
-const POLL: Duration = Duration::from_secs(1);
+/// How long a worker waits after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The lowest priority there is.
 const NICE: i32 = 19;
 
-/// Makes previews until `stop`; what is half made then is made anew after the next start.
-pub async fn run(archive: Arc<Archive>, settings: Preview, stop: CancellationToken) {
+/// Makes previews until `stop`; what is half made then is given back.
+pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = if settings.threads == 0 { (cores / 2).max(1) } else { settings.threads };
-    let claims = Arc::new(Claims { taken: Mutex::new(HashSet::new()), threads });
+    let threads = if config.preview.threads == 0 { (cores / 2).max(1) } else { config.preview.threads };
+    let lease = Duration::from_secs(config.jobs.lease_seconds);
     let mut ends = Vec::new();
     for number in 0..threads {
-        let (archive, claims, stop) = (archive.clone(), claims.clone(), stop.clone());
+        let (archive, stop) = (archive.clone(), stop.clone());
         let (end, ended) = oneshot::channel::<()>();
         let runtime = Handle::current();
         let worker = thread::Builder::new().name(format!("preview-{number}")).spawn(move || {
@@ -37,7 +38,7 @@ pub async fn run(archive: Arc<Archive>, settings: Preview, stop: CancellationTok
             if let Err(error) = rustix::process::setpriority_process(None, NICE) {
                 warn!(%error, "previews are made at normal priority");
             }
-            runtime.block_on(stop.run_until_cancelled(work(&archive, &claims)));
+            runtime.block_on(work(&archive, lease, &stop));
         });
         match worker {
             Ok(_) => ends.push(ended),
@@ -50,54 +51,82 @@ pub async fn run(archive: Arc<Archive>, settings: Preview, stop: CancellationTok
     }
 }
 
-/// What the workers have in hand, so that no two make the same preview.
-struct Claims {
-    taken: Mutex<HashSet<String>>,
-    threads: usize,
-}
-
-impl Claims {
-    /// Takes the first of `due` that nobody has.
-    fn take(self: &Arc<Self>, due: Vec<Due>) -> Option<Claim> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = due.into_iter().find(|due| taken.insert(due.name()))?;
-        Some(Claim { due, claims: self.clone() })
-    }
-}
-
-/// A preview that one worker makes; the claim ends when it is dropped.
-struct Claim {
-    due: Due,
-    claims: Arc<Claims>,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.claims.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.due.name());
-    }
-}
-
-/// Makes one preview after the other, for ever.
-async fn work(archive: &Archive, claims: &Arc<Claims>) {
-    loop {
-        match next(archive, claims).await {
-            Ok(true) => {}
-            Ok(false) => tokio::time::sleep(POLL).await,
-            Err(error) => {
-                error!(%error, "the state of previews cannot be read or written");
-                tokio::time::sleep(POLL).await;
+/// Makes one preview after the other until `stop`.
+async fn work(archive: &Archive, lease: Duration, stop: &CancellationToken) {
+    let mut at_hand = None;
+    let works = async {
+        loop {
+            if let Err(error) = next(archive, lease, &mut at_hand).await {
+                let error = format!("{error:#}");
+                error!(error, "cannot work; trying again");
+                tokio::time::sleep(AFTER_FAILURE).await;
             }
+        }
+    };
+    stop.run_until_cancelled(works).await;
+    if let Some((due, delivery)) = at_hand
+        && let Err(error) = give_back(archive, &due, &delivery).await
+    {
+        let error = format!("{error:#}");
+        warn!(error, "cannot give work back; others get it when the lease ends");
+    }
+}
+
+/// Waits for a preview that is to be made and makes it. Leaves it in `at_hand` while it is being made.
+async fn next(
+    archive: &Archive,
+    lease: Duration,
+    at_hand: &mut Option<(Due, Delivery)>,
+) -> anyhow::Result<()> {
+    let deliveries = archive.queue().receive(lease).await.context("cannot ask for work")?;
+    for delivery in deliveries {
+        let turn = archive.take_preview(&delivery.job, lease).await.context("cannot take work")?;
+        match turn {
+            Turn::Mine(due) => {
+                let (due, delivery) = at_hand.insert((due, delivery));
+                let done = make(archive, due, delivery, lease).await;
+                *at_hand = None;
+                return done;
+            }
+            // Announced anew, not kept: what is received often is taken for work that kills its workers.
+            Turn::NotFor(wait) => {
+                archive.queue().announce(&delivery.job, wait).await?;
+                archive.queue().delete(&delivery).await?;
+            }
+            Turn::Nothing => archive.queue().delete(&delivery).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes a preview, and keeps it from others meanwhile.
+async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let outcome = tokio::select! {
+        outcome = archive.make_preview(due) => outcome.context("cannot record the outcome of a preview")?,
+        lost = hold(archive, due, delivery, lease) => return lost,
+    };
+    telemetry::preview_ended(outcome.name(), start.elapsed());
+    if matches!(outcome, Outcome::Overtaken | Outcome::Retried) {
+        // It is due again, sooner or later: who is told then finds out when.
+        archive.queue().announce(&delivery.job, Duration::ZERO).await?;
+    }
+    Ok(archive.queue().delete(delivery).await?)
+}
+
+/// Renews a lease until there is nothing left to hold: the series has changed.
+async fn hold(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        archive.queue().extend(delivery, lease).await?;
+        if !archive.hold_preview(due, lease).await? {
+            archive.queue().announce(&delivery.job, Duration::ZERO).await?;
+            return Ok(archive.queue().delete(delivery).await?);
         }
     }
 }
 
-/// Makes the most overdue preview that nobody makes; whether there was one.
-async fn next(archive: &Archive, claims: &Arc<Claims>) -> Result<bool, Error> {
-    // As many as there are workers: one of them is free if that many are due.
-    let due = archive.due_previews(claims.threads).await?;
-    let Some(claim) = claims.take(due) else { return Ok(false) };
-    let start = Instant::now();
-    let outcome = archive.make_preview(&claim.due).await?;
-    telemetry::preview_ended(outcome.name(), start.elapsed());
-    Ok(true)
+async fn give_back(archive: &Archive, due: &Due, delivery: &Delivery) -> anyhow::Result<()> {
+    archive.hold_preview(due, Duration::ZERO).await?;
+    Ok(archive.queue().extend(delivery, Duration::ZERO).await?)
 }

@@ -14,6 +14,7 @@ pub(super) async fn check(table: &dyn Table) {
     a_secondary_key_may_pass_from_item_to_item(table).await;
     ranges_are_in_order_and_within_bounds(table).await;
     keys_are_ordered_by_bytes(table).await;
+    large_items_come_few_at_a_time(table).await;
     partitions_do_not_run_into_each_other(table).await;
     concurrent_increments_are_exact(table).await;
     what_breaks_a_limit_is_refused(table).await;
@@ -176,26 +177,36 @@ async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
                 Bound::Excluded(to) => sort < to.as_str(),
             };
             let inside: Vec<_> = all.into_iter().filter(|sort| is_after(sort) && is_before(sort)).collect();
-            for (index, is_descending) in [
+            let questions = [
                 (None, false),
                 (None, true),
                 (Some(Secondary::Fourth), false),
                 (Some(Secondary::Fourth), true),
-            ] {
+            ];
+            let questions = questions.into_iter().map(|(index, is_descending)| {
+                let range =
+                    Range { from: from.clone(), to: to.clone(), is_descending, ..whole(index, "range") };
                 let mut expected = inside.clone();
                 if is_descending {
                     expected.reverse();
                 }
-                for limit in 1..=5 {
-                    let (from, to) = (from.clone(), to.clone());
-                    let range = Range { from, to, is_descending, limit, ..whole(index, "range") };
-                    let page = table.range(&range).await.unwrap();
-                    let found: Vec<_> = page.items.iter().map(|(sort, _)| sort.as_str()).collect();
-                    assert_eq!(found, expected[..expected.len().min(limit)], "{range:?}");
-                    assert_eq!(page.has_more, expected.len() > limit, "{range:?}");
-                }
-            }
+                first_of_range_are(table, range, expected)
+            });
+            // They wait for the network, where the table is there.
+            futures_util::future::join_all(questions).await;
         }
+    }
+}
+
+/// Asks for fewer than there are, for all of them, and for more.
+async fn first_of_range_are(table: &dyn Table, range: Range, expected: Vec<&str>) {
+    let limits = std::collections::BTreeSet::from([1, expected.len().max(1), expected.len() + 1]);
+    for limit in limits {
+        let range = Range { limit, ..range.clone() };
+        let page = table.range(&range).await.unwrap();
+        let found: Vec<_> = page.items.iter().map(|(sort, _)| sort.as_str()).collect();
+        assert_eq!(found, expected[..expected.len().min(limit)], "{range:?}");
+        assert_eq!(page.has_more, expected.len() > limit, "{range:?}");
     }
 }
 
@@ -210,6 +221,35 @@ async fn keys_are_ordered_by_bytes(table: &dyn Table) {
         let from_a = Range { from: Bound::Excluded("a".into()), ..whole(index, "bytes") };
         assert_eq!(sorts(table, &from_a).await, ordered[4..]);
     }
+}
+
+async fn large_items_come_few_at_a_time(table: &dyn Table) {
+    let sorts: Vec<String> = (10..30).map(|number| number.to_string()).collect();
+    for sort in &sorts {
+        let small = item(key("large", sort), 1, &[(Secondary::Fifth, "large", sort)]);
+        put(table, &Item { body: vec![7; MAX_BODY_BYTES], ..small }).await;
+    }
+    for (index, is_descending) in [(None, false), (Some(Secondary::Fifth), true)] {
+        let mut range = Range { is_descending, ..whole(index, "large") };
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = table.range(&range).await.unwrap();
+            pages += 1;
+            assert!(page.items.iter().all(|(_, item)| item.body.len() == MAX_BODY_BYTES));
+            found.extend(page.items.into_iter().map(|(sort, _)| sort));
+            let Some(last) = found.last().filter(|_| page.has_more) else { break };
+            let last = Bound::Excluded(last.clone());
+            if is_descending { range.to = last } else { range.from = last }
+        }
+        if is_descending {
+            found.reverse();
+        }
+        assert_eq!(found, sorts);
+        assert!(index.is_some() || pages > 1, "a page is bounded in bytes");
+    }
+    let keys: Vec<_> = sorts.iter().map(|sort| key("large", sort)).collect();
+    let found = table.get(&[keys.as_slice(); 3].concat()).await.unwrap();
+    assert!(found.len() == 60 && found.iter().all(Option::is_some));
 }
 
 async fn partitions_do_not_run_into_each_other(table: &dyn Table) {
@@ -263,12 +303,17 @@ async fn what_breaks_a_limit_is_refused(table: &dyn Table) {
         vec![check("", "sort")],
         vec![check("limit", "")],
         vec![check("li\0mit", "sort")],
+        vec![check(&"l".repeat(2049), "sort")],
+        vec![check("limit", &"l".repeat(1025))],
         vec![Write::Put(item(key("limit", "x"), 1, &[(Secondary::First, "limit", "\0")]), Expect::Anything)],
     ] {
         let outcome = table.transact(writes).await;
         assert!(matches!(outcome, Err(Error::Backend { .. })), "{outcome:?}");
     }
     assert_eq!(get(table, &larger.key).await, None);
+    for key in [key("", "sort"), key("limit", ""), key("limit", "\0"), key("limit", &"l".repeat(1025))] {
+        assert_eq!(get(table, &key).await, None);
+    }
     table.transact(many(100)).await.unwrap();
     assert_eq!(sorts(table, &whole(None, "limit many")).await.len(), 100);
 }

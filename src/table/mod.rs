@@ -7,14 +7,16 @@ use async_trait::async_trait;
 
 #[cfg(test)]
 mod contract;
+pub mod dynamodb;
+mod limits;
 pub mod redb;
 
 /// The primary key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemKey {
-    /// The partition key; not empty, no NUL.
+    /// The partition key; not empty, no NUL, at most 2048 bytes.
     pub partition: String,
-    /// The sort key; not empty, no NUL.
+    /// The sort key; not empty, no NUL, at most 1024 bytes.
     pub sort: String,
 }
 
@@ -33,14 +35,18 @@ pub enum Secondary {
     Fifth,
 }
 
+/// Every secondary index.
+pub(crate) const INDEXES: [Secondary; 5] =
+    [Secondary::First, Secondary::Second, Secondary::Third, Secondary::Fourth, Secondary::Fifth];
+
 /// The key of an item in a secondary index. The three together are unique to the item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecondaryKey {
     /// Which index.
     pub index: Secondary,
-    /// The partition key in it; not empty, no NUL.
+    /// The partition key in it; bounded like that of the item.
     pub partition: String,
-    /// The sort key in it; not empty, no NUL.
+    /// The sort key in it; bounded like that of the item.
     pub sort: String,
 }
 
@@ -59,6 +65,9 @@ pub struct Item {
 
 /// The largest body of an item (DynamoDB allows 400 KB for a whole item).
 pub const MAX_BODY_BYTES: usize = 380 * 1024;
+
+/// Writes of one transaction at the most (what DynamoDB allows).
+pub const MAX_WRITES: usize = 100;
 
 /// What must be so for a write to be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +89,15 @@ pub enum Write {
     Delete(ItemKey, Expect),
     /// Only checks.
     Check(ItemKey, Expect),
+}
+
+impl Write {
+    /// What must be so for it to be carried out.
+    pub fn expect(&self) -> Expect {
+        match self {
+            Self::Put(_, expect) | Self::Delete(_, expect) | Self::Check(_, expect) => *expect,
+        }
+    }
 }
 
 /// A request for the items of one partition within bounds, in the order of their sort keys (by bytes).
@@ -105,14 +123,16 @@ pub struct Page {
     /// The items with the sort key under which each was found.
     pub items: Vec<(String, Item)>,
     /// Whether there are more items within the bounds: ask again with a bound excluding the last sort key.
-    /// A page may hold fewer items than `limit` and still say so.
+    /// A page may hold fewer items than `limit` and still say so, but not none. Of a page that ended at `limit` it is
+    /// exact; one that ended before may be the last all the same.
     pub has_more: bool,
 }
 
 /// Why an operation on the table failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The write with this index (from 0) met something else than it expected; nothing was written.
+    /// The write with this index (from 0) met something else than it expected, or another transaction at work on its
+    /// item; nothing was written.
     #[error("write {0} of the transaction met another state than expected")]
     Conflict(usize),
     /// There is no room left; nothing was written.
@@ -133,10 +153,14 @@ pub enum Error {
 ///
 /// # Contract
 /// - A transaction is carried out whole or not at all, as if transactions came one after the other; its writes
-///   have distinct keys, at most 100 of them.
+///   have distinct keys, at most [`MAX_WRITES`] of them.
 /// - When [`Table::transact`] returns `Ok`, its effect survives a crash of the process and of the machine, and
-///   every later read sees it, secondary indexes included.
-/// - One page of a range, and one `get`, is a state that existed; two pages may be of two states.
+///   every later `get`, and every later range of the table itself, sees it.
+/// - A range of a secondary index may miss what was written a moment ago: an engine may let its entries follow, within
+///   a second as a rule. What it gives is never out of date: each item is as a `get` would find it at that time, and
+///   has the key under which it was found. Who must know, as who counts or claims, asks the table itself.
+/// - Each item of a page, or of one `get`, is whole and was there when it was read; two of them may be of two states, with
+///   a transaction in between. What is decided by several is made safe by the versions that the transaction expects.
 #[async_trait]
 pub trait Table: Send + Sync + 'static {
     /// Reads items by key, in the order of `keys`; `None` where there is none.

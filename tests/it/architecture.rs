@@ -13,8 +13,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("query", &["dicom"]),
     ("index", &["dicom", "query", "table"]),
-    ("archive", &["dicom", "pixel", "query", "blobs", "index"]),
-    ("jobs", &["dicom", "pixel", "archive"]),
+    ("queue", &["dicom", "index"]),
+    ("archive", &["dicom", "pixel", "query", "blobs", "index", "queue"]),
+    ("jobs", &["dicom", "pixel", "archive", "queue"]),
     ("http", &["dicom", "query", "archive"]),
     ("dimse", &["dicom", "query", "archive"]),
 ];

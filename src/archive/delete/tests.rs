@@ -192,7 +192,7 @@ async fn nothing_is_left_of_what_is_deleted_and_nothing_else_goes() {
         }
         assert_eq!(bench.archive.study(&bench.caller, &before.study).await.unwrap(), before);
         assert_eq!(bench.objects(Bucket::Previews, "1.20").await.len(), 1);
-        assert_eq!(bench.index.deletions().await.unwrap(), []);
+        assert_eq!(bench.index.garbage().await.unwrap(), []);
     }
 }
 
@@ -260,25 +260,48 @@ async fn a_preview_that_is_made_beside_the_deletion_stays_if_it_is_of_what_is_le
 }
 
 #[tokio::test]
-async fn a_deletion_that_fails_half_way_is_finished_before_anything_is_added() {
+async fn what_a_disk_does_not_delete_is_noted_and_goes_later_and_nothing_else_does() {
     let bench = Bench::filled().await;
     let study = scope("1.2", "", "");
     bench.disk.cannot_delete.store(true, Ordering::Relaxed);
     assert!(matches!(bench.delete(&study).await, Err(Error::Blobs(_))));
-    // Otherwise the deletion, when it is taken up, would take an instance that was acknowledged.
-    let outcome = bench.store(image("1.2", "1.2.9", "1.2.9.1")).await;
-    assert!(matches!(outcome, Err(Refusal::Failed(_))), "{outcome:?}");
-    assert!(bench.store(image("1.3", "1.3.1", "1.3.1.1")).await.is_ok(), "another study");
-    bench.archive.finish_deletions().await.unwrap();
-    assert_eq!(bench.index.deletions().await.unwrap().len(), 1);
+    assert!(matches!(bench.delete(&study).await, Err(Error::NotFound(_))));
+    // The very bytes that are to be deleted, and others.
+    bench.store(image("1.2", "1.2.1", "1.2.1.1")).await.unwrap();
+    bench.store(image("1.2", "1.2.9", "1.2.9.1")).await.unwrap();
+    assert!(bench.archive.sweep_garbage().await.is_err());
+    assert_eq!(bench.objects(Bucket::Originals, "1.2").await.len(), 6);
 
     bench.disk.cannot_delete.store(false, Ordering::Relaxed);
-    bench.store(image("1.2", "1.2.9", "1.2.9.1")).await.unwrap();
-    assert_eq!(bench.index.deletions().await.unwrap(), []);
-    bench.archive.finish_deletions().await.unwrap();
+    assert_eq!(bench.archive.sweep_garbage().await.unwrap(), 4);
+    assert_eq!(bench.archive.sweep_garbage().await.unwrap(), 0);
     let left = bench.instances(&study).await;
-    assert_eq!(left.iter().map(|record| record.instance.as_str()).collect::<Vec<_>>(), ["1.2.9.1"]);
-    assert_eq!(bench.objects(Bucket::Originals, "1.2").await.len(), 1);
+    assert_eq!(
+        left.iter().map(|record| record.instance.as_str()).collect::<Vec<_>>(),
+        ["1.2.1.1", "1.2.9.1"]
+    );
+    assert_eq!(bench.objects(Bucket::Originals, "1.2").await.len(), 2);
+    for record in left {
+        let bytes = bench.archive.read_object(&bench.caller, &record, 0..record.size_bytes).await.unwrap();
+        assert_eq!(bytes.try_collect::<Vec<_>>().await.unwrap().concat().len() as u64, record.size_bytes);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_nobody_will_commit_goes_with_its_study() {
+    let bench = Bench::filled().await;
+    let tenant = &bench.caller.tenant;
+    let orphan = |digest: &str| {
+        let (study, series, instance) = ("1.2".parse(), "1.2.1".parse(), "1.2.1.9".parse());
+        keys::original(tenant, &study.unwrap(), &series.unwrap(), &instance.unwrap(), digest)
+    };
+    let (old, young) = (orphan("old"), orphan("young"));
+    for key in [&old, &young] {
+        bench.disk.keep(bench.disk.stage().await.unwrap(), key).await.unwrap();
+    }
+    bench.disk.objects.age(&old, 2 * super::ORPHAN_AGE);
+    bench.delete(&scope("1.2", "", "")).await.unwrap();
+    assert_eq!(bench.objects(Bucket::Originals, "1.2").await, [young.path]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! nothing refers to, which the next preview of the series removes.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::{spawn_blocking, yield_now};
@@ -19,8 +19,10 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::previews::Lease;
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
 use crate::pixel::preview::encode;
+use crate::queue::Job;
 
 mod geometry;
 pub(super) mod slices;
@@ -28,6 +30,8 @@ pub(super) mod slices;
 mod tests;
 mod writer;
 
+/// Overdue previews that are announced at a time.
+const MAX_ANNOUNCED: usize = 100;
 /// The longest wait between two attempts is the first times two to this.
 const MAX_DOUBLINGS: u32 = 10;
 
@@ -38,11 +42,15 @@ pub struct Due {
     record: SeriesRecord,
 }
 
-impl Due {
-    /// The series, in words that tell it from all others.
-    pub fn name(&self) -> String {
-        format!("{}/{}/{}", self.tenant.as_str(), self.record.study, self.record.series)
-    }
+/// Whose turn it is to make a preview.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Turn {
+    /// The caller's.
+    Mine(Due),
+    /// Nobody's for so long, or somebody else's.
+    NotFor(Duration),
+    /// There is none to be made.
+    Nothing,
 }
 
 /// How an attempt to make a preview ended.
@@ -95,6 +103,42 @@ impl Archive {
         Ok(known.map(|(tenant, record)| Due { tenant, record }).collect())
     }
 
+    /// Takes the right to make a preview for so long. One that was attempted too often is given up.
+    pub async fn take_preview(&self, job: &Job, lease: Duration) -> Result<Turn, Error> {
+        let Job { tenant: name, study, series } = job;
+        let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
+        let now = now();
+        let record = match self.index.lease_preview(name, study, series, (now, now + millis(lease))).await? {
+            Lease::Taken(record) => record,
+            Lease::NotBefore(at) => return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64))),
+            Lease::Nothing => return Ok(Turn::Nothing),
+        };
+        if let Preview::Pending { attempts, .. } = record.preview
+            && attempts >= self.preview.max_attempts
+        {
+            let reason = format!("gave up after {attempts} attempts");
+            let failed = Preview::Failed { reason, attempts };
+            self.index.set_preview(name, study, series, record.generation, &failed).await?;
+            return Ok(Turn::Nothing);
+        }
+        Ok(Turn::Mine(Due { tenant, record }))
+    }
+
+    /// Keeps a preview that was taken from others for so long from now on; whether the series is still as it was.
+    pub async fn hold_preview(&self, due: &Due, lease: Duration) -> Result<bool, Error> {
+        Ok(self.index.extend_lease(due.tenant.as_str(), &due.record, now() + millis(lease)).await?)
+    }
+
+    /// Announces previews that are overdue by `grace`: whoever should have done so may have died.
+    pub async fn announce_overdue_previews(&self, grace: Duration) -> Result<usize, Error> {
+        let due = self.index.due_previews(now() - millis(grace), MAX_ANNOUNCED).await?;
+        for due in &due {
+            let (study, series) = (due.record.study.clone(), due.record.series.clone());
+            self.announce(Job { tenant: due.tenant.clone(), study, series }, Duration::ZERO).await;
+        }
+        Ok(due.len())
+    }
+
     /// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call it
     /// on a thread that may block. Dropping it leaves the preview due.
     ///
@@ -118,8 +162,10 @@ impl Archive {
             return Ok(Outcome::Overtaken);
         }
         if outcome != Outcome::Retried {
-            let kept = (outcome == Outcome::Made).then_some(&key);
-            self.sweep_previews(tenant, study, series, kept).await?;
+            if outcome == Outcome::Failed {
+                self.blobs.delete(&key).await?;
+            }
+            self.sweep_previews(tenant, study, series, *generation).await?;
         }
         let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
         info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
@@ -224,18 +270,22 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes all previews of a series but one.
+    /// Deletes the previews of a series as it was before `generation`. A later one may be made by now.
     async fn sweep_previews(
         &self,
         tenant: &Tenant,
         study: &StudyUid,
         series: &SeriesUid,
-        kept: Option<&Key>,
+        generation: u64,
     ) -> Result<(), Error> {
         let prefix = keys::previews(tenant, study, series);
         let mut entries = self.blobs.list(Bucket::Previews, &prefix);
         while let Some(entry) = entries.try_next().await? {
-            if Some(&entry.key) != kept {
+            let is_past = match keys::parse(&entry.key) {
+                Some(keys::Parsed::Preview { generation: of, .. }) => of < generation,
+                _ => true,
+            };
+            if is_past {
                 self.blobs.delete(&entry.key).await?;
             }
         }
@@ -253,6 +303,10 @@ fn source(record: InstanceRecord) -> Option<Source> {
         geometry: described.frame(0),
         instance: record.instance,
     })
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// Milliseconds since 1970 UTC.

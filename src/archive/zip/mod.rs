@@ -221,6 +221,8 @@ struct Instance {
     sop_class: String,
     transfer_syntax: String,
     digest: String,
+    #[serde(default)]
+    object: String,
     size_bytes: u64,
     stored_at: i64,
     attributes: Attributes,
@@ -237,6 +239,7 @@ impl Instance {
             instance: record.instance,
             sop_class: record.sop_class,
             transfer_syntax: record.transfer_syntax,
+            object: record.object,
             digest: record.digest,
             size_bytes: record.size_bytes,
             stored_at: record.stored_at,
@@ -282,7 +285,8 @@ impl Instance {
 
     fn entry(self, tenant: &Tenant, name: String) -> Entry {
         let header = Header { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
-        let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.digest);
+        let object = if self.object.is_empty() { &self.digest } else { &self.object };
+        let key = keys::original(tenant, &self.study, &self.series, &self.instance, object);
         Entry { header, source: Source::Object(key) }
     }
 }

@@ -22,7 +22,7 @@ use crate::blobs::staged::{Place, StagedFile};
 use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Error, Key, Staged};
 
 mod flush;
-mod read;
+pub(super) mod read;
 mod recent;
 mod walk;
 

@@ -18,9 +18,9 @@ use crate::blobs::{ByteStream, CHUNK_BYTES, Error, Key};
 const MAX_BUFFERS: usize = 64;
 
 /// An object's file.
-pub(super) struct OpenFile {
-    file: OwnedFd,
-    pub(super) size_bytes: u64,
+pub(in crate::blobs) struct OpenFile {
+    pub(in crate::blobs) file: OwnedFd,
+    pub(in crate::blobs) size_bytes: u64,
 }
 
 /// Opens an object.
@@ -51,7 +51,12 @@ pub(super) async fn open(root: &Arc<Root>, key: &Key) -> Result<OpenFile, Error>
 }
 
 /// The bytes of `range`, which lies inside the object.
-pub(super) fn stream(file: OpenFile, key: Key, range: Range<u64>, buffers: Arc<Buffers>) -> ByteStream {
+pub(in crate::blobs) fn stream(
+    file: OpenFile,
+    key: Key,
+    range: Range<u64>,
+    buffers: Arc<Buffers>,
+) -> ByteStream {
     let reader = Reader { file: Arc::new(file.file), key, range, buffers };
     stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
@@ -120,7 +125,7 @@ impl Reader {
 
 /// Buffers of [`CHUNK_BYTES`] that wait to be used again.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
+pub(in crate::blobs) struct Buffers {
     free: Mutex<Vec<Box<[u8]>>>,
 }
 

@@ -4,15 +4,7 @@
 //! An item is its version (8 bytes), the number of its secondary keys (1), each as its index (1), the length of
 //! its key (2) and the key, and then the body. Numbers are little-endian.
 
-use std::collections::HashSet;
-
-use crate::table::{Error, Expect, Item, ItemKey, MAX_BODY_BYTES, Secondary, SecondaryKey, Write};
-
-/// Writes of one transaction at the most.
-const MAX_WRITES: usize = 100;
-
-/// The longest partition or sort key (DynamoDB: 2048 and 1024 bytes).
-const MAX_KEY_BYTES: usize = 2048;
+use crate::table::{Error, Expect, INDEXES, Item, ItemKey, Secondary, SecondaryKey, Write, limits};
 
 /// A write in the words of the engine.
 #[derive(Debug)]
@@ -35,56 +27,34 @@ pub(super) enum Action {
 /// # Errors
 /// [`Error::Backend`] if a limit of the contract is passed, which is an error in the program.
 pub(super) fn encode(writes: Vec<Write>) -> Result<Vec<Encoded>, Error> {
-    if writes.len() > MAX_WRITES {
-        return Err(refused("a transaction has more than 100 writes"));
-    }
-    let encoded: Vec<Encoded> = writes.into_iter().map(encode_write).collect::<Result<_, _>>()?;
-    let mut keys = HashSet::new();
-    if !encoded.iter().all(|write| keys.insert(write.key.as_slice())) {
-        return Err(refused("a transaction writes a key twice"));
-    }
-    Ok(encoded)
+    limits::check(&writes)?;
+    Ok(writes.into_iter().map(encode_write).collect())
 }
 
-fn encode_write(write: Write) -> Result<Encoded, Error> {
+fn encode_write(write: Write) -> Encoded {
     let (key, expect, action) = match write {
         Write::Put(item, expect) => {
-            let value = encode_item(&item)?;
+            let value = encode_item(&item);
             (item.key, expect, Action::Put(value))
         }
         Write::Delete(key, expect) => (key, expect, Action::Delete),
         Write::Check(key, expect) => (key, expect, Action::Check),
     };
-    Ok(Encoded { key: checked_key(&key.partition, &key.sort)?, expect, action })
+    Encoded { key: self::key(&key.partition, &key.sort), expect, action }
 }
 
-fn encode_item(item: &Item) -> Result<Vec<u8>, Error> {
-    if item.body.len() > MAX_BODY_BYTES {
-        return Err(refused("an item is too large"));
-    }
-    let mut indexes = HashSet::new();
-    if !item.secondary.iter().all(|key| indexes.insert(key.index)) {
-        return Err(refused("an item has two keys in one index"));
-    }
+fn encode_item(item: &Item) -> Vec<u8> {
     let mut value = Vec::with_capacity(64 + item.body.len());
     value.extend_from_slice(&item.version.to_le_bytes());
     value.push(item.secondary.len() as u8);
     for secondary in &item.secondary {
-        let key = checked_key(&secondary.partition, &secondary.sort)?;
+        let key = key(&secondary.partition, &secondary.sort);
         value.push(secondary.index as u8);
         value.extend_from_slice(&(key.len() as u16).to_le_bytes());
         value.extend_from_slice(&key);
     }
     value.extend_from_slice(&item.body);
-    Ok(value)
-}
-
-fn checked_key(partition: &str, sort: &str) -> Result<Vec<u8>, Error> {
-    let is_wrong = |part: &str| part.is_empty() || part.len() > MAX_KEY_BYTES || part.contains('\0');
-    if is_wrong(partition) || is_wrong(sort) {
-        return Err(refused("a key is empty, too long, or holds a NUL"));
-    }
-    Ok(key(partition, sort))
+    value
 }
 
 /// The bytes of a key.
@@ -134,10 +104,6 @@ fn split_secondary(bytes: &[u8]) -> Option<(Secondary, &[u8], &[u8])> {
     Some((*index, key, rest))
 }
 
-/// Every secondary index.
-pub(super) const INDEXES: [Secondary; 5] =
-    [Secondary::First, Secondary::Second, Secondary::Third, Secondary::Fourth, Secondary::Fifth];
-
 /// Decodes an item; `None` if the bytes are none.
 pub(super) fn decode(key: ItemKey, value: &[u8]) -> Option<Item> {
     let version = version(value)?;
@@ -155,8 +121,4 @@ pub(super) fn decode(key: ItemKey, value: &[u8]) -> Option<Item> {
 pub(super) fn split_key(key: &[u8]) -> Option<ItemKey> {
     let (partition, sort) = std::str::from_utf8(key).ok()?.split_once('\0')?;
     Some(ItemKey { partition: partition.into(), sort: sort.into() })
-}
-
-fn refused(reason: &'static str) -> Error {
-    Error::Backend { operation: "write the table", source: reason.into() }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::table::redb::codec::{self, Action, Encoded, INDEXES, SecondaryKeys};
+use crate::table::redb::codec::{self, Action, Encoded, SecondaryKeys};
 use crate::table::redb::{Engine, ITEMS, definition, failed};
-use crate::table::{Error, Expect, Secondary};
+use crate::table::{Error, Expect, INDEXES, Secondary};
 
 /// Transactions that share a commit at the most.
 const GROUP: usize = 256;

@@ -1,0 +1,36 @@
+//! `cuspid worker`: does the jobs of an archive that servers share, until it is told to stop.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::cli::{Settings, runtime};
+use crate::server;
+
+/// Arguments of `cuspid worker`.
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Worker {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = self.settings.load([])?;
+        runtime()?.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let stop = CancellationToken::new();
+            let mut work = tokio::spawn(server::run_worker(config, stop.clone()));
+            tokio::select! {
+                ended = &mut work => return ended?,
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            info!("stopping: giving back what was begun");
+            stop.cancel();
+            work.await?
+        })
+    }
+}

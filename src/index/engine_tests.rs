@@ -1,0 +1,137 @@
+//! The engines that the index is tested over: every test runs on each of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use crate::index::Index;
+use crate::table::dynamodb::testing::{each_server, new_table};
+use crate::table::redb::Redb;
+use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
+
+/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py` starts.
+macro_rules! on_each_engine {
+    ($($test:ident,)*) => {
+        mod redb {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    super::$test($crate::index::engine_tests::Engine::redb()).await;
+                }
+            )*
+        }
+        mod dynamodb {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    for engine in $crate::index::engine_tests::Engine::dynamodb().await {
+                        super::$test(engine).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+pub(super) use on_each_engine;
+
+/// An engine with an empty table.
+pub(super) struct Engine {
+    /// The table.
+    pub(super) table: Arc<dyn Table>,
+    /// How many random cases there is time for.
+    pub(super) cases: usize,
+}
+
+impl Engine {
+    /// The embedded engine, in memory.
+    pub(super) fn redb() -> Self {
+        Self { table: Arc::new(Redb::in_memory().unwrap()), cases: 1500 }
+    }
+
+    /// One for each server that speaks DynamoDB's protocol.
+    pub(super) async fn dynamodb() -> Vec<Self> {
+        let tables = each_server().into_iter().map(|server| async move {
+            // Shown if a test fails: the last one named is where.
+            println!("on {}", server.name);
+            Self { table: Arc::new(new_table(&server).await), cases: 150 }
+        });
+        let mut engines = Vec::new();
+        for table in tables {
+            engines.push(table.await);
+        }
+        engines
+    }
+
+    /// An index over the table.
+    pub(super) fn index(&self) -> Index {
+        Index::new(self.table.clone())
+    }
+}
+
+/// A table that counts what is asked of it.
+pub(super) struct Counted {
+    table: Arc<dyn Table>,
+    reads: AtomicUsize,
+    rows: AtomicUsize,
+    transactions: AtomicUsize,
+    conflicts: AtomicUsize,
+}
+
+/// What was asked of a [`Counted`] table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Calls that read.
+    pub(super) reads: usize,
+    /// Items that they gave.
+    pub(super) rows: usize,
+    /// Transactions, those among them that met a conflict included.
+    pub(super) transactions: usize,
+    /// Transactions that met a conflict.
+    pub(super) conflicts: usize,
+}
+
+impl Counted {
+    pub(super) fn new(table: Arc<dyn Table>) -> Self {
+        let zero = AtomicUsize::default;
+        Self { table, reads: zero(), rows: zero(), transactions: zero(), conflicts: zero() }
+    }
+
+    /// What was asked since this was last called.
+    pub(super) fn take(&self) -> Counts {
+        let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
+        Counts {
+            reads: take(&self.reads),
+            rows: take(&self.rows),
+            transactions: take(&self.transactions),
+            conflicts: take(&self.conflicts),
+        }
+    }
+
+    fn read(&self, rows: usize) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(rows, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Table for Counted {
+    async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
+        let found = self.table.get(keys).await?;
+        self.read(found.iter().flatten().count());
+        Ok(found)
+    }
+
+    async fn range(&self, range: &Range) -> Result<Page, Error> {
+        let page = self.table.range(range).await?;
+        self.read(page.items.len());
+        Ok(page)
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let outcome = self.table.transact(writes).await;
+        self.transactions.fetch_add(1, Ordering::SeqCst);
+        self.conflicts.fetch_add(usize::from(matches!(outcome, Err(Error::Conflict(_)))), Ordering::SeqCst);
+        outcome
+    }
+}

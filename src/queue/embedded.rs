@@ -1,0 +1,63 @@
+//! The queue that the index itself is: what is due there is received here.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use crate::index::Index;
+use crate::index::previews::Due;
+use crate::queue::{Delivery, Error, Job, Queue};
+
+/// How often an idle worker looks.
+const POLL: Duration = Duration::from_secs(1);
+/// Jobs that are received at a time: another worker may take the first of them.
+const MAX_JOBS: usize = 8;
+
+/// The jobs that are due in an index. Leases are taken there, so that nothing is left to be done here.
+pub struct Embedded {
+    index: Arc<Index>,
+}
+
+impl Embedded {
+    /// The queue of an index.
+    pub fn new(index: Arc<Index>) -> Self {
+        Self { index }
+    }
+}
+
+#[async_trait]
+impl Queue for Embedded {
+    async fn announce(&self, _: &Job, _: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn receive(&self, _: Duration) -> Result<Vec<Delivery>, Error> {
+        let due = self.index.due_previews(now(), MAX_JOBS).await;
+        let due =
+            due.map_err(|source| Error { operation: "look for due previews", source: source.into() })?;
+        if due.is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+        let delivery = |due: Due| {
+            let Due { tenant, record } = due;
+            let job = Job { tenant, study: record.study, series: record.series };
+            Delivery { job, receipt: String::new() }
+        };
+        Ok(due.into_iter().map(delivery).collect())
+    }
+
+    async fn extend(&self, _: &Delivery, _: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Delivery) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,90 @@
+//! DynamoDB, or what speaks its protocol: one table with five secondary indexes, made by [`schema`].
+//!
+//! A secondary index holds keys alone, and only of items that have a key for it: a commit that changes counts rewrites
+//! no entry, and the one partition that lists all studies is not written with every instance. Its entries follow a
+//! moment later, so whatever they lead to is read again from the table.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Region;
+use aws_sdk_dynamodb::types::ConsumedCapacity;
+
+use crate::config;
+use crate::table::dynamodb::attempts::Sender;
+use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
+use crate::telemetry::{self, Units};
+
+mod attempts;
+#[cfg(test)]
+mod fault_tests;
+mod item;
+mod read;
+pub mod schema;
+#[cfg(test)]
+pub(crate) mod testing;
+mod write;
+
+const UNREADABLE: &str = "an item is not as it was written";
+
+/// A table in DynamoDB.
+#[derive(Debug)]
+pub struct Dynamodb {
+    client: Client,
+    table: String,
+    sender: Sender,
+}
+
+impl Dynamodb {
+    /// The table that the settings name, of which nothing is known yet: see [`Dynamodb::verify`].
+    ///
+    /// Credentials are those that the AWS tools would find: environment, profile, container, machine.
+    pub async fn connect(settings: &config::Dynamodb) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(settings.connect_timeout_seconds))
+            .operation_attempt_timeout(Duration::from_secs(settings.request_timeout_seconds))
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        loader = loader.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        if !settings.region.is_empty() {
+            loader = loader.region(Region::new(settings.region.clone()));
+        }
+        if !settings.endpoint.is_empty() {
+            loader = loader.endpoint_url(&settings.endpoint);
+        }
+        let patience = Duration::from_secs(settings.retry_seconds);
+        Self {
+            client: Client::new(&loader.load().await),
+            table: settings.table.clone(),
+            sender: Sender::new(settings.max_requests, settings.max_attempts, patience),
+        }
+    }
+}
+
+#[async_trait]
+impl Table for Dynamodb {
+    async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
+        self.read_items(keys).await
+    }
+
+    async fn range(&self, range: &Range) -> Result<Page, Error> {
+        self.read_range(range).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        self.write(writes).await
+    }
+}
+
+/// Counts the units that a request has consumed, if the service tells.
+fn spent<'a>(kind: Units, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
+    let units: f64 = consumed.into_iter().filter_map(ConsumedCapacity::capacity_units).sum();
+    telemetry::table_units_consumed(kind, units);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The table itself: making it, and telling whether it is as it must be.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
+    PointInTimeRecoverySpecification, Projection, ProjectionType, ScalarAttributeType, TableDescription,
+    TableStatus,
+};
+
+use crate::table::INDEXES;
+use crate::table::dynamodb::{Dynamodb, item};
+
+/// Between two looks at a table that is being made.
+const POLL: Duration = Duration::from_millis(200);
+/// How long making a table may take.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// Why a table cannot be used, or not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// There is none of this name.
+    #[error("there is no table {0}")]
+    Missing(String),
+    /// It is not as it must be.
+    #[error("the table {table} is another than it must be: {}", differences.join("; "))]
+    Different {
+        /// Its name.
+        table: String,
+        /// What is different, in words.
+        differences: Vec<String>,
+    },
+    /// It is still not ready after minutes.
+    #[error("the table {0} is not ready")]
+    NotReady(String),
+    /// The service failed or refused.
+    #[error("cannot {operation}: {reason}")]
+    Service {
+        /// What could not be done.
+        operation: &'static str,
+        /// Why, in the service's words.
+        reason: String,
+    },
+}
+
+/// What has become of a table that was to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Whether it was made; if not, it was there.
+    pub is_new: bool,
+    /// Whether it can be restored to any moment of the last weeks; what is no AWS service may not know that.
+    pub has_recovery: bool,
+}
+
+impl Dynamodb {
+    /// Tells whether the table is there and as it must be.
+    ///
+    /// # Errors
+    /// [`SchemaError`], which says what is wrong.
+    pub async fn verify(&self) -> Result<(), SchemaError> {
+        let Some(table) = self.describe().await? else {
+            return Err(SchemaError::Missing(self.table.clone()));
+        };
+        self.require_schema(&table)
+    }
+
+    /// Makes the table, and waits until it can be used. One that is there is only verified; what makes it safer, as point
+    /// in time recovery, is turned on again.
+    ///
+    /// # Errors
+    /// [`SchemaError`]; it may be repeated.
+    pub async fn create(&self, is_protected: bool) -> Result<Made, SchemaError> {
+        let is_new = match self.describe().await? {
+            Some(_) => false,
+            None => self.make(is_protected).await?,
+        };
+        let table = self.wait().await?;
+        self.require_schema(&table)?;
+        if is_protected && table.deletion_protection_enabled != Some(true) {
+            let protect =
+                self.client.update_table().table_name(&self.table).deletion_protection_enabled(true);
+            let outcome = protect.send().await;
+            outcome.map_err(|error| refused("protect the table from deletion", error))?;
+        }
+        Ok(Made { is_new, has_recovery: self.turn_on_recovery().await? })
+    }
+
+    async fn describe(&self) -> Result<Option<TableDescription>, SchemaError> {
+        let request = self.client.describe_table().table_name(&self.table);
+        match self.sender.attempts().send("DescribeTable", || request.clone().send()).await {
+            Ok(answer) => Ok(answer.table),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(refused("look at the table", error)),
+        }
+    }
+
+    /// Whether it was made; not if another has just done so.
+    async fn make(&self, is_protected: bool) -> Result<bool, SchemaError> {
+        let mut request = self
+            .client
+            .create_table()
+            .table_name(&self.table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .deletion_protection_enabled(is_protected);
+        let built = |error: BuildError| refused("make the table", error);
+        for element in key_schema(item::PARTITION, item::SORT).map_err(built)? {
+            request = request.key_schema(element);
+        }
+        for name in attributes() {
+            let attribute = AttributeDefinition::builder().attribute_name(name);
+            let attribute = attribute.attribute_type(ScalarAttributeType::S).build();
+            request = request.attribute_definitions(attribute.map_err(built)?);
+        }
+        for index in INDEXES {
+            let [name, partition, sort] = item::names(index);
+            let index = GlobalSecondaryIndex::builder()
+                .index_name(name)
+                .set_key_schema(Some(key_schema(partition, sort).map_err(built)?))
+                .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+                .build();
+            request = request.global_secondary_indexes(index.map_err(built)?);
+        }
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
+            Err(error) => Err(refused("make the table", error)),
+        }
+    }
+
+    /// Waits until the table and its indexes can be used.
+    async fn wait(&self) -> Result<TableDescription, SchemaError> {
+        let started = tokio::time::Instant::now();
+        while started.elapsed() < MAX_WAIT {
+            if let Some(table) = self.describe().await?.filter(is_ready) {
+                return Ok(table);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(SchemaError::NotReady(self.table.clone()))
+    }
+
+    /// Turns point in time recovery on; whether it is known here.
+    async fn turn_on_recovery(&self) -> Result<bool, SchemaError> {
+        let operation = "turn on point in time recovery";
+        let wanted = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true).build();
+        let wanted = wanted.map_err(|error| refused(operation, error))?;
+        let request = self.client.update_continuous_backups().table_name(&self.table);
+        match request.point_in_time_recovery_specification(wanted).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("UnknownOperationException") => Ok(false),
+            Err(error) => Err(refused(operation, error)),
+        }
+    }
+
+    fn require_schema(&self, table: &TableDescription) -> Result<(), SchemaError> {
+        let differences = differences(table);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(SchemaError::Different { table: self.table.clone(), differences })
+    }
+}
+
+/// Names of the attributes that are part of a key.
+fn attributes() -> impl Iterator<Item = &'static str> {
+    let of_indexes = INDEXES.into_iter().map(item::names).flat_map(|[_, partition, sort]| [partition, sort]);
+    [item::PARTITION, item::SORT].into_iter().chain(of_indexes)
+}
+
+fn key_schema(partition: &str, sort: &str) -> Result<Vec<KeySchemaElement>, BuildError> {
+    let element = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    Ok(vec![element(partition, KeyType::Hash)?, element(sort, KeyType::Range)?])
+}
+
+fn is_ready(table: &TableDescription) -> bool {
+    let of_indexes = table.global_secondary_indexes().iter().map(|index| index.index_status.as_ref());
+    let mut of_indexes = of_indexes.map(|status| status.map(|status| status.as_str()));
+    table.table_status == Some(TableStatus::Active)
+        && of_indexes.all(|status| status.is_none_or(|it| it == "ACTIVE"))
+}
+
+/// What is different from what [`Dynamodb::make`] makes, as far as it matters.
+fn differences(table: &TableDescription) -> Vec<String> {
+    let mut differences = Vec::new();
+    if !is_key(table.key_schema(), item::PARTITION, item::SORT) {
+        differences.push(format!("its key is not {} and {}", item::PARTITION, item::SORT));
+    }
+    let texts: BTreeSet<&str> = table
+        .attribute_definitions()
+        .iter()
+        .filter(|attribute| attribute.attribute_type == ScalarAttributeType::S)
+        .map(|attribute| attribute.attribute_name.as_str())
+        .collect();
+    let others: Vec<&str> = attributes().filter(|name| !texts.contains(name)).collect();
+    if !others.is_empty() {
+        differences.push(format!("no attributes of type S: {}", others.join(", ")));
+    }
+    for [name, partition, sort] in INDEXES.map(item::names) {
+        let found = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(name));
+        let Some(found) = found else {
+            differences.push(format!("it has no index {name}"));
+            continue;
+        };
+        if !is_key(found.key_schema(), partition, sort) {
+            differences.push(format!("the key of index {name} is not {partition} and {sort}"));
+        }
+        let projection = found.projection.as_ref().and_then(|projection| projection.projection_type.as_ref());
+        if projection != Some(&ProjectionType::KeysOnly) {
+            differences.push(format!("index {name} holds more than keys"));
+        }
+        let status = found.index_status.as_ref().map(|status| status.as_str());
+        if status.is_some_and(|status| status != "ACTIVE" && status != "UPDATING") {
+            differences.push(format!("index {name} is not ready"));
+        }
+    }
+    differences
+}
+
+fn is_key(schema: &[KeySchemaElement], partition: &str, sort: &str) -> bool {
+    matches!(schema, [first, second]
+        if first.attribute_name == partition && first.key_type == KeyType::Hash
+            && second.attribute_name == sort && second.key_type == KeyType::Range)
+}
+
+fn refused(operation: &'static str, error: impl std::error::Error) -> SchemaError {
+    SchemaError::Service { operation, reason: DisplayErrorContext(error).to_string() }
+}

@@ -1,0 +1,211 @@
+//! Writing. One write goes as PutItem or DeleteItem, which costs half of what a transaction does; more, and a conditional
+//! deletion, as TransactWriteItems.
+//!
+//! Whatever is sent twice takes effect once: a transaction by its token, which the service remembers for ten minutes; an
+//! unconditional write by its nature; a conditional PutItem by a mark in the item, by which it is known again.
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
+    ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use uuid::Uuid;
+
+use crate::table::dynamodb::attempts::failed;
+use crate::table::dynamodb::item::{self, PARTITION, VERSION};
+use crate::table::dynamodb::{Dynamodb, spent};
+use crate::table::limits;
+use crate::table::{Error, Expect, Item, ItemKey, Write};
+use crate::telemetry::Units;
+
+const OPERATION: &str = "write the table";
+
+/// Times that a transaction is tried again because another one is at work on an item of which nothing is expected. Where
+/// something is, it will hardly be so when the other one is done.
+const MAX_IN_THE_WAY: u32 = 3;
+
+impl Dynamodb {
+    /// Carries out a transaction.
+    pub(super) async fn write(&self, mut writes: Vec<Write>) -> Result<(), Error> {
+        limits::check(&writes)?;
+        match writes.as_slice() {
+            [Write::Put(..)] => {
+                let Some(Write::Put(item, expect)) = writes.pop() else { return Ok(()) };
+                self.put(item, expect).await
+            }
+            [Write::Delete(key, Expect::Anything)] => self.delete(key.clone()).await,
+            _ => self.write_all(writes).await,
+        }
+    }
+
+    async fn put(&self, item: Item, expect: Expect) -> Result<(), Error> {
+        let mut attributes = item::encode(item);
+        let mark = Uuid::new_v4().to_string();
+        let (condition, version) = condition(expect);
+        if condition.is_some() {
+            item::sign(&mut attributes, &mark);
+        }
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(attributes));
+        let request = request
+            .set_condition_expression(condition)
+            .set_expression_attribute_values(version)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let mut attempts = self.sender.attempts();
+        let error = match attempts.send("PutItem", || request.clone().send()).await {
+            Ok(answer) => {
+                spent(Units::Write, answer.consumed_capacity());
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(refusal)) => match &refusal.item {
+                // An attempt before this one has met what was expected.
+                Some(found) if item::is_signed(found, &mark) => Ok(()),
+                _ if attempts.is_unclear => Err(failed(OPERATION, error)),
+                _ => Err(Error::Conflict(0)),
+            },
+            _ => Err(failed(OPERATION, error)),
+        }
+    }
+
+    async fn delete(&self, key: ItemKey) -> Result<(), Error> {
+        let request = self.client.delete_item().table_name(&self.table).set_key(Some(item::encode_key(key)));
+        let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let answer = self.sender.attempts().send("DeleteItem", || request.clone().send()).await;
+        let answer = answer.map_err(|error| failed(OPERATION, error))?;
+        spent(Units::Write, answer.consumed_capacity());
+        Ok(())
+    }
+
+    async fn write_all(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let (mut items, mut places) = (Vec::with_capacity(writes.len()), Vec::new());
+        for (index, write) in writes.into_iter().enumerate() {
+            let expect = write.expect();
+            if let Some(write) = self.encode(write)? {
+                items.push(write);
+                places.push((index, expect));
+            }
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        let request = self.client.transact_write_items().set_transact_items(Some(items));
+        let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let mut attempts = self.sender.attempts();
+        let (mut token, mut in_the_way) = (Uuid::new_v4().to_string(), 0);
+        loop {
+            let with_token = request.clone().client_request_token(&token);
+            let error = match attempts.send("TransactWriteItems", || with_token.clone().send()).await {
+                Ok(answer) => {
+                    answer.consumed_capacity().iter().for_each(|units| spent(Units::Write, Some(units)));
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let place = |at: usize| places.get(at).copied().unwrap_or((at, Expect::Anything));
+            match cancellation(&error) {
+                Some(Cancellation::Unmet(at)) => return Err(Error::Conflict(place(at).0)),
+                Some(Cancellation::InTheWay(at)) => {
+                    let (index, expect) = place(at);
+                    in_the_way += 1;
+                    let is_over = expect != Expect::Anything || in_the_way > MAX_IN_THE_WAY;
+                    if is_over || !attempts.again().await {
+                        return Err(Error::Conflict(index));
+                    }
+                }
+                Some(Cancellation::Throttled) if attempts.again().await => {}
+                _ => return Err(failed(OPERATION, error)),
+            }
+            // It is known that this one did nothing. Where one before it may have, only its own token tells.
+            if !attempts.is_unclear {
+                token = Uuid::new_v4().to_string();
+            }
+        }
+    }
+
+    /// A write of a transaction; `None` if it does nothing.
+    fn encode(&self, write: Write) -> Result<Option<TransactWriteItem>, Error> {
+        let wrap = TransactWriteItem::builder();
+        let wrapped = match write {
+            Write::Put(item, expect) => {
+                let (condition, version) = condition(expect);
+                let put = Put::builder().table_name(&self.table).set_item(Some(item::encode(item)));
+                put.set_condition_expression(condition)
+                    .set_expression_attribute_values(version)
+                    .build()
+                    .map(|put| wrap.put(put))
+            }
+            Write::Delete(key, expect) => {
+                let (condition, version) = condition(expect);
+                let delete = Delete::builder().table_name(&self.table).set_key(Some(item::encode_key(key)));
+                delete
+                    .set_condition_expression(condition)
+                    .set_expression_attribute_values(version)
+                    .build()
+                    .map(|delete| wrap.delete(delete))
+            }
+            Write::Check(_, Expect::Anything) => return Ok(None),
+            Write::Check(key, expect) => {
+                let (condition, version) = condition(expect);
+                let check =
+                    ConditionCheck::builder().table_name(&self.table).set_key(Some(item::encode_key(key)));
+                check
+                    .set_condition_expression(condition)
+                    .set_expression_attribute_values(version)
+                    .build()
+                    .map(|check| wrap.condition_check(check))
+            }
+        };
+        let wrapped =
+            wrapped.map_err(|error| Error::Backend { operation: OPERATION, source: error.into() })?;
+        Ok(Some(wrapped.build()))
+    }
+}
+
+/// What is expected, as a condition with its values.
+fn condition(expect: Expect) -> (Option<String>, Option<item::Attributes>) {
+    match expect {
+        Expect::Anything => (None, None),
+        Expect::Absent => (Some(format!("attribute_not_exists({PARTITION})")), None),
+        Expect::Version(version) => {
+            let values = [(":version".to_owned(), item::number(version))];
+            (Some(format!("{VERSION} = :version")), Some(values.into()))
+        }
+    }
+}
+
+/// Why a transaction was cancelled; writes by their place in the request, from 0.
+enum Cancellation {
+    /// This write met something else than it expected.
+    Unmet(usize),
+    /// Another transaction is at work on the item of this write.
+    InTheWay(usize),
+    /// There was too much to do.
+    Throttled,
+    /// Something else, that will not pass.
+    Other,
+}
+
+fn cancellation(error: &SdkError<TransactWriteItemsError>) -> Option<Cancellation> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(refusal)) = error.as_service_error()
+    else {
+        return None;
+    };
+    let reasons = refusal.cancellation_reasons();
+    let first = |code: &str| reasons.iter().position(|reason| reason.code() == Some(code));
+    if let Some(at) = first("ConditionalCheckFailed") {
+        return Some(Cancellation::Unmet(at));
+    }
+    let is_final = |reason: &CancellationReason| {
+        let code = reason.code().unwrap_or("None");
+        !["None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"].contains(&code)
+    };
+    if reasons.iter().any(is_final) {
+        return Some(Cancellation::Other);
+    }
+    Some(first("TransactionConflict").map_or(Cancellation::Throttled, Cancellation::InTheWay))
+}
