@@ -45,7 +45,7 @@ before(async () => {
   });
   provider.serve([`${server.url}/viewer/callback`, `${server.url}/`]);
   while (!(await fetch(`${server.url}/readyz`)).ok);
-  for (const user of Object.keys(users)) seats[user] = await browsers.start();
+  for (const user of Object.keys(users)) seats[user] = await browsers.start(`requests of ${user}`);
 });
 
 after(async () => {
