@@ -59,6 +59,7 @@ kill-test:
 infra-test:
 	tools/install.sh build infra
 	tools/venv.sh infra
+	[ -n "$$CUSPID_BINARY" ] || cargo build --locked
 	infra/.venv/bin/python -m pytest -q infra/tests $(ARGS)
 
 # Side by side with Orthanc; prints a table. See docs/performance.md.

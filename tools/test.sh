@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, lints, documentation, unit and integration tests, conformance, kills. The last lines of each part
-# are those of its own test runner; any failure ends with a status other than zero.
+# All tests: format, lints, documentation, unit and integration tests, infrastructure, conformance, kills. The last lines of
+# each part are those of its own test runner; any failure ends with a status other than zero.
 #
 # The server under test is built like the tests ([profile.dev], dependencies optimised where it matters), so that
 # two cores compile everything once.
@@ -23,14 +23,14 @@ tools/venv.sh
 tools/venv.sh infra
 tools/cloud_install.sh
 
-step infrastructure
-infra/.venv/bin/python -m pytest -q infra/tests
-
 step unit and integration tests
 tools/cloud.py cargo test --locked
 
 export CUSPID_BINARY=${CUSPID_BINARY:-target/debug/cuspid}
 cargo build --locked
+
+step infrastructure
+infra/.venv/bin/python -m pytest -q infra/tests
 
 step conformance
 .venv/bin/python -m pytest -q conformance
