@@ -2,7 +2,7 @@
 //!
 //! `config.default.toml` is the reference of every setting; the types below only mirror it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -10,11 +10,14 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::blobs::s3::{Checksum, Encryption, Places, StorageClasses};
+use crate::dimse::tenants::TenantRule;
 use crate::index::Duplicates;
 
 const DEFAULTS: &str = include_str!("config.default.toml");
 /// The length of the value representation AE: PS3.5 §6.2.
 const MAX_AE_TITLE_CHARACTERS: usize = 16;
+/// Clocks that differ by more than this are to be set, not to be allowed for.
+const MAX_LEEWAY_SECONDS: u64 = 600;
 
 /// DynamoDB recognises a transaction that is sent again for ten minutes.
 const MAX_TABLE_PATIENCE_SECONDS: u64 = 300;
@@ -28,6 +31,7 @@ pub struct Config {
     pub s3: S3,
     pub dynamodb: Dynamodb,
     pub http: Http,
+    pub auth: Auth,
     pub viewer: Viewer,
     pub dimse: Dimse,
     pub ingest: Ingest,
@@ -164,6 +168,47 @@ pub struct Http {
     pub shutdown_timeout_seconds: u64,
 }
 
+/// Section `[auth]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct Auth {
+    pub issuer: String,
+    pub allow_anonymous: bool,
+    pub audiences: Vec<String>,
+    pub tenant_claim: String,
+    pub roles_claim: String,
+    pub read_roles: Vec<String>,
+    pub write_roles: Vec<String>,
+    pub delete_roles: Vec<String>,
+    pub administer_roles: Vec<String>,
+    pub algorithms: Vec<SigningAlgorithm>,
+    pub leeway_seconds: u64,
+    pub max_token_bytes: usize,
+    pub refresh_seconds: u64,
+    pub min_refresh_seconds: u64,
+    pub timeout_seconds: u64,
+    pub max_answer_bytes: usize,
+    pub client_id: String,
+    pub scope: String,
+}
+
+/// How a token may be signed (RFC 7518 §3.1, RFC 8037). Only with a private key: `none` and the symmetric ones, by which whoever
+/// knows the public key could sign, have no place here and so in no setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the standard's names")]
+pub enum SigningAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
 /// Section `[viewer]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +227,7 @@ pub struct Dimse {
     pub accept_called: Vec<String>,
     pub accept_calling: Vec<String>,
     pub accept_sop_classes: Vec<String>,
+    pub tenants: Vec<TenantRule>,
     pub max_pdu_bytes: u32,
     pub max_associations: usize,
     pub idle_timeout_seconds: u64,
@@ -360,6 +406,11 @@ impl Config {
             is_usable,
             "dimse.ae_title cannot be `{ae_title}`: it has 1 to {MAX_AE_TITLE_CHARACTERS} ASCII characters"
         );
+        self.auth.refuse_unusable()?;
+        ensure!(
+            self.auth.is_on() || self.dimse.tenants.is_empty(),
+            "dimse.tenants cannot be set without auth.issuer: there is one tenant"
+        );
         Ok(())
     }
 
@@ -367,6 +418,57 @@ impl Config {
     pub fn defaults() -> Self {
         Self::load(None, &[]).expect("config.default.toml is valid: a test loads it")
     }
+}
+
+impl Auth {
+    /// Whether callers must say who they are.
+    pub fn is_on(&self) -> bool {
+        !self.issuer.is_empty()
+    }
+
+    fn refuse_unusable(&self) -> anyhow::Result<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let issuer = &self.issuer;
+        ensure!(
+            is_trustworthy(issuer),
+            "auth.issuer cannot be `{issuer}`: it begins with https:// (or with http:// on loopback)"
+        );
+        for (name, is_empty) in [
+            ("auth.audiences", self.audiences.iter().all(String::is_empty)),
+            ("auth.tenant_claim", self.tenant_claim.is_empty()),
+            ("auth.roles_claim", self.roles_claim.is_empty()),
+            ("auth.algorithms", self.algorithms.is_empty()),
+        ] {
+            ensure!(!is_empty, "{name} cannot be empty");
+        }
+        for (name, seconds) in [
+            ("auth.refresh_seconds", self.refresh_seconds),
+            ("auth.min_refresh_seconds", self.min_refresh_seconds),
+            ("auth.timeout_seconds", self.timeout_seconds),
+        ] {
+            ensure!(seconds > 0, "{name} cannot be 0");
+        }
+        let leeway = self.leeway_seconds;
+        ensure!(
+            leeway <= MAX_LEEWAY_SECONDS,
+            "auth.leeway_seconds cannot be {leeway}: it is at most {MAX_LEEWAY_SECONDS}"
+        );
+        Ok(())
+    }
+}
+
+/// Whether what comes from a URL can be known to come from who its name says: over TLS, or without a network.
+pub fn is_trustworthy(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The overrides that the environment holds: `CUSPID_SECTION__NAME`.
@@ -455,6 +557,37 @@ mod tests {
         ] {
             let error = format!("{:#}", Config::load(file, &overrides).unwrap_err());
             assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_setting_by_which_anyone_could_come_in_is_refused() {
+        let issuer = set("auth", "issuer", "https://a.example/realms/x");
+        assert!(Config::load(None, &[issuer.clone()]).is_ok());
+        for (section, name, text) in [
+            ("auth", "issuer", "http://a.example/realms/x"),
+            ("auth", "issuer", "http://127.0.0.1.example/"),
+            ("auth", "issuer", "http://127.0.0.1@a.example/"),
+            ("auth", "issuer", "a.example"),
+            ("auth", "audiences", ""),
+            ("auth", "tenant_claim", ""),
+            ("auth", "roles_claim", ""),
+            ("auth", "algorithms", ""),
+            ("auth", "algorithms", "RS256, HS256"),
+            ("auth", "algorithms", "none"),
+            ("auth", "leeway_seconds", "86400"),
+            ("auth", "min_refresh_seconds", "0"),
+            ("dimse", "tenants", "MODALITY"),
+            ("dimse", "tenants", "MODALITY=Clinic A"),
+        ] {
+            let error = Config::load(None, &[issuer.clone(), set(section, name, text)]).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains(name), "{name} {text}: {error}");
+        }
+        let error = Config::load(None, &[set("dimse", "tenants", "MODALITY=clinic-a")]).unwrap_err();
+        assert!(error.to_string().contains("auth.issuer"), "{error}");
+        for loopback in ["http://127.0.0.1:8090/realms/x", "http://[::1]:8090", "http://localhost/a"] {
+            assert!(Config::load(None, &[set("auth", "issuer", loopback)]).is_ok(), "{loopback}");
         }
     }
 

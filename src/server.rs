@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::fs::{Mode, OFlags};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -18,8 +18,9 @@ use crate::blobs::Blobs;
 use crate::blobs::cached::CachedBlobs;
 use crate::blobs::fs::FileBlobs;
 use crate::blobs::s3::S3Blobs;
-use crate::config::{BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
+use crate::config::{Auth, BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
 use crate::dimse;
+use crate::dimse::tenants::Callers;
 use crate::http;
 use crate::index::Index;
 use crate::jobs;
@@ -59,16 +60,26 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
-    let listener = listen(&config.http.listen.to_string(), "http.listen").await?;
+    let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
     let http = listener.local_addr()?;
-    let service = http::Service::new(archive.clone(), config.http.clone(), config.viewer.clone(), metrics);
+    let service = http::Service::new(archive.clone(), &config, metrics);
+    let service = service.context("cannot ask an OpenID provider (auth.issuer)")?;
+    let dimse_listener = match config.dimse.listen.as_str() {
+        "" => None,
+        address => Some(listen(address, "dimse.listen", &config.auth).await?),
+    };
     tasks.spawn(http::run(listener, service, stop.clone()));
 
     let mut dimse = None;
-    if !config.dimse.listen.is_empty() {
-        let listener = listen(&config.dimse.listen, "dimse.listen").await?;
+    if let Some(listener) = dimse_listener {
         dimse = Some(listener.local_addr()?);
-        tasks.spawn(dimse::run(listener, archive.clone(), config.dimse.clone(), stop.clone()));
+        tasks.spawn(dimse::run(
+            listener,
+            archive.clone(),
+            config.dimse.clone(),
+            Callers::of(&config),
+            stop.clone(),
+        ));
     }
     if config.jobs.in_server {
         work(&archive, &config, &stop, &tasks);
@@ -260,7 +271,16 @@ const INDEX_FILE: &str = "index.redb";
 /// The file of an index that is being built.
 const REBUILT_INDEX_FILE: &str = "index.rebuilt.redb";
 
-async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
+/// Listens on an address; on one that others can reach only if callers are asked who they are, or if the settings say that they need
+/// not be.
+async fn listen(address: &str, setting: &str, auth: &Auth) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("cannot listen on {address} ({setting})"))
+    let listener = listener.with_context(|| format!("cannot listen on {address} ({setting})"))?;
+    let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    ensure!(
+        is_loopback || auth.is_on() || auth.allow_anonymous,
+        "{setting} cannot be {address} without authentication: whoever reaches it could see, store and delete everything. \
+         Set auth.issuer, or auth.allow_anonymous if something else keeps strangers away"
+    );
+    Ok(listener)
 }

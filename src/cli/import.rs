@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Handle;
 
 use crate::archive::Archive;
-use crate::archive::access::Caller;
+use crate::archive::access::{Caller, Tenant};
 use crate::archive::store::{Outcome, Refusal};
 use crate::archive::unzip::{self, Limits};
 use crate::cli::{Settings, runtime};
@@ -34,6 +34,9 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) struct Import {
     #[command(flatten)]
     settings: Settings,
+    /// The tenant whose they are; with authentication it has to be named [default: default].
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<Tenant>,
     /// Files, folders and zip archives.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -42,13 +45,20 @@ pub(super) struct Import {
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
+        let caller = match self.tenant {
+            Some(tenant) => Caller::server(tenant),
+            None if config.auth.is_on() => {
+                bail!("--tenant is missing: with authentication (auth.issuer) it has to be named")
+            }
+            None => Caller::anonymous(),
+        };
         let mut files = Vec::new();
         for path in &self.paths {
             walk(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
         }
         let runtime = runtime()?;
         let archive = runtime.block_on(server::open(&config))?;
-        let summary = import(files, &archive, runtime.handle());
+        let summary = import(files, &archive, &caller, runtime.handle());
         summary.print()?;
         if summary.has_losses() {
             bail!("not everything was stored");
@@ -75,7 +85,7 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, runtime: &Handle) -> Summary {
+fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, caller: &Caller, runtime: &Handle) -> Summary {
     let style = ProgressStyle::with_template("{bar:32} {pos}/{len} files, {elapsed}, {eta} left {msg}");
     let progress = ProgressBar::new(files.len() as u64);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -84,7 +94,7 @@ fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, runtime: &Handle) -> Summ
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let mut worker = Worker::new(archive, runtime, &summary);
+                let mut worker = Worker::new(archive, caller, runtime, &summary);
                 while let Some(file) = next(&files) {
                     worker.take_file(&file);
                     progress.inc(1);
@@ -104,6 +114,7 @@ fn next(files: &Mutex<std::vec::IntoIter<PathBuf>>) -> Option<PathBuf> {
 /// One thread's work.
 struct Worker<'a> {
     archive: &'a Arc<Archive>,
+    caller: &'a Caller,
     runtime: &'a Handle,
     summary: &'a Mutex<Summary>,
     pending: VecDeque<(String, Pending)>,
@@ -113,8 +124,13 @@ struct Worker<'a> {
 type Pending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl<'a> Worker<'a> {
-    fn new(archive: &'a Arc<Archive>, runtime: &'a Handle, summary: &'a Mutex<Summary>) -> Self {
-        Self { archive, runtime, summary, pending: VecDeque::new() }
+    fn new(
+        archive: &'a Arc<Archive>,
+        caller: &'a Caller,
+        runtime: &'a Handle,
+        summary: &'a Mutex<Summary>,
+    ) -> Self {
+        Self { archive, caller, runtime, summary, pending: VecDeque::new() }
     }
 
     fn take_file(&mut self, path: &Path) {
@@ -150,7 +166,7 @@ impl<'a> Worker<'a> {
 
     /// Takes one object, whatever its name.
     fn take(&mut self, reader: &mut dyn Read, name: &str) -> io::Result<()> {
-        let mut upload = self.runtime.block_on(self.archive.receive(&Caller::anonymous(), None));
+        let mut upload = self.runtime.block_on(self.archive.receive(self.caller, None));
         loop {
             let mut buffer = Vec::with_capacity(READ_BYTES);
             if (&mut *reader).take(READ_BYTES as u64).read_to_end(&mut buffer)? == 0 {

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::archive::Archive;
-use crate::archive::access::Caller;
 use crate::archive::store::Upload;
 use crate::config::Dimse;
 use crate::dimse::c_echo;
@@ -25,6 +24,7 @@ use crate::dimse::connection::{Connection, Interruption};
 use crate::dimse::negotiation::{Agreement, Context, congestion, negotiate};
 use crate::dimse::pdu::{Piece, Value, Violation, abort_pdu, association_pdu, command_pdus, read_associate};
 use crate::dimse::status;
+use crate::dimse::tenants::Callers;
 
 /// What all associations share.
 pub struct Door {
@@ -32,6 +32,8 @@ pub struct Door {
     pub archive: Arc<Archive>,
     /// Section `[dimse]`.
     pub settings: Dimse,
+    /// Who may call.
+    pub callers: Callers,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
 }
@@ -78,7 +80,8 @@ async fn establish(
         Piece::Abort => return Err(Interruption::Aborted),
         Piece::Release | Piece::Misplaced | Piece::Value(_) => return Err(Violation::UnexpectedPdu.into()),
     };
-    let answer = if has_room { negotiate(&request, &door.settings) } else { Err(congestion()) };
+    let answer =
+        if has_room { negotiate(&request, &door.settings, &door.callers) } else { Err(congestion()) };
     match answer {
         Ok(agreement) => {
             let contexts = agreement.contexts.len();
@@ -100,7 +103,6 @@ struct Association<'a> {
     connection: &'a mut Connection,
     door: &'a Door,
     agreement: Agreement,
-    caller: Caller,
     command: Vec<u8>,
     /// The presentation context of a command that is coming in.
     command_context: Option<u8>,
@@ -129,7 +131,6 @@ impl<'a> Association<'a> {
             connection,
             door,
             agreement,
-            caller: Caller::anonymous(),
             command: Vec::new(),
             command_context: None,
             data_set: None,
@@ -230,7 +231,9 @@ impl<'a> Association<'a> {
             // Operations to cancel (C-FIND, C-GET, C-MOVE) are not offered, so there is none to cancel.
             Operation::Cancel => return,
             Operation::Echo => Err(c_echo::echo()),
-            Operation::Store => c_store::begin(&request, &context, &self.door.archive, &self.caller).await,
+            Operation::Store => {
+                c_store::begin(&request, &context, &self.door.archive, &self.agreement.caller).await
+            }
             Operation::Other(_) => Err(status::of_unrecognized(request.operation)),
         };
         if request.has_data_set {

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use crate::archive::Archive;
 use crate::config::Dimse;
 use crate::dimse::association::{Door, serve};
+use crate::dimse::tenants::Callers;
 use crate::telemetry;
 
 pub mod association;
@@ -26,6 +27,7 @@ pub mod connection;
 pub mod negotiation;
 pub mod pdu;
 pub mod status;
+pub mod tenants;
 
 /// How long accepting pauses when the system has no socket to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -33,10 +35,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves associations until `shutdown`; returns when the last of them has ended.
 ///
 /// Beyond `max_associations`, as many again are read and rejected; beyond those, connections are closed unread.
-pub async fn run(listener: TcpListener, archive: Arc<Archive>, settings: Dimse, shutdown: CancellationToken) {
+pub async fn run(
+    listener: TcpListener,
+    archive: Arc<Archive>,
+    settings: Dimse,
+    callers: Callers,
+    shutdown: CancellationToken,
+) {
     let max_associations = settings.max_associations;
     let places = Arc::new(Semaphore::new(max_associations));
-    let door = Arc::new(Door { archive, settings, shutdown });
+    let door = Arc::new(Door { archive, settings, callers, shutdown });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -10,9 +10,11 @@ use dicom_ul::pdu::{
     RequestorRoles, UserVariableItem,
 };
 
+use crate::archive::access::Caller;
 use crate::config::Dimse;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uid::InstanceUid;
+use crate::dimse::tenants::Callers;
 
 /// Verification SOP Class (PS3.4 §A.4).
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -47,6 +49,8 @@ const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 /// What both sides agreed on.
 #[derive(Debug, Clone)]
 pub struct Agreement {
+    /// Who calls.
+    pub caller: Caller,
     /// The presentation contexts that were accepted.
     pub contexts: Vec<Context>,
     /// The longest P-DATA-TF that the peer takes, its header not counted; 0 for any.
@@ -70,8 +74,12 @@ pub struct Context {
 ///
 /// # Errors
 /// The A-ASSOCIATE-RJ to answer with.
-pub fn negotiate(request: &AssociationRQ, settings: &Dimse) -> Result<Agreement, AssociationRJ> {
-    check(request, settings)?;
+pub fn negotiate(
+    request: &AssociationRQ,
+    settings: &Dimse,
+    callers: &Callers,
+) -> Result<Agreement, AssociationRJ> {
+    let caller = check(request, settings, callers)?;
     let mut contexts: Vec<Context> = Vec::new();
     let mut results = Vec::with_capacity(request.presentation_contexts.len());
     let mut seen = [false; 256];
@@ -109,7 +117,7 @@ pub fn negotiate(request: &AssociationRQ, settings: &Dimse) -> Result<Agreement,
         presentation_contexts: results,
         user_variables: user_information(request, settings, &contexts),
     };
-    Ok(Agreement { contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
+    Ok(Agreement { caller, contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
 }
 
 /// The A-ASSOCIATE-RJ for a server that has no association left.
@@ -121,7 +129,8 @@ pub fn congestion() -> AssociationRJ {
     }
 }
 
-fn check(request: &AssociationRQ, settings: &Dimse) -> Result<(), AssociationRJ> {
+/// Who calls, if it may.
+fn check(request: &AssociationRQ, settings: &Dimse, callers: &Callers) -> Result<Caller, AssociationRJ> {
     let reject = |source| Err(AssociationRJ { result: AssociationRJResult::Permanent, source });
     let user = AssociationRJSource::ServiceUser;
     if request.protocol_version & 1 == 0 {
@@ -138,7 +147,10 @@ fn check(request: &AssociationRQ, settings: &Dimse) -> Result<(), AssociationRJ>
     if !lists(&settings.accept_calling, &request.calling_ae_title) {
         return reject(user(AssociationRJServiceUserReason::CallingAETitleNotRecognized));
     }
-    Ok(())
+    match callers.find(&request.calling_ae_title, called) {
+        Some(caller) => Ok(caller),
+        None => reject(user(AssociationRJServiceUserReason::CallingAETitleNotRecognized)),
+    }
 }
 
 fn lists(titles: &[String], title: &str) -> bool {
@@ -257,6 +269,10 @@ mod tests {
         Config::defaults().dimse
     }
 
+    fn anyone() -> Callers {
+        Callers::of(&Config::defaults())
+    }
+
     #[test]
     fn each_context_gets_its_own_result() {
         use PresentationContextResultReason::*;
@@ -278,7 +294,7 @@ mod tests {
             ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
         ] {
-            let agreement = negotiate(&request(&[context]), &settings()).unwrap();
+            let agreement = negotiate(&request(&[context]), &settings(), &anyone()).unwrap();
             let accepted = agreement.contexts.first().map(|context| context.transfer_syntax.as_str());
             assert_eq!(accepted, expected.as_ref().ok().copied(), "{context:?}");
             let reason = expected.err().unwrap_or(Acceptance);
@@ -288,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_repeated_context_id_counts_once() {
-        let agreement = negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings()).unwrap();
+        let agreement =
+            negotiate(&request(&[(1, CT, &[EXPLICIT]), (1, CT, &[JPEG])]), &settings(), &anyone()).unwrap();
         assert_eq!(agreement.contexts.len(), 1);
         assert_eq!(agreement.contexts[0].transfer_syntax, EXPLICIT);
     }
@@ -297,14 +314,14 @@ mod tests {
     fn the_setting_narrows_what_is_stored_but_not_verification() {
         let settings = Dimse { accept_sop_classes: vec![CT.into()], ..settings() };
         let proposed = [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
-        let agreement = negotiate(&request(&proposed), &settings).unwrap();
+        let agreement = negotiate(&request(&proposed), &settings, &anyone()).unwrap();
         assert_eq!(agreement.contexts.iter().map(|context| context.id).collect::<Vec<_>>(), [1, 5]);
     }
 
     #[test]
     fn strangers_are_rejected_with_the_reason() {
         let strict = Dimse { accept_called: vec![], accept_calling: vec!["MODALITY".into()], ..settings() };
-        assert!(negotiate(&request(&[]), &strict).is_ok());
+        assert!(negotiate(&request(&[]), &strict, &anyone()).is_ok());
         type Change = fn(&mut AssociationRQ);
         let cases: [(Change, &str); 4] = [
             (|request| request.called_ae_title = "OTHER".into(), "called AE title not recognized"),
@@ -318,10 +335,25 @@ mod tests {
         for (change, reason) in cases {
             let mut request = request(&[]);
             change(&mut request);
-            let rejection = negotiate(&request, &strict).unwrap_err();
+            let rejection = negotiate(&request, &strict, &anyone()).unwrap_err();
             assert_eq!(rejection.source.to_string(), reason);
             assert_eq!(rejection.result, AssociationRJResult::Permanent);
         }
+    }
+
+    #[test]
+    fn with_authentication_only_titles_with_a_tenant_may_call() {
+        let mut config = Config::defaults();
+        config.auth.issuer = "https://a.example".into();
+        config.dimse.tenants = vec!["MODALITY=clinic-a".to_owned().try_into().unwrap()];
+        let callers = Callers::of(&config);
+        let mut request = request(&[]);
+        let agreement = negotiate(&request, &config.dimse, &callers).unwrap();
+        assert_eq!(agreement.caller.tenant.as_str(), "clinic-a");
+        request.calling_ae_title = "STRANGER".into();
+        let rejection = negotiate(&request, &config.dimse, &callers).unwrap_err();
+        assert_eq!(rejection.source.to_string(), "calling AE title not recognized");
+        assert_eq!(rejection.result, AssociationRJResult::Permanent);
     }
 
     #[test]
@@ -331,11 +363,11 @@ mod tests {
             let window = vec![0, proposed, 0, 1];
             request.user_variables.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window));
             let settings = Dimse { max_operations: limit, ..settings() };
-            let answer = negotiate(&request, &settings).unwrap().answer;
+            let answer = negotiate(&request, &settings, &anyone()).unwrap().answer;
             let granted = UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, vec![0, granted, 0, 1]);
             assert!(answer.user_variables.contains(&granted), "{proposed} of {limit}");
         }
-        let answer = negotiate(&request(&[]), &settings()).unwrap().answer;
+        let answer = negotiate(&request(&[]), &settings(), &anyone()).unwrap().answer;
         let is_window = |item: &UserVariableItem| matches!(item, UserVariableItem::Unknown(..));
         assert!(!answer.user_variables.iter().any(is_window), "answered without a question");
     }
@@ -348,7 +380,7 @@ mod tests {
             let item = UserVariableItem::ScuScpRoleSelectionSubItem(class.into(), both);
             request.user_variables.push(item);
         }
-        let answer = negotiate(&request, &settings()).unwrap().answer;
+        let answer = negotiate(&request, &settings(), &anyone()).unwrap().answer;
         let roles: Vec<_> = answer
             .user_variables
             .iter()

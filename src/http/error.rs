@@ -3,13 +3,14 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::archive;
 use crate::archive::store::Refusal;
+use crate::http::auth;
 
 /// Seconds after which a client may try again what the server could not do.
 const RETRY_SECONDS: u32 = 5;
@@ -22,6 +23,9 @@ pub(crate) enum Error {
     /// The archive cannot do it.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// The caller is not known, or may not do it.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
     /// A parameter, header field or path segment that cannot be used.
     #[error("{name} {reason}")]
     Parameter {
@@ -108,9 +112,11 @@ impl Error {
             Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
                 StatusCode::NOT_ACCEPTABLE
             }
-            Self::Archive(archive::Error::NotYet(_)) | Self::Unavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Archive(archive::Error::NotYet(_))
+            | Self::Unavailable(_)
+            | Self::Auth(auth::Error::NoKeys) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Auth(auth::Error::Missing | auth::Error::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::Auth(auth::Error::Tenant { .. } | auth::Error::Right { .. }) => StatusCode::FORBIDDEN,
             Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -151,6 +157,9 @@ impl IntoResponse for Error {
         }
         let headers = response.headers_mut();
         match &self {
+            Self::Auth(error) if status != StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(WWW_AUTHENTICATE, challenge(error));
+            }
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
             }
@@ -174,8 +183,26 @@ impl IntoResponse for Error {
     }
 }
 
+/// What a caller has to bring (RFC 6750 §3). One that brought nothing is told of no error.
+fn challenge(error: &auth::Error) -> HeaderValue {
+    let of_token = |reason| {
+        format!(
+            "Bearer realm=\"cuspid\", error=\"invalid_token\", error_description=\"the access token {reason}\""
+        )
+    };
+    match error {
+        auth::Error::Missing | auth::Error::NoKeys => HeaderValue::from_static("Bearer realm=\"cuspid\""),
+        auth::Error::Invalid(reason) => {
+            HeaderValue::try_from(of_token(reason)).expect("reasons are in ASCII, without quotation marks")
+        }
+        auth::Error::Tenant { .. } | auth::Error::Right { .. } => {
+            HeaderValue::from_static("Bearer realm=\"cuspid\", error=\"insufficient_scope\"")
+        }
+    }
+}
+
 /// An error and its causes in one line.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

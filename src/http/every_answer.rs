@@ -35,7 +35,7 @@ const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOWED_HEADERS: &str = "Authorization, Accept, Content-Type, Range, If-Range, If-None-Match, \
      If-Modified-Since, Cache-Control, X-Requested-With, X-Request-Id";
 const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Content-Encoding, Accept-Ranges, \
-     ETag, Link, Location, Content-Location, Content-Disposition, Warning, Retry-After, X-Decode-Level, X-Request-Id";
+     ETag, Link, Location, Content-Location, Content-Disposition, Warning, Retry-After, WWW-Authenticate, X-Decode-Level, X-Request-Id";
 
 /// Wraps every answer of the server.
 pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {

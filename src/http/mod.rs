@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::config;
+use crate::config::Config;
+use crate::http::auth::Authenticator;
 use crate::http::fair_share::FairShare;
 
 pub mod accept;
@@ -42,6 +44,8 @@ pub use serve::run;
 /// What the door gives access to, and its settings.
 pub struct Service {
     archive: Arc<Archive>,
+    /// Who tells callers by their tokens; nobody if they are all the same.
+    auth: Option<Authenticator>,
     settings: config::Http,
     viewer: config::Viewer,
     metrics: PrometheusHandle,
@@ -52,13 +56,18 @@ pub struct Service {
 
 impl Service {
     /// A service for an archive; `metrics` is what `/metrics` shows.
-    pub fn new(
-        archive: Arc<Archive>,
-        settings: config::Http,
-        viewer: config::Viewer,
-        metrics: PrometheusHandle,
-    ) -> Self {
-        let fair_share = FairShare::new(settings.max_requests_per_client);
-        Self { archive, settings, viewer, metrics, fair_share, stop: CancellationToken::new() }
+    ///
+    /// # Errors
+    /// There is to be authentication, and the machine has no certificates to trust.
+    pub fn new(archive: Arc<Archive>, config: &Config, metrics: PrometheusHandle) -> reqwest::Result<Self> {
+        Ok(Self {
+            archive,
+            auth: Authenticator::new(&config.auth)?,
+            settings: config.http.clone(),
+            viewer: config.viewer.clone(),
+            metrics,
+            fair_share: FairShare::new(config.http.max_requests_per_client),
+            stop: CancellationToken::new(),
+        })
     }
 }

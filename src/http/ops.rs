@@ -7,6 +7,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::Service;
+use crate::http::auth;
 use crate::http::error::Error;
 
 /// `GET /healthz`: the process answers.
@@ -16,11 +17,13 @@ pub(crate) async fn healthz() -> impl IntoResponse {
 
 /// `GET /readyz`: requests can be served.
 pub(crate) async fn readyz(State(service): State<Arc<Service>>) -> Result<Response, Error> {
-    if !service.stop.is_cancelled() {
-        Ok(([(CACHE_CONTROL, "no-store")], "ready\n").into_response())
-    } else {
-        Err(Error::Unavailable("the server is stopping".into()))
+    if service.stop.is_cancelled() {
+        return Err(Error::Unavailable("the server is stopping".into()));
     }
+    if service.auth.as_ref().is_some_and(|authenticator| !authenticator.is_ready()) {
+        return Err(auth::Error::NoKeys.into());
+    }
+    Ok(([(CACHE_CONTROL, "no-store")], "ready\n").into_response())
 }
 
 /// `GET /metrics`: in the text format of Prometheus.

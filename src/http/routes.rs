@@ -10,7 +10,7 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::retrieve::{bulk_values, bulkdata, frames, instances, metadata, rendered, thumbnail};
 use crate::http::{
-    capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
+    auth, capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
 };
 
 /// All resources.
@@ -29,6 +29,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))
         .route("/console/console.js", get(console::script))
+        .route("/console/sign-in.js", get(console::sign_in))
         // The OHIF viewer (docs/viewer.md).
         .route("/viewer", get(viewer::enter))
         .route("/viewer/", get(viewer::file))
@@ -43,6 +44,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
     // Around the whole router, so that the list of a resource's methods passes through it too.
     Router::new()
         .fallback_service(resources)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), auth::gate))
         .layer(middleware::from_fn_with_state(service, every_answer::wrap))
 }
 

@@ -37,8 +37,17 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
     service.stop = stop.clone();
     let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let idle = Duration::from_secs(service.settings.idle_timeout_seconds);
-    let router = routes::router(Arc::new(service));
+    let service = Arc::new(service);
+    let router = routes::router(Arc::clone(&service));
     let connections = TaskTracker::new();
+    if service.auth.is_some() {
+        let stop = stop.clone();
+        connections.spawn(async move {
+            if let Some(authenticator) = &service.auth {
+                authenticator.run(stop).await;
+            }
+        });
+    }
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;

@@ -10,6 +10,7 @@ use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::retrieve::Scope;
 use cuspid::config::{Config, Dimse};
+use cuspid::dimse::tenants::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
     PDataValueType, Pdu, PresentationContextProposed, UserVariableItem, read_pdu, write_pdu,
@@ -45,7 +46,13 @@ async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(cuspid::dimse::run(listener, archive.clone(), config.dimse, stop.clone()));
+    let running = tokio::spawn(cuspid::dimse::run(
+        listener,
+        archive.clone(),
+        config.dimse.clone(),
+        Callers::of(&config),
+        stop.clone(),
+    ));
     Server { address, archive, stop, running, _engine: engine }
 }
 
@@ -68,15 +75,19 @@ impl Server {
 }
 
 /// A peer in no way bound to the protocol.
-struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
     received: BytesMut,
 }
 
 impl Peer {
-    /// Asks for contexts 1 (CT) and 3 (Verification), and gives the answer.
     async fn ask(server: &Server) -> (Self, Pdu) {
-        let stream = TcpStream::connect(server.address).await.unwrap();
+        Self::ask_as("PEER", server.address).await
+    }
+
+    /// Asks for contexts 1 (CT) and 3 (Verification) under an AE title, and gives the answer.
+    pub(crate) async fn ask_as(calling: &str, address: SocketAddr) -> (Self, Pdu) {
+        let stream = TcpStream::connect(address).await.unwrap();
         let mut peer = Self { stream, received: BytesMut::new() };
         let context = |id, class: &str| PresentationContextProposed {
             id,
@@ -85,7 +96,7 @@ impl Peer {
         };
         peer.send(&Pdu::AssociationRQ(AssociationRQ {
             protocol_version: 1,
-            calling_ae_title: "PEER".into(),
+            calling_ae_title: calling.into(),
             called_ae_title: "CUSPID".into(),
             application_context_name: "1.2.840.10008.3.1.1.1".into(),
             presentation_contexts: vec![context(1, CT), context(3, VERIFICATION)],
@@ -134,13 +145,13 @@ impl Peer {
         self.value(context, PDataValueType::Command, true, &implicit(elements)).await;
     }
 
-    async fn store(&mut self, message: u16, instance: &str, data_set: &[u8]) {
+    pub(crate) async fn store(&mut self, message: u16, instance: &str, data_set: &[u8]) {
         self.command(1, &store_request(message, instance)).await;
         self.value(1, PDataValueType::Data, true, data_set).await;
     }
 
     /// The next response: the message that it answers, its Command Field and its status.
-    async fn response(&mut self) -> (u16, u16, u16) {
+    pub(crate) async fn response(&mut self) -> (u16, u16, u16) {
         let Some(Pdu::PData { data }) = self.receive().await else { panic!("no response") };
         let number = |wanted: u16| {
             let mut rest = &data[0].data[..];

@@ -46,11 +46,11 @@ impl Server {
         let engine = Engine::open(&config).await;
         let (archive, blobs) = (engine.archive.clone(), engine.blobs.clone());
         let stop = CancellationToken::new();
+        let service = Service::new(archive.clone(), &config, telemetry::metrics()).unwrap();
         if config.preview.enabled {
             let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
             tokio::spawn(async move { jobs::previews::run(archive, &config, stop).await });
         }
-        let service = Service::new(archive, config.http, config.viewer, telemetry::metrics());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::run(listener, service, stop.clone()));

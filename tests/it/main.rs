@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod architecture;
+mod auth;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
@@ -22,6 +23,9 @@ mod pictures;
 mod recovery;
 mod rendered;
 mod search;
+#[path = "../../src/http/auth/stand_in.rs"]
+#[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
+mod stand_in;
 mod store;
 mod store_metadata;
 mod store_zip;

@@ -11,12 +11,23 @@ const binary = resolve(root, process.env.CUSPID_BINARY ?? "target/debug/cuspid")
 const viewer = join(root, "viewer");
 const python = join(root, ".venv/bin/python");
 
-/** Starts a server; `url` is its own, without a final slash, and `studies` says where each study is and whose. */
-export async function start() {
+/**
+ * Starts a server; `url` is its own, without a final slash, and `studies` says where each study is and whose. `settings` are others
+ * than the defaults. `tenants` says whose the studies are: each picks its files by their names, which are those of their instances.
+ */
+export async function start({ settings = {}, tenants = [] } = {}) {
   const directory = mkdtempSync(join(tmpdir(), "cuspid-viewer-"));
   const made = execFileSync(python, [join(import.meta.dirname, "make_studies.py"), join(directory, "studies")]);
-  const data = ["--data", join(directory, "data"), "--set", "log.filter=info"];
-  execFileSync(binary, ["import", ...data, join(directory, "studies/stored")], { stdio: "ignore" });
+  const changed = Object.entries(settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
+  const data = ["--data", join(directory, "data"), "--set", "log.filter=info", ...changed];
+  const stored = join(directory, "studies/stored");
+  if (tenants.length === 0) {
+    execFileSync(binary, ["import", ...data, stored], { stdio: "ignore" });
+  }
+  for (const { tenant, files } of tenants) {
+    const paths = files(readdirSync(stored), JSON.parse(made)).map((name) => join(stored, name));
+    execFileSync(binary, ["import", ...data, "--tenant", tenant, ...paths], { stdio: "ignore" });
+  }
   const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${viewer}`];
   const process = spawn(binary, ["serve", ...data, ...listen], { stdio: ["ignore", "ignore", "pipe"] });
   const uploaded = join(directory, "studies/uploaded");

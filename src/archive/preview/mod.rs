@@ -195,7 +195,7 @@ impl Archive {
 
     /// Writes the preview under `key`; returns its bytes.
     async fn write_preview(&self, due: &Due, key: &Key) -> Result<u64, Halt> {
-        let caller = Caller { tenant: due.tenant.clone() };
+        let caller = Caller::server(due.tenant.clone());
         let SeriesRecord { study, series, .. } = &due.record;
         let mut sources = self.sources(&caller, &due.record).await?;
         let (order, slice_spacing) = arrange(&mut sources);

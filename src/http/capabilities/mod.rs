@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::dicom::attributes::Tag;
 use crate::http::Service;
+use crate::http::auth::Authenticator;
 use crate::http::capabilities::resources::RESOURCES;
 use crate::http::content::{begin, fingerprint, finish};
 use crate::http::error::Error;
@@ -18,12 +19,16 @@ use crate::http::request::Head;
 use crate::query::Level;
 use crate::query::attributes;
 
+mod lookup;
 mod openapi;
 mod parameters;
 mod resources;
 #[cfg(test)]
 mod tests;
 mod wadl;
+
+pub(crate) use lookup::{Found, find};
+pub(crate) use resources::Access;
 
 const WADL: &str = "application/vnd.sun.wadl+xml";
 const JSON: &str = "application/json";
@@ -46,10 +51,14 @@ pub(crate) async fn capabilities(_: State<Arc<Service>>, head: Head) -> Result<R
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn openapi(head: Head) -> Result<Response<Body>, Error> {
+pub(crate) async fn openapi(
+    State(service): State<Arc<Service>>,
+    head: Head,
+) -> Result<Response<Body>, Error> {
     let base_url = head.base_url();
     let server_url = base_url.strip_suffix("/dicom-web").unwrap_or(base_url);
-    answer(openapi::describe(server_url, RESOURCES).to_string(), JSON, &head)
+    let issuer = service.auth.as_ref().map(Authenticator::issuer);
+    answer(openapi::describe(server_url, issuer, RESOURCES).to_string(), JSON, &head)
 }
 
 fn answer(text: String, media_type: &str, head: &Head) -> Result<Response<Body>, Error> {

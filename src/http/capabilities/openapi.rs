@@ -4,11 +4,14 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::dicom::dictionary;
 use crate::http::capabilities::parameters::{Kind, Parameter, Place};
-use crate::http::capabilities::resources::{Operation, Resource};
+use crate::http::capabilities::resources::{Access, Operation, Resource};
 use crate::http::capabilities::{matched, path_parameters};
 
-/// Describes resources; `server_url` stands before their paths.
-pub(super) fn describe(server_url: &str, resources: &[Resource]) -> Json {
+/// The name of the way to get in.
+const SCHEME: &str = "token";
+
+/// Describes resources; `server_url` stands before their paths. `issuer` is whose tokens callers must have, if they must.
+pub(super) fn describe(server_url: &str, issuer: Option<&str>, resources: &[Resource]) -> Json {
     let paths: Map<String, Json> =
         resources.iter().map(|resource| (resource.path.to_owned(), path_item(resource))).collect();
     json!({
@@ -26,8 +29,17 @@ pub(super) fn describe(server_url: &str, resources: &[Resource]) -> Json {
         "components": {
             "parameters": match_parameters(resources),
             "responses": { "Problem": problem() },
+            "securitySchemes": { SCHEME: security(issuer) },
         },
     })
+}
+
+fn security(issuer: Option<&str>) -> Json {
+    let about = match issuer {
+        Some(issuer) => format!("an access token of {issuer}, whose roles give the right that is named"),
+        None => "not needed: this server is configured without authentication".to_owned(),
+    };
+    json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": about })
 }
 
 fn path_item(resource: &Resource) -> Json {
@@ -55,9 +67,8 @@ fn path_item(resource: &Resource) -> Json {
 
 fn described(operation: &Operation) -> Json {
     let responses: Map<String, Json> = operation
-        .statuses
-        .iter()
-        .map(|&status| (status.to_string(), response(status, operation.gives)))
+        .all_statuses()
+        .map(|status| (status.to_string(), response(status, operation.gives)))
         .collect();
     let mut described = json!({
         "operationId": operation.id,
@@ -65,6 +76,9 @@ fn described(operation: &Operation) -> Json {
         "description": operation.section,
         "responses": responses,
     });
+    if let Access::Needs(right) = operation.access {
+        described["security"] = json!([{ SCHEME: [right.name()] }]);
+    }
     let named = operation.parameters.iter().copied().flatten().map(parameter);
     let matches = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);
     let matches = matches.map(|keyword| json!({ "$ref": format!("#/components/parameters/{keyword}") }));

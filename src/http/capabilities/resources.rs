@@ -1,6 +1,7 @@
 //! What the server can do: every resource with its methods. The one source of the descriptions in WADL and OpenAPI, checked
 //! against the routes and against what is answered.
 
+use crate::archive::access::Right;
 use crate::http::capabilities::parameters::Parameter;
 use crate::http::capabilities::parameters::{
     CONDITIONS, DRAWING, FORM, POSITIONS, RANGE, SEARCH, SLICES, THUMBNAIL, URI, ZIPPED,
@@ -22,6 +23,8 @@ pub(super) struct Operation {
     pub(super) method: &'static str,
     /// The name of the transaction, without spaces; each once.
     pub(super) id: &'static str,
+    /// Who may do it.
+    pub(super) access: Access,
     /// What it gives or does, in a line.
     pub(super) summary: &'static str,
     /// Where it is described.
@@ -34,11 +37,29 @@ pub(super) struct Operation {
     pub(super) takes: &'static [&'static str],
     /// The media types of the answer's body, the default first.
     pub(super) gives: &'static [&'static str],
-    /// The status codes of answers.
+    /// The status codes of answers; besides those of [`Access`].
     pub(super) statuses: &'static [u16],
 }
 
-/// Every resource, in the order of `routes.rs`.
+impl Operation {
+    /// All status codes of answers: those who must say who they are may have said it wrongly, or may not do this.
+    pub(super) fn all_statuses(&self) -> impl Iterator<Item = u16> {
+        let of_access: &[u16] = if self.access == Access::Public { &[] } else { &[401, 403] };
+        self.statuses.iter().chain(of_access).copied()
+    }
+}
+
+/// Who may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anyone: it holds nothing of anybody.
+    Public,
+    /// Whoever has a right; it is done in the caller's own tenant.
+    Needs(Right),
+}
+
+/// Every resource, in the order of `routes.rs`. It exists as described here, or not at all: the gate (`http/auth`) lets nothing else
+/// through, and this is where it looks up who may.
 pub(super) const RESOURCES: &[Resource] = &[
     // §8.9 Retrieve Capabilities, with or without the final slash.
     Resource {
@@ -273,14 +294,15 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/openapi.json",
-        operations: &[get(
+        // It says how to get in.
+        operations: &[public(get(
             "DescribeInOpenapi",
             "this description",
             "OpenAPI 3.1",
             &[CONDITIONS, RANGE],
             &["application/json"],
             DESCRIPTION,
-        )],
+        ))],
     },
     Resource { path: "/", operations: &[page("ShowConsole", "the built-in web page", HTML)] },
     Resource {
@@ -292,12 +314,23 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[page("ShowConsoleScript", "its script", &["text/javascript"])],
     },
     Resource {
+        path: "/console/sign-in.js",
+        operations: &[page("ShowConsoleSignIn", "its script for those who sign in", &["text/javascript"])],
+    },
+    Resource {
         path: "/viewer",
-        operations: &[get("EnterViewer", "leads to the viewer", "docs/viewer.md", &[], &[], &[308, 429])],
+        operations: &[public(get(
+            "EnterViewer",
+            "leads to the viewer",
+            "docs/viewer.md",
+            &[],
+            &[],
+            &[308, 429],
+        ))],
     },
     Resource {
         path: "/viewer/",
-        operations: &[get("ShowViewer", "the OHIF viewer", "docs/viewer.md", &[], HTML, FILE)],
+        operations: &[public(get("ShowViewer", "the OHIF viewer", "docs/viewer.md", &[], HTML, FILE))],
     },
     Resource {
         path: "/viewer/app-config.js",
@@ -305,7 +338,14 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/viewer/{path}",
-        operations: &[get("ShowViewerFile", "a file of the viewer", "docs/viewer.md", &[RANGE], HTML, FILE)],
+        operations: &[public(get(
+            "ShowViewerFile",
+            "a file of the viewer",
+            "docs/viewer.md",
+            &[RANGE],
+            HTML,
+            FILE,
+        ))],
     },
     Resource { path: "/healthz", operations: &[page("CheckHealth", "whether the process answers", TEXT)] },
     Resource {
@@ -314,7 +354,10 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/metrics",
-        operations: &[page("ReadMetrics", "metrics in the text format of Prometheus", TEXT)],
+        operations: &[Operation {
+            access: Access::Needs(Right::Administer),
+            ..page("ReadMetrics", "metrics in the text format of Prometheus", TEXT)
+        }],
     },
 ];
 
@@ -386,11 +429,12 @@ const SMALL: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RANGE];
 const SEARCHED: &[u16] = &[200, 204, 404, 406, 400, 429, 500, 503];
 const RETRIEVE_RANGES: &[u16] = &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503];
 const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503];
-const DELETE: &[u16] = &[204, 403, 404, 400, 429, 500, 503];
+const DELETE: &[u16] = &[204, 404, 400, 429, 500, 503];
 const DESCRIPTION: &[u16] = &[200, 206, 304, 406, 416, 400, 429, 500, 503];
 const PAGE: &[u16] = &[200, 429, 500, 503];
 const FILE: &[u16] = &[200, 206, 304, 404, 416, 429, 500, 503];
 
+/// Reads something of the caller's tenant; what is otherwise says so.
 const fn get(
     id: &'static str,
     summary: &'static str,
@@ -399,7 +443,18 @@ const fn get(
     gives: &'static [&'static str],
     statuses: &'static [u16],
 ) -> Operation {
-    Operation { method: "GET", id, summary, section, parameters, matches: None, takes: &[], gives, statuses }
+    Operation {
+        method: "GET",
+        id,
+        access: Access::Needs(Right::Read),
+        summary,
+        section,
+        parameters,
+        matches: None,
+        takes: &[],
+        gives,
+        statuses,
+    }
 }
 
 const fn described(id: &'static str) -> Operation {
@@ -426,14 +481,20 @@ const fn retrieve(
 
 const fn store(id: &'static str, summary: &'static str) -> Operation {
     let from = get(id, summary, "PS3.18 §10.5", &[FORM], STORED, STORE);
-    Operation { method: "POST", takes: STORABLE, ..from }
+    Operation { method: "POST", access: Access::Needs(Right::Write), takes: STORABLE, ..from }
 }
 
 const fn delete(id: &'static str, summary: &'static str) -> Operation {
-    Operation { method: "DELETE", ..get(id, summary, "docs/conformance-statement.md", &[], &[], DELETE) }
+    let from = get(id, summary, "docs/conformance-statement.md", &[], &[], DELETE);
+    Operation { method: "DELETE", access: Access::Needs(Right::Delete), ..from }
 }
 
 /// A page, a file or a line of text that is none of DICOM's.
 const fn page(id: &'static str, summary: &'static str, gives: &'static [&'static str]) -> Operation {
-    get(id, summary, "docs", &[], gives, PAGE)
+    public(get(id, summary, "docs", &[], gives, PAGE))
+}
+
+/// The same for anyone.
+const fn public(operation: Operation) -> Operation {
+    Operation { access: Access::Public, ..operation }
 }

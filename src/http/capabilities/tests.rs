@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use axum::http::Method;
+
 use super::*;
+use crate::archive::access::Right;
 use crate::dicom::dictionary;
 
 /// The methods and paths of `routes.rs`, names in braces left out.
@@ -24,6 +27,76 @@ fn routed() -> BTreeSet<String> {
         }
     }
     routes
+}
+
+/// What anyone may read, in full.
+const PUBLIC: [&str; 11] = [
+    "/openapi.json",
+    "/",
+    "/console/console.css",
+    "/console/console.js",
+    "/console/sign-in.js",
+    "/viewer",
+    "/viewer/",
+    "/viewer/app-config.js",
+    "/viewer/{path}",
+    "/healthz",
+    "/readyz",
+];
+
+#[test]
+fn every_operation_needs_the_right_that_goes_with_its_method() {
+    for resource in RESOURCES {
+        for operation in resource.operations {
+            let expected = match (operation.method, resource.path) {
+                ("GET", path) if PUBLIC.contains(&path) => Access::Public,
+                ("GET", "/metrics") => Access::Needs(Right::Administer),
+                ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
+                ("POST", _) => Access::Needs(Right::Write),
+                ("DELETE", _) => Access::Needs(Right::Delete),
+                (other, path) => panic!("{other} {path} is not expected"),
+            };
+            assert_eq!(operation.access, expected, "{} {}", operation.method, resource.path);
+        }
+    }
+}
+
+#[test]
+fn each_resource_is_found_by_its_own_path() {
+    for resource in RESOURCES {
+        let path = resource.path.replace("{path}", "a/b").replace(['{', '}'], "");
+        for operation in resource.operations {
+            let found = find(&operation.method.parse().unwrap(), &path);
+            assert_eq!(found, Found::Operation(operation.access), "{} {path}", operation.method);
+        }
+        assert!(
+            matches!(find(&Method::PATCH, &path), Found::Methods(methods) if methods.contains("GET")),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_in_the_list_is_not_there() {
+    for path in [
+        "",
+        "/nothing",
+        "/dicom-web/nothing",
+        "/dicom-web/studies/",
+        "/dicom-web/studies//series",
+        "/dicom-web/studies/1/series/2/instances/3/bulkdata/",
+        "/DICOM-WEB/studies",
+        "/dicom%2Dweb/studies",
+        "/viewer/../dicom-web/studies",
+        "/metrics/",
+        "/console/",
+    ] {
+        let expected =
+            if path.starts_with("/viewer/") { Found::Operation(Access::Public) } else { Found::Nothing };
+        assert_eq!(find(&Method::GET, path), expected, "{path}");
+    }
+    assert_eq!(find(&Method::HEAD, "/metrics"), Found::Operation(Access::Needs(Right::Administer)));
+    assert_eq!(find(&Method::OPTIONS, "/metrics"), Found::Methods("GET, HEAD".into()));
 }
 
 fn anonymous(path: &str) -> String {
@@ -53,8 +126,8 @@ fn each_operation_has_its_own_name_and_states_what_it_answers() {
     let names: BTreeSet<&str> = operations.iter().map(|operation| operation.id).collect();
     assert_eq!(names.len(), operations.len());
     for operation in operations {
-        let statuses: BTreeSet<_> = operation.statuses.iter().collect();
-        assert_eq!(statuses.len(), operation.statuses.len(), "{}", operation.id);
+        let statuses: BTreeSet<_> = operation.all_statuses().collect();
+        assert_eq!(statuses.len(), operation.all_statuses().count(), "{}", operation.id);
         let named = operation.parameters.iter().copied().flatten().map(|parameter| parameter.name);
         let matched = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);
         let parameters: Vec<&str> = named.chain(matched).collect();
@@ -79,7 +152,7 @@ fn wadl_in_json_lists_what_may_be_repeated() {
 
 #[test]
 fn the_openapi_description_refers_to_what_is_in_it() {
-    let description = openapi::describe("http://a", RESOURCES);
+    let description = openapi::describe("http://a", Some("https://b"), RESOURCES);
     for (path, item) in description["paths"].as_object().unwrap() {
         let in_path = item["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names: Vec<&str> = in_path.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();

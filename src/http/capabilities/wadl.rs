@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use quick_xml::escape::escape;
 use serde_json::{Map, Value as Json, json};
 
+use crate::archive::access::Right;
 use crate::dicom::attributes::Tag;
 use crate::dicom::dictionary;
 use crate::http::capabilities::parameters::{Kind, Parameter, Place};
-use crate::http::capabilities::resources::{Operation, Resource};
+use crate::http::capabilities::resources::{Access, Operation, Resource};
 use crate::http::capabilities::{matched, path_parameters};
 
 const NAMESPACE: &str = "http://wadl.dev.java.net/2009/02";
@@ -69,14 +70,25 @@ impl Node<'_> {
 fn method(operation: &Operation) -> Element {
     let representation =
         |media_type: &&str| Element::new("representation", [("mediaType", (*media_type).to_owned())]);
+    let authorization = match operation.access {
+        Access::Public => None,
+        Access::Needs(right) => Some(authorization(right)),
+    };
     let accept = (!operation.gives.is_empty()).then(|| accept(operation.gives));
     let parameters = operation.parameters.iter().copied().flatten().map(parameter);
     let matches = operation.matches.into_iter().flat_map(matched).flat_map(match_parameters);
     let bodies = operation.takes.iter().map(representation);
-    let request = Element::new("request", [])
-        .with(accept.into_iter().chain(parameters).chain(matches).chain(bodies).collect::<Vec<_>>());
+    let request = Element::new("request", []).with(
+        accept
+            .into_iter()
+            .chain(authorization)
+            .chain(parameters)
+            .chain(matches)
+            .chain(bodies)
+            .collect::<Vec<_>>(),
+    );
     let (succeeding, failing): (Vec<u16>, Vec<u16>) =
-        operation.statuses.iter().partition(|&&status| status < 400);
+        operation.all_statuses().partition(|&status| status < 400);
     let response = |statuses: Vec<u16>, media_types: &[&str]| {
         let list = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
         Element::new("response", [("status", list)])
@@ -99,6 +111,17 @@ fn accept(gives: &[&str]) -> Element {
         gives.iter().map(|media_type| Element::new("option", [("value", (*media_type).to_owned())]));
     let attributes = [("name", "Accept".to_owned()), ("style", "header".to_owned()), ("default", default)];
     Element::new("param", attributes).with(options.collect::<Vec<_>>())
+}
+
+/// The token of a caller; a server without authentication passes over it.
+fn authorization(right: Right) -> Element {
+    let attributes = [("name", "Authorization"), ("style", "header"), ("type", "xs:string")];
+    let about = format!(
+        "Bearer and an access token that gives the right to {}, if there is authentication",
+        right.name()
+    );
+    let doc = Element { text: about, ..Element::new("doc", []) };
+    Element::new("param", attributes.map(|(name, value)| (name, value.to_owned()))).with([doc])
 }
 
 fn parameter(parameter: &Parameter) -> Element {

@@ -1,5 +1,7 @@
 // The built-in page: lists studies and series by QIDO-RS and stores files by STOW-RS.
 
+import * as access from "./sign-in.js";
+
 const service = new URL("dicom-web", document.baseURI).href;
 // Where the viewer is; empty if none is installed.
 const { viewer } = document.documentElement.dataset;
@@ -12,6 +14,25 @@ const attempts = 5;
 const element = (id) => document.getElementById(id);
 element("service").textContent = service;
 element("no-viewer").hidden = Boolean(viewer);
+
+// ---- Access ----
+
+/** The answer to a GET; one that says that it is not known who asks asks to sign in. */
+async function get(url, accept) {
+  const response = await fetch(url, { headers: { Accept: accept, ...access.headers() } });
+  if (response.status === 401) askToSignIn();
+  return response;
+}
+
+function askToSignIn() {
+  access.forget();
+  const isPossible = access.obstacle === "";
+  element("access").hidden = false;
+  element("sign-in").hidden = !isPossible;
+  element("obstacle").textContent = isPossible ? "Sign in to see and store studies." : access.obstacle;
+}
+
+element("sign-in").addEventListener("click", access.begin);
 
 // ---- Studies ----
 
@@ -36,7 +57,7 @@ function query() {
 async function listStudies() {
   const message = element("message");
   try {
-    const response = await fetch(`${service}/studies?${query()}`, { headers: { Accept: "application/dicom+json" } });
+    const response = await get(`${service}/studies?${query()}`, "application/dicom+json");
     const body = response.status === 204 ? [] : await response.json();
     if (!response.ok) throw new Error(body.detail ?? response.statusText);
     showStudies(body, response.headers.get("Warning")?.includes("more results") ?? false);
@@ -113,7 +134,7 @@ async function listSeries(row, columns, study) {
   cell.colSpan = columns;
   const url = `${service}/studies/${study}/series`;
   try {
-    const response = await fetch(`${url}?includefield=0008103E`, { headers: { Accept: "application/dicom+json" } });
+    const response = await get(`${url}?includefield=0008103E`, "application/dicom+json");
     const body = await response.json();
     if (!response.ok) throw new Error(body.detail ?? response.statusText);
     const list = document.createElement("ul");
@@ -132,7 +153,7 @@ function seriesCard(url, series) {
   const picture = document.createElement("img");
   picture.alt = "";
   picture.loading = "lazy";
-  picture.src = `${url}/${value(series, "0020000E")}/thumbnail?viewport=256,256`;
+  show(picture, `${url}/${value(series, "0020000E")}/thumbnail?viewport=256,256`);
   const count = value(series, "00201209");
   const texts = [
     `${value(series, "00080060")} ${value(series, "00200011")}`,
@@ -146,6 +167,18 @@ function seriesCard(url, series) {
     card.append(line);
   }
   return card;
+}
+
+/** Shows a picture. Where a token is needed, it is fetched: an element cannot say who asks. */
+async function show(picture, url) {
+  if (!access.isNeeded) {
+    picture.src = url;
+    return;
+  }
+  const response = await get(url, "image/*");
+  if (!response.ok) return;
+  picture.src = URL.createObjectURL(await response.blob());
+  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
 }
 
 function showPage(from) {
@@ -227,6 +260,7 @@ function post(batch) {
   request.open("POST", `${service}/studies`);
   request.setRequestHeader("Content-Type", `multipart/related; type="application/dicom"; boundary=${boundary}`);
   request.setRequestHeader("Accept", "application/dicom+json");
+  for (const [name, value] of Object.entries(access.headers())) request.setRequestHeader(name, value);
   let sent = 0;
   const advance = (bytes) => {
     counts.sent += bytes - sent;
@@ -238,6 +272,7 @@ function post(batch) {
     request.upload.onprogress = (event) => advance(event.loaded);
     request.onload = () => {
       if (request.status === 503) advance(0);
+      if (request.status === 401) askToSignIn();
       resolve({ status: request.status, body: request.responseText });
     };
     request.onerror = () => reject(new Error("the connection failed"));
@@ -355,4 +390,14 @@ for (const [button, input] of [["pick-files", "files"], ["pick-folder", "folder"
   });
 }
 
-listStudies();
+try {
+  await access.finish();
+} catch (error) {
+  element("message").textContent = `Nobody is signed in: ${error.message}`;
+  element("message").className = "failed";
+}
+if (access.isNeeded && !access.hasToken()) {
+  askToSignIn();
+} else {
+  listStudies();
+}

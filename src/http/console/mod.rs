@@ -3,25 +3,38 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::header::{REFERRER_POLICY, X_FRAME_OPTIONS};
 use axum::response::{IntoResponse, Response};
+use quick_xml::escape::escape;
 
+use crate::http::auth::Authenticator;
 use crate::http::{Service, viewer};
 
 /// Only what this server serves: no inline scripts or styles, no frames, no other origins.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
-/// `GET /`. The page is told where the viewer is, if there is one.
+/// `GET /`. The page is told where the viewer is, if there is one, and how to sign in, if one must.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
-    let page = include_str!("index.html");
-    let content_type = "text/html; charset=utf-8";
+    let mut page = include_str!("index.html").to_owned();
     if viewer::is_installed(&service).await {
-        asset(content_type, page.replacen("data-viewer=\"\"", "data-viewer=\"viewer/\"", 1))
-    } else {
-        asset(content_type, page)
+        page = page.replacen("data-viewer=\"\"", "data-viewer=\"viewer/\"", 1);
     }
+    let sign_in = service.auth.as_ref().map(Authenticator::sign_in);
+    if let Some(sign_in) = &sign_in {
+        let told = escape(sign_in.to_json()).into_owned();
+        page = page.replacen("data-sign-in=\"\"", &format!("data-sign-in=\"{told}\""), 1);
+    }
+    let mut response = asset("text/html; charset=utf-8", page);
+    // Where the page gets its token.
+    if let Some(origin) = sign_in.and_then(|sign_in| sign_in.token_origin())
+        && let Ok(policy) = HeaderValue::try_from(format!("{POLICY} {origin}"))
+    {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 /// `GET /console/console.css`.
@@ -32,6 +45,11 @@ pub(crate) async fn style() -> Response {
 /// `GET /console/console.js`.
 pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("console.js"))
+}
+
+/// `GET /console/sign-in.js`.
+pub(crate) async fn sign_in() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("sign-in.js"))
 }
 
 fn asset(content_type: &'static str, text: impl IntoResponse) -> Response {

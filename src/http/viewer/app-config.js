@@ -1,4 +1,6 @@
 // OHIF's configuration: its data source is the server that this file comes from, whatever its URL.
+// The server says here with whom to sign in, if one must.
+const signIn = null;
 (() => {
   const here = new URL(".", document.currentScript.src);
   const service = new URL("../dicom-web", here).href;
@@ -45,5 +47,29 @@
         },
       },
     ],
+  };
+  if (!signIn) return;
+
+  // Without the slash: OHIF takes this off the path of `redirect_uri` and compares what is left, with its slash, with its own.
+  window.config.routerBasename = here.pathname.replace(/\/$/, "");
+  window.config.oidc = [
+    {
+      authority: signIn.issuer,
+      client_id: signIn.client_id,
+      scope: signIn.scope,
+      response_type: "code",
+      redirect_uri: new URL("callback", here).href,
+      post_logout_redirect_uri: here.href,
+      automaticSilentRenew: true,
+    },
+  ];
+  // Signs in again when the token has expired, which a provider that still knows the user does without asking. Once a minute: the page
+  // of a user whose tokens are never accepted would else go round and round.
+  window.config.httpErrorHandler = ({ status }) => {
+    const key = "cuspid.signed-in-again";
+    const last = Number(sessionStorage.getItem(key));
+    if (status !== 401 || Date.now() - last < 60_000) return;
+    sessionStorage.setItem(key, Date.now());
+    location.reload();
   };
 })();

@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use tower_http::services::ServeDir;
 
 use crate::http::Service;
+use crate::http::auth::{Authenticator, SignIn};
 use crate::http::error::Error;
 
 /// Where the viewer is below the server's own URL.
@@ -36,9 +37,13 @@ pub(crate) async fn enter() -> impl IntoResponse {
 }
 
 /// `GET /viewer/app-config.js`: OHIF's configuration.
-pub(crate) async fn configuration() -> Response<Body> {
+pub(crate) async fn configuration(State(service): State<Arc<Service>>) -> Response<Body> {
     let content_type = [(CONTENT_TYPE, "text/javascript; charset=utf-8")];
-    with_headers((content_type, include_str!("app-config.js")).into_response())
+    let mut script = include_str!("app-config.js").to_owned();
+    if let Some(sign_in) = service.auth.as_ref().map(Authenticator::sign_in).filter(SignIn::is_possible) {
+        script = script.replacen("signIn = null", &format!("signIn = {}", sign_in.to_json()), 1);
+    }
+    with_headers((content_type, script).into_response())
 }
 
 /// `GET /viewer/…`: a file, or the page for what names a view and not a file.

@@ -1,0 +1,138 @@
+//! What a token says, and whether it is true: a JWT access token (RFC 7519, RFC 8725, RFC 9068).
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use crate::archive::access::{Caller, Roles};
+use crate::config::{Auth, SigningAlgorithm};
+use crate::http::auth::Error;
+
+/// What a token must be like.
+pub(super) struct Rules {
+    issuer: String,
+    algorithms: Vec<Algorithm>,
+    /// All but the algorithm, which is each token's.
+    validation: Validation,
+    max_bytes: usize,
+    tenant_claim: String,
+    roles_claim: String,
+    roles: Roles,
+}
+
+/// By what a token says it is signed.
+pub(super) struct Header {
+    pub(super) algorithm: Algorithm,
+    /// The name of the key.
+    pub(super) key_id: Option<String>,
+}
+
+impl Rules {
+    /// The rules that the settings describe.
+    pub(super) fn of(settings: &Auth) -> Self {
+        let mut validation = Validation::default();
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.set_issuer(&[&settings.issuer]);
+        validation.set_audience(&settings.audiences);
+        validation.validate_nbf = true;
+        validation.leeway = settings.leeway_seconds;
+        Self {
+            issuer: settings.issuer.clone(),
+            algorithms: settings.algorithms.iter().copied().map(algorithm).collect(),
+            validation,
+            max_bytes: settings.max_token_bytes,
+            tenant_claim: settings.tenant_claim.clone(),
+            roles_claim: settings.roles_claim.clone(),
+            roles: Roles::of(settings),
+        }
+    }
+
+    /// Reads by what a token says it is signed, which nothing proves yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is no JWT, too long, or signed in a way that the settings do not allow.
+    pub(super) fn header(&self, token: &str) -> Result<Header, Error> {
+        if token.len() > self.max_bytes {
+            return Err(Error::Invalid("is longer than auth.max_token_bytes"));
+        }
+        // What the library does not know, `none` first of all, is no header to it.
+        let header = decode_header(token).map_err(|_| Error::Invalid("is no JWT that is signed"))?;
+        if !self.algorithms.contains(&header.alg) {
+            return Err(Error::Invalid("is signed by an algorithm that is not in auth.algorithms"));
+        }
+        // Extensions that must be understood (RFC 7515 §4.1.11): there is none that is.
+        if header.crit.is_some() {
+            return Err(Error::Invalid("has a critical extension"));
+        }
+        Ok(Header { algorithm: header.alg, key_id: header.kid })
+    }
+
+    /// Checks a token by a key, and reads whose it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not the provider's, not for this server, or not of this time; [`Error::Tenant`] if it is true, but
+    /// names no tenant.
+    pub(super) fn caller(&self, token: &str, header: &Header, key: &DecodingKey) -> Result<Caller, Error> {
+        let validation = Validation { algorithms: vec![header.algorithm], ..self.validation.clone() };
+        let claims: Map<String, Value> = match decode(token, key, &validation) {
+            Ok(token) => token.claims,
+            Err(error) => return Err(Error::Invalid(reason(error.kind()))),
+        };
+        // The library takes a list of issuers for as good as its best.
+        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+            return Err(Error::Invalid(reason(&ErrorKind::InvalidIssuer)));
+        }
+        let tenant =
+            claim(&claims, &self.tenant_claim).and_then(Value::as_str).and_then(|name| name.parse().ok());
+        let tenant = tenant.ok_or_else(|| Error::Tenant { claim: self.tenant_claim.clone() })?;
+        let rights = self.roles.rights(&claim(&claims, &self.roles_claim).map(listed).unwrap_or_default());
+        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
+        Ok(Caller { tenant, subject: subject.into(), rights })
+    }
+}
+
+fn algorithm(setting: SigningAlgorithm) -> Algorithm {
+    match setting {
+        SigningAlgorithm::RS256 => Algorithm::RS256,
+        SigningAlgorithm::RS384 => Algorithm::RS384,
+        SigningAlgorithm::RS512 => Algorithm::RS512,
+        SigningAlgorithm::PS256 => Algorithm::PS256,
+        SigningAlgorithm::PS384 => Algorithm::PS384,
+        SigningAlgorithm::PS512 => Algorithm::PS512,
+        SigningAlgorithm::ES256 => Algorithm::ES256,
+        SigningAlgorithm::ES384 => Algorithm::ES384,
+        SigningAlgorithm::EdDSA => Algorithm::EdDSA,
+    }
+}
+
+/// Why a token is not believed, in words that may be in a header field.
+fn reason(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "has expired",
+        ErrorKind::ImmatureSignature => "is not valid yet",
+        ErrorKind::InvalidIssuer => "is of another issuer than auth.issuer",
+        ErrorKind::InvalidAudience => "is for none of auth.audiences",
+        ErrorKind::InvalidSignature => "has a wrong signature",
+        ErrorKind::MissingRequiredClaim(_) => "lacks one of the claims exp, iss and aud",
+        _ => "cannot be read",
+    }
+}
+
+/// A claim by its name; or by a path, with dots between the names of objects in each other.
+fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    let mut names = path.split('.');
+    let first = claims.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.get(name))
+}
+
+/// The texts of a list; a single text is one with spaces between (RFC 6749 §3.3).
+fn listed(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        Value::String(text) => text.split(' ').collect(),
+        _ => Vec::new(),
+    }
+}

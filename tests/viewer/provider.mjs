@@ -1,0 +1,114 @@
+// An OpenID provider, npm's oidc-provider, with the URLs and the claims of Keycloak: an issuer below `/realms`, the tenant in
+// `clinicId`, roles in `realm_access.roles`. Its users sign in by their name alone.
+
+import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { createServer } from "node:http";
+
+import Provider from "oidc-provider";
+
+const realm = "/realms/dental";
+const routes = "/protocol/openid-connect";
+const audience = "cuspid";
+/** What tokens are for, as the provider names it. */
+const target = "urn:cuspid";
+const scope = "openid cuspid";
+/** As whom the server's pages are known. */
+export const client = "cuspid-web";
+
+/**
+ * Listens; `serve` is called when it is known whose pages may sign in. `users` says which clinic each user is of and which roles they
+ * have.
+ */
+export async function listen(users) {
+  let provider = null;
+  const server = createServer(async (request, response) => {
+    if (!provider || !request.url.startsWith(`${realm}/`)) return response.writeHead(503).end();
+    // As Express tells applications below a path where they are.
+    Object.assign(request, { originalUrl: request.url, baseUrl: realm, url: request.url.slice(realm.length) });
+    if (request.url.startsWith("/sign-in/")) return signIn(provider, request, response);
+    return provider.callback()(request, response);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const issuer = `http://127.0.0.1:${server.address().port}${realm}`;
+  let pages = [];
+  return {
+    issuer,
+    scope,
+    /** Answers from now on; `redirects` are the pages to which users come back. */
+    serve(redirects) {
+      pages = redirects;
+      provider = configured(issuer, users, pages);
+    },
+    /** Takes its keys back and signs by others from now on. It still knows who is signed in. */
+    rotate() {
+      provider = configured(issuer, users, pages);
+    },
+    stop: () => server.closeAllConnections() ?? server.close(),
+  };
+}
+
+function configured(issuer, users, redirects) {
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const key = { ...privateKey.export({ format: "jwk" }), kid: randomUUID(), use: "sig", alg: "RS256" };
+  const resource = { scope, audience, accessTokenTTL: 300, accessTokenFormat: "jwt", jwt: { sign: { alg: "RS256" } } };
+  return new Provider(issuer, {
+    clients: [
+      {
+        client_id: client,
+        token_endpoint_auth_method: "none",
+        grant_types: ["authorization_code", "refresh_token"],
+        response_types: ["code"],
+        redirect_uris: redirects,
+      },
+    ],
+    jwks: { keys: [key] },
+    cookies: { keys: ["of a test"] },
+    scopes: scope.split(" "),
+    pkce: { required: () => true },
+    clientBasedCORS: () => true,
+    issueRefreshToken: async () => true,
+    routes: {
+      authorization: `${routes}/auth`,
+      token: `${routes}/token`,
+      jwks: `${routes}/certs`,
+      userinfo: `${routes}/userinfo`,
+      end_session: `${routes}/logout`,
+    },
+    findAccount: (_, id) => users[id] && { accountId: id, claims: async () => ({ sub: id }) },
+    extraTokenClaims: (_, { accountId }) => ({
+      clinicId: users[accountId].clinic,
+      realm_access: { roles: users[accountId].roles },
+    }),
+    // Nobody is asked whether the server's own pages may.
+    loadExistingGrant: async ({ oidc }) => {
+      const grant = new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
+      grant.addOIDCScope(scope);
+      grant.addResourceScope(target, scope);
+      await grant.save();
+      return grant;
+    },
+    interactions: { url: (_, { uid }) => `${realm}/sign-in/${uid}` },
+    features: {
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => target,
+        useGrantedResource: () => true,
+        getResourceServerInfo: () => resource,
+      },
+    },
+  });
+}
+
+/** The page on which users say who they are. */
+async function signIn(provider, request, response) {
+  if (request.method === "GET") {
+    response.writeHead(200, { "Content-Type": "text/html" });
+    response.end('<form method="post"><input name="login" aria-label="Name"><button>Sign in</button></form>');
+    return;
+  }
+  let body = "";
+  for await (const piece of request) body += piece;
+  const accountId = new URLSearchParams(body).get("login");
+  await provider.interactionFinished(request, response, { login: { accountId } });
+}

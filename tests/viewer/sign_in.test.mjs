@@ -1,0 +1,173 @@
+// OHIF and the console before a server that knows its users: who signs in at an OpenID provider sees what is their clinic's.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import * as browsers from "./browser.mjs";
+import { place, screenshot, scrollTo, shows, showsPaper } from "./browser.mjs";
+import * as providers from "./provider.mjs";
+import * as servers from "./server.mjs";
+
+// As in viewer.test.mjs.
+const same = 0.995;
+const bars = servers.picture(join(import.meta.dirname, "bars.png"));
+
+const roles = ["cuspid-read", "cuspid-write"];
+const users = {
+  anna: { clinic: "clinic-a", roles },
+  ben: { clinic: "clinic-b", roles },
+  carl: { clinic: "clinic-a", roles: [] },
+};
+// Studies of the second clinic; all others are the first one's.
+const ofSecond = ["ultrasound", "cine"];
+
+let provider;
+let server;
+/** A browser for each user. */
+const seats = {};
+
+before(async () => {
+  provider = await providers.listen(users);
+  const isOfSecond = (name, studies) => ofSecond.some((study) => name === `${studies[study].instance}.dcm`);
+  server = await servers.start({
+    settings: {
+      "auth.issuer": provider.issuer,
+      "auth.client_id": providers.client,
+      "auth.scope": provider.scope,
+      "auth.refresh_seconds": 1,
+      "auth.min_refresh_seconds": 1,
+    },
+    tenants: [
+      { tenant: "clinic-a", files: (names, studies) => names.filter((name) => !isOfSecond(name, studies)) },
+      { tenant: "clinic-b", files: (names, studies) => names.filter((name) => isOfSecond(name, studies)) },
+    ],
+  });
+  provider.serve([`${server.url}/viewer/callback`, `${server.url}/`]);
+  while (!(await fetch(`${server.url}/readyz`)).ok);
+  for (const user of Object.keys(users)) seats[user] = await browsers.start();
+});
+
+after(async () => {
+  for (const browser of Object.values(seats)) await browser.stop();
+  await server?.stop();
+  provider?.stop();
+});
+
+/** A test with a page of its own, of a user. */
+function seen(name, user, look) {
+  test(name, { timeout: 180_000 }, async () => {
+    const page = await seats[user].context.newPage();
+    try {
+      await look(page);
+    } finally {
+      await screenshot(page, `signed in ${name}`);
+      await page.close();
+    }
+  });
+}
+
+/** Says at the provider who one is. */
+async function signIn(page, user) {
+  await page.getByLabel("Name").fill(user);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+/** Opens a study by its URL, as the console does. */
+function open(page, { study }) {
+  return page.goto(`${server.url}/viewer/viewer?StudyInstanceUIDs=${study}`);
+}
+
+function row(page, name, separator = ", ") {
+  return page.locator("tbody tr", { hasText: server.studies[name].patient.replace("^", separator) });
+}
+
+describe("signed in", { concurrency: 1 }, () => {
+  seen("OHIF lists the studies of the user's clinic only", "anna", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await signIn(page, "anna");
+    for (const name of ["ct", "pdf", "video"]) await row(page, name).waitFor();
+    for (const name of ofSecond) assert.equal(await row(page, name).count(), 0);
+  });
+
+  seen("another clinic has other studies", "ben", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await signIn(page, "ben");
+    for (const name of ofSecond) await row(page, name).waitFor();
+    assert.equal(await row(page, "ct").count(), 0);
+    const { study } = server.studies.ct;
+    const answer = page.waitForResponse((response) => response.url().includes(study));
+    await open(page, server.studies.ct);
+    assert.ok([200, 204].includes((await answer).status()));
+    assert.equal(seats.ben.requests().filter((request) => request.includes("/metadata")).length, 0);
+  });
+
+  seen("a CT opens from its URL, without asking again", "anna", async (page) => {
+    await open(page, server.studies.ct);
+    await scrollTo(page, 40);
+    await shows(page, server.picture(`slice-${(await place(page)).number}.png`), same);
+    const thumbnail = page.locator('[data-cy="study-browser-thumbnail"] img');
+    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+  });
+
+  seen("a PDF opens", "anna", async (page) => {
+    await open(page, server.studies.pdf);
+    await showsPaper(page);
+  });
+
+  seen("a video opens", "anna", async (page) => {
+    await open(page, server.studies.video);
+    await shows(page, bars, same);
+    await page.waitForLoadState("networkidle");
+  });
+
+  seen("the console signs in, and shows series and stores", "anna", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByText("Sign in to see and store studies.").waitFor();
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await row(page, "ct", " ").waitFor();
+    assert.equal(page.url(), `${server.url}/`);
+    await row(page, "ct", " ").getByRole("button", { name: "Show series" }).click();
+    const thumbnail = page.locator(".series img[src]");
+    await thumbnail.waitFor();
+    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+    await page.locator("#files").setInputFiles(server.files);
+    await page.getByText(`${server.files.length} of ${server.files.length} files stored`).waitFor();
+    await row(page, "upload", " ").waitFor();
+  });
+
+  seen("who has no role is told so", "carl", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await signIn(page, "carl");
+    await page.getByText("gives no right to read").waitFor();
+  });
+
+  seen("who comes with a token of a key that was taken back signs in again, unasked", "anna", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await row(page, "ct").waitFor();
+    const { Authorization } = await page.evaluate(() => {
+      const key = Object.keys(sessionStorage).find((name) => name.startsWith("oidc.user:"));
+      return { Authorization: `Bearer ${JSON.parse(sessionStorage.getItem(key)).access_token}` };
+    });
+    const status = async () => (await fetch(`${server.url}/dicom-web/studies`, { headers: { Authorization } })).status;
+    assert.equal(await status(), 200);
+    provider.rotate();
+    while ((await status()) !== 401);
+    const refused = page.waitForResponse((response) => response.status() === 401);
+    await page.locator("thead input, table input").first().fill("head");
+    await refused;
+    await row(page, "pdf").waitFor({ state: "detached" });
+    await row(page, "ct").waitFor();
+    assert.ok(page.url().startsWith(`${server.url}/viewer/`));
+  });
+
+  test("no token is in a URL, and nothing is asked of anybody else", () => {
+    const requests = Object.values(seats).flatMap((browser) => browser.requests());
+    const urls = requests.map((request) => request.split(" ")[2]).filter((url) => url.startsWith("http"));
+    assert.ok(urls.length > 100);
+    assert.deepEqual(urls.filter((url) => /ey[\w-]+\.ey[\w-]+\./.test(url)), []);
+    const isHere = (url) => [server.url, provider.issuer].some((place) => url.startsWith(`${place}/`));
+    assert.deepEqual(urls.filter((url) => !isHere(url)), []);
+  });
+});
