@@ -131,7 +131,7 @@ def play(fleet: Fleet, number: int, seed: int) -> tuple[Ledger, list]:
     ledger = Ledger()
     began = time.monotonic()
     kills, found = act(fleet, ledger, number, seed)
-    fleet.start_the_dead()
+    fleet.make_all_ready()
     acknowledged = len(ledger.acknowledged)
     for node in fleet.servers:
         found += differences(node, ledger, number)
