@@ -29,7 +29,7 @@ from fleet import Fleet, wait_for
 from fleet_clients import SERIES, STUDIES, CStoreModality, Deleter, Reader, StowModality, send_by_stow
 from instances import UID_ROOT, Ledger, count_differences, retrieve
 
-CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Reader]
+CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Deleter, Reader]
 CHECK_EVERY = 5
 # By turns: kills alone, kills and some faults, many faults.
 SHARES = [0.03, 0.1, 0.0, 0.25]

@@ -68,10 +68,10 @@ def main() -> int:
     arguments.add_argument("--concurrency", type=int, default=8)
     arguments.add_argument("--repeats", type=int, default=3)
     chosen = arguments.parse_args()
-    ct = WORK / "ct"
+    ct = WORK / "data" / "ct"
     if not ct.exists():
-        WORK.mkdir(parents=True, exist_ok=True)
         data.make_ct(ct)
+    WORK.mkdir(parents=True, exist_ok=True)
     source = ROOT / "benches/versus/load/main.rs"
     subprocess.run(["rustc", "--edition", "2024", "-O", source, "-o", LOAD], check=True)
     limits, figures = [], []
