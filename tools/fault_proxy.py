@@ -129,7 +129,7 @@ class FaultProxy:
             if not self.lock.wait_for(lambda: self.under_way == 0, IDLE_SECONDS):
                 raise RuntimeError(f"{self.under_way} requests to {self.service} do not end")
 
-    def has_ended(self) -> None:
+    def end_request(self) -> None:
         with self.lock:
             self.under_way -= 1
             self.lock.notify_all()
@@ -159,9 +159,10 @@ class FaultProxy:
         try:
             await self.carry_out(request, message, writer)
         finally:
-            self.has_ended()
+            self.end_request()
 
     async def carry_out(self, request: Request, message: Message, writer: asyncio.StreamWriter) -> None:
+        """With its fault, if it has one; `Cut` where the connection is to end."""
         fault = request.fault
         kind = fault.kind if fault else None
         if kind in (faults.ERROR, faults.PARTIAL):

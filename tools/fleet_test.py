@@ -41,7 +41,7 @@ def studies(round_number: int) -> list:
     return [f"{UID_ROOT}.{round_number}.{number + 1}" for number in range(STUDIES)]
 
 
-def kill_at_random(fleet: Fleet, ledger: Ledger, moments: random.Random) -> int:
+def kill_at_random(fleet: Fleet, moments: random.Random) -> int:
     """Kills nodes and workers, and starts them again some time later; how many were killed."""
     kills = moments.randint(1, 4)
     for _ in range(kills):
@@ -61,7 +61,7 @@ def act(fleet: Fleet, ledger: Ledger, number: int, seed: int) -> tuple[int, list
     clients = [kind(fleet.servers, ledger, number, place + 1, seed) for place, kind in enumerate(CLIENTS)]
     for client in clients:
         client.start()
-    kills = kill_at_random(fleet, ledger, random.Random(f"{seed}-{number}"))
+    kills = kill_at_random(fleet, random.Random(f"{seed}-{number}"))
     ledger.killed.set()
     fleet.end_faults()
     deadline = time.monotonic() + JOIN_SECONDS
