@@ -35,6 +35,20 @@ infra/.venv/bin/python -m pytest -q infra/tests
 step conformance
 .venv/bin/python -m pytest -q conformance
 
+step integration tests on S3 and DynamoDB
+CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
+
+step conformance on S3 and DynamoDB
+CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q conformance
+
+step requests to S3 and DynamoDB
+tools/cloud.py --only radosgw,amazon .venv/bin/python tools/costs_test.py
+
+step a fleet among faults
+tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 3
+tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 --queue sqs
+tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py
+
 step viewer
 tools/viewer_test.sh
 
