@@ -198,9 +198,12 @@ impl Dynamodb {
     }
 }
 
+/// See [`bounds`].
+type Bounds = (String, Vec<(&'static str, String)>, usize);
+
 /// The condition on the sort key, its values, and how many ends it includes that the range excludes; `None` if nothing
 /// can lie within the bounds.
-fn bounds(range: &Range, sort: &str) -> Option<(String, Vec<(&'static str, String)>, usize)> {
+fn bounds(range: &Range, sort: &str) -> Option<Bounds> {
     // No sort key is empty: such a bound, which the service would refuse, says nothing or excludes everything.
     let from = match &range.from {
         Bound::Included(from) | Bound::Excluded(from) if from.is_empty() => &Bound::Unbounded,
