@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::commit::{Attempts, MAX_WRITES, SPARE_WRITES, is_conflict, now};
+use crate::index::commit::{Attempts, SPARE_WRITES, is_conflict, now};
 use crate::index::draft::Draft;
 use crate::index::records::InstanceRecord;
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys, read};
-use crate::table::{self, Expect, Item, ItemKey, Write};
+use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Write};
 
 /// Objects that nothing refers to any more and that are still to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,10 @@ impl Index {
         let heads = [keys::study(tenant, study), keys::series(tenant, study, series)];
         let mut heads = self.table.get(&heads).await?.into_iter();
         let (study_row, series_row) = (heads.next().flatten(), heads.next().flatten());
+        if study_row.is_none() || series_row.is_none() {
+            // What is there by now was stored after this began, and no version tells whether it has changed since.
+            return Ok(0);
+        }
         let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
         let mut writes = Vec::new();
         let mut objects = Vec::new();

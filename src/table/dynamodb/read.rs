@@ -49,7 +49,7 @@ impl Dynamodb {
         let request = request.consistent_read(true).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = self.sender.attempts().send("GetItem", || request.clone().send()).await;
         let answer = answer.map_err(|error| failed(GET, error))?;
-        spent(Units::Read, answer.consumed_capacity());
+        spent("GetItem", Units::Read, answer.consumed_capacity());
         answer.item.map(|found| item::decode(found).ok_or_else(|| unreadable(GET))).transpose()
     }
 
@@ -65,7 +65,7 @@ impl Dynamodb {
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
             let answer = attempts.send("BatchGetItem", || request.clone().send()).await;
             let answer = answer.map_err(|error| failed(GET, error))?;
-            spent(Units::Read, answer.consumed_capacity());
+            spent("BatchGetItem", Units::Read, answer.consumed_capacity());
             let found = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let is_throttled = found.is_empty();
             for attributes in found {
@@ -172,7 +172,7 @@ impl Dynamodb {
     async fn ask(&self, query: QueryFluentBuilder) -> Result<QueryOutput, Error> {
         let answer = self.sender.attempts().send("Query", || query.clone().send()).await;
         let answer = answer.map_err(|error| failed(RANGE, error))?;
-        spent(Units::Read, answer.consumed_capacity());
+        spent("Query", Units::Read, answer.consumed_capacity());
         Ok(answer)
     }
 
