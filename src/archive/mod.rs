@@ -24,6 +24,7 @@ pub mod access;
 pub mod assembly;
 pub mod check;
 mod claims;
+pub mod copy;
 mod delete;
 pub mod derive;
 pub mod document;
@@ -33,10 +34,12 @@ mod keep;
 mod keys;
 pub mod preview;
 pub mod references;
+mod reindex;
 pub mod rendering;
 pub mod retrieve;
 mod same;
 pub mod search;
+mod settle;
 pub mod spool;
 pub mod store;
 mod temporary;
@@ -59,6 +62,8 @@ pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
     queue: Arc<dyn Queue>,
+    /// Whether other processes may be using the store and the index.
+    is_shared: bool,
     ingest: Ingest,
     search: Search,
     preview: Preview,
@@ -95,6 +100,7 @@ impl Archive {
             blobs,
             index,
             queue,
+            is_shared: config.storage.is_shared(),
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::archive::check::Finding;
-use crate::cli::{Settings, require_data, runtime};
+use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
 /// Arguments of `cuspid check`.
@@ -23,7 +23,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = self.settings.load([])?;
+        let config = without_cache(self.settings.load([])?);
         require_data(&config)?;
         let progress = ProgressBar::new_spinner();
         let report = runtime()?.block_on(async {
@@ -38,6 +38,16 @@ impl Check {
         let mut out = io::stdout().lock();
         for finding in &report.findings {
             writeln!(out, "{finding}")?;
+        }
+        if report.young > 0 {
+            let young = report.young;
+            writeln!(
+                out,
+                "{young} objects of the last hour that nothing refers to yet; they are left alone"
+            )?;
+        }
+        if report.uncounted > 0 {
+            writeln!(out, "{} studies were changed all the time and not counted", report.uncounted)?;
         }
         writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
         let is_harmless = |finding: &Finding| matches!(finding, Finding::Orphan(_));
