@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test versus fuzz
+.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz
 
 run:
 	tools/install.sh build
@@ -16,7 +16,7 @@ viewer:
 
 # Everything that CI runs.
 test:
-	tools/install.sh build test viewer browser cloud
+	tools/install.sh build test viewer browser cloud infra
 	tools/test.sh
 
 # What is quick: before each commit.
@@ -54,6 +54,12 @@ kill-test:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/kill_test.py $(ARGS)
+
+# What infra/ makes, in a stand-in for AWS. See docs/deployment.md.
+infra-test:
+	tools/install.sh build infra
+	tools/venv.sh infra
+	infra/.venv/bin/python -m pytest -q infra/tests $(ARGS)
 
 # Side by side with Orthanc; prints a table. See docs/performance.md.
 versus:

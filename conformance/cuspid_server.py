@@ -1,4 +1,7 @@
-"""A Cuspid server on a directory, on free ports of loopback, for whoever tests it from outside."""
+"""A Cuspid server on a directory, on free ports of loopback, for whoever tests it from outside.
+
+With `CUSPID_TEST_ENGINE=cloud` it keeps everything in S3 and DynamoDB (see `tools/cloud.py`), and only scratch in the directory.
+"""
 
 import os
 import signal
@@ -23,13 +26,23 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def engine_settings() -> list:
+    """Settings of an engine that is empty: none for the one in the directory of data."""
+    if os.environ.get("CUSPID_TEST_ENGINE") != "cloud":
+        return []
+    # It needs boto3, which those who test other servers need not have.
+    from cuspid_cloud import Cloud
+
+    return Cloud(binary()).settings
+
+
 class Server:
     """Starts with `start`, ends with `stop` or `kill`, may be started again on the same data and ports."""
 
     ready_path = "/readyz"
 
     def __init__(self, directory: Path, *settings: str):
-        self.directory, self.settings = directory, settings
+        self.directory, self.settings = directory, [*engine_settings(), *settings]
         self.http_port, self.dimse_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}/dicom-web"
         self.data = directory / "data"
@@ -46,8 +59,10 @@ class Server:
         """Starts the process and does not wait for it."""
         command = [binary(), "serve", "--data", self.data]
         command += ["--http", f"127.0.0.1:{self.http_port}", "--dimse", f"127.0.0.1:{self.dimse_port}"]
-        for setting in self.settings:
-            command += ["--set", setting]
+        command += self.arguments()
+        self.run(command)
+
+    def run(self, command: list) -> None:
         with open(self.directory / "log", "a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -85,8 +100,12 @@ class Server:
             self.process.wait()
             raise
 
+    def arguments(self) -> list:
+        """The settings, for every command."""
+        return [argument for setting in self.settings for argument in ("--set", setting)]
+
     def check(self, *options: str) -> subprocess.CompletedProcess:
-        """Runs `cuspid check` on the data; the server must have ended."""
+        """Runs `cuspid check` on the data; a server that keeps them in its directory must have ended."""
         return self.command("check", *options)
 
     def reindex(self) -> subprocess.CompletedProcess:
@@ -94,4 +113,5 @@ class Server:
         return self.command("reindex")
 
     def command(self, name: str, *options: str) -> subprocess.CompletedProcess:
-        return subprocess.run([binary(), name, "--data", self.data, *options], capture_output=True, text=True)
+        command = [binary(), name, "--data", self.data, *self.arguments(), *options]
+        return subprocess.run(command, capture_output=True, text=True)

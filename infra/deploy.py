@@ -4,8 +4,8 @@
     infra/deploy.py infra/parameters/dev-eu-central-1.yaml [STACK...] [--set Name=Value]...
 
 The value of a template's parameter is the first of: `--set`; the parameter file; an output of that name of another stack of the
-environment; what the stack had before; the template's default. So what is set by hand (an image, a weight) stays until it is
-set again, and stacks need no names of each other.
+environment; what the stack was once given; the template's default. So what is set by hand (an image, a weight) stays until it
+is set again, a default that changes with a version takes effect, and stacks need no names of each other.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import boto3
 import yaml
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,7 +33,7 @@ KEEP_WHAT_IS_STORED = json.dumps({
 })
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML with CloudFormation's short forms, as in `!Ref Name`."""
 
 
@@ -97,35 +97,40 @@ def deploy(client, settings, stacks, overrides, read=read_template):
     for stack in stacks:
         name = f"cuspid-{settings['environment']}-{stack}"
         before = _describe(client, name)
-        given = _outputs(client, settings["environment"]) | settings["parameters"]
+        given = _given_before(client, name, before) | outputs(client, settings["environment"]) | settings["parameters"]
         given |= {"Environment": settings["environment"]} | COLOURS.get(stack, {}) | overrides
-        parameters = _parameters(stack, parsed[stack]["Parameters"], given, before)
+        parameters = _parameters(stack, parsed[stack]["Parameters"], given)
         what = _create if before is None else _update
         print(f"{name}: {what(client, name, read(stack), parameters, settings)}", flush=True)
 
 
-def _parameters(stack, slots, given, before):
-    had = {parameter["ParameterKey"] for parameter in before.get("Parameters", [])} if before else set()
-    parameters, missing = [], []
-    for name, slot in slots.items():
-        if name in given:
-            parameters.append({"ParameterKey": name, "ParameterValue": str(given[name])})
-        elif name in had:
-            parameters.append({"ParameterKey": name, "UsePreviousValue": True})
-        elif "Default" not in slot:
-            missing.append(name)
+def _given_before(client, name, before):
+    """What a stack's parameters were set to, but for those that had their default."""
+    if before is None:
+        return {}
+    body = client.get_template(StackName=name)["TemplateBody"]
+    slots = (yaml.load(body, Loader) if isinstance(body, str) else body)["Parameters"]
+    had = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in before.get("Parameters", [])}
+    return {key: value for key, value in had.items() if value != str(slots[key].get("Default"))}
+
+
+def _parameters(stack, slots, given):
+    missing = [name for name, slot in slots.items() if name not in given and "Default" not in slot]
     if missing:
         raise Refused(f"{stack} needs {', '.join(missing)}: in the parameter file, by --set, or from a stack before it")
-    return parameters
+    return [{"ParameterKey": name, "ParameterValue": str(given[name])} for name in slots if name in given]
 
 
 def _create(client, name, body, parameters, settings):
     protect = settings["parameters"].get("DeletionProtection") != "false"
-    client.create_stack(
-        StackName=name, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"],
-        StackPolicyBody=KEEP_WHAT_IS_STORED, EnableTerminationProtection=protect,
-        Tags=[{"Key": "application", "Value": "cuspid"}, {"Key": "environment", "Value": settings["environment"]}],
-    )
+    try:
+        client.create_stack(
+            StackName=name, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"],
+            StackPolicyBody=KEEP_WHAT_IS_STORED, EnableTerminationProtection=protect,
+            Tags=[{"Key": "application", "Value": "cuspid"}, {"Key": "environment", "Value": settings["environment"]}],
+        )
+    except ClientError as error:
+        raise Refused(f"{name}: {error}") from error
     _wait(client, "stack_create_complete", name)
     return "made"
 
@@ -144,7 +149,7 @@ def _update(client, name, body, parameters, _settings):
 def _wait(client, state, name):
     try:
         client.get_waiter(state).wait(StackName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 720})
-    except Exception as error:
+    except WaiterError as error:
         raise Refused(f"{name}: {_reason(client, name)}") from error
 
 
@@ -165,13 +170,14 @@ def _describe(client, name):
         raise
 
 
-def _outputs(client, environment):
-    outputs = {}
+def outputs(client, environment):
+    """What the stacks of an environment give, by name."""
+    given = {}
     for page in client.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:
             if stack["StackName"].startswith(f"cuspid-{environment}-"):
-                outputs |= {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-    return outputs
+                given |= {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    return given
 
 
 if __name__ == "__main__":

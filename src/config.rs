@@ -570,7 +570,7 @@ mod tests {
     #[test]
     fn a_setting_by_which_anyone_could_come_in_is_refused() {
         let issuer = set("auth", "issuer", "https://a.example/realms/x");
-        assert!(Config::load(None, &[issuer.clone()]).is_ok());
+        assert!(Config::load(None, std::slice::from_ref(&issuer)).is_ok());
         for (section, name, text) in [
             ("auth", "issuer", "http://a.example/realms/x"),
             ("auth", "issuer", "http://127.0.0.1.example/"),

@@ -79,7 +79,7 @@ class FaultProxy:
         parts = urlsplit(upstream)
         self.upstream = (parts.hostname, parts.port)
         self.requests = []
-        self.lock, self.number = threading.Lock(), 0
+        self.lock, self.number, self.under_way = threading.Condition(), 0, 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
@@ -119,7 +119,18 @@ class FaultProxy:
             request = Request(self.number, method, target, message.headers, message.body)
             request.fault = self.plan(request)
             self.requests.append(request)
+            self.under_way += 1
         return request
+
+    def wait_until_idle(self) -> None:
+        """Waits until everything that was asked is carried out, also for those who are gone."""
+        with self.lock:
+            self.lock.wait_for(lambda: self.under_way == 0)
+
+    def has_ended(self) -> None:
+        with self.lock:
+            self.under_way -= 1
+            self.lock.notify_all()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
@@ -139,17 +150,25 @@ class FaultProxy:
     async def exchange(self, message: Message, writer: asyncio.StreamWriter) -> None:
         """One request and its answer, or what a fault makes of them."""
         request = self.number_and_fault(message)
+        try:
+            await self.carry_out(request, message, writer)
+        finally:
+            self.has_ended()
+
+    async def carry_out(self, request: Request, message: Message, writer: asyncio.StreamWriter) -> None:
         fault = request.fault
         kind = fault.kind if fault else None
         if kind in (faults.ERROR, faults.PARTIAL):
             writer.write(refusal(*faults.answer(self.service, request, fault)))
             return
         if kind == faults.CUT_BEFORE:
+            fault.then()
             raise Cut
         if kind == faults.DELAY_BEFORE:
             await asyncio.sleep(fault.delay_seconds)
         answer = await self.pass_on(message, request)
         if kind in (faults.CUT_REQUEST, faults.CUT_AFTER):
+            fault.then()
             raise Cut
         if kind == faults.DELAY_AFTER:
             await asyncio.sleep(fault.delay_seconds)

@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # What happens to a request.
@@ -23,6 +25,8 @@ class Fault:
     delay_seconds: float = 0.0
     # Chooses among the errors of a service.
     choice: int = 0
+    # Done before a connection is cut.
+    then: Callable = lambda: None
 
 
 @dataclass
@@ -63,18 +67,19 @@ class Random:
 
 
 class Nth:
-    """One fault for the request of this number from now, counted from one, and none for others."""
+    """One fault for the request of this number from now, counted from one over all proxies that have this plan."""
 
     def __init__(self, nth: int, fault: Fault):
-        self.left, self.fault = nth, fault
+        self.left, self.fault, self.request = nth, fault, None
+        self.lock = threading.Lock()
 
-    @property
-    def has_happened(self) -> bool:
-        return self.left <= 0
-
-    def __call__(self, _request: Request) -> Fault | None:
-        self.left -= 1
-        return self.fault if self.left == 0 else None
+    def __call__(self, request: Request) -> Fault | None:
+        with self.lock:
+            self.left -= 1
+            if self.left != 0:
+                return None
+            self.request = request
+            return self.fault
 
 
 def s3_error(request: Request, choice: int) -> tuple:

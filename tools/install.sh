@@ -9,6 +9,7 @@ viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
 versus="nginx:nginx-light Orthanc:orthanc"
 cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
+infra="python3:python3 node:nodejs systemd-analyze:systemd"
 
 missing=()
 for purpose in "$@"; do
@@ -16,7 +17,7 @@ for purpose in "$@"; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
     done
     case $purpose in
-    test) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
+    test | infra) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
     # A CT of a head.
     browser) [ -e /usr/share/doc/invesalius-examples/examples/Cranium.inv3 ] || missing+=(invesalius-examples) ;;
     versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;

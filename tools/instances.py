@@ -105,6 +105,11 @@ class Ledger:
             self.deletions.append(deletion)
         return deletion
 
+    def stored(self) -> list:
+        """What was acknowledged until now."""
+        with self.lock:
+            return sorted(self.acknowledged)
+
     def must_be_gone(self) -> set:
         """What was deleted, and all sending of it had been acknowledged before."""
         done = [deletion for deletion in self.deletions if deletion.is_acknowledged]
@@ -113,9 +118,13 @@ class Ledger:
 
     def must_be_there(self) -> set:
         """What was acknowledged, and sent after every deletion that covers it had ended, if there was any."""
-        ends = lambda instance: [deletion.ended for deletion in self.deletions if deletion.covers(instance)]
-        since = lambda instance: max([0, *[send.began for send in self.sends[instance] if send.is_acknowledged]])
-        return {i for i in self.acknowledged if all(end < since(i) for end in ends(i))}
+        return {instance for instance in self.stored() if self.is_to_be_there(instance)}
+
+    def is_to_be_there(self, instance: str) -> bool:
+        with self.lock:
+            ends = [deletion.ended for deletion in self.deletions if deletion.covers(instance)]
+            begins = [send.began for send in self.sends.get(instance, []) if send.is_acknowledged]
+        return bool(begins) and all(end < max(begins) for end in ends)
 
     def is_sent(self, instance: str, file: bytes) -> bool:
         """Whether these are the bytes that were sent as the instance."""
@@ -126,9 +135,9 @@ class Ledger:
         return self.sent[instance] == file
 
 
-def stow(session: requests.Session, server: Server, files: list) -> requests.Response:
+def stow(session: requests.Session, server: Server, files: list, seconds: float = 30) -> requests.Response:
     headers = {"Content-Type": multipart.content_type(), "Accept": "application/dicom+json"}
-    return session.post(f"{server.url}/studies", data=multipart.write(files), headers=headers, timeout=30)
+    return session.post(f"{server.url}/studies", data=multipart.write(files), headers=headers, timeout=seconds)
 
 
 def value(result: dict, tag: str):
@@ -143,16 +152,18 @@ def retrieve(session: requests.Session, server: Server, study: str) -> dict:
         return {}
     answer.raise_for_status()
     files = [part.body for part in multipart.read(answer)]
-    return {str(dcmread(BytesIO(file), specific_tags=["SOPInstanceUID"]).SOPInstanceUID): file for file in files}
+    uids = [str(dcmread(BytesIO(file), specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for file in files]
+    assert len(set(uids)) == len(uids), "an instance is there twice"
+    return dict(zip(uids, files))
 
 
 def count_differences(session: requests.Session, server: Server, study: str, retrieved: set) -> list:
     """Compares what QIDO lists and counts with what was retrieved."""
     get = lambda path: session.get(f"{server.url}{path}", headers={"Accept": "application/dicom+json"}).json()
     found = []
-    listed = {value(result, "00080018") for result in get(f"/studies/{study}/instances?limit=10000")}
-    if listed != retrieved:
-        found.append(f"study {study}: QIDO and WADO differ in {sorted(listed ^ retrieved)}")
+    listed = [value(result, "00080018") for result in get(f"/studies/{study}/instances?limit=10000")]
+    if sorted(listed) != sorted(retrieved):
+        found.append(f"study {study}: QIDO lists {len(listed)}, but differs in {sorted(set(listed) ^ retrieved)}")
     studies = get(f"/studies?StudyInstanceUID={study}")
     counts = [value(result, "00201208") for result in studies]
     if counts != ([len(retrieved)] if retrieved else []):

@@ -135,8 +135,7 @@ class Deleter(Sender):
         with requests.Session() as session:
             while True:
                 time.sleep(self.random.uniform(0, 0.03))
-                with self.ledger.lock:
-                    stored = sorted(self.ledger.acknowledged)
+                stored = self.ledger.stored()
                 if stored:
                     self.delete(session, self.random.choice(stored))
 

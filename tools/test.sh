@@ -20,7 +20,11 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
 step environment of the tests
 tools/venv.sh
+tools/venv.sh infra
 tools/cloud_install.sh
+
+step infrastructure
+infra/.venv/bin/python -m pytest -q infra/tests
 
 step unit and integration tests
 tools/cloud.py cargo test --locked

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# Makes .venv with what conformance/requirements.txt and tools/requirements.txt pin; quick if it is there.
+# Makes .venv with what conformance/requirements.txt and tools/requirements.txt pin, or, as `tools/venv.sh infra`, infra/.venv
+# with what infra/requirements.txt pins; quick if it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-wanted=$(sha256sum conformance/requirements.txt tools/requirements.txt)
-if [ "$(cat .venv/requirements 2>/dev/null)" != "$wanted" ]; then
-    echo "making .venv"
-    python3 -m venv --clear .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check \
-        -r conformance/requirements.txt -r tools/requirements.txt
-    echo "$wanted" >.venv/requirements
+case ${1:-} in
+'') environment=.venv files=(conformance/requirements.txt tools/requirements.txt) ;;
+infra) environment=infra/.venv files=(infra/requirements.txt) ;;
+*) echo "no such environment: $1" >&2; exit 2 ;;
+esac
+
+wanted=$(sha256sum "${files[@]}")
+if [ "$(cat $environment/requirements 2>/dev/null)" != "$wanted" ]; then
+    echo "making $environment"
+    python3 -m venv --clear $environment
+    $environment/bin/pip install --quiet --disable-pip-version-check "${files[@]/#/-r}"
+    echo "$wanted" >$environment/requirements
 fi

@@ -112,6 +112,13 @@ pub(crate) fn transcoded(
     Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
+/// The key of the metadata of all instances of a series: `{tenant}/{study}/{series}/metadata-{version}`, as it was at
+/// that version.
+pub(crate) fn bundle(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, version: &str) -> Key {
+    let tenant = tenant.as_str();
+    Key { bucket: Bucket::Temporary, path: format!("{tenant}/{study}/{series}/metadata-{version}") }
+}
+
 /// What a key is the key of; `None` if nothing here made it.
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();

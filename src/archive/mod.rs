@@ -16,12 +16,14 @@ use crate::config::Ingest;
 use crate::config::Preview;
 use crate::config::Rendering;
 use crate::config::Search;
+use crate::config::TableEngine;
 use crate::index::Index;
 use crate::queue::embedded::Embedded;
 use crate::queue::{Job, Queue};
 
 pub mod access;
 pub mod assembly;
+mod bundle;
 pub mod check;
 mod claims;
 pub mod copy;
@@ -48,6 +50,8 @@ pub mod unzip;
 mod values;
 pub mod zip;
 pub mod zipped;
+
+pub use bundle::MetadataStream;
 
 pub use crate::index::records;
 
@@ -79,6 +83,8 @@ pub struct Archive {
     unpackers: Arc<Semaphore>,
     claims: Claims,
     temporary: Temporary,
+    /// Whether the metadata of large series are kept as one object, because the index is far away.
+    keeps_bundles: bool,
 }
 
 impl Archive {
@@ -114,6 +120,7 @@ impl Archive {
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
+            keeps_bundles: config.storage.table == TableEngine::Dynamodb,
         })
     }
 

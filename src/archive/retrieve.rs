@@ -16,7 +16,7 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::explicit;
 use crate::dicom::instance::BulkValue;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, MetadataRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
 /// Explicit VR Big Endian, retired (PS3.5 §A.3).
 const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
@@ -34,9 +34,6 @@ pub struct Scope {
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
-
-/// Metadata of instances, some hundred at a time.
-pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
 
 impl Archive {
     /// A study's record.
@@ -76,11 +73,6 @@ impl Archive {
         self.records(caller, scope).await
     }
 
-    /// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
-    pub async fn metadata(&self, caller: &Caller, scope: &Scope) -> Result<MetadataStream, Error> {
-        self.records(caller, scope).await
-    }
-
     /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.
     pub(super) async fn records<R: DeserializeOwned + Send + 'static>(
         &self,
@@ -108,10 +100,7 @@ impl Archive {
             (Some(series), Some(instance)) => {
                 self.instance(caller, &scope.study, series, instance).await?.digest
             }
-            (Some(series), None) => {
-                let record = self.series(caller, &scope.study, series).await?;
-                format!("{}-{}", record.generation, record.changed_at)
-            }
+            (Some(series), None) => series_version(&self.series(caller, &scope.study, series).await?),
             (None, _) => {
                 let record = self.study(caller, &scope.study).await?;
                 format!("{}-{}", record.generation, record.changed_at)
@@ -203,6 +192,11 @@ impl Archive {
             .cloned()
             .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
     }
+}
+
+/// See [`Archive::version`].
+pub(super) fn series_version(record: &SeriesRecord) -> String {
+    format!("{}-{}", record.generation, record.changed_at)
 }
 
 /// Bytes of the numbers that a bulk value consists of.

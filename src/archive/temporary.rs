@@ -11,7 +11,6 @@ use crate::archive::access::Caller;
 use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs::{Bucket, Key, Staged};
-use crate::index::records::InstanceRecord;
 
 /// Which objects are kept, and when each was last asked for.
 #[derive(Debug)]
@@ -58,6 +57,21 @@ impl Temporary {
             gone.push(key);
         }
         gone
+    }
+
+    /// How many bytes an object has, if this process knows of it; it then stays for longer.
+    pub(super) fn size_of(&self, key: &Key) -> Option<u64> {
+        let mut kept = self.kept();
+        let used = kept.by_key.get(key).copied()?;
+        let object = kept.uses.remove(&used)?;
+        let size_bytes = object.size_bytes;
+        kept.use_now(object);
+        Some(size_bytes)
+    }
+
+    /// Forgets an object that is not there.
+    pub(super) fn forget(&self, key: &Key) {
+        self.kept().forget(key);
     }
 
     /// Where the Basic Offset Table of an object starts, if the object is kept and this is known of it; it then stays for
@@ -125,24 +139,21 @@ impl Archive {
         Ok(size_bytes)
     }
 
-    /// Keeps an object that was made of an instance, and removes others to make room. `table_at` is where the Basic Offset
-    /// Table of its frames starts, if it has one.
+    /// Keeps an object that was made of a series or an instance, and removes others to make room. `version` is what
+    /// [`Archive::version`] said before. `table_at` is where the Basic Offset Table of its frames starts, if it has one.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the instance was deleted meanwhile.
+    /// [`Error::NotFound`] if the series or instance has changed or was deleted meanwhile.
     pub(super) async fn keep_temporary(
         &self,
         caller: &Caller,
-        record: &InstanceRecord,
+        (scope, version): (&Scope, &str),
         staged: Staged,
         (key, table_at): (&Key, Option<u64>),
     ) -> Result<u64, Error> {
         let size_bytes = staged.length();
-        let InstanceRecord { study, series, instance, digest, .. } = record;
-        let (series, instance) = (Some(series.clone()), Some(instance.clone()));
-        let scope = Scope { study: study.clone(), series, instance };
-        if !self.keep_derived(caller, &scope, digest, staged, key).await? {
-            return Err(Error::NotFound(format!("instance {} as it was", record.instance)));
+        if !self.keep_derived(caller, scope, version, staged, key).await? {
+            return Err(Error::NotFound(format!("part of study {} as it was", scope.study)));
         }
         self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
         Ok(size_bytes)

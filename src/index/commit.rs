@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::draft::Draft;
@@ -55,8 +56,12 @@ pub(crate) const SPARE_WRITES: usize = 3;
 pub(crate) const MAX_WRITES: usize = 100;
 /// Bytes of rows in one transaction; DynamoDB takes 4 MB. An instance that is larger goes alone.
 const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
-/// Times that a transaction which met another process's is tried.
-const MAX_ATTEMPTS: u32 = 24;
+/// How long a transaction that meets those of other processes is tried.
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
+/// The wait after an attempt is at most so many times twice as long as the attempt was, and within these bounds.
+const MAX_DOUBLINGS: u32 = 3;
+const MIN_WAIT: Duration = Duration::from_millis(2);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The commits that wait, by tenant and study. A study that is here has a task at work.
 #[derive(Default)]
@@ -94,7 +99,7 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a record that no transaction can hold; [`Error::Table`] if the table failed, with
-    /// [`table::Error::Conflict`] after many attempts against other processes.
+    /// [`table::Error::Conflict`] after a minute of attempts against other processes.
     pub async fn commit(
         &self,
         tenant: &str,
@@ -339,19 +344,33 @@ async fn sweep(table: &dyn Table, leftovers: Vec<ItemKey>) {
 }
 
 /// Attempts at a transaction that others', of other processes mostly, may come before.
-#[derive(Default)]
-pub(crate) struct Attempts(u32);
+pub(crate) struct Attempts {
+    first: Instant,
+    last: Instant,
+    count: u32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { first: now, last: now, count: 0 }
+    }
+}
 
 impl Attempts {
     /// Whether to try again; waits before it says so, longer each time, and not as long as others do.
+    ///
+    /// How long an attempt takes tells how long those of others take: some must go first, and a transaction that fails
+    /// may cost as much as one that succeeds.
     pub(crate) async fn again(&mut self, is_conflict: bool) -> bool {
-        self.0 += 1;
-        if !is_conflict || self.0 >= MAX_ATTEMPTS {
+        if !is_conflict || self.first.elapsed() >= MAX_PATIENCE {
             return false;
         }
-        let most_millis = 1_u64 << self.0.min(8);
-        let random = RandomState::new().build_hasher().finish();
-        tokio::time::sleep(Duration::from_millis(random % most_millis)).await;
+        self.count += 1;
+        let most = self.last.elapsed() * (1 << self.count.min(MAX_DOUBLINGS));
+        let random = RandomState::new().build_hasher().finish() % 1024;
+        sleep(most.clamp(MIN_WAIT, MAX_WAIT) * random as u32 / 1024).await;
+        self.last = Instant::now();
         true
     }
 }

@@ -144,6 +144,10 @@ impl Index {
         let heads = [keys::study(tenant, study), keys::series(tenant, study, series)];
         let mut heads = self.table.get(&heads).await?.into_iter();
         let (study_row, series_row) = (heads.next().flatten(), heads.next().flatten());
+        if study_row.is_none() || series_row.is_none() {
+            // What is there by now was stored after this began, and no version tells whether it has changed since.
+            return Ok(0);
+        }
         let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
         let mut writes = Vec::new();
         let mut objects = Vec::new();

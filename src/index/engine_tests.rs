@@ -1,11 +1,14 @@
 //! The engines that the index is tested over: every test runs on each of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
 
 use crate::index::Index;
-use crate::table::Table;
 use crate::table::dynamodb::testing::{each_server, new_table};
 use crate::table::redb::Redb;
+use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
 
 /// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py` starts.
 macro_rules! on_each_engine {
@@ -63,5 +66,72 @@ impl Engine {
     /// An index over the table.
     pub(super) fn index(&self) -> Index {
         Index::new(self.table.clone())
+    }
+}
+
+/// A table that counts what is asked of it.
+pub(super) struct Counted {
+    table: Arc<dyn Table>,
+    reads: AtomicUsize,
+    rows: AtomicUsize,
+    transactions: AtomicUsize,
+    conflicts: AtomicUsize,
+}
+
+/// What was asked of a [`Counted`] table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Calls that read.
+    pub(super) reads: usize,
+    /// Items that they gave.
+    pub(super) rows: usize,
+    /// Transactions, those among them that met a conflict included.
+    pub(super) transactions: usize,
+    /// Transactions that met a conflict.
+    pub(super) conflicts: usize,
+}
+
+impl Counted {
+    pub(super) fn new(table: Arc<dyn Table>) -> Self {
+        let zero = AtomicUsize::default;
+        Self { table, reads: zero(), rows: zero(), transactions: zero(), conflicts: zero() }
+    }
+
+    /// What was asked since this was last called.
+    pub(super) fn take(&self) -> Counts {
+        let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
+        Counts {
+            reads: take(&self.reads),
+            rows: take(&self.rows),
+            transactions: take(&self.transactions),
+            conflicts: take(&self.conflicts),
+        }
+    }
+
+    fn read(&self, rows: usize) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(rows, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Table for Counted {
+    async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
+        let found = self.table.get(keys).await?;
+        self.read(found.iter().flatten().count());
+        Ok(found)
+    }
+
+    async fn range(&self, range: &Range) -> Result<Page, Error> {
+        let page = self.table.range(range).await?;
+        self.read(page.items.len());
+        Ok(page)
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let outcome = self.table.transact(writes).await;
+        self.transactions.fetch_add(1, Ordering::SeqCst);
+        self.conflicts.fetch_add(usize::from(matches!(outcome, Err(Error::Conflict(_)))), Ordering::SeqCst);
+        outcome
     }
 }

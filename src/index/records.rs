@@ -86,7 +86,7 @@ pub enum Preview {
 }
 
 /// As much of an instance's record as it takes to answer with its metadata.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetadataRecord {
     /// DICOM JSON metadata.
     pub metadata: Metadata,

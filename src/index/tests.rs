@@ -8,7 +8,7 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
-use crate::index::engine_tests::{Engine, on_each_engine};
+use crate::index::engine_tests::{Counted, Engine, on_each_engine};
 use crate::index::previews::Lease;
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
@@ -24,6 +24,7 @@ use crate::table::{Expect, Secondary, Write};
 
 on_each_engine! {
     counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
+    a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly,
     a_duplicate_is_known_refused_or_takes_the_place,
     removing_the_last_instance_removes_its_series_and_study,
     a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing,
@@ -144,6 +145,39 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(eng
         indexes[0].instances::<InstanceRecord>(TENANT, &study.study, None).try_collect().await.unwrap();
     assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), 160);
     assert_eq!(indexes[0].tenants().await.unwrap(), [TENANT]);
+}
+
+/// A CT of 600 slices in three series; every tenth slice is sent to two nodes.
+async fn a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly(engine: Engine) {
+    let table = Arc::new(Counted::new(engine.table));
+    let nodes: Vec<_> = (0..8).map(|_| Arc::new(Index::new(table.clone()))).collect();
+    let slices = (0..600).flat_map(|number| {
+        let twice = if number % 10 == 0 { 2 } else { 1 };
+        (0..twice).map(move |copy| (number, (number + 3 * copy) % 8))
+    });
+    let commits = slices.map(|(number, node)| {
+        let node = nodes[node].clone();
+        tokio::spawn(async move { store(&node, instance(1, number % 3, number / 3)).await })
+    });
+    let commits: Vec<_> = commits.collect();
+    let mut outcomes = Vec::new();
+    for commit in commits {
+        outcomes.push(commit.await.unwrap());
+    }
+    let stored = outcomes.iter().filter(|outcome| **outcome == Commit::Stored).count();
+    let same = outcomes.iter().filter(|outcome| matches!(outcome, Commit::Same { .. })).count();
+    assert_eq!((stored, same), (600, 60));
+    // Those that wait on a node go together.
+    let counts = table.take();
+    assert!(counts.transactions - counts.conflicts < 300, "{counts:?}");
+    let study = index_study(&nodes[0]).await;
+    assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (600, 3, 6000));
+    for (series, node) in nodes[1].series_of(TENANT, &study.study).await.unwrap().into_iter().zip(&nodes) {
+        assert_eq!((series.number_of_instances, series.number_of_images), (200, 200));
+        let records = node.instances::<InstanceRecord>(TENANT, &study.study, Some(&series.series));
+        let records: Vec<Vec<InstanceRecord>> = records.try_collect().await.unwrap();
+        assert_eq!(records.iter().map(Vec::len).sum::<usize>(), 200);
+    }
 }
 
 async fn index_study(index: &Index) -> crate::index::records::StudyRecord {

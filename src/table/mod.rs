@@ -91,6 +91,15 @@ pub enum Write {
     Check(ItemKey, Expect),
 }
 
+impl Write {
+    /// What must be so for it to be carried out.
+    pub fn expect(&self) -> Expect {
+        match self {
+            Self::Put(_, expect) | Self::Delete(_, expect) | Self::Check(_, expect) => *expect,
+        }
+    }
+}
+
 /// A request for the items of one partition within bounds, in the order of their sort keys (by bytes).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
@@ -122,7 +131,8 @@ pub struct Page {
 /// Why an operation on the table failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The write with this index (from 0) met something else than it expected; nothing was written.
+    /// The write with this index (from 0) met something else than it expected, or another transaction at work on its
+    /// item; nothing was written.
     #[error("write {0} of the transaction met another state than expected")]
     Conflict(usize),
     /// There is no room left; nothing was written.

@@ -9,21 +9,19 @@ use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::retrieve::Scope;
-use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::config::{Config, Dimse};
 use cuspid::dimse::tenants::Callers;
-use cuspid::index::Index;
-use cuspid::table::redb::Redb;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
     PDataValueType, Pdu, PresentationContextProposed, UserVariableItem, read_pdu, write_pdu,
 };
 use futures_util::TryStreamExt;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -31,21 +29,20 @@ const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const STUDY: &str = "1.2.3.1";
 const SERIES: &str = "1.2.3.1.1";
 
-/// The door alone, over an archive in memory.
+/// The door alone.
 struct Server {
     address: SocketAddr,
     archive: Arc<Archive>,
     stop: CancellationToken,
     running: JoinHandle<()>,
-    _directory: TempDir,
+    _engine: Engine,
 }
 
 async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
     let mut config = Config::defaults();
     change(&mut config.dimse);
-    let directory = tempfile::tempdir().unwrap();
-    let table = Redb::open(&directory.path().join("index.redb"), 1 << 20).unwrap();
-    let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::new(Arc::new(table))), &config);
+    let engine = Engine::open(&config).await;
+    let archive = engine.archive.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -56,7 +53,7 @@ async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
         Callers::of(&config),
         stop.clone(),
     ));
-    Server { address, archive, stop, running, _directory: directory }
+    Server { address, archive, stop, running, _engine: engine }
 }
 
 impl Server {

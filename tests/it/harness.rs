@@ -3,13 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use cuspid::archive::Archive;
-use cuspid::blobs::memory::MemoryBlobs;
+use cuspid::blobs::Blobs;
 use cuspid::config::Config;
 use cuspid::http::{self, Service};
-use cuspid::index::Index;
 use cuspid::jobs;
-use cuspid::table::redb::Redb;
 use cuspid::telemetry;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -17,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::build::DataSet;
+use crate::engine::Engine;
 
 /// Explicit VR Little Endian.
 pub(crate) const EXPLICIT: &str = "1.2.840.10008.1.2.1";
@@ -29,8 +27,9 @@ pub(crate) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where it keeps its objects.
-    pub(crate) blobs: Arc<MemoryBlobs>,
+    pub(crate) blobs: Arc<dyn Blobs>,
     client: Client,
+    _engine: Engine,
     _stop: DropGuard,
 }
 
@@ -44,9 +43,8 @@ impl Server {
         let mut config = Config::defaults();
         config.preview.enabled = false;
         change(&mut config);
-        let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
-        let blobs = Arc::new(MemoryBlobs::new());
-        let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
+        let engine = Engine::open(&config).await;
+        let (archive, blobs) = (engine.archive.clone(), engine.blobs.clone());
         let stop = CancellationToken::new();
         let service = Service::new(archive.clone(), &config, telemetry::metrics()).unwrap();
         if config.preview.enabled {
@@ -56,7 +54,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::run(listener, service, stop.clone()));
-        Self { address, blobs, client: Client::new(), _stop: stop.drop_guard() }
+        Self { address, blobs, client: Client::new(), _engine: engine, _stop: stop.drop_guard() }
     }
 
     /// A URL below the DICOMweb service.

@@ -11,6 +11,7 @@ mod capabilities;
 mod delete;
 mod dimse;
 mod documents;
+mod engine;
 mod errors;
 mod frames;
 mod harness;

@@ -1,6 +1,6 @@
 //! Instances and frames in other transfer syntaxes than the stored one (PS3.18 §8.7.3).
 
-use cuspid::blobs::{Blobs, Bucket, Entry};
+use cuspid::blobs::{Bucket, Entry};
 use futures_util::TryStreamExt;
 use reqwest::Response;
 

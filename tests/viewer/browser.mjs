@@ -18,7 +18,7 @@ const options = [
   "--use-angle=swiftshader",
   "--enable-unsafe-swiftshader",
 ];
-const patience = 15_000;
+const patience = 60_000;
 const pause = 250;
 const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 

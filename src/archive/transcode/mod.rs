@@ -12,6 +12,7 @@ use crate::archive::access::Caller;
 use crate::archive::derive::collect;
 use crate::archive::explicit::Source;
 use crate::archive::inflate::is_deflated;
+use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
@@ -208,7 +209,11 @@ impl Archive {
                 return Ok(TranscodedFile { key, size_bytes });
             }
             let (staged, table_at) = source.make(encoding).await?;
-            let size_bytes = archive.keep_temporary(&caller, &record, staged, (&key, table_at)).await?;
+            let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
+            let (series, instance) = (Some(series.clone()), Some(instance.clone()));
+            let scope = Scope { study: study.clone(), series, instance };
+            let kept = archive.keep_temporary(&caller, (&scope, digest), staged, (&key, table_at));
+            let size_bytes = kept.await?;
             Ok(TranscodedFile { key, size_bytes })
         });
         made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))

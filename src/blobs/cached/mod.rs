@@ -121,6 +121,10 @@ impl Cache {
         let (path, start) = self.pieces().find(key, range)?;
         let opened = blocking(move || open(&path)).await??;
         let within = range.start - start..range.end - start;
+        // Whatever has become of the file, the object is still where it was.
+        if opened.size_bytes < within.end {
+            return None;
+        }
         Some(read::stream(opened, key.clone(), within, Arc::clone(&self.buffers)))
     }
 }

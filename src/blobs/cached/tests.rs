@@ -178,6 +178,18 @@ async fn what_is_derived_or_large_or_not_read_to_its_end_is_not_cached() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_cut_short_or_removed_is_no_loss() {
+    let bench = Bench::new(1 << 20);
+    keep(&bench.cached, &key("a"), b"bytes").await;
+    bench.read("a", 0..5).await;
+    let file = std::fs::read_dir(bench.cached.cache.scratch.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, b"by").unwrap();
+    assert_eq!(bench.read("a", 0..5).await, b"bytes");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(bench.read("a", 0..5).await, b"bytes");
+}
+
+#[tokio::test]
 async fn the_directory_is_emptied_with_the_process() {
     let bench = Bench::new(1 << 20);
     keep(&bench.cached, &key("a"), b"bytes").await;

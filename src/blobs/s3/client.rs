@@ -17,6 +17,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::blobs::s3::failure::Failure;
 use crate::config;
@@ -56,6 +57,8 @@ pub(super) struct Requests {
     /// For requests that send an object, which may take longer.
     pub(super) uploads: Client,
     permits: Semaphore,
+    /// How long a request waits for its turn.
+    turn_timeout: Duration,
 }
 
 impl Requests {
@@ -94,6 +97,7 @@ impl Requests {
             client: client(settings.read_timeout_seconds),
             uploads: client(settings.upload_timeout_seconds),
             permits: Semaphore::new(settings.max_requests),
+            turn_timeout: Duration::from_secs(settings.operation_timeout_seconds),
         })
     }
 
@@ -107,9 +111,12 @@ impl Requests {
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        // It is never closed, so that there is always a permit to come.
-        let _permit = self.permits.acquire().await;
-        let outcome = request.await.map_err(|error| Failure::of(&error));
+        let permit = timeout(self.turn_timeout, self.permits.acquire()).await;
+        let outcome = match permit {
+            // It is never closed, so that there is always a permit to come.
+            Ok(_permit) => request.await.map_err(|error| Failure::of(&error)),
+            Err(_) => Err(Failure::Silence("so many requests were waiting for it (s3.max_requests)".into())),
+        };
         telemetry::s3_answered(operation, outcome.as_ref().map_or_else(Failure::label, |_| "ok"));
         outcome
     }

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 
 use crate::blobs::Error;
@@ -12,12 +12,13 @@ use crate::blobs::Error;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The store answered that it did not do it.
-    #[error("the store answered {status} {code}: {message} (request {request_id})")]
+    #[error("the store answered {status} {code} (request {request_id}){}{message}", separator(.message))]
     Answer {
         /// The HTTP status.
         status: u16,
         /// S3's error code, as in `SlowDown`; empty if the answer had none.
         code: String,
+        /// What the store says to people; may be empty.
         message: String,
         /// What the store's own log names the request.
         request_id: String,
@@ -42,7 +43,7 @@ impl Failure {
                 message: error.message().unwrap_or_default().to_owned(),
                 request_id: answer.request_id().unwrap_or("unknown").to_owned(),
             },
-            None => Self::Silence(DisplayErrorContext(error).to_string()),
+            None => Self::Silence(causes(error)),
         }
     }
 
@@ -83,4 +84,23 @@ impl Failure {
         let is_full = self.status() == 507 || matches!(self.code(), "QuotaExceeded" | "XMinioStorageFull");
         if is_full { Error::NoSpace { operation } } else { Error::Backend { operation, source: self.into() } }
     }
+}
+
+/// An error and what caused it, for people.
+pub(super) fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Many an error repeats its cause.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn separator(message: &str) -> &'static str {
+    if message.is_empty() { "" } else { ": " }
 }

@@ -3,20 +3,27 @@
 use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
+use aws_sdk_s3::config::ProvideCredentials;
 use aws_sdk_s3::primitives::ByteStream;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::blobs::s3::Store;
 use crate::blobs::s3::client::Requests;
-use crate::blobs::s3::failure::Failure;
+use crate::blobs::s3::failure::{Failure, causes};
 use crate::blobs::{Bucket, Error};
 use crate::config;
+
+const NO_CREDENTIALS: &str =
+    "no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, profiles, the machine's role)";
 
 /// As [`crate::blobs::s3::S3Blobs::open`], with what the machine says.
 pub(super) async fn open(settings: &config::S3, machine: &SdkConfig) -> Result<Store, Error> {
     let cannot = |reason: String| Error::Backend { operation: "use S3".into(), source: reason.into() };
     let requests = Requests::new(settings, machine).map_err(cannot)?;
+    if let Err(cause) = credentials(machine).await {
+        return Err(cannot(format!("{NO_CREDENTIALS}{cause}")));
+    }
     let mut store = Store { requests, settings: settings.clone(), is_conditional: false };
     let buckets: BTreeSet<_> = Bucket::ALL.into_iter().map(|class| settings.bucket.bucket(class)).collect();
     for bucket in &buckets {
@@ -31,6 +38,13 @@ pub(super) async fn open(settings: &config::S3, machine: &SdkConfig) -> Result<S
     Ok(store)
 }
 
+/// Makes sure that there are credentials; if not, why not.
+async fn credentials(machine: &SdkConfig) -> Result<(), String> {
+    let provider = machine.credentials_provider().ok_or_else(String::new)?;
+    let found = provider.provide_credentials().await;
+    found.map(|_| ()).map_err(|error| format!(": {}", causes(&error)))
+}
+
 /// Makes sure that a bucket is there and that its objects may be listed.
 async fn find(store: &Store, bucket: &str) -> Result<(), Error> {
     let request = store.requests.client.list_objects_v2().bucket(bucket).max_keys(1);
@@ -42,9 +56,6 @@ async fn find(store: &Store, bucket: &str) -> Result<(), Error> {
 fn cannot_use(store: &Store, bucket: &str, failure: Failure) -> Error {
     let endpoint = &store.settings.endpoint;
     let hint = match (failure.status(), failure.code()) {
-        (0, _) if failure.to_string().contains("credentials") => {
-            "no credentials were found (AWS_ACCESS_KEY_ID and what else the AWS SDK looks for)".to_owned()
-        }
         (0, _) if endpoint.is_empty() => "it did not answer (s3.region, or the network)".to_owned(),
         (0, _) => format!("{endpoint} did not answer (s3.endpoint)"),
         (_, "NoSuchBucket") => "there is no such bucket (s3.bucket)".to_owned(),

@@ -13,8 +13,12 @@ pub(super) enum Fault {
     None,
     /// Cuts the connection after so many bytes of the answer to a GET.
     CutAnswers(usize),
-    /// Cuts the connection instead of an answer to a PUT.
-    LoseAnswers,
+    /// Passes no more of the answer to a GET on, after so many bytes.
+    StallAnswers(usize),
+    /// Cuts the connection instead of an answer to a request whose head has such a text in its first line.
+    LoseAnswers(&'static str),
+    /// Answers in the server's place.
+    Answer(&'static str),
     /// Passes nothing of the PUT of a part on.
     StallParts,
     /// Changes a byte of the body of a PUT.
@@ -93,47 +97,64 @@ impl State {
     async fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
         let mut server = TcpStream::connect(&self.upstream).await?;
         let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
-        // Of the request that was the last to come.
-        let (mut method, mut answered) = (String::new(), 0);
+        // Of the request that was the last to come: its first line, and how much of the answer has come.
+        let (mut line, mut answered) = (String::new(), 0);
         loop {
             tokio::select! {
                 read = client.read(&mut from_client) => {
                     let bytes = &mut from_client[..read?];
                     let Some(last) = bytes.len().checked_sub(1) else { return Ok(()) };
                     // A client that reuses a connection sends nothing before it has the whole answer.
-                    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned();
-                    if ["GET /", "PUT /", "HEAD /", "POST /", "DELETE /"].iter().any(|start| head.starts_with(start)) {
+                    if let Some(first) = request_line(bytes) {
+                        (line, answered) = (first, 0);
                         self.requests.fetch_add(1, Ordering::SeqCst);
-                        method = head.split_whitespace().next().unwrap_or_default().to_owned();
-                        answered = 0;
-                        if self.fault == Fault::StallParts && head.contains("partNumber=") && self.fails() {
-                            while client.read(&mut from_client).await? > 0 {}
-                            return Ok(());
+                        let is_part = line.contains("partNumber=");
+                        if let Fault::Answer(answer) = self.fault && self.fails() {
+                            client.write_all(answer.as_bytes()).await?;
+                            return drain(&mut client).await;
                         }
-                    } else if self.fault == Fault::DamageRequests && method == "PUT" && self.fails() {
+                        if self.fault == Fault::StallParts && is_part && self.fails() {
+                            return drain(&mut client).await;
+                        }
+                    } else if self.fault == Fault::DamageRequests && line.starts_with("PUT") && self.fails() {
                         bytes[last] ^= 1;
                     }
                     server.write_all(bytes).await?;
                 }
                 read = server.read(&mut from_server) => {
-                    let mut bytes = &from_server[..read?];
+                    let bytes = &from_server[..read?];
+                    let before = answered;
                     answered += bytes.len();
-                    let is_cut = match self.fault {
-                        Fault::CutAnswers(after) => method == "GET" && answered > after && self.fails(),
-                        Fault::LoseAnswers => method == "PUT" && self.fails(),
-                        _ => false,
-                    };
-                    if let (true, Fault::CutAnswers(after)) = (is_cut, self.fault) {
-                        let before = answered - bytes.len();
-                        bytes = &bytes[..after.saturating_sub(before)];
-                        client.write_all(bytes).await?;
+                    match self.fault {
+                        Fault::CutAnswers(after) | Fault::StallAnswers(after)
+                            if line.starts_with("GET") && answered > after && self.fails() =>
+                        {
+                            client.write_all(&bytes[..after.saturating_sub(before)]).await?;
+                            if matches!(self.fault, Fault::StallAnswers(_)) {
+                                return drain(&mut client).await;
+                            }
+                            return Ok(());
+                        }
+                        Fault::LoseAnswers(of) if line.contains(of) && self.fails() => return Ok(()),
+                        _ if bytes.is_empty() => return Ok(()),
+                        _ => client.write_all(bytes).await?,
                     }
-                    if is_cut || bytes.is_empty() {
-                        return Ok(());
-                    }
-                    client.write_all(bytes).await?;
                 }
             }
         }
     }
+}
+
+/// The first line of a request, if these bytes begin one.
+fn request_line(bytes: &[u8]) -> Option<String> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    line.ends_with(" HTTP/1.1").then(|| line.to_owned())
+}
+
+/// Waits until the other side closes.
+async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut ignored = [0; 4096];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::blobs::cached::CachedBlobs;
 use crate::blobs::contract::{self, chunks, keep, key};
+use crate::blobs::s3::failure::causes;
 use crate::blobs::s3::proxy::{Fault, Proxy};
 use crate::config::Config;
 
@@ -70,6 +71,18 @@ impl Bench {
     }
 }
 
+/// A store on radosgw with a proxy in between, that does nothing wrong yet.
+async fn behind(fault: Fault, change: impl FnOnce(&mut config::S3)) -> (S3Blobs, Proxy, TempDir) {
+    let (mut settings, ..) = bucket(Server::Radosgw).await;
+    let proxy = Proxy::start(&settings.endpoint, fault).await;
+    settings.endpoint = proxy.endpoint.clone();
+    settings.part_bytes = 5 * MIB as u64;
+    change(&mut settings);
+    let directory = tempfile::tempdir().unwrap();
+    let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
+    (blobs, proxy, directory)
+}
+
 /// Makes a bucket; the settings with which it is used.
 async fn bucket(server: Server) -> (config::S3, Client, String) {
     let bucket = format!("test-{}", Uuid::new_v4());
@@ -84,17 +97,6 @@ async fn bucket(server: Server) -> (config::S3, Client, String) {
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8 ^ (at / 65_536) as u8).collect()
-}
-
-/// The error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +123,7 @@ async fn each_class_may_have_a_bucket_of_its_own() {
     settings.bucket = format!("{bucket}-{{class}}").try_into().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let error = S3Blobs::open(&settings, directory.path()).await.err().unwrap();
-    assert!(chain(&error).contains("there is no such bucket (s3.bucket)"), "{}", chain(&error));
+    assert!(causes(&error).contains("there is no such bucket (s3.bucket)"), "{}", causes(&error));
     for class in Bucket::ALL {
         client.create_bucket().bucket(format!("{bucket}-{}", class.name())).send().await.unwrap();
     }
@@ -157,13 +159,8 @@ async fn a_large_object_is_sent_in_parts_with_checksums() {
 
 #[tokio::test]
 async fn bytes_that_were_damaged_on_their_way_are_refused() {
-    let (settings, ..) = bucket(Server::Radosgw).await;
-    let proxy = Proxy::start(&settings.endpoint, Fault::DamageRequests).await;
-    let mut through = settings.clone();
-    through.endpoint = proxy.endpoint.clone();
-    through.max_attempts = 2;
-    let directory = tempfile::tempdir().unwrap();
-    let blobs = S3Blobs::open(&through, directory.path()).await.unwrap();
+    let (blobs, proxy, _directory) =
+        behind(Fault::DamageRequests, |settings| settings.max_attempts = 2).await;
     proxy.arm(usize::MAX);
     let mut staged = blobs.stage().await.unwrap();
     staged.write(&pattern(300_000)).unwrap();
@@ -181,7 +178,7 @@ async fn an_upload_in_parts_that_fails_is_aborted() {
         let [file] = &bench.staged_files()[..] else { panic!("it is in a file") };
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(6 * MIB as u64).unwrap();
         let error = bench.blobs.keep(staged, &key("failed")).await.unwrap_err();
-        assert!(chain(&error).contains("read what was staged"), "{}", chain(&error));
+        assert!(causes(&error).contains("read what was staged"), "{}", causes(&error));
         assert_eq!(bench.uploads().await, 0, "{server:?}");
         assert_eq!(bench.blobs.size(&key("failed")).await.unwrap(), None);
     }
@@ -227,7 +224,7 @@ async fn an_original_is_never_replaced() {
         let mut other = bench.blobs.stage().await.unwrap();
         other.write(b"of another size").unwrap();
         let error = bench.blobs.keep(other, &key("original")).await.unwrap_err();
-        assert!(chain(&error).contains("there is another object"), "{}", chain(&error));
+        assert!(causes(&error).contains("there is another object"), "{}", causes(&error));
         let derived = Key { bucket: Bucket::Previews, path: "derived".into() };
         keep(&bench.blobs, &derived, b"first").await;
         keep(&bench.blobs, &derived, b"second").await;
@@ -236,16 +233,59 @@ async fn an_original_is_never_replaced() {
 }
 
 #[tokio::test]
-async fn a_put_whose_answer_is_lost_is_sent_again_and_succeeds() {
-    let (mut settings, ..) = bucket(Server::Radosgw).await;
-    let proxy = Proxy::start(&settings.endpoint, Fault::LoseAnswers).await;
-    settings.endpoint = proxy.endpoint.clone();
-    let directory = tempfile::tempdir().unwrap();
-    let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
-    proxy.arm(1);
-    keep(&blobs, &key("lost"), &pattern(100_000)).await;
+async fn what_was_sent_and_not_answered_is_sent_again() {
+    let length = 11 * MIB;
+    // A put; a part; the end of an upload in parts, and the object is there when it is asked for again.
+    for (of, length) in [("PUT", 100_000), ("partNumber=2", length), ("POST", length), ("?uploadId", length)]
+    {
+        let (blobs, proxy, _directory) = behind(Fault::LoseAnswers(of), |_| {}).await;
+        proxy.arm(1);
+        keep(&blobs, &key("lost"), &pattern(length)).await;
+        assert_eq!(proxy.faults(), 1, "{of}");
+        let read = chunks(&blobs, &key("lost"), 0..length as u64).await.unwrap().concat();
+        assert!(read == pattern(length), "{of}");
+    }
+}
+
+const SLOW_DOWN: &str = "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: 40\r\n\r\n\
+    <Error><Code>SlowDown</Code></Error>    ";
+const FULL: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: 45\r\n\r\n\
+    <Error><Code>QuotaExceeded</Code></Error>    ";
+
+#[tokio::test]
+async fn a_store_that_asks_for_fewer_requests_is_asked_again_and_not_for_ever() {
+    let (blobs, proxy, _directory) = behind(Fault::Answer(SLOW_DOWN), |_| {}).await;
+    proxy.arm(3);
+    keep(&blobs, &key("slow"), b"x").await;
+    assert_eq!(proxy.faults(), 3);
+    proxy.arm(2);
+    assert_eq!(chunks(&blobs, &key("slow"), 0..1).await.unwrap().concat(), b"x");
+    proxy.arm(usize::MAX);
+    let before = proxy.requests();
+    let error = blobs.size(&key("slow")).await.unwrap_err();
+    assert!(causes(&error).contains("find originals/slow"), "{}", causes(&error));
+    assert_eq!(proxy.requests() - before, 4);
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_says_so_at_once() {
+    let (blobs, proxy, _directory) = behind(Fault::Answer(FULL), |_| {}).await;
+    proxy.arm(usize::MAX);
+    let mut staged = blobs.stage().await.unwrap();
+    staged.write(b"x").unwrap();
+    let error = blobs.keep(staged, &key("full")).await.unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
     assert_eq!(proxy.faults(), 1);
-    assert!(chunks(&blobs, &key("lost"), 0..100_000).await.unwrap().concat() == pattern(100_000));
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_coming_is_taken_up_where_it_was() {
+    let (blobs, proxy, _directory) =
+        behind(Fault::StallAnswers(400_000), |settings| settings.read_timeout_seconds = 1).await;
+    keep(&blobs, &key("stalled"), &pattern(MIB)).await;
+    proxy.arm(1);
+    let read = chunks(&blobs, &key("stalled"), 0..MIB as u64).await.unwrap().concat();
+    assert!(read == pattern(MIB) && proxy.faults() == 1);
 }
 
 #[tokio::test]
@@ -267,11 +307,7 @@ async fn an_answer_that_is_cut_off_is_taken_up_where_it_was() {
 
 #[tokio::test]
 async fn an_object_that_was_replaced_is_not_taken_up() {
-    let (mut settings, ..) = bucket(Server::Radosgw).await;
-    let proxy = Proxy::start(&settings.endpoint, Fault::CutAnswers(400_000)).await;
-    settings.endpoint = proxy.endpoint.clone();
-    let directory = tempfile::tempdir().unwrap();
-    let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
+    let (blobs, proxy, _directory) = behind(Fault::CutAnswers(400_000), |_| {}).await;
     let key = Key { bucket: Bucket::Previews, path: "replaced".into() };
     keep(&blobs, &key, &vec![0; 8 * MIB]).await;
     proxy.arm(1);
@@ -284,16 +320,12 @@ async fn an_object_that_was_replaced_is_not_taken_up() {
             Err(error) => break error,
         }
     };
-    assert!(chain(&error).contains("another object than before"), "{}", chain(&error));
+    assert!(causes(&error).contains("another object than before"), "{}", causes(&error));
 }
 
 #[tokio::test]
 async fn a_frame_costs_one_request() {
-    let (mut settings, ..) = bucket(Server::Radosgw).await;
-    let proxy = Proxy::start(&settings.endpoint, Fault::None).await;
-    settings.endpoint = proxy.endpoint.clone();
-    let directory = tempfile::tempdir().unwrap();
-    let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
+    let (blobs, proxy, _directory) = behind(Fault::None, |_| {}).await;
     keep(&blobs, &key("frames"), &pattern(2 * MIB)).await;
     let before = proxy.requests();
     chunks(&blobs, &key("frames"), 500_000..1_000_000).await.unwrap();
@@ -366,18 +398,23 @@ async fn a_start_that_fails_names_the_setting() {
         settings.max_attempts = 1;
         change(&mut settings);
         let error = S3Blobs::open(&settings, directory.path()).await.err().unwrap();
-        assert!(chain(&error).contains(reason), "{}", chain(&error));
+        assert!(causes(&error).contains(reason), "{}", causes(&error));
     };
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "`no-such`").await;
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "(s3.bucket)").await;
-    let wrong = Credentials::new("AKTEST", "wrong", None, None, "test");
+    let wrong = Credentials::new(std::env::var("AWS_ACCESS_KEY_ID").unwrap(), "wrong", None, None, "test");
     let machine = client::machine(&settings).await.into_builder();
     let machine = machine.credentials_provider(SharedCredentialsProvider::new(wrong)).build();
     let error = open::open(&settings, &machine).await.err().unwrap();
-    assert!(chain(&error).contains("the credentials are wrong (AWS_ACCESS_KEY_ID"), "{}", chain(&error));
+    assert!(causes(&error).contains("the credentials are wrong (AWS_ACCESS_KEY_ID"), "{}", causes(&error));
+    let mut nobody = machine.clone().into_builder();
+    nobody.set_credentials_provider(None);
+    let nobody = nobody.build();
+    let error = open::open(&settings, &nobody).await.err().unwrap();
+    assert!(causes(&error).contains("no credentials were found"), "{}", causes(&error));
     let machine = machine.into_builder().region(None).build();
     let error = open::open(&settings, &machine).await.err().unwrap();
-    assert!(chain(&error).contains("set s3.region"), "{}", chain(&error));
+    assert!(causes(&error).contains("set s3.region"), "{}", causes(&error));
     fails(&|s3| s3.endpoint = "http://127.0.0.1:1".into(), "s3.endpoint").await;
     fails(&|s3| s3.storage_classes = vec!["temporary=NONE".to_owned()].try_into().unwrap(), "[s3]").await;
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
-use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::retrieve::{MetadataStream, Scope};
+use crate::archive::retrieve::Scope;
+use crate::archive::{Archive, MetadataStream};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
 use crate::http::content::{describe, finish};

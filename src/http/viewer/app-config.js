@@ -59,7 +59,8 @@ const signIn = null;
       scope: signIn.scope,
       response_type: "code",
       redirect_uri: new URL("callback", here).href,
-      post_logout_redirect_uri: here.href,
+      // No path of a view: OHIF takes it for one below `routerBasename`, where `/viewer/` would be the viewer itself.
+      post_logout_redirect_uri: new URL("signed-out", here).href,
       automaticSilentRenew: true,
     },
   ];

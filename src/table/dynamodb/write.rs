@@ -22,7 +22,8 @@ use crate::telemetry::Units;
 
 const OPERATION: &str = "write the table";
 
-/// Times that a transaction is tried again because another one is at work on the same item.
+/// Times that a transaction is tried again because another one is at work on an item of which nothing is expected. Where
+/// something is, it will hardly be so when the other one is done.
 const MAX_IN_THE_WAY: u32 = 3;
 
 impl Dynamodb {
@@ -81,11 +82,12 @@ impl Dynamodb {
     }
 
     async fn write_all(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let (mut items, mut indexes) = (Vec::with_capacity(writes.len()), Vec::new());
+        let (mut items, mut places) = (Vec::with_capacity(writes.len()), Vec::new());
         for (index, write) in writes.into_iter().enumerate() {
+            let expect = write.expect();
             if let Some(write) = self.encode(write)? {
                 items.push(write);
-                indexes.push(index);
+                places.push((index, expect));
             }
         }
         if items.is_empty() {
@@ -104,13 +106,15 @@ impl Dynamodb {
                 }
                 Err(error) => error,
             };
-            let place = |place: usize| indexes.get(place).copied().unwrap_or(place);
+            let place = |at: usize| places.get(at).copied().unwrap_or((at, Expect::Anything));
             match cancellation(&error) {
-                Some(Cancellation::Unmet(at)) => return Err(Error::Conflict(place(at))),
+                Some(Cancellation::Unmet(at)) => return Err(Error::Conflict(place(at).0)),
                 Some(Cancellation::InTheWay(at)) => {
+                    let (index, expect) = place(at);
                     in_the_way += 1;
-                    if in_the_way > MAX_IN_THE_WAY || !attempts.again().await {
-                        return Err(Error::Conflict(place(at)));
+                    let is_over = expect != Expect::Anything || in_the_way > MAX_IN_THE_WAY;
+                    if is_over || !attempts.again().await {
+                        return Err(Error::Conflict(index));
                     }
                 }
                 Some(Cancellation::Throttled) if attempts.again().await => {}

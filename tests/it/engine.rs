@@ -1,0 +1,80 @@
+//! Where servers under test keep what they store: in memory, or in S3 and DynamoDB with `CUSPID_TEST_ENGINE=cloud`
+//! under `tools/cloud.py`. Both are empty at first.
+
+use std::env;
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::Builder;
+use cuspid::archive::Archive;
+use cuspid::blobs::Blobs;
+use cuspid::blobs::memory::MemoryBlobs;
+use cuspid::blobs::s3::S3Blobs;
+use cuspid::config::{BlobStore, Config, TableEngine};
+use cuspid::index::Index;
+use cuspid::server;
+use cuspid::table::dynamodb::Dynamodb;
+use cuspid::table::redb::Redb;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const REGION: &str = "us-east-1";
+
+/// An archive, and the objects below it.
+pub(crate) struct Engine {
+    pub(crate) archive: Arc<Archive>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    /// What an engine keeps on this machine for a while.
+    _scratch: TempDir,
+}
+
+impl Engine {
+    pub(crate) async fn open(config: &Config) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        match env::var("CUSPID_TEST_ENGINE") {
+            Ok(engine) if engine == "cloud" => Self::in_cloud(config.clone(), scratch).await,
+            Ok(engine) => panic!("CUSPID_TEST_ENGINE can be cloud, and not {engine}"),
+            Err(_) => Self::in_memory(config, scratch),
+        }
+    }
+
+    fn in_memory(config: &Config, scratch: TempDir) -> Self {
+        let blobs = Arc::new(MemoryBlobs::new());
+        let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
+        let archive = Archive::new(blobs.clone(), Arc::new(index), config);
+        Self { archive, blobs, _scratch: scratch }
+    }
+
+    async fn in_cloud(mut config: Config, scratch: TempDir) -> Self {
+        let name = format!("test-{}", Uuid::new_v4());
+        config.storage.data = scratch.path().to_owned();
+        config.storage.blobs = BlobStore::S3;
+        config.s3.endpoint = endpoint("CUSPID_TEST_S3");
+        config.s3.path_style = true;
+        config.s3.bucket = format!("{name}/{{class}}").try_into().unwrap();
+        config.storage.table = TableEngine::Dynamodb;
+        config.dynamodb.endpoint = endpoint("CUSPID_TEST_DYNAMODB");
+        config.dynamodb.region = REGION.into();
+        config.dynamodb.table = name.clone();
+        make_bucket(&config.s3.endpoint, &name).await;
+        Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+        let archive = server::open(&config).await.unwrap();
+        // Past the cache.
+        let blobs = S3Blobs::open(&config.s3, &scratch.path().join("beside")).await.unwrap();
+        Self { archive, blobs: Arc::new(blobs), _scratch: scratch }
+    }
+}
+
+/// The first of the servers of a kind.
+fn endpoint(variable: &str) -> String {
+    let servers = env::var(variable).expect("run this under tools/cloud.py");
+    let first = servers.split_whitespace().next().and_then(|server| server.split_once('='));
+    first.expect("name=URL").1.to_owned()
+}
+
+async fn make_bucket(endpoint: &str, name: &str) {
+    let machine = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(REGION));
+    let machine = machine.endpoint_url(endpoint).load().await;
+    let client = aws_sdk_s3::Client::from_conf(Builder::from(&machine).force_path_style(true).build());
+    client.create_bucket().bucket(name).send().await.unwrap();
+}

@@ -1,0 +1,209 @@
+"""Clients of a fleet: modalities that send to any node, and again until they are answered, deleters, and readers.
+
+A node may refuse, fail or die at any time; what it must not do is to refuse for ever what is right, or to say what is not so.
+"""
+
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy
+import requests
+from instances import UID_ROOT, Ledger, build, encode, stow, value
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
+
+from cuspid_server import AE_TITLE, Server  # noqa: E402
+
+STUDIES, SERIES = 2, 2
+# Rows and columns: some kilobytes mostly; rarely what is staged in a file and sent to S3 in parts.
+SIDES, LARGE_SIDE = [8, 32, 100], 1700
+# Of a STOW-RS answer: the server failed, and may be asked again.
+FAILED = (0x0110, 0xA700)
+PAUSE_SECONDS = 0.1
+# Longer than a server tries, so that what it gives up has an end before the client does.
+HTTP_SECONDS, C_STORE_SECONDS = 60, 60
+
+
+class Client(threading.Thread):
+    """Acts until the round is over."""
+
+    def __init__(self, nodes: list, ledger: Ledger, round_number: int, number: int, seed: int):
+        super().__init__(daemon=True)
+        self.nodes, self.ledger, self.number = nodes, ledger, number
+        self.round_number = round_number
+        self.random = random.Random(f"{seed}-{round_number}-{number}")
+        self.noise = numpy.random.default_rng([seed % 2**32, round_number, number])
+        self.session = requests.Session()
+        self.count, self.failure = 0, None
+
+    @property
+    def is_over(self) -> bool:
+        return self.ledger.killed.is_set()
+
+    def run(self) -> None:
+        try:
+            while not self.is_over:
+                self.act()
+        except Exception as failure:  # Shown by the main thread.
+            self.failure = failure
+
+    def a_node(self) -> Server:
+        return self.random.choice(self.nodes)
+
+
+class Modality(Client):
+    """Makes instances in studies and series that all share, and sends each of them to a node, or to two at once."""
+
+    def act(self) -> None:
+        files = dict(self.make() for _ in range(self.random.randint(1, self.most_at_once)))
+        first, *second = self.random.sample(self.nodes, self.random.choice([1, 1, 2]))
+        senders = [threading.Thread(target=self.send_until_done, args=(first, files))]
+        senders += [threading.Thread(target=self.send_until_done, args=(node, files)) for node in second]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        if self.failure:
+            raise self.failure
+
+    def make(self) -> tuple:
+        self.count += 1
+        study = f"{UID_ROOT}.{self.round_number}.{self.random.randrange(STUDIES) + 1}"
+        series = f"{study}.{self.random.randrange(SERIES) + 1}"
+        instance = f"{series}.{self.number}.{self.count}"
+        side = LARGE_SIDE if self.random.random() < 0.01 else self.random.choice(SIDES)
+        return instance, encode(build(study, series, instance, side, self.noise))
+
+    def send_until_done(self, node: Server, files: dict) -> None:
+        """Sends to this node first, then to any, as a modality with several destinations does."""
+        left = dict(files)
+        try:
+            while left:
+                for instance in self.send(node, left):
+                    del left[instance]
+                if self.is_over:
+                    return
+                if left:
+                    time.sleep(PAUSE_SECONDS)
+                    node = random.choice(self.nodes)
+        except Exception as failure:
+            self.failure = failure
+
+
+class StowModality(Modality):
+    most_at_once = 6
+
+    def send(self, node: Server, files: dict) -> list:
+        """One request; the instances that were acknowledged."""
+        with requests.Session() as session:
+            return send_by_stow(session, node, self.ledger, files)
+
+
+def send_by_stow(session: requests.Session, node: Server, ledger: Ledger, files: dict) -> list:
+    sends = {instance: ledger.send(instance, file) for instance, file in files.items()}
+    try:
+        answer = stow(session, node, list(files.values()), HTTP_SECONDS)
+    except requests.RequestException:
+        return []
+    if answer.status_code >= 500:
+        return []
+    if answer.status_code not in (200, 202, 409):
+        raise RuntimeError(f"STOW answered {answer.status_code}: {answer.text[:300]}")
+    said = answer.json()
+    for failed in said.get("00081198", {}).get("Value", []):
+        if value(failed, "00081197") not in FAILED:
+            raise RuntimeError(f"STOW refuses what is right: {failed}")
+    stored = [value(each, "00081155") for each in said.get("00081199", {}).get("Value", [])]
+    if not set(stored) <= set(files):
+        raise RuntimeError(f"STOW says to have stored {stored}, sent were {sorted(files)}")
+    ledger.acknowledge({instance: sends[instance] for instance in stored})
+    return stored
+
+
+class CStoreModality(Modality):
+    """dcmtk's storescu, which notices at once when its peer is gone."""
+
+    most_at_once = 4
+
+    def send(self, node: Server, files: dict) -> list:
+        """One association; the instances that were acknowledged."""
+        self.ledger.sent_by_c_store.update(files)
+        with tempfile.TemporaryDirectory(prefix="cuspid-send-") as directory:
+            paths = [Path(directory) / instance for instance in files]
+            for path, file in zip(paths, files.values()):
+                path.write_bytes(file)
+            sends = {instance: self.ledger.send(instance, file) for instance, file in files.items()}
+            options = ["-v", "-aec", AE_TITLE, "-to", "10", "-ta", "30", "-td", str(C_STORE_SECONDS)]
+            command = ["storescu", *options, "127.0.0.1", str(node.dimse_port), *paths]
+            said = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+        # It ends with the first that is not a success.
+        statuses = re.findall(r"Received Store Response \((.*)\)", said)
+        done = [instance for instance, status in zip(files, statuses) if status == "Success"]
+        self.ledger.acknowledge({instance: sends[instance] for instance in done})
+        if len(statuses) > len(done) and not statuses[-1].startswith("Refused"):
+            raise RuntimeError(f"C-STORE answered {statuses}")
+        return done
+
+
+class Deleter(Client):
+    """Deletes what was acknowledged: instances mostly, series, and one of the studies."""
+
+    def act(self) -> None:
+        time.sleep(self.random.uniform(0, 0.15))
+        stored = self.ledger.stored()
+        if stored:
+            self.delete(self.random.choice(stored))
+
+    def delete(self, instance: str) -> None:
+        series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
+        level = self.random.choices(["instance", "series", "study"], [24, 2, 1])[0]
+        if level == "study" and not study.endswith(".1"):
+            level = "series"
+        uid, path = {
+            "instance": (instance, f"/studies/{study}/series/{series}/instances/{instance}"),
+            "series": (series, f"/studies/{study}/series/{series}"),
+            "study": (study, f"/studies/{study}"),
+        }[level]
+        deletion = self.ledger.begin_deletion(uid)
+        try:
+            answer = self.session.delete(f"{self.a_node().url}{path}", timeout=HTTP_SECONDS)
+        except requests.RequestException:
+            return
+        if answer.status_code in (204, 404):
+            deletion.is_acknowledged = answer.status_code == 204
+            deletion.ended = time.monotonic()
+        elif answer.status_code < 500:
+            raise RuntimeError(f"DELETE answered {answer.status_code}: {answer.text[:300]}")
+
+
+class Reader(Client):
+    """Reads what was acknowledged, from any node: it is there, with its bytes, unless somebody deletes it."""
+
+    def act(self) -> None:
+        time.sleep(self.random.uniform(0, 0.05))
+        stored = self.ledger.stored()
+        if not stored:
+            return
+        instance = self.random.choice(stored)
+        series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
+        node = self.a_node()
+        url = f"{node.url}/studies/{study}/series/{series}/instances/{instance}"
+        must_be_there = self.ledger.is_to_be_there(instance)
+        try:
+            accept = {"Accept": "application/dicom; transfer-syntax=*"}
+            answer = self.session.get(url, headers=accept, timeout=HTTP_SECONDS)
+        except requests.RequestException:
+            return
+        if answer.status_code == 200 and not self.ledger.is_sent(instance, answer.content):
+            raise RuntimeError(f"{instance} is not what was sent, on {node.directory.name}")
+        # A deletion that began meanwhile may have come first.
+        if answer.status_code == 404 and must_be_there and self.ledger.is_to_be_there(instance):
+            raise RuntimeError(f"{instance} was acknowledged and is not on {node.directory.name}")
+        if answer.status_code < 500 and answer.status_code not in (200, 404):
+            raise RuntimeError(f"GET answered {answer.status_code}: {answer.text[:300]}")
