@@ -54,13 +54,6 @@ pub struct Storage {
     pub index_cache_mib: usize,
 }
 
-impl Storage {
-    /// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
-    pub fn is_shared(&self) -> bool {
-        self.blobs == BlobStore::S3 && self.table == TableEngine::Dynamodb
-    }
-}
-
 /// Where objects are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

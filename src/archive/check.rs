@@ -85,10 +85,19 @@ impl Report {
     }
 }
 
-/// What is being done: to a tenant's studies, one after the other.
+/// How an archive is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Whether what can be put right is.
+    pub is_repairing: bool,
+    /// Whether no server and no worker is using the archive, so that nothing is about to be committed.
+    pub is_alone: bool,
+}
+
+/// What is being done to a tenant's studies.
 struct Walk<'a, P> {
     tenant: Tenant,
-    is_repairing: bool,
+    manner: Manner,
     progress: &'a P,
 }
 
@@ -102,7 +111,7 @@ impl Archive {
     /// Servers may go on meanwhile. What does not agree is looked at again before it is a finding, so that all findings are
     /// certain; what comes or changes meanwhile may have been looked at or not.
     ///
-    /// With `repair`, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
+    /// When it repairs, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
     /// that the index does not know becomes an instance, for the index may be older than it; what is damaged, or was
     /// refused or replaced, is deleted. Damaged objects that the index refers to are left as they are, to be restored
     /// from a back-up. `progress` is called after each instance.
@@ -110,10 +119,18 @@ impl Archive {
     /// # Errors
     /// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
     pub async fn check(&self, repair: bool, progress: impl Fn(u64)) -> Result<Report, Error> {
+        self.check_as(Manner { is_repairing: repair, is_alone: !self.is_shared }, progress).await
+    }
+
+    /// As [`Archive::check`], in a certain manner.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_as(&self, manner: Manner, progress: impl Fn(u64)) -> Result<Report, Error> {
         let mut report = Report::default();
         for tenant in self.index.tenants().await? {
             let Ok(tenant) = tenant.parse::<Tenant>() else { continue };
-            let walk = &Walk { tenant, is_repairing: repair, progress: &progress };
+            let walk = &Walk { tenant, manner, progress: &progress };
             let studies = self.index.studies(walk.tenant.as_str()).map_err(Error::from);
             let mut checks = studies
                 .map_ok(|page| stream::iter(page).map(Ok))
@@ -125,7 +142,7 @@ impl Archive {
             }
         }
         for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
-            self.check_objects(bucket, repair, &mut report).await?;
+            self.check_objects(bucket, manner, &mut report).await?;
         }
         Ok(report)
     }
@@ -168,7 +185,7 @@ impl Archive {
                             (report.instances + 1, report.bytes + record.size_bytes)
                     }
                     Some(finding) => {
-                        if walk.is_repairing && matches!(finding, Finding::Missing(_)) {
+                        if walk.manner.is_repairing && matches!(finding, Finding::Missing(_)) {
                             self.index.remove_lost(tenant.as_str(), record).await?;
                         }
                         report.findings.push(finding);
@@ -239,11 +256,11 @@ impl Archive {
     }
 
     /// Looks for objects of a bucket that nothing refers to, and for studies of originals that cannot be found.
-    async fn check_objects(&self, bucket: Bucket, repair: bool, report: &mut Report) -> Result<(), Error> {
+    async fn check_objects(&self, bucket: Bucket, manner: Manner, report: &mut Report) -> Result<(), Error> {
         let mut last_study = None;
         let entries = self.blobs.list(bucket, "").map_err(Error::from);
         let mut standings = entries
-            .map_ok(|entry| async move { Ok((self.standing(&entry).await?, entry)) })
+            .map_ok(|entry| async move { Ok((self.standing(&entry, manner.is_alone).await?, entry)) })
             .try_buffered(OBJECTS);
         while let Some((standing, entry)) = standings.try_next().await? {
             match standing {
@@ -251,13 +268,13 @@ impl Archive {
                     let study = keys::study_of(&entry.key);
                     if study != last_study {
                         last_study = study;
-                        report.findings.extend(self.check_listing(&entry.key).await?);
+                        report.findings.extend(self.check_listing(&entry.key, manner).await?);
                     }
                 }
                 Standing::Owned | Standing::Going => {}
                 Standing::Young => report.young += 1,
                 Standing::Orphan => {
-                    if repair {
+                    if manner.is_repairing {
                         self.settle_object(&entry).await?;
                     }
                     report.findings.push(Finding::Orphan(entry.key));
@@ -268,7 +285,7 @@ impl Archive {
     }
 
     /// Whether the study of an object that an instance refers to can be found.
-    async fn check_listing(&self, key: &Key) -> Result<Option<Finding>, Error> {
+    async fn check_listing(&self, key: &Key, manner: Manner) -> Result<Option<Finding>, Error> {
         let Some((tenant, study)) = keys::study_of(key) else { return Ok(None) };
         let unlisted = Some(Finding::Unlisted(format!("study {study} of {}", tenant.as_str())));
         let Some(record) = self.index.study(tenant.as_str(), &study).await? else {
@@ -276,7 +293,7 @@ impl Archive {
             return Ok(if self.is_referred_to(key).await? { unlisted } else { None });
         };
         // The list may follow the study a moment later.
-        let is_settled = !self.is_shared || record.changed_at < now() - ORPHAN_AGE;
+        let is_settled = manner.is_alone || record.changed_at < now() - ORPHAN_AGE;
         let is_listed = !is_settled || self.index.is_listed(tenant.as_str(), &record).await?;
         Ok(if is_listed { None } else { unlisted })
     }

@@ -25,15 +25,15 @@ pub(super) enum Standing {
 }
 
 impl Archive {
-    /// What an object is to the index, whatever other processes do meanwhile.
+    /// What an object is to the index, whatever other processes do meanwhile. None are at work if `is_alone`.
     ///
     /// The transaction that removes a row notes its object: where there is no row, the note is there or, once the object is
     /// deleted, neither is.
-    pub(super) async fn standing(&self, entry: &Entry) -> Result<Standing, Error> {
+    pub(super) async fn standing(&self, entry: &Entry, is_alone: bool) -> Result<Standing, Error> {
         if self.is_referred_to(&entry.key).await? {
             return Ok(Standing::Owned);
         }
-        if self.is_shared && entry.modified_at > now() - ORPHAN_AGE {
+        if !is_alone && entry.modified_at > now() - ORPHAN_AGE {
             return Ok(Standing::Young);
         }
         let is_noted = self.is_noted(&entry.key).await?;

@@ -6,7 +6,8 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::archive::check::Finding;
+use crate::archive::check::{Finding, Manner};
+use crate::archive::is_shared;
 use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
@@ -19,6 +20,10 @@ pub(super) struct Check {
     /// those that are damaged, refused or replaced.
     #[arg(long)]
     repair: bool,
+    /// No server or worker is running: objects of the last hour are looked at like all others. Only where several may be
+    /// running; a data directory is used by one process at a time.
+    #[arg(long)]
+    stopped: bool,
 }
 
 impl Check {
@@ -28,7 +33,8 @@ impl Check {
         let progress = ProgressBar::new_spinner();
         let report = runtime()?.block_on(async {
             let archive = server::open(&config).await?;
-            let checked = archive.check(self.repair, |instances| {
+            let is_alone = self.stopped || !is_shared(&config.storage);
+            let checked = archive.check_as(Manner { is_repairing: self.repair, is_alone }, |instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
             });

@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::archive::copy::{Copied, MAX_FAILURES, Step};
+use crate::archive::is_shared;
 use crate::cli::{Settings, parse_setting, read_file, require_data, runtime, without_cache};
 use crate::config::{BlobStore, Config, Override, TableEngine};
 use crate::server;
@@ -61,7 +62,7 @@ impl Copy {
 /// Refuses to copy an archive to itself, or to where a part of it is.
 fn refuse_same(from: &Config, to: &Config) -> anyhow::Result<()> {
     let data = |config: &Config| config.storage.data.canonicalize().ok();
-    let is_in_cloud = from.storage.is_shared() && to.storage.is_shared();
+    let is_in_cloud = is_shared(&from.storage) && is_shared(&to.storage);
     let (from_data, to_data) = (data(from), data(to));
     ensure!(
         is_in_cloud || from_data.is_none() || from_data != to_data,

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
+use crate::archive::is_shared;
 use crate::config;
 use crate::config::{Config, Override};
 use crate::telemetry;
@@ -106,7 +107,7 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
 fn require_data(config: &Config) -> anyhow::Result<()> {
     let data = &config.storage.data;
     ensure!(
-        config.storage.is_shared() || data.is_dir(),
+        is_shared(&config.storage) || data.is_dir(),
         "there is no data directory {} (storage.data)",
         data.display()
     );
