@@ -141,6 +141,10 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     let blobs = open_blobs(config).await?;
     let table = open_table(config, INDEX_FILE).await?;
     let index = Arc::new(Index::new(table));
+    ensure!(
+        !index.is_rebuilding().await?,
+        "the index is being built again, or that was interrupted: `cuspid reindex` goes on with it"
+    );
     let queue = open_queue(config, &index).await?;
     let archive = Archive::with_queue(blobs, index, queue, config);
     let settled = archive.settle().await.context("cannot put right what a killed process left")?;
@@ -150,21 +154,36 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     Ok(archive)
 }
 
-/// An index that is being built beside the one in place.
+/// An index that is being built again: beside the one in place if that is a file, else in a table that was empty.
 pub struct Rebuild {
     archive: Arc<Archive>,
-    data: PathBuf,
+    place: Place,
+}
+
+/// Where an index is being built.
+enum Place {
+    /// In a file of this data directory.
+    Beside(PathBuf),
+    /// In the table that servers are to use.
+    Here(Arc<Index>),
 }
 
 impl Rebuild {
-    /// Opens the archive in the data directory with a new, empty index. What the old index says is still to be deleted
-    /// is deleted first, or it would come back; an index that cannot be read says nothing.
+    /// Opens the archive with a new, empty index. What the old index in the data directory says is still to be deleted is
+    /// deleted first, or it would come back; an index that cannot be read says nothing.
     ///
     /// # Errors
-    /// What is wrong with the directory.
+    /// What is wrong with the store; a table that is not empty, unless building it was interrupted.
     pub async fn begin(config: &Config) -> anyhow::Result<Self> {
-        let data = config.storage.data.clone();
         let blobs = open_blobs(config).await?;
+        match config.storage.table {
+            TableEngine::Redb => Self::begin_beside(blobs, config).await,
+            TableEngine::Dynamodb => Self::begin_here(blobs, config).await,
+        }
+    }
+
+    async fn begin_beside(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
+        let data = config.storage.data.clone();
         if data.join(INDEX_FILE).exists()
             && let Err(error) = sweep_garbage(blobs.clone(), config).await
         {
@@ -176,7 +195,18 @@ impl Rebuild {
             std::fs::remove_file(&rebuilt).context("cannot remove what an earlier reindexing left")?;
         }
         let index = Index::new(open_table(config, REBUILT_INDEX_FILE).await?);
-        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), data })
+        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), place: Place::Beside(data) })
+    }
+
+    async fn begin_here(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
+        let index = Arc::new(Index::new(open_table(config, INDEX_FILE).await?));
+        ensure!(
+            index.begin_rebuilding().await?,
+            "the table {} (dynamodb.table) is not empty, and servers may be using it: make another with \
+             `cuspid table create` under another dynamodb.table, reindex into that, and have the servers use it then",
+            config.dynamodb.table
+        );
+        Ok(Self { archive: Archive::new(blobs, index.clone(), config), place: Place::Here(index) })
     }
 
     /// The archive, over the new index.
@@ -184,15 +214,29 @@ impl Rebuild {
         &self.archive
     }
 
-    /// Puts the new index in the place of the old one.
+    /// What an error before [`Rebuild::finish`] leaves, in words.
+    pub fn state(&self) -> &'static str {
+        match self.place {
+            Place::Beside(_) => "the old index is still in place",
+            Place::Here(_) => "the index is not complete: run it again to go on",
+        }
+    }
+
+    /// Puts the new index in the place of the old one, or lets servers use it.
     ///
     /// # Errors
-    /// If the file cannot be moved; the old index is then still in place.
-    pub fn finish(self) -> anyhow::Result<()> {
+    /// If the file cannot be moved; the old index is then still in place. If the table fails.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        let data = match self.place {
+            Place::Beside(data) => data,
+            Place::Here(index) => {
+                return index.end_rebuilding().await.context("cannot say that the index is complete");
+            }
+        };
         drop(self.archive);
-        let moved = std::fs::rename(self.data.join(REBUILT_INDEX_FILE), self.data.join(INDEX_FILE));
+        let moved = std::fs::rename(data.join(REBUILT_INDEX_FILE), data.join(INDEX_FILE));
         moved.context("cannot put the new index in place; the old one is still there")?;
-        let directory = rustix::fs::open(&self.data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        let directory = rustix::fs::open(&data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
         let synced = directory.and_then(rustix::fs::fsync);
         synced.context("the new index is in place, but may not be after a power cut")
     }

@@ -1,25 +1,27 @@
-//! Verifying every object against the index, both ways, and building the index again from the objects.
-//!
-//! Both are for an archive that no server is using: they read while nothing changes.
+//! Verifying every object against the index, both ways, while servers go on.
 
 use std::fmt;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
 
 use crate::archive::access::Tenant;
-use crate::archive::store::{hexadecimal, limits, now, record};
+use crate::archive::settle::{ORPHAN_AGE, Standing};
+use crate::archive::store::{hexadecimal, now};
 use crate::archive::{Archive, Error, keys};
-use crate::blobs::{Bucket, Entry, Key};
-use crate::dicom::instance;
-use crate::dicom::scan::Scanner;
-use crate::index::records::{InstanceRecord, Preview, SeriesRecord, StudyRecord};
-use crate::index::{Commit, Duplicates};
-use crate::query::attributes::indexed;
+use crate::blobs;
+use crate::blobs::{Bucket, Key};
+use crate::dicom::uid::StudyUid;
+use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
-/// Objects that are read at the same time.
-const CONCURRENCY: usize = 4;
+/// Studies that are checked at the same time, and instances of each.
+const STUDIES: usize = 4;
+const INSTANCES: usize = 4;
+/// Objects that are looked up at the same time.
+const OBJECTS: usize = 16;
+/// Times that a study which is being changed is counted.
+const MAX_COUNTS: usize = 8;
 
 /// Something that is not as it should be. No patient data: UIDs and keys only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Finding {
     Unnamed(Key),
     /// Another object, newer than this one, is stored under the same SOP Instance UID.
     Superseded(Key),
+    /// A study that has instances and that no search finds: its row, or its place in the list of studies, is lost.
+    Unlisted(String),
 }
 
 impl fmt::Display for Finding {
@@ -50,6 +54,7 @@ impl fmt::Display for Finding {
             Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
             Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
             Self::Superseded(key) => write!(f, "superseded: {key}"),
+            Self::Unlisted(study) => write!(f, "unlisted: {study}"),
         }
     }
 }
@@ -61,14 +66,52 @@ pub struct Report {
     pub instances: u64,
     /// Bytes of their objects.
     pub bytes: u64,
+    /// Objects that nothing refers to and that were written in the last hour: another process may be about to commit them.
+    pub young: u64,
+    /// Studies whose counts could not be told, because they changed all the time.
+    pub uncounted: u64,
     /// All that is not as it should be.
     pub findings: Vec<Finding>,
 }
 
+impl Report {
+    /// Adds what another part of the archive came to.
+    fn add(&mut self, other: Self) {
+        self.instances += other.instances;
+        self.bytes += other.bytes;
+        self.young += other.young;
+        self.uncounted += other.uncounted;
+        self.findings.extend(other.findings);
+    }
+}
+
+/// How an archive is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Whether what can be put right is.
+    pub is_repairing: bool,
+    /// Whether no server and no worker is using the archive, so that nothing is about to be committed.
+    pub is_alone: bool,
+}
+
+/// What is being done to a tenant's studies.
+struct Walk<'a, P> {
+    tenant: Tenant,
+    manner: Manner,
+    progress: &'a P,
+}
+
+/// As much of a record as it takes to count it.
+#[derive(Deserialize)]
+struct Counted {}
+
 impl Archive {
     /// Reads every object and compares it with the index, then looks for objects that nothing refers to.
     ///
-    /// With `repair`, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
+    /// Servers may go on meanwhile. What does not agree is looked at again before it is a finding, so that all findings are
+    /// certain; what comes or changes meanwhile may have been looked at or not.
+    ///
+    /// When it repairs, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
     /// that the index does not know becomes an instance, for the index may be older than it; what is damaged, or was
     /// refused or replaced, is deleted. Damaged objects that the index refers to are left as they are, to be restored
     /// from a back-up. `progress` is called after each instance.
@@ -76,67 +119,65 @@ impl Archive {
     /// # Errors
     /// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
     pub async fn check(&self, repair: bool, progress: impl Fn(u64)) -> Result<Report, Error> {
+        self.check_as(Manner { is_repairing: repair, is_alone: !self.is_shared }, progress).await
+    }
+
+    /// As [`Archive::check`], in a certain manner.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_as(&self, manner: Manner, progress: impl Fn(u64)) -> Result<Report, Error> {
         let mut report = Report::default();
         for tenant in self.index.tenants().await? {
             let Ok(tenant) = tenant.parse::<Tenant>() else { continue };
-            let mut studies = self.index.studies(tenant.as_str());
-            while let Some(studies) = studies.try_next().await? {
-                for study in studies {
-                    self.check_study(&tenant, &study, repair, &mut report, &progress).await?;
-                }
+            let walk = &Walk { tenant, manner, progress: &progress };
+            let studies = self.index.studies(walk.tenant.as_str()).map_err(Error::from);
+            let mut checks = studies
+                .map_ok(|page| stream::iter(page).map(Ok))
+                .try_flatten()
+                .map_ok(|study| async move { self.check_study(walk, &study).await })
+                .try_buffer_unordered(STUDIES);
+            while let Some(checked) = checks.try_next().await? {
+                report.add(checked);
             }
         }
         for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
-            let mut entries = self.blobs.list(bucket, "");
-            while let Some(entry) = entries.try_next().await? {
-                if !self.is_referred_to(&entry.key).await? {
-                    if repair {
-                        self.settle_object(&entry).await?;
-                    }
-                    report.findings.push(Finding::Orphan(entry.key));
-                }
-            }
+            self.check_objects(bucket, manner, &mut report).await?;
         }
         Ok(report)
     }
 
-    async fn check_study(
-        &self,
-        tenant: &Tenant,
-        study: &StudyRecord,
-        repair: bool,
-        report: &mut Report,
-        progress: &impl Fn(u64),
-    ) -> Result<(), Error> {
-        let series = self.index.series_of(tenant.as_str(), &study.study).await?;
-        let mut total = 0;
+    async fn check_study(&self, walk: &Walk<'_, impl Fn(u64)>, study: &StudyRecord) -> Result<Report, Error> {
+        let mut report = Report::default();
+        let series = self.index.series_of(walk.tenant.as_str(), &study.study).await?;
+        let (mut total, mut is_exact) = (0, true);
         for series in &series {
-            total += self.check_series(tenant, series, repair, report, progress).await?;
+            let count = self.check_series(walk, series, &mut report).await?;
+            is_exact &= count == series.number_of_instances;
+            total += count;
         }
-        let is_exact = study.number_of_series == series.len() as u64 && study.number_of_instances == total;
+        is_exact &= study.number_of_series == series.len() as u64 && study.number_of_instances == total;
         if !is_exact {
-            report.findings.push(Finding::WrongCount(format!("study {}", study.study)));
+            self.count_again(&walk.tenant, &study.study, &mut report).await?;
         }
-        Ok(())
+        Ok(report)
     }
 
     /// Checks the instances of a series and returns how many there are.
     async fn check_series(
         &self,
-        tenant: &Tenant,
+        walk: &Walk<'_, impl Fn(u64)>,
         series: &SeriesRecord,
-        repair: bool,
         report: &mut Report,
-        progress: &impl Fn(u64),
     ) -> Result<u64, Error> {
-        let SeriesRecord { study, series: uid, .. } = series;
+        let tenant = &walk.tenant;
         let mut total = 0;
-        let mut pages = self.index.instances::<InstanceRecord>(tenant.as_str(), study, Some(uid));
+        let mut pages = self.index.instances(tenant.as_str(), &series.study, Some(&series.series));
         while let Some(page) = pages.try_next().await? {
             total += page.len() as u64;
-            let mut checks = futures_util::stream::iter(&page)
+            let mut checks = stream::iter(&page)
                 .map(|record| async move { (record, self.verify(tenant, record).await) })
-                .buffer_unordered(CONCURRENCY);
+                .buffer_unordered(INSTANCES);
             while let Some((record, verdict)) = checks.next().await {
                 match verdict? {
                     None => {
@@ -144,214 +185,116 @@ impl Archive {
                             (report.instances + 1, report.bytes + record.size_bytes)
                     }
                     Some(finding) => {
-                        if repair && matches!(finding, Finding::Missing(_)) {
-                            self.index
-                                .remove(tenant.as_str(), study, Some(uid), Some(&record.instance))
-                                .await?;
+                        if walk.manner.is_repairing && matches!(finding, Finding::Missing(_)) {
+                            self.index.remove_lost(tenant.as_str(), record).await?;
                         }
                         report.findings.push(finding);
                     }
                 }
-                progress(1);
+                (walk.progress)(1);
             }
-        }
-        if total != series.number_of_instances {
-            report.findings.push(Finding::WrongCount(format!("series {uid} of study {study}")));
         }
         Ok(total)
     }
 
     /// What is wrong with the object of an instance.
     async fn verify(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<Option<Finding>, Error> {
-        let key = keys::original_of(tenant, record);
-        let Some(size_bytes) = self.blobs.size(&key).await? else {
-            return Ok(Some(Finding::Missing(key)));
+        let finding = match self.digest(tenant, record).await {
+            Ok(digest) if digest == record.digest => return Ok(None),
+            Ok(_) => Finding::Damaged(keys::original_of(tenant, record)),
+            Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
+            Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
+            Err(error) => return Err(error),
         };
-        if size_bytes != record.size_bytes {
-            return Ok(Some(Finding::Damaged(key)));
-        }
+        // An object goes after the row that names it, so that one which is still named should be there.
+        let InstanceRecord { study, series, instance, .. } = record;
+        let current: Option<InstanceRecord> =
+            self.index.instance(tenant.as_str(), study, series, instance).await?;
+        let is_named = current.is_some_and(|current| current.object_name() == record.object_name());
+        Ok(is_named.then_some(finding))
+    }
+
+    /// The SHA-256 of an instance's object, in hexadecimal; nothing if it is longer than it should be.
+    async fn digest(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<String, Error> {
+        let key = keys::original_of(tenant, record);
+        let mut bytes = self.blobs.read(&key, 0..record.size_bytes).await?;
         let mut hasher = Sha256::new();
-        let mut bytes = self.blobs.read(&key, 0..size_bytes).await?;
         while let Some(chunk) = bytes.try_next().await? {
             hasher.update(&chunk);
         }
-        let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
-        Ok((!is_intact).then_some(Finding::Damaged(key)))
+        let is_longer = self.blobs.size(&key).await? != Some(record.size_bytes);
+        Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
     }
 
-    pub(super) async fn is_referred_to(&self, key: &Key) -> Result<bool, Error> {
-        Ok(match keys::parse(key) {
-            Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
-                let record = self.index.instance(tenant.as_str(), &study, &series, &instance).await?;
-                record.is_some_and(|record: InstanceRecord| record.object_name() == object)
-            }
-            Some(keys::Parsed::Preview { tenant, study, series, generation }) => {
-                let record = self.index.series(tenant.as_str(), &study, &series).await?;
-                record.is_some_and(|record| {
-                    matches!(record.preview, Preview::Made { generation: made, .. } if made == generation)
-                })
-            }
-            None => match keys::study_of(key) {
-                // It may show any of what is in the study, and is made again on demand.
-                Some((tenant, study)) if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) => {
-                    self.index.study(tenant.as_str(), &study).await?.is_some()
+    /// Counts a study again whose counts did not agree. Whatever is stored in it or deleted changes its generation: where
+    /// that is the same before and after, nothing was.
+    async fn count_again(&self, tenant: &Tenant, study: &StudyUid, report: &mut Report) -> Result<(), Error> {
+        let tenant = tenant.as_str();
+        for _ in 0..MAX_COUNTS {
+            let Some(before) = self.index.study(tenant, study).await? else { return Ok(()) };
+            let (mut wrong, mut total) = (Vec::new(), 0);
+            let series = self.index.series_of(tenant, study).await?;
+            for SeriesRecord { series: uid, number_of_instances, .. } in &series {
+                let pages = self.index.instances::<Counted>(tenant, study, Some(uid));
+                let count = pages.try_fold(0, async |sum, page| Ok(sum + page.len() as u64)).await?;
+                if count != *number_of_instances {
+                    wrong.push(Finding::WrongCount(format!("series {uid} of study {study}")));
                 }
-                _ => false,
-            },
-        })
-    }
-
-    /// Commits every original to the index, which should be empty. Of several objects under one SOP Instance
-    /// UID, the newest is taken.
-    ///
-    /// # Errors
-    /// If the store or the index fails. Objects that cannot be read are findings.
-    pub async fn reindex(&self, progress: impl Fn(u64)) -> Result<Report, Error> {
-        let mut report = Report::default();
-        let entries = self.blobs.list(Bucket::Originals, "");
-        let turn = Mutex::new(());
-        let mut commits = entries
-            .map(|entry| async {
-                let entry = entry?;
-                Ok::<_, Error>((self.index_object(&entry, &turn).await?, entry))
-            })
-            .buffer_unordered(4 * CONCURRENCY);
-        while let Some((finding, entry)) = commits.try_next().await? {
-            match finding {
-                None => {
-                    report.instances += 1;
-                    report.bytes += entry.size_bytes;
-                }
-                Some(finding) => report.findings.push(finding),
+                total += count;
             }
-            progress(1);
+            if before.number_of_series != series.len() as u64 || before.number_of_instances != total {
+                wrong.push(Finding::WrongCount(format!("study {study}")));
+            }
+            let after = self.index.study(tenant, study).await?;
+            if after.is_some_and(|after| after.generation == before.generation) {
+                report.findings.extend(wrong);
+                return Ok(());
+            }
         }
-        Ok(report)
+        report.uncounted += 1;
+        Ok(())
     }
 
-    /// Puts right what a killed process left. Objects that it was about to delete are deleted first. An object that was kept but not committed becomes an instance if it is
-    /// whole, and is deleted if it is not: nobody was told that it was stored. Returns how many objects that were.
-    ///
-    /// # Errors
-    /// If the store or the index fails; it may be called again.
-    pub async fn settle(&self) -> Result<u64, Error> {
-        self.sweep_garbage().await?;
-        let mut settled = 0;
-        for key in self.blobs.unsettled() {
-            let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
-            if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) {
-                // After a power cut it may be there in part, which nothing tells; it is made again on demand.
-                self.blobs.delete(&key).await?;
-                continue;
-            }
-            if self.is_referred_to(&key).await? {
-                continue;
-            }
-            settled += 1;
-            self.settle_object(&Entry { key, size_bytes, modified_at: now() }).await?;
-        }
-        Ok(settled)
-    }
-
-    /// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
-    /// under stricter limits than those it was taken with, stays.
-    async fn settle_object(&self, entry: &Entry) -> Result<(), Error> {
-        match self.read_record(entry).await? {
-            Ok((tenant, record)) => {
-                let due_at = self.preview.enabled.then(now);
-                let object = record.object_name().to_owned();
-                match self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await? {
-                    Commit::Stored | Commit::Replaced { .. } => {}
-                    Commit::Same { object: known } if known == object => {}
-                    Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {
-                        self.blobs.delete(&entry.key).await?;
+    /// Looks for objects of a bucket that nothing refers to, and for studies of originals that cannot be found.
+    async fn check_objects(&self, bucket: Bucket, manner: Manner, report: &mut Report) -> Result<(), Error> {
+        let mut last_study = None;
+        let entries = self.blobs.list(bucket, "").map_err(Error::from);
+        let mut standings = entries
+            .map_ok(|entry| async move { Ok((self.standing(&entry, manner.is_alone).await?, entry)) })
+            .try_buffered(OBJECTS);
+        while let Some((standing, entry)) = standings.try_next().await? {
+            match standing {
+                Standing::Owned if bucket == Bucket::Originals => {
+                    let study = keys::study_of(&entry.key);
+                    if study != last_study {
+                        last_study = study;
+                        report.findings.extend(self.check_listing(&entry.key, manner).await?);
                     }
                 }
+                Standing::Owned | Standing::Going => {}
+                Standing::Young => report.young += 1,
+                Standing::Orphan => {
+                    if manner.is_repairing {
+                        self.settle_object(&entry).await?;
+                    }
+                    report.findings.push(Finding::Orphan(entry.key));
+                }
             }
-            Err(Finding::Unreadable(..)) => {}
-            // A part of an original, a preview, which is made again, or what nothing here has made.
-            Err(_) => self.blobs.delete(&entry.key).await?,
         }
         Ok(())
     }
 
-    async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
-        match self.read_record(entry).await? {
-            Ok((tenant, record)) => self.commit_newest(&tenant, &entry.key, record, turn).await,
-            Err(finding) => Ok(Some(finding)),
-        }
-    }
-
-    /// Makes the record of an object again from its bytes, or says what is wrong with it.
-    async fn read_record(&self, entry: &Entry) -> Result<Result<(Tenant, InstanceRecord), Finding>, Error> {
-        let key = &entry.key;
-        let unreadable = |reason: String| Ok(Err(Finding::Unreadable(key.clone(), reason)));
-        let Some(keys::Parsed::Original { tenant, study, series, instance, object }) = keys::parse(key)
-        else {
-            return Ok(Err(Finding::Unnamed(key.clone())));
+    /// Whether the study of an object that an instance refers to can be found.
+    async fn check_listing(&self, key: &Key, manner: Manner) -> Result<Option<Finding>, Error> {
+        let Some((tenant, study)) = keys::study_of(key) else { return Ok(None) };
+        let unlisted = Some(Finding::Unlisted(format!("study {study} of {}", tenant.as_str())));
+        let Some(record) = self.index.study(tenant.as_str(), &study).await? else {
+            // It goes with its last instance.
+            return Ok(if self.is_referred_to(key).await? { unlisted } else { None });
         };
-        let mut scanner = Scanner::new(limits(&self.ingest));
-        let mut scanned = Ok(());
-        let mut hasher = Sha256::new();
-        let mut bytes = self.blobs.read(key, 0..entry.size_bytes).await?;
-        while let Some(chunk) = bytes.try_next().await? {
-            hasher.update(&chunk);
-            scanned = scanned.and_then(|()| scanner.push(&chunk));
-        }
-        let digest = hexadecimal(&hasher.finalize());
-        if digest != keys::digest_of(&object) {
-            return Ok(Err(Finding::Damaged(key.clone())));
-        }
-        let outline = scanned.and_then(|()| scanner.finish());
-        let read = match outline.and_then(|outline| instance::read(&outline, indexed())) {
-            Ok(read) => read,
-            Err(failure) => return unreadable(failure.to_string()),
-        };
-        if (&read.study, &read.series, &read.instance) != (&study, &series, &instance) {
-            return unreadable("its name is that of another instance".into());
-        }
-        let (mut record, _) = record(read, digest, object, &[], entry.size_bytes);
-        record.stored_at = entry.modified_at;
-        Ok(Ok((tenant, record)))
-    }
-
-    /// Commits an object unless a newer one has its UID. Objects that compete for a UID take turns.
-    async fn commit_newest(
-        &self,
-        tenant: &Tenant,
-        key: &Key,
-        record: InstanceRecord,
-        turn: &Mutex<()>,
-    ) -> Result<Option<Finding>, Error> {
-        let mut my_turn = None;
-        let due_at = self.preview.enabled.then_some(record.stored_at);
-        let mut policy = Duplicates::Reject;
-        loop {
-            match self.index.commit(tenant.as_str(), record.clone(), policy, due_at).await? {
-                Commit::Stored => return Ok(None),
-                Commit::Same { object } if object == record.object_name() => return Ok(None),
-                Commit::Same { .. } => return Ok(Some(Finding::Superseded(key.clone()))),
-                Commit::Replaced { object } => {
-                    let InstanceRecord { study, series, instance, .. } = &record;
-                    let old = keys::original(tenant, study, series, instance, &object);
-                    return Ok(Some(Finding::Superseded(old)));
-                }
-                Commit::Elsewhere => {
-                    let reason = "its SOP Instance UID is stored in another study or series";
-                    return Ok(Some(Finding::Unreadable(key.clone(), reason.into())));
-                }
-                Commit::Different => {
-                    policy = Duplicates::Replace;
-                    if my_turn.is_none() {
-                        my_turn = Some(turn.lock().await);
-                    }
-                }
-            }
-            let InstanceRecord { study, series, instance, .. } = &record;
-            let known = self.index.instance(tenant.as_str(), study, series, instance).await?;
-            if known.is_some_and(|known: InstanceRecord| known.stored_at > record.stored_at) {
-                return Ok(Some(Finding::Superseded(key.clone())));
-            }
-        }
+        // The list may follow the study a moment later.
+        let is_settled = manner.is_alone || record.changed_at < now() - ORPHAN_AGE;
+        let is_listed = !is_settled || self.index.is_listed(tenant.as_str(), &record).await?;
+        Ok(if is_listed { None } else { unlisted })
     }
 }

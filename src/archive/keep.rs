@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::archive::access::Caller;
+use crate::archive::access::{Caller, Tenant};
 use crate::archive::store::{Received, Refusal, Stored, now, record};
-use crate::archive::{Archive, keys};
+use crate::archive::{Archive, Error, keys};
+use crate::blobs::Staged;
 use crate::dicom::failure::Warning;
 use crate::dicom::instance::Instance;
 use crate::index::records::InstanceRecord;
@@ -38,10 +39,27 @@ impl Archive {
         };
         let object = keys::new_object(&digest);
         let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
-        let key = keys::original_of(&caller.tenant, &record);
+        match self.keep_record(&caller.tenant, record, staged).await? {
+            Commit::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
+            Commit::Same { .. } => Ok(stored_before(warnings)),
+            Commit::Replaced { .. } if lost.is_some() => Ok(stored_before(warnings)),
+            Commit::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
+            Commit::Different => Err(Refusal::Different),
+            Commit::Elsewhere => Err(Refusal::Elsewhere),
+        }
+    }
+
+    /// Keeps the object of an instance and commits its record, which gives the object a name that none had before.
+    pub(super) async fn keep_record(
+        &self,
+        tenant: &Tenant,
+        record: InstanceRecord,
+        staged: Staged,
+    ) -> Result<Commit, Error> {
+        let key = keys::original_of(tenant, &record);
         self.blobs.keep(staged, &key).await?;
         let object = record.object.clone();
-        let outcome = self.commit(caller, record).await?;
+        let outcome = self.commit(tenant, record).await?;
         let is_kept = match &outcome {
             Commit::Stored | Commit::Replaced { .. } => true,
             // It may be this one, if the index had to be asked twice.
@@ -52,14 +70,7 @@ impl Archive {
             // Another process came first. Nothing refers to the object.
             warn!(%error, "cannot delete an object that was not committed; a check will name it");
         }
-        match outcome {
-            Commit::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
-            Commit::Same { .. } => Ok(stored_before(warnings)),
-            Commit::Replaced { .. } if lost.is_some() => Ok(stored_before(warnings)),
-            Commit::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
-            Commit::Different => Err(Refusal::Different),
-            Commit::Elsewhere => Err(Refusal::Elsewhere),
-        }
+        Ok(outcome)
     }
 
     async fn known(&self, caller: &Caller, mut received: Received) -> Result<(Known, Received), Refusal> {
@@ -90,8 +101,8 @@ impl Archive {
     }
 
     /// Commits an instance, and announces the preview of its series.
-    async fn commit(&self, caller: &Caller, record: InstanceRecord) -> Result<Commit, Refusal> {
-        let tenant = caller.tenant.as_str();
+    async fn commit(&self, tenant: &Tenant, record: InstanceRecord) -> Result<Commit, Error> {
+        let tenant = tenant.as_str();
         let preview_due = self.preview.enabled.then(|| self.preview_due());
         let job = (preview_due.is_some() && record.layout.pixels.is_some()).then(|| Job {
             tenant: tenant.to_owned(),

@@ -11,12 +11,7 @@ use tracing::warn;
 use crate::archive::claims::Claims;
 use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
-use crate::config::Config;
-use crate::config::Ingest;
-use crate::config::Preview;
-use crate::config::Rendering;
-use crate::config::Search;
-use crate::config::TableEngine;
+use crate::config::{BlobStore, Config, Ingest, Preview, Rendering, Search, Storage, TableEngine};
 use crate::index::Index;
 use crate::queue::embedded::Embedded;
 use crate::queue::{Job, Queue};
@@ -26,6 +21,7 @@ pub mod assembly;
 mod bundle;
 pub mod check;
 mod claims;
+pub mod copy;
 mod delete;
 pub mod derive;
 pub mod document;
@@ -35,10 +31,12 @@ mod keep;
 mod keys;
 pub mod preview;
 pub mod references;
+mod reindex;
 pub mod rendering;
 pub mod retrieve;
 mod same;
 pub mod search;
+mod settle;
 pub mod spool;
 pub mod store;
 mod temporary;
@@ -63,6 +61,8 @@ pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
     queue: Arc<dyn Queue>,
+    /// Whether other processes may be using the store and the index.
+    is_shared: bool,
     ingest: Ingest,
     search: Search,
     preview: Preview,
@@ -101,6 +101,7 @@ impl Archive {
             blobs,
             index,
             queue,
+            is_shared: is_shared(&config.storage),
             ingest: config.ingest.clone(),
             search: config.search.clone(),
             preview: config.preview.clone(),
@@ -145,6 +146,11 @@ impl Archive {
     pub async fn turn_to_parse(&self) -> OwnedSemaphorePermit {
         self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
+}
+
+/// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
+pub fn is_shared(storage: &Storage) -> bool {
+    storage.blobs == BlobStore::S3 && storage.table == TableEngine::Dynamodb
 }
 
 /// Frames that can be decoded and encoded at the same time.

@@ -6,8 +6,9 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::archive::check::Finding;
-use crate::cli::{Settings, require_data, runtime};
+use crate::archive::check::{Finding, Manner};
+use crate::archive::is_shared;
+use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
 /// Arguments of `cuspid check`.
@@ -19,16 +20,21 @@ pub(super) struct Check {
     /// those that are damaged, refused or replaced.
     #[arg(long)]
     repair: bool,
+    /// No server or worker is running: objects of the last hour are looked at like all others. Only where several may be
+    /// running; a data directory is used by one process at a time.
+    #[arg(long)]
+    stopped: bool,
 }
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = self.settings.load([])?;
+        let config = without_cache(self.settings.load([])?);
         require_data(&config)?;
         let progress = ProgressBar::new_spinner();
         let report = runtime()?.block_on(async {
             let archive = server::open(&config).await?;
-            let checked = archive.check(self.repair, |instances| {
+            let is_alone = self.stopped || !is_shared(&config.storage);
+            let checked = archive.check_as(Manner { is_repairing: self.repair, is_alone }, |instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
             });
@@ -38,6 +44,16 @@ impl Check {
         let mut out = io::stdout().lock();
         for finding in &report.findings {
             writeln!(out, "{finding}")?;
+        }
+        if report.young > 0 {
+            let young = report.young;
+            writeln!(
+                out,
+                "{young} objects of the last hour that nothing refers to yet; they are left alone"
+            )?;
+        }
+        if report.uncounted > 0 {
+            writeln!(out, "{} studies were changed all the time and not counted", report.uncounted)?;
         }
         writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
         let is_harmless = |finding: &Finding| matches!(finding, Finding::Orphan(_));

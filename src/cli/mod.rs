@@ -1,18 +1,20 @@
 //! The command line: a file a command.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
+use crate::archive::is_shared;
 use crate::config;
 use crate::config::{Config, Override};
 use crate::telemetry;
 
 mod check;
+mod copy;
 mod import;
 mod reindex;
 mod serve;
@@ -41,6 +43,8 @@ enum Command {
     Check(check::Check),
     /// Build the whole index again from the stored objects alone.
     Reindex(reindex::Reindex),
+    /// Copy everything to another archive, whatever keeps either.
+    Copy(copy::Copy),
     /// Make the table of the index in DynamoDB.
     Table(table::Table),
 }
@@ -71,6 +75,7 @@ impl Arguments {
             Command::Import(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),
+            Command::Copy(command) => command.run(),
             Command::Table(command) => command.run(),
         }
     }
@@ -79,13 +84,7 @@ impl Arguments {
 impl Settings {
     /// Settings from all sources, `flags` of the command last; starts the log with them.
     fn load(&self, flags: impl IntoIterator<Item = Override>) -> anyhow::Result<Config> {
-        let file = match &self.config {
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                Some(text.with_context(|| format!("cannot read the configuration file {}", path.display()))?)
-            }
-            None => None,
-        };
+        let file = self.config.as_deref().map(read_file).transpose()?;
         let mut overrides = config::from_environment(std::env::vars());
         overrides.extend(self.set.iter().cloned());
         if let Some(data) = &self.data {
@@ -98,11 +97,27 @@ impl Settings {
     }
 }
 
-/// Refuses a data directory that is not there: to make an empty one and find it in order would hide a slip of typing.
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path);
+    text.with_context(|| format!("cannot read the configuration file {}", path.display()))
+}
+
+/// Refuses a data directory that is not there: to make an empty one and find it in order would hide a slip of typing. Where
+/// nothing that lasts is in it, it need not be there.
 fn require_data(config: &Config) -> anyhow::Result<()> {
     let data = &config.storage.data;
-    ensure!(data.is_dir(), "there is no data directory {} (storage.data)", data.display());
+    ensure!(
+        is_shared(&config.storage) || data.is_dir(),
+        "there is no data directory {} (storage.data)",
+        data.display()
+    );
     Ok(())
+}
+
+/// Has objects read from where they are: what is in a cache tells nothing of them, and each is read once.
+fn without_cache(mut config: Config) -> Config {
+    config.s3.cache_max_bytes = 0;
+    config
 }
 
 fn parse_setting(text: &str) -> Result<Override, String> {
@@ -127,13 +142,10 @@ mod tests {
     fn a_data_directory_that_is_not_there_is_refused_and_not_made() {
         let parent = tempfile::tempdir().unwrap();
         let data = parent.path().join("data");
-        for command in ["check", "reindex"] {
-            let arguments = Arguments::try_parse_from([
-                "cuspid".as_ref(),
-                command.as_ref(),
-                "--data".as_ref(),
-                data.as_os_str(),
-            ]);
+        let data_text = data.to_str().unwrap();
+        for command in [&["check"][..], &["reindex"], &["copy", "--to-data", "elsewhere"]] {
+            let arguments = ["cuspid"].iter().chain(command).chain(&["--data", data_text]);
+            let arguments = Arguments::try_parse_from(arguments);
             let error = arguments.unwrap().run().unwrap_err();
             assert!(error.to_string().contains("no data directory"), "{error:#}");
             assert!(!data.exists());

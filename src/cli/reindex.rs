@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::cli::{Settings, require_data, runtime};
+use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
 /// Arguments of `cuspid reindex`.
@@ -18,7 +18,7 @@ pub(super) struct Reindex {
 
 impl Reindex {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = self.settings.load([])?;
+        let config = without_cache(self.settings.load([])?);
         require_data(&config)?;
         let progress = ProgressBar::new_spinner();
         let runtime = runtime()?;
@@ -28,9 +28,9 @@ impl Reindex {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
             });
-            indexed.await.context("the old index is still in place")
+            indexed.await.context(rebuild.state())
         })?;
-        rebuild.finish()?;
+        runtime.block_on(rebuild.finish())?;
         progress.finish_and_clear();
         let mut out = io::stdout().lock();
         for finding in &report.findings {

@@ -93,7 +93,7 @@ impl Index {
         let mut removed = 0;
         for series in all {
             loop {
-                let count = self.remove_some(tenant, study, &series, instance).await?;
+                let count = self.remove_some(tenant, study, &series, instance, None).await?;
                 removed += count;
                 if count == 0 || instance.is_some() {
                     break;
@@ -103,17 +103,29 @@ impl Index {
         Ok(removed)
     }
 
-    /// Removes as many instances of a series as go into one transaction; none if there are none.
+    /// Removes an instance whose object is lost; whether it did: not if it is gone, or has another object by then.
+    ///
+    /// # Errors
+    /// As [`Index::remove`].
+    pub async fn remove_lost(&self, tenant: &str, record: &InstanceRecord) -> Result<bool, Error> {
+        let InstanceRecord { study, series, instance, .. } = record;
+        let object = Some(record.object_name());
+        Ok(self.remove_some(tenant, study, series, Some(instance), object).await? > 0)
+    }
+
+    /// Removes as many instances of a series as go into one transaction, of those that have this object if one is named;
+    /// none if there are none.
     async fn remove_some(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
         instance: Option<&InstanceUid>,
+        object: Option<&str>,
     ) -> Result<u64, Error> {
         let mut attempts = Attempts::default();
         loop {
-            let outcome = self.try_remove_some(tenant, study, series, instance).await;
+            let outcome = self.try_remove_some(tenant, study, series, instance, object).await;
             if !attempts.again(is_conflict(&outcome)).await {
                 return outcome;
             }
@@ -126,6 +138,7 @@ impl Index {
         study: &StudyUid,
         series: &SeriesUid,
         instance: Option<&InstanceUid>,
+        object: Option<&str>,
     ) -> Result<u64, Error> {
         // The study first: whoever changes an instance after this changes the study too, and the transaction fails.
         let heads = [keys::study(tenant, study), keys::series(tenant, study, series)];
@@ -148,6 +161,9 @@ impl Index {
             let record: Option<InstanceRecord> = read::whole(self.table.as_ref(), row).await?;
             // It has changed since its row was read.
             let record = record.ok_or(Error::Table(table::Error::Conflict(0)))?;
+            if object.is_some_and(|object| object != record.object_name()) {
+                continue;
+            }
             own.extend(self.place_of(tenant, &record).await?);
             writes.extend(own.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
             draft.subtract(&record);

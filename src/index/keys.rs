@@ -8,7 +8,8 @@
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
 //! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
-//! | deletion | `DELETIONS` | `{tenant}#{study}#{series}#{instance}` | |
+//! | objects to delete | `GARBAGE` | `{tenant}#{study}#{note}` | |
+//! | being built again | `REBUILDING` | `REBUILDING` | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -24,6 +25,8 @@ pub(crate) const TENANTS: &str = "TENANTS";
 pub(crate) const GARBAGE: &str = "GARBAGE";
 /// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
+/// The partition of the row that says that the index is being built again, and that row's sort key.
+const REBUILDING: &str = "REBUILDING";
 /// What series' sort keys start with.
 pub(crate) const SERIES_PREFIX: &str = "SERIES#";
 /// What instances' sort keys start with.
@@ -75,6 +78,11 @@ pub(crate) fn chunk(instance: &ItemKey, object: &str, number: usize) -> ItemKey 
 pub(crate) fn garbage(garbage: &Garbage) -> ItemKey {
     let Garbage { id, tenant, study, .. } = garbage;
     ItemKey { partition: GARBAGE.into(), sort: format!("{tenant}#{study}#{id}") }
+}
+
+/// The row that is there while the index is being built again in its place.
+pub(crate) fn rebuilding() -> ItemKey {
+    ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
 }
 
 /// The partition, in [`Secondary::First`], of all studies in the order of results.

@@ -15,6 +15,7 @@ mod keys;
 mod ordered;
 pub mod previews;
 mod read;
+mod rebuild;
 pub mod records;
 mod results;
 mod rows;

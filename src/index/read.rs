@@ -98,6 +98,14 @@ impl Index {
         pages(self.table.clone(), range).map(|page| decode_all(&page?)).boxed()
     }
 
+    /// Whether a study is among [`Index::studies`] under the key that its record gives it. An engine may let that follow the
+    /// record a moment later.
+    pub async fn is_listed(&self, tenant: &str, record: &StudyRecord) -> Result<bool, Error> {
+        let mut range = whole_partition(Some(Secondary::First), keys::studies(tenant), 1);
+        (range.from, range.to) = (Bound::Included(keys::order(record)), Bound::Included(keys::order(record)));
+        Ok(!self.table.range(&range).await?.items.is_empty())
+    }
+
     async fn get<R: for<'a> serde::Deserialize<'a>>(&self, key: ItemKey) -> Result<Option<R>, Error> {
         let item = self.table.get(&[key]).await?.pop().flatten();
         item.map(|item| rows::decode(&item.key, &item.body)).transpose()

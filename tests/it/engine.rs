@@ -2,9 +2,10 @@
 //! under `tools/cloud.py`. Both are empty at first.
 
 use std::env;
+use std::path::Path;
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::Builder;
 use cuspid::archive::Archive;
 use cuspid::blobs::Blobs;
@@ -45,24 +46,37 @@ impl Engine {
         Self { archive, blobs, _scratch: scratch }
     }
 
-    async fn in_cloud(mut config: Config, scratch: TempDir) -> Self {
-        let name = format!("test-{}", Uuid::new_v4());
-        config.storage.data = scratch.path().to_owned();
-        config.storage.blobs = BlobStore::S3;
-        config.s3.endpoint = endpoint("CUSPID_TEST_S3");
-        config.s3.path_style = true;
-        config.s3.bucket = format!("{name}/{{class}}").try_into().unwrap();
-        config.storage.table = TableEngine::Dynamodb;
-        config.dynamodb.endpoint = endpoint("CUSPID_TEST_DYNAMODB");
-        config.dynamodb.region = REGION.into();
-        config.dynamodb.table = name.clone();
-        make_bucket(&config.s3.endpoint, &name).await;
-        Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+    async fn in_cloud(config: Config, scratch: TempDir) -> Self {
+        let config = cloud(config, scratch.path()).await;
         let archive = server::open(&config).await.unwrap();
         // Past the cache.
         let blobs = S3Blobs::open(&config.s3, &scratch.path().join("beside")).await.unwrap();
         Self { archive, blobs: Arc::new(blobs), _scratch: scratch }
     }
+}
+
+/// The same settings, but for a bucket and a table of its own, of one name; `data` is what an engine needs on this machine.
+pub(crate) async fn cloud(mut config: Config, data: &Path) -> Config {
+    let name = format!("test-{}", Uuid::new_v4());
+    let endpoints = [endpoint("CUSPID_TEST_S3"), endpoint("CUSPID_TEST_DYNAMODB")];
+    make_bucket(&endpoints[0], &name).await;
+    [config.s3.endpoint, config.dynamodb.endpoint] = endpoints;
+    config.storage.data = data.to_owned();
+    config.storage.blobs = BlobStore::S3;
+    config.s3.path_style = true;
+    config.s3.bucket = format!("{name}/{{class}}").try_into().unwrap();
+    config.storage.table = TableEngine::Dynamodb;
+    config.dynamodb.region = REGION.into();
+    config.dynamodb.table = name;
+    Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+    config
+}
+
+/// The same settings, but for another, empty table.
+pub(crate) async fn other_table(mut config: Config) -> Config {
+    config.dynamodb.table = format!("test-{}", Uuid::new_v4());
+    Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+    config
 }
 
 /// The first of the servers of a kind.
@@ -73,8 +87,30 @@ fn endpoint(variable: &str) -> String {
 }
 
 async fn make_bucket(endpoint: &str, name: &str) {
-    let machine = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(REGION));
-    let machine = machine.endpoint_url(endpoint).load().await;
-    let client = aws_sdk_s3::Client::from_conf(Builder::from(&machine).force_path_style(true).build());
-    client.create_bucket().bucket(name).send().await.unwrap();
+    client(endpoint).await.create_bucket().bucket(name).send().await.unwrap();
+}
+
+/// A client of an S3 server, past Cuspid.
+pub(crate) async fn client(endpoint: &str) -> aws_sdk_s3::Client {
+    let machine = machine(endpoint).await;
+    aws_sdk_s3::Client::from_conf(Builder::from(&machine).force_path_style(true).build())
+}
+
+/// Writes all items of a table to another one.
+pub(crate) async fn copy_table(endpoint: &str, from: &str, to: &str) {
+    let client = aws_sdk_dynamodb::Client::new(&machine(endpoint).await);
+    let mut pages = client.scan().table_name(from).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        for item in page.unwrap().items.unwrap_or_default() {
+            client.put_item().table_name(to).set_item(Some(item)).send().await.unwrap();
+        }
+    }
+}
+
+async fn machine(endpoint: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .load()
+        .await
 }

@@ -8,6 +8,8 @@ mod auth;
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
 mod capabilities;
+mod check;
+mod copy;
 mod delete;
 mod dimse;
 mod documents;
@@ -22,6 +24,7 @@ mod ops;
 mod pictures;
 mod recovery;
 mod rendered;
+mod restore;
 mod search;
 #[path = "../../src/http/auth/stand_in.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]

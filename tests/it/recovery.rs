@@ -139,7 +139,7 @@ async fn an_index_that_is_built_again_says_the_same() {
     let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (20, vec![]));
-    rebuild.finish().unwrap();
+    rebuild.finish().await.unwrap();
 
     let archive = server::open(&config(data.path())).await.unwrap();
     let after = study(&archive).await;
@@ -218,7 +218,7 @@ async fn a_second_reindexing_leaves_the_first_alone() {
     let data = tempfile::tempdir().unwrap();
     let first = server::Rebuild::begin(&config(data.path())).await.unwrap();
     assert!(server::Rebuild::begin(&config(data.path())).await.is_err());
-    first.finish().unwrap();
+    first.finish().await.unwrap();
     assert!(data.path().join("index.redb").exists());
 }
 
@@ -272,7 +272,7 @@ async fn an_index_that_cannot_be_read_can_be_built_again() {
     assert!(server::open(&config(data.path())).await.is_err());
     let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
     assert_eq!(rebuild.archive().reindex(|_| {}).await.unwrap().instances, 1);
-    rebuild.finish().unwrap();
+    rebuild.finish().await.unwrap();
     let archive = server::open(&config(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 1);
 }

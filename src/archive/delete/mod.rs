@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::retrieve::Scope;
+use crate::archive::settle::ORPHAN_AGE;
 use crate::archive::store::now;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, Staged};
@@ -26,9 +27,6 @@ mod tests;
 
 /// Objects that are deleted at the same time.
 const CONCURRENCY: usize = 8;
-/// An object that nothing refers to is no longer about to be committed when it is older than this, in milliseconds: a
-/// commit follows within seconds, or never.
-const ORPHAN_AGE: i64 = 60 * 60 * 1000;
 
 impl Archive {
     /// Deletes a study, a series or an instance; how many instances that were. When this returns, it is durable, and
