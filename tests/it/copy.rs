@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -78,7 +79,7 @@ async fn contents(archive: &Archive) -> Vec<(StudyRecord, Vec<(InstanceRecord, V
         for mut instance in pages.into_iter().flatten() {
             let bytes = archive.read_object(&caller, &instance, 0..instance.size_bytes).await.unwrap();
             let bytes: Vec<Bytes> = bytes.try_collect().await.unwrap();
-            instance.object.clear();
+            (instance.object, instance.replaced) = (String::new(), Vec::new());
             instances.push((instance, bytes.concat()));
         }
         contents.push((StudyRecord { generation: 0, changed_at: 0, ..record }, instances));
@@ -126,13 +127,13 @@ async fn a_copy_has_the_records_and_bytes_of_all_tenants_and_a_second_one_copies
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_cut_off_leaves_a_destination_in_order_and_goes_on_when_run_again() {
-    let (_from, to, source, destination) = two().await;
+    let (_from, _to, source, destination) = two().await;
     fill(&source).await;
     let enough = Notify::new();
-    let done = std::sync::atomic::AtomicU64::new(0);
+    let done = AtomicU64::new(0);
     let cut_off = source.copy_to(&destination, 4, |step, _| {
         assert!(matches!(step, Step::Copied), "{step:?}");
-        if 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 7 {
+        if 1 + done.fetch_add(1, Ordering::Relaxed) == 7 {
             enough.notify_one();
         }
     });
@@ -141,9 +142,9 @@ async fn a_copy_that_is_cut_off_leaves_a_destination_in_order_and_goes_on_when_r
         () = enough.notified() => {}
         copied = cut_off => panic!("it came to its end: {copied:?}"),
     }
-    drop(destination);
-    let destination = server::open(&embedded(to.path())).await.unwrap();
-    assert_eq!(findings(&destination).await, [""; 0]);
+    // At most an object that was kept and not committed, as after a kill.
+    let found = findings(&destination).await;
+    assert!(found.len() <= 4 && found.iter().all(|finding| finding.starts_with("orphan")), "{found:?}");
     let rest = copy(&source, &destination).await;
     assert!(rest.known >= 7 && rest.instances > 0, "{rest:?}");
     assert_eq!(rest.known + rest.instances, 4 * INSTANCES as u64);
@@ -241,7 +242,7 @@ fn the_command_fails_if_anything_was_not_copied_and_does_not_copy_an_archive_to_
     });
     drop(runtime);
     let run = |to: &Path| {
-        let arguments = ["cuspid", "copy", "--set", "log.level=off", "--data"].map(Into::into);
+        let arguments = ["cuspid", "copy", "--data"].map(Into::into);
         let arguments = arguments.into_iter().chain([from.path().into(), "--to-data".into(), to.into()]);
         Arguments::try_parse_from::<_, std::ffi::OsString>(arguments).unwrap().run()
     };
