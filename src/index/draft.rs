@@ -99,8 +99,14 @@ impl Draft {
         if instance.layout.pixels.is_some() {
             series.number_of_images += 1;
             // What was made before shows less than there is.
-            series.preview =
-                preview_due.map_or(Preview::None, |due_at| Preview::Pending { due_at, attempts: 0 });
+            series.preview = match (preview_due, &series.preview) {
+                (None, _) => Preview::None,
+                // It is put off when it is due, not by each instance: all series that wait are in one partition.
+                (Some(later), Preview::Pending { due_at, .. }) => {
+                    Preview::Pending { due_at: later.min(*due_at), attempts: 0 }
+                }
+                (Some(due_at), _) => Preview::Pending { due_at, attempts: 0 },
+            };
         }
     }
 

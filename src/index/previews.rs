@@ -17,6 +17,17 @@ pub struct Due {
     pub record: SeriesRecord,
 }
 
+/// When a preview is to be made, in milliseconds since 1970 UTC.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTimes {
+    /// Now.
+    pub now: i64,
+    /// When the right ends.
+    pub until: i64,
+    /// The series must not have changed after this.
+    pub quiet_since: i64,
+}
+
 /// What came of asking for the right to make a preview.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lease {
@@ -44,13 +55,14 @@ impl Index {
     }
 
     /// Takes the right to make a series' preview until `until`: it is not due before, for anybody. An attempt is counted
-    /// by this, so that one that kills its process is counted too.
+    /// by this, so that one that kills its process is counted too. A series that has changed since `quiet_since` is put
+    /// off by as long.
     pub async fn lease_preview(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
-        (now, until): (i64, i64),
+        LeaseTimes { now, until, quiet_since }: LeaseTimes,
     ) -> Result<Lease, Error> {
         let key = keys::series(tenant, study, series);
         let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(Lease::Nothing) };
@@ -60,9 +72,14 @@ impl Index {
             Preview::Pending { attempts, .. } => attempts,
             Preview::None | Preview::Made { .. } | Preview::Failed { .. } => return Ok(Lease::Nothing),
         };
-        let leased = Preview::Pending { due_at: until, attempts: attempts + 1 };
+        let is_quiet = record.changed_at <= quiet_since;
+        let leased = match is_quiet {
+            true => Preview::Pending { due_at: until, attempts: attempts + 1 },
+            false => Preview::Pending { due_at: record.changed_at + (now - quiet_since), attempts },
+        };
         match self.table.transact(vec![with_preview(tenant, &item, &record, leased)?]).await {
-            Ok(()) => Ok(Lease::Taken(record)),
+            Ok(()) if is_quiet => Ok(Lease::Taken(record)),
+            Ok(()) => Ok(Lease::NotBefore(record.changed_at + (now - quiet_since))),
             Err(table::Error::Conflict(_)) => Ok(Lease::NotBefore(now)),
             Err(error) => Err(error.into()),
         }

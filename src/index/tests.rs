@@ -9,7 +9,7 @@ use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
 use crate::index::engine_tests::{Counted, Engine, on_each_engine};
-use crate::index::previews::Lease;
+use crate::index::previews::{Lease, LeaseTimes};
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::search_tests::search;
@@ -336,7 +336,10 @@ async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_
     let index = engine.index();
     let record = instance(1, 1, 1);
     let (study, series) = (&record.study, &record.series);
-    let lease = async |now, until| index.lease_preview(TENANT, study, series, (now, until)).await.unwrap();
+    let lease = async |now, until| {
+        let times = LeaseTimes { now, until, quiet_since: i64::MAX };
+        index.lease_preview(TENANT, study, series, times).await.unwrap()
+    };
     assert_eq!(lease(0, 1).await, Lease::Nothing);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
     assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
@@ -352,6 +355,16 @@ async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_
     assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
     let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
     assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
+
+    // What comes in while it is waited for leaves it as it is; it is put off when it is due.
+    index.commit(TENANT, instance(1, 1, 3), Duplicates::Reject, Some(9000)).await.unwrap();
+    assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
+    let changed_at = index.series(TENANT, study, series).await.unwrap().unwrap().changed_at;
+    let times = LeaseTimes { now: changed_at + 4, until: changed_at + 100, quiet_since: changed_at - 1 };
+    let outcome = index.lease_preview(TENANT, study, series, times).await.unwrap();
+    assert_eq!(outcome, Lease::NotBefore(changed_at + 5));
+    assert_eq!(index.due_previews(changed_at + 4, 10).await.unwrap(), []);
+    assert_eq!(index.due_previews(changed_at + 5, 10).await.unwrap().len(), 1);
 }
 
 async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it(

@@ -19,7 +19,7 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::previews::Lease;
+use crate::index::previews::{Lease, LeaseTimes};
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
 use crate::pixel::preview::encode;
 use crate::queue::Job;
@@ -108,7 +108,9 @@ impl Archive {
         let Job { tenant: name, study, series } = job;
         let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
         let now = now();
-        let record = match self.index.lease_preview(name, study, series, (now, now + millis(lease))).await? {
+        let quiet_since = now - 1000 * self.preview.quiet_seconds as i64;
+        let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
+        let record = match self.index.lease_preview(name, study, series, times).await? {
             Lease::Taken(record) => record,
             Lease::NotBefore(at) => return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64))),
             Lease::Nothing => return Ok(Turn::Nothing),
