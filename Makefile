@@ -2,7 +2,8 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz
+.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz \
+    cloud-environment cloud-conformance fleet-test cloud-bench
 
 run:
 	tools/install.sh build
@@ -59,7 +60,30 @@ kill-test:
 infra-test:
 	tools/install.sh build infra
 	tools/venv.sh infra
+	[ -n "$$CUSPID_BINARY" ] || cargo build --locked
 	infra/.venv/bin/python -m pytest -q infra/tests $(ARGS)
+
+# What the targets below need: S3, DynamoDB and SQS servers, and a binary to run on them.
+cloud-environment:
+	tools/install.sh build test cloud
+	tools/venv.sh
+	tools/cloud_install.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+
+# All conformance and integration tests with everything in S3 and DynamoDB.
+cloud-conformance: cloud-environment
+	CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q conformance $(ARGS)
+	CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
+
+# Many servers and workers over one S3 and one DynamoDB that fail; every request of an operation in turn. See docs/operations.md.
+fleet-test: cloud-environment
+	tools/cloud.py .venv/bin/python tools/fleet_test.py $(ARGS)
+	tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py --long
+
+# Beside a bare S3 client; prints a table. See docs/performance.md.
+cloud-bench: cloud-environment
+	cargo build --release --locked --example bare-s3
+	tools/cloud.py --only radosgw,amazon .venv/bin/python benches/cloud/run.py $(ARGS)
 
 # Side by side with Orthanc; prints a table. See docs/performance.md.
 versus:

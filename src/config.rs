@@ -125,6 +125,11 @@ impl S3 {
             "s3.part_bytes cannot be {part_bytes}: it is {} to {most}",
             Self::MIN_PART_BYTES
         );
+        let stage_bytes = self.stage_memory_bytes;
+        ensure!(
+            stage_bytes as u64 <= part_bytes,
+            "s3.stage_memory_bytes cannot be {stage_bytes}: it is at most s3.part_bytes"
+        );
         ensure!(
             self.kms_key.is_empty() || self.encryption == Encryption::Kms,
             "s3.kms_key is set, and s3.encryption is not `kms`"
@@ -549,6 +554,7 @@ mod tests {
             (None, vec![set("s3", "bucket", "clinic")], "s3.bucket"),
             (None, vec![set("s3", "storage_classes", "originals")], "s3.storage_classes"),
             (None, s3_with("part_bytes", "1"), "s3.part_bytes"),
+            (None, s3_with("stage_memory_bytes", "16777217"), "s3.stage_memory_bytes"),
             (None, s3_with("max_requests", "0"), "s3.max_requests"),
             (None, s3_with("kms_key", "a"), "s3.kms_key"),
             (None, s3_with("endpoint", "localhost:9000"), "s3.endpoint"),

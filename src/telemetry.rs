@@ -79,7 +79,7 @@ fn start_metrics() -> PrometheusHandle {
     describe_counter!(TABLE_RETRIES, "Requests to DynamoDB that were sent again");
     describe_counter!(
         TABLE_UNITS,
-        "Units that requests to DynamoDB consumed, rounded up, by kind: read, write"
+        "Units that requests to DynamoDB consumed, each rounded up, by operation and kind: read, write"
     );
     handle
 }
@@ -164,10 +164,10 @@ pub enum Units {
 }
 
 /// Counts what a request to DynamoDB consumed.
-pub fn table_units_consumed(kind: Units, units: f64) {
+pub fn table_units_consumed(operation: &'static str, kind: Units, units: f64) {
     let kind = match kind {
         Units::Read => "read",
         Units::Write => "write",
     };
-    counter!(TABLE_UNITS, "kind" => kind).increment(units.ceil() as u64);
+    counter!(TABLE_UNITS, "operation" => operation, "kind" => kind).increment(units.ceil() as u64);
 }

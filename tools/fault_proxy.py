@@ -20,6 +20,7 @@ from faults import Request
 # Longer than any part of an object.
 MAX_LINE_BYTES = 1 << 20
 BODILESS = (204, 304)
+IDLE_SECONDS = 60
 
 
 class Message:
@@ -78,7 +79,7 @@ class FaultProxy:
         self.service, self.port, self.plan = service, port, plan
         parts = urlsplit(upstream)
         self.upstream = (parts.hostname, parts.port)
-        self.requests = []
+        self.requests, self.connections = [], set()
         self.lock, self.number, self.under_way = threading.Condition(), 0, 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -101,7 +102,7 @@ class FaultProxy:
 
     async def close(self) -> None:
         self.server.close()
-        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        connections = list(self.connections)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
@@ -125,15 +126,19 @@ class FaultProxy:
     def wait_until_idle(self) -> None:
         """Waits until everything that was asked is carried out, also for those who are gone."""
         with self.lock:
-            self.lock.wait_for(lambda: self.under_way == 0)
+            if not self.lock.wait_for(lambda: self.under_way == 0, IDLE_SECONDS):
+                raise RuntimeError(f"{self.under_way} requests to {self.service} do not end")
 
-    def has_ended(self) -> None:
+    def end_request(self) -> None:
         with self.lock:
             self.under_way -= 1
             self.lock.notify_all()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
+        # asyncio itself may forget a task that waits.
+        task = asyncio.current_task()
+        self.connections.add(task)
         try:
             while True:
                 message = Message(await reader.readuntil(b"\r\n\r\n"))
@@ -145,6 +150,7 @@ class FaultProxy:
         except (Cut, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self.connections.discard(task)
             writer.transport.abort()
 
     async def exchange(self, message: Message, writer: asyncio.StreamWriter) -> None:
@@ -153,9 +159,10 @@ class FaultProxy:
         try:
             await self.carry_out(request, message, writer)
         finally:
-            self.has_ended()
+            self.end_request()
 
     async def carry_out(self, request: Request, message: Message, writer: asyncio.StreamWriter) -> None:
+        """With its fault, if it has one; `Cut` where the connection is to end."""
         fault = request.fault
         kind = fault.kind if fault else None
         if kind in (faults.ERROR, faults.PARTIAL):

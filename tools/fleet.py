@@ -97,9 +97,13 @@ class Fleet:
         for proxy in [self.s3, self.dynamodb]:
             proxy.wait_until_idle()
 
-    def start_the_dead(self) -> None:
+    def make_all_ready(self) -> None:
+        """Once faults have ended; a start among faults may have failed."""
         for node in self.nodes:
-            if node.process.poll() is not None:
+            try:
+                node.wait_until_ready()
+            except RuntimeError:
+                node.kill()
                 node.start()
 
     def fault_counts(self) -> dict:

@@ -29,7 +29,7 @@ from fleet import Fleet, wait_for
 from fleet_clients import SERIES, STUDIES, CStoreModality, Deleter, Reader, StowModality, send_by_stow
 from instances import UID_ROOT, Ledger, count_differences, retrieve
 
-CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Reader]
+CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Deleter, Reader]
 CHECK_EVERY = 5
 # By turns: kills alone, kills and some faults, many faults.
 SHARES = [0.03, 0.1, 0.0, 0.25]
@@ -41,7 +41,7 @@ def studies(round_number: int) -> list:
     return [f"{UID_ROOT}.{round_number}.{number + 1}" for number in range(STUDIES)]
 
 
-def kill_at_random(fleet: Fleet, ledger: Ledger, moments: random.Random) -> int:
+def kill_at_random(fleet: Fleet, moments: random.Random) -> int:
     """Kills nodes and workers, and starts them again some time later; how many were killed."""
     kills = moments.randint(1, 4)
     for _ in range(kills):
@@ -61,7 +61,7 @@ def act(fleet: Fleet, ledger: Ledger, number: int, seed: int) -> tuple[int, list
     clients = [kind(fleet.servers, ledger, number, place + 1, seed) for place, kind in enumerate(CLIENTS)]
     for client in clients:
         client.start()
-    kills = kill_at_random(fleet, ledger, random.Random(f"{seed}-{number}"))
+    kills = kill_at_random(fleet, random.Random(f"{seed}-{number}"))
     ledger.killed.set()
     fleet.end_faults()
     deadline = time.monotonic() + JOIN_SECONDS
@@ -131,7 +131,7 @@ def play(fleet: Fleet, number: int, seed: int) -> tuple[Ledger, list]:
     ledger = Ledger()
     began = time.monotonic()
     kills, found = act(fleet, ledger, number, seed)
-    fleet.start_the_dead()
+    fleet.make_all_ready()
     acknowledged = len(ledger.acknowledged)
     for node in fleet.servers:
         found += differences(node, ledger, number)

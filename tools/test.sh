@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, lints, documentation, unit and integration tests, conformance, kills. The last lines of each part
-# are those of its own test runner; any failure ends with a status other than zero.
+# All tests: format, lints, documentation, unit and integration tests, infrastructure, conformance, kills. The last lines of
+# each part are those of its own test runner; any failure ends with a status other than zero.
 #
 # The server under test is built like the tests ([profile.dev], dependencies optimised where it matters), so that
 # two cores compile everything once.
@@ -23,17 +23,31 @@ tools/venv.sh
 tools/venv.sh infra
 tools/cloud_install.sh
 
-step infrastructure
-infra/.venv/bin/python -m pytest -q infra/tests
-
 step unit and integration tests
 tools/cloud.py cargo test --locked
 
 export CUSPID_BINARY=${CUSPID_BINARY:-target/debug/cuspid}
 cargo build --locked
 
+step infrastructure
+infra/.venv/bin/python -m pytest -q infra/tests
+
 step conformance
 .venv/bin/python -m pytest -q conformance
+
+step integration tests on S3 and DynamoDB
+CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
+
+step conformance on S3 and DynamoDB
+CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q conformance
+
+step requests to S3 and DynamoDB
+tools/cloud.py --only radosgw,amazon .venv/bin/python tools/costs_test.py
+
+step a fleet among faults
+tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 3
+tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 --queue sqs
+tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py
 
 step viewer
 tools/viewer_test.sh

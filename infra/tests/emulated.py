@@ -156,6 +156,20 @@ class Environment:
         (container,) = definition["containerDefinitions"]
         return {pair["name"]: pair["value"] for pair in container["environment"]}
 
+    def settings_of(self, stack):
+        """The environment of a process that stands for a stack's container, here."""
+        # moto passes over conditions of policies, and so would deny with TLS what is only to be denied without.
+        for bucket in self.resources("storage", "AWS::S3::Bucket").values():
+            self.client("s3").delete_bucket_policy(Bucket=bucket["Properties"]["BucketName"])
+        return self.container_environment(stack) | {
+            "AWS_REGION": self.region,
+            **{name.upper(): value for name, value in self.credentials.items()},
+            "CUSPID_S3__ENDPOINT": self.url,
+            "CUSPID_S3__PATH_STYLE": "true",
+            "CUSPID_DYNAMODB__ENDPOINT": self.url,
+            "CUSPID_JOBS__ENDPOINT": self.url,
+        }
+
     def complete(self):
         """Makes by the services' own calls what moto's CloudFormation does not."""
         s3, sqs = self.client("s3"), self.client("sqs")
@@ -293,17 +307,7 @@ def main(command):
     environment = Environment("dev-us-east-1.yaml")
     try:
         environment.deploy_all()
-        # moto passes over conditions of policies, and so denies what comes with TLS, too.
-        for bucket in environment.resources("storage", "AWS::S3::Bucket").values():
-            environment.client("s3").delete_bucket_policy(Bucket=bucket["Properties"]["BucketName"])
-        settings = environment.container_environment("blue") | {
-            "AWS_REGION": environment.region,
-            **{name.upper(): value for name, value in environment.credentials.items()},
-            "CUSPID_S3__ENDPOINT": environment.url,
-            "CUSPID_S3__PATH_STYLE": "true",
-            "CUSPID_DYNAMODB__ENDPOINT": environment.url,
-            "CUSPID_JOBS__ENDPOINT": environment.url,
-        }
+        settings = environment.settings_of("blue")
         return subprocess.run(command, env=os.environ | settings, check=False).returncode
     finally:
         environment.stop()

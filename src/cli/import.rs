@@ -48,7 +48,7 @@ impl Import {
         let caller = match self.tenant {
             Some(tenant) => Caller::server(tenant),
             None if config.auth.is_on() => {
-                bail!("--tenant is missing: with authentication (auth.issuer) it has to be named")
+                bail!("--tenant is missing: with authentication it has to be named")
             }
             None => Caller::anonymous(),
         };

@@ -30,7 +30,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// What is answered however many requests a client has under way.
 const OPERATIONS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Not DELETE: a page of another site may show and store, but not delete what a server holds that knows no users.
+/// Not DELETE: a page of another site may show and store, but not delete. Without authentication nothing else keeps it from that.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOWED_HEADERS: &str = "Authorization, Accept, Content-Type, Range, If-Range, If-None-Match, \
      If-Modified-Since, Cache-Control, X-Requested-With, X-Request-Id";

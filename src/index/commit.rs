@@ -17,7 +17,7 @@ use crate::index::draft::Draft;
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys, read};
-use crate::table::{self, Expect, Item, ItemKey, Table, Write};
+use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 
 /// What to do with different bytes under a stored SOP Instance UID (setting `ingest.duplicates`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -52,9 +52,8 @@ pub enum Commit {
 
 /// Writes of a transaction besides those of instances and series: the study, the tenant, what is left to be deleted.
 pub(crate) const SPARE_WRITES: usize = 3;
-/// Writes that one transaction may hold (see [`Table`]).
-pub(crate) const MAX_WRITES: usize = 100;
-/// Bytes of rows in one transaction; DynamoDB takes 4 MB. An instance that is larger goes alone.
+/// Bytes of rows in one transaction (see [`table::MAX_TRANSACTION_BYTES`]); studies, series and places come on top. An
+/// instance that is larger goes alone, after the rows that continue it.
 const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// How long a transaction that meets those of other processes is tried.
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
@@ -85,13 +84,14 @@ impl Request {
     }
 
     fn size_bytes(&self) -> usize {
-        self.rows.iter().map(|row| row.body.len()).sum()
+        size_bytes(&self.rows)
     }
 }
 
 impl Index {
-    /// Makes an instance exist; when this returns, that is durable and every search sees it. All or nothing;
-    /// repeating it is safe. Once begun it goes on even if the caller stops waiting.
+    /// Makes an instance exist; when this returns, that is durable and whoever asks for it by its UIDs gets it. Searches
+    /// find it as soon as the table's secondary indexes do. All or nothing; repeating it is safe. Once begun it goes on
+    /// even if the caller stops waiting.
     ///
     /// A record that names the stored object as replaced takes its place, even with the same bytes: they were lost.
     ///
@@ -202,6 +202,11 @@ async fn commit_batch(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Err
     loop {
         let outcome = try_commit(work, batch).await;
         if !attempts.again(is_conflict(&outcome)).await {
+            if attempts.count > 0
+                && let Ok(outcomes) = &outcome
+            {
+                sweep(work.table.as_ref(), written_in_vain(batch, outcomes)).await;
+            }
             return outcome;
         }
     }
@@ -239,6 +244,7 @@ async fn try_commit(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error
             Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {}
         }
         if matches!(outcome, Commit::Stored | Commit::Replaced { .. }) {
+            let rows = write_ahead(table, rows).await?;
             writes.extend(rows.into_iter().map(|row| Write::Put(row, Expect::Anything)));
             writes.push(place_write(tenant, &request.record, place)?);
         }
@@ -331,6 +337,38 @@ async fn transact(work: &Work, mut writes: Vec<Write>) -> Result<(), Error> {
         lock(&work.waiting.known_tenants).insert(tenant.clone());
     }
     Ok(())
+}
+
+/// Writes the rows that continue a record too large for one transaction; the others, that are left for it. Until then
+/// nothing refers to them, and nobody else's have the same keys.
+async fn write_ahead(table: &dyn Table, rows: Vec<Item>) -> Result<Vec<Item>, Error> {
+    if size_bytes(&rows) <= MAX_BATCH_BYTES {
+        return Ok(rows);
+    }
+    let mut rows = rows.into_iter();
+    let own = rows.by_ref().take(1).collect();
+    for row in rows {
+        table.transact(vec![Write::Put(row, Expect::Anything)]).await?;
+    }
+    Ok(own)
+}
+
+/// The rows that an attempt before the last one may have written ahead, of instances that were not stored.
+fn written_in_vain(batch: &[Request], outcomes: &[Commit]) -> Vec<ItemKey> {
+    let is_in_vain = |request: &Request, outcome: &Commit| match outcome {
+        Commit::Stored | Commit::Replaced { .. } => false,
+        Commit::Same { object } => object != request.record.object_name(),
+        Commit::Different | Commit::Elsewhere => true,
+    };
+    let in_vain = batch
+        .iter()
+        .zip(outcomes)
+        .filter(|(request, outcome)| request.size_bytes() > MAX_BATCH_BYTES && is_in_vain(request, outcome));
+    in_vain.flat_map(|(request, _)| request.rows.iter().skip(1).map(|row| row.key.clone())).collect()
+}
+
+fn size_bytes(rows: &[Item]) -> usize {
+    rows.iter().map(|row| row.body.len()).sum()
 }
 
 /// Deletes rows that nothing refers to any more; where that fails they only take room.

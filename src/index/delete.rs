@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::commit::{Attempts, MAX_WRITES, SPARE_WRITES, is_conflict, now};
+use crate::index::commit::{Attempts, SPARE_WRITES, is_conflict, now};
 use crate::index::draft::Draft;
 use crate::index::records::InstanceRecord;
 use crate::index::rows::{self, Place};
 use crate::index::{Error, Index, keys, read};
-use crate::table::{self, Expect, Item, ItemKey, Write};
+use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Write};
 
 /// Objects that nothing refers to any more and that are still to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -53,7 +53,7 @@ impl Engine {
     pub(super) async fn dynamodb() -> Vec<Self> {
         let tables = each_server().into_iter().map(|server| async move {
             // Shown if a test fails: the last one named is where.
-            println!("on {}", server.name);
+            eprintln!("on {}", server.name);
             Self { table: Arc::new(new_table(&server).await), cases: 150 }
         });
         let mut engines = Vec::new();

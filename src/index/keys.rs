@@ -7,7 +7,7 @@
 //! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
-//! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{digest}#{number}` | |
+//! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
 //! | objects to delete | `GARBAGE` | `{tenant}#{study}#{note}` | |
 //! | being built again | `REBUILDING` | `REBUILDING` | |
 
@@ -69,10 +69,10 @@ pub(crate) fn place(tenant: &str, instance: &InstanceUid) -> ItemKey {
     ItemKey { partition: format!("T#{tenant}#U#{instance}"), sort: "UID".into() }
 }
 
-/// A row that holds part `number` (from 1) of a record too large for one row.
-pub(crate) fn chunk(instance: &ItemKey, digest: &str, number: usize) -> ItemKey {
+/// A row that holds part `number` (from 1) of a record too large for one row, of the instance in this object.
+pub(crate) fn chunk(instance: &ItemKey, object: &str, number: usize) -> ItemKey {
     let partition = format!("{}#{}", instance.partition.replacen("#S#", "#C#", 1), instance.sort);
-    ItemKey { partition, sort: format!("{digest}#{number:04}") }
+    ItemKey { partition, sort: format!("{object}#{number:04}") }
 }
 
 pub(crate) fn garbage(garbage: &Garbage) -> ItemKey {

@@ -17,7 +17,9 @@ const CONTINUED: u8 = 1;
 /// Where the rest of a record is.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continued {
-    digest: String,
+    /// What the rows are called by: the name of the object, so that no other upload's have the same.
+    #[serde(rename = "digest")]
+    object: String,
     rows: usize,
 }
 
@@ -70,12 +72,12 @@ pub(crate) fn encode_instance(key: ItemKey, record: &InstanceRecord) -> Result<V
         body.push(WHOLE);
     } else {
         body.push(CONTINUED);
-        body.extend(encode(&key, &Continued { digest: record.digest.clone(), rows })?);
+        body.extend(encode(&key, &Continued { object: record.object_name().to_owned(), rows })?);
     }
     body.extend_from_slice(first);
     let mut items = Vec::with_capacity(1 + rows);
     for (part, number) in parts.zip(1..) {
-        let key = keys::chunk(&key, &record.digest, number);
+        let key = keys::chunk(&key, record.object_name(), number);
         items.push(Item { key, version: 1, secondary: Vec::new(), body: part.to_vec() });
     }
     items.insert(0, Item { key, version: 1, secondary: Vec::new(), body });
@@ -121,5 +123,5 @@ fn continued(item: &Item) -> Result<Option<(Continued, &[u8])>, Error> {
 
 fn chunk_keys(key: &ItemKey, continued: &Continued) -> Vec<ItemKey> {
     // A row names at most as many others as one transaction can have written.
-    (1..=continued.rows.min(100)).map(|number| keys::chunk(key, &continued.digest, number)).collect()
+    (1..=continued.rows.min(100)).map(|number| keys::chunk(key, &continued.object, number)).collect()
 }

@@ -20,7 +20,7 @@ use crate::query::attributes::{
 };
 use crate::query::parameters::{self, Limits, Target};
 use crate::query::{Level, Query};
-use crate::table::{Expect, Secondary, Write};
+use crate::table::{Expect, MAX_TRANSACTION_BYTES, Secondary, Write};
 
 on_each_engine! {
     counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
@@ -28,6 +28,7 @@ on_each_engine! {
     a_duplicate_is_known_refused_or_takes_the_place,
     removing_the_last_instance_removes_its_series_and_study,
     a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing,
+    a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothing,
     large_records_come_few_at_a_time,
     a_record_that_no_transaction_holds_is_refused,
     a_preview_is_due_until_it_is_made_of_the_series_as_it_is,
@@ -257,10 +258,38 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine
         index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
     assert_eq!(pages, [[record.clone()]]);
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, &record.digest, 1);
+    let chunk = keys::chunk(&key, record.object_name(), 1);
     assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
+}
+
+async fn a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothing(engine: Engine) {
+    let nodes = [Arc::new(engine.index()), Arc::new(engine.index())];
+    let mut record = instance(1, 1, 1);
+    record.sop_class = "0".repeat(2 * MAX_TRANSACTION_BYTES);
+    // Two uploads of the same bytes, at the same time as others of the study.
+    let uploads = [("first", &nodes[0]), ("second", &nodes[1])].map(|(object, node)| {
+        let record = InstanceRecord { object: object.into(), ..record.clone() };
+        async move { store(node, record).await }
+    });
+    let others = (2..20).map(|number| store(&nodes[number % 2], instance(1, 1, number)));
+    let (outcomes, _) =
+        tokio::join!(futures_util::future::join_all(uploads), futures_util::future::join_all(others));
+    let stored = outcomes.iter().position(|outcome| *outcome == Commit::Stored).unwrap();
+    record.object = ["first", "second"][stored].into();
+    assert_eq!(outcomes[1 - stored], Commit::Same { object: record.object.clone() });
+    let index = &nodes[0];
+    assert_eq!(index_study(index).await.number_of_instances, 19);
+    let found = index.instance(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&record));
+    let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
+    let parts = ["first", "second"].map(|object| keys::chunk(&key, object, 1));
+    let found = engine.table.get(&parts).await.unwrap();
+    assert_eq!((found[stored].is_some(), found[1 - stored].is_some()), (true, false));
+    index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
+    let rest = whole_partition(None, parts[0].partition.clone(), 1000);
+    assert!(engine.table.range(&rest).await.unwrap().items.is_empty());
 }
 
 async fn large_records_come_few_at_a_time(engine: Engine) {
@@ -365,7 +394,7 @@ async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
     store(&index, record.clone()).await;
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, &record.digest, 2);
+    let chunk = keys::chunk(&key, record.object_name(), 2);
     table.transact(vec![Write::Delete(chunk, Expect::Anything)]).await.unwrap();
     let read = index.instance::<InstanceRecord>(TENANT, &record.study, &record.series, &record.instance);
     let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
@@ -411,7 +440,7 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine
     let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
     for record in &records {
         let key = keys::instance(TENANT, study, &record.series, &record.instance);
-        partitions.push((None, keys::chunk(&key, &record.digest, 1).partition));
+        partitions.push((None, keys::chunk(&key, record.object_name(), 1).partition));
         partitions.push((None, key.partition));
         partitions.push((None, keys::place(TENANT, &record.instance).partition));
         partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));

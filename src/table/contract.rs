@@ -295,10 +295,15 @@ async fn what_breaks_a_limit_is_refused(table: &dyn Table) {
         let put = |number: usize| item(key("limit many", &number.to_string()), 1, &[]);
         (0..count).map(|number| Write::Put(put(number), Expect::Absent)).collect::<Vec<_>>()
     };
+    let large = |count: usize| {
+        let put = |number: usize| Item { key: key("limit large", &number.to_string()), ..largest.clone() };
+        (0..count).map(|number| Write::Put(put(number), Expect::Anything)).collect::<Vec<_>>()
+    };
     let check = |partition: &str, sort: &str| Write::Check(key(partition, sort), Expect::Anything);
     for writes in [
         vec![Write::Put(larger.clone(), Expect::Anything)],
         many(101),
+        large(11),
         vec![check("limit", "twice"), check("limit", "twice")],
         vec![check("", "sort")],
         vec![check("limit", "")],
@@ -314,6 +319,7 @@ async fn what_breaks_a_limit_is_refused(table: &dyn Table) {
     for key in [key("", "sort"), key("limit", ""), key("limit", "\0"), key("limit", &"l".repeat(1025))] {
         assert_eq!(get(table, &key).await, None);
     }
+    table.transact(large(10)).await.unwrap();
     table.transact(many(100)).await.unwrap();
     assert_eq!(sorts(table, &whole(None, "limit many")).await.len(), 100);
 }

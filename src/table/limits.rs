@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::table::{Error, Item, ItemKey, MAX_BODY_BYTES, MAX_WRITES, Write};
+use crate::table::{Error, Item, ItemKey, MAX_BODY_BYTES, MAX_TRANSACTION_BYTES, MAX_WRITES, Write};
 
 /// The longest partition key.
 pub(super) const MAX_PARTITION_BYTES: usize = 2048;
@@ -19,11 +19,12 @@ pub(super) fn check(writes: &[Write]) -> Result<(), Error> {
     if writes.len() > MAX_WRITES {
         return Err(refused("a transaction has too many writes"));
     }
-    let mut keys = HashSet::new();
+    let (mut keys, mut bytes) = (HashSet::new(), 0);
     for write in writes {
         let key = match write {
             Write::Put(item, _) => {
                 check_item(item)?;
+                bytes += size_bytes(item);
                 &item.key
             }
             Write::Delete(key, _) | Write::Check(key, _) => key,
@@ -33,7 +34,16 @@ pub(super) fn check(writes: &[Write]) -> Result<(), Error> {
             return Err(refused("a transaction writes a key twice"));
         }
     }
+    if bytes > MAX_TRANSACTION_BYTES {
+        return Err(refused("a transaction is too large"));
+    }
     Ok(())
+}
+
+/// Bytes of an item's keys and body.
+fn size_bytes(item: &Item) -> usize {
+    let secondary: usize = item.secondary.iter().map(|key| key.partition.len() + key.sort.len()).sum();
+    item.key.partition.len() + item.key.sort.len() + secondary + item.body.len()
 }
 
 /// Whether an item can have this key.

@@ -69,6 +69,9 @@ pub const MAX_BODY_BYTES: usize = 380 * 1024;
 /// Writes of one transaction at the most (what DynamoDB allows).
 pub const MAX_WRITES: usize = 100;
 
+/// Bytes of all keys and bodies that a transaction may put (DynamoDB allows 4 MiB, attributes' names included).
+pub const MAX_TRANSACTION_BYTES: usize = 4_000_000;
+
 /// What must be so for a write to be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
@@ -153,7 +156,7 @@ pub enum Error {
 ///
 /// # Contract
 /// - A transaction is carried out whole or not at all, as if transactions came one after the other; its writes
-///   have distinct keys, at most [`MAX_WRITES`] of them.
+///   have distinct keys, at most [`MAX_WRITES`] of them, and put at most [`MAX_TRANSACTION_BYTES`].
 /// - When [`Table::transact`] returns `Ok`, its effect survives a crash of the process and of the machine, and
 ///   every later `get`, and every later range of the table itself, sees it.
 /// - A range of a secondary index may miss what was written a moment ago: an engine may let its entries follow, within

@@ -273,6 +273,37 @@ async fn tenants_with_the_same_uids_never_see_each_other() {
 }
 
 #[tokio::test]
+async fn a_video_in_a_page_of_this_server_comes_with_a_cookie_and_nothing_else_does() {
+    let guarded = guarded().await;
+    let (a, b) = (guarded.token("a"), guarded.token("b"));
+    assert_eq!(guarded.store(&a, image("Ann^Aaaa", |index| index)).await, 200);
+    let url = |path: &str| format!("http://{}/dicom-web/studies{path}", guarded.server.http);
+    let from_page = |path: &str| guarded.client.get(url(path)).header("Sec-Fetch-Site", "same-origin");
+    let response = from_page("").bearer_auth(&a).send().await.unwrap();
+    assert_eq!(response.headers()["cache-control"], "private, no-cache");
+    let cookie = response.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.ends_with("; Path=/dicom-web/studies; HttpOnly; SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap();
+    let rendered = "/1.1/series/1.2/instances/1.3/rendered";
+    for (path, status) in [(rendered, 200), ("", 401), ("/1.1/metadata", 401), ("/1.1/thumbnail", 401)] {
+        let response = from_page(path).header("Cookie", cookie).send().await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert!(!response.headers().contains_key("set-cookie"));
+    }
+    // Who says who they are is not taken for who they were.
+    let response = from_page(rendered).header("Cookie", cookie).bearer_auth(&b).send().await.unwrap();
+    assert_eq!(response.status(), 404);
+    assert!(response.headers().contains_key("set-cookie"));
+    let elsewhere = guarded.client.get(url(rendered)).header("Cookie", cookie);
+    let response = elsewhere.header("Sec-Fetch-Site", "cross-site").send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert!(
+        !guarded.ask("GET", "/dicom-web/studies", Some(&a), "*/*").await.headers().contains_key("set-cookie")
+    );
+    guarded.stop().await;
+}
+
+#[tokio::test]
 async fn devices_store_for_the_tenant_that_their_title_stands_for() {
     let guarded = guarded().await;
     let address = guarded.server.dimse.unwrap();

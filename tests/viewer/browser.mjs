@@ -22,8 +22,8 @@ const patience = 60_000;
 const pause = 250;
 const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 
-/** Starts the browser; screenshots and the list of requests are kept in `target/viewer-test`. */
-export async function start() {
+/** Starts the browser; screenshots and the list of requests, under a name, are kept in `target/viewer-test`. */
+export async function start(name = "requests") {
   mkdirSync(shown, { recursive: true });
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: options });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
@@ -51,7 +51,7 @@ export async function start() {
       return [...outcomes].map(([request, outcome]) => `${outcome} ${request.method()} ${request.url()}`);
     },
     async stop() {
-      writeFileSync(join(shown, "requests.txt"), this.requests().join("\n") + "\n");
+      writeFileSync(join(shown, `${name}.txt`), this.requests().join("\n") + "\n");
       await browser.close();
     },
   };

@@ -52,6 +52,7 @@ function configured(issuer, users, redirects) {
   const key = { ...privateKey.export({ format: "jwk" }), kid: randomUUID(), use: "sig", alg: "RS256" };
   const resource = { scope, audience, accessTokenTTL: 300, accessTokenFormat: "jwt", jwt: { sign: { alg: "RS256" } } };
   return new Provider(issuer, {
+    adapter: Memory,
     clients: [
       {
         client_id: client,
@@ -98,6 +99,45 @@ function configured(issuer, users, redirects) {
       },
     },
   });
+}
+
+/** What the provider knows, whichever keys it has: sessions, codes and tokens, by their kind and name. */
+class Memory {
+  static kept = new Map();
+
+  constructor(kind) {
+    this.kind = kind;
+  }
+
+  name(id) {
+    return `${this.kind} ${id}`;
+  }
+
+  async upsert(id, payload) {
+    Memory.kept.set(this.name(id), payload);
+  }
+
+  async find(id) {
+    return Memory.kept.get(this.name(id));
+  }
+
+  async findByUid(uid) {
+    return [...Memory.kept.values()].find((payload) => payload.uid === uid);
+  }
+
+  async destroy(id) {
+    Memory.kept.delete(this.name(id));
+  }
+
+  async consume(id) {
+    (await this.find(id)).consumed = Math.floor(Date.now() / 1000);
+  }
+
+  async revokeByGrantId(grantId) {
+    for (const [name, payload] of Memory.kept) {
+      if (payload.grantId === grantId) Memory.kept.delete(name);
+    }
+  }
 }
 
 /** The page on which users say who they are. */

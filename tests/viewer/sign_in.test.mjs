@@ -45,7 +45,7 @@ before(async () => {
   });
   provider.serve([`${server.url}/viewer/callback`, `${server.url}/`]);
   while (!(await fetch(`${server.url}/readyz`)).ok);
-  for (const user of Object.keys(users)) seats[user] = await browsers.start();
+  for (const user of Object.keys(users)) seats[user] = await browsers.start(`requests of ${user}`);
 });
 
 after(async () => {
@@ -170,7 +170,7 @@ describe("signed in", { concurrency: 1 }, () => {
     await refused;
     await row(page, "pdf").waitFor({ state: "detached" });
     await row(page, "ct").waitFor();
-    assert.ok(page.url().startsWith(`${server.url}/viewer/`));
+    assert.ok(page.url().startsWith(`${server.url}/viewer`));
   });
 
   test("no token is in a URL, and nothing is asked of anybody else", () => {

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::HeaderMap;
-use axum::http::HeaderValue;
-use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL};
+use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +18,11 @@ use crate::config;
 use crate::http::Service;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::Rules;
+use crate::http::base_url;
 use crate::http::capabilities::{Access, Found, find};
 use crate::http::error::Error as HttpError;
 
+mod cookie;
 mod keys;
 mod provider;
 mod sign_in;
@@ -129,10 +130,11 @@ pub(crate) async fn gate(State(service): State<Arc<Service>>, mut request: Reque
         Found::Methods(methods) => return ([(ALLOW, methods)], HttpError::Method).into_response(),
         Found::Nothing => return HttpError::NoResource.into_response(),
     };
-    let caller = match admit(&service, needed, request.headers()).await {
-        Ok(caller) => caller,
-        Err(error) => return HttpError::from(error).into_response(),
-    };
+    let (caller, cookie) =
+        match admit(&service, needed, request.method(), request.uri(), request.headers()).await {
+            Ok(admitted) => admitted,
+            Err(error) => return HttpError::from(error).into_response(),
+        };
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if service.auth.is_some() {
@@ -140,22 +142,39 @@ pub(crate) async fn gate(State(service): State<Arc<Service>>, mut request: Reque
         let private = HeaderValue::from_static("private, no-cache");
         response.headers_mut().entry(CACHE_CONTROL).or_insert(private);
     }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     response
 }
 
-/// The caller of a request, if it has a right.
-async fn admit(service: &Service, needed: Right, headers: &HeaderMap) -> Result<Caller, Error> {
-    let caller = match &service.auth {
-        Some(authenticator) => authenticator.caller(bearer_token(headers)?).await?,
-        None => Caller::anonymous(),
+/// The caller of a request, if it has a right; and a cookie to give to it, if it needs one.
+async fn admit(
+    service: &Service,
+    needed: Right,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(Caller, Option<HeaderValue>), Error> {
+    let (caller, cookie) = match &service.auth {
+        Some(authenticator) => match cookie::token(method, uri.path(), headers) {
+            Some(token) if !headers.contains_key(AUTHORIZATION) => (authenticator.caller(token).await?, None),
+            _ => {
+                let token = bearer_token(headers)?;
+                let caller = authenticator.caller(token).await?;
+                let base_url = base_url::of(headers, &service.settings.public_url);
+                (caller, cookie::issue(token, headers, &base_url))
+            }
+        },
+        None => (Caller::anonymous(), None),
     };
     if !caller.rights.include(needed) {
         return Err(Error::Right { right: needed });
     }
-    Ok(caller)
+    Ok((caller, cookie))
 }
 
-/// The token in the Authorization field: the one place for it (RFC 6750 §2.1). In a URL it would get into logs and histories.
+/// The token in the Authorization field (RFC 6750 §2.1). In a URL it would get into logs and histories.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = fields.next().ok_or(Error::Missing)?;

@@ -43,10 +43,9 @@ fn is_of(path: &str, template: &str) -> bool {
         let Some(segment) = segments.next() else { return false };
         match expected {
             "{path}" => return !segment.is_empty() || segments.next().is_some(),
-            parameter if parameter.starts_with('{') && segment.is_empty() => return false,
-            parameter if parameter.starts_with('{') => {}
-            literal if literal != segment => return false,
-            _ => {}
+            parameter if parameter.starts_with('{') && !segment.is_empty() => {}
+            literal if literal == segment => {}
+            _ => return false,
         }
     }
     segments.next().is_none()

@@ -32,8 +32,9 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 ];
 
 /// `GET /viewer`: links of the viewer are relative to `/viewer/`.
-pub(crate) async fn enter() -> impl IntoResponse {
-    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "viewer/")])
+pub(crate) async fn enter(uri: Uri) -> impl IntoResponse {
+    let location = uri.query().map_or_else(|| "viewer/".to_owned(), |query| format!("viewer/?{query}"));
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)])
 }
 
 /// `GET /viewer/app-config.js`: OHIF's configuration.

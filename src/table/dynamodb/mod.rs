@@ -81,9 +81,9 @@ impl Table for Dynamodb {
 }
 
 /// Counts the units that a request has consumed, if the service tells.
-fn spent<'a>(kind: Units, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
+fn spent<'a>(operation: &'static str, kind: Units, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
     let units: f64 = consumed.into_iter().filter_map(ConsumedCapacity::capacity_units).sum();
-    telemetry::table_units_consumed(kind, units);
+    telemetry::table_units_consumed(operation, kind, units);
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Dynamodb {
         let request = request.consistent_read(true).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = self.sender.attempts().send("GetItem", || request.clone().send()).await;
         let answer = answer.map_err(|error| failed(GET, error))?;
-        spent(Units::Read, answer.consumed_capacity());
+        spent("GetItem", Units::Read, answer.consumed_capacity());
         answer.item.map(|found| item::decode(found).ok_or_else(|| unreadable(GET))).transpose()
     }
 
@@ -65,7 +65,7 @@ impl Dynamodb {
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
             let answer = attempts.send("BatchGetItem", || request.clone().send()).await;
             let answer = answer.map_err(|error| failed(GET, error))?;
-            spent(Units::Read, answer.consumed_capacity());
+            spent("BatchGetItem", Units::Read, answer.consumed_capacity());
             let found = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let is_throttled = found.is_empty();
             for attributes in found {
@@ -172,7 +172,7 @@ impl Dynamodb {
     async fn ask(&self, query: QueryFluentBuilder) -> Result<QueryOutput, Error> {
         let answer = self.sender.attempts().send("Query", || query.clone().send()).await;
         let answer = answer.map_err(|error| failed(RANGE, error))?;
-        spent(Units::Read, answer.consumed_capacity());
+        spent("Query", Units::Read, answer.consumed_capacity());
         Ok(answer)
     }
 
@@ -184,11 +184,11 @@ impl Dynamodb {
             Some(index) => item::names(index).map(Some),
         };
         let (partition, sort) = (partition?, sort?);
-        let (condition, values, ends) = bounds(range, sort)?;
+        let Condition { expression, values, ends } = bounds(range, sort)?;
         let limit = range.limit.clamp(1, i32::MAX as usize - 3) + ends + 1;
         let mut query = self.client.query().table_name(&self.table).set_index_name(index.map(str::to_owned));
         query = query
-            .key_condition_expression(format!("{partition} = :partition{condition}"))
+            .key_condition_expression(format!("{partition} = :partition{expression}"))
             .expression_attribute_values(":partition", AttributeValue::S(range.partition.clone()));
         for (name, value) in values {
             query = query.expression_attribute_values(name, AttributeValue::S(value));
@@ -198,9 +198,17 @@ impl Dynamodb {
     }
 }
 
-/// The condition on the sort key, its values, and how many ends it includes that the range excludes; `None` if nothing
-/// can lie within the bounds.
-fn bounds(range: &Range, sort: &str) -> Option<(String, Vec<(&'static str, String)>, usize)> {
+/// A condition on the sort key.
+struct Condition {
+    /// The rest of the expression, after the partition.
+    expression: String,
+    values: Vec<(&'static str, String)>,
+    /// How many ends it includes that the range excludes.
+    ends: usize,
+}
+
+/// The bounds of a range as a condition; `None` if nothing can lie within them.
+fn bounds(range: &Range, sort: &str) -> Option<Condition> {
     // No sort key is empty: such a bound, which the service would refuse, says nothing or excludes everything.
     let from = match &range.from {
         Bound::Included(from) | Bound::Excluded(from) if from.is_empty() => &Bound::Unbounded,
@@ -210,29 +218,31 @@ fn bounds(range: &Range, sort: &str) -> Option<(String, Vec<(&'static str, Strin
     if !is_key(&range.partition) {
         return None;
     }
+    let compare = |operator: &str, name: &'static str, value: &String| Condition {
+        expression: format!(" AND {sort} {operator} {name}"),
+        values: vec![(name, value.clone())],
+        ends: 0,
+    };
     Some(match (from, &range.to) {
-        (Bound::Unbounded, Bound::Unbounded) => (String::new(), Vec::new(), 0),
-        (Bound::Included(from), Bound::Unbounded) => {
-            (format!(" AND {sort} >= :from"), vec![(":from", from.clone())], 0)
-        }
-        (Bound::Excluded(from), Bound::Unbounded) => {
-            (format!(" AND {sort} > :from"), vec![(":from", from.clone())], 0)
-        }
         (_, Bound::Included(to) | Bound::Excluded(to)) if to.is_empty() => return None,
-        (Bound::Unbounded, Bound::Included(to)) => {
-            (format!(" AND {sort} <= :to"), vec![(":to", to.clone())], 0)
+        (Bound::Unbounded, Bound::Unbounded) => {
+            Condition { expression: String::new(), values: Vec::new(), ends: 0 }
         }
-        (Bound::Unbounded, Bound::Excluded(to)) => {
-            (format!(" AND {sort} < :to"), vec![(":to", to.clone())], 0)
-        }
+        (Bound::Included(from), Bound::Unbounded) => compare(">=", ":from", from),
+        (Bound::Excluded(from), Bound::Unbounded) => compare(">", ":from", from),
+        (Bound::Unbounded, Bound::Included(to)) => compare("<=", ":to", to),
+        (Bound::Unbounded, Bound::Excluded(to)) => compare("<", ":to", to),
         (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
             let is_excluded = |bound: &Bound<String>| usize::from(matches!(bound, Bound::Excluded(_)));
             let ends = is_excluded(from) + is_excluded(&range.to);
             if low > high || (low == high && ends > 0) {
                 return None;
             }
-            let values = vec![(":from", low.clone()), (":to", high.clone())];
-            (format!(" AND {sort} BETWEEN :from AND :to"), values, ends)
+            Condition {
+                expression: format!(" AND {sort} BETWEEN :from AND :to"),
+                values: vec![(":from", low.clone()), (":to", high.clone())],
+                ends,
+            }
         }
     })
 }

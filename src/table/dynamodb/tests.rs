@@ -6,7 +6,7 @@ use crate::table::dynamodb::testing::{each_server, new_table};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds() {
     for server in each_server() {
-        println!("on {}", server.name);
+        eprintln!("on {}", server.name);
         check(&new_table(&server).await).await;
     }
 }

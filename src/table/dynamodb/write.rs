@@ -56,7 +56,7 @@ impl Dynamodb {
         let mut attempts = self.sender.attempts();
         let error = match attempts.send("PutItem", || request.clone().send()).await {
             Ok(answer) => {
-                spent(Units::Write, answer.consumed_capacity());
+                spent("PutItem", Units::Write, answer.consumed_capacity());
                 return Ok(());
             }
             Err(error) => error,
@@ -77,7 +77,7 @@ impl Dynamodb {
         let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = self.sender.attempts().send("DeleteItem", || request.clone().send()).await;
         let answer = answer.map_err(|error| failed(OPERATION, error))?;
-        spent(Units::Write, answer.consumed_capacity());
+        spent("DeleteItem", Units::Write, answer.consumed_capacity());
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Dynamodb {
             let with_token = request.clone().client_request_token(&token);
             let error = match attempts.send("TransactWriteItems", || with_token.clone().send()).await {
                 Ok(answer) => {
-                    answer.consumed_capacity().iter().for_each(|units| spent(Units::Write, Some(units)));
+                    spent("TransactWriteItems", Units::Write, answer.consumed_capacity());
                     return Ok(());
                 }
                 Err(error) => error,
