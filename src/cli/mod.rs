@@ -144,7 +144,7 @@ mod tests {
         let data = parent.path().join("data");
         let data_text = data.to_str().unwrap();
         for command in [&["check"][..], &["reindex"], &["copy", "--to-data", "elsewhere"]] {
-            let arguments = ["cuspid"].iter().chain(command).chain(&["--data", data_text]);
+            let arguments = [&["cuspid"][..], command, &["--data", data_text]].concat();
             let arguments = Arguments::try_parse_from(arguments);
             let error = arguments.unwrap().run().unwrap_err();
             assert!(error.to_string().contains("no data directory"), "{error:#}");
