@@ -63,7 +63,7 @@ impl Archive {
         match self.blobs.read(key, 0..size_bytes).await {
             Ok(bytes) => Ok(Some(bytes)),
             // Another process made room for others, or the store let it expire.
-            Err(blobs::Error::NotFound(_)) => {
+            Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => {
                 self.temporary.forget(key);
                 Ok(None)
             }
@@ -71,10 +71,13 @@ impl Archive {
         }
     }
 
-    /// Makes a bundle beside the answer that is given without it.
+    /// Makes a bundle beside the answer that is given without it. Where others are being made already it makes none:
+    /// whoever asks next may find a place.
     fn begin_bundle(self: &Arc<Self>, caller: &Caller, record: SeriesRecord, key: Key) {
+        let Ok(place) = self.bundlers.clone().try_acquire_owned() else { return };
         let (archive, caller) = (self.clone(), caller.clone());
         tokio::spawn(async move {
+            let _place = place;
             match archive.make_bundle(&caller, &record, &key).await {
                 // The series has changed meanwhile, or is gone.
                 Ok(()) | Err(Error::NotFound(_)) => {}

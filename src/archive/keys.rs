@@ -112,11 +112,17 @@ pub(crate) fn transcoded(
     Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
-/// The key of the metadata of all instances of a series: `{tenant}/{study}/{series}/metadata-{version}`, as it was at
-/// that version.
+/// Raised whenever what is written into a bundle, or how, changes.
+const BUNDLE_REVISION: u32 = 1;
+
+/// The key of the metadata of all instances of a series: `{tenant}/{study}/{series}/metadata-{revision}-{version}`, as
+/// it was at that version.
 pub(crate) fn bundle(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, version: &str) -> Key {
     let tenant = tenant.as_str();
-    Key { bucket: Bucket::Temporary, path: format!("{tenant}/{study}/{series}/metadata-{version}") }
+    Key {
+        bucket: Bucket::Temporary,
+        path: format!("{tenant}/{study}/{series}/metadata-{BUNDLE_REVISION}-{version}"),
+    }
 }
 
 /// What a key is the key of; `None` if nothing here made it.

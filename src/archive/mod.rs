@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::archive::claims::Claims;
@@ -53,6 +54,12 @@ pub use crate::index::records;
 /// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
 const MAX_UNPACKERS: usize = 8;
 
+/// How long who stores an instance waits until workers are told.
+const MAX_ANNOUNCING: Duration = Duration::from_secs(2);
+
+/// Bundles of metadata that are made at a time.
+const MAX_BUNDLERS: usize = 4;
+
 /// Animations that are made at a time: each takes up to twice `rendering.max_animation_bytes`.
 const MAX_ANIMATIONS: usize = 2;
 
@@ -78,6 +85,8 @@ pub struct Archive {
     unpackers: Arc<Semaphore>,
     claims: Claims,
     temporary: Temporary,
+    /// Places for bundles of metadata that are being made.
+    bundlers: Arc<Semaphore>,
     /// Whether the metadata of large series are kept as one object, because the index is far away.
     keeps_bundles: bool,
 }
@@ -115,6 +124,7 @@ impl Archive {
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
             temporary: Temporary::new(config.temporary.max_bytes),
+            bundlers: Arc::new(Semaphore::new(MAX_BUNDLERS)),
             keeps_bundles: config.storage.table == TableEngine::Dynamodb,
         })
     }
@@ -126,7 +136,11 @@ impl Archive {
 
     /// Announces a job. Where that fails it is found later: the index knows it.
     async fn announce(&self, job: Job, delay: Duration) {
-        if let Err(error) = self.queue.announce(&job, delay).await {
+        // It is a hint, and must not hold up an answer.
+        let Ok(announced) = timeout(MAX_ANNOUNCING, self.queue.announce(&job, delay)).await else {
+            return warn!("cannot announce a job in time; the next look at the index will find it");
+        };
+        if let Err(error) = announced {
             let error = format!("{:#}", anyhow::Error::new(error));
             warn!(error, "cannot announce a job; the next look at the index will find it");
         }

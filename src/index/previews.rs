@@ -91,7 +91,8 @@ impl Index {
         let Preview::Pending { attempts, .. } = leased.preview else { return Ok(false) };
         let SeriesRecord { study, series, generation, .. } = leased;
         let pending = Preview::Pending { due_at: until, attempts: attempts + 1 };
-        self.set_preview(tenant, study, series, *generation, &pending).await
+        let is_pending = |preview: &Preview| matches!(preview, Preview::Pending { .. });
+        self.set_preview_if(tenant, study, series, *generation, &pending, is_pending).await
     }
 
     /// Sets the state of a series' preview, if the series is still at `generation`; whether it was. The generation
@@ -104,10 +105,23 @@ impl Index {
         generation: u64,
         preview: &Preview,
     ) -> Result<bool, Error> {
+        self.set_preview_if(tenant, study, series, generation, preview, |_| true).await
+    }
+
+    /// Sets it only if that may follow what it is.
+    async fn set_preview_if(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+        generation: u64,
+        preview: &Preview,
+        may_follow: impl Fn(&Preview) -> bool,
+    ) -> Result<bool, Error> {
         let mut attempts = Attempts::default();
         loop {
             let key = keys::series(tenant, study, series);
-            let outcome = self.try_set_preview(tenant, key, generation, preview).await;
+            let outcome = self.try_set_preview(tenant, key, generation, preview, &may_follow).await;
             if !attempts.again(is_conflict(&outcome)).await {
                 return outcome;
             }
@@ -120,10 +134,11 @@ impl Index {
         key: ItemKey,
         generation: u64,
         preview: &Preview,
+        may_follow: impl Fn(&Preview) -> bool,
     ) -> Result<bool, Error> {
         let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(false) };
         let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
-        if record.generation != generation {
+        if record.generation != generation || !may_follow(&record.preview) {
             return Ok(false);
         }
         self.table.transact(vec![with_preview(tenant, &item, &record, preview.clone())?]).await?;

@@ -347,6 +347,12 @@ async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_
     assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
     assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
     assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
+    let made = Preview::Made { generation: leased.generation, size_bytes: 1 };
+    let was = index.series(TENANT, study, series).await.unwrap().unwrap().preview;
+    for (state, is_extended) in [(&made, false), (&was, true)] {
+        index.set_preview(TENANT, study, series, leased.generation, state).await.unwrap();
+        assert_eq!(index.extend_lease(TENANT, &leased, 1800).await.unwrap(), is_extended);
+    }
     assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
     let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
     assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });

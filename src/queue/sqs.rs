@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::Message;
@@ -16,6 +17,9 @@ use crate::queue::{Delivery, Error, Job, Queue};
 
 /// How long to wait for a message: the longest that SQS allows.
 const WAIT_SECONDS: i32 = 20;
+/// How long to wait for a connection, and for an answer: longer than for a message.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest that a message can be delayed, and that it can be kept from others.
 const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
@@ -44,7 +48,9 @@ impl Sqs {
     /// # Errors
     /// If the queue does not answer.
     pub async fn open(queue_url: &str, region: &str, endpoint: &str) -> Result<Self, Error> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        let timeouts = timeouts.operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
         if !region.is_empty() {
             loader = loader.region(Region::new(region.to_owned()));
         }
@@ -80,7 +86,7 @@ impl Sqs {
 #[async_trait]
 impl Queue for Sqs {
     async fn announce(&self, job: &Job, delay: Duration) -> Result<(), Error> {
-        let delay = delay.min(MAX_DELAY);
+        let delay = whole_seconds(delay.min(MAX_DELAY));
         if !self.is_news(job, delay) {
             return Ok(());
         }
@@ -125,6 +131,11 @@ impl Queue for Sqs {
 fn delivery(message: &Message) -> Option<Delivery> {
     let Body { tenant, study, series } = serde_json::from_str(message.body()?).ok()?;
     Some(Delivery { job: Job { tenant, study, series }, receipt: message.receipt_handle()?.to_owned() })
+}
+
+/// All that SQS knows. Rounded up: a job that came too early would be announced again, and be taken for one that was.
+fn whole_seconds(delay: Duration) -> Duration {
+    Duration::from_secs(delay.as_millis().div_ceil(1000) as u64)
 }
 
 fn seconds(lease: Duration) -> i32 {
@@ -206,6 +217,20 @@ mod tests {
         };
         let found = tokio::select! { () = watch => unreachable!("it has no end"), found = found => found };
         assert_eq!((found, received), (job("1.3"), 2));
+    }
+
+    #[tokio::test]
+    async fn a_job_does_not_come_before_its_delay_and_can_be_announced_again_then() {
+        let (queue, _) = queue().await;
+        let begun = Instant::now();
+        queue.announce(&job("1.3"), Duration::from_millis(1200)).await.unwrap();
+        let received = queue.receive(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(received.len(), 1);
+        assert!(begun.elapsed() >= Duration::from_millis(1200), "after {:?}", begun.elapsed());
+        while !queue.is_news(&job("1.3"), Duration::ZERO) {
+            assert!(begun.elapsed() < Duration::from_secs(3));
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::harness::{STORE_TYPE, multipart, native};
 
 /// Runs a server, stores instances by their numbers, and returns all that it answers then.
 async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<String> {
-    let server = server::start(config.clone()).await.unwrap();
+    let server = when_free(|| server::start(config.clone())).await;
     let base = format!("http://{}/dicom-web", server.http);
     let client = reqwest::Client::new();
     let instances: Vec<_> = numbers
@@ -53,8 +53,20 @@ async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<Str
     answers
 }
 
+/// What opens a data directory, as soon as the threads of who had it open before have ended: with a process they are
+/// gone at once.
+async fn when_free<T, F: Future<Output = anyhow::Result<T>>>(open: impl Fn() -> F) -> T {
+    loop {
+        match open().await {
+            Ok(opened) => return opened,
+            Err(error) if format!("{error:#}").contains("lock") => tokio::task::yield_now().await,
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+}
+
 async fn reindex(config: &Config) -> u64 {
-    let rebuild = Rebuild::begin(config).await.unwrap();
+    let rebuild = when_free(|| Rebuild::begin(config)).await;
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!(report.findings, []);
     rebuild.finish().await.unwrap();

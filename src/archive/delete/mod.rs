@@ -52,17 +52,10 @@ impl Archive {
             return Err(Error::NotFound(format!("instance in study {study} that is to be deleted")));
         }
         telemetry::instances_deleted(deleted);
-        self.delete_garbage(self.index.garbage_of(tenant.as_str(), study).await?).await?;
         self.delete_orphans(tenant, scope).await?;
-        // These are made again on demand, and may show what is deleted at the level of the study too.
-        for bucket in [Bucket::Thumbnails, Bucket::Temporary] {
-            self.delete_all(bucket, &keys::derived(tenant, study), |_| true).await?;
-        }
-        self.temporary.forget_below(&keys::derived(tenant, study));
-        match series {
-            Some(series) => self.delete_previews(tenant, study, series).await?,
-            None => self.delete_previews_of_study(tenant, study).await?,
-        }
+        self.delete_garbage(self.index.garbage_of(tenant.as_str(), study).await?).await?;
+        // Another process may have taken the note, and not be done.
+        self.delete_derived(tenant, study).await?;
         self.blobs.flush().await?;
         info!(study.uid = %study, instances = deleted, "deleted {deleted} instances of study {study}");
         Ok(deleted)
@@ -119,11 +112,29 @@ impl Archive {
         let deletions = stream::iter(keys).map(Ok::<_, Error>);
         let delete = |key: Key| async move { Ok(self.blobs.delete(&key).await?) };
         deletions.try_for_each_concurrent(CONCURRENCY, delete).await?;
+        // Who noted them may have died before it came to what was derived: the note stays until that is gone too.
+        let mut studies: Vec<(&str, &StudyUid)> =
+            all.iter().map(|garbage| (garbage.tenant.as_str(), &garbage.study)).collect();
+        studies.dedup();
+        for (tenant, study) in studies {
+            if let Ok(tenant) = tenant.parse() {
+                self.delete_derived(&tenant, study).await?;
+            }
+        }
         self.blobs.flush().await?;
         for garbage in &all {
             self.index.forget_garbage(garbage).await?;
         }
         Ok(count)
+    }
+
+    /// Deletes what was derived of a study and may show what is deleted: it is made again on demand, or when it is due.
+    async fn delete_derived(&self, tenant: &Tenant, study: &StudyUid) -> Result<(), Error> {
+        for bucket in [Bucket::Thumbnails, Bucket::Temporary] {
+            self.delete_all(bucket, &keys::derived(tenant, study), |_| true).await?;
+        }
+        self.temporary.forget_below(&keys::derived(tenant, study));
+        self.delete_previews_of_study(tenant, study).await
     }
 
     /// Deletes objects in a scope that nothing refers to and that nobody is about to commit: a process was killed before

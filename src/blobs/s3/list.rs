@@ -62,6 +62,7 @@ async fn page(
 fn entry(bucket: Bucket, class_prefix: &str, object: &Object) -> Option<Entry> {
     let path = object.key()?.strip_prefix(class_prefix)?.to_owned();
     let size_bytes = u64::try_from(object.size()?).ok()?;
-    let modified_at = object.last_modified().and_then(|time| time.to_millis().ok()).unwrap_or_default();
+    // Of unknown age is young: what is old and nothing refers to may be deleted.
+    let modified_at = object.last_modified().and_then(|time| time.to_millis().ok()).unwrap_or(i64::MAX);
     Some(Entry { key: Key { bucket, path }, size_bytes, modified_at })
 }
