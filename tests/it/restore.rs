@@ -59,7 +59,9 @@ async fn when_free<T, F: Future<Output = anyhow::Result<T>>>(open: impl Fn() -> 
     loop {
         match open().await {
             Ok(opened) => return opened,
-            Err(error) if format!("{error:#}").contains("lock") => tokio::task::yield_now().await,
+            Err(error) if ["lock", "using it"].iter().any(|words| format!("{error:#}").contains(words)) => {
+                tokio::task::yield_now().await;
+            }
             Err(error) => panic!("{error:#}"),
         }
     }

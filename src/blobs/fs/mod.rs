@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -37,6 +38,7 @@ const LARGE_BYTES: u64 = 8 * 1024 * 1024;
 pub struct FileBlobs {
     root: Arc<Root>,
     flusher: mpsc::Sender<flush::Job>,
+    thread: Option<JoinHandle<()>>,
     buffers: Arc<read::Buffers>,
     unsettled: Vec<Key>,
     /// Holds the lock on the staging directory; the kernel lets go of it when the process ends.
@@ -82,11 +84,24 @@ impl FileBlobs {
         let (recent, unsettled) = Recent::open(&root.path);
         let thread = std::thread::Builder::new().name("blobs-flush".into());
         let for_flusher = Arc::clone(&root);
-        thread.spawn(move || flush::run(jobs, &for_flusher, recent)).map_err(|error| Error::Backend {
+        let thread = thread.spawn(move || flush::run(jobs, &for_flusher, recent));
+        let thread = thread.map_err(|error| Error::Backend {
             operation: "start the thread that flushes objects".into(),
             source: error.into(),
         })?;
-        Ok(Self { root, flusher, buffers: Arc::default(), unsettled, _lock: lock })
+        Ok(Self { root, flusher, thread: Some(thread), buffers: Arc::default(), unsettled, _lock: lock })
+    }
+}
+
+impl Drop for FileBlobs {
+    /// The thread ends before the lock does: it forgets the names that this store gave, and not those of the next.
+    fn drop(&mut self) {
+        let (nobody, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.flusher, nobody));
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, names stay noted, as after a crash.
+            let _ = thread.join();
+        }
     }
 }
 
