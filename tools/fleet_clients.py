@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy
 import requests
-from instances import UID_ROOT, Ledger, build, encode, stow, value
+from instances import UID_ROOT, Ledger, build, deletion_of, encode, stow, value
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 
@@ -161,15 +161,7 @@ class Deleter(Client):
             self.delete(self.random.choice(stored))
 
     def delete(self, instance: str) -> None:
-        series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
-        level = self.random.choices(["instance", "series", "study"], [24, 2, 1])[0]
-        if level == "study" and not study.endswith(".1"):
-            level = "series"
-        uid, path = {
-            "instance": (instance, f"/studies/{study}/series/{series}/instances/{instance}"),
-            "series": (series, f"/studies/{study}/series/{series}"),
-            "study": (study, f"/studies/{study}"),
-        }[level]
+        uid, path = deletion_of(self.random, instance, [24, 2, 1])
         deletion = self.ledger.begin_deletion(uid)
         try:
             answer = self.session.delete(f"{self.a_node().url}{path}", timeout=HTTP_SECONDS)

@@ -27,7 +27,7 @@ import boto3
 import requests
 from fleet import Fleet, wait_for
 from fleet_clients import SERIES, STUDIES, CStoreModality, Deleter, Reader, StowModality, send_by_stow
-from instances import UID_ROOT, Ledger, count_differences, retrieve
+from instances import UID_ROOT, Ledger, count, count_differences, play_rounds, retrieve
 
 CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Deleter, Reader]
 CHECK_EVERY = 5
@@ -182,15 +182,9 @@ def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
 
 def run(fleet: Fleet, rounds: int, seed: int) -> Iterator[tuple[str, list]]:
     """The claims in turn, each with the faults that were found; ends after the first round with any."""
-    ledgers = {}
-    for number in range(1, rounds + 1):
-        try:
-            ledgers[number], found = play(fleet, number, seed)
-        except (RuntimeError, requests.RequestException) as failure:
-            found = [repr(failure)]
-        yield f"round {number} loses nothing", found
-        if found:
-            return
+    ledgers = yield from play_rounds(lambda number: play(fleet, number, seed), rounds)
+    if ledgers is None:
+        return
     late = [differences(fleet.servers[0], ledger, number) for number, ledger in ledgers.items()]
     yield "all rounds are intact at the end", sum(late, [])
     yield "check is clean at the end", check_is_clean(fleet)
@@ -215,13 +209,9 @@ def main() -> int:
     arguments.add_argument("--queue", choices=["table", "sqs"], default="table")
     chosen = arguments.parse_args()
     print(f"seed {chosen.seed}", flush=True)
-    passed, failed = 0, 0
     with tempfile.TemporaryDirectory(prefix="cuspid-fleet-") as directory:
         with Fleet(Path(directory), *queue_settings(chosen.queue)) as fleet:
-            for claim, found in run(fleet, chosen.rounds, chosen.seed):
-                passed, failed = passed + (not found), failed + bool(found)
-                for fault in found:
-                    print(f"FAILED {claim}: {fault}", flush=True)
+            passed, failed = count(run(fleet, chosen.rounds, chosen.seed))
             if failed:
                 print(fleet.logs())
     print(f"{passed} passed, {failed} failed")

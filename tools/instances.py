@@ -6,8 +6,10 @@ An instance's UID starts with that of its series, and that with its study's.
 import sys
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import numpy
 import requests
@@ -176,3 +178,42 @@ def count_differences(session: requests.Session, server: Server, study: str, ret
     return found
 
 
+def deletion_of(random: Random, instance: str, weights: list) -> tuple[str, str]:
+    """What to delete for an instance: itself, its series or its study, by these weights; its UID, and its path.
+
+    Only the first study of a round is ever deleted as a whole.
+    """
+    series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
+    level = random.choices(["instance", "series", "study"], weights)[0]
+    if level == "study" and not study.endswith(".1"):
+        level = "series"
+    return {
+        "instance": (instance, f"/studies/{study}/series/{series}/instances/{instance}"),
+        "series": (series, f"/studies/{study}/series/{series}"),
+        "study": (study, f"/studies/{study}"),
+    }[level]
+
+
+def play_rounds(play: Callable, rounds: int) -> Generator[tuple[str, list], None, dict | None]:
+    """Plays rounds by `play`, which gives a ledger and faults; each claim with its faults. Returns the ledgers by round,
+    or `None` after the first round with any fault."""
+    ledgers = {}
+    for number in range(1, rounds + 1):
+        try:
+            ledgers[number], found = play(number)
+        except (RuntimeError, requests.RequestException) as failure:
+            found = [repr(failure)]
+        yield f"round {number} loses nothing", found
+        if found:
+            return None
+    return ledgers
+
+
+def count(claims: Iterator[tuple[str, list]]) -> tuple[int, int]:
+    """Tells the faults of claims; how many claims held, and how many did not."""
+    passed, failed = 0, 0
+    for claim, found in claims:
+        passed, failed = passed + (not found), failed + bool(found)
+        for fault in found:
+            print(f"FAILED {claim}: {fault}", flush=True)
+    return passed, failed

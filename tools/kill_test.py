@@ -26,7 +26,20 @@ from pathlib import Path
 
 import numpy
 import requests
-from instances import UID_ROOT, Ledger, Send, build, count_differences, encode, retrieve, stow, value
+from instances import (
+    UID_ROOT,
+    Ledger,
+    Send,
+    build,
+    count,
+    count_differences,
+    deletion_of,
+    encode,
+    play_rounds,
+    retrieve,
+    stow,
+    value,
+)
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -140,15 +153,7 @@ class Deleter(Sender):
                     self.delete(session, self.random.choice(stored))
 
     def delete(self, session: requests.Session, instance: str) -> None:
-        series, study = instance.rsplit(".", 2)[0], instance.rsplit(".", 3)[0]
-        level = self.random.choices(["instance", "series", "study"], [16, 3, 2])[0]
-        if level == "study" and not study.endswith(".1"):
-            level = "series"
-        uid, path = {
-            "instance": (instance, f"/studies/{study}/series/{series}/instances/{instance}"),
-            "series": (series, f"/studies/{study}/series/{series}"),
-            "study": (study, f"/studies/{study}"),
-        }[level]
+        uid, path = deletion_of(self.random, instance, [16, 3, 2])
         deletion = self.ledger.begin_deletion(uid)
         answer = session.delete(f"{self.server.url}{path}", timeout=30)
         if answer.status_code not in (204, 404):
@@ -327,15 +332,9 @@ def play(server: Server, number: int, seed: int) -> tuple[Ledger, list]:
 def run(server: Server, rounds: int, seed: int) -> Iterator[tuple[str, list]]:
     """The claims in turn, each with the faults that were found; ends after the first round with any."""
     server.start()
-    ledgers = {}
-    for number in range(1, rounds + 1):
-        try:
-            ledgers[number], found = play(server, number, seed)
-        except (RuntimeError, requests.RequestException) as failure:
-            found = [str(failure)]
-        yield f"round {number} loses nothing", found
-        if found:
-            return
+    ledgers = yield from play_rounds(lambda number: play(server, number, seed), rounds)
+    if ledgers is None:
+        return
     late = {number: differences(server, ledger, number) for number, ledger in ledgers.items()}
     yield "all rounds are intact at the end", [fault for found in late.values() for fault in found]
     previews = sum(path.is_file() for path in (server.data / "previews").rglob("*"))
@@ -353,14 +352,10 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     chosen = arguments.parse_args()
     print(f"seed {chosen.seed}", flush=True)
-    passed, failed = 0, 0
     with tempfile.TemporaryDirectory(prefix="cuspid-kill-") as directory:
         server = Server(Path(directory), "preview.quiet_seconds=0", "log.filter=warn")
         try:
-            for claim, found in run(server, chosen.rounds, chosen.seed):
-                passed, failed = passed + (not found), failed + bool(found)
-                for fault in found:
-                    print(f"FAILED {claim}: {fault}", flush=True)
+            passed, failed = count(run(server, chosen.rounds, chosen.seed))
         finally:
             if server.process:
                 server.kill()

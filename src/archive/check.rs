@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
 use crate::archive::settle::{ORPHAN_AGE, Standing};
-use crate::archive::store::{hexadecimal, now};
+use crate::archive::store::hexadecimal;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::StudyUid;
+use crate::index::now;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
 /// Studies that are checked at the same time, and instances of each.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::store::{Received, Refusal, Stored, now, record};
+use crate::archive::store::{Received, Refusal, Stored, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
 use crate::dicom::failure::Warning;
 use crate::dicom::instance::Instance;
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates};
+use crate::index::{Commit, Duplicates, now};
 use crate::queue::Job;
 
 /// What is stored under the UID of an instance that has come.

@@ -13,7 +13,7 @@ use crate::blobs::{Bucket, Entry, Key};
 use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates};
+use crate::index::{Commit, Duplicates, now};
 use crate::query::attributes::indexed;
 
 /// Objects that are read at the same time.
@@ -92,7 +92,8 @@ impl Archive {
             return unreadable("its name is that of another instance".into());
         }
         let (mut record, _) = record(read, digest, object, &[], entry.size_bytes);
-        record.stored_at = entry.modified_at;
+        // A listing that tells no age gives the largest.
+        record.stored_at = entry.modified_at.min(now());
         Ok(Ok((tenant, record)))
     }
 

@@ -1,11 +1,10 @@
 //! Objects that nothing refers to: telling them, and making them instances or deleting them.
 
 use crate::archive::check::Finding;
-use crate::archive::store::now;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Entry, Key};
 use crate::index::records::{InstanceRecord, Preview};
-use crate::index::{Commit, Duplicates, GarbageObject};
+use crate::index::{Commit, Duplicates, GarbageObject, now};
 
 /// An object that nothing refers to is no longer about to be committed when it is older than this, in milliseconds: a
 /// commit follows within seconds, or never.

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::dicom::instance;
 use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::now;
 use crate::index::records::InstanceRecord;
 use crate::query::attributes::indexed;
 use crate::telemetry;
@@ -436,10 +437,4 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The time in milliseconds since 1970 UTC.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as i64
 }

@@ -25,6 +25,7 @@ mod search_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use commit::now;
 pub use commit::{Commit, Duplicates};
 pub use delete::{Garbage, GarbageObject};
 pub use rows::Place;

@@ -1,10 +1,11 @@
 //! The queue that the index itself is: what is due there is received here.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::index;
 use crate::index::Index;
 use crate::index::previews::Due;
 use crate::queue::{Delivery, Error, Job, Queue};
@@ -33,7 +34,7 @@ impl Queue for Embedded {
     }
 
     async fn receive(&self, _: Duration) -> Result<Vec<Delivery>, Error> {
-        let due = self.index.due_previews(now(), MAX_JOBS).await;
+        let due = self.index.due_previews(index::now(), MAX_JOBS).await;
         let due =
             due.map_err(|source| Error { operation: "look for due previews", source: source.into() })?;
         if due.is_empty() {
@@ -54,10 +55,4 @@ impl Queue for Embedded {
     async fn delete(&self, _: &Delivery) -> Result<(), Error> {
         Ok(())
     }
-}
-
-/// Milliseconds since 1970 UTC.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -12,7 +12,6 @@ use cuspid::archive::copy::{Copied, Step};
 use cuspid::archive::records::{InstanceRecord, StudyRecord};
 use cuspid::archive::retrieve::Scope;
 use cuspid::cli::Arguments;
-use cuspid::config::Config;
 use cuspid::index::Duplicates;
 use cuspid::server;
 use futures_util::TryStreamExt;
@@ -20,21 +19,12 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::engine;
-use crate::harness::{EXPLICIT, data_set, native};
+use crate::harness::{EXPLICIT, data_set, embedded, native};
 
 const TENANTS: [&str; 2] = ["clinic-a", "clinic-b"];
 const STUDIES: [&str; 2] = ["1.2", "1.3"];
 /// Of a study of [`fill`].
 const INSTANCES: usize = 12;
-
-pub(crate) fn embedded(data: &Path) -> Config {
-    let mut config = Config::defaults();
-    config.storage.data = data.to_owned();
-    config.http.listen = ([127, 0, 0, 1], 0).into();
-    config.dimse.listen.clear();
-    config.preview.enabled = false;
-    config
-}
 
 fn caller(tenant: &str) -> Caller {
     Caller::server(tenant.parse().unwrap())

@@ -1,6 +1,7 @@
 //! A server in this process, and instances to store in it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use cuspid::blobs::Blobs;
@@ -86,6 +87,16 @@ impl Server {
         assert_eq!(response.status(), 200, "{path}");
         serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
     }
+}
+
+/// Settings of a server on loopback that keeps everything in a directory and makes no previews.
+pub(crate) fn embedded(data: &Path) -> Config {
+    let mut config = Config::defaults();
+    config.storage.data = data.to_owned();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.dimse.listen.clear();
+    config.preview.enabled = false;
+    config
 }
 
 /// The Content-Type that goes with [`multipart`].

@@ -9,22 +9,12 @@ use cuspid::archive::access::Caller;
 use cuspid::archive::check::Finding;
 use cuspid::archive::records::StudyRecord;
 use cuspid::archive::store::{Refusal, Stored};
-use cuspid::config::Config;
 use cuspid::index::Index;
 use cuspid::server;
 use cuspid::table::redb::Redb;
 use tempfile::TempDir;
 
-use crate::harness::{EXPLICIT, data_set, native};
-
-fn config(data: &Path) -> Config {
-    let mut config = Config::defaults();
-    config.storage.data = data.to_owned();
-    config.http.listen = ([127, 0, 0, 1], 0).into();
-    config.dimse.listen.clear();
-    config.preview.enabled = false;
-    config
-}
+use crate::harness::{EXPLICIT, data_set, embedded, native};
 
 async fn store(archive: &Arc<Archive>, instance: &str) {
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
@@ -69,16 +59,16 @@ fn leave_uncommitted(data: &TempDir, object: &Path, content: &[u8]) {
 #[tokio::test]
 async fn an_object_that_was_kept_but_not_committed_is_settled_at_the_next_start() {
     let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    store(&server::open(&config(source.path())).await.unwrap(), "1.2.1.1").await;
+    store(&server::open(&embedded(source.path())).await.unwrap(), "1.2.1.1").await;
     let object = original(&source, "1.2.1.1");
     let content = std::fs::read(&object).unwrap();
 
     leave_uncommitted(&data, &object, &content[..content.len() - 1]);
-    drop(server::open(&config(data.path())).await.unwrap());
+    drop(server::open(&embedded(data.path())).await.unwrap());
     assert!(!data.path().join("originals/default/1.2").exists(), "a part of an object must go");
 
     leave_uncommitted(&data, &object, &content);
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 1);
     assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
 }
@@ -86,7 +76,7 @@ async fn an_object_that_was_kept_but_not_committed_is_settled_at_the_next_start(
 #[tokio::test]
 async fn what_was_derived_and_may_not_be_whole_is_gone_at_the_next_start() {
     let data = TempDir::new().unwrap();
-    store(&server::open(&config(data.path())).await.unwrap(), "1.2.1.1").await;
+    store(&server::open(&embedded(data.path())).await.unwrap(), "1.2.1.1").await;
     let names =
         ["thumbnails/default/1.2/study/1-1/9x9.png", "temporary/default/1.2/1.2.1/1.2.1.1-ab-1.2-1.dcm"];
     for name in names {
@@ -95,7 +85,7 @@ async fn what_was_derived_and_may_not_be_whole_is_gone_at_the_next_start() {
         std::fs::write(&path, b"a part").unwrap();
     }
     std::fs::write(data.path().join("recent"), names.join("\n") + "\n").unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert!(names.iter().all(|name| !data.path().join(name).exists()));
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (1, 1));
 }
@@ -103,7 +93,7 @@ async fn what_was_derived_and_may_not_be_whole_is_gone_at_the_next_start() {
 #[tokio::test]
 async fn check_names_what_is_missing_damaged_or_without_an_owner() {
     let data = tempfile::tempdir().unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     for instance in ["1.2.1.1", "1.2.1.2", "1.2.1.3"] {
         store(&archive, instance).await;
     }
@@ -128,7 +118,7 @@ async fn check_names_what_is_missing_damaged_or_without_an_owner() {
 #[tokio::test]
 async fn an_index_that_is_built_again_says_the_same() {
     let data = tempfile::tempdir().unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     for number in 0..20 {
         store(&archive, &format!("1.2.1.{number}")).await;
     }
@@ -136,12 +126,12 @@ async fn an_index_that_is_built_again_says_the_same() {
     drop(archive);
     std::fs::remove_file(data.path().join("index.redb")).unwrap();
 
-    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (20, vec![]));
     rebuild.finish().await.unwrap();
 
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     let after = study(&archive).await;
     let (generation, changed_at) = (before.generation, before.changed_at);
     assert_eq!(StudyRecord { generation, changed_at, ..after }, before);
@@ -151,7 +141,7 @@ async fn an_index_that_is_built_again_says_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_were_refused_leave_nothing_that_reindexing_could_bring_back() {
     let data = tempfile::tempdir().unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     let mut outcomes = Vec::new();
     for number in 0..40 {
         let uid = format!("1.2.1.{number}");
@@ -173,12 +163,12 @@ async fn bytes_that_were_refused_leave_nothing_that_reindexing_could_bring_back(
 #[tokio::test]
 async fn bytes_that_would_take_the_place_of_others_go_if_they_were_not_committed() {
     let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    send(&server::open(&config(source.path())).await.unwrap(), version("1.2.1.1", "other")).await.unwrap();
+    send(&server::open(&embedded(source.path())).await.unwrap(), version("1.2.1.1", "other")).await.unwrap();
     let object = original(&source, "1.2.1.1");
-    send(&server::open(&config(data.path())).await.unwrap(), version("1.2.1.1", "one")).await.unwrap();
+    send(&server::open(&embedded(data.path())).await.unwrap(), version("1.2.1.1", "one")).await.unwrap();
     leave_uncommitted(&data, &object, &std::fs::read(&object).unwrap());
     assert_eq!(originals(&data), 2);
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(originals(&data), 1);
     assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
 }
@@ -186,7 +176,7 @@ async fn bytes_that_would_take_the_place_of_others_go_if_they_were_not_committed
 #[tokio::test]
 async fn sending_an_instance_again_brings_back_an_object_that_was_lost() {
     let data = tempfile::tempdir().unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     let file = version("1.2.1.1", "one");
     send(&archive, file.clone()).await.unwrap();
     std::fs::remove_file(original(&data, "1.2.1.1")).unwrap();
@@ -198,7 +188,7 @@ async fn sending_an_instance_again_brings_back_an_object_that_was_lost() {
 async fn repairing_with_an_index_of_yesterday_loses_no_object() {
     let data = tempfile::tempdir().unwrap();
     for number in 0..3 {
-        let archive = server::open(&config(data.path())).await.unwrap();
+        let archive = server::open(&embedded(data.path())).await.unwrap();
         store(&archive, &format!("1.2.1.{number}")).await;
         drop(archive);
         if number == 0 {
@@ -206,7 +196,7 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
         }
     }
     std::fs::rename(data.path().join("yesterday"), data.path().join("index.redb")).unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     let report = archive.check(true, |_| {}).await.unwrap();
     assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (3, 3));
@@ -216,15 +206,15 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
 #[tokio::test]
 async fn a_second_reindexing_leaves_the_first_alone() {
     let data = tempfile::tempdir().unwrap();
-    let first = server::Rebuild::begin(&config(data.path())).await.unwrap();
-    assert!(server::Rebuild::begin(&config(data.path())).await.is_err());
+    let first = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
+    assert!(server::Rebuild::begin(&embedded(data.path())).await.is_err());
     first.finish().await.unwrap();
     assert!(data.path().join("index.redb").exists());
 }
 
 /// What a process leaves that is killed in the middle of deleting an instance: its rows are removed, its object is not.
 async fn leave_half_deleted(data: &TempDir) {
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     for number in 0..5 {
         store(&archive, &format!("1.2.1.{number}")).await;
     }
@@ -245,13 +235,13 @@ async fn leave_half_deleted(data: &TempDir) {
 async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
     let data = tempfile::tempdir().unwrap();
     leave_half_deleted(&data).await;
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (4, 4));
     assert_eq!(archive.check(true, |_| {}).await.unwrap().findings, []);
     // It is over: what is stored after it stays.
     store(&archive, "1.2.1.3").await;
     drop(archive);
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 5);
 }
 
@@ -259,7 +249,7 @@ async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
 async fn reindexing_brings_nothing_back_that_was_being_deleted() {
     let data = tempfile::tempdir().unwrap();
     leave_half_deleted(&data).await;
-    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
     let report = rebuild.archive().reindex(|_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (4, vec![]));
 }
@@ -267,20 +257,20 @@ async fn reindexing_brings_nothing_back_that_was_being_deleted() {
 #[tokio::test]
 async fn an_index_that_cannot_be_read_can_be_built_again() {
     let data = tempfile::tempdir().unwrap();
-    store(&server::open(&config(data.path())).await.unwrap(), "1.2.1.1").await;
+    store(&server::open(&embedded(data.path())).await.unwrap(), "1.2.1.1").await;
     std::fs::write(data.path().join("index.redb"), "garbage").unwrap();
-    assert!(server::open(&config(data.path())).await.is_err());
-    let rebuild = server::Rebuild::begin(&config(data.path())).await.unwrap();
+    assert!(server::open(&embedded(data.path())).await.is_err());
+    let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
     assert_eq!(rebuild.archive().reindex(|_| {}).await.unwrap().instances, 1);
     rebuild.finish().await.unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 1);
 }
 
 #[tokio::test]
 async fn repairing_deletes_what_was_derived_of_a_study_that_is_gone() {
     let data = tempfile::tempdir().unwrap();
-    let archive = server::open(&config(data.path())).await.unwrap();
+    let archive = server::open(&embedded(data.path())).await.unwrap();
     store(&archive, "1.2.1.1").await;
     let derived = |study: &str| data.path().join("thumbnails/default").join(study).join("picture");
     for study in ["1.2", "1.3"] {

@@ -10,9 +10,8 @@ use cuspid::server::Rebuild;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::copy::embedded;
 use crate::engine;
-use crate::harness::{STORE_TYPE, multipart, native};
+use crate::harness::{STORE_TYPE, embedded, multipart, native};
 
 /// Runs a server, stores instances by their numbers, and returns all that it answers then.
 async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<String> {

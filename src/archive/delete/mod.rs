@@ -13,13 +13,12 @@ use tracing::info;
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::retrieve::Scope;
 use crate::archive::settle::ORPHAN_AGE;
-use crate::archive::store::now;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, Staged};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index;
-use crate::index::Garbage;
 use crate::index::records::Preview;
+use crate::index::{Garbage, now};
 use crate::telemetry;
 
 #[cfg(test)]
@@ -53,10 +52,13 @@ impl Archive {
         }
         telemetry::instances_deleted(deleted);
         self.delete_orphans(tenant, scope).await?;
-        self.delete_garbage(self.index.garbage_of(tenant.as_str(), study).await?).await?;
-        // Another process may have taken the note, and not be done.
-        self.delete_derived(tenant, study).await?;
-        self.blobs.flush().await?;
+        let noted = self.index.garbage_of(tenant.as_str(), study).await?;
+        if noted.is_empty() {
+            // Another process took the notes, and crossed them out; what was derived since is left.
+            self.delete_derived(tenant, study).await?;
+            self.blobs.flush().await?;
+        }
+        self.delete_garbage(noted).await?;
         info!(study.uid = %study, instances = deleted, "deleted {deleted} instances of study {study}");
         Ok(deleted)
     }

@@ -4,7 +4,7 @@
 //! nothing refers to, which the next preview of the series removes.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::{spawn_blocking, yield_now};
@@ -19,6 +19,7 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::now;
 use crate::index::previews::{Lease, LeaseTimes};
 use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
 use crate::pixel::preview::encode;
@@ -309,9 +310,4 @@ fn source(record: InstanceRecord) -> Option<Source> {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
-}
-
-/// Milliseconds since 1970 UTC.
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
