@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz \
+.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz \
     cloud-environment cloud-conformance fleet-test cloud-bench
 
 run:
@@ -20,14 +20,22 @@ test:
 	tools/install.sh build test viewer browser cloud infra
 	tools/test.sh
 
-# What is quick: before each commit.
+# The quick part of `make test`: before each commit. Leaves out the documentation build, the integration tests (tests/it),
+# conformance, infrastructure, fleet, viewer and kill tests.
 check:
 	tools/install.sh build test cloud
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	tools/venv.sh
 	tools/cloud_install.sh
+	tools/deny.sh
 	tools/cloud.py cargo test --locked --lib
+
+# Known vulnerabilities of the crates in Cargo.lock. Not part of `make test`: fetches the RustSec database from GitHub.
+advisories:
+	tools/install.sh build test
+	tools/venv.sh
+	tools/deny.sh advisories
 
 # Parts of `make test`; CUSPID_BINARY names another server to test than the release build.
 conformance:

@@ -23,6 +23,9 @@ tools/venv.sh
 tools/venv.sh infra
 tools/cloud_install.sh
 
+step dependencies
+tools/deny.sh
+
 step unit and integration tests
 tools/cloud.py cargo test --locked
 
