@@ -78,7 +78,7 @@ pub fn write(data_set: &Json) -> Result<Written, Vec<Warning>> {
 /// Preamble, prefix and file meta information for a data set (PS3.10 §7.1).
 ///
 /// It depends on what is stored alone, not on who sends it nor on the version of this server: a resend must make
-/// the same bytes to be recognised (`docs/decisions/0031-file-header-of-c-store.md`).
+/// the same bytes to be recognised (`docs/decisions/0031-file-header-of-instances-received-by-c-store.md`).
 pub fn file_head(sop_class: &str, sop_instance: &str, transfer_syntax: &str) -> Vec<u8> {
     let mut elements = Vec::with_capacity(512);
     push_element(&mut elements, Tag(0x0002_0001), Vr(*b"OB"), &[0, 1]);

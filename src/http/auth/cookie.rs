@@ -1,5 +1,5 @@
 //! The token in a cookie, for `/rendered` alone: a `<video>` in a page of this server cannot say who asks
-//! (docs/decisions/0077-a-cookie-for-videos.md).
+//! (docs/decisions/0077-cookie-for-video-playback.md).
 
 use axum::http::header::{COOKIE, HeaderMap};
 use axum::http::{HeaderName, HeaderValue, Method};
