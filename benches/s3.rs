@@ -139,7 +139,7 @@ impl Bench {
             bytes.chunks(128 * 1024).try_for_each(|batch| staged.write(batch)).map(|()| staged)
         });
         let staged = staged.await??;
-        Ok(self.blobs.keep(staged, &Key { bucket: Bucket::Originals, path }).await?)
+        Ok(self.blobs.put(staged, &Key { bucket: Bucket::Originals, path }).await?)
     }
 
     async fn get(&self, path: String, load: &Load) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::store`.
 
 pub mod archive;
+pub mod backoff;
 pub mod blobs;
 pub mod cli;
 pub mod config;

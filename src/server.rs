@@ -25,10 +25,10 @@ use crate::http;
 use crate::index::Index;
 use crate::jobs;
 use crate::queue::Queue;
-use crate::queue::embedded::Embedded;
-use crate::queue::sqs::Sqs;
+use crate::queue::embedded::EmbeddedQueue;
+use crate::queue::sqs::SqsQueue;
 use crate::table::Table;
-use crate::table::dynamodb::Dynamodb;
+use crate::table::dynamodb::DynamodbTable;
 use crate::table::dynamodb::schema::SchemaError;
 use crate::table::redb::Redb;
 use crate::telemetry;
@@ -277,7 +277,7 @@ async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table
             Ok(Arc::new(table.with_context(|| cannot_use(data))?))
         }
         TableEngine::Dynamodb => {
-            let table = Dynamodb::connect(&config.dynamodb).await;
+            let table = DynamodbTable::connect(&config.dynamodb).await;
             table
                 .verify()
                 .await
@@ -298,9 +298,9 @@ async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table
 async fn open_queue(config: &Config, index: &Arc<Index>) -> anyhow::Result<Arc<dyn Queue>> {
     let Jobs { queue, queue_url, region, endpoint, .. } = &config.jobs;
     Ok(match queue {
-        JobQueue::Table => Arc::new(Embedded::new(index.clone())),
+        JobQueue::Table => Arc::new(EmbeddedQueue::new(index.clone())),
         JobQueue::Sqs => {
-            let queue = Sqs::open(queue_url, region, endpoint).await;
+            let queue = SqsQueue::open(queue_url, region, endpoint).await;
             Arc::new(queue.with_context(|| format!("cannot use the queue {queue_url} (jobs.queue_url)"))?)
         }
     })

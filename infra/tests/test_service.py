@@ -119,7 +119,7 @@ def test_servers_announce_jobs_and_take_none(production):
 
 def test_a_task_reaches_its_own_buckets_and_table_only(production):
     prefix, table = production.outputs()["BucketPrefix"], production.outputs()["TableArn"]
-    names = ["originals", "previews", "thumbnails", "temporary", "archive"]
+    names = ["originals", "previews", "thumbnails", "temporary"]
     for statement in statements(production, "WorkerRole"):
         services = {action.split(":")[0] for action in actions(statement)}
         if services == {"s3"}:

@@ -191,7 +191,7 @@ mod tests {
         let blobs = MemoryBlobs::new();
         let staged = write(blobs.stage().await.unwrap(), &all).unwrap();
         let length = staged.length();
-        blobs.keep(staged, &key()).await.unwrap();
+        blobs.put(staged, &key()).await.unwrap();
         blobs.read(&key(), 0..length).await.unwrap().try_collect::<Vec<_>>().await.unwrap().concat()
     }
 
@@ -258,7 +258,7 @@ mod tests {
         bundled().await;
         // That it is read shows when it holds something else.
         let staged = write(blobs.stage().await.unwrap(), &[record(1)]).unwrap();
-        blobs.keep(staged, &second).await.unwrap();
+        blobs.put(staged, &second).await.unwrap();
         archive.temporary.forget(&second);
         assert_eq!(metadata().await, [record(1)]);
     }

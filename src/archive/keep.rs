@@ -57,7 +57,7 @@ impl Archive {
         staged: Staged,
     ) -> Result<Commit, Error> {
         let key = keys::original_of(tenant, &record);
-        self.blobs.keep(staged, &key).await?;
+        self.blobs.put(staged, &key).await?;
         let object = record.object.clone();
         let outcome = self.commit(tenant, record).await?;
         let is_kept = match &outcome {

@@ -14,7 +14,7 @@ use crate::archive::temporary::Temporary;
 use crate::blobs::Blobs;
 use crate::config::{BlobStore, Config, Ingest, Preview, Rendering, Search, Storage, TableEngine};
 use crate::index::Index;
-use crate::queue::embedded::Embedded;
+use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
 
 pub mod access;
@@ -94,7 +94,7 @@ pub struct Archive {
 impl Archive {
     /// An archive over a blob store and an index, which is its queue of jobs too.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
-        let queue = Arc::new(Embedded::new(index.clone()));
+        let queue = Arc::new(EmbeddedQueue::new(index.clone()));
         Self::with_queue(blobs, index, queue, config)
     }
 

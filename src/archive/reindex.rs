@@ -9,7 +9,7 @@ use crate::archive::check::{Finding, Report};
 use crate::archive::store::{hexadecimal, limits, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
-use crate::blobs::{Bucket, Entry, Key};
+use crate::blobs::{Bucket, Key, ListedObject};
 use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
 use crate::index::records::InstanceRecord;
@@ -50,7 +50,7 @@ impl Archive {
         Ok(report)
     }
 
-    async fn index_object(&self, entry: &Entry, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
+    async fn index_object(&self, entry: &ListedObject, turn: &Mutex<()>) -> Result<Option<Finding>, Error> {
         match self.read_record(entry).await? {
             Ok((tenant, record)) => self.commit_newest(&tenant, &entry.key, record, turn).await,
             Err(finding) => Ok(Some(finding)),
@@ -60,7 +60,7 @@ impl Archive {
     /// Makes the record of an object again from its bytes, or says what is wrong with it.
     pub(super) async fn read_record(
         &self,
-        entry: &Entry,
+        entry: &ListedObject,
     ) -> Result<Result<(Tenant, InstanceRecord), Finding>, Error> {
         let key = &entry.key;
         let unreadable = |reason: String| Ok(Err(Finding::Unreadable(key.clone(), reason)));

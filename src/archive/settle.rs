@@ -2,7 +2,7 @@
 
 use crate::archive::check::Finding;
 use crate::archive::{Archive, Error, keys};
-use crate::blobs::{Bucket, Entry, Key};
+use crate::blobs::{Bucket, Key, ListedObject};
 use crate::index::records::{InstanceRecord, Preview};
 use crate::index::{Commit, Duplicates, GarbageObject, now};
 
@@ -28,7 +28,7 @@ impl Archive {
     ///
     /// The transaction that removes a row notes its object: where there is no row, the note is there or, once the object is
     /// deleted, neither is.
-    pub(super) async fn standing(&self, entry: &Entry, is_alone: bool) -> Result<Standing, Error> {
+    pub(super) async fn standing(&self, entry: &ListedObject, is_alone: bool) -> Result<Standing, Error> {
         if self.is_referred_to(&entry.key).await? {
             return Ok(Standing::Owned);
         }
@@ -84,7 +84,7 @@ impl Archive {
     pub async fn settle(&self) -> Result<u64, Error> {
         self.sweep_garbage().await?;
         let mut settled = 0;
-        for key in self.blobs.unsettled() {
+        for key in self.blobs.unconfirmed() {
             let Some(size_bytes) = self.blobs.size(&key).await? else { continue };
             if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) {
                 // After a power cut it may be there in part, which nothing tells; it is made again on demand.
@@ -95,14 +95,14 @@ impl Archive {
                 continue;
             }
             settled += 1;
-            self.settle_object(&Entry { key, size_bytes, modified_at: now() }).await?;
+            self.settle_object(&ListedObject { key, size_bytes, modified_at: now() }).await?;
         }
         Ok(settled)
     }
 
     /// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
     /// under stricter limits than those it was taken with, stays.
-    pub(super) async fn settle_object(&self, entry: &Entry) -> Result<(), Error> {
+    pub(super) async fn settle_object(&self, entry: &ListedObject) -> Result<(), Error> {
         match self.read_record(entry).await? {
             Ok((tenant, record)) => {
                 let due_at = self.preview.enabled.then(now);

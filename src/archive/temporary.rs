@@ -210,7 +210,7 @@ mod tests {
         for path in ["a", "b", "c"] {
             let mut staged = blobs.stage().await.unwrap();
             staged.write(&[0; 60]).unwrap();
-            blobs.keep(staged, &key(path)).await.unwrap();
+            blobs.put(staged, &key(path)).await.unwrap();
         }
         let mut config = Config::defaults();
         config.temporary.max_bytes = 150;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use crate::blobs::staged::Place;
-use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Entry, Error, Key, Staged};
+use crate::blobs::staged::StagedData;
+use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Error, Key, ListedObject, Staged};
 
-/// Objects in memory: they survive nothing, all else is as the contract says.
+/// Objects in memory. They do not survive the process; all else is as the contract says.
 #[derive(Debug, Default)]
 pub struct MemoryBlobs {
-    /// Each with the time it was kept, in milliseconds since 1970 UTC.
+    /// Each object with the time of its put, in milliseconds since 1970 UTC.
     objects: Mutex<BTreeMap<Key, (Bytes, i64)>>,
 }
 
@@ -42,13 +42,16 @@ impl MemoryBlobs {
 #[async_trait]
 impl Blobs for MemoryBlobs {
     async fn stage(&self) -> Result<Staged, Error> {
-        Ok(Staged::new(Place::Memory(Vec::new())))
+        Ok(Staged::new(StagedData::Memory(Vec::new())))
     }
 
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        let Place::Memory(bytes) = staged.into_place() else {
-            let operation = format!("keep {key}");
-            return Err(Error::Backend { operation, source: "it was staged in another store".into() });
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let StagedData::Memory(bytes) = staged.into_data() else {
+            let operation = format!("put {key}");
+            return Err(Error::Backend {
+                operation,
+                source: "the object was staged in another store".into(),
+            });
         };
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.objects().insert(key.clone(), (bytes.into(), since.as_millis() as i64));
@@ -81,18 +84,18 @@ impl Blobs for MemoryBlobs {
         Ok(())
     }
 
-    fn unsettled(&self) -> Vec<Key> {
+    fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }
 
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>> {
         let entries: Vec<_> = self
             .objects()
             .iter()
             .filter(|(key, _)| key.bucket == bucket && key.path.starts_with(prefix))
             .map(|(key, (object, modified_at))| {
                 let (key, size_bytes) = (key.clone(), object.len() as u64);
-                Ok(Entry { key, size_bytes, modified_at: *modified_at })
+                Ok(ListedObject { key, size_bytes, modified_at: *modified_at })
             })
             .collect();
         stream::iter(entries).boxed()

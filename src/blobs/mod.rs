@@ -1,4 +1,4 @@
-//! Bytes under a key: where originals and what is derived from them are kept. Knows nothing of DICOM.
+//! A store of objects, which are bytes under a key: originals and what is derived from them. No DICOM here.
 
 use std::{fmt, ops::Range};
 
@@ -20,22 +20,19 @@ pub use staged::Staged;
 /// A class of objects; a bucket on S3, a directory on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
-    /// What was sent, byte for byte.
+    /// Instances as they were sent, byte for byte.
     Originals,
     /// JPEG 2000 previews of series.
     Previews,
-    /// Small pictures.
+    /// Small rendered images.
     Thumbnails,
-    /// What may vanish at any time.
+    /// Objects that may be removed at any time, because they can be made again.
     Temporary,
-    /// What was moved to cold storage.
-    Archive,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Self; 5] =
-        [Self::Originals, Self::Previews, Self::Thumbnails, Self::Temporary, Self::Archive];
+    pub const ALL: [Self; 4] = [Self::Originals, Self::Previews, Self::Thumbnails, Self::Temporary];
 
     /// The bucket's name: lower case letters.
     pub fn name(self) -> &'static str {
@@ -44,19 +41,18 @@ impl Bucket {
             Self::Previews => "previews",
             Self::Thumbnails => "thumbnails",
             Self::Temporary => "temporary",
-            Self::Archive => "archive",
         }
     }
 }
 
-/// The name of an object: a bucket and a path of segments parted by `/`.
+/// The name of an object: a bucket and a path of segments separated by `/`.
 ///
-/// Whoever makes a key answers for its segments: not empty, not `.` or `..`, no `/`, `\` or NUL.
+/// The code that makes a key must make sure of its segments: not empty, not `.` or `..`, no `/`, `\` or NUL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The bucket.
     pub bucket: Bucket,
-    /// The path in it.
+    /// The path in the bucket.
     pub path: String,
 }
 
@@ -66,14 +62,14 @@ impl fmt::Display for Key {
     }
 }
 
-/// An object as a listing shows it.
+/// An object as it is listed: its key, size and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its key.
+pub struct ListedObject {
+    /// The object's key.
     pub key: Key,
-    /// Its size in bytes.
+    /// The object's size in bytes.
     pub size_bytes: u64,
-    /// When it was written, in milliseconds since 1970 UTC.
+    /// The time at which the object was written, in milliseconds since 1970 UTC.
     pub modified_at: i64,
 }
 
@@ -94,65 +90,69 @@ pub enum Error {
     OutOfRange {
         /// The object.
         key: Key,
-        /// The range asked for.
+        /// The requested range.
         range: Range<u64>,
     },
-    /// There is no room left.
+    /// There is no space left.
     #[error("no space left to {operation}")]
     NoSpace {
-        /// What could not be done.
+        /// The operation that failed, and its object.
         operation: String,
     },
     /// The backend failed; whether the operation took effect is not known, and it may be repeated.
     #[error("cannot {operation}")]
     Backend {
-        /// What could not be done, and to which object.
+        /// The operation that failed, and its object.
         operation: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// A place for objects.
+/// A store of objects.
 ///
 /// # Contract
-/// - An object is there whole or not at all: no reader can observe a part of one. Only where a crash comes before
-///   [`Blobs::keep`] has returned may a part be left, under a key that nobody had been told of.
-/// - When [`Blobs::keep`] returns `Ok`, the object survives a crash of the process and of the machine.
-/// - Keeping bytes under a key that exists replaces the object; readers that have begun read on in the old one
-///   or fail, they never see a mixture. Originals are never replaced: who keeps one gives it a key that no other object ever
-///   had, except for the same bytes; a backend may refuse others.
+/// - An object exists whole or not at all: no reader can observe a part of one. Only a crash before
+///   [`Blobs::put`] has returned may leave a part of an object, under a key that no caller has seen yet.
+/// - When [`Blobs::put`] returns `Ok`, the object survives a crash of the process and of the machine.
+/// - A put under a key that exists replaces the object; readers that have begun continue with the old object
+///   or fail, they never see a mixture. Originals are never replaced: an original is put under a key that no
+///   object with other bytes ever had; a backend may refuse to replace one.
 /// - Every method may be called again after any failure.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Opens a new staged object, that nobody can see and that vanishes when dropped or when the process dies.
+    /// Opens a new staged object. It has no key yet, and is removed when it is dropped or when the process
+    /// ends.
     async fn stage(&self) -> Result<Staged, Error>;
 
-    /// Makes a staged object durable under `key`. Calls that wait at the same time share their flush.
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error>;
+    /// Puts a staged object durably under `key`. Calls that wait at the same time share one flush.
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error>;
 
-    /// Reads a range of bytes, which must lie inside the object; an empty range of an object is an empty stream.
+    /// Reads a range of bytes, which must lie inside the object; an empty range of an object is an empty
+    /// stream.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::OutOfRange`] come at once, not in the stream.
+    /// [`Error::NotFound`] and [`Error::OutOfRange`] are returned at once, not in the stream.
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error>;
 
     /// The object's size in bytes; `None` if there is none.
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error>;
 
-    /// Deletes an object; deleting what is not there succeeds.
+    /// Deletes an object; deleting an object that does not exist succeeds.
     ///
-    /// After a crash of the machine it may be there again, unless [`Blobs::flush`] came in between.
+    /// After a crash of the machine the object may exist again, unless [`Blobs::flush`] was called after the
+    /// deletion.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
 
-    /// Makes all deletions durable that have returned.
+    /// Makes all deletions that have returned durable.
     async fn flush(&self) -> Result<(), Error>;
 
-    /// Keys that were being kept when the last process on this store was killed, among others that were kept just
-    /// before: whoever kept them may not have learned of it.
-    fn unsettled(&self) -> Vec<Key>;
+    /// The keys that may have no commit: those written just before the last process on this store was killed.
+    /// Objects whose put returned, and was committed, may be among them.
+    fn unconfirmed(&self) -> Vec<Key>;
 
-    /// Lists the objects whose path starts with `prefix`, in no particular order, without holding them all.
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>>;
+    /// Lists the objects whose path starts with `prefix`, in no particular order, without holding all in
+    /// memory.
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>>;
 }

@@ -1,7 +1,8 @@
-//! A directory of files that are of no use to any other process: staged objects and caches.
+//! A directory of files that only this process uses: staged objects and caches.
 //!
-//! Several processes may have their directories below one parent. Each holds a lock on its own, so that the next process
-//! that starts can tell which were left behind by a process that was killed, and removes those.
+//! Several processes may have their directories below one parent. Each process holds a lock on its own
+//! directory. A directory without a lock was left behind by a process that was killed, and the next process
+//! that starts removes it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,31 +12,32 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use uuid::Uuid;
 
-/// A directory of this process, removed with all that is in it when this is dropped.
+/// A directory of this process, removed with all its files on drop.
 #[derive(Debug)]
 pub(super) struct Scratch {
     path: PathBuf,
-    /// The kernel lets go of the lock when the process ends.
+    /// The lock, which the kernel releases when the process ends.
     _lock: OwnedFd,
 }
 
 impl Scratch {
-    /// Makes a directory below `parent`, which is made if it is missing; removes those of processes that have ended.
-    pub(super) fn make(parent: &Path) -> io::Result<Self> {
+    /// Creates a directory below `parent`, which is created if it is missing; removes the directories of
+    /// processes that have ended.
+    pub(super) fn create(parent: &Path) -> io::Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o750).recursive(true).create(parent)?;
         remove_abandoned(parent);
         loop {
             let path = parent.join(Uuid::new_v4().to_string());
             builder.create(&path)?;
-            // Until it is locked, another process that starts may take it for an abandoned one.
+            // Another process that starts may remove the directory before it is locked.
             if let Some(lock) = lock(&path) {
                 return Ok(Self { path, _lock: lock });
             }
         }
     }
 
-    /// The directory.
+    /// The directory's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -43,7 +45,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is removed by the next process that starts.
+        // A file that cannot be removed now is removed by the next process that starts.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
@@ -57,7 +59,7 @@ fn remove_abandoned(parent: &Path) {
     }
 }
 
-/// The lock on a directory; `None` if another has it, or if it is gone.
+/// Locks a directory; `None` if another process holds the lock, or if the directory is gone.
 fn lock(path: &Path) -> Option<OwnedFd> {
     let directory =
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -72,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_what_is_in_use_is_not() {
+    fn directories_of_killed_processes_are_removed_and_those_in_use_are_not() {
         let parent = tempfile::tempdir().unwrap();
         let abandoned = parent.path().join("abandoned");
         std::fs::create_dir(&abandoned).unwrap();
         std::fs::write(abandoned.join("1"), b"x").unwrap();
-        let first = Scratch::make(parent.path()).unwrap();
+        let first = Scratch::create(parent.path()).unwrap();
         std::fs::write(first.path().join("1"), b"x").unwrap();
-        let second = Scratch::make(parent.path()).unwrap();
+        let second = Scratch::create(parent.path()).unwrap();
         assert!(!abandoned.exists());
         assert!(first.path().join("1").exists() && second.path().exists() && first.path() != second.path());
         let path = first.path().to_owned();

@@ -8,65 +8,66 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// An object that is being written and that nobody can see: bytes in memory, or a file that is removed when this is dropped.
+/// An object that is being written and has no key yet: bytes in memory, or a file that is removed on drop.
 #[derive(Debug)]
 pub struct Staged {
-    place: Place,
+    data: StagedData,
     length: u64,
 }
 
-/// Where a staged object's bytes are.
+/// The bytes of a staged object.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum StagedData {
     File(StagedFile),
     Memory(Vec<u8>),
     /// In memory as long as it is small, then in a file.
     Growing(Vec<u8>, Spill),
 }
 
-/// When a staged object moves from memory to a file, and where to.
+/// The size at which a staged object moves from memory to a file, and that file's directory.
 #[derive(Debug)]
 pub(super) struct Spill {
-    /// Bytes that may be in memory.
+    /// The most bytes that may be in memory.
     pub(super) max_memory_bytes: usize,
     /// The directory of the file.
     pub(super) directory: PathBuf,
 }
 
 impl Staged {
-    /// Appends bytes. Blocks: call it on a thread that may.
+    /// Appends bytes. Blocks: call it on a thread that may block.
     ///
     /// # Errors
-    /// As the file system says, [`io::ErrorKind::StorageFull`] among them; a part of the bytes may then have
-    /// been appended, and the object is of no more use.
+    /// The error of the file system, [`io::ErrorKind::StorageFull`] among them; a part of the bytes may then
+    /// have been appended, and the object cannot be used any more.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.place {
-            Place::File(file) => file.append(bytes)?,
-            Place::Memory(memory) => memory.extend_from_slice(bytes),
-            Place::Growing(memory, spill) if memory.len() + bytes.len() <= spill.max_memory_bytes => {
+        match &mut self.data {
+            StagedData::File(file) => file.append(bytes)?,
+            StagedData::Memory(memory) => memory.extend_from_slice(bytes),
+            StagedData::Growing(memory, spill) if memory.len() + bytes.len() <= spill.max_memory_bytes => {
                 memory.extend_from_slice(bytes);
             }
-            Place::Growing(memory, spill) => {
+            StagedData::Growing(memory, spill) => {
                 let mut file = StagedFile::create(&spill.directory)?;
                 file.append(memory)?;
                 file.append(bytes)?;
-                self.place = Place::File(file);
+                self.data = StagedData::File(file);
             }
         }
         self.length += bytes.len() as u64;
         Ok(())
     }
 
-    /// Puts other bytes in the place of some that were written, from `at` on. Blocks: call it on a thread that may.
+    /// Overwrites bytes that were written, from `at` on. Blocks: call it on a thread that may block.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if these were not all written before; else as the file system says.
+    /// [`io::ErrorKind::InvalidInput`] if not all of these bytes were written before; else the error of the
+    /// file system.
     pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let end = at.checked_add(bytes.len() as u64).filter(|&end| end <= self.length);
         let end = end.ok_or(io::ErrorKind::InvalidInput)?;
-        match &mut self.place {
-            Place::File(file) => file.overwrite(at, bytes)?,
-            Place::Memory(memory) | Place::Growing(memory, _) => {
+        match &mut self.data {
+            StagedData::File(file) => file.overwrite(at, bytes)?,
+            StagedData::Memory(memory) | StagedData::Growing(memory, _) => {
                 memory[at as usize..end as usize].copy_from_slice(bytes)
             }
         }
@@ -78,14 +79,15 @@ impl Staged {
         self.length
     }
 
-    /// Reads bytes that were written, from `offset` on, as many as fit; none at the end. Blocks, as [`Staged::write`] does.
+    /// Reads bytes that were written, from `offset` on, as many as fit; none at the end. Blocks, as
+    /// [`Staged::write`] does.
     ///
     /// # Errors
-    /// As the file system says.
+    /// The error of the file system.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match &self.place {
-            Place::File(file) => file.read_at(buffer, offset),
-            Place::Memory(memory) | Place::Growing(memory, _) => {
+        match &self.data {
+            StagedData::File(file) => file.read_at(buffer, offset),
+            StagedData::Memory(memory) | StagedData::Growing(memory, _) => {
                 let rest =
                     usize::try_from(offset).ok().and_then(|offset| memory.get(offset..)).unwrap_or_default();
                 let read = rest.len().min(buffer.len());
@@ -95,12 +97,12 @@ impl Staged {
         }
     }
 
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, length: 0 }
+    pub(super) fn new(data: StagedData) -> Self {
+        Self { data, length: 0 }
     }
 
-    pub(super) fn into_place(self) -> Place {
-        self.place
+    pub(super) fn into_data(self) -> StagedData {
+        self.data
     }
 }
 
@@ -109,25 +111,25 @@ impl Staged {
 pub(super) struct StagedFile {
     file: OwnedFd,
     path: PathBuf,
-    is_kept: bool,
+    is_released: bool,
 }
 
 impl StagedFile {
-    /// Creates a file in `directory`, under a name that no other of this process has.
+    /// Creates a file in `directory`, under a name that no other file of this process has.
     pub(super) fn create(directory: &Path) -> Result<Self, Errno> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = directory.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
-        Ok(Self { file, path, is_kept: false })
+        Ok(Self { file, path, is_released: false })
     }
 
-    /// Where the file is.
+    /// The file's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends bytes; a part of them may have been appended when it fails.
+    /// Appends bytes; on failure a part of them may have been appended.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         while !bytes.is_empty() {
             match rustix::io::write(&self.file, bytes) {
@@ -165,37 +167,38 @@ impl StagedFile {
         }
     }
 
-    /// Leaves the file where it is: who has its path removes it.
+    /// Returns the path of the file, which the caller has to remove.
     pub(super) fn into_path(mut self) -> PathBuf {
-        self.is_kept = true;
+        self.is_released = true;
         std::mem::take(&mut self.path)
     }
 
-    /// Makes the bytes durable, not the name.
+    /// Makes the bytes durable, but not the name.
     pub(super) fn sync(&self) -> Result<(), Errno> {
         rustix::fs::fsync(&self.file)
     }
 
-    /// Renames the file to `target`, below the directory `root`. If that name is taken, it takes the place of
-    /// what has it, and is made durable before: what is there may be in use.
-    pub(super) fn take_name(&mut self, root: &OwnedFd, target: &str) -> Result<(), Errno> {
+    /// Renames the file to `target`, below the directory `root`. An existing file of that name is replaced;
+    /// as it may be in use, the bytes of the new file are made durable before.
+    pub(super) fn rename_into_place(&mut self, root: &OwnedFd, target: &str) -> Result<(), Errno> {
         match rustix::fs::renameat_with(CWD, &self.path, root, target, RenameFlags::NOREPLACE) {
-            // Not every file system can tell.
+            // INVAL and NOSYS: not every file system supports the flag.
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {
                 self.sync()?;
                 rustix::fs::renameat(CWD, &self.path, root, target)?;
             }
             outcome => outcome?,
         }
-        self.is_kept = true;
+        self.is_released = true;
         Ok(())
     }
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.is_kept {
-            // What cannot be removed is removed when the staging directory is opened the next time.
+        if !self.is_released {
+            // A file that cannot be removed now is removed when the staging directory is opened the next
+            // time.
             let _ = rustix::fs::unlink(&self.path);
         }
     }
@@ -206,15 +209,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grows_too_large_for_memory_goes_on_in_a_file() {
+    fn an_object_too_large_for_memory_moves_to_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let files = || std::fs::read_dir(directory.path()).unwrap().count();
         let spill = Spill { max_memory_bytes: 8, directory: directory.path().to_owned() };
-        let mut staged = Staged::new(Place::Growing(Vec::new(), spill));
+        let mut staged = Staged::new(StagedData::Growing(Vec::new(), spill));
         staged.write(b"abcd").unwrap();
         staged.overwrite(1, b"B").unwrap();
         staged.write(b"efgh").unwrap();
-        assert_eq!(files(), 0, "as much as may be in memory is");
+        assert_eq!(files(), 0, "all bytes that may be in memory are there");
         staged.write(b"i").unwrap();
         assert_eq!(files(), 1);
         staged.overwrite(7, b"HI").unwrap();
@@ -223,6 +226,6 @@ mod tests {
         assert_eq!(staged.read_at(&mut buffer, 0).unwrap(), 10);
         assert_eq!((&buffer[..10], staged.length()), (&b"aBcdefgHIj"[..], 10));
         drop(staged);
-        assert_eq!(files(), 0, "it is removed with its owner");
+        assert_eq!(files(), 0, "the file is removed with its owner");
     }
 }

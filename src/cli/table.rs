@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::cli::{Settings, runtime};
-use crate::table::dynamodb::Dynamodb;
+use crate::table::dynamodb::DynamodbTable;
 
 /// Arguments of `cuspid table`.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ impl Create {
         let config = self.settings.load([])?;
         let name = &config.dynamodb.table;
         let made = runtime()?.block_on(async {
-            let table = Dynamodb::connect(&config.dynamodb).await;
+            let table = DynamodbTable::connect(&config.dynamodb).await;
             table.create(self.deletion_protection).await
         });
         let made = made.with_context(|| format!("cannot make the table {name} (dynamodb.table)"))?;

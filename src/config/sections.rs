@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use serde::Deserialize;
 
-use crate::blobs::s3::{Checksum, Encryption, Places, StorageClasses};
+use crate::blobs::s3::{BucketNames, Checksum, Encryption, StorageClasses};
 use crate::dimse::tenants::TenantRule;
 use crate::index::Duplicates;
 
@@ -49,7 +49,7 @@ pub enum TableEngine {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct S3 {
-    pub bucket: Places,
+    pub bucket: BucketNames,
     pub region: String,
     pub endpoint: String,
     pub path_style: bool,

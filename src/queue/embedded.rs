@@ -1,4 +1,4 @@
-//! The queue that the index itself is: what is due there is received here.
+//! The queue without a service: it receives the jobs that are due in the index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use crate::index::Index;
 use crate::index::previews::Due;
 use crate::queue::{Delivery, Error, Job, Queue};
 
-/// How often an idle worker looks.
+/// The wait of a worker without a job.
 const POLL: Duration = Duration::from_secs(1);
-/// Jobs that are received at a time: another worker may take the first of them.
+/// The most jobs that are received at a time: another worker may take the first of them.
 const MAX_JOBS: usize = 8;
 
-/// The jobs that are due in an index. Leases are taken there, so that nothing is left to be done here.
-pub struct Embedded {
+/// The jobs that are due in an index. Leases are taken in the index, so that most methods here do nothing.
+pub struct EmbeddedQueue {
     index: Arc<Index>,
 }
 
-impl Embedded {
+impl EmbeddedQueue {
     /// The queue of an index.
     pub fn new(index: Arc<Index>) -> Self {
         Self { index }
@@ -28,7 +28,7 @@ impl Embedded {
 }
 
 #[async_trait]
-impl Queue for Embedded {
+impl Queue for EmbeddedQueue {
     async fn announce(&self, _: &Job, _: Duration) -> Result<(), Error> {
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! Telling workers that there is work: series whose preview is to be made.
+//! Queues of jobs for workers: series whose preview is to be made.
 //!
-//! The work itself is written in the index, in the transaction that makes it necessary; a queue only tells where to
-//! look. What it loses is found there again, what it tells twice is done once: a worker first takes a lease in the index.
+//! The job itself is written in the index, in the transaction that makes it necessary; a queue only names the
+//! series. A job that the queue loses is found in the index, and a job that the queue delivers twice is done
+//! once, because a worker first takes a lease in the index.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub mod sqs;
 /// A series whose preview may have to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// The tenant that it belongs to.
+    /// The tenant of the series.
     pub tenant: String,
     /// The study.
     pub study: StudyUid,
@@ -26,19 +27,19 @@ pub struct Job {
 /// A job that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// What to look at.
+    /// The job.
     pub job: Job,
-    /// By which the queue knows this delivery.
+    /// The handle of this delivery at the queue.
     pub receipt: String,
 }
 
-/// Why a queue failed.
+/// A failure of a queue.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation}")]
 pub struct Error {
-    /// What could not be done.
+    /// The operation that failed.
     pub operation: &'static str,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -47,19 +48,21 @@ pub struct Error {
 ///
 /// # Contract
 /// - A job that was announced is received at least once, not before its delay, unless the queue loses it.
-/// - A delivery that is neither extended nor deleted is received again after the time for which it was received.
+/// - A delivery that is neither extended nor deleted is received again after the time for which it was
+///   received.
 /// - Every method may be called again after any failure.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// Announces a job that can be done after a while. May do nothing if it was announced a moment ago.
+    /// Announces a job that can be done after `delay`. May do nothing if the job was announced a moment ago.
     async fn announce(&self, job: &Job, delay: Duration) -> Result<(), Error>;
 
-    /// Receives jobs, for some seconds waiting for one; none if there are none. Others do not receive them for `lease`.
+    /// Receives jobs; waits some seconds for one, and returns none if none comes. Other workers do not
+    /// receive these jobs for `lease`.
     async fn receive(&self, lease: Duration) -> Result<Vec<Delivery>, Error>;
 
-    /// Keeps a delivery from others for another while.
+    /// Prolongs the time in which other workers do not receive a delivery.
     async fn extend(&self, delivery: &Delivery, lease: Duration) -> Result<(), Error>;
 
-    /// Says that a delivery needs no more work.
+    /// Deletes a delivery, whose job is done.
     async fn delete(&self, delivery: &Delivery) -> Result<(), Error>;
 }

@@ -1,4 +1,4 @@
-//! Jobs in a queue of Amazon SQS, or of what speaks its protocol.
+//! Jobs in a queue of Amazon SQS, or of another service with its protocol.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,22 +15,25 @@ use tracing::warn;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::queue::{Delivery, Error, Job, Queue};
 
-/// How long to wait for a message: the longest that SQS allows.
+/// The longest wait for a message that SQS allows.
 const WAIT_SECONDS: i32 = 20;
-/// How long to wait for a connection, and for an answer: longer than for a message.
+/// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for an answer, which must be longer than that for a message.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest that a message can be delayed, and that it can be kept from others.
+/// The longest delay of a message that SQS allows.
 const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
+/// The longest visibility time-out that SQS allows.
 const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
-/// Announcements that are remembered, so as not to be repeated.
+/// The most announcements that are remembered so that they are not repeated.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// A queue of Amazon SQS. What is received too often without being deleted should go to its dead letter queue.
-pub struct Sqs {
+/// A queue of Amazon SQS. A message that is received too often without being deleted should go to its dead
+/// letter queue.
+pub struct SqsQueue {
     client: Client,
     queue_url: String,
-    /// When what this process announced can be received.
+    /// The jobs that this process announced, with the time from which they can be received.
     announced: Mutex<HashMap<Job, Instant>>,
 }
 
@@ -42,7 +45,7 @@ struct Body {
     series: SeriesUid,
 }
 
-impl Sqs {
+impl SqsQueue {
     /// Opens a queue. An empty region or endpoint is that of the environment.
     ///
     /// # Errors
@@ -62,8 +65,9 @@ impl Sqs {
         Ok(Self { client, queue_url: queue_url.to_owned(), announced: Mutex::default() })
     }
 
-    /// Whether a job has to be announced; one that can still be received need not.
-    fn is_news(&self, job: &Job, delay: Duration) -> bool {
+    /// Whether a job has to be announced: not if it is delayed in the queue already. Remembers the
+    /// announcement.
+    fn must_announce(&self, job: &Job, delay: Duration) -> bool {
         let now = Instant::now();
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
         if announced.get(job).is_some_and(|ready| *ready > now) {
@@ -84,10 +88,10 @@ impl Sqs {
 }
 
 #[async_trait]
-impl Queue for Sqs {
+impl Queue for SqsQueue {
     async fn announce(&self, job: &Job, delay: Duration) -> Result<(), Error> {
         let delay = whole_seconds(delay.min(MAX_DELAY));
-        if !self.is_news(job, delay) {
+        if !self.must_announce(job, delay) {
             return Ok(());
         }
         let Job { tenant, study, series } = job.clone();
@@ -109,7 +113,7 @@ impl Queue for Sqs {
         for message in answer.messages.unwrap_or_default() {
             match delivery(&message) {
                 Some(delivery) => deliveries.push(delivery),
-                // It goes to the dead letter queue when it has been received often enough.
+                // The message goes to the dead letter queue when it has been received often enough.
                 None => warn!("a message in the queue is no job of this version"),
             }
         }
@@ -119,7 +123,7 @@ impl Queue for Sqs {
     async fn extend(&self, delivery: &Delivery, lease: Duration) -> Result<(), Error> {
         let request = self.client.change_message_visibility().queue_url(&self.queue_url);
         let request = request.receipt_handle(&delivery.receipt).visibility_timeout(seconds(lease));
-        request.send().await.map(drop).map_err(failed("keep a job"))
+        request.send().await.map(drop).map_err(failed("extend the lease of a job"))
     }
 
     async fn delete(&self, delivery: &Delivery) -> Result<(), Error> {
@@ -133,7 +137,8 @@ fn delivery(message: &Message) -> Option<Delivery> {
     Some(Delivery { job: Job { tenant, study, series }, receipt: message.receipt_handle()?.to_owned() })
 }
 
-/// All that SQS knows. Rounded up: a job that came too early would be announced again, and be taken for one that was.
+/// A delay in whole seconds, the unit of SQS. Rounded up: the announcement of a job that is received too
+/// early would be skipped as a repetition.
 fn whole_seconds(delay: Duration) -> Duration {
     Duration::from_secs(delay.as_millis().div_ceil(1000) as u64)
 }
@@ -158,8 +163,8 @@ mod tests {
         Job { tenant: "clinic".into(), study: "1.2".parse().unwrap(), series: series.parse().unwrap() }
     }
 
-    /// A new queue whose messages go to another when they were received twice; the queue and the other's URL.
-    async fn queue() -> (Sqs, String) {
+    /// A new queue, and the URL of its dead letter queue, to which messages go when they were received twice.
+    async fn queue() -> (SqsQueue, String) {
         let endpoint = env::var("CUSPID_TEST_SQS").expect("run this under tools/cloud.py");
         let endpoint = endpoint.split_once('=').map_or(endpoint.as_str(), |(_, url)| url).to_owned();
         let settings = aws_config::defaults(BehaviorVersion::latest()).endpoint_url(&endpoint).load().await;
@@ -176,7 +181,7 @@ mod tests {
             r#"{{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:123456789012:{name}-dead","maxReceiveCount":"2"}}"#
         );
         let url = create(&name, Some(policy)).await;
-        (Sqs::open(&url, "us-east-1", &endpoint).await.unwrap(), dead)
+        (SqsQueue::open(&url, "us-east-1", &endpoint).await.unwrap(), dead)
     }
 
     #[tokio::test]
@@ -189,19 +194,15 @@ mod tests {
         let begun = Instant::now();
         let second = queue.receive(Duration::from_secs(60)).await.unwrap();
         assert_eq!(second.len(), 1);
-        assert!(
-            begun.elapsed() > Duration::from_millis(1500),
-            "it was kept from others for {:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() > Duration::from_millis(1500), "the lease was {:?}", begun.elapsed());
         queue.delete(&second[0]).await.unwrap();
     }
 
     #[tokio::test]
-    async fn what_is_received_too_often_goes_to_the_dead_letter_queue() {
+    async fn a_job_that_is_received_too_often_goes_to_the_dead_letter_queue() {
         let (queue, dead) = queue().await;
         queue.announce(&job("1.3"), Duration::ZERO).await.unwrap();
-        let letters = Sqs { client: queue.client.clone(), queue_url: dead, announced: Mutex::default() };
+        let letters = SqsQueue { client: queue.client.clone(), queue_url: dead, announced: Mutex::default() };
         let mut received = 0;
         let watch = async {
             loop {
@@ -227,25 +228,27 @@ mod tests {
         let received = queue.receive(Duration::from_secs(60)).await.unwrap();
         assert_eq!(received.len(), 1);
         assert!(begun.elapsed() >= Duration::from_millis(1200), "after {:?}", begun.elapsed());
-        while !queue.is_news(&job("1.3"), Duration::ZERO) {
+        while !queue.must_announce(&job("1.3"), Duration::ZERO) {
             assert!(begun.elapsed() < Duration::from_secs(3));
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn what_can_still_be_received_is_not_announced_again() {
+    async fn a_job_that_is_delayed_in_the_queue_is_not_announced_again() {
         let (queue, _) = queue().await;
-        assert!(queue.is_news(&job("1.3"), Duration::from_secs(60)));
-        assert!(!queue.is_news(&job("1.3"), Duration::from_secs(60)));
-        assert!(queue.is_news(&job("1.4"), Duration::ZERO));
-        assert!(queue.is_news(&job("1.4"), Duration::ZERO));
+        assert!(queue.must_announce(&job("1.3"), Duration::from_secs(60)));
+        assert!(!queue.must_announce(&job("1.3"), Duration::from_secs(60)));
+        assert!(queue.must_announce(&job("1.4"), Duration::ZERO));
+        assert!(queue.must_announce(&job("1.4"), Duration::ZERO));
     }
 
     #[tokio::test]
-    async fn a_queue_that_is_not_there_is_an_error() {
+    async fn a_missing_queue_is_an_error() {
         let endpoint = env::var("CUSPID_TEST_SQS").expect("run this under tools/cloud.py");
         let endpoint = endpoint.split_once('=').map_or(endpoint.as_str(), |(_, url)| url);
-        assert!(Sqs::open(&format!("{endpoint}/123456789012/none"), "us-east-1", endpoint).await.is_err());
+        assert!(
+            SqsQueue::open(&format!("{endpoint}/123456789012/none"), "us-east-1", endpoint).await.is_err()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What every table must do; each backend's tests run the whole of it on an empty table.
+//! Tests of the contract of [`Table`], which each engine runs on an empty table.
 
 use std::ops::Bound;
 
@@ -11,13 +11,13 @@ pub(super) async fn check(table: &dyn Table) {
     each_expectation_is_checked(table).await;
     a_conflict_leaves_no_trace(table).await;
     secondary_indexes_follow_their_items(table).await;
-    a_secondary_key_may_pass_from_item_to_item(table).await;
+    a_secondary_key_may_move_from_item_to_item(table).await;
     ranges_are_in_order_and_within_bounds(table).await;
     keys_are_ordered_by_bytes(table).await;
-    large_items_come_few_at_a_time(table).await;
-    partitions_do_not_run_into_each_other(table).await;
+    large_items_are_read_in_several_pages(table).await;
+    partitions_do_not_mix(table).await;
     concurrent_increments_are_exact(table).await;
-    what_breaks_a_limit_is_refused(table).await;
+    transactions_over_a_limit_are_refused(table).await;
 }
 
 pub(super) fn key(partition: &str, sort: &str) -> ItemKey {
@@ -35,7 +35,7 @@ pub(super) fn item(key: ItemKey, version: u64, secondary: &[(Secondary, &str, &s
     Item { key, version, secondary: secondary.collect(), body }
 }
 
-/// All of a partition, ascending.
+/// The range of a whole partition, ascending.
 pub(super) fn whole(index: Option<Secondary>, partition: &str) -> Range {
     let partition = partition.into();
     let (from, to) = (Bound::Unbounded, Bound::Unbounded);
@@ -141,16 +141,15 @@ async fn secondary_indexes_follow_their_items(table: &dyn Table) {
     }
 }
 
-async fn a_secondary_key_may_pass_from_item_to_item(table: &dyn Table) {
+async fn a_secondary_key_may_move_from_item_to_item(table: &dyn Table) {
     let shared = (Secondary::Third, "pass", "key");
-    let giver = item(key("pass", "giver"), 1, &[shared]);
-    let taker = item(key("pass", "taker"), 1, &[shared]);
-    put(table, &giver).await;
-    let writes =
-        vec![Write::Put(taker.clone(), Expect::Absent), Write::Delete(giver.key, Expect::Version(1))];
+    let old = item(key("pass", "old"), 1, &[shared]);
+    let new = item(key("pass", "new"), 1, &[shared]);
+    put(table, &old).await;
+    let writes = vec![Write::Put(new.clone(), Expect::Absent), Write::Delete(old.key, Expect::Version(1))];
     table.transact(writes).await.unwrap();
     let page = table.range(&whole(Some(Secondary::Third), "pass")).await.unwrap();
-    assert_eq!(page.items, [("key".to_owned(), taker)]);
+    assert_eq!(page.items, [("key".to_owned(), new)]);
 }
 
 async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
@@ -165,7 +164,7 @@ async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
     let points = ["a", "b", "c", "d", "h", "i"];
     for (from, to) in points.iter().flat_map(|from| points.iter().map(move |to| (from, to))) {
         for (from, to) in bounds(from).into_iter().flat_map(|from| bounds(to).map(|to| (from.clone(), to))) {
-            // Not `RangeBounds::contains` of a map's range, which would panic at bounds the wrong way round.
+            // Not the `range` of a map, which panics at reversed bounds.
             let is_after = |sort: &str| match &from {
                 Bound::Unbounded => true,
                 Bound::Included(from) => sort >= from.as_str(),
@@ -177,13 +176,13 @@ async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
                 Bound::Excluded(to) => sort < to.as_str(),
             };
             let inside: Vec<_> = all.into_iter().filter(|sort| is_after(sort) && is_before(sort)).collect();
-            let questions = [
+            let directions = [
                 (None, false),
                 (None, true),
                 (Some(Secondary::Fourth), false),
                 (Some(Secondary::Fourth), true),
             ];
-            let questions = questions.into_iter().map(|(index, is_descending)| {
+            let checks = directions.into_iter().map(|(index, is_descending)| {
                 let range =
                     Range { from: from.clone(), to: to.clone(), is_descending, ..whole(index, "range") };
                 let mut expected = inside.clone();
@@ -192,13 +191,13 @@ async fn ranges_are_in_order_and_within_bounds(table: &dyn Table) {
                 }
                 first_of_range_are(table, range, expected)
             });
-            // They wait for the network, where the table is there.
-            futures_util::future::join_all(questions).await;
+            // At the same time, because the table may be remote.
+            futures_util::future::join_all(checks).await;
         }
     }
 }
 
-/// Asks for fewer than there are, for all of them, and for more.
+/// Reads the range with limits below, at and above the number of items.
 async fn first_of_range_are(table: &dyn Table, range: Range, expected: Vec<&str>) {
     let limits = std::collections::BTreeSet::from([1, expected.len().max(1), expected.len() + 1]);
     for limit in limits {
@@ -223,7 +222,7 @@ async fn keys_are_ordered_by_bytes(table: &dyn Table) {
     }
 }
 
-async fn large_items_come_few_at_a_time(table: &dyn Table) {
+async fn large_items_are_read_in_several_pages(table: &dyn Table) {
     let sorts: Vec<String> = (10..30).map(|number| number.to_string()).collect();
     for sort in &sorts {
         let small = item(key("large", sort), 1, &[(Secondary::Fifth, "large", sort)]);
@@ -252,7 +251,7 @@ async fn large_items_come_few_at_a_time(table: &dyn Table) {
     assert!(found.len() == 60 && found.iter().all(Option::is_some));
 }
 
-async fn partitions_do_not_run_into_each_other(table: &dyn Table) {
+async fn partitions_do_not_mix(table: &dyn Table) {
     for partition in ["side", "side\u{1}", "side ", "sid", "sidf"] {
         put(table, &item(key(partition, "only"), 1, &[(Secondary::First, partition, "only")])).await;
     }
@@ -267,7 +266,7 @@ async fn partitions_do_not_run_into_each_other(table: &dyn Table) {
     assert_eq!(found, [Some(&keys[0]), None, Some(&keys[2]), Some(&keys[0])]);
 }
 
-/// Each increments until it is not met with a conflict; none is lost, and each sees its own at once.
+/// Increments of one counter, each repeated after a conflict; none is lost, and each is read back at once.
 async fn concurrent_increments_are_exact(table: &dyn Table) {
     let key = &key("count", "er");
     put(table, &item(key.clone(), 0, &[])).await;
@@ -286,7 +285,7 @@ async fn concurrent_increments_are_exact(table: &dyn Table) {
     assert_eq!(get(table, key).await.unwrap().version, 32);
 }
 
-async fn what_breaks_a_limit_is_refused(table: &dyn Table) {
+async fn transactions_over_a_limit_are_refused(table: &dyn Table) {
     let largest = Item { body: vec![1; MAX_BODY_BYTES], ..item(key("limit", "largest"), 1, &[]) };
     put(table, &largest).await;
     assert_eq!(get(table, &largest.key).await.unwrap(), largest);

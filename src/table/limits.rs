@@ -1,5 +1,5 @@
-//! The limits of the contract, checked by every engine before it does anything. What passes one is an error in the
-//! program: [`Error::Backend`].
+//! The limits of the contract, which every engine checks first. To exceed one is an error in the program:
+//! [`Error::Backend`].
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ pub(super) const MAX_SORT_BYTES: usize = 1024;
 /// Checks a transaction.
 ///
 /// # Errors
-/// [`Error::Backend`] if it passes a limit.
+/// [`Error::Backend`] if the transaction exceeds a limit.
 pub(super) fn check(writes: &[Write]) -> Result<(), Error> {
     if writes.len() > MAX_WRITES {
         return Err(refused("a transaction has too many writes"));

@@ -1,5 +1,5 @@
-//! Items under (partition key, sort key) with secondary indexes and conditional transactions: DynamoDB's model,
-//! of which every engine offers just this much. Knows nothing of DICOM.
+//! Items under (partition key, sort key) with secondary indexes and conditional transactions: DynamoDB's
+//! model, which every engine implements in this form. No DICOM here.
 
 use std::ops::Bound;
 
@@ -42,44 +42,45 @@ pub(crate) const INDEXES: [Secondary; 5] =
 /// The key of an item in a secondary index. The three together are unique to the item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecondaryKey {
-    /// Which index.
+    /// The index.
     pub index: Secondary,
-    /// The partition key in it; bounded like that of the item.
+    /// The partition key in the index, with the limits of the item's.
     pub partition: String,
-    /// The sort key in it; bounded like that of the item.
+    /// The sort key in the index, with the limits of the item's.
     pub sort: String,
 }
 
 /// An item of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its primary key.
+    /// The primary key.
     pub key: ItemKey,
-    /// Its version, set by whoever writes it; see [`Expect::Version`].
+    /// The version, set by the writer; see [`Expect::Version`].
     pub version: u64,
-    /// Its keys in secondary indexes, at most one for each.
+    /// The keys in secondary indexes, at most one for each index.
     pub secondary: Vec<SecondaryKey>,
-    /// Its content, at most [`MAX_BODY_BYTES`].
+    /// The content, at most [`MAX_BODY_BYTES`].
     pub body: Vec<u8>,
 }
 
 /// The largest body of an item (DynamoDB allows 400 KB for a whole item).
 pub const MAX_BODY_BYTES: usize = 380 * 1024;
 
-/// Writes of one transaction at the most (what DynamoDB allows).
+/// The most writes of one transaction (what DynamoDB allows).
 pub const MAX_WRITES: usize = 100;
 
-/// Bytes of all keys and bodies that a transaction may put (DynamoDB allows 4 MiB, attributes' names included).
+/// The most bytes of all keys and bodies that a transaction puts (DynamoDB allows 4 MiB with the names of
+/// attributes).
 pub const MAX_TRANSACTION_BYTES: usize = 4_000_000;
 
-/// What must be so for a write to be carried out.
+/// The condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// Nothing.
+    /// No condition.
     Anything,
-    /// There is no item with this key.
+    /// No item has this key.
     Absent,
-    /// There is one, of this version.
+    /// An item of this version has this key.
     Version(u64),
 }
 
@@ -88,14 +89,14 @@ pub enum Expect {
 pub enum Write {
     /// Writes an item whole, its secondary keys included.
     Put(Item, Expect),
-    /// Deletes an item; deleting what is not there succeeds if nothing else was expected.
+    /// Deletes an item; deleting an item that does not exist succeeds under [`Expect::Anything`].
     Delete(ItemKey, Expect),
-    /// Only checks.
+    /// Only checks the condition.
     Check(ItemKey, Expect),
 }
 
 impl Write {
-    /// What must be so for it to be carried out.
+    /// The condition of the write.
     pub fn expect(&self) -> Expect {
         match self {
             Self::Put(_, expect) | Self::Delete(_, expect) | Self::Check(_, expect) => *expect,
@@ -114,39 +115,42 @@ pub struct Range {
     pub from: Bound<String>,
     /// The upper bound of the sort key.
     pub to: Bound<String>,
-    /// Whether to go from the upper bound down.
+    /// Whether the order is descending, from the upper bound.
     pub is_descending: bool,
-    /// Items at the most; at least 1.
+    /// The most items; at least 1.
     pub limit: usize,
 }
 
 /// A part of the answer to a [`Range`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The items with the sort key under which each was found.
+    /// The items, each with the sort key under which it was found.
     pub items: Vec<(String, Item)>,
-    /// Whether there are more items within the bounds: ask again with a bound excluding the last sort key.
-    /// A page may hold fewer items than `limit` and still say so, but not none. Of a page that ended at `limit` it is
-    /// exact; one that ended before may be the last all the same.
+    /// Whether there are more items within the bounds. The next range then excludes the last sort key of this
+    /// page.
+    ///
+    /// A page with more items to follow may hold fewer items than `limit`, but at least one. The value is
+    /// exact for a page of `limit` items; after a shorter page there may be no more items, though this is
+    /// true.
     pub has_more: bool,
 }
 
-/// Why an operation on the table failed.
+/// The failure of an operation on the table.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The write with this index (from 0) met something else than it expected, or another transaction at work on its
-    /// item; nothing was written.
+    /// The condition of the write with this index (from 0) was not met, or another transaction was writing
+    /// its item; nothing was written.
     #[error("write {0} of the transaction met another state than expected")]
     Conflict(usize),
-    /// There is no room left; nothing was written.
+    /// There is no space left; nothing was written.
     #[error("no space left in the table")]
     NoSpace,
     /// The engine failed; whether a transaction took effect is not known.
     #[error("cannot {operation}")]
     Backend {
-        /// What could not be done.
+        /// The operation that failed.
         operation: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -155,15 +159,17 @@ pub enum Error {
 /// A table.
 ///
 /// # Contract
-/// - A transaction is carried out whole or not at all, as if transactions came one after the other; its writes
-///   have distinct keys, at most [`MAX_WRITES`] of them, and put at most [`MAX_TRANSACTION_BYTES`].
-/// - When [`Table::transact`] returns `Ok`, its effect survives a crash of the process and of the machine, and
-///   every later `get`, and every later range of the table itself, sees it.
-/// - A range of a secondary index may miss what was written a moment ago: an engine may let its entries follow, within
-///   a second as a rule. What it gives is never out of date: each item is as a `get` would find it at that time, and
-///   has the key under which it was found. Who must know, as who counts or claims, asks the table itself.
-/// - Each item of a page, or of one `get`, is whole and was there when it was read; two of them may be of two states, with
-///   a transaction in between. What is decided by several is made safe by the versions that the transaction expects.
+/// - A transaction takes effect whole or not at all, as if transactions came one after the other. It has at
+///   most [`MAX_WRITES`] writes with distinct keys, and puts at most [`MAX_TRANSACTION_BYTES`].
+/// - When [`Table::transact`] returns `Ok`, its effect survives a crash of the process and of the machine,
+///   and every later `get`, and every later range of the table itself, sees it.
+/// - A range of a secondary index may miss the last writes: an engine may write its entries later, usually
+///   within a second. The items of a range are never out of date: each is as a `get` would read it at that
+///   time, and has the key under which it was found. Code that must be exact, for counts or leases, reads the
+///   table itself.
+/// - Each item of a page, or of one `get`, is whole and existed when it was read. Two items may be of two
+///   states, with a transaction in between. A decision that depends on several items is made safe by the
+///   versions that its transaction expects.
 #[async_trait]
 pub trait Table: Send + Sync + 'static {
     /// Reads items by key, in the order of `keys`; `None` where there is none.
@@ -172,6 +178,6 @@ pub trait Table: Send + Sync + 'static {
     /// Reads the first items of a range.
     async fn range(&self, range: &Range) -> Result<Page, Error>;
 
-    /// Carries out a transaction. Calls that wait at the same time share their flush.
+    /// Carries out a transaction. Calls that wait at the same time share one flush.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error>;
 }

@@ -14,7 +14,7 @@ use cuspid::blobs::s3::S3Blobs;
 use cuspid::config::{BlobStore, Config, TableEngine};
 use cuspid::index::Index;
 use cuspid::server;
-use cuspid::table::dynamodb::Dynamodb;
+use cuspid::table::dynamodb::DynamodbTable;
 use cuspid::table::redb::Redb;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -68,14 +68,14 @@ pub(crate) async fn cloud(mut config: Config, data: &Path) -> Config {
     config.storage.table = TableEngine::Dynamodb;
     config.dynamodb.region = REGION.into();
     config.dynamodb.table = name;
-    Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+    DynamodbTable::connect(&config.dynamodb).await.create(false).await.unwrap();
     config
 }
 
 /// The same settings, but for another, empty table.
 pub(crate) async fn other_table(mut config: Config) -> Config {
     config.dynamodb.table = format!("test-{}", Uuid::new_v4());
-    Dynamodb::connect(&config.dynamodb).await.create(false).await.unwrap();
+    DynamodbTable::connect(&config.dynamodb).await.create(false).await.unwrap();
     config
 }
 

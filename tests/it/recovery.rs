@@ -53,7 +53,7 @@ fn leave_uncommitted(data: &TempDir, object: &Path, content: &[u8]) {
     let name = format!("originals/default/1.2/1.2.1/{}", object.file_name().unwrap().to_str().unwrap());
     std::fs::create_dir_all(data.path().join("originals/default/1.2/1.2.1")).unwrap();
     std::fs::write(data.path().join(&name), content).unwrap();
-    std::fs::write(data.path().join("recent"), format!("{name}\n")).unwrap();
+    std::fs::write(data.path().join("journal"), format!("{name}\n")).unwrap();
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn what_was_derived_and_may_not_be_whole_is_gone_at_the_next_start() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, b"a part").unwrap();
     }
-    std::fs::write(data.path().join("recent"), names.join("\n") + "\n").unwrap();
+    std::fs::write(data.path().join("journal"), names.join("\n") + "\n").unwrap();
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert!(names.iter().all(|name| !data.path().join(name).exists()));
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (1, 1));
@@ -228,7 +228,7 @@ async fn leave_half_deleted(data: &TempDir) {
     // As if its object had just been stored.
     let name = original(data, "1.2.1.3");
     let name = name.strip_prefix(data.path()).unwrap().to_str().unwrap();
-    std::fs::write(data.path().join("recent"), format!("{name}\n")).unwrap();
+    std::fs::write(data.path().join("journal"), format!("{name}\n")).unwrap();
 }
 
 #[tokio::test]

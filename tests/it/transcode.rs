@@ -1,6 +1,6 @@
 //! Instances and frames in other transfer syntaxes than the stored one (PS3.18 §8.7.3).
 
-use cuspid::blobs::{Bucket, Entry};
+use cuspid::blobs::{Bucket, ListedObject};
 use futures_util::TryStreamExt;
 use reqwest::Response;
 
@@ -42,7 +42,7 @@ async fn instance(server: &Server, path: &str, leaf: &str) -> Response {
     server.get(path).header("Accept", accept).send().await.unwrap()
 }
 
-async fn kept(server: &Server) -> Vec<Entry> {
+async fn kept(server: &Server) -> Vec<ListedObject> {
     server.blobs.list(Bucket::Temporary, "").try_collect().await.unwrap()
 }
 
@@ -191,7 +191,7 @@ async fn a_whole_instance_that_is_kept_gives_its_frames() {
     other[end - made[2].len()..end].fill(7);
     let mut staged = server.blobs.stage().await.unwrap();
     staged.write(&other).unwrap();
-    server.blobs.keep(staged, &kept(&server).await[0].key).await.unwrap();
+    server.blobs.put(staged, &kept(&server).await[0].key).await.unwrap();
     assert_eq!([get(1).await, get(2).await], made[..2]);
     assert_eq!(get(3).await, vec![7; made[2].len()]);
     server.blobs.delete(&kept(&server).await[0].key).await.unwrap();

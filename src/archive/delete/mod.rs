@@ -76,7 +76,7 @@ impl Archive {
         staged: Staged,
         key: &Key,
     ) -> Result<bool, Error> {
-        self.blobs.keep(staged, key).await?;
+        self.blobs.put(staged, key).await?;
         let current = self.version(caller, scope).await;
         if current.as_ref().is_ok_and(|current| current == version) {
             return Ok(true);

@@ -15,7 +15,7 @@ use crate::archive::store::{Refusal, Stored};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
-use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Key, Staged};
+use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
 use crate::index::Index;
@@ -35,8 +35,8 @@ impl Blobs for Disk {
     async fn stage(&self) -> Result<Staged, blobs::Error> {
         self.objects.stage().await
     }
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
-        self.objects.keep(staged, key).await
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
+        self.objects.put(staged, key).await
     }
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, blobs::Error> {
         self.objects.read(key, range).await
@@ -53,10 +53,10 @@ impl Blobs for Disk {
     async fn flush(&self) -> Result<(), blobs::Error> {
         self.objects.flush().await
     }
-    fn unsettled(&self) -> Vec<Key> {
+    fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, blobs::Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, blobs::Error>> {
         self.objects.list(bucket, prefix)
     }
 }
@@ -118,7 +118,7 @@ impl Bench {
     /// The paths of all objects below a study, by bucket.
     async fn objects(&self, bucket: Bucket, study: &str) -> Vec<String> {
         let entries = self.disk.list(bucket, &format!("default/{study}/"));
-        let entries: Vec<Entry> = entries.try_collect().await.unwrap();
+        let entries: Vec<ListedObject> = entries.try_collect().await.unwrap();
         entries.into_iter().map(|entry| entry.key.path).collect()
     }
 
@@ -251,7 +251,7 @@ async fn a_preview_that_is_made_beside_the_deletion_stays_if_it_is_of_what_is_le
     let due = bench.archive.due_previews(10).await.unwrap();
     let record = bench.archive.series(&bench.caller, &study, &series).await.unwrap();
     let key = keys::preview(&bench.caller.tenant, &study, &series, record.generation);
-    bench.disk.keep(bench.disk.stage().await.unwrap(), &key).await.unwrap();
+    bench.disk.put(bench.disk.stage().await.unwrap(), &key).await.unwrap();
     bench.archive.delete_previews(&bench.caller.tenant, &study, &series).await.unwrap();
     assert_eq!(bench.objects(Bucket::Previews, "1.2/1.2.1").await, [key.path]);
     assert_eq!(bench.archive.make_preview(&due[0]).await.unwrap(), Outcome::Made);
@@ -297,7 +297,7 @@ async fn an_object_that_nobody_will_commit_goes_with_its_study() {
     };
     let (old, young) = (orphan("old"), orphan("young"));
     for key in [&old, &young] {
-        bench.disk.keep(bench.disk.stage().await.unwrap(), key).await.unwrap();
+        bench.disk.put(bench.disk.stage().await.unwrap(), key).await.unwrap();
     }
     bench.disk.objects.age(&old, 2 * super::ORPHAN_AGE);
     bench.delete(&scope("1.2", "", "")).await.unwrap();

@@ -223,7 +223,7 @@ impl Archive {
         }
         let staged = writer.finish()?;
         let size_bytes = staged.length();
-        self.blobs.keep(staged, key).await?;
+        self.blobs.put(staged, key).await?;
         Ok(size_bytes)
     }
 

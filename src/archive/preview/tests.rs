@@ -14,7 +14,7 @@ use crate::archive::preview::{Due, Outcome};
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
-use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Key, Staged};
+use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
 use crate::index::records::Preview;
@@ -290,8 +290,8 @@ impl Blobs for Trap {
     async fn stage(&self) -> Result<Staged, blobs::Error> {
         self.0.stage().await
     }
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
-        self.0.keep(staged, key).await
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
+        self.0.put(staged, key).await
     }
     async fn read(&self, _: &Key, _: std::ops::Range<u64>) -> Result<ByteStream, blobs::Error> {
         panic!("a trap")
@@ -305,10 +305,10 @@ impl Blobs for Trap {
     async fn flush(&self) -> Result<(), blobs::Error> {
         self.0.flush().await
     }
-    fn unsettled(&self) -> Vec<Key> {
-        self.0.unsettled()
+    fn unconfirmed(&self) -> Vec<Key> {
+        self.0.unconfirmed()
     }
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, blobs::Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, blobs::Error>> {
         self.0.list(bucket, prefix)
     }
 }

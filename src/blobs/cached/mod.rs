@@ -1,9 +1,9 @@
-//! A cache on this machine's disk over objects that are elsewhere: ranges of originals that were read are kept in files,
-//! for the next who read them or a part of them.
+//! A cache on the local disk over a remote store: ranges of originals that were read are copied to files, for
+//! later reads of the same range or a part of it.
 //!
-//! Only originals are cached, because a key of theirs never has other bytes than it had. What is deleted or replaced through
-//! this is forgotten at once. What another node deletes may be served until it gives way to others; but who reads an object has
-//! found it in the index before, and a deletion begins there.
+//! Only originals are cached, because the bytes under their keys never change. An object that is deleted or
+//! replaced through this store is evicted at once. An object that another node deletes may be served until it
+//! is evicted; but a reader finds an object in the index first, and a deletion begins there.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,19 +15,20 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use rustix::fs::{Mode, OFlags};
 
-use crate::blobs::cached::pieces::{Pieces, Removed};
+use crate::blobs::cached::ranges::{CachedRanges, RemovedRanges};
 use crate::blobs::fs::read::{self, Buffers, OpenFile};
 use crate::blobs::scratch::Scratch;
 use crate::blobs::staged::StagedFile;
-use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Entry, Error, Key, Staged};
+use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Error, Key, ListedObject, Staged};
 use crate::telemetry;
 
-mod pieces;
+mod ranges;
 
-/// The largest range that is cached: a few frames, or a whole instance of one. Larger ones would push out too many others.
-const MAX_PIECE_BYTES: u64 = 16 * 1024 * 1024;
+/// The largest range that is cached: a few frames, or a whole instance of one frame. A larger range would
+/// evict too many others.
+const MAX_RANGE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Other objects, with a cache of what was read of them.
+/// Another store, with a cache of the ranges that were read from it.
 pub struct CachedBlobs {
     inner: Arc<dyn Blobs>,
     cache: Arc<Cache>,
@@ -35,26 +36,27 @@ pub struct CachedBlobs {
 
 struct Cache {
     scratch: Scratch,
-    max_piece_bytes: u64,
-    pieces: Mutex<Pieces>,
+    max_range_bytes: u64,
+    ranges: Mutex<CachedRanges>,
     buffers: Arc<Buffers>,
 }
 
 impl CachedBlobs {
-    /// A cache of at most `max_bytes` in a directory below `directory`; it is empty and ends with the process.
+    /// Opens an empty cache of at most `max_bytes` in a directory below `directory`; it ends with the
+    /// process.
     ///
     /// # Errors
     /// [`Error::Backend`] if the directory cannot be used.
     pub fn open(inner: Arc<dyn Blobs>, directory: &Path, max_bytes: u64) -> Result<Self, Error> {
-        let scratch = Scratch::make(directory).map_err(|error| Error::Backend {
+        let scratch = Scratch::create(directory).map_err(|error| Error::Backend {
             operation: format!("use the directory {}", directory.display()),
             source: error.into(),
         })?;
-        let pieces = Mutex::new(Pieces::new(max_bytes));
-        let max_piece_bytes = MAX_PIECE_BYTES.min(max_bytes);
+        let ranges = Mutex::new(CachedRanges::new(max_bytes));
+        let max_range_bytes = MAX_RANGE_BYTES.min(max_bytes);
         Ok(Self {
             inner,
-            cache: Arc::new(Cache { scratch, max_piece_bytes, pieces, buffers: Arc::default() }),
+            cache: Arc::new(Cache { scratch, max_range_bytes, ranges, buffers: Arc::default() }),
         })
     }
 }
@@ -65,14 +67,14 @@ impl Blobs for CachedBlobs {
         self.inner.stage().await
     }
 
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        let _change = Change::begin(&self.cache, key).await;
-        self.inner.keep(staged, key).await
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let _change = ObjectChange::begin(&self.cache, key).await;
+        self.inner.put(staged, key).await
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
         let length = range.end.saturating_sub(range.start);
-        if key.bucket != Bucket::Originals || length == 0 || length > self.cache.max_piece_bytes {
+        if key.bucket != Bucket::Originals || length == 0 || length > self.cache.max_range_bytes {
             return self.inner.read(key, range).await;
         }
         if let Some(stream) = self.cache.read(key, &range).await {
@@ -80,7 +82,7 @@ impl Blobs for CachedBlobs {
             return Ok(stream);
         }
         telemetry::cache_read("miss");
-        // Before the bytes are asked for: what changes from here on is noticed.
+        // Before the bytes are read, so that a change of the object from here on is noticed.
         let fill = Fill::begin(&self.cache, key);
         let bytes = self.inner.read(key, range.clone()).await?;
         match fill {
@@ -94,7 +96,7 @@ impl Blobs for CachedBlobs {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let _change = Change::begin(&self.cache, key).await;
+        let _change = ObjectChange::begin(&self.cache, key).await;
         self.inner.delete(key).await
     }
 
@@ -102,26 +104,26 @@ impl Blobs for CachedBlobs {
         self.inner.flush().await
     }
 
-    fn unsettled(&self) -> Vec<Key> {
-        self.inner.unsettled()
+    fn unconfirmed(&self) -> Vec<Key> {
+        self.inner.unconfirmed()
     }
 
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>> {
         self.inner.list(bucket, prefix)
     }
 }
 
 impl Cache {
-    fn pieces(&self) -> MutexGuard<'_, Pieces> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ranges(&self) -> MutexGuard<'_, CachedRanges> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes of a range, if they are here.
+    /// The bytes of a range, if they are cached.
     async fn read(&self, key: &Key, range: &Range<u64>) -> Option<ByteStream> {
-        let (path, start) = self.pieces().find(key, range)?;
+        let (path, start) = self.ranges().find(key, range)?;
         let opened = blocking(move || open(&path)).await??;
         let within = range.start - start..range.end - start;
-        // Whatever has become of the file, the object is still where it was.
+        // If the file was damaged, the object can still be read from the inner store.
         if opened.size_bytes < within.end {
             return None;
         }
@@ -129,15 +131,15 @@ impl Cache {
     }
 }
 
-/// Opens a file of the cache; `None` if it has just given way to others.
+/// Opens a file of the cache; `None` if it has just been evicted.
 fn open(path: &Path) -> Option<OpenFile> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let size_bytes = rustix::fs::fstat(&file).ok()?.st_size.try_into().ok()?;
     Some(OpenFile { file, size_bytes })
 }
 
-/// Removes the files, on a thread that may block.
-async fn remove(removed: Removed) {
+/// Removes files on a thread that may block.
+async fn remove(removed: RemovedRanges) {
     if !removed.is_empty() {
         blocking(move || drop(removed)).await;
     }
@@ -148,24 +150,24 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.ok()
 }
 
-/// An object that is being replaced or deleted: it is not in the cache, and nothing of it is cached until this is dropped.
-struct Change<'a> {
+/// A replacement or deletion of an object, of which nothing is cached until this is dropped.
+struct ObjectChange<'a> {
     cache: &'a Cache,
     key: &'a Key,
 }
 
-impl<'a> Change<'a> {
+impl<'a> ObjectChange<'a> {
     async fn begin(cache: &'a Cache, key: &'a Key) -> Self {
-        let removed = cache.pieces().begin_change(key);
+        let removed = cache.ranges().begin_change(key);
         let change = Self { cache, key };
         remove(removed).await;
         change
     }
 }
 
-impl Drop for Change<'_> {
+impl Drop for ObjectChange<'_> {
     fn drop(&mut self) {
-        self.cache.pieces().end_change(self.key);
+        self.cache.ranges().end_change(self.key);
     }
 }
 
@@ -176,18 +178,18 @@ struct Fill {
 }
 
 impl Fill {
-    /// `None` where the object is being changed: its bytes are not cached.
+    /// Begins to cache a range; `None` if the object is being changed, as its bytes are not cached then.
     fn begin(cache: &Arc<Cache>, key: &Key) -> Option<Self> {
-        let begun = cache.pieces().begin_fill(key);
+        let begun = cache.ranges().begin_fill(key);
         begun.then(|| Self { cache: Arc::clone(cache), key: key.clone() })
     }
 
-    /// Passes bytes on, and caches them when all have come.
+    /// Passes bytes on, and caches the range when all its bytes were read.
     async fn stream(self, bytes: ByteStream, range: Range<u64>) -> ByteStream {
         let path = self.cache.scratch.path().to_owned();
         let Some(Ok(file)) = blocking(move || StagedFile::create(&path)).await else { return bytes };
         let left = range.end - range.start;
-        let copy = Copy { fill: self, file, range, batch: Vec::new(), batch_bytes: 0, left };
+        let copy = RangeCopy { fill: self, file, range, batch: Vec::new(), batch_bytes: 0, left };
         let copied = stream::unfold((bytes, Some(copy)), |(mut bytes, copy)| async move {
             let chunk = bytes.next().await?;
             let copy = match (&chunk, copy) {
@@ -202,24 +204,24 @@ impl Fill {
 
 impl Drop for Fill {
     fn drop(&mut self) {
-        self.cache.pieces().end_fill(&self.key);
+        self.cache.ranges().end_fill(&self.key);
     }
 }
 
-/// What has come of a range.
-struct Copy {
+/// The copy of a range to a file, while the range is read.
+struct RangeCopy {
     fill: Fill,
     file: StagedFile,
     range: Range<u64>,
-    /// Chunks that are not written yet: one write of many is cheaper.
+    /// Chunks that are not written yet: one write of many chunks is cheaper.
     batch: Vec<Bytes>,
     batch_bytes: usize,
-    /// Bytes to come.
+    /// Bytes that were not read yet.
     left: u64,
 }
 
-impl Copy {
-    /// Takes the next chunk; `None` when the range is complete, or cannot be cached.
+impl RangeCopy {
+    /// Adds the next chunk; `None` when the range is complete, or cannot be cached.
     async fn add(mut self, chunk: Bytes) -> Option<Self> {
         self.left = self.left.checked_sub(chunk.len() as u64)?;
         self.batch_bytes += chunk.len();
@@ -227,7 +229,7 @@ impl Copy {
         if self.left > 0 && self.batch_bytes < CHUNK_BYTES {
             return Some(self);
         }
-        // A disk that is full or broken is no reason not to read on.
+        // A full or broken disk must not end the read.
         let copy = blocking(move || self.write().then_some(self)).await??;
         if copy.left > 0 {
             return Some(copy);
@@ -243,9 +245,9 @@ impl Copy {
 
     fn finish(self) {
         let Self { fill, file, range, .. } = self;
-        let mut pieces = fill.cache.pieces();
-        let removed = pieces.insert(&fill.key, range, file);
-        drop(pieces);
+        let mut ranges = fill.cache.ranges();
+        let removed = ranges.insert(&fill.key, range, file);
+        drop(ranges);
         drop(removed);
     }
 }

@@ -1,4 +1,4 @@
-//! The cache over objects in memory, and what it must not serve.
+//! Tests of the cache over objects in memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,24 +6,24 @@ use futures_util::TryStreamExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::blobs::contract::{self, chunks, keep, key};
+use crate::blobs::contract::{self, chunks, key, put};
 use crate::blobs::memory::MemoryBlobs;
 
-/// Objects in memory that count how often they are read.
+/// Objects in memory, with a count of the reads.
 #[derive(Default)]
-struct Counted {
+struct CountingBlobs {
     objects: MemoryBlobs,
     reads: AtomicUsize,
 }
 
 #[async_trait]
-impl Blobs for Counted {
+impl Blobs for CountingBlobs {
     async fn stage(&self) -> Result<Staged, Error> {
         self.objects.stage().await
     }
 
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        self.objects.keep(staged, key).await
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        self.objects.put(staged, key).await
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
@@ -43,25 +43,25 @@ impl Blobs for Counted {
         self.objects.flush().await
     }
 
-    fn unsettled(&self) -> Vec<Key> {
-        self.objects.unsettled()
+    fn unconfirmed(&self) -> Vec<Key> {
+        self.objects.unconfirmed()
     }
 
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>> {
         self.objects.list(bucket, prefix)
     }
 }
 
-struct Bench {
-    inner: Arc<Counted>,
+struct CacheBench {
+    inner: Arc<CountingBlobs>,
     cached: CachedBlobs,
     directory: TempDir,
 }
 
-impl Bench {
+impl CacheBench {
     fn new(max_bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let inner = Arc::new(Counted::default());
+        let inner = Arc::new(CountingBlobs::default());
         let cached = CachedBlobs::open(inner.clone(), directory.path(), max_bytes).unwrap();
         Self { inner, cached, directory }
     }
@@ -70,7 +70,7 @@ impl Bench {
         chunks(&self.cached, &key(path), range).await.unwrap().concat()
     }
 
-    /// How often the objects behind the cache have been read.
+    /// The number of reads that passed the cache.
     fn reads(&self) -> usize {
         self.inner.reads.load(Ordering::Relaxed)
     }
@@ -84,15 +84,15 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_through_the_cache() {
-    contract::check(&Bench::new(1 << 20).cached).await;
-    contract::check(&Bench::new(1 << 30).cached).await;
+    contract::check(&CacheBench::new(1 << 20).cached).await;
+    contract::check(&CacheBench::new(1 << 30).cached).await;
 }
 
 #[tokio::test]
-async fn what_was_read_is_read_once_and_so_are_its_parts() {
-    let bench = Bench::new(1 << 20);
+async fn a_range_and_its_parts_are_read_once() {
+    let bench = CacheBench::new(1 << 20);
     let bytes: Vec<u8> = (0..100_000).map(|at| (at % 251) as u8).collect();
-    keep(&bench.cached, &key("a"), &bytes).await;
+    put(&bench.cached, &key("a"), &bytes).await;
     for range in [1000..50_000, 1000..50_000, 1000..1001, 49_999..50_000, 2000..30_000] {
         assert!(bench.read("a", range.clone()).await == bytes[range.start as usize..range.end as usize]);
     }
@@ -100,20 +100,20 @@ async fn what_was_read_is_read_once_and_so_are_its_parts() {
     for range in [999..1001, 49_000..50_001] {
         assert!(bench.read("a", range.clone()).await == bytes[range.start as usize..range.end as usize]);
     }
-    assert_eq!(bench.reads(), 3, "one read for what is not all there");
+    assert_eq!(bench.reads(), 3, "one read for each range that is not cached whole");
     bench.read("a", 0..100_000).await;
     for range in [999..1001, 49_000..50_001, 0..100_000, 99_999..100_000] {
         assert!(bench.read("a", range.clone()).await == bytes[range.start as usize..range.end as usize]);
     }
     assert_eq!(bench.reads(), 4);
-    assert_eq!(bench.bytes_on_disk(), 100_000_u64.next_multiple_of(4096), "parts give way to the whole");
+    assert_eq!(bench.bytes_on_disk(), 100_000_u64.next_multiple_of(4096), "parts are evicted for the whole");
 }
 
 #[tokio::test]
-async fn what_was_used_longest_ago_gives_way() {
-    let bench = Bench::new(3 * 4096);
+async fn the_range_used_longest_ago_is_evicted() {
+    let bench = CacheBench::new(3 * 4096);
     for path in ["a", "b", "c", "d"] {
-        keep(&bench.cached, &key(path), &[0; 8192]).await;
+        put(&bench.cached, &key(path), &[0; 8192]).await;
     }
     for path in ["a", "b", "c", "a", "d"] {
         bench.read(path, 0..4096).await;
@@ -132,11 +132,11 @@ async fn what_was_used_longest_ago_gives_way() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_or_replaced_is_forgotten() {
-    let bench = Bench::new(1 << 20);
-    keep(&bench.cached, &key("a"), b"old").await;
+async fn an_object_that_is_deleted_or_replaced_is_evicted() {
+    let bench = CacheBench::new(1 << 20);
+    put(&bench.cached, &key("a"), b"old").await;
     assert_eq!(bench.read("a", 0..3).await, b"old");
-    keep(&bench.cached, &key("a"), b"new").await;
+    put(&bench.cached, &key("a"), b"new").await;
     assert_eq!(bench.read("a", 0..3).await, b"new");
     bench.cached.delete(&key("a")).await.unwrap();
     assert!(matches!(chunks(&bench.cached, &key("a"), 0..3).await, Err(Error::NotFound(_))));
@@ -144,13 +144,13 @@ async fn what_is_deleted_or_replaced_is_forgotten() {
 }
 
 #[tokio::test]
-async fn what_changes_while_it_is_read_is_not_cached() {
-    let bench = Bench::new(1 << 20);
+async fn an_object_that_changes_while_it_is_read_is_not_cached() {
+    let bench = CacheBench::new(1 << 20);
     let size = 2 * CHUNK_BYTES as u64;
-    keep(&bench.cached, &key("a"), &vec![0; size as usize]).await;
+    put(&bench.cached, &key("a"), &vec![0; size as usize]).await;
     let mut old = bench.cached.read(&key("a"), 0..size).await.unwrap();
     old.try_next().await.unwrap().unwrap();
-    keep(&bench.cached, &key("a"), &vec![1; size as usize]).await;
+    put(&bench.cached, &key("a"), &vec![1; size as usize]).await;
     while let Some(chunk) = old.try_next().await.unwrap() {
         assert!(chunk.iter().all(|byte| *byte == 0));
     }
@@ -159,17 +159,17 @@ async fn what_changes_while_it_is_read_is_not_cached() {
     bench.read("a", 0..size).await;
     let reads = bench.reads();
     assert!(bench.read("a", 0..size).await.iter().all(|byte| *byte == 1));
-    assert_eq!(bench.reads(), reads, "it is cached again");
+    assert_eq!(bench.reads(), reads, "the object is cached again");
 }
 
 #[tokio::test]
-async fn what_is_derived_or_large_or_not_read_to_its_end_is_not_cached() {
-    let bench = Bench::new(1 << 30);
+async fn derived_and_large_and_unfinished_reads_are_not_cached() {
+    let bench = CacheBench::new(1 << 30);
     let derived = Key { bucket: Bucket::Previews, path: "a".into() };
-    keep(&bench.cached, &derived, &[0; 100]).await;
+    put(&bench.cached, &derived, &[0; 100]).await;
     chunks(&bench.cached, &derived, 0..100).await.unwrap();
-    let large = MAX_PIECE_BYTES + 1;
-    keep(&bench.cached, &key("large"), &vec![0; large as usize]).await;
+    let large = MAX_RANGE_BYTES + 1;
+    put(&bench.cached, &key("large"), &vec![0; large as usize]).await;
     bench.read("large", 0..large).await;
     let mut begun = bench.cached.read(&key("large"), 0..large - 1).await.unwrap();
     begun.try_next().await.unwrap().unwrap();
@@ -179,8 +179,8 @@ async fn what_is_derived_or_large_or_not_read_to_its_end_is_not_cached() {
 
 #[tokio::test]
 async fn a_file_that_was_cut_short_or_removed_is_no_loss() {
-    let bench = Bench::new(1 << 20);
-    keep(&bench.cached, &key("a"), b"bytes").await;
+    let bench = CacheBench::new(1 << 20);
+    put(&bench.cached, &key("a"), b"bytes").await;
     bench.read("a", 0..5).await;
     let file = std::fs::read_dir(bench.cached.cache.scratch.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::write(&file, b"by").unwrap();
@@ -191,8 +191,8 @@ async fn a_file_that_was_cut_short_or_removed_is_no_loss() {
 
 #[tokio::test]
 async fn the_directory_is_emptied_with_the_process() {
-    let bench = Bench::new(1 << 20);
-    keep(&bench.cached, &key("a"), b"bytes").await;
+    let bench = CacheBench::new(1 << 20);
+    put(&bench.cached, &key("a"), b"bytes").await;
     bench.read("a", 0..5).await;
     assert_eq!(std::fs::read_dir(bench.directory.path()).unwrap().count(), 1);
     drop(bench.cached);

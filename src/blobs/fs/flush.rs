@@ -1,4 +1,4 @@
-//! Making objects durable, many with one flush.
+//! The thread that makes objects durable, many with one flush.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -8,53 +8,53 @@ use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::fs::Root;
-use crate::blobs::fs::recent::Recent;
+use crate::blobs::fs::journal::Journal;
 use crate::blobs::staged::StagedFile;
 
-/// Objects that share a flush at the most.
-const GROUP: usize = 512;
+/// The most objects that share a flush.
+const MAX_GROUP: usize = 512;
 
-/// Up to this many files and directories together are flushed one by one; more, by flushing the file system, which
-/// from about here on takes less time (on ext4), and never touches the objects one by one.
-const ONE_BY_ONE: usize = 6;
+/// The most files and directories together that are flushed one by one. With more, one flush of the whole
+/// file system takes less time (measured on ext4).
+const MAX_SINGLE_FLUSHES: usize = 6;
 
-/// How often a rename is tried when the directory is pruned, again and again, just before it.
-const ATTEMPTS: usize = 16;
+/// Attempts at a rename, each after a deletion has removed the empty directory just before.
+const RENAME_ATTEMPTS: usize = 16;
 
-/// An object to keep.
+/// An object that is waiting for its flush.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct PendingPut {
     pub(super) file: StagedFile,
-    /// Its path below the root.
+    /// The object's path below the root.
     pub(super) target: String,
     pub(super) done: oneshot::Sender<Result<(), Errno>>,
 }
 
-/// Keeps what comes in until nobody can send any more.
-pub(super) fn run(mut jobs: mpsc::Receiver<Job>, root: &Root, mut recent: Recent) {
+/// Puts the objects that are sent to `puts`, until all senders are dropped.
+pub(super) fn run(mut puts: mpsc::Receiver<PendingPut>, root: &Root, mut journal: Journal) {
     let mut group = Vec::new();
     let mut changed = BTreeSet::new();
-    while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-        recent.note(group.iter().map(|job| job.target.as_str()));
+    while puts.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+        journal.append(group.iter().map(|put| put.target.as_str()));
         let outcomes = flush(&mut group, &root.directory, &mut changed);
-        for (job, outcome) in group.drain(..).zip(outcomes) {
-            // Who kept it may have gone; the object stays then, as after a crash.
-            let _ = job.done.send(outcome);
+        for (put, outcome) in group.drain(..).zip(outcomes) {
+            // The caller may have stopped waiting; the object stays then, as after a crash.
+            let _ = put.done.send(outcome);
         }
     }
-    recent.clear();
+    journal.clear();
 }
 
-/// Keeps a group. `changed` holds the directories whose names are not durable, also from groups that failed.
+/// Puts a group. `changed` holds the directories whose names are not durable, also from groups that failed.
 ///
-/// Objects get their names first, so that one flush makes bytes and names durable. A crash before it may leave an
-/// object that is not whole under a name that nothing refers to, as keep has not returned; what had that name
-/// before, and may be referred to, gives way only to bytes that are durable.
-fn flush(group: &mut [Job], root: &OwnedFd, changed: &mut BTreeSet<String>) -> Vec<Result<(), Errno>> {
-    let mut outcomes: Vec<_> = group.iter_mut().map(|job| rename(job, root, changed)).collect();
-    if group.len() + changed.len() <= ONE_BY_ONE {
-        for (job, outcome) in group.iter().zip(&mut outcomes) {
-            *outcome = outcome.and_then(|()| job.file.sync());
+/// Objects get their names first, so that one flush makes bytes and names durable. A crash before the flush
+/// may leave a part of an object under a name that nothing refers to, as the put has not returned. An object
+/// that had the name before, and may be referred to, is replaced only by bytes that are durable.
+fn flush(group: &mut [PendingPut], root: &OwnedFd, changed: &mut BTreeSet<String>) -> Vec<Result<(), Errno>> {
+    let mut outcomes: Vec<_> = group.iter_mut().map(|put| rename(put, root, changed)).collect();
+    if group.len() + changed.len() <= MAX_SINGLE_FLUSHES {
+        for (put, outcome) in group.iter().zip(&mut outcomes) {
+            *outcome = outcome.and_then(|()| put.file.sync());
         }
     }
     if let Err(error) = sync_names(group.len(), root, changed) {
@@ -63,11 +63,11 @@ fn flush(group: &mut [Job], root: &OwnedFd, changed: &mut BTreeSet<String>) -> V
     outcomes
 }
 
-fn rename(job: &mut Job, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
-    for _ in 0..ATTEMPTS {
-        make_parents(root, &job.target, changed)?;
-        match job.file.take_name(root, &job.target) {
-            // A delete has pruned the directory between the two calls.
+fn rename(put: &mut PendingPut, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
+    for _ in 0..RENAME_ATTEMPTS {
+        make_parents(root, &put.target, changed)?;
+        match put.file.rename_into_place(root, &put.target) {
+            // A deletion has removed the empty directory between the two calls.
             Err(Errno::NOENT) => {}
             outcome => return outcome,
         }
@@ -75,7 +75,7 @@ fn rename(job: &mut Job, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Resu
     Err(Errno::NOENT)
 }
 
-/// Makes the directories above `target` and notes those that get another name in them.
+/// Creates the directories above `target`, and adds the directories that get a new entry to `changed`.
 fn make_parents(root: &OwnedFd, target: &str, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
     let Some((parent, _)) = target.rsplit_once('/') else { return Ok(()) };
     let mut missing = Vec::new();
@@ -108,9 +108,9 @@ fn above(path: &str) -> &str {
     path.rsplit_once('/').map_or(".", |(above, _)| above)
 }
 
-/// Makes changed names durable, and with many files or directories everything else, too.
+/// Makes changed names durable; with many files or directories, all bytes of the file system, too.
 fn sync_names(files: usize, root: &OwnedFd, changed: &mut BTreeSet<String>) -> Result<(), Errno> {
-    if files + changed.len() <= ONE_BY_ONE {
+    if files + changed.len() <= MAX_SINGLE_FLUSHES {
         changed.iter().try_for_each(|directory| sync_directory(root, directory))?;
     } else {
         rustix::fs::syncfs(root)?;
@@ -123,13 +123,13 @@ fn sync_directory(root: &OwnedFd, directory: &str) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::openat(root, directory, flags, Mode::empty()) {
         Ok(directory) => rustix::fs::fsync(directory),
-        // It was pruned, so that no name in it is left to lose.
+        // The directory was removed, so that no name in it can be lost.
         Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Makes a directory below `root` if it is not there.
+/// Creates a directory below `root` if it does not exist.
 pub(super) fn make_directory(root: &OwnedFd, path: &str) -> Result<(), Errno> {
     match rustix::fs::mkdirat(root, path, Mode::from_raw_mode(0o750)) {
         Err(Errno::EXIST) => Ok(()),

@@ -1,8 +1,8 @@
 //! Objects as files: `{root}/{bucket}/{path}`, written in `{root}/staging`.
 //!
-//! An object's bytes and its name are durable before [`Blobs::keep`] returns. A crash before that can leave an object,
-//! after a power cut even a part of one, whose `keep` never returned: [`Blobs::unsettled`] tells which, and keeping it
-//! again replaces it.
+//! An object's bytes and its name are durable before [`Blobs::put`] returns. A crash before that can leave an
+//! object, after a power cut even a part of one, whose `put` never returned: [`Blobs::unconfirmed`] lists it,
+//! and another put replaces it.
 //!
 //! One path must not lie below another (`a` and `a/b`): the first would be a file and a directory.
 
@@ -18,30 +18,30 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::blobs::fs::recent::Recent;
-use crate::blobs::staged::{Place, StagedFile};
-use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Error, Key, Staged};
+use crate::blobs::fs::journal::Journal;
+use crate::blobs::staged::{StagedData, StagedFile};
+use crate::blobs::{Blobs, Bucket, ByteStream, Error, Key, ListedObject, Staged};
 
 mod flush;
+mod journal;
 pub(super) mod read;
-mod recent;
 mod walk;
 
-/// Staged objects that may wait for the flusher; more wait in [`Blobs::keep`].
-const QUEUE: usize = 1024;
+/// The most staged objects in the flusher's queue; more wait in [`Blobs::put`].
+const QUEUE_LENGTH: usize = 1024;
 
-/// Objects of this size are flushed by who keeps them, so that small ones need not wait behind them.
+/// Objects of this size are flushed before they are queued, so that small ones need not wait for them.
 const LARGE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Objects as files below one directory, which no other process may use at the same time.
 #[derive(Debug)]
 pub struct FileBlobs {
     root: Arc<Root>,
-    flusher: mpsc::Sender<flush::Job>,
+    flusher: mpsc::Sender<flush::PendingPut>,
     thread: Option<JoinHandle<()>>,
     buffers: Arc<read::Buffers>,
-    unsettled: Vec<Key>,
-    /// Holds the lock on the staging directory; the kernel lets go of it when the process ends.
+    unconfirmed: Vec<Key>,
+    /// The lock on the staging directory, which the kernel releases when the process ends.
     _lock: OwnedFd,
 }
 
@@ -76,30 +76,31 @@ impl FileBlobs {
             flush::make_directory(&directory, bucket.name()).map_err(cannot)?;
         }
         empty(&staging);
-        // Names that a process left behind when it was killed are durable from here on.
+        // The names that a killed process left behind are durable from here on.
         rustix::fs::syncfs(&directory).map_err(cannot)?;
 
         let root = Arc::new(Root { path: root.to_owned(), directory });
-        let (flusher, jobs) = mpsc::channel(QUEUE);
-        let (recent, unsettled) = Recent::open(&root.path);
+        let (flusher, puts) = mpsc::channel(QUEUE_LENGTH);
+        let (journal, unconfirmed) = Journal::open(&root.path);
         let thread = std::thread::Builder::new().name("blobs-flush".into());
         let for_flusher = Arc::clone(&root);
-        let thread = thread.spawn(move || flush::run(jobs, &for_flusher, recent));
+        let thread = thread.spawn(move || flush::run(puts, &for_flusher, journal));
         let thread = thread.map_err(|error| Error::Backend {
             operation: "start the thread that flushes objects".into(),
             source: error.into(),
         })?;
-        Ok(Self { root, flusher, thread: Some(thread), buffers: Arc::default(), unsettled, _lock: lock })
+        Ok(Self { root, flusher, thread: Some(thread), buffers: Arc::default(), unconfirmed, _lock: lock })
     }
 }
 
 impl Drop for FileBlobs {
-    /// The thread ends before the lock does: it forgets the names that this store gave, and not those of the next.
+    /// Ends the thread before the lock is released: the thread clears the journal, and must not clear that of
+    /// the next process.
     fn drop(&mut self) {
-        let (nobody, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.flusher, nobody));
+        let (closed, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.flusher, closed));
         if let Some(thread) = self.thread.take() {
-            // If it panicked, names stay noted, as after a crash.
+            // After a panic the names stay in the journal, as after a crash.
             let _ = thread.join();
         }
     }
@@ -111,23 +112,23 @@ impl Blobs for FileBlobs {
         let staging = self.root.path.join("staging");
         let file = blocking(move || StagedFile::create(&staging)).await?;
         let file = file.map_err(|error| failed(error, || "stage an object".into()))?;
-        Ok(Staged::new(Place::File(file)))
+        Ok(Staged::new(StagedData::File(file)))
     }
 
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        let target = place(key)?;
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        let target = path_of(key)?;
         let is_large = staged.length() >= LARGE_BYTES;
-        let Place::File(mut file) = staged.into_place() else { return Err(unusable(key)) };
+        let StagedData::File(mut file) = staged.into_data() else { return Err(invalid_key(key)) };
         if is_large {
             file = blocking(move || file.sync().map(|()| file))
                 .await?
-                .map_err(|error| failed(error, || format!("keep {key}")))?;
+                .map_err(|error| failed(error, || format!("put {key}")))?;
         }
         let (done, outcome) = oneshot::channel();
-        let job = flush::Job { file, target, done };
-        self.flusher.send(job).await.map_err(|_| unusable(key))?;
-        let outcome = outcome.await.map_err(|_| unusable(key))?;
-        outcome.map_err(|error| failed(error, || format!("keep {key}")))
+        let put = flush::PendingPut { file, target, done };
+        self.flusher.send(put).await.map_err(|_| invalid_key(key))?;
+        let outcome = outcome.await.map_err(|_| invalid_key(key))?;
+        outcome.map_err(|error| failed(error, || format!("put {key}")))
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
@@ -147,7 +148,7 @@ impl Blobs for FileBlobs {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let path = place(key)?;
+        let path = path_of(key)?;
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || delete(&root.directory, &path)).await?;
         outcome.map_err(|error| failed(error, || format!("delete {key}")))
@@ -159,28 +160,28 @@ impl Blobs for FileBlobs {
         outcome.map_err(|error| failed(error, || "flush the object store".into()))
     }
 
-    fn unsettled(&self) -> Vec<Key> {
-        self.unsettled.clone()
+    fn unconfirmed(&self) -> Vec<Key> {
+        self.unconfirmed.clone()
     }
 
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>> {
         walk::list(self.root.path.join(bucket.name()), bucket, prefix.to_owned())
     }
 }
 
 /// The object's path below the root.
 ///
-/// Keys are made of checked segments, so that a wrong one is a programming error; but here it would reach files
-/// that are nobody's business, so that it is worth a second look.
-fn place(key: &Key) -> Result<String, Error> {
+/// Keys are made of checked segments, so that an invalid key is an error in the program. Because an invalid
+/// key could reach files outside the store, the segments are checked here again.
+fn path_of(key: &Key) -> Result<String, Error> {
     let is_wrong = |segment: &str| matches!(segment, "" | "." | "..") || segment.contains('\0');
     if key.path.split('/').any(is_wrong) {
-        return Err(unusable(key));
+        return Err(invalid_key(key));
     }
     Ok(key.to_string())
 }
 
-/// Removes a file, and the directories that it leaves empty.
+/// Removes a file, and the directories that are empty without it.
 fn delete(root: &OwnedFd, path: &str) -> Result<(), Errno> {
     match rustix::fs::unlinkat(root, path, AtFlags::empty()) {
         Ok(()) => {}
@@ -189,7 +190,7 @@ fn delete(root: &OwnedFd, path: &str) -> Result<(), Errno> {
     }
     let mut parent = path;
     while let Some((above, _)) = parent.rsplit_once('/') {
-        // The bucket itself stays. A directory that is in use again, or gone already, ends the pruning.
+        // The bucket itself stays. The loop ends at a directory that is in use again, or gone already.
         if !above.contains('/') || rustix::fs::unlinkat(root, above, AtFlags::REMOVEDIR).is_err() {
             break;
         }
@@ -207,7 +208,7 @@ fn make_directories(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
 }
 
-/// Removes what earlier processes left; what cannot be removed does no harm.
+/// Removes the files of earlier processes; a file that cannot be removed does no harm.
 fn empty(staging: &Path) {
     for entry in std::fs::read_dir(staging).into_iter().flatten().flatten() {
         let _ = std::fs::remove_file(entry.path());
@@ -231,14 +232,14 @@ fn failed(error: Errno, operation: impl FnOnce() -> String) -> Error {
     }
 }
 
-fn unusable(key: &Key) -> Error {
+fn invalid_key(key: &Key) -> Error {
     failed(Errno::INVAL, || format!("use {key}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blobs::contract::{self, chunks, keep, key};
+    use crate::blobs::contract::{self, chunks, key, put};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_contract_holds_for_files() {
@@ -247,28 +248,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn opening_finds_what_was_kept_and_removes_what_was_not() {
+    async fn opening_finds_objects_and_removes_staged_files() {
         let directory = tempfile::tempdir().unwrap();
         let staging = directory.path().join("staging");
         let blobs = FileBlobs::open(directory.path()).unwrap();
-        keep(&blobs, &key("a/b"), b"kept").await;
-        let Err(error) = FileBlobs::open(directory.path()) else { panic!("two may not have it open") };
+        put(&blobs, &key("a/b"), b"bytes").await;
+        let Err(error) = FileBlobs::open(directory.path()) else { panic!("a second open must fail") };
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert_eq!(cause.as_deref(), Some("another process is using it"));
         drop(blobs);
-        // What a process that was killed leaves behind.
+        // A staged file that a killed process left behind.
         std::fs::write(staging.join("17"), b"staged").unwrap();
         let blobs = FileBlobs::open(directory.path()).unwrap();
         assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
-        assert_eq!(chunks(&blobs, &key("a/b"), 0..4).await.unwrap().concat(), b"kept");
+        assert_eq!(chunks(&blobs, &key("a/b"), 0..5).await.unwrap().concat(), b"bytes");
     }
 
     #[tokio::test]
-    async fn deleting_prunes_empty_directories_up_to_the_bucket() {
+    async fn a_deletion_removes_empty_directories_up_to_the_bucket() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = FileBlobs::open(directory.path()).unwrap();
-        keep(&blobs, &key("a/b/c/d"), b"x").await;
-        keep(&blobs, &key("a/e"), b"x").await;
+        put(&blobs, &key("a/b/c/d"), b"x").await;
+        put(&blobs, &key("a/e"), b"x").await;
         let originals = directory.path().join("originals");
         blobs.delete(&key("a/b/c/d")).await.unwrap();
         assert!(!originals.join("a/b").exists() && originals.join("a/e").exists());
@@ -288,7 +289,7 @@ mod tests {
             let key = key(path);
             assert!(blobs.read(&key, 0..1).await.is_err(), "{path:?}");
             assert!(blobs.delete(&key).await.is_err(), "{path:?}");
-            assert!(blobs.keep(blobs.stage().await.unwrap(), &key).await.is_err(), "{path:?}");
+            assert!(blobs.put(blobs.stage().await.unwrap(), &key).await.is_err(), "{path:?}");
         }
         assert!(directory.path().join("secret").exists());
     }

@@ -1,4 +1,4 @@
-//! Reading ranges of objects, without a thread as long as the bytes are in memory.
+//! Reads of ranges of objects, without another thread as long as the bytes are in the page cache.
 
 use std::io::IoSliceMut;
 use std::ops::Range;
@@ -11,10 +11,10 @@ use futures_util::stream;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::blobs::fs::{Root, blocking, failed, place};
+use crate::blobs::fs::{Root, blocking, failed, path_of};
 use crate::blobs::{ByteStream, CHUNK_BYTES, Error, Key};
 
-/// Buffers that wait to be used again, at the most.
+/// The most buffers that are held for reuse.
 const MAX_BUFFERS: usize = 64;
 
 /// An object's file.
@@ -25,16 +25,16 @@ pub(in crate::blobs) struct OpenFile {
 
 /// Opens an object.
 ///
-/// First as far as the kernel can without touching the disk, which is a matter of microseconds; if it cannot,
-/// on a thread that may wait.
+/// The first attempt uses only what the kernel has in memory, which takes microseconds; if that is not
+/// enough, the second attempt runs on a thread that may block.
 pub(super) async fn open(root: &Arc<Root>, key: &Key) -> Result<OpenFile, Error> {
-    let path = place(key)?;
+    let path = path_of(key)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
     let opened = match rustix::fs::openat2(&root.directory, &path, flags, Mode::empty(), resolve) {
         Ok(file) => Ok(file),
         Err(Errno::NOENT) => Err(Errno::NOENT),
-        // Not in memory, or a kernel or a sandbox that does not offer the call.
+        // The path is not in memory, or the kernel or a sandbox does not offer the call.
         Err(_) => {
             let root = Arc::clone(root);
             blocking(move || rustix::fs::openat(&root.directory, &path, flags, Mode::empty())).await?
@@ -57,7 +57,7 @@ pub(in crate::blobs) fn stream(
     range: Range<u64>,
     buffers: Arc<Buffers>,
 ) -> ByteStream {
-    let reader = Reader { file: Arc::new(file.file), key, range, buffers };
+    let reader = FileReader { file: Arc::new(file.file), key, range, buffers };
     stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         if chunk.is_err() {
@@ -68,15 +68,15 @@ pub(in crate::blobs) fn stream(
     .boxed()
 }
 
-struct Reader {
+struct FileReader {
     file: Arc<OwnedFd>,
     key: Key,
-    /// What is left to read.
+    /// The range that is left to read.
     range: Range<u64>,
     buffers: Arc<Buffers>,
 }
 
-impl Reader {
+impl FileReader {
     async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         let left = self.range.end.saturating_sub(self.range.start);
         if left == 0 {
@@ -97,7 +97,7 @@ impl Reader {
         );
         let outcome = match at_once {
             Ok(read) if read > 0 => Ok(read),
-            // Not in memory, or a file system without the flag.
+            // The bytes are not in memory, or the file system does not support the flag.
             _ => {
                 let file = Arc::clone(&self.file);
                 let (filled, outcome) = blocking(move || {
@@ -123,28 +123,29 @@ impl Reader {
     }
 }
 
-/// Buffers of [`CHUNK_BYTES`] that wait to be used again.
+/// Buffers of [`CHUNK_BYTES`] for reuse.
 #[derive(Debug, Default)]
 pub(in crate::blobs) struct Buffers {
     free: Mutex<Vec<Box<[u8]>>>,
 }
 
-/// A buffer, which returns to where it came from when nobody holds its bytes any more.
+/// A buffer, which returns to its pool when its bytes are no longer used.
 struct Buffer {
     memory: Box<[u8]>,
     length: usize,
-    home: Arc<Buffers>,
+    pool: Arc<Buffers>,
 }
 
 impl Buffer {
-    /// A buffer of at least `length` bytes; a small one is made for the purpose, for it may be held for long.
-    fn take(home: &Arc<Buffers>, length: usize) -> Self {
+    /// A buffer of at least `length` bytes. A small one is allocated, and not taken from the pool, because
+    /// its bytes may be held for long.
+    fn take(pool: &Arc<Buffers>, length: usize) -> Self {
         let is_small = length <= CHUNK_BYTES / 8;
         let free =
-            if is_small { None } else { home.free.lock().unwrap_or_else(PoisonError::into_inner).pop() };
+            if is_small { None } else { pool.free.lock().unwrap_or_else(PoisonError::into_inner).pop() };
         let size = if is_small { length } else { CHUNK_BYTES };
         let memory = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Self { memory, length: 0, home: Arc::clone(home) }
+        Self { memory, length: 0, pool: Arc::clone(pool) }
     }
 }
 
@@ -159,7 +160,7 @@ impl Drop for Buffer {
         if self.memory.len() < CHUNK_BYTES {
             return;
         }
-        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < MAX_BUFFERS {
             free.push(std::mem::take(&mut self.memory));
         }

@@ -1,4 +1,4 @@
-//! Listing objects: a walk that holds one open directory for each level, and no more names than a batch.
+//! The listing of objects: a walk that holds one open directory for each level, and at most a batch of names.
 
 use std::fs::ReadDir;
 use std::os::unix::fs::MetadataExt;
@@ -8,9 +8,9 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::blobs::fs::blocking;
-use crate::blobs::{Bucket, Entry, Error, Key};
+use crate::blobs::{Bucket, Error, Key, ListedObject};
 
-/// Entries that one visit to a blocking thread yields at the most.
+/// The most objects that one call on a blocking thread lists.
 const BATCH: usize = 256;
 
 /// Lists the objects below the directory `root` whose path starts with `prefix`.
@@ -18,9 +18,9 @@ pub(super) fn list(
     root: PathBuf,
     bucket: Bucket,
     prefix: String,
-) -> BoxStream<'static, Result<Entry, Error>> {
+) -> BoxStream<'static, Result<ListedObject, Error>> {
     let start = prefix.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-    let walk = Walk { root, bucket, prefix, pending: Some(start), open: Vec::new() };
+    let walk = DirectoryWalk { root, bucket, prefix, pending: Some(start), open: Vec::new() };
     stream::try_unfold(walk, |mut walk| async move {
         let (walk, batch) = blocking(move || {
             let batch = walk.batch();
@@ -31,7 +31,7 @@ pub(super) fn list(
             operation: format!("list {}", walk.bucket.name()),
             source: error.into(),
         })?;
-        // A batch falls short only when the walk is done.
+        // A batch is empty only at the end of the walk.
         let entries = (!batch.is_empty()).then(|| stream::iter(batch.into_iter().map(Ok)));
         Ok::<_, Error>(entries.map(|entries| (entries, walk)))
     })
@@ -39,22 +39,22 @@ pub(super) fn list(
     .boxed()
 }
 
-struct Walk {
+struct DirectoryWalk {
     root: PathBuf,
     bucket: Bucket,
     prefix: String,
-    /// A directory to go into next, as a path in the bucket.
+    /// The directory to open next, as a path in the bucket.
     pending: Option<String>,
-    /// The directories from the start to where the walk is, each with its path in the bucket.
+    /// The directories from the start to the current one, each with its path in the bucket.
     open: Vec<(String, ReadDir)>,
 }
 
-impl Walk {
+impl DirectoryWalk {
     fn is_done(&self) -> bool {
         self.pending.is_none() && self.open.is_empty()
     }
 
-    fn batch(&mut self) -> std::io::Result<Vec<Entry>> {
+    fn batch(&mut self) -> std::io::Result<Vec<ListedObject>> {
         let mut batch = Vec::new();
         while batch.len() < BATCH && !self.is_done() {
             if let Some(entry) = self.step()? {
@@ -64,8 +64,8 @@ impl Walk {
         Ok(batch)
     }
 
-    /// Looks at one name. What vanishes while it is looked at was deleted, and is passed over.
-    fn step(&mut self) -> std::io::Result<Option<Entry>> {
+    /// Takes one name. A file or directory that vanishes meanwhile was deleted, and is passed over.
+    fn step(&mut self) -> std::io::Result<Option<ListedObject>> {
         if let Some(path) = self.pending.take() {
             match std::fs::read_dir(self.root.join(&path)) {
                 Ok(names) => self.open.push((path, names)),
@@ -94,7 +94,7 @@ impl Walk {
         let is_listed = metadata.is_file() && path.starts_with(&self.prefix);
         let key = Key { bucket: self.bucket, path };
         let modified_at = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
-        Ok(is_listed.then_some(Entry { key, size_bytes: metadata.len(), modified_at }))
+        Ok(is_listed.then_some(ListedObject { key, size_bytes: metadata.len(), modified_at }))
     }
 }
 

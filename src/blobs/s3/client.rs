@@ -1,4 +1,4 @@
-//! The SDK's client, set up by our settings, and the number of requests that it may have under way.
+//! The SDK's client, configured by our settings, with a limit on concurrent requests.
 
 use std::time::Duration;
 
@@ -19,31 +19,38 @@ use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::blobs::s3::failure::Failure;
+use crate::backoff::Backoff;
+use crate::blobs::s3::failure::RequestFailure;
 use crate::config;
 use crate::telemetry;
 
-/// The region that is signed for where nothing names one: what speaks S3's protocol elsewhere has this one or any.
-const REGION_ELSEWHERE: &str = "us-east-1";
+/// The region of a custom endpoint if none is set: other services with this protocol have this one or accept
+/// any.
+const DEFAULT_REGION: &str = "us-east-1";
 
-/// The first wait before a request is sent again; the next ones are longer, and each is a random part of that.
+/// The longest first wait before a retry. The next waits are longer, and each wait is a random part of its
+/// longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// The longest of these waits.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// What this machine says of credentials and region, found as all AWS SDKs find it, where the settings do not say it.
-pub(super) async fn machine(settings: &config::S3) -> SdkConfig {
+/// The waits before further requests for an answer that was cut off.
+pub(super) const BACKOFF: Backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
+
+/// The SDK's own configuration: credentials, and the region if the settings name none, from where all AWS
+/// SDKs find them.
+pub(super) async fn sdk_config(settings: &config::S3) -> SdkConfig {
     let loader = aws_config::defaults(BehaviorVersion::latest());
     let loader = match (settings.region.is_empty(), settings.endpoint.is_empty()) {
         (false, _) => loader.region(Region::new(settings.region.clone())),
         (true, true) => loader,
-        // Elsewhere there is nobody to ask, which would take seconds to find out.
+        // The metadata service of a machine is not asked for the region: outside AWS that takes seconds to
+        // fail.
         (true, false) => {
             let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
-            loader.region(
-                chain.or_else(ProfileFileRegionProvider::new()).or_else(Region::new(REGION_ELSEWHERE)),
-            )
+            loader
+                .region(chain.or_else(ProfileFileRegionProvider::new()).or_else(Region::new(DEFAULT_REGION)))
         }
     };
     loader.load().await
@@ -52,23 +59,25 @@ pub(super) async fn machine(settings: &config::S3) -> SdkConfig {
 /// Sends requests, a bounded number at a time.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// For requests without a body.
+    /// The client for requests without a body.
     pub(super) client: Client,
-    /// For requests that send an object, which may take longer.
+    /// The client for requests that send an object, with a longer time-out.
     pub(super) uploads: Client,
     permits: Semaphore,
-    /// How long a request waits for its turn.
-    turn_timeout: Duration,
+    /// The longest wait for a permit.
+    permit_timeout: Duration,
 }
 
 impl Requests {
+    /// Makes the clients.
+    ///
     /// # Errors
-    /// What neither the settings nor the machine say.
-    pub(super) fn new(settings: &config::S3, machine: &SdkConfig) -> Result<Self, String> {
-        if machine.region().is_none() {
+    /// A value that neither the settings nor the SDK's configuration has.
+    pub(super) fn new(settings: &config::S3, sdk_config: &SdkConfig) -> Result<Self, String> {
+        if sdk_config.region().is_none() {
             return Err("no region is known: set s3.region, or AWS_REGION in the environment".into());
         }
-        let mut builder = Builder::from(machine);
+        let mut builder = Builder::from(sdk_config);
         if !settings.endpoint.is_empty() {
             builder = builder.endpoint_url(&settings.endpoint);
         }
@@ -79,12 +88,12 @@ impl Requests {
         let builder = builder
             .force_path_style(settings.path_style)
             .retry_config(retries)
-            .retry_classifier(Conflicts)
+            .retry_classifier(RetryConflicts)
             .interceptor(CountRetries)
-            // Checksums are ours: others than Amazon refuse what the SDK sends after a body.
+            // We send checksums ourselves: other services than Amazon refuse the trailers that the SDK sends.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            // A client that reads slowly must not look like a store that sends slowly: see `read`.
+            // A slow reader of the stream must not be taken for a slow service: see `read`.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         let client = |attempt_seconds: u64| {
             let timeouts = TimeoutConfig::builder()
@@ -97,54 +106,50 @@ impl Requests {
             client: client(settings.read_timeout_seconds),
             uploads: client(settings.upload_timeout_seconds),
             permits: Semaphore::new(settings.max_requests),
-            turn_timeout: Duration::from_secs(settings.operation_timeout_seconds),
+            permit_timeout: Duration::from_secs(settings.operation_timeout_seconds),
         })
     }
 
-    /// Waits for its turn, sends a request, and counts it. Its turn ends with the head of the answer: bodies that are
-    /// read are bounded by who reads them.
+    /// Waits for a permit, sends a request, and counts the request. The permit ends with the head of the
+    /// answer: the number of bodies is limited by the readers.
     pub(super) async fn send<T, E>(
         &self,
         operation: &'static str,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Failure>
+    ) -> Result<T, RequestFailure>
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        let permit = timeout(self.turn_timeout, self.permits.acquire()).await;
+        let permit = timeout(self.permit_timeout, self.permits.acquire()).await;
         let outcome = match permit {
-            // It is never closed, so that there is always a permit to come.
-            Ok(_permit) => request.await.map_err(|error| Failure::of(&error)),
-            Err(_) => Err(Failure::Silence("so many requests were waiting for it (s3.max_requests)".into())),
+            // The semaphore is never closed, so that there is always a permit.
+            Ok(_permit) => request.await.map_err(|error| RequestFailure::of(&error)),
+            Err(_) => {
+                Err(RequestFailure::NoResponse("too many requests were waiting (s3.max_requests)".into()))
+            }
         };
-        telemetry::s3_answered(operation, outcome.as_ref().map_or_else(Failure::label, |_| "ok"));
+        telemetry::s3_answered(operation, outcome.as_ref().map_or_else(RequestFailure::label, |_| "ok"));
         outcome
     }
 }
 
-/// The time to wait before another attempt, after `failed` ones.
-pub(super) fn backoff(failed: u32) -> Duration {
-    let longest = FIRST_BACKOFF.saturating_mul(1 << failed.min(16)).min(MAX_BACKOFF);
-    longest.mul_f64(fastrand::f64())
-}
-
-/// Sends a conditional put again that met another request for the same key: that may be its own first attempt, which the
-/// store has not finished with.
+/// Retries a conditional put that conflicts with another request for the same key: that may be its own first
+/// attempt, which the service has not finished.
 #[derive(Debug)]
-struct Conflicts;
+struct RetryConflicts;
 
-impl ClassifyRetry for Conflicts {
+impl ClassifyRetry for RetryConflicts {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let status = context.response().map(|answer| answer.status().as_u16());
         if status == Some(409) { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
     }
 
     fn name(&self) -> &'static str {
-        "conflicts"
+        "retry conflicts"
     }
 }
 
-/// Counts requests that are sent again.
+/// Counts retries.
 #[derive(Debug)]
 struct CountRetries;
 

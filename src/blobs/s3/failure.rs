@@ -1,4 +1,4 @@
-//! What went wrong with S3, in the words of [`Error`]; the SDK's own errors go no further.
+//! Failures of requests to S3, and their conversion to [`Error`]; the SDK's own errors stay in this module.
 
 use std::error::Error as StdError;
 
@@ -8,56 +8,56 @@ use aws_sdk_s3::operation::RequestId;
 
 use crate::blobs::Error;
 
-/// Why a request failed, for the log. It holds no secrets: neither what was signed nor with what.
+/// The failure of a request, for the log. It holds no secrets: no signature, and no signed data.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The store answered that it did not do it.
+pub(super) enum RequestFailure {
+    /// The service answered with an error.
     #[error("the store answered {status} {code} (request {request_id}){}{message}", separator(.message))]
-    Answer {
+    ErrorResponse {
         /// The HTTP status.
         status: u16,
         /// S3's error code, as in `SlowDown`; empty if the answer had none.
         code: String,
-        /// What the store says to people; may be empty.
+        /// The message of the service; may be empty.
         message: String,
-        /// What the store's own log names the request.
+        /// The id of the request in the log of the service.
         request_id: String,
     },
-    /// There was no answer, or none that could be read.
+    /// There was no answer, or the answer could not be read.
     #[error("the store did not answer: {0}")]
-    Silence(String),
-    /// The answer was read, and is not one to that request.
+    NoResponse(String),
+    /// The answer was read, but does not fit the request.
     #[error("the store answered {0}")]
-    Nonsense(&'static str),
+    InvalidResponse(&'static str),
 }
 
-impl Failure {
+impl RequestFailure {
     pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         match error.raw_response() {
-            Some(answer) => Self::Answer {
+            Some(answer) => Self::ErrorResponse {
                 status: answer.status().as_u16(),
                 code: error.code().unwrap_or_default().to_owned(),
                 message: error.message().unwrap_or_default().to_owned(),
                 request_id: answer.request_id().unwrap_or("unknown").to_owned(),
             },
-            None => Self::Silence(causes(error)),
+            None => Self::NoResponse(causes(error)),
         }
     }
 
     /// The HTTP status of the answer; 0 if there was none.
     pub(super) fn status(&self) -> u16 {
-        if let Self::Answer { status, .. } = self { *status } else { 0 }
+        if let Self::ErrorResponse { status, .. } = self { *status } else { 0 }
     }
 
     /// S3's error code; empty if there was none.
     pub(super) fn code(&self) -> &str {
-        if let Self::Answer { code, .. } = self { code } else { "" }
+        if let Self::ErrorResponse { code, .. } = self { code } else { "" }
     }
 
-    /// Whether the answer says that there is no such object (and not that there is no such bucket).
+    /// Whether the service found no such object (a missing bucket is another failure).
     pub(super) fn is_not_found(&self) -> bool {
         self.status() == 404 && self.code() != "NoSuchBucket"
     }
@@ -67,7 +67,7 @@ impl Failure {
         self.status() == 412
     }
 
-    /// A label for metrics: one of few.
+    /// A label for metrics, one of a fixed set.
     pub(super) fn label(&self) -> &'static str {
         match self.status() {
             0 => "unreachable",
@@ -80,19 +80,19 @@ impl Failure {
     }
 
     pub(super) fn into_error(self, operation: String) -> Error {
-        // 507 by MinIO and Garage, a code by Ceph.
+        // MinIO and Garage answer 507, Ceph a code.
         let is_full = self.status() == 507 || matches!(self.code(), "QuotaExceeded" | "XMinioStorageFull");
         if is_full { Error::NoSpace { operation } } else { Error::Backend { operation, source: self.into() } }
     }
 }
 
-/// An error and what caused it, for people.
+/// The messages of an error and its causes.
 pub(super) fn causes(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Many an error repeats its cause.
+        // Many errors repeat the message of their cause.
         if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");
         }

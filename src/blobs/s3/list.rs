@@ -1,4 +1,4 @@
-//! Listing objects, a page at a time.
+//! The listing of objects, page by page.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::blobs::s3::Store;
-use crate::blobs::{Bucket, Entry, Error, Key};
+use crate::blobs::{Bucket, Error, Key, ListedObject};
 
 /// As [`crate::blobs::Blobs::list`].
 pub(super) fn list(
     store: Arc<Store>,
     bucket: Bucket,
     prefix: &str,
-) -> BoxStream<'static, Result<Entry, Error>> {
+) -> BoxStream<'static, Result<ListedObject, Error>> {
     let class_prefix = store.settings.bucket.prefix(bucket);
     let prefix = format!("{class_prefix}{prefix}");
-    let pages = stream::try_unfold(Next::First, move |next| {
+    let pages = stream::try_unfold(NextPage::First, move |next| {
         let (store, prefix, class_prefix) = (Arc::clone(&store), prefix.clone(), class_prefix.clone());
         async move {
             let token = match next {
-                Next::First => None,
-                Next::After(token) => Some(token),
-                Next::None => return Ok(None),
+                NextPage::First => None,
+                NextPage::After(token) => Some(token),
+                NextPage::None => return Ok(None),
             };
             let (objects, next) = page(&store, bucket, &prefix, token).await?;
             let entries = objects.into_iter().filter_map(move |object| entry(bucket, &class_prefix, &object));
@@ -33,10 +33,10 @@ pub(super) fn list(
     pages.try_flatten().boxed()
 }
 
-/// Which page is next.
-enum Next {
+/// The next page of a listing.
+enum NextPage {
     First,
-    /// The one after that of this token.
+    /// The page of this continuation token.
     After(String),
     None,
 }
@@ -46,23 +46,23 @@ async fn page(
     bucket: Bucket,
     prefix: &str,
     token: Option<String>,
-) -> Result<(Vec<Object>, Next), Error> {
+) -> Result<(Vec<Object>, NextPage), Error> {
     let request = store.requests.client.list_objects_v2().bucket(store.settings.bucket.bucket(bucket));
     let request = request.prefix(prefix).set_continuation_token(token);
     let page = store.requests.send("ListObjectsV2", request.send()).await;
     let page = page.map_err(|failure| failure.into_error(format!("list {}", bucket.name())))?;
     let next = match page.next_continuation_token {
-        Some(token) if page.is_truncated == Some(true) => Next::After(token),
-        _ => Next::None,
+        Some(token) if page.is_truncated == Some(true) => NextPage::After(token),
+        _ => NextPage::None,
     };
     Ok((page.contents.unwrap_or_default(), next))
 }
 
-/// What a listing says of an object; `None` if it has no key or no size.
-fn entry(bucket: Bucket, class_prefix: &str, object: &Object) -> Option<Entry> {
+/// Converts an object of a listing; `None` if it has no key or no size.
+fn entry(bucket: Bucket, class_prefix: &str, object: &Object) -> Option<ListedObject> {
     let path = object.key()?.strip_prefix(class_prefix)?.to_owned();
     let size_bytes = u64::try_from(object.size()?).ok()?;
-    // Of unknown age is young: what is old and nothing refers to may be deleted.
+    // An object of unknown age counts as new, because old objects without a reference may be deleted.
     let modified_at = object.last_modified().and_then(|time| time.to_millis().ok()).unwrap_or(i64::MAX);
-    Some(Entry { key: Key { bucket, path }, size_bytes, modified_at })
+    Some(ListedObject { key: Key { bucket, path }, size_bytes, modified_at })
 }

@@ -1,43 +1,39 @@
-//! Objects in S3, or in what speaks its protocol.
+//! Objects in S3, or in another service with the same protocol.
 //!
-//! An object is staged here, in memory or in a file, and sent when it is complete: in one request if it is small, else in
-//! parts. It exists when the store has answered; a crash before leaves nothing, or parts that nobody sees and that a lifecycle
-//! rule of the bucket removes.
+//! An object is staged locally, in memory or in a file, and sent when it is complete: in one request if it is
+//! small, otherwise in parts. The object exists when the service has answered. A crash before that leaves
+//! nothing, or parts that no reader sees and that a lifecycle rule of the bucket removes.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_s3::presigning::PresigningConfig;
+
 use aws_sdk_s3::types::ServerSideEncryption;
 use futures_util::stream::BoxStream;
 
 use crate::blobs::s3::client::Requests;
-use crate::blobs::s3::failure::Failure;
+use crate::blobs::s3::failure::RequestFailure;
 use crate::blobs::scratch::Scratch;
-use crate::blobs::staged::{Place, Spill};
-use crate::blobs::{Blobs, Bucket, ByteStream, Entry, Error, Key, Staged};
+use crate::blobs::staged::{Spill, StagedData};
+use crate::blobs::{Blobs, Bucket, ByteStream, Error, Key, ListedObject, Staged};
 use crate::config;
 
 mod client;
 mod failure;
-mod keep;
 mod list;
 mod open;
 #[cfg(test)]
 mod proxy;
+mod put;
 mod read;
 mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Checksum, Encryption, Places, StorageClasses};
-
-/// The longest that a presigned URL may be good for: what the signature allows.
-pub const MAX_PRESIGNED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub use settings::{BucketNames, Checksum, Encryption, StorageClasses};
 
 /// Objects in S3; any number of processes may use them at the same time.
 #[derive(Debug)]
@@ -46,44 +42,30 @@ pub struct S3Blobs {
     staging: Scratch,
 }
 
-/// What every operation needs.
+/// The state that all operations share.
 #[derive(Debug)]
 struct Store {
     requests: Requests,
     settings: config::S3,
-    /// Whether the store refuses to replace an object where it is asked to.
+    /// Whether the service supports `If-None-Match: *`, which refuses to replace an object.
     is_conditional: bool,
 }
 
 impl S3Blobs {
-    /// Opens the store: makes sure that every bucket is there and may be used, and finds out what the store can do.
-    /// Objects are staged in a directory below `staging`.
+    /// Opens the store: makes sure that every bucket exists and may be used, and finds out what the service
+    /// supports. Objects are staged in a directory below `staging`.
     ///
     /// # Errors
-    /// [`Error::Backend`], whose cause names the setting that is at fault.
+    /// [`Error::Backend`], whose cause names the setting that is wrong.
     pub async fn open(settings: &config::S3, staging: &Path) -> Result<Self, Error> {
-        let staging = Scratch::make(staging).map_err(|error| Error::Backend {
+        let staging = Scratch::create(staging).map_err(|error| Error::Backend {
             operation: format!("use the directory {}", staging.display()),
             source: error.into(),
         })?;
-        Ok(Self { store: Arc::new(open::open(settings, &client::machine(settings).await).await?), staging })
-    }
-
-    /// A URL with which anybody may read the object, without credentials, for as long as `expires_in`. Nothing is asked of
-    /// the store: there need not be such an object.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if `expires_in` is longer than [`MAX_PRESIGNED`], or if there are no credentials to sign with. URLs
-    /// that are signed with temporary credentials end with these.
-    pub async fn presigned_get(&self, key: &Key, expires_in: Duration) -> Result<String, Error> {
-        let operation = || format!("sign a URL of {key}");
-        let failed = |source| Error::Backend { operation: operation(), source };
-        let expires = PresigningConfig::expires_in(expires_in).map_err(|error| failed(error.into()))?;
-        let (bucket, name) = self.store.settings.bucket.of(key);
-        let request = self.store.requests.client.get_object().bucket(bucket).key(name);
-        let signed = request.presigned(expires).await;
-        let signed = signed.map_err(|error| Failure::of(&error).into_error(operation()))?;
-        Ok(signed.uri().to_owned())
+        Ok(Self {
+            store: Arc::new(open::open(settings, &client::sdk_config(settings).await).await?),
+            staging,
+        })
     }
 }
 
@@ -92,11 +74,11 @@ impl Blobs for S3Blobs {
     async fn stage(&self) -> Result<Staged, Error> {
         let max_memory_bytes = self.store.settings.stage_memory_bytes;
         let spill = Spill { max_memory_bytes, directory: self.staging.path().to_owned() };
-        Ok(Staged::new(Place::Growing(Vec::new(), spill)))
+        Ok(Staged::new(StagedData::Growing(Vec::new(), spill)))
     }
 
-    async fn keep(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        keep::keep(&self.store, staged, key).await
+    async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
+        put::put(&self.store, staged, key).await
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
@@ -121,11 +103,11 @@ impl Blobs for S3Blobs {
         Ok(())
     }
 
-    fn unsettled(&self) -> Vec<Key> {
+    fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }
 
-    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<Entry, Error>> {
+    fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, Error>> {
         list::list(Arc::clone(&self.store), bucket, prefix)
     }
 }
@@ -138,8 +120,9 @@ impl Store {
         match self.requests.send("HeadObject", request.send()).await {
             Ok(head) => {
                 let length = head.content_length().and_then(|length| u64::try_from(length).ok());
-                let nonsense = || Failure::Nonsense("without a length").into_error(format!("find {key}"));
-                length.map(Some).ok_or_else(nonsense)
+                let invalid =
+                    || RequestFailure::InvalidResponse("without a length").into_error(format!("find {key}"));
+                length.map(Some).ok_or_else(invalid)
             }
             Err(failure) if failure.is_not_found() => Ok(None),
             Err(failure) => Err(failure.into_error(format!("find {key}"))),

@@ -1,4 +1,4 @@
-//! The start: is every bucket there, may it be used, and what can the store do?
+//! The checks at the start: every bucket exists and may be used, and the features of the service.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,17 @@ use uuid::Uuid;
 
 use crate::blobs::s3::Store;
 use crate::blobs::s3::client::Requests;
-use crate::blobs::s3::failure::{Failure, causes};
+use crate::blobs::s3::failure::{RequestFailure, causes};
 use crate::blobs::{Bucket, Error};
 use crate::config;
 
-const NO_CREDENTIALS: &str =
-    "no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, profiles, the machine's role)";
+const NO_CREDENTIALS: &str = "no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, profiles, the sdk_config's role)";
 
-/// As [`crate::blobs::s3::S3Blobs::open`], with what the machine says.
-pub(super) async fn open(settings: &config::S3, machine: &SdkConfig) -> Result<Store, Error> {
+/// As [`crate::blobs::s3::S3Blobs::open`], with the configuration of the SDK.
+pub(super) async fn open(settings: &config::S3, sdk_config: &SdkConfig) -> Result<Store, Error> {
     let cannot = |reason: String| Error::Backend { operation: "use S3".into(), source: reason.into() };
-    let requests = Requests::new(settings, machine).map_err(cannot)?;
-    if let Err(cause) = credentials(machine).await {
+    let requests = Requests::new(settings, sdk_config).map_err(cannot)?;
+    if let Err(cause) = credentials(sdk_config).await {
         return Err(cannot(format!("{NO_CREDENTIALS}{cause}")));
     }
     let mut store = Store { requests, settings: settings.clone(), is_conditional: false };
@@ -32,46 +31,49 @@ pub(super) async fn open(settings: &config::S3, machine: &SdkConfig) -> Result<S
     store.is_conditional = is_conditional(&store).await?;
     if !store.is_conditional {
         info!(
-            "S3 does not look after originals that must not be replaced (If-None-Match): their names are unique anyway"
+            "S3 does not support If-None-Match, which refuses to replace an original: originals have unique names anyway"
         );
     }
     Ok(store)
 }
 
-/// Makes sure that there are credentials; if not, why not.
-async fn credentials(machine: &SdkConfig) -> Result<(), String> {
-    let provider = machine.credentials_provider().ok_or_else(String::new)?;
+/// Makes sure that there are credentials.
+///
+/// # Errors
+/// The reason why there are none.
+async fn credentials(sdk_config: &SdkConfig) -> Result<(), String> {
+    let provider = sdk_config.credentials_provider().ok_or_else(String::new)?;
     let found = provider.provide_credentials().await;
     found.map(|_| ()).map_err(|error| format!(": {}", causes(&error)))
 }
 
-/// Makes sure that a bucket is there and that its objects may be listed.
+/// Makes sure that a bucket exists and that its objects may be listed.
 async fn find(store: &Store, bucket: &str) -> Result<(), Error> {
     let request = store.requests.client.list_objects_v2().bucket(bucket).max_keys(1);
     let outcome = store.requests.send("ListObjectsV2", request.send()).await;
     outcome.map(|_| ()).map_err(|failure| cannot_use(store, bucket, failure))
 }
 
-/// The error that names the setting which is probably at fault.
-fn cannot_use(store: &Store, bucket: &str, failure: Failure) -> Error {
+/// The error for a bucket, with the setting that is probably wrong.
+fn cannot_use(store: &Store, bucket: &str, failure: RequestFailure) -> Error {
     let endpoint = &store.settings.endpoint;
     let hint = match (failure.status(), failure.code()) {
-        (0, _) if endpoint.is_empty() => "it did not answer (s3.region, or the network)".to_owned(),
+        (0, _) if endpoint.is_empty() => "no answer (s3.region, or the network)".to_owned(),
         (0, _) => format!("{endpoint} did not answer (s3.endpoint)"),
         (_, "NoSuchBucket") => "there is no such bucket (s3.bucket)".to_owned(),
         (301 | 307, _) | (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") => {
             "the bucket is in another region (s3.region), or its name is not to be in the host's (s3.path_style)".to_owned()
         }
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken") => {
-            "the credentials are wrong (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or where else they are from)".to_owned()
+            "the credentials are wrong (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source)".to_owned()
         }
-        (403, _) => "it is not allowed (the policies of the bucket and of the credentials)".to_owned(),
-        _ => "it is not possible (section [s3])".to_owned(),
+        (403, _) => "access is denied (the policies of the bucket and of the credentials)".to_owned(),
+        _ => "the request failed (section [s3])".to_owned(),
     };
     failure.into_error(format!("use the bucket `{bucket}`: {hint}"))
 }
 
-/// Whether the store refuses to replace an object where it is asked to; some replace it all the same.
+/// Whether the service supports `If-None-Match: *`; some services ignore it and replace the object.
 async fn is_conditional(store: &Store) -> Result<bool, Error> {
     let bucket = store.settings.bucket.bucket(Bucket::Temporary);
     let name = format!("{}probe-{}", store.settings.bucket.prefix(Bucket::Temporary), Uuid::new_v4());
@@ -86,7 +88,7 @@ async fn is_conditional(store: &Store) -> Result<bool, Error> {
         match store.requests.send("PutObject", request.send()).await {
             Ok(_) => {}
             Err(failure) if failure.is_precondition_failed() && attempt == 2 => is_conditional = true,
-            // The store knows the header, and says that it does not do that.
+            // Not implemented: the service refuses the header.
             Err(failure) if failure.status() == 501 => return Ok(false),
             Err(failure) => return Err(cannot_use(store, &bucket, failure)),
         }
@@ -94,7 +96,7 @@ async fn is_conditional(store: &Store) -> Result<bool, Error> {
     let request = store.requests.client.delete_object().bucket(&bucket).key(&name);
     if let Err(failure) = store.requests.send("DeleteObject", request.send()).await {
         let error = failure.to_string();
-        warn!(error, "cannot delete {name} in {bucket}, which was put there to see what S3 can do");
+        warn!(error, "cannot delete {name} in {bucket}, which was put there to test conditional writes");
     }
     Ok(is_conditional)
 }

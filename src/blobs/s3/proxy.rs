@@ -1,4 +1,4 @@
-//! For tests: stands between the store and its server, and breaks connections when it is told to.
+//! A proxy for tests, between the store and its server, which injects faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,34 +7,34 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// What a [`Proxy`] does wrong, as often as it is told to.
+/// The fault that a [`Proxy`] injects.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ProxyFault {
     None,
     /// Cuts the connection after so many bytes of the answer to a GET.
     CutAnswers(usize),
-    /// Passes no more of the answer to a GET on, after so many bytes.
+    /// Stops passing on the answer to a GET after so many bytes.
     StallAnswers(usize),
-    /// Cuts the connection instead of an answer to a request whose head has such a text in its first line.
+    /// Cuts the connection instead of answering a request that has this text in its first line.
     LoseAnswers(&'static str),
-    /// Answers in the server's place.
+    /// Answers instead of the server.
     Answer(&'static str),
-    /// Passes nothing of the PUT of a part on.
+    /// Passes on nothing of the PUT of a part.
     StallParts,
     /// Changes a byte of the body of a PUT.
     DamageRequests,
 }
 
 pub(super) struct Proxy {
-    /// The URL under which it is reached.
+    /// The URL of the proxy.
     pub(super) endpoint: String,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
 }
 
-struct State {
+struct ProxyState {
     upstream: String,
-    fault: Fault,
-    /// Faults to come.
+    fault: ProxyFault,
+    /// Faults that remain to be injected.
     armed: AtomicUsize,
     faults: AtomicUsize,
     requests: AtomicUsize,
@@ -42,47 +42,48 @@ struct State {
 }
 
 impl Proxy {
-    /// A proxy of the server at `endpoint`, that does nothing wrong yet.
-    pub(super) async fn start(endpoint: &str, fault: Fault) -> Self {
+    /// Starts a proxy of the server at `endpoint`, which injects no fault yet.
+    pub(super) async fn start(endpoint: &str, fault: ProxyFault) -> Self {
         let upstream = endpoint.strip_prefix("http://").unwrap().to_owned();
         let (armed, faults, requests) = Default::default();
-        let state = Arc::new(State { upstream, fault, armed, faults, requests, happened: Notify::new() });
+        let state =
+            Arc::new(ProxyState { upstream, fault, armed, faults, requests, happened: Notify::new() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let of_proxy = Arc::clone(&state);
+        let for_task = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let state = Arc::clone(&of_proxy);
-                // A connection that breaks is what this is for.
+                let state = Arc::clone(&for_task);
+                // Broken connections are expected.
                 tokio::spawn(async move { drop(state.serve(client).await) });
             }
         });
         Self { endpoint, state }
     }
 
-    /// Lets as many faults happen.
+    /// Injects this many faults from now on.
     pub(super) fn arm(&self, faults: usize) {
         self.state.armed.store(faults, Ordering::SeqCst);
     }
 
-    /// Faults that have happened.
+    /// The number of injected faults.
     pub(super) fn faults(&self) -> usize {
         self.state.faults.load(Ordering::SeqCst)
     }
 
-    /// Requests that have come.
+    /// The number of requests.
     pub(super) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Waits until a fault happens.
+    /// Waits for the next fault.
     pub(super) async fn happened(&self) {
         self.state.happened.notified().await;
     }
 }
 
-impl State {
-    /// Whether it is time for a fault.
+impl ProxyState {
+    /// Whether to inject a fault now.
     fn fails(&self) -> bool {
         let one_less = |armed: usize| armed.checked_sub(1);
         let fails = self.armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
@@ -93,30 +94,30 @@ impl State {
         fails
     }
 
-    /// Passes on what comes on a connection, until there is a fault.
+    /// Passes on the bytes of a connection, until a fault.
     async fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
         let mut server = TcpStream::connect(&self.upstream).await?;
         let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
-        // Of the request that was the last to come: its first line, and how much of the answer has come.
+        // The first line of the last request, and the bytes of the answer to it so far.
         let (mut line, mut answered) = (String::new(), 0);
         loop {
             tokio::select! {
                 read = client.read(&mut from_client) => {
                     let bytes = &mut from_client[..read?];
                     let Some(last) = bytes.len().checked_sub(1) else { return Ok(()) };
-                    // A client that reuses a connection sends nothing before it has the whole answer.
+                    // A client that reuses a connection sends no request before it has the whole answer.
                     if let Some(first) = request_line(bytes) {
                         (line, answered) = (first, 0);
                         self.requests.fetch_add(1, Ordering::SeqCst);
                         let is_part = line.contains("partNumber=");
-                        if let Fault::Answer(answer) = self.fault && self.fails() {
+                        if let ProxyFault::Answer(answer) = self.fault && self.fails() {
                             client.write_all(answer.as_bytes()).await?;
                             return drain(&mut client).await;
                         }
-                        if self.fault == Fault::StallParts && is_part && self.fails() {
+                        if self.fault == ProxyFault::StallParts && is_part && self.fails() {
                             return drain(&mut client).await;
                         }
-                    } else if self.fault == Fault::DamageRequests && line.starts_with("PUT") && self.fails() {
+                    } else if self.fault == ProxyFault::DamageRequests && line.starts_with("PUT") && self.fails() {
                         bytes[last] ^= 1;
                     }
                     server.write_all(bytes).await?;
@@ -126,16 +127,16 @@ impl State {
                     let before = answered;
                     answered += bytes.len();
                     match self.fault {
-                        Fault::CutAnswers(after) | Fault::StallAnswers(after)
+                        ProxyFault::CutAnswers(after) | ProxyFault::StallAnswers(after)
                             if line.starts_with("GET") && answered > after && self.fails() =>
                         {
                             client.write_all(&bytes[..after.saturating_sub(before)]).await?;
-                            if matches!(self.fault, Fault::StallAnswers(_)) {
+                            if matches!(self.fault, ProxyFault::StallAnswers(_)) {
                                 return drain(&mut client).await;
                             }
                             return Ok(());
                         }
-                        Fault::LoseAnswers(of) if line.contains(of) && self.fails() => return Ok(()),
+                        ProxyFault::LoseAnswers(of) if line.contains(of) && self.fails() => return Ok(()),
                         _ if bytes.is_empty() => return Ok(()),
                         _ => client.write_all(bytes).await?,
                     }
@@ -145,14 +146,14 @@ impl State {
     }
 }
 
-/// The first line of a request, if these bytes begin one.
+/// The first line of a request, if the bytes begin with one.
 fn request_line(bytes: &[u8]) -> Option<String> {
     let line = bytes.split(|byte| *byte == b'\r').next()?;
     let line = std::str::from_utf8(line).ok()?;
     line.ends_with(" HTTP/1.1").then(|| line.to_owned())
 }
 
-/// Waits until the other side closes.
+/// Waits until the peer closes the connection.
 async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut ignored = [0; 4096];
     while stream.read(&mut ignored).await? > 0 {}

@@ -1,4 +1,5 @@
-//! Reading a range of an object: one request, and more only where a connection is cut in the middle of the answer.
+//! Reads of a range of an object: one request, and more only if a connection ends in the middle of the
+//! answer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,18 +14,19 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::blobs::s3::Store;
-use crate::blobs::s3::client::backoff;
-use crate::blobs::s3::failure::Failure;
+use crate::blobs::s3::client::BACKOFF;
+use crate::blobs::s3::failure::RequestFailure;
 use crate::blobs::{ByteStream, CHUNK_BYTES, Error, Key};
 use crate::telemetry;
 
-/// No object is larger, and no range that reaches further is asked for: not every store can read such a number.
+/// The end of the largest range that is requested. No object is larger, and not every service can parse a
+/// larger number.
 const MAX_OBJECT_BYTES: u64 = 1 << 50;
 
 /// As [`crate::blobs::Blobs::read`].
 pub(super) async fn read(store: &Arc<Store>, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
     if range.is_empty() || range.end > MAX_OBJECT_BYTES {
-        // HTTP has no empty ranges.
+        // HTTP has no empty range.
         let size_bytes = store.size(key).await?.ok_or_else(|| Error::NotFound(key.clone()))?;
         if range.start > range.end || range.end > size_bytes {
             return Err(Error::OutOfRange { key: key.clone(), range });
@@ -33,7 +35,7 @@ pub(super) async fn read(store: &Arc<Store>, key: &Key, range: Range<u64>) -> Re
     }
     let answer = get(store, key, &range).await?;
     let etag = answer.e_tag;
-    let reader = Reader {
+    let reader = RangeReader {
         store: Arc::clone(store),
         key: key.clone(),
         etag,
@@ -52,7 +54,7 @@ pub(super) async fn read(store: &Arc<Store>, key: &Key, range: Range<u64>) -> Re
     Ok(chunks.boxed())
 }
 
-/// Asks for a range, which is not empty; the answer is to just that range.
+/// Requests a range, which is not empty; the answer holds exactly that range.
 async fn get(store: &Store, key: &Key, range: &Range<u64>) -> Result<GetObjectOutput, Error> {
     let (bucket, name) = store.settings.bucket.of(key);
     let request = store.requests.client.get_object().bucket(bucket).key(name);
@@ -61,9 +63,9 @@ async fn get(store: &Store, key: &Key, range: &Range<u64>) -> Result<GetObjectOu
     match store.requests.send("GetObject", request.send()).await {
         Ok(answer) => match extent(&answer) {
             Some(extent) if extent == *range => Ok(answer),
-            // The store ends the range where the object ends.
+            // The service ends the range at the end of the object.
             Some(extent) if extent.start == range.start && extent.end < range.end => Err(out_of_range()),
-            _ => Err(Failure::Nonsense("with another range").into_error(format!("read {key}"))),
+            _ => Err(RequestFailure::InvalidResponse("with another range").into_error(format!("read {key}"))),
         },
         Err(failure) if failure.is_not_found() => Err(Error::NotFound(key.clone())),
         Err(failure) if failure.status() == 416 => Err(out_of_range()),
@@ -82,37 +84,38 @@ fn extent(answer: &GetObjectOutput) -> Option<Range<u64>> {
     Some(first..last.checked_add(1)?)
 }
 
-struct Reader {
+struct RangeReader {
     store: Arc<Store>,
     key: Key,
-    /// Tells whether a further answer is from the same object. Some stores take `If-Match` only in a form of their own.
+    /// The tag by which a further answer is compared with the first, because some services accept `If-Match`
+    /// only in a form of their own.
     etag: Option<String>,
-    /// What has not been given away yet.
+    /// The range that was not passed on yet.
     left: Range<u64>,
     body: primitives::ByteStream,
-    /// What has been received and not been given away.
+    /// Bytes that were received and not passed on yet.
     read: Bytes,
-    /// Answers cut off since there was any progress.
+    /// Answers that were cut off since the last progress.
     cuts: u32,
 }
 
-impl Reader {
+impl RangeReader {
     async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         while self.read.is_empty() {
             let left = self.left.end - self.left.start;
             if left == 0 {
                 return None;
             }
-            let silence = Duration::from_secs(self.store.settings.read_timeout_seconds);
-            let cause = match timeout(silence, self.body.next()).await {
+            let limit = Duration::from_secs(self.store.settings.read_timeout_seconds);
+            let cause = match timeout(limit, self.body.next()).await {
                 Ok(Some(Ok(bytes))) => {
                     let length = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
                     self.read = bytes.slice(..length);
                     continue;
                 }
-                Ok(Some(Err(error))) => Failure::Silence(error.to_string()),
-                Ok(None) => Failure::Nonsense("with fewer bytes than it said"),
-                Err(_) => Failure::Silence(format!("nothing came for {} s", silence.as_secs())),
+                Ok(Some(Err(error))) => RequestFailure::NoResponse(error.to_string()),
+                Ok(None) => RequestFailure::InvalidResponse("with fewer bytes than its length"),
+                Err(_) => RequestFailure::NoResponse(format!("no byte for {} s", limit.as_secs())),
             };
             if let Err(error) = self.resume(cause).await {
                 return Some(Err(error));
@@ -125,20 +128,22 @@ impl Reader {
         Some(Ok(chunk))
     }
 
-    /// Asks for what is left, after the answer was cut off.
-    async fn resume(&mut self, cause: Failure) -> Result<(), Error> {
+    /// Requests the rest of the range, after the answer was cut off.
+    async fn resume(&mut self, cause: RequestFailure) -> Result<(), Error> {
         self.cuts += 1;
         let operation = || format!("read {} from byte {} on", self.key, self.left.start);
         if self.cuts >= self.store.settings.max_attempts || self.etag.is_none() {
             return Err(cause.into_error(operation()));
         }
         let cause = cause.to_string();
-        debug!(cause, "an answer was cut off: going on to {}", operation());
+        debug!(cause, "an answer was cut off: another request to {}", operation());
         telemetry::s3_retried();
-        sleep(backoff(self.cuts)).await;
+        sleep(BACKOFF.wait(self.cuts)).await;
         let answer = get(&self.store, &self.key, &self.left).await?;
         if answer.e_tag != self.etag {
-            return Err(Failure::Nonsense("with another object than before").into_error(operation()));
+            return Err(
+                RequestFailure::InvalidResponse("with another object than before").into_error(operation())
+            );
         }
         self.body = answer.body;
         Ok(())

@@ -1,24 +1,24 @@
-//! Settings of S3 that are more than a number or a text: checked while they are read.
+//! The settings of S3 that are more than a number or a text. They are checked while they are read.
 
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use serde::Deserialize;
 
 use crate::blobs::{Bucket, Key};
 
-/// What stands for the name of a class in [`Places`].
+/// The placeholder for the name of a class in [`BucketNames`].
 const CLASS: &str = "{class}";
 
-/// Which bucket, and what before its path, each class of objects has: `s3.bucket`.
+/// The bucket and key prefix of each class of objects: `s3.bucket`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Places {
+pub struct BucketNames {
     bucket: String,
     /// Empty, or ending in `/`.
     prefix: String,
 }
 
-impl Places {
-    /// Whether none are set.
+impl BucketNames {
+    /// Whether the setting is empty.
     pub fn are_unset(&self) -> bool {
         self.bucket.is_empty()
     }
@@ -28,7 +28,7 @@ impl Places {
         self.bucket.replace(CLASS, class.name())
     }
 
-    /// What an object's key begins with in the bucket of its class.
+    /// The prefix of keys in the bucket of a class.
     pub(super) fn prefix(&self, class: Bucket) -> String {
         self.prefix.replace(CLASS, class.name())
     }
@@ -39,7 +39,7 @@ impl Places {
     }
 }
 
-impl TryFrom<String> for Places {
+impl TryFrom<String> for BucketNames {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -96,9 +96,8 @@ impl TryFrom<Vec<String>> for StorageClasses {
             let parts = entry.split_once('=').map(|(class, storage)| (class.trim(), storage.trim()));
             let (class, storage) = parts.ok_or_else(|| because("it is written class=STORAGE_CLASS"))?;
             let class = Bucket::ALL.into_iter().find(|bucket| bucket.name() == class);
-            let class = class.ok_or_else(|| {
-                because("the classes are originals, previews, thumbnails, temporary and archive")
-            })?;
+            let class = class
+                .ok_or_else(|| because("the classes are originals, previews, thumbnails and temporary"))?;
             if storage.is_empty() || !storage.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
                 return Err(because("a storage class is written as in INTELLIGENT_TIERING"));
             }
@@ -111,15 +110,15 @@ impl TryFrom<Vec<String>> for StorageClasses {
     }
 }
 
-/// How objects are encrypted where they are stored: `s3.encryption`.
+/// The encryption of stored objects: `s3.encryption`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encryption {
-    /// As the bucket says.
+    /// By the default of the bucket.
     Bucket,
-    /// With keys that S3 has.
+    /// With keys of S3.
     S3,
-    /// With a key that a key management service has.
+    /// With a key of a key management service.
     Kms,
 }
 
@@ -133,7 +132,7 @@ impl Encryption {
     }
 }
 
-/// What is sent along with an object's bytes, for the store to compare: `s3.checksum`.
+/// The checksum that is sent with an object's bytes, for the service to compare: `s3.checksum`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checksum {
@@ -147,8 +146,8 @@ pub enum Checksum {
 mod tests {
     use super::*;
 
-    fn places(text: &str) -> Result<Places, String> {
-        Places::try_from(text.to_owned())
+    fn bucket_names(text: &str) -> Result<BucketNames, String> {
+        BucketNames::try_from(text.to_owned())
     }
 
     #[test]
@@ -160,13 +159,13 @@ mod tests {
             ("{class}.clinic/a/b_c", "previews.clinic", "a/b_c/t/1.2/3"),
             ("clinic/a/x-{class}/b", "clinic", "a/x-previews/b/t/1.2/3"),
         ] {
-            let place = places(text).unwrap().of(&key);
-            assert_eq!(place, (bucket.to_owned(), name.to_owned()), "{text}");
+            let found = bucket_names(text).unwrap().of(&key);
+            assert_eq!(found, (bucket.to_owned(), name.to_owned()), "{text}");
         }
     }
 
     #[test]
-    fn a_bucket_that_cannot_be_is_refused_by_name() {
+    fn an_invalid_bucket_is_refused_by_name() {
         let long = format!("{}-{{class}}", "x".repeat(60));
         for text in [
             "clinic",
@@ -181,7 +180,7 @@ mod tests {
             "clinic/{class}/ü",
             &long,
         ] {
-            let error = places(text).unwrap_err();
+            let error = bucket_names(text).unwrap_err();
             assert!(error.starts_with(&format!("s3.bucket cannot be `{text}`")), "{error}");
         }
     }
@@ -191,14 +190,16 @@ mod tests {
         let classes = |entries: &[&str]| {
             StorageClasses::try_from(entries.iter().map(|entry| entry.to_string()).collect::<Vec<_>>())
         };
-        let set = classes(&["originals=INTELLIGENT_TIERING", "archive = GLACIER_IR"]).unwrap();
+        let set = classes(&["originals=INTELLIGENT_TIERING", "temporary = STANDARD_IA"]).unwrap();
         assert_eq!(set.of(Bucket::Originals), Some(StorageClass::IntelligentTiering));
-        assert_eq!(set.of(Bucket::Archive), Some(StorageClass::GlacierIr));
+        assert_eq!(set.of(Bucket::Temporary), Some(StorageClass::StandardIa));
         assert_eq!(set.of(Bucket::Previews), None);
-        for entry in ["originals", "orginals=STANDARD", "originals=", "originals=standard"] {
+        for entry in
+            ["originals", "orginals=STANDARD", "archive=STANDARD", "originals=", "originals=standard"]
+        {
             let error = classes(&[entry]).unwrap_err();
             assert!(error.starts_with(&format!("s3.storage_classes cannot have `{entry}`")), "{error}");
         }
-        assert!(classes(&["archive=STANDARD", "archive=GLACIER"]).is_err());
+        assert!(classes(&["temporary=STANDARD", "temporary=STANDARD_IA"]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes that are sent: in memory or in a file, any range of them, as often as a request is sent again.
+//! The bytes of a put, in memory or in a file: any range of them, for every attempt at a request.
 
 use std::io;
 use std::ops::Range;
@@ -12,41 +12,41 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::blobs::s3::Checksum;
-use crate::blobs::staged::{Place, StagedFile};
+use crate::blobs::staged::{StagedData, StagedFile};
 
-/// Bytes of a file that are read at a time.
+/// The size of the buffer for reads of a file.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A staged object that is complete.
+/// The bytes of a staged object that is complete.
 #[derive(Debug, Clone)]
-pub(super) enum Source {
+pub(super) enum StagedSource {
     Memory(Bytes),
     File(Arc<StagedFile>),
 }
 
-/// A checksum in base64, under the header that it has.
+/// The checksum of a range in base64, in the field of its header.
 #[derive(Debug, Default)]
-pub(super) struct Sum {
+pub(super) struct ChecksumHeaders {
     pub(super) crc32: Option<String>,
     pub(super) sha256: Option<String>,
 }
 
-impl From<Place> for Source {
-    fn from(place: Place) -> Self {
+impl From<StagedData> for StagedSource {
+    fn from(place: StagedData) -> Self {
         match place {
-            Place::File(file) => Self::File(Arc::new(file)),
-            Place::Memory(bytes) | Place::Growing(bytes, _) => Self::Memory(bytes.into()),
+            StagedData::File(file) => Self::File(Arc::new(file)),
+            StagedData::Memory(bytes) | StagedData::Growing(bytes, _) => Self::Memory(bytes.into()),
         }
     }
 }
 
-impl Source {
-    /// The bytes of a range, which lies inside, as the body of a request.
+impl StagedSource {
+    /// The bytes of a range, which must lie inside the object, as the body of a request.
     pub(super) async fn body(&self, range: Range<u64>) -> Result<ByteStream, BoxError> {
         match self {
             Self::Memory(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize).into()),
             Self::File(file) => {
-                // By its path, so that it can be read again for another attempt.
+                // By its path, so that the SDK can read it again for another attempt.
                 let body = ByteStream::read_from().path(file.path()).buffer_size(BUFFER_BYTES);
                 let length = Length::Exact(range.end - range.start);
                 Ok(body.offset(range.start).length(length).build().await?)
@@ -54,10 +54,14 @@ impl Source {
         }
     }
 
-    /// The checksum of a range, which lies inside.
-    pub(super) async fn checksum(&self, kind: Checksum, range: Range<u64>) -> Result<Sum, BoxError> {
+    /// The checksum of a range, which must lie inside the object.
+    pub(super) async fn checksum(
+        &self,
+        kind: Checksum,
+        range: Range<u64>,
+    ) -> Result<ChecksumHeaders, BoxError> {
         match (self, kind) {
-            // A megabyte takes a tenth of a millisecond, less than finding a thread for it.
+            // A megabyte takes a tenth of a millisecond, less than the way to another thread.
             (Self::Memory(_), Checksum::Crc32) => Ok(self.sum(kind, range)?),
             _ => {
                 let source = self.clone();
@@ -66,23 +70,23 @@ impl Source {
         }
     }
 
-    fn sum(&self, kind: Checksum, range: Range<u64>) -> io::Result<Sum> {
+    fn sum(&self, kind: Checksum, range: Range<u64>) -> io::Result<ChecksumHeaders> {
         match kind {
             Checksum::Crc32 => {
                 let mut hasher = crc32fast::Hasher::new();
                 self.each(range, |bytes| hasher.update(bytes))?;
                 let crc32 = BASE64.encode(hasher.finalize().to_be_bytes());
-                Ok(Sum { crc32: Some(crc32), sha256: None })
+                Ok(ChecksumHeaders { crc32: Some(crc32), sha256: None })
             }
             Checksum::Sha256 => {
                 let mut hasher = Sha256::new();
                 self.each(range, |bytes| hasher.update(bytes))?;
-                Ok(Sum { crc32: None, sha256: Some(BASE64.encode(hasher.finalize())) })
+                Ok(ChecksumHeaders { crc32: None, sha256: Some(BASE64.encode(hasher.finalize())) })
             }
         }
     }
 
-    /// Calls `with` on the bytes of a range, a piece at a time.
+    /// Calls `with` on the bytes of a range, one buffer after the other.
     fn each(&self, range: Range<u64>, mut with: impl FnMut(&[u8])) -> io::Result<()> {
         let file = match self {
             Self::Memory(bytes) => {

@@ -1,4 +1,4 @@
-//! The store against real S3 servers, and against connections that break.
+//! Tests of the store with real S3 servers, and with broken connections.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
@@ -8,23 +8,23 @@ use uuid::Uuid;
 
 use super::*;
 use crate::blobs::cached::CachedBlobs;
-use crate::blobs::contract::{self, chunks, keep, key};
+use crate::blobs::contract::{self, chunks, key, put};
 use crate::blobs::s3::failure::causes;
-use crate::blobs::s3::proxy::{Fault, Proxy};
+use crate::blobs::s3::proxy::{Proxy, ProxyFault};
 use crate::config::Config;
 
 const MIB: usize = 1024 * 1024;
 
 /// An S3 server that tests may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Server {
+enum S3Server {
     /// Ceph's, which checks signatures and encrypts.
     Radosgw,
-    /// moto's, which knows most of Amazon's API.
+    /// moto's, which implements most of Amazon's API.
     Moto,
 }
 
-impl Server {
+impl S3Server {
     const ALL: [Self; 2] = [Self::Radosgw, Self::Moto];
 
     fn endpoint(self) -> String {
@@ -38,19 +38,19 @@ impl Server {
 }
 
 /// A store in a bucket of its own, with a client beside it.
-struct Bench {
+struct S3Bench {
     blobs: S3Blobs,
     bucket: String,
     client: Client,
     _directory: TempDir,
 }
 
-impl Bench {
-    async fn new(server: Server) -> Self {
+impl S3Bench {
+    async fn new(server: S3Server) -> Self {
         Self::with(server, |_| {}).await
     }
 
-    async fn with(server: Server, change: impl FnOnce(&mut config::S3)) -> Self {
+    async fn with(server: S3Server, change: impl FnOnce(&mut config::S3)) -> Self {
         let (mut settings, client, bucket) = bucket(server).await;
         change(&mut settings);
         let directory = tempfile::tempdir().unwrap();
@@ -58,22 +58,22 @@ impl Bench {
         Self { blobs, bucket, client, _directory: directory }
     }
 
-    /// What is being sent in parts.
+    /// The number of unfinished multipart uploads.
     async fn uploads(&self) -> usize {
         let uploads = self.client.list_multipart_uploads().bucket(&self.bucket).send().await.unwrap();
         uploads.uploads().len()
     }
 
-    /// What is staged in files.
+    /// The files of staged objects.
     fn staged_files(&self) -> Vec<std::path::PathBuf> {
         let files = std::fs::read_dir(self.blobs.staging.path()).unwrap();
         files.map(|file| file.unwrap().path()).collect()
     }
 }
 
-/// A store on radosgw with a proxy in between, that does nothing wrong yet.
-async fn behind(fault: Fault, change: impl FnOnce(&mut config::S3)) -> (S3Blobs, Proxy, TempDir) {
-    let (mut settings, ..) = bucket(Server::Radosgw).await;
+/// A store on radosgw with a proxy in between, which injects no fault yet.
+async fn behind(fault: ProxyFault, change: impl FnOnce(&mut config::S3)) -> (S3Blobs, Proxy, TempDir) {
+    let (mut settings, ..) = bucket(S3Server::Radosgw).await;
     let proxy = Proxy::start(&settings.endpoint, fault).await;
     settings.endpoint = proxy.endpoint.clone();
     settings.part_bytes = 5 * MIB as u64;
@@ -83,14 +83,14 @@ async fn behind(fault: Fault, change: impl FnOnce(&mut config::S3)) -> (S3Blobs,
     (blobs, proxy, directory)
 }
 
-/// Makes a bucket; the settings with which it is used.
-async fn bucket(server: Server) -> (config::S3, Client, String) {
+/// Creates a bucket, and returns the settings for it.
+async fn bucket(server: S3Server) -> (config::S3, Client, String) {
     let bucket = format!("test-{}", Uuid::new_v4());
     let mut settings = Config::defaults().s3;
     settings.bucket = format!("{bucket}/some/{{class}}").try_into().unwrap();
     settings.endpoint = server.endpoint();
     settings.path_style = true;
-    let client = Requests::new(&settings, &client::machine(&settings).await).unwrap().client;
+    let client = Requests::new(&settings, &client::sdk_config(&settings).await).unwrap().client;
     client.create_bucket().bucket(&bucket).send().await.unwrap();
     (settings, client, bucket)
 }
@@ -101,17 +101,17 @@ fn pattern(length: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_on_radosgw() {
-    contract::check(&Bench::new(Server::Radosgw).await.blobs).await;
+    contract::check(&S3Bench::new(S3Server::Radosgw).await.blobs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_on_moto() {
-    contract::check(&Bench::new(Server::Moto).await.blobs).await;
+    contract::check(&S3Bench::new(S3Server::Moto).await.blobs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_through_the_cache_on_radosgw() {
-    let bench = Bench::new(Server::Radosgw).await;
+    let bench = S3Bench::new(S3Server::Radosgw).await;
     let directory = tempfile::tempdir().unwrap();
     let cached = CachedBlobs::open(Arc::new(bench.blobs), directory.path(), 1 << 30).unwrap();
     contract::check(&cached).await;
@@ -119,7 +119,7 @@ async fn the_contract_holds_through_the_cache_on_radosgw() {
 
 #[tokio::test]
 async fn each_class_may_have_a_bucket_of_its_own() {
-    let (mut settings, client, bucket) = bucket(Server::Radosgw).await;
+    let (mut settings, client, bucket) = bucket(S3Server::Radosgw).await;
     settings.bucket = format!("{bucket}-{{class}}").try_into().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let error = S3Blobs::open(&settings, directory.path()).await.err().unwrap();
@@ -129,16 +129,16 @@ async fn each_class_may_have_a_bucket_of_its_own() {
     }
     let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
     let key = Key { bucket: Bucket::Thumbnails, path: "a/b".into() };
-    keep(&blobs, &key, b"x").await;
+    put(&blobs, &key, b"x").await;
     let found = client.head_object().bucket(format!("{bucket}-thumbnails")).key("a/b").send().await;
     assert_eq!(found.unwrap().content_length(), Some(1));
 }
 
 #[tokio::test]
 async fn a_large_object_is_sent_in_parts_with_checksums() {
-    for server in Server::ALL {
+    for server in S3Server::ALL {
         for checksum in [Checksum::Crc32, Checksum::Sha256] {
-            let bench = Bench::with(server, |settings| {
+            let bench = S3Bench::with(server, |settings| {
                 settings.part_bytes = 5 * MIB as u64;
                 settings.checksum = checksum;
             })
@@ -147,7 +147,7 @@ async fn a_large_object_is_sent_in_parts_with_checksums() {
             for (path, bytes) in
                 [("large", &bytes[..]), ("spooled", &bytes[..2 * MIB]), ("small", &bytes[..100])]
             {
-                keep(&bench.blobs, &key(path), bytes).await;
+                put(&bench.blobs, &key(path), bytes).await;
                 let read = chunks(&bench.blobs, &key(path), 0..bytes.len() as u64).await.unwrap().concat();
                 assert!(read == bytes, "{server:?} {path}");
             }
@@ -158,26 +158,26 @@ async fn a_large_object_is_sent_in_parts_with_checksums() {
 }
 
 #[tokio::test]
-async fn bytes_that_were_damaged_on_their_way_are_refused() {
+async fn bytes_that_were_damaged_in_transit_are_refused() {
     let (blobs, proxy, _directory) =
-        behind(Fault::DamageRequests, |settings| settings.max_attempts = 2).await;
+        behind(ProxyFault::DamageRequests, |settings| settings.max_attempts = 2).await;
     proxy.arm(usize::MAX);
     let mut staged = blobs.stage().await.unwrap();
     staged.write(&pattern(300_000)).unwrap();
-    blobs.keep(staged, &key("damaged")).await.unwrap_err();
+    blobs.put(staged, &key("damaged")).await.unwrap_err();
     proxy.arm(0);
     assert_eq!(blobs.size(&key("damaged")).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn an_upload_in_parts_that_fails_is_aborted() {
-    for server in Server::ALL {
-        let bench = Bench::with(server, |settings| settings.part_bytes = 5 * MIB as u64).await;
+    for server in S3Server::ALL {
+        let bench = S3Bench::with(server, |settings| settings.part_bytes = 5 * MIB as u64).await;
         let mut staged = bench.blobs.stage().await.unwrap();
         staged.write(&pattern(11 * MIB)).unwrap();
-        let [file] = &bench.staged_files()[..] else { panic!("it is in a file") };
+        let [file] = &bench.staged_files()[..] else { panic!("the object is in a file") };
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(6 * MIB as u64).unwrap();
-        let error = bench.blobs.keep(staged, &key("failed")).await.unwrap_err();
+        let error = bench.blobs.put(staged, &key("failed")).await.unwrap_err();
         assert!(causes(&error).contains("read what was staged"), "{}", causes(&error));
         assert_eq!(bench.uploads().await, 0, "{server:?}");
         assert_eq!(bench.blobs.size(&key("failed")).await.unwrap(), None);
@@ -185,9 +185,9 @@ async fn an_upload_in_parts_that_fails_is_aborted() {
 }
 
 #[tokio::test]
-async fn an_upload_in_parts_that_nobody_waits_for_is_aborted() {
-    let (mut settings, client, bucket) = bucket(Server::Radosgw).await;
-    let proxy = Proxy::start(&settings.endpoint, Fault::StallParts).await;
+async fn an_upload_in_parts_whose_future_is_dropped_is_aborted() {
+    let (mut settings, client, bucket) = bucket(S3Server::Radosgw).await;
+    let proxy = Proxy::start(&settings.endpoint, ProxyFault::StallParts).await;
     settings.endpoint = proxy.endpoint.clone();
     settings.part_bytes = 5 * MIB as u64;
     let directory = tempfile::tempdir().unwrap();
@@ -199,9 +199,9 @@ async fn an_upload_in_parts_that_nobody_waits_for_is_aborted() {
         async || client.list_multipart_uploads().bucket(&bucket).send().await.unwrap().uploads().len();
     let key = key("abandoned");
     {
-        let keep = blobs.keep(staged, &key);
+        let put = blobs.put(staged, &key);
         tokio::select! {
-            _ = keep => panic!("its parts were held up"),
+            _ = put => panic!("its parts were stalled"),
             () = proxy.happened() => {}
         }
     }
@@ -214,33 +214,33 @@ async fn an_upload_in_parts_that_nobody_waits_for_is_aborted() {
 
 #[tokio::test]
 async fn an_original_is_never_replaced() {
-    for server in Server::ALL {
-        let bench = Bench::new(server).await;
+    for server in S3Server::ALL {
+        let bench = S3Bench::new(server).await;
         assert!(bench.blobs.store.is_conditional, "{server:?}");
-        keep(&bench.blobs, &key("original"), b"first").await;
-        // The same object again: its first answer may have been lost.
-        keep(&bench.blobs, &key("original"), b"again").await;
+        put(&bench.blobs, &key("original"), b"first").await;
+        // The same object again: the answer to the first put may have been lost.
+        put(&bench.blobs, &key("original"), b"again").await;
         assert_eq!(chunks(&bench.blobs, &key("original"), 0..5).await.unwrap().concat(), b"first");
         let mut other = bench.blobs.stage().await.unwrap();
         other.write(b"of another size").unwrap();
-        let error = bench.blobs.keep(other, &key("original")).await.unwrap_err();
+        let error = bench.blobs.put(other, &key("original")).await.unwrap_err();
         assert!(causes(&error).contains("there is another object"), "{}", causes(&error));
         let derived = Key { bucket: Bucket::Previews, path: "derived".into() };
-        keep(&bench.blobs, &derived, b"first").await;
-        keep(&bench.blobs, &derived, b"second").await;
+        put(&bench.blobs, &derived, b"first").await;
+        put(&bench.blobs, &derived, b"second").await;
         assert_eq!(chunks(&bench.blobs, &derived, 0..6).await.unwrap().concat(), b"second");
     }
 }
 
 #[tokio::test]
-async fn what_was_sent_and_not_answered_is_sent_again() {
+async fn a_request_whose_answer_is_lost_is_sent_again() {
     let length = 11 * MIB;
-    // A put; a part; the end of an upload in parts, and the object is there when it is asked for again.
+    // A put; a part; the end of a multipart upload, of which the retry finds the object.
     for (of, length) in [("PUT", 100_000), ("partNumber=2", length), ("POST", length), ("?uploadId", length)]
     {
-        let (blobs, proxy, _directory) = behind(Fault::LoseAnswers(of), |_| {}).await;
+        let (blobs, proxy, _directory) = behind(ProxyFault::LoseAnswers(of), |_| {}).await;
         proxy.arm(1);
-        keep(&blobs, &key("lost"), &pattern(length)).await;
+        put(&blobs, &key("lost"), &pattern(length)).await;
         assert_eq!(proxy.faults(), 1, "{of}");
         let read = chunks(&blobs, &key("lost"), 0..length as u64).await.unwrap().concat();
         assert!(read == pattern(length), "{of}");
@@ -253,10 +253,10 @@ const FULL: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nC
     <Error><Code>QuotaExceeded</Code></Error>    ";
 
 #[tokio::test]
-async fn a_store_that_asks_for_fewer_requests_is_asked_again_and_not_for_ever() {
-    let (blobs, proxy, _directory) = behind(Fault::Answer(SLOW_DOWN), |_| {}).await;
+async fn a_throttled_request_is_retried_a_limited_number_of_times() {
+    let (blobs, proxy, _directory) = behind(ProxyFault::Answer(SLOW_DOWN), |_| {}).await;
     proxy.arm(3);
-    keep(&blobs, &key("slow"), b"x").await;
+    put(&blobs, &key("slow"), b"x").await;
     assert_eq!(proxy.faults(), 3);
     proxy.arm(2);
     assert_eq!(chunks(&blobs, &key("slow"), 0..1).await.unwrap().concat(), b"x");
@@ -268,36 +268,36 @@ async fn a_store_that_asks_for_fewer_requests_is_asked_again_and_not_for_ever() 
 }
 
 #[tokio::test]
-async fn a_store_that_is_full_says_so_at_once() {
-    let (blobs, proxy, _directory) = behind(Fault::Answer(FULL), |_| {}).await;
+async fn a_full_store_is_an_error_at_once() {
+    let (blobs, proxy, _directory) = behind(ProxyFault::Answer(FULL), |_| {}).await;
     proxy.arm(usize::MAX);
     let mut staged = blobs.stage().await.unwrap();
     staged.write(b"x").unwrap();
-    let error = blobs.keep(staged, &key("full")).await.unwrap_err();
+    let error = blobs.put(staged, &key("full")).await.unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
     assert_eq!(proxy.faults(), 1);
 }
 
 #[tokio::test]
-async fn an_answer_that_stops_coming_is_taken_up_where_it_was() {
+async fn an_answer_that_stalls_is_resumed() {
     let (blobs, proxy, _directory) =
-        behind(Fault::StallAnswers(400_000), |settings| settings.read_timeout_seconds = 1).await;
-    keep(&blobs, &key("stalled"), &pattern(MIB)).await;
+        behind(ProxyFault::StallAnswers(400_000), |settings| settings.read_timeout_seconds = 1).await;
+    put(&blobs, &key("stalled"), &pattern(MIB)).await;
     proxy.arm(1);
     let read = chunks(&blobs, &key("stalled"), 0..MIB as u64).await.unwrap().concat();
     assert!(read == pattern(MIB) && proxy.faults() == 1);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_off_is_taken_up_where_it_was() {
-    for server in Server::ALL {
+async fn an_answer_that_is_cut_off_is_resumed() {
+    for server in S3Server::ALL {
         let (mut settings, ..) = bucket(server).await;
-        let proxy = Proxy::start(&settings.endpoint, Fault::CutAnswers(400_000)).await;
+        let proxy = Proxy::start(&settings.endpoint, ProxyFault::CutAnswers(400_000)).await;
         settings.endpoint = proxy.endpoint.clone();
         let directory = tempfile::tempdir().unwrap();
         let blobs = S3Blobs::open(&settings, directory.path()).await.unwrap();
         let bytes = pattern(3 * MIB);
-        keep(&blobs, &key("cut"), &bytes).await;
+        put(&blobs, &key("cut"), &bytes).await;
         proxy.arm(3);
         let read = chunks(&blobs, &key("cut"), 1000..2_000_000).await.unwrap().concat();
         assert!(read == bytes[1000..2_000_000], "{server:?}");
@@ -306,14 +306,14 @@ async fn an_answer_that_is_cut_off_is_taken_up_where_it_was() {
 }
 
 #[tokio::test]
-async fn an_object_that_was_replaced_is_not_taken_up() {
-    let (blobs, proxy, _directory) = behind(Fault::CutAnswers(400_000), |_| {}).await;
+async fn a_read_of_a_replaced_object_is_not_resumed() {
+    let (blobs, proxy, _directory) = behind(ProxyFault::CutAnswers(400_000), |_| {}).await;
     let key = Key { bucket: Bucket::Previews, path: "replaced".into() };
-    keep(&blobs, &key, &vec![0; 8 * MIB]).await;
+    put(&blobs, &key, &vec![0; 8 * MIB]).await;
     proxy.arm(1);
     let mut old = blobs.read(&key, 0..8 * MIB as u64).await.unwrap();
     old.try_next().await.unwrap().unwrap();
-    keep(&blobs, &key, &vec![1; 8 * MIB]).await;
+    put(&blobs, &key, &vec![1; 8 * MIB]).await;
     let error = loop {
         match old.try_next().await {
             Ok(chunk) => assert!(chunk.unwrap().iter().all(|byte| *byte == 0)),
@@ -325,8 +325,8 @@ async fn an_object_that_was_replaced_is_not_taken_up() {
 
 #[tokio::test]
 async fn a_frame_costs_one_request() {
-    let (blobs, proxy, _directory) = behind(Fault::None, |_| {}).await;
-    keep(&blobs, &key("frames"), &pattern(2 * MIB)).await;
+    let (blobs, proxy, _directory) = behind(ProxyFault::None, |_| {}).await;
+    put(&blobs, &key("frames"), &pattern(2 * MIB)).await;
     let before = proxy.requests();
     chunks(&blobs, &key("frames"), 500_000..1_000_000).await.unwrap();
     assert_eq!(proxy.requests() - before, 1);
@@ -344,7 +344,7 @@ async fn objects_are_encrypted_as_the_settings_say() {
     for (encryption, kms_key, expected) in
         [(Encryption::Kms, "testkey-1", Some(ServerSideEncryption::AwsKms)), (Encryption::Bucket, "", None)]
     {
-        let bench = Bench::with(Server::Radosgw, |settings| {
+        let bench = S3Bench::with(S3Server::Radosgw, |settings| {
             settings.encryption = encryption;
             settings.kms_key = kms_key.into();
             settings.part_bytes = 5 * MIB as u64;
@@ -352,7 +352,7 @@ async fn objects_are_encrypted_as_the_settings_say() {
         .await;
         let bytes = pattern(6 * MIB);
         for (path, bytes) in [("small", &bytes[..1000]), ("large", &bytes[..])] {
-            keep(&bench.blobs, &key(path), bytes).await;
+            put(&bench.blobs, &key(path), bytes).await;
             let name = format!("some/originals/{path}");
             let head = bench.client.head_object().bucket(&bench.bucket).key(name).send().await.unwrap();
             assert_eq!(head.server_side_encryption(), expected.as_ref(), "{path}");
@@ -364,34 +364,20 @@ async fn objects_are_encrypted_as_the_settings_say() {
 
 #[tokio::test]
 async fn each_class_has_its_storage_class() {
-    let bench = Bench::with(Server::Moto, |settings| {
+    let bench = S3Bench::with(S3Server::Moto, |settings| {
         settings.storage_classes = vec!["originals=STANDARD_IA".to_owned()].try_into().unwrap();
         settings.encryption = Encryption::S3;
     })
     .await;
-    keep(&bench.blobs, &key("a"), b"x").await;
+    put(&bench.blobs, &key("a"), b"x").await;
     let head = bench.client.head_object().bucket(&bench.bucket).key("some/originals/a").send().await.unwrap();
     assert_eq!(head.storage_class().map(|class| class.as_str()), Some("STANDARD_IA"));
     assert_eq!(head.server_side_encryption(), Some(&ServerSideEncryption::Aes256));
 }
 
 #[tokio::test]
-async fn a_presigned_url_needs_no_credentials_and_ends() {
-    let bench = Bench::new(Server::Radosgw).await;
-    let bytes = pattern(1000);
-    keep(&bench.blobs, &key("a b+c/d"), &bytes).await;
-    let url = bench.blobs.presigned_get(&key("a b+c/d"), Duration::from_secs(60)).await.unwrap();
-    let answer = reqwest::get(&url).await.unwrap();
-    assert_eq!(answer.bytes().await.unwrap(), bytes);
-    let other = url.replace("X-Amz-Expires=60", "X-Amz-Expires=600");
-    assert_eq!(reqwest::get(&other).await.unwrap().status(), 403);
-    let too_long = MAX_PRESIGNED + Duration::from_secs(1);
-    assert!(bench.blobs.presigned_get(&key("a"), too_long).await.is_err());
-}
-
-#[tokio::test]
 async fn a_start_that_fails_names_the_setting() {
-    let (settings, ..) = bucket(Server::Radosgw).await;
+    let (settings, ..) = bucket(S3Server::Radosgw).await;
     let directory = tempfile::tempdir().unwrap();
     let fails = async |change: &dyn Fn(&mut config::S3), reason: &str| {
         let mut settings = settings.clone();
@@ -403,17 +389,17 @@ async fn a_start_that_fails_names_the_setting() {
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "`no-such`").await;
     fails(&|s3| s3.bucket = "no-such/{class}".to_owned().try_into().unwrap(), "(s3.bucket)").await;
     let wrong = Credentials::new(std::env::var("AWS_ACCESS_KEY_ID").unwrap(), "wrong", None, None, "test");
-    let machine = client::machine(&settings).await.into_builder();
-    let machine = machine.credentials_provider(SharedCredentialsProvider::new(wrong)).build();
-    let error = open::open(&settings, &machine).await.err().unwrap();
+    let sdk_config = client::sdk_config(&settings).await.into_builder();
+    let sdk_config = sdk_config.credentials_provider(SharedCredentialsProvider::new(wrong)).build();
+    let error = open::open(&settings, &sdk_config).await.err().unwrap();
     assert!(causes(&error).contains("the credentials are wrong (AWS_ACCESS_KEY_ID"), "{}", causes(&error));
-    let mut nobody = machine.clone().into_builder();
-    nobody.set_credentials_provider(None);
-    let nobody = nobody.build();
-    let error = open::open(&settings, &nobody).await.err().unwrap();
+    let mut anonymous = sdk_config.clone().into_builder();
+    anonymous.set_credentials_provider(None);
+    let anonymous = anonymous.build();
+    let error = open::open(&settings, &anonymous).await.err().unwrap();
     assert!(causes(&error).contains("no credentials were found"), "{}", causes(&error));
-    let machine = machine.into_builder().region(None).build();
-    let error = open::open(&settings, &machine).await.err().unwrap();
+    let sdk_config = sdk_config.into_builder().region(None).build();
+    let error = open::open(&settings, &sdk_config).await.err().unwrap();
     assert!(causes(&error).contains("set s3.region"), "{}", causes(&error));
     fails(&|s3| s3.endpoint = "http://127.0.0.1:1".into(), "s3.endpoint").await;
     fails(&|s3| s3.storage_classes = vec!["temporary=NONE".to_owned()].try_into().unwrap(), "[s3]").await;

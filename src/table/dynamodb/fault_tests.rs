@@ -1,4 +1,4 @@
-//! What becomes of requests that are throttled, fail, or lose their answer: through a proxy that does these things.
+//! Tests of requests that are throttled, fail, or lose their answer, with a proxy that injects these faults.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,29 +10,30 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 
 use crate::table::contract::{item, key, whole};
-use crate::table::dynamodb::Dynamodb;
-use crate::table::dynamodb::testing::{Server, each_server, settings};
+use crate::table::dynamodb::DynamodbTable;
+use crate::table::dynamodb::testing::{DynamodbServer, each_server, settings};
 use crate::table::{Error, Expect, Item, ItemKey, Table, Write};
 
-/// What the proxy does with a request.
+/// The fault that the proxy injects for a request.
 #[derive(Debug, Clone)]
-enum Fault {
-    /// Refuses it with an error and, if it has any, reasons for a cancelled transaction.
+enum RequestFault {
+    /// Refuses the request with an error and the reasons of a cancelled transaction, if there are any.
     Refuse(&'static str, Vec<&'static str>),
-    /// Fails without having passed it on.
+    /// Fails without passing on the request.
     Fail,
-    /// Passes it on, and fails instead of giving the answer.
+    /// Passes on the request, and fails instead of passing on the answer.
     FailAfter,
-    /// Passes it on, and closes the connection within the answer.
+    /// Passes on the request, and closes the connection within the answer.
     CutAfter,
 }
 
-type Script = Arc<Mutex<VecDeque<Fault>>>;
+type Script = Arc<Mutex<VecDeque<RequestFault>>>;
 
-/// A table behind a proxy that does with the next requests what the script says, and passes all others on.
-async fn behind_a_proxy(server: &Server) -> (Dynamodb, Script) {
+/// A table behind a proxy that injects the faults of the script into the next requests, and passes on all
+/// others.
+async fn behind_a_proxy(server: &DynamodbServer) -> (DynamodbTable, Script) {
     let mut settings = settings(server);
-    Dynamodb::connect(&settings).await.create(false).await.unwrap();
+    DynamodbTable::connect(&settings).await.create(false).await.unwrap();
     let script = Script::default();
     let (upstream, faults) = (server.endpoint.clone(), script.clone());
     let answer = move |headers: HeaderMap, body: Bytes| {
@@ -44,10 +45,15 @@ async fn behind_a_proxy(server: &Server) -> (Dynamodb, Script) {
     settings.retry_seconds = 5;
     settings.max_attempts = 6;
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
-    (Dynamodb::connect(&settings).await, script)
+    (DynamodbTable::connect(&settings).await, script)
 }
 
-async fn pass(upstream: String, mut headers: HeaderMap, body: Bytes, fault: Option<Fault>) -> Response {
+async fn pass(
+    upstream: String,
+    mut headers: HeaderMap,
+    body: Bytes,
+    fault: Option<RequestFault>,
+) -> Response {
     let error = |status, code: &str, reasons: &[&str]| {
         let reasons: Vec<_> = reasons.iter().map(|code| serde_json::json!({ "Code": code })).collect();
         let text = serde_json::json!({
@@ -59,17 +65,17 @@ async fn pass(upstream: String, mut headers: HeaderMap, body: Bytes, fault: Opti
     };
     let failure = || error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", &[]);
     match &fault {
-        Some(Fault::Refuse(code, reasons)) => return error(StatusCode::BAD_REQUEST, code, reasons),
-        Some(Fault::Fail) => return failure(),
-        Some(Fault::FailAfter | Fault::CutAfter) | None => {}
+        Some(RequestFault::Refuse(code, reasons)) => return error(StatusCode::BAD_REQUEST, code, reasons),
+        Some(RequestFault::Fail) => return failure(),
+        Some(RequestFault::FailAfter | RequestFault::CutAfter) | None => {}
     }
     headers.remove(header::HOST);
     let answer = reqwest::Client::new().post(upstream).headers(headers).body(body).send().await.unwrap();
     let status = answer.status();
     let body = answer.bytes().await.unwrap();
     match fault {
-        Some(Fault::FailAfter) => failure(),
-        Some(Fault::CutAfter) => {
+        Some(RequestFault::FailAfter) => failure(),
+        Some(RequestFault::CutAfter) => {
             let cut = futures_util::stream::iter([Ok(body), Err(std::io::Error::other("cut"))]);
             Response::builder().status(status).body(Body::from_stream(cut)).unwrap()
         }
@@ -85,12 +91,12 @@ fn other() -> ItemKey {
     key("fault", "other")
 }
 
-async fn reset(table: &Dynamodb) {
+async fn reset(table: &DynamodbTable) {
     table.transact(vec![Write::Put(counter(1), Expect::Anything)]).await.unwrap();
     table.transact(vec![Write::Put(item(other(), 1, &[]), Expect::Anything)]).await.unwrap();
 }
 
-/// Every kind of conditional write, each of which brings the counter from version 1 to 2, or away.
+/// Every kind of conditional write; each changes the counter from version 1 to 2, or deletes it.
 fn conditional_writes() -> Vec<Vec<Write>> {
     vec![
         vec![Write::Put(counter(2), Expect::Version(1))],
@@ -100,7 +106,7 @@ fn conditional_writes() -> Vec<Vec<Write>> {
     ]
 }
 
-async fn set(script: &Script, faults: &[Fault]) {
+async fn set(script: &Script, faults: &[RequestFault]) {
     *script.lock().unwrap() = faults.iter().cloned().collect();
 }
 
@@ -108,7 +114,10 @@ async fn set(script: &Script, faults: &[Fault]) {
 async fn a_write_whose_answer_is_lost_takes_effect_once() {
     for server in each_server() {
         let (table, script) = behind_a_proxy(&server).await;
-        for faults in [&[Fault::CutAfter][..], &[Fault::FailAfter, Fault::Fail, Fault::CutAfter]] {
+        for faults in [
+            &[RequestFault::CutAfter][..],
+            &[RequestFault::FailAfter, RequestFault::Fail, RequestFault::CutAfter],
+        ] {
             for writes in conditional_writes() {
                 reset(&table).await;
                 set(&script, faults).await;
@@ -125,25 +134,26 @@ async fn a_write_whose_answer_is_lost_takes_effect_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_wrote_meanwhile_is_not_taken_for_the_own_write() {
+async fn the_write_of_another_client_is_not_taken_for_the_own_write() {
     for server in each_server() {
         let (table, script) = behind_a_proxy(&server).await;
         reset(&table).await;
-        // Just what is going to be written, as of two who count the same thing.
+        // The same write as of another client, for example of one that counts the same.
         let write = || vec![Write::Put(counter(2), Expect::Version(1))];
         table.transact(write()).await.unwrap();
-        set(&script, &[Fault::Fail]).await;
+        set(&script, &[RequestFault::Fail]).await;
         let outcome = table.transact(write()).await;
-        assert!(matches!(outcome, Err(Error::Backend { .. })), "it is not known: {outcome:?}");
+        assert!(matches!(outcome, Err(Error::Backend { .. })), "the outcome is unknown: {outcome:?}");
         let outcome = table.transact(write()).await;
         assert!(matches!(outcome, Err(Error::Conflict(0))), "{outcome:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_throttled_is_sent_again() {
-    let refuse = |code| Fault::Refuse(code, Vec::new());
-    let cancel = |reasons: &[&'static str]| Fault::Refuse("TransactionCanceledException", reasons.to_vec());
+async fn a_throttled_request_is_retried() {
+    let refuse = |code| RequestFault::Refuse(code, Vec::new());
+    let cancel =
+        |reasons: &[&'static str]| RequestFault::Refuse("TransactionCanceledException", reasons.to_vec());
     let throttled = [
         refuse("ThrottlingException"),
         refuse("ProvisionedThroughputExceededException"),
@@ -178,8 +188,9 @@ async fn what_is_throttled_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_in_the_way_of_others_is_a_conflict_in_the_end() {
-    let cancel = |reasons: &[&'static str]| Fault::Refuse("TransactionCanceledException", reasons.to_vec());
+async fn a_transaction_that_conflicts_again_and_again_is_a_conflict() {
+    let cancel =
+        |reasons: &[&'static str]| RequestFault::Refuse("TransactionCanceledException", reasons.to_vec());
     for server in each_server() {
         let (table, script) = behind_a_proxy(&server).await;
         reset(&table).await;
@@ -210,16 +221,20 @@ async fn a_transaction_in_the_way_of_others_is_a_conflict_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_on_failing_is_an_error_in_the_end() {
+async fn a_request_that_fails_again_and_again_is_an_error() {
     for server in each_server() {
         let (table, script) = behind_a_proxy(&server).await;
-        for fault in [Fault::Fail, Fault::CutAfter, Fault::Refuse("ThrottlingException", Vec::new())] {
+        for fault in [
+            RequestFault::Fail,
+            RequestFault::CutAfter,
+            RequestFault::Refuse("ThrottlingException", Vec::new()),
+        ] {
             reset(&table).await;
             set(&script, &vec![fault.clone(); 6]).await;
             let outcome = table.get(&[other()]).await;
             assert!(matches!(outcome, Err(Error::Backend { .. })), "{fault:?} {outcome:?}");
             assert!(script.lock().unwrap().is_empty(), "{fault:?}");
-            assert!(table.get(&[other()]).await.unwrap()[0].is_some(), "it goes on when the service does");
+            assert!(table.get(&[other()]).await.unwrap()[0].is_some(), "the table can be read again");
         }
     }
 }

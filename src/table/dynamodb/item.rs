@@ -1,7 +1,8 @@
-//! Items as attributes: `PK`, `SK`, the version `V`, the body `B`, and for each secondary index that the item is in
-//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A conditional write of one item adds `W`, which tells it from others.
+//! Items as attributes: `PK`, `SK`, the version `V`, the body `B`, and for each secondary index of the item
+//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A conditional write of one item adds `W`, the id of the
+//! write.
 //!
-//! Names of attributes count towards an item's size, which is at most 400 KiB.
+//! The names of attributes count towards the size of an item, which is at most 400 KiB.
 
 use std::collections::HashMap;
 
@@ -16,13 +17,13 @@ pub(super) const PARTITION: &str = "PK";
 pub(super) const SORT: &str = "SK";
 /// The version, a number.
 pub(super) const VERSION: &str = "V";
-/// The body, binary; left out if it is empty.
+/// The body, binary; left out if the body is empty.
 const BODY: &str = "B";
-/// Which write wrote the item, if that was conditional and alone; see [`super::write`].
-const WRITTEN_BY: &str = "W";
+/// The id of the write, if that was conditional and not part of a transaction; see [`super::write`].
+const WRITE_ID: &str = "W";
 
 /// The attributes of an item, or of a part of it.
-pub(super) type Attributes = HashMap<String, AttributeValue>;
+pub(super) type ItemAttributes = HashMap<String, AttributeValue>;
 
 /// An index's name, and those of its partition and sort key.
 pub(super) fn names(index: Secondary) -> [&'static str; 3] {
@@ -36,7 +37,7 @@ pub(super) fn names(index: Secondary) -> [&'static str; 3] {
 }
 
 /// A primary key as attributes.
-pub(super) fn encode_key(key: ItemKey) -> Attributes {
+pub(super) fn encode_key(key: ItemKey) -> ItemAttributes {
     HashMap::from([
         (PARTITION.to_owned(), AttributeValue::S(key.partition)),
         (SORT.to_owned(), AttributeValue::S(key.sort)),
@@ -44,7 +45,7 @@ pub(super) fn encode_key(key: ItemKey) -> Attributes {
 }
 
 /// An item as attributes.
-pub(super) fn encode(item: Item) -> Attributes {
+pub(super) fn encode(item: Item) -> ItemAttributes {
     let mut attributes = encode_key(item.key);
     attributes.insert(VERSION.to_owned(), number(item.version));
     if !item.body.is_empty() {
@@ -63,18 +64,18 @@ pub(super) fn number(version: u64) -> AttributeValue {
     AttributeValue::N(version.to_string())
 }
 
-/// Notes in an item which write writes it.
-pub(super) fn sign(attributes: &mut Attributes, write: &str) {
-    attributes.insert(WRITTEN_BY.to_owned(), AttributeValue::S(write.to_owned()));
+/// Sets the id of the write in an item.
+pub(super) fn set_write_id(attributes: &mut ItemAttributes, write: &str) {
+    attributes.insert(WRITE_ID.to_owned(), AttributeValue::S(write.to_owned()));
 }
 
-/// Whether it is this write that wrote the item.
-pub(super) fn is_signed(attributes: &Attributes, write: &str) -> bool {
-    matches!(attributes.get(WRITTEN_BY), Some(AttributeValue::S(by)) if by == write)
+/// Whether the item was written by this write.
+pub(super) fn has_write_id(attributes: &ItemAttributes, write: &str) -> bool {
+    matches!(attributes.get(WRITE_ID), Some(AttributeValue::S(by)) if by == write)
 }
 
-/// Reads an item; `None` if the attributes are none.
-pub(super) fn decode(mut attributes: Attributes) -> Option<Item> {
+/// Decodes an item; `None` if the attributes are not those of an item.
+pub(super) fn decode(mut attributes: ItemAttributes) -> Option<Item> {
     let key = decode_key(&mut attributes)?;
     let version = match attributes.remove(VERSION)? {
         AttributeValue::N(digits) => digits.parse().ok()?,
@@ -95,13 +96,13 @@ pub(super) fn decode(mut attributes: Attributes) -> Option<Item> {
     Some(Item { key, version, secondary, body })
 }
 
-/// Takes the primary key out of attributes; `None` if they hold none.
-pub(super) fn decode_key(attributes: &mut Attributes) -> Option<ItemKey> {
+/// Removes the primary key from attributes; `None` if the attributes hold none.
+pub(super) fn decode_key(attributes: &mut ItemAttributes) -> Option<ItemKey> {
     Some(ItemKey { partition: text(attributes, PARTITION)?, sort: text(attributes, SORT)? })
 }
 
-/// Takes a text out of attributes.
-pub(super) fn text(attributes: &mut Attributes, name: &str) -> Option<String> {
+/// Removes a text from attributes; `None` if the attributes hold none of that name.
+pub(super) fn text(attributes: &mut ItemAttributes, name: &str) -> Option<String> {
     match attributes.remove(name)? {
         AttributeValue::S(text) => Some(text),
         _ => None,
@@ -114,7 +115,7 @@ mod tests {
     use crate::table::limits::{MAX_PARTITION_BYTES, MAX_SORT_BYTES};
     use crate::table::{Expect, MAX_BODY_BYTES, Write, limits};
 
-    /// What DynamoDB allows for an item.
+    /// The largest item that DynamoDB allows.
     const MAX_ITEM_BYTES: usize = 400 * 1024;
 
     fn largest() -> Item {
@@ -130,8 +131,8 @@ mod tests {
         let small = Item { body: Vec::new(), secondary: Vec::new(), version: 0, ..largest() };
         for item in [largest(), small] {
             let mut attributes = encode(item.clone());
-            sign(&mut attributes, "write");
-            assert!(is_signed(&attributes, "write") && !is_signed(&attributes, "other"));
+            set_write_id(&mut attributes, "write");
+            assert!(has_write_id(&attributes, "write") && !has_write_id(&attributes, "other"));
             assert_eq!(decode(attributes), Some(item));
         }
         assert_eq!(decode(encode_key(largest().key)), None);
@@ -141,8 +142,9 @@ mod tests {
     fn the_largest_item_that_the_limits_allow_is_no_larger_than_dynamodb_allows() {
         assert!(limits::check(&[Write::Put(largest(), Expect::Anything)]).is_ok());
         let mut attributes = encode(largest());
-        sign(&mut attributes, &"w".repeat(36));
-        // A number takes about half a byte a digit, and 2; a byte a digit is more than that.
+        set_write_id(&mut attributes, &"w".repeat(36));
+        // A number takes about half a byte for a digit, and 2 bytes; a whole byte for each digit is an upper
+        // bound.
         let size = |(name, value): (&String, &AttributeValue)| {
             let of_value = match value {
                 AttributeValue::S(text) => text.len(),

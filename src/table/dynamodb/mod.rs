@@ -1,8 +1,9 @@
-//! DynamoDB, or what speaks its protocol: one table with five secondary indexes, made by [`schema`].
+//! The engine over DynamoDB, or another service with its protocol: one table with five secondary indexes,
+//! created by [`schema`].
 //!
-//! A secondary index holds keys alone, and only of items that have a key for it: a commit that changes counts rewrites
-//! no entry, and the one partition that lists all studies is not written with every instance. Its entries follow a
-//! moment later, so whatever they lead to is read again from the table.
+//! A secondary index holds only keys, and only of items that have a key for it: a commit that changes counts
+//! rewrites no entry, and the one partition that lists all studies is not written with every instance.
+//! DynamoDB updates an index after the table, so the items that its entries name are read from the table.
 
 use std::time::Duration;
 
@@ -15,16 +16,16 @@ use aws_sdk_dynamodb::config::Region;
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 
 use crate::config;
-use crate::table::dynamodb::attempts::Sender;
+use crate::table::dynamodb::sender::Sender;
 use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
 use crate::telemetry::{self, Units};
 
-mod attempts;
 #[cfg(test)]
 mod fault_tests;
 mod item;
 mod read;
 pub mod schema;
+mod sender;
 #[cfg(test)]
 pub(crate) mod testing;
 mod write;
@@ -33,16 +34,16 @@ const UNREADABLE: &str = "an item is not as it was written";
 
 /// A table in DynamoDB.
 #[derive(Debug)]
-pub struct Dynamodb {
+pub struct DynamodbTable {
     client: Client,
     table: String,
     sender: Sender,
 }
 
-impl Dynamodb {
-    /// The table that the settings name, of which nothing is known yet: see [`Dynamodb::verify`].
+impl DynamodbTable {
+    /// The table of the settings, without a check that it exists: see [`DynamodbTable::verify`].
     ///
-    /// Credentials are those that the AWS tools would find: environment, profile, container, machine.
+    /// Credentials are found as the AWS tools find them: environment, profile, container, machine.
     pub async fn connect(settings: &config::Dynamodb) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(settings.connect_timeout_seconds))
@@ -56,17 +57,17 @@ impl Dynamodb {
         if !settings.endpoint.is_empty() {
             loader = loader.endpoint_url(&settings.endpoint);
         }
-        let patience = Duration::from_secs(settings.retry_seconds);
+        let max_duration = Duration::from_secs(settings.retry_seconds);
         Self {
             client: Client::new(&loader.load().await),
             table: settings.table.clone(),
-            sender: Sender::new(settings.max_requests, settings.max_attempts, patience),
+            sender: Sender::new(settings.max_requests, settings.max_attempts, max_duration),
         }
     }
 }
 
 #[async_trait]
-impl Table for Dynamodb {
+impl Table for DynamodbTable {
     async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
         self.read_items(keys).await
     }
@@ -80,8 +81,12 @@ impl Table for Dynamodb {
     }
 }
 
-/// Counts the units that a request has consumed, if the service tells.
-fn spent<'a>(operation: &'static str, kind: Units, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
+/// Counts the units that a request has consumed, if the service returns them.
+fn count_consumed_units<'a>(
+    operation: &'static str,
+    kind: Units,
+    consumed: impl IntoIterator<Item = &'a ConsumedCapacity>,
+) {
     let units: f64 = consumed.into_iter().filter_map(ConsumedCapacity::capacity_units).sum();
     telemetry::table_units_consumed(operation, kind, units);
 }

@@ -1,4 +1,4 @@
-//! Reading: single items and batches of them, consistently; ranges of the table, and of its indexes.
+//! Reads of items, one or in batches, consistently; and of ranges of the table and its indexes.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
@@ -8,14 +8,14 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity};
 use futures_util::future::try_join_all;
 
-use crate::table::dynamodb::attempts::failed;
-use crate::table::dynamodb::item::{self, Attributes};
-use crate::table::dynamodb::{Dynamodb, UNREADABLE, spent};
+use crate::table::dynamodb::item::{self, ItemAttributes};
+use crate::table::dynamodb::sender::failed;
+use crate::table::dynamodb::{DynamodbTable, UNREADABLE, count_consumed_units};
 use crate::table::limits;
 use crate::table::{Error, Item, ItemKey, Page, Range, Secondary};
 use crate::telemetry::Units;
 
-/// Items of one BatchGetItem at the most.
+/// The most items of one BatchGetItem.
 const MAX_BATCH: usize = 100;
 
 /// A page ends when its items' bodies reach this size.
@@ -24,11 +24,11 @@ const MAX_PAGE_BYTES: usize = 4 << 20;
 const GET: &str = "read items of the table";
 const RANGE: &str = "read a range of the table";
 
-impl Dynamodb {
-    /// Reads items, in the order of `keys`, of which some may be the same.
+impl DynamodbTable {
+    /// Reads items in the order of `keys`, in which a key may occur more than once.
     pub(super) async fn read_items(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
         let mut seen = HashSet::new();
-        // What cannot be a key is a key of nothing.
+        // No item has an invalid key.
         let distinct: Vec<&ItemKey> =
             keys.iter().filter(|key| limits::is_key(key) && seen.insert(*key)).collect();
         let found: HashMap<ItemKey, Item> = match distinct.as_slice() {
@@ -49,14 +49,14 @@ impl Dynamodb {
         let request = request.consistent_read(true).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = self.sender.attempts().send("GetItem", || request.clone().send()).await;
         let answer = answer.map_err(|error| failed(GET, error))?;
-        spent("GetItem", Units::Read, answer.consumed_capacity());
+        count_consumed_units("GetItem", Units::Read, answer.consumed_capacity());
         answer.item.map(|found| item::decode(found).ok_or_else(|| unreadable(GET))).transpose()
     }
 
-    /// Reads the items that there are of at most [`MAX_BATCH`] distinct keys.
+    /// Reads the items of at most [`MAX_BATCH`] distinct keys, without those that do not exist.
     async fn read_batch(&self, keys: &[&ItemKey]) -> Result<Vec<Item>, Error> {
         let mut items = Vec::with_capacity(keys.len());
-        let mut left: Vec<Attributes> = keys.iter().map(|key| item::encode_key((*key).clone())).collect();
+        let mut left: Vec<ItemAttributes> = keys.iter().map(|key| item::encode_key((*key).clone())).collect();
         let mut attempts = self.sender.attempts();
         loop {
             let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
@@ -65,18 +65,18 @@ impl Dynamodb {
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
             let answer = attempts.send("BatchGetItem", || request.clone().send()).await;
             let answer = answer.map_err(|error| failed(GET, error))?;
-            spent("BatchGetItem", Units::Read, answer.consumed_capacity());
+            count_consumed_units("BatchGetItem", Units::Read, answer.consumed_capacity());
             let found = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let is_throttled = found.is_empty();
             for attributes in found {
                 items.push(item::decode(attributes).ok_or_else(|| unreadable(GET))?);
             }
-            // An answer ends at 16 MiB, or where the table is throttled.
+            // An answer ends at 16 MiB, or if the table is throttled.
             left = match answer.unprocessed_keys.unwrap_or_default().remove(&self.table) {
                 Some(rest) if !rest.keys.is_empty() => rest.keys,
                 _ => return Ok(items),
             };
-            if is_throttled && !attempts.again().await {
+            if is_throttled && !attempts.retry().await {
                 return Err(Error::Backend { operation: GET, source: "the table is throttled".into() });
             }
         }
@@ -117,7 +117,7 @@ impl Dynamodb {
         }
     }
 
-    /// The index leads to keys, which may be out of date; the items are read from the table.
+    /// Reads keys from the index, which may be out of date, and their items from the table.
     async fn read_range_of_index(
         &self,
         range: &Range,
@@ -152,7 +152,8 @@ impl Dynamodb {
         }
     }
 
-    /// The items that entries of an index lead to, without those that are gone or have another key there by now.
+    /// Reads the items of entries of an index, without those that are gone or have another key in the index
+    /// now.
     async fn read_entries(
         &self,
         range: &Range,
@@ -172,19 +173,19 @@ impl Dynamodb {
     async fn ask(&self, query: QueryFluentBuilder) -> Result<QueryOutput, Error> {
         let answer = self.sender.attempts().send("Query", || query.clone().send()).await;
         let answer = answer.map_err(|error| failed(RANGE, error))?;
-        spent("Query", Units::Read, answer.consumed_capacity());
+        count_consumed_units("Query", Units::Read, answer.consumed_capacity());
         Ok(answer)
     }
 
-    /// The request for a range, ends that it excludes included where both bounds are given; `None` if nothing can lie
-    /// within the bounds.
+    /// The request for a range; `None` if no key can lie within the bounds. With two bounds, the request
+    /// includes both ends, as DynamoDB has no other condition; an excluded end is dropped from the answer.
     fn query(&self, range: &Range) -> Option<QueryFluentBuilder> {
         let [index, partition, sort] = match range.index {
             None => [None, Some(item::PARTITION), Some(item::SORT)],
             Some(index) => item::names(index).map(Some),
         };
         let (partition, sort) = (partition?, sort?);
-        let Condition { expression, values, ends } = bounds(range, sort)?;
+        let SortKeyCondition { expression, values, ends } = bounds(range, sort)?;
         let limit = range.limit.clamp(1, i32::MAX as usize - 3) + ends + 1;
         let mut query = self.client.query().table_name(&self.table).set_index_name(index.map(str::to_owned));
         query = query
@@ -199,17 +200,18 @@ impl Dynamodb {
 }
 
 /// A condition on the sort key.
-struct Condition {
+struct SortKeyCondition {
     /// The rest of the expression, after the partition.
     expression: String,
     values: Vec<(&'static str, String)>,
-    /// How many ends it includes that the range excludes.
+    /// The number of ends that the condition includes and the range excludes.
     ends: usize,
 }
 
-/// The bounds of a range as a condition; `None` if nothing can lie within them.
-fn bounds(range: &Range, sort: &str) -> Option<Condition> {
-    // No sort key is empty: such a bound, which the service would refuse, says nothing or excludes everything.
+/// The bounds of a range as a condition; `None` if no key can lie within them.
+fn bounds(range: &Range, sort: &str) -> Option<SortKeyCondition> {
+    // No sort key is empty, and the service refuses an empty bound: a lower one includes all, an upper one
+    // nothing.
     let from = match &range.from {
         Bound::Included(from) | Bound::Excluded(from) if from.is_empty() => &Bound::Unbounded,
         from => from,
@@ -218,7 +220,7 @@ fn bounds(range: &Range, sort: &str) -> Option<Condition> {
     if !is_key(&range.partition) {
         return None;
     }
-    let compare = |operator: &str, name: &'static str, value: &String| Condition {
+    let compare = |operator: &str, name: &'static str, value: &String| SortKeyCondition {
         expression: format!(" AND {sort} {operator} {name}"),
         values: vec![(name, value.clone())],
         ends: 0,
@@ -226,7 +228,7 @@ fn bounds(range: &Range, sort: &str) -> Option<Condition> {
     Some(match (from, &range.to) {
         (_, Bound::Included(to) | Bound::Excluded(to)) if to.is_empty() => return None,
         (Bound::Unbounded, Bound::Unbounded) => {
-            Condition { expression: String::new(), values: Vec::new(), ends: 0 }
+            SortKeyCondition { expression: String::new(), values: Vec::new(), ends: 0 }
         }
         (Bound::Included(from), Bound::Unbounded) => compare(">=", ":from", from),
         (Bound::Excluded(from), Bound::Unbounded) => compare(">", ":from", from),
@@ -238,7 +240,7 @@ fn bounds(range: &Range, sort: &str) -> Option<Condition> {
             if low > high || (low == high && ends > 0) {
                 return None;
             }
-            Condition {
+            SortKeyCondition {
                 expression: format!(" AND {sort} BETWEEN :from AND :to"),
                 values: vec![(":from", low.clone()), (":to", high.clone())],
                 ends,
@@ -247,14 +249,14 @@ fn bounds(range: &Range, sort: &str) -> Option<Condition> {
     })
 }
 
-/// Whether a sort key is not one of the ends that the range excludes.
+/// Whether a sort key is none of the ends that the range excludes.
 fn is_inside(range: &Range, sort: &str) -> bool {
     let is_end = |bound: &Bound<String>| matches!(bound, Bound::Excluded(end) if end == sort);
     !is_end(&range.from) && !is_end(&range.to)
 }
 
 /// An entry of an index: the sort key in it, and the key of the item.
-fn entry(mut attributes: Attributes, index: Secondary) -> Result<(String, ItemKey), Error> {
+fn entry(mut attributes: ItemAttributes, index: Secondary) -> Result<(String, ItemKey), Error> {
     let [_, _, sort] = item::names(index);
     let sort = item::text(&mut attributes, sort);
     sort.zip(item::decode_key(&mut attributes)).ok_or_else(|| unreadable(RANGE))

@@ -1,4 +1,4 @@
-//! The table itself: making it, and telling whether it is as it must be.
+//! The schema of the table: its creation, and a check of an existing table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,54 +11,54 @@ use aws_sdk_dynamodb::types::{
 };
 
 use crate::table::INDEXES;
-use crate::table::dynamodb::{Dynamodb, item};
+use crate::table::dynamodb::{DynamodbTable, item};
 
-/// Between two looks at a table that is being made.
+/// The wait between two looks at a table that is being created.
 const POLL: Duration = Duration::from_millis(200);
-/// How long making a table may take.
+/// The longest wait for a table to become active.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
-/// Why a table cannot be used, or not be made.
+/// The reason why a table cannot be used or created.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// There is none of this name.
+    /// No table has this name.
     #[error("there is no table {0}")]
     Missing(String),
-    /// It is not as it must be.
-    #[error("the table {table} is another than it must be: {}", differences.join("; "))]
+    /// The table has another schema.
+    #[error("the table {table} has another schema than it must have: {}", differences.join("; "))]
     Different {
-        /// Its name.
+        /// The name of the table.
         table: String,
-        /// What is different, in words.
+        /// Descriptions of the differences.
         differences: Vec<String>,
     },
-    /// It is still not ready after minutes.
+    /// The table is still not ready after minutes.
     #[error("the table {0} is not ready")]
     NotReady(String),
     /// The service failed or refused.
     #[error("cannot {operation}: {reason}")]
     Service {
-        /// What could not be done.
+        /// The operation that failed.
         operation: &'static str,
-        /// Why, in the service's words.
+        /// The message of the service.
         reason: String,
     },
 }
 
-/// What has become of a table that was to be made.
+/// The result of [`DynamodbTable::create`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
-    /// Whether it was made; if not, it was there.
+pub struct CreatedTable {
+    /// Whether the table was created now; if not, it existed.
     pub is_new: bool,
-    /// Whether it can be restored to any moment of the last weeks; what is no AWS service may not know that.
+    /// Whether point in time recovery is on; services other than AWS may not support it.
     pub has_recovery: bool,
 }
 
-impl Dynamodb {
-    /// Tells whether the table is there and as it must be.
+impl DynamodbTable {
+    /// Checks that the table exists with the right schema.
     ///
     /// # Errors
-    /// [`SchemaError`], which says what is wrong.
+    /// [`SchemaError`], which names the difference.
     pub async fn verify(&self) -> Result<(), SchemaError> {
         let Some(table) = self.describe().await? else {
             return Err(SchemaError::Missing(self.table.clone()));
@@ -66,15 +66,15 @@ impl Dynamodb {
         self.require_schema(&table)
     }
 
-    /// Makes the table, and waits until it can be used. One that is there is only verified; what makes it safer, as point
-    /// in time recovery, is turned on again.
+    /// Creates the table, and waits until it can be used. An existing table is only verified; protection from
+    /// deletion and point in time recovery are turned on in any case.
     ///
     /// # Errors
-    /// [`SchemaError`]; it may be repeated.
-    pub async fn create(&self, is_protected: bool) -> Result<Made, SchemaError> {
+    /// [`SchemaError`]; the call may be repeated.
+    pub async fn create(&self, is_protected: bool) -> Result<CreatedTable, SchemaError> {
         let is_new = match self.describe().await? {
             Some(_) => false,
-            None => self.make(is_protected).await?,
+            None => self.create_table(is_protected).await?,
         };
         let table = self.wait().await?;
         self.require_schema(&table)?;
@@ -84,7 +84,7 @@ impl Dynamodb {
             let outcome = protect.send().await;
             outcome.map_err(|error| refused("protect the table from deletion", error))?;
         }
-        Ok(Made { is_new, has_recovery: self.turn_on_recovery().await? })
+        Ok(CreatedTable { is_new, has_recovery: self.turn_on_recovery().await? })
     }
 
     async fn describe(&self) -> Result<Option<TableDescription>, SchemaError> {
@@ -96,15 +96,15 @@ impl Dynamodb {
         }
     }
 
-    /// Whether it was made; not if another has just done so.
-    async fn make(&self, is_protected: bool) -> Result<bool, SchemaError> {
+    /// Creates the table; `false` if another process has just created it.
+    async fn create_table(&self, is_protected: bool) -> Result<bool, SchemaError> {
         let mut request = self
             .client
             .create_table()
             .table_name(&self.table)
             .billing_mode(BillingMode::PayPerRequest)
             .deletion_protection_enabled(is_protected);
-        let built = |error: BuildError| refused("make the table", error);
+        let built = |error: BuildError| refused("create the table", error);
         for element in key_schema(item::PARTITION, item::SORT).map_err(built)? {
             request = request.key_schema(element);
         }
@@ -125,7 +125,7 @@ impl Dynamodb {
         match request.send().await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
-            Err(error) => Err(refused("make the table", error)),
+            Err(error) => Err(refused("create the table", error)),
         }
     }
 
@@ -141,7 +141,7 @@ impl Dynamodb {
         Err(SchemaError::NotReady(self.table.clone()))
     }
 
-    /// Turns point in time recovery on; whether it is known here.
+    /// Turns point in time recovery on; `false` if the service does not support it.
     async fn turn_on_recovery(&self) -> Result<bool, SchemaError> {
         let operation = "turn on point in time recovery";
         let wanted = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true).build();
@@ -163,7 +163,7 @@ impl Dynamodb {
     }
 }
 
-/// Names of the attributes that are part of a key.
+/// The names of the attributes that are part of a key.
 fn attributes() -> impl Iterator<Item = &'static str> {
     let of_indexes = INDEXES.into_iter().map(item::names).flat_map(|[_, partition, sort]| [partition, sort]);
     [item::PARTITION, item::SORT].into_iter().chain(of_indexes)
@@ -178,10 +178,10 @@ fn is_ready(table: &TableDescription) -> bool {
     let of_indexes = table.global_secondary_indexes().iter().map(|index| index.index_status.as_ref());
     let mut of_indexes = of_indexes.map(|status| status.map(|status| status.as_str()));
     table.table_status == Some(TableStatus::Active)
-        && of_indexes.all(|status| status.is_none_or(|it| it == "ACTIVE"))
+        && of_indexes.all(|status| status.is_none_or(|status| status == "ACTIVE"))
 }
 
-/// What is different from what [`Dynamodb::make`] makes, as far as it matters.
+/// The differences from the schema of [`DynamodbTable::create_table`] that matter.
 fn differences(table: &TableDescription) -> Vec<String> {
     let mut differences = Vec::new();
     if !is_key(table.key_schema(), item::PARTITION, item::SORT) {
@@ -195,7 +195,7 @@ fn differences(table: &TableDescription) -> Vec<String> {
         .collect();
     let others: Vec<&str> = attributes().filter(|name| !texts.contains(name)).collect();
     if !others.is_empty() {
-        differences.push(format!("no attributes of type S: {}", others.join(", ")));
+        differences.push(format!("missing attributes of type S: {}", others.join(", ")));
     }
     for [name, partition, sort] in INDEXES.map(item::names) {
         let found = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(name));

@@ -1,23 +1,23 @@
-//! For tests: tables on the servers that `tools/cloud.py` starts.
+//! Tables for tests, on the servers that `tools/cloud.py` starts.
 
 use crate::config::{self, Config};
-use crate::table::dynamodb::Dynamodb;
+use crate::table::dynamodb::DynamodbTable;
 
 /// A server that speaks DynamoDB's protocol.
 #[derive(Debug, Clone)]
-pub(crate) struct Server {
-    /// What it is.
+pub(crate) struct DynamodbServer {
+    /// The name of the server.
     pub(crate) name: String,
-    /// Its URL.
+    /// The URL of the server.
     pub(crate) endpoint: String,
 }
 
 /// The servers, at least one.
-pub(crate) fn each_server() -> Vec<Server> {
+pub(crate) fn each_server() -> Vec<DynamodbServer> {
     let servers = std::env::var("CUSPID_TEST_DYNAMODB").expect("run this under tools/cloud.py");
     let servers = servers.split_whitespace().map(|server| {
         let (name, endpoint) = server.split_once('=').expect("name=URL");
-        Server { name: name.into(), endpoint: endpoint.into() }
+        DynamodbServer { name: name.into(), endpoint: endpoint.into() }
     });
     let servers: Vec<_> = servers.collect();
     assert!(!servers.is_empty(), "run this under tools/cloud.py");
@@ -25,15 +25,15 @@ pub(crate) fn each_server() -> Vec<Server> {
 }
 
 /// Settings for a table of its own on a server.
-pub(crate) fn settings(server: &Server) -> config::Dynamodb {
+pub(crate) fn settings(server: &DynamodbServer) -> config::Dynamodb {
     let table = format!("test-{}", uuid::Uuid::new_v4());
     let (region, endpoint) = ("us-east-1".into(), server.endpoint.clone());
     config::Dynamodb { table, region, endpoint, ..Config::defaults().dynamodb }
 }
 
 /// A new, empty table.
-pub(crate) async fn new_table(server: &Server) -> Dynamodb {
-    let table = Dynamodb::connect(&settings(server)).await;
+pub(crate) async fn new_table(server: &DynamodbServer) -> DynamodbTable {
+    let table = DynamodbTable::connect(&settings(server)).await;
     table.create(false).await.unwrap();
     table
 }

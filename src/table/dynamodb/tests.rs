@@ -1,4 +1,5 @@
-//! The contract on servers that speak DynamoDB's protocol, the table's schema, and what a failing connection does.
+//! The contract on servers that speak DynamoDB's protocol, the table's schema, and what a failing connection
+//! does.
 
 use crate::table::contract::check;
 use crate::table::dynamodb::testing::{each_server, new_table};

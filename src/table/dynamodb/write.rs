@@ -1,8 +1,9 @@
-//! Writing. One write goes as PutItem or DeleteItem, which costs half of what a transaction does; more, and a conditional
-//! deletion, as TransactWriteItems.
+//! Writes. One write is sent as PutItem or DeleteItem, which costs half of a transaction; several writes, and
+//! a conditional deletion, as TransactWriteItems.
 //!
-//! Whatever is sent twice takes effect once: a transaction by its token, which the service remembers for ten minutes; an
-//! unconditional write by its nature; a conditional PutItem by a mark in the item, by which it is known again.
+//! A request that is sent twice takes effect once: a transaction by its token, which the service remembers
+//! for ten minutes; an unconditional write by its nature; a conditional PutItem by the id of the write, which
+//! is stored in the item.
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -13,20 +14,20 @@ use aws_sdk_dynamodb::types::{
 };
 use uuid::Uuid;
 
-use crate::table::dynamodb::attempts::failed;
 use crate::table::dynamodb::item::{self, PARTITION, VERSION};
-use crate::table::dynamodb::{Dynamodb, spent};
+use crate::table::dynamodb::sender::failed;
+use crate::table::dynamodb::{DynamodbTable, count_consumed_units};
 use crate::table::limits;
 use crate::table::{Error, Expect, Item, ItemKey, Write};
 use crate::telemetry::Units;
 
 const OPERATION: &str = "write the table";
 
-/// Times that a transaction is tried again because another one is at work on an item of which nothing is expected. Where
-/// something is, it will hardly be so when the other one is done.
-const MAX_IN_THE_WAY: u32 = 3;
+/// The most retries of a transaction that conflicts with another one on an item without a condition. With a
+/// condition there is no retry, because the condition will hardly be met after the other transaction.
+const MAX_CONFLICTS: u32 = 3;
 
-impl Dynamodb {
+impl DynamodbTable {
     /// Carries out a transaction.
     pub(super) async fn write(&self, mut writes: Vec<Write>) -> Result<(), Error> {
         limits::check(&writes)?;
@@ -42,10 +43,10 @@ impl Dynamodb {
 
     async fn put(&self, item: Item, expect: Expect) -> Result<(), Error> {
         let mut attributes = item::encode(item);
-        let mark = Uuid::new_v4().to_string();
+        let write_id = Uuid::new_v4().to_string();
         let (condition, version) = condition(expect);
         if condition.is_some() {
-            item::sign(&mut attributes, &mark);
+            item::set_write_id(&mut attributes, &write_id);
         }
         let request = self.client.put_item().table_name(&self.table).set_item(Some(attributes));
         let request = request
@@ -56,15 +57,15 @@ impl Dynamodb {
         let mut attempts = self.sender.attempts();
         let error = match attempts.send("PutItem", || request.clone().send()).await {
             Ok(answer) => {
-                spent("PutItem", Units::Write, answer.consumed_capacity());
+                count_consumed_units("PutItem", Units::Write, answer.consumed_capacity());
                 return Ok(());
             }
             Err(error) => error,
         };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(refusal)) => match &refusal.item {
-                // An attempt before this one has met what was expected.
-                Some(found) if item::is_signed(found, &mark) => Ok(()),
+                // An earlier attempt has written the item.
+                Some(found) if item::has_write_id(found, &write_id) => Ok(()),
                 _ if attempts.is_unclear => Err(failed(OPERATION, error)),
                 _ => Err(Error::Conflict(0)),
             },
@@ -77,17 +78,17 @@ impl Dynamodb {
         let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = self.sender.attempts().send("DeleteItem", || request.clone().send()).await;
         let answer = answer.map_err(|error| failed(OPERATION, error))?;
-        spent("DeleteItem", Units::Write, answer.consumed_capacity());
+        count_consumed_units("DeleteItem", Units::Write, answer.consumed_capacity());
         Ok(())
     }
 
     async fn write_all(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let (mut items, mut places) = (Vec::with_capacity(writes.len()), Vec::new());
+        let (mut items, mut origins) = (Vec::with_capacity(writes.len()), Vec::new());
         for (index, write) in writes.into_iter().enumerate() {
             let expect = write.expect();
             if let Some(write) = self.encode(write)? {
                 items.push(write);
-                places.push((index, expect));
+                origins.push((index, expect));
             }
         }
         if items.is_empty() {
@@ -96,38 +97,39 @@ impl Dynamodb {
         let request = self.client.transact_write_items().set_transact_items(Some(items));
         let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
         let mut attempts = self.sender.attempts();
-        let (mut token, mut in_the_way) = (Uuid::new_v4().to_string(), 0);
+        let (mut token, mut conflicts) = (Uuid::new_v4().to_string(), 0);
         loop {
             let with_token = request.clone().client_request_token(&token);
             let error = match attempts.send("TransactWriteItems", || with_token.clone().send()).await {
                 Ok(answer) => {
-                    spent("TransactWriteItems", Units::Write, answer.consumed_capacity());
+                    count_consumed_units("TransactWriteItems", Units::Write, answer.consumed_capacity());
                     return Ok(());
                 }
                 Err(error) => error,
             };
-            let place = |at: usize| places.get(at).copied().unwrap_or((at, Expect::Anything));
+            let origin = |at: usize| origins.get(at).copied().unwrap_or((at, Expect::Anything));
             match cancellation(&error) {
-                Some(Cancellation::Unmet(at)) => return Err(Error::Conflict(place(at).0)),
-                Some(Cancellation::InTheWay(at)) => {
-                    let (index, expect) = place(at);
-                    in_the_way += 1;
-                    let is_over = expect != Expect::Anything || in_the_way > MAX_IN_THE_WAY;
-                    if is_over || !attempts.again().await {
+                Some(Cancellation::ConditionFailed(at)) => return Err(Error::Conflict(origin(at).0)),
+                Some(Cancellation::TransactionConflict(at)) => {
+                    let (index, expect) = origin(at);
+                    conflicts += 1;
+                    let is_over = expect != Expect::Anything || conflicts > MAX_CONFLICTS;
+                    if is_over || !attempts.retry().await {
                         return Err(Error::Conflict(index));
                     }
                 }
-                Some(Cancellation::Throttled) if attempts.again().await => {}
+                Some(Cancellation::Throttled) if attempts.retry().await => {}
                 _ => return Err(failed(OPERATION, error)),
             }
-            // It is known that this one did nothing. Where one before it may have, only its own token tells.
+            // This attempt wrote nothing. If an earlier one may have written, only the same token can show
+            // that.
             if !attempts.is_unclear {
                 token = Uuid::new_v4().to_string();
             }
         }
     }
 
-    /// A write of a transaction; `None` if it does nothing.
+    /// Encodes a write of a transaction; `None` if the write does nothing.
     fn encode(&self, write: Write) -> Result<Option<TransactWriteItem>, Error> {
         let wrap = TransactWriteItem::builder();
         let wrapped = match write {
@@ -166,8 +168,8 @@ impl Dynamodb {
     }
 }
 
-/// What is expected, as a condition with its values.
-fn condition(expect: Expect) -> (Option<String>, Option<item::Attributes>) {
+/// Encodes an expectation as a condition with its values.
+fn condition(expect: Expect) -> (Option<String>, Option<item::ItemAttributes>) {
     match expect {
         Expect::Anything => (None, None),
         Expect::Absent => (Some(format!("attribute_not_exists({PARTITION})")), None),
@@ -178,15 +180,15 @@ fn condition(expect: Expect) -> (Option<String>, Option<item::Attributes>) {
     }
 }
 
-/// Why a transaction was cancelled; writes by their place in the request, from 0.
+/// The reason why a transaction was cancelled, with the position of the write in the request, from 0.
 enum Cancellation {
-    /// This write met something else than it expected.
-    Unmet(usize),
-    /// Another transaction is at work on the item of this write.
-    InTheWay(usize),
-    /// There was too much to do.
+    /// The condition of this write was not met.
+    ConditionFailed(usize),
+    /// Another transaction is writing the item of this write.
+    TransactionConflict(usize),
+    /// The request was throttled.
     Throttled,
-    /// Something else, that will not pass.
+    /// Another reason, which a retry cannot change.
     Other,
 }
 
@@ -198,7 +200,7 @@ fn cancellation(error: &SdkError<TransactWriteItemsError>) -> Option<Cancellatio
     let reasons = refusal.cancellation_reasons();
     let first = |code: &str| reasons.iter().position(|reason| reason.code() == Some(code));
     if let Some(at) = first("ConditionalCheckFailed") {
-        return Some(Cancellation::Unmet(at));
+        return Some(Cancellation::ConditionFailed(at));
     }
     let is_final = |reason: &CancellationReason| {
         let code = reason.code().unwrap_or("None");
@@ -207,5 +209,5 @@ fn cancellation(error: &SdkError<TransactWriteItemsError>) -> Option<Cancellatio
     if reasons.iter().any(is_final) {
         return Some(Cancellation::Other);
     }
-    Some(first("TransactionConflict").map_or(Cancellation::Throttled, Cancellation::InTheWay))
+    Some(first("TransactionConflict").map_or(Cancellation::Throttled, Cancellation::TransactionConflict))
 }

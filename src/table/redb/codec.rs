@@ -1,22 +1,22 @@
-//! Keys and items as bytes.
+//! The encoding of keys and items as bytes.
 //!
-//! A key is `partition NUL sort`: neither part holds a NUL, so that keys are in the order of their parts.
-//! An item is its version (8 bytes), the number of its secondary keys (1), each as its index (1), the length of
+//! A key is `partition NUL sort`. Neither part holds a NUL, so that keys have the order of their parts. An
+//! item is its version (8 bytes), the number of its secondary keys (1), each as its index (1), the length of
 //! its key (2) and the key, and then the body. Numbers are little-endian.
 
 use crate::table::{Error, Expect, INDEXES, Item, ItemKey, Secondary, SecondaryKey, Write, limits};
 
-/// A write in the words of the engine.
+/// A write as the engine needs it.
 #[derive(Debug)]
-pub(super) struct Encoded {
+pub(super) struct EncodedWrite {
     pub(super) key: Vec<u8>,
     pub(super) expect: Expect,
-    pub(super) action: Action,
+    pub(super) action: WriteAction,
 }
 
-/// What a write does when what it expects is so.
+/// The action of a write whose condition is met.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum WriteAction {
     Put(Vec<u8>),
     Delete,
     Check,
@@ -25,22 +25,22 @@ pub(super) enum Action {
 /// Encodes a transaction.
 ///
 /// # Errors
-/// [`Error::Backend`] if a limit of the contract is passed, which is an error in the program.
-pub(super) fn encode(writes: Vec<Write>) -> Result<Vec<Encoded>, Error> {
+/// [`Error::Backend`] if the transaction exceeds a limit of the contract, which is an error in the program.
+pub(super) fn encode(writes: Vec<Write>) -> Result<Vec<EncodedWrite>, Error> {
     limits::check(&writes)?;
     Ok(writes.into_iter().map(encode_write).collect())
 }
 
-fn encode_write(write: Write) -> Encoded {
+fn encode_write(write: Write) -> EncodedWrite {
     let (key, expect, action) = match write {
         Write::Put(item, expect) => {
             let value = encode_item(&item);
-            (item.key, expect, Action::Put(value))
+            (item.key, expect, WriteAction::Put(value))
         }
-        Write::Delete(key, expect) => (key, expect, Action::Delete),
-        Write::Check(key, expect) => (key, expect, Action::Check),
+        Write::Delete(key, expect) => (key, expect, WriteAction::Delete),
+        Write::Check(key, expect) => (key, expect, WriteAction::Check),
     };
-    Encoded { key: self::key(&key.partition, &key.sort), expect, action }
+    EncodedWrite { key: self::key(&key.partition, &key.sort), expect, action }
 }
 
 fn encode_item(item: &Item) -> Vec<u8> {
@@ -66,12 +66,12 @@ pub(super) fn key(partition: &str, sort: &str) -> Vec<u8> {
     key
 }
 
-/// The version of an encoded item; `None` if it is none.
+/// The version of an encoded item; `None` if the bytes are too short.
 pub(super) fn version(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// The secondary keys of an encoded item, then what follows them; `None` in the place of what cannot be read.
+/// The secondary keys of an encoded item, then the rest of the item. A key that cannot be decoded is `None`.
 pub(super) struct SecondaryKeys<'a> {
     left: u8,
     pub(super) rest: &'a [u8],
@@ -104,7 +104,7 @@ fn split_secondary(bytes: &[u8]) -> Option<(Secondary, &[u8], &[u8])> {
     Some((*index, key, rest))
 }
 
-/// Decodes an item; `None` if the bytes are none.
+/// Decodes an item; `None` if the bytes are no item.
 pub(super) fn decode(key: ItemKey, value: &[u8]) -> Option<Item> {
     let version = version(value)?;
     let mut keys = SecondaryKeys::of(value)?;
@@ -117,7 +117,7 @@ pub(super) fn decode(key: ItemKey, value: &[u8]) -> Option<Item> {
     Some(Item { key, version, secondary, body: keys.rest.to_vec() })
 }
 
-/// The parts of a key; `None` if the bytes are none.
+/// The parts of a key; `None` if the bytes are no key.
 pub(super) fn split_key(key: &[u8]) -> Option<ItemKey> {
     let (partition, sort) = std::str::from_utf8(key).ok()?.split_once('\0')?;
     Some(ItemKey { partition: partition.into(), sort: sort.into() })

@@ -1,9 +1,9 @@
-//! The embedded engine: one file, of the kind of <https://docs.rs/redb>.
+//! The embedded engine: one file of <https://docs.rs/redb>.
 //!
-//! Items are in one ordered table; each secondary index is another, that leads from a key in it to the primary
-//! key and is written in the same transaction of the engine. One thread writes; it takes all transactions that
-//! wait, carries them out one after the other in one transaction of the engine, and makes them durable with one
-//! flush.
+//! Items are in one ordered table. Each secondary index is another table, from secondary to primary keys,
+//! which is written in the same transaction of the engine. One thread writes: it takes all transactions that
+//! wait, carries them out one after the other in one transaction of the engine, and makes them durable with
+//! one flush.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -21,70 +21,70 @@ mod read;
 mod write;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
-type Tree = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type ReadTree = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 const ITEMS: Definition = TableDefinition::new("items");
 
-/// Transactions that may wait for the writer; more wait in [`Table::transact`].
-const QUEUE: usize = 1024;
+/// The most transactions in the writer's queue; more wait in [`Table::transact`].
+const QUEUE_LENGTH: usize = 1024;
 
-/// Items that are read on the thread that asks for them.
-const INLINE_KEYS: usize = 4;
+/// The most items that are read on the thread of the caller.
+const MAX_INLINE_KEYS: usize = 4;
 
 /// A table in one file, which no other process may use at the same time, or in memory.
 #[derive(Debug)]
 pub struct Redb {
-    engine: Arc<Engine>,
+    engine: Arc<RedbEngine>,
     /// The writer's queue and thread; `None` once this is being dropped.
-    writer: Option<(mpsc::Sender<write::Job>, JoinHandle<()>)>,
+    writer: Option<(mpsc::Sender<write::PendingTransaction>, JoinHandle<()>)>,
 }
 
-/// The engine, which the writer closes and opens again when a commit has failed.
+/// The engine, which is closed after a failed commit and opened again for the next operation.
 #[derive(Debug)]
-struct Engine {
-    source: Source,
+struct RedbEngine {
+    source: RedbStorage,
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum RedbStorage {
     File(PathBuf),
     Memory,
 }
 
 impl Redb {
-    /// Opens the table in a file, which is created if it is not there. `cache_bytes` is what the engine may hold
-    /// in memory of its pages.
+    /// Opens the table in a file, which is created if it does not exist. `cache_bytes` is the size of the
+    /// engine's cache of pages.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the file cannot be used, is no table, or another process uses it.
+    /// [`Error::Backend`] if the file cannot be used, is no table, or is in use by another process.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        Self::start(Source::File(path.to_owned()), cache_bytes)
+        Self::start(RedbStorage::File(path.to_owned()), cache_bytes)
     }
 
-    /// An empty table in memory, for tests.
+    /// Opens an empty table in memory, for tests.
     ///
     /// # Errors
-    /// None are expected.
+    /// As [`Redb::open`]; none are expected.
     pub fn in_memory() -> Result<Self, Error> {
-        Self::start(Source::Memory, 16 * 1024 * 1024)
+        Self::start(RedbStorage::Memory, 16 * 1024 * 1024)
     }
 
-    fn start(source: Source, cache_bytes: usize) -> Result<Self, Error> {
+    fn start(source: RedbStorage, cache_bytes: usize) -> Result<Self, Error> {
         let database = source.open(cache_bytes)?;
-        let engine = Arc::new(Engine { source, cache_bytes, database: RwLock::new(Some(database)) });
-        let (writer, jobs) = mpsc::channel(QUEUE);
+        let engine = Arc::new(RedbEngine { source, cache_bytes, database: RwLock::new(Some(database)) });
+        let (writer, transactions) = mpsc::channel(QUEUE_LENGTH);
         let thread = std::thread::Builder::new().name("table-write".into());
         let for_writer = Arc::clone(&engine);
         let thread = thread
-            .spawn(move || write::run(jobs, &for_writer))
+            .spawn(move || write::run(transactions, &for_writer))
             .map_err(|source| failed("start the thread that writes the table", source))?;
         Ok(Self { engine, writer: Some((writer, thread)) })
     }
 
-    /// Reads on a thread that may wait for the disk: the way there costs some ten microseconds, and whether the
-    /// pages are in memory cannot be known before.
+    /// Reads on a thread that may block. The change of threads costs some ten microseconds, but the read may
+    /// have to wait for the disk.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
@@ -99,8 +99,8 @@ impl Redb {
 impl Table for Redb {
     async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
         let keys = keys.to_vec();
-        // A few pages, most of them at hand: waking another thread for them would take longer.
-        if keys.len() <= INLINE_KEYS {
+        // A few pages, most of them in memory: a change of threads would take longer.
+        if keys.len() <= MAX_INLINE_KEYS {
             return self.engine.with(|database| read::get(database, keys));
         }
         self.read(move |database| read::get(database, keys)).await
@@ -116,24 +116,24 @@ impl Table for Redb {
         let (done, outcome) = oneshot::channel();
         let gone = || failed("write the table", "its thread has ended");
         let (writer, _) = self.writer.as_ref().ok_or_else(gone)?;
-        writer.send(write::Job { writes, done }).await.map_err(|_| gone())?;
+        writer.send(write::PendingTransaction { writes, done }).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 }
 
-/// Ends when what waits is written and the file is closed, so that it can be opened again at once.
 impl Drop for Redb {
+    /// Writes the transactions that wait, and closes the file, so that it can be opened again at once.
     fn drop(&mut self) {
         if let Some((writer, thread)) = self.writer.take() {
             drop(writer);
-            // A panic of the writer was reported when it happened.
+            // A panic of the writer was logged when it happened.
             let _ = thread.join();
         }
         self.engine.close();
     }
 }
 
-impl Source {
+impl RedbStorage {
     fn open(&self, cache_bytes: usize) -> Result<Database, Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
@@ -147,8 +147,8 @@ impl Source {
     }
 }
 
-impl Engine {
-    /// Does `work`, after another attempt to open the engine if the last one failed. Blocks.
+impl RedbEngine {
+    /// Runs `work` on the database, which is opened again if it was closed. Blocks.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         if matches!(self.database.read().as_deref(), Ok(None)) {
             self.open()?;
@@ -166,7 +166,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Closes the engine when everyone who reads has done.
+    /// Closes the engine after all reads that have begun.
     fn close(&self) {
         if let Ok(mut database) = self.database.write() {
             *database = None;
@@ -184,7 +184,7 @@ fn definition(index: Secondary) -> Definition {
     })
 }
 
-fn tree(database: &Database, definition: Definition) -> Result<Tree, redb::Error> {
+fn tree(database: &Database, definition: Definition) -> Result<ReadTree, redb::Error> {
     Ok(database.begin_read()?.open_table(definition)?)
 }
 
@@ -204,7 +204,7 @@ fn is_no_space(error: &std::io::Error) -> bool {
 }
 
 fn closed() -> Error {
-    failed("use the table", "it was closed after a failure of the disk")
+    failed("use the table", "the file was closed after a failure of the disk")
 }
 
 #[cfg(test)]

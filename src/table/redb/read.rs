@@ -1,4 +1,4 @@
-//! Reading: one read transaction of the engine for each answer.
+//! Reads, each in one read transaction of the engine.
 
 use std::ops::Bound;
 
@@ -54,10 +54,10 @@ pub(super) fn range(database: &Database, range: &Range) -> Result<Page, redb::Er
     }
 }
 
-type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// The bounds as keys; `None` if nothing can lie between them.
-fn bounds(range: &Range) -> Option<Bounds> {
+/// The bounds as keys; `None` if no key can lie between them.
+fn bounds(range: &Range) -> Option<KeyBounds> {
     let key = |sort: &String| codec::key(&range.partition, sort);
     let from = match range.from.as_ref().map(key) {
         Bound::Unbounded => Bound::Excluded(codec::key(&range.partition, "")),

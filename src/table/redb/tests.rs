@@ -1,4 +1,4 @@
-//! The contract on redb, random transactions against a map, and what reopening finds.
+//! Tests of the contract on redb, of random transactions against a map, and of reopening.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,13 +23,13 @@ async fn the_contract_holds_in_a_file() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_when_opened_again() {
+async fn items_are_read_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("table");
     let item = item(key("p", "s"), 3, &[(Secondary::Fifth, "q", "t")]);
     let table = Redb::open(&path, CACHE_BYTES).unwrap();
     table.transact(vec![Write::Put(item.clone(), Expect::Absent)]).await.unwrap();
-    assert!(Redb::open(&path, CACHE_BYTES).is_err(), "two may not have it open");
+    assert!(Redb::open(&path, CACHE_BYTES).is_err(), "a second open must fail");
     drop(table);
     let table = Redb::open(&path, CACHE_BYTES).unwrap();
     assert_eq!(table.get(std::slice::from_ref(&item.key)).await.unwrap(), [Some(item.clone())]);
@@ -37,7 +37,7 @@ async fn what_was_written_is_there_when_opened_again() {
     assert_eq!(page.items, [("t".to_owned(), item)]);
 }
 
-/// One write, small enough in its choices that transactions meet: item, kind, expectation, version, secondary.
+/// One write, with so few values that transactions conflict: item, kind, expectation, version, secondary.
 type Choice = (u8, u8, u8, u64, Option<u8>);
 
 fn choices() -> impl Strategy<Value = Vec<Vec<Choice>>> {
@@ -54,7 +54,7 @@ fn writes(choices: &[Choice]) -> Vec<Write> {
             1 => Expect::Absent,
             _ => Expect::Version(*version),
         };
-        // The number makes the secondary key the item's own.
+        // The number makes the secondary key unique.
         let sort = secondary.map(|sort| format!("{sort}/{number}"));
         let secondary: Vec<_> = sort.iter().map(|sort| (Secondary::First, "all", sort.as_str())).collect();
         match kind {
@@ -66,7 +66,7 @@ fn writes(choices: &[Choice]) -> Vec<Write> {
     distinct.into_values().map(write).collect()
 }
 
-/// The transaction, carried out on a map as the contract reads.
+/// Carries out the transaction on a map, as the contract says.
 fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize> {
     let is_met = |write: &Write| {
         let (key, expect) = match write {
@@ -115,7 +115,7 @@ async fn compare(transactions: &[Vec<Choice>]) {
         .flat_map(|item| item.secondary.iter().map(|key| (key.sort.clone(), item.clone())))
         .collect();
     expected.sort_by(|one, other| one.0.cmp(&other.0));
-    // Page by page, each asked for with the bound that the one before gives.
+    // Page by page, each with the last sort key of the page before as its bound.
     let mut range = Range { limit: 2, ..whole(Some(Secondary::First), "all") };
     let mut found = Vec::new();
     loop {

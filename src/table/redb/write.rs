@@ -1,31 +1,31 @@
-//! Writing: one thread, that carries out all waiting transactions with one durable commit.
+//! The thread that writes: it carries out all waiting transactions with one durable commit.
 
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::table::redb::codec::{self, Action, Encoded, SecondaryKeys};
-use crate::table::redb::{Engine, ITEMS, definition, failed};
+use crate::table::redb::codec::{self, EncodedWrite, SecondaryKeys, WriteAction};
+use crate::table::redb::{ITEMS, RedbEngine, definition, failed};
 use crate::table::{Error, Expect, INDEXES, Secondary};
 
-/// Transactions that share a commit at the most.
-const GROUP: usize = 256;
+/// The most transactions that share a commit.
+const MAX_GROUP: usize = 256;
 
-/// Holds the number of commits, which tells whether one that failed has taken effect all the same.
+/// The number of commits, which shows whether a commit that failed has taken effect nevertheless.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
-type Tree<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
+type WriteTree<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
-/// A transaction to carry out.
+/// A transaction that is waiting for the writer.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) writes: Vec<Encoded>,
+pub(super) struct PendingTransaction {
+    pub(super) writes: Vec<EncodedWrite>,
     pub(super) done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Creates the tables, all in one transaction, if they are not there. Writes nothing otherwise, so that a table on
-/// a full disk can be opened.
+/// Creates the tables, all in one transaction, if they do not exist. Otherwise nothing is written, so that a
+/// table on a full disk can be opened.
 pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     match last_commit(database) {
         Err(redb::Error::TableDoesNotExist(_)) => {}
@@ -40,29 +40,29 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-/// Carries out what comes in until nobody can send any more.
-pub(super) fn run(mut jobs: mpsc::Receiver<Job>, engine: &Engine) {
+/// Carries out the transactions that are sent to `transactions`, until all senders are dropped.
+pub(super) fn run(mut transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
     let mut group = Vec::new();
-    while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+    while transactions.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         let outcomes = write(engine, &group);
-        for (job, outcome) in group.drain(..).zip(outcomes) {
-            // Who waited for it may have gone.
-            let _ = job.done.send(outcome);
+        for (transaction, outcome) in group.drain(..).zip(outcomes) {
+            // The caller may have stopped waiting.
+            let _ = transaction.done.send(outcome);
         }
     }
 }
 
 /// Carries out a group.
 ///
-/// After a failure the engine takes no more writes until it is closed and opened again, and a commit that failed
-/// may have taken effect: its number tells.
-fn write(engine: &Engine, group: &[Job]) -> Vec<Result<(), Error>> {
+/// After a failure the engine takes no more writes until it is closed and opened again. A commit that failed
+/// may have taken effect: its number shows that.
+fn write(engine: &RedbEngine, group: &[PendingTransaction]) -> Vec<Result<(), Error>> {
     let mut commit = None;
     let error = match engine.with(|database| apply_all(database, group, &mut commit)) {
         Ok(outcomes) => return outcomes,
         Err(error) => error,
     };
-    // It is opened again by who uses it next, which is the next line if a commit may have taken effect.
+    // The next use opens the engine again: the next line, if a commit may have taken effect.
     engine.close();
     if let Some((number, outcomes)) = commit
         && engine.with(last_commit).is_ok_and(|last| last == number)
@@ -77,20 +77,20 @@ fn write(engine: &Engine, group: &[Job]) -> Vec<Result<(), Error>> {
     group.iter().map(each).collect()
 }
 
-/// Carries out a group in one durable transaction of the engine. Leaves the commit's number and the outcomes in
-/// `commit` when it begins to commit.
+/// Carries out a group in one durable transaction of the engine. Leaves the commit's number and the outcomes
+/// in `commit` when it begins to commit.
 fn apply_all(
     database: &Database,
-    group: &[Job],
+    group: &[PendingTransaction],
     commit: &mut Option<(u64, Vec<Result<(), Error>>)>,
 ) -> Result<Vec<Result<(), Error>>, redb::Error> {
     let transaction = begin(database)?;
     let mut outcomes = Vec::with_capacity(group.len());
     let number;
     {
-        let mut trees = Trees::open(&transaction)?;
-        for job in group {
-            outcomes.push(trees.apply(&job.writes)?);
+        let mut trees = WriteTrees::open(&transaction)?;
+        for waiting in group {
+            outcomes.push(trees.apply(&waiting.writes)?);
         }
         number = trees.count()?;
     }
@@ -105,7 +105,7 @@ fn apply_all(
 
 fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
-    // Opening after a crash is then a matter of milliseconds, whatever the size.
+    // With it, opening after a crash takes milliseconds at any size.
     transaction.set_quick_repair(true);
     Ok(transaction)
 }
@@ -116,13 +116,13 @@ fn last_commit(database: &Database) -> Result<u64, redb::Error> {
 }
 
 /// The open tables of a transaction of the engine.
-struct Trees<'a> {
-    items: Tree<'a>,
-    indexes: Vec<Tree<'a>>,
+struct WriteTrees<'a> {
+    items: WriteTree<'a>,
+    indexes: Vec<WriteTree<'a>>,
     commits: redb::Table<'a, (), u64>,
 }
 
-impl<'a> Trees<'a> {
+impl<'a> WriteTrees<'a> {
     fn open(transaction: &'a WriteTransaction) -> Result<Self, redb::Error> {
         let indexes = INDEXES.iter().map(|index| transaction.open_table(definition(*index)));
         Ok(Self {
@@ -139,31 +139,31 @@ impl<'a> Trees<'a> {
     }
 
     /// Carries out a transaction: checks all of it, then writes all of it.
-    fn apply(&mut self, writes: &[Encoded]) -> Result<Result<(), Error>, redb::Error> {
+    fn apply(&mut self, writes: &[EncodedWrite]) -> Result<Result<(), Error>, redb::Error> {
         for (index, write) in writes.iter().enumerate() {
-            if !self.meets(write)? {
+            if !self.is_met(write)? {
                 return Ok(Err(Error::Conflict(index)));
             }
         }
-        // An index is touched only where a key of an item changes: each page that a commit changes is written anew.
+        // An index is changed only if a key of an item changes, because a commit writes every changed page.
         for write in writes {
             match &write.action {
-                Action::Put(value) => self.give_up(&write.key, value)?,
-                Action::Delete => self.give_up(&write.key, &[])?,
-                Action::Check => {}
+                WriteAction::Put(value) => self.remove_stale_index_keys(&write.key, value)?,
+                WriteAction::Delete => self.remove_stale_index_keys(&write.key, &[])?,
+                WriteAction::Check => {}
             }
         }
         for write in writes {
             match &write.action {
-                Action::Put(value) => self.put(&write.key, value)?,
-                Action::Delete => drop(self.items.remove(write.key.as_slice())?),
-                Action::Check => {}
+                WriteAction::Put(value) => self.put(&write.key, value)?,
+                WriteAction::Delete => drop(self.items.remove(write.key.as_slice())?),
+                WriteAction::Check => {}
             }
         }
         Ok(Ok(()))
     }
 
-    fn meets(&self, write: &Encoded) -> Result<bool, redb::Error> {
+    fn is_met(&self, write: &EncodedWrite) -> Result<bool, redb::Error> {
         if write.expect == Expect::Anything {
             return Ok(true);
         }
@@ -176,8 +176,8 @@ impl<'a> Trees<'a> {
         })
     }
 
-    /// Takes out of the indexes what item `key` will no longer be found under when it is `new`.
-    fn give_up(&mut self, key: &[u8], new: &[u8]) -> Result<(), redb::Error> {
+    /// Removes the index keys of item `key` that its new value does not have.
+    fn remove_stale_index_keys(&mut self, key: &[u8], new: &[u8]) -> Result<(), redb::Error> {
         let Some(old) = self.items.get(key)? else { return Ok(()) };
         for (index, secondary) in secondary_keys(old.value()) {
             if !has_secondary(new, index, secondary) {

@@ -1,7 +1,7 @@
-//! Which names were given lately: objects that a crash may have left without anybody having been told of them.
+//! The names written since the last clean stop: objects that a crash may have left without a commit.
 //!
-//! Names are noted before they are given and are not flushed on their own: what is lost with them in a power cut is
-//! found by listing everything.
+//! A name is appended before its object gets the name. The journal has no flush of its own: names that are
+//! lost in a power cut are found only by listing all objects.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,34 +11,37 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::blobs::{Bucket, Key};
 
-/// Names in a file before the next one is begun; that many keeps ago, whoever kept has long been told.
-const NAMES: usize = 2000;
-const FILE: &str = "recent";
-const OLDER_FILE: &str = "recent.older";
+/// The names in a file before the next file is begun. Puts that are so many names ago have returned long
+/// since.
+const MAX_NAMES: usize = 2000;
+const FILE: &str = "journal";
+const OLDER_FILE: &str = "journal.older";
 
-/// The two files of names, one a line.
+/// The two files of names, one name a line.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct Journal {
     root: PathBuf,
     file: Option<OwnedFd>,
     names: usize,
 }
 
-impl Recent {
-    /// Reads what the last process noted, and begins anew.
+impl Journal {
+    /// Reads the names of the last process, and begins a new journal.
     pub(super) fn open(root: &Path) -> (Self, Vec<Key>) {
         let mut keys = Vec::new();
         for file in [OLDER_FILE, FILE] {
             let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
             keys.extend(text.lines().filter_map(parse));
         }
-        // They stay until new names take their place: this process may be killed before it has looked at them.
-        (Self { root: root.to_owned(), file: None, names: NAMES }, keys)
+        // The files stay until new names replace them: this process may be killed before it has used the
+        // keys.
+        (Self { root: root.to_owned(), file: None, names: MAX_NAMES }, keys)
     }
 
-    /// Notes names, which are paths below the root. Best effort: without it, everything must be listed.
-    pub(super) fn note<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>) {
-        if self.names >= NAMES {
+    /// Appends names, which are paths below the root. A failure is ignored: without the journal, the objects
+    /// are found by listing all.
+    pub(super) fn append<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>) {
+        if self.names >= MAX_NAMES {
             self.begin_file();
         }
         self.names += names.len();
@@ -48,7 +51,7 @@ impl Recent {
         }
     }
 
-    /// Forgets all names: nothing is under way any more.
+    /// Removes all names, as no put is under way any more.
     pub(super) fn clear(self) {
         for file in [OLDER_FILE, FILE] {
             let _ = std::fs::remove_file(self.root.join(file));
@@ -80,17 +83,17 @@ mod tests {
     #[test]
     fn names_outlive_a_process_that_is_killed() {
         let root = tempfile::tempdir().unwrap();
-        let (mut recent, keys) = Recent::open(root.path());
+        let (mut journal, keys) = Journal::open(root.path());
         assert_eq!(keys, []);
-        for number in 0..NAMES + 5 {
-            recent.note([format!("originals/a/{number}").as_str()].into_iter());
+        for number in 0..MAX_NAMES + 5 {
+            journal.append([format!("originals/a/{number}").as_str()].into_iter());
         }
-        recent.note(["nonsense", "previews/b"].into_iter());
-        drop(recent);
-        let (recent, keys) = Recent::open(root.path());
-        assert_eq!(keys.len(), NAMES + 6);
+        journal.append(["nonsense", "previews/b"].into_iter());
+        drop(journal);
+        let (journal, keys) = Journal::open(root.path());
+        assert_eq!(keys.len(), MAX_NAMES + 6);
         assert_eq!(keys.last(), Some(&Key { bucket: Bucket::Previews, path: "b".into() }));
-        recent.clear();
-        assert_eq!(Recent::open(root.path()).1, []);
+        journal.clear();
+        assert_eq!(Journal::open(root.path()).1, []);
     }
 }

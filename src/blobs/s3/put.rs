@@ -1,4 +1,4 @@
-//! Keeping an object: in one request if it is small, else in parts.
+//! Puts of objects: in one request if the object is small, otherwise in parts.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,73 +8,77 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
-use crate::blobs::s3::failure::Failure;
-use crate::blobs::s3::source::Source;
+use crate::blobs::s3::failure::RequestFailure;
+use crate::blobs::s3::source::StagedSource;
 use crate::blobs::s3::{Checksum, Store};
 use crate::blobs::{Bucket, Error, Key, Staged};
 use crate::telemetry;
 
-/// Parts that an object may have.
+/// The most parts of an object.
 const MAX_PARTS: u64 = 10_000;
 
-/// As [`crate::blobs::Blobs::keep`].
-pub(super) async fn keep(store: &Arc<Store>, staged: Staged, key: &Key) -> Result<(), Error> {
+/// As [`crate::blobs::Blobs::put`].
+pub(super) async fn put(store: &Arc<Store>, staged: Staged, key: &Key) -> Result<(), Error> {
     let length = staged.length();
-    let object = Object::new(store, key, length, staged.into_place().into());
-    let kept =
-        if length <= store.settings.part_bytes { object.put().await } else { object.put_in_parts().await };
-    match kept {
+    let object = ObjectPut::new(store, key, length, staged.into_data().into());
+    let outcome = if length <= store.settings.part_bytes {
+        object.put_whole().await
+    } else {
+        object.put_in_parts().await
+    };
+    match outcome {
         Ok(()) => Ok(()),
-        Err(Halt::Store(failure)) if failure.is_precondition_failed() => object.confirm(failure).await,
-        Err(Halt::Store(failure)) => Err(failure.into_error(format!("keep {key}"))),
-        Err(Halt::Source(source)) => {
+        Err(PutError::Store(failure)) if failure.is_precondition_failed() => object.confirm(failure).await,
+        Err(PutError::Store(failure)) => Err(failure.into_error(format!("put {key}"))),
+        Err(PutError::StagedSource(source)) => {
             Err(Error::Backend { operation: format!("read what was staged for {key}"), source })
         }
     }
 }
 
-/// What ends an attempt to keep an object.
-enum Halt {
-    Store(Failure),
+/// The reason why a put failed.
+enum PutError {
+    /// A request failed.
+    Store(RequestFailure),
     /// The staged bytes cannot be read.
-    Source(BoxError),
+    StagedSource(BoxError),
 }
 
-impl From<Failure> for Halt {
-    fn from(failure: Failure) -> Self {
+impl From<RequestFailure> for PutError {
+    fn from(failure: RequestFailure) -> Self {
         Self::Store(failure)
     }
 }
 
-impl From<BoxError> for Halt {
+impl From<BoxError> for PutError {
     fn from(error: BoxError) -> Self {
-        Self::Source(error)
+        Self::StagedSource(error)
     }
 }
 
-/// An object that is being sent.
-struct Object<'a> {
+/// The put of an object.
+struct ObjectPut<'a> {
     store: &'a Arc<Store>,
     key: &'a Key,
     bucket: String,
     name: String,
     length: u64,
-    source: Source,
+    source: StagedSource,
 }
 
-impl<'a> Object<'a> {
-    fn new(store: &'a Arc<Store>, key: &'a Key, length: u64, source: Source) -> Self {
+impl<'a> ObjectPut<'a> {
+    fn new(store: &'a Arc<Store>, key: &'a Key, length: u64, source: StagedSource) -> Self {
         let (bucket, name) = store.settings.bucket.of(key);
         Self { store, key, bucket, name, length, source }
     }
 
-    /// `*` where the object must not replace another one, and the store looks after that.
+    /// `*` if the object must not replace another one, and the service supports that condition.
     fn if_none_match(&self) -> Option<String> {
         let is_immutable = self.key.bucket == Bucket::Originals;
         (is_immutable && self.store.is_conditional).then(|| "*".to_owned())
     }
 
-    async fn put(&self) -> Result<(), Halt> {
+    async fn put_whole(&self) -> Result<(), PutError> {
         let store = self.store;
         let sum = self.source.checksum(store.settings.checksum, 0..self.length).await?;
         let body = self.source.body(0..self.length).await?;
@@ -93,7 +97,7 @@ impl<'a> Object<'a> {
         Ok(())
     }
 
-    async fn put_in_parts(&self) -> Result<(), Halt> {
+    async fn put_in_parts(&self) -> Result<(), PutError> {
         let store = self.store;
         let request = store.requests.client.create_multipart_upload().bucket(&self.bucket).key(&self.name);
         let request = request
@@ -105,9 +109,9 @@ impl<'a> Object<'a> {
             .set_ssekms_key_id(store.kms_key())
             .set_storage_class(store.settings.storage_classes.of(self.key.bucket));
         let created = store.requests.send("CreateMultipartUpload", request.send()).await?;
-        let id = created.upload_id.ok_or(Failure::Nonsense("without an upload's id"))?;
+        let id = created.upload_id.ok_or(RequestFailure::InvalidResponse("without an upload's id"))?;
         let (bucket, name) = (self.bucket.clone(), self.name.clone());
-        let mut upload = Upload { store: Arc::clone(store), bucket, name, id, is_over: false };
+        let mut upload = MultipartUpload { store: Arc::clone(store), bucket, name, id, is_over: false };
         let outcome = self.send_parts(&upload.id).await;
         upload.is_over = true;
         if outcome.is_err() {
@@ -116,7 +120,7 @@ impl<'a> Object<'a> {
         outcome
     }
 
-    async fn send_parts(&self, upload: &str) -> Result<(), Halt> {
+    async fn send_parts(&self, upload: &str) -> Result<(), PutError> {
         let parts = parts(self.length, self.store.settings.part_bytes);
         let parts = stream::iter(parts).map(|(number, range)| self.send_part(upload, number, range));
         let parts = parts.buffered(self.store.settings.part_concurrency).try_collect::<Vec<_>>().await?;
@@ -128,13 +132,18 @@ impl<'a> Object<'a> {
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
         match self.store.requests.send("CompleteMultipartUpload", request.send()).await {
             Ok(_) => Ok(()),
-            // It was sent again, and the first attempt had succeeded though its answer did not come.
+            // A retry: the first attempt had succeeded, but its answer was lost.
             Err(failure) if failure.code() == "NoSuchUpload" && self.is_there().await => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
 
-    async fn send_part(&self, upload: &str, number: i32, range: Range<u64>) -> Result<CompletedPart, Halt> {
+    async fn send_part(
+        &self,
+        upload: &str,
+        number: i32,
+        range: Range<u64>,
+    ) -> Result<CompletedPart, PutError> {
         let length = range.end - range.start;
         let sum = self.source.checksum(self.store.settings.checksum, range.clone()).await?;
         let body = self.source.body(range).await?;
@@ -148,18 +157,18 @@ impl<'a> Object<'a> {
             .body(body);
         let sent = self.store.requests.send("UploadPart", request.send()).await?;
         telemetry::s3_sent(length);
-        // As the store understood it: one that does not know the checksum is not told of it again.
+        // The checksums of the answer: a service that does not support one must not get it again.
         let part = CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag);
         Ok(part.set_checksum_crc32(sent.checksum_crc32).set_checksum_sha256(sent.checksum_sha256).build())
     }
 
-    /// After the store said that there is an object under the key. Nobody else gives an original the same key: it is this
-    /// one, sent by an attempt whose answer did not come.
-    async fn confirm(&self, failure: Failure) -> Result<(), Error> {
+    /// Handles the answer that the key has an object already. No other object gets the key of an original, so
+    /// it is this one, sent by an attempt whose answer was lost.
+    async fn confirm(&self, failure: RequestFailure) -> Result<(), Error> {
         if self.is_there().await {
             return Ok(());
         }
-        Err(failure.into_error(format!("keep {}: there is another object", self.key)))
+        Err(failure.into_error(format!("put {}: there is another object", self.key)))
     }
 
     async fn is_there(&self) -> bool {
@@ -167,7 +176,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The parts of an object of `length` bytes: numbers from one, and ranges. All but the last are equally large.
+/// The parts of an object of `length` bytes: numbers from 1, and ranges. All parts but the last are equally
+/// large.
 fn parts(length: u64, part_bytes: u64) -> impl Iterator<Item = (i32, Range<u64>)> {
     let part_bytes = part_bytes.max(length.div_ceil(MAX_PARTS));
     (1..)
@@ -175,8 +185,9 @@ fn parts(length: u64, part_bytes: u64) -> impl Iterator<Item = (i32, Range<u64>)
         .map(move |(number, start)| (number, start..length.min(start + part_bytes)))
 }
 
-/// An upload in parts that has begun; aborted when this is dropped before it is over, as when nobody waits for it any more.
-struct Upload {
+/// A multipart upload that has begun. It is aborted if this is dropped before the upload is over, for example
+/// because the caller has stopped waiting.
+struct MultipartUpload {
     store: Arc<Store>,
     bucket: String,
     name: String,
@@ -184,7 +195,7 @@ struct Upload {
     is_over: bool,
 }
 
-impl Drop for Upload {
+impl Drop for MultipartUpload {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.is_over {
@@ -195,8 +206,8 @@ impl Drop for Upload {
     }
 }
 
-/// Removes what was sent of an upload. What stays, because the store does not answer, costs space until a lifecycle rule
-/// removes it; no reader sees it.
+/// Removes the parts of an upload. Parts that stay because the service does not answer cost space until a
+/// lifecycle rule removes them; no reader sees them.
 async fn abort(store: &Store, bucket: &str, name: &str, id: &str) {
     let request = store.requests.client.abort_multipart_upload().bucket(bucket).key(name).upload_id(id);
     match store.requests.send("AbortMultipartUpload", request.send()).await {
