@@ -5,13 +5,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::{Backoff, jitter};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::draft::Draft;
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
@@ -405,9 +406,8 @@ impl Attempts {
             return false;
         }
         self.count += 1;
-        let most = self.last.elapsed() * (1 << self.count.min(MAX_DOUBLINGS));
-        let random = RandomState::new().build_hasher().finish() % 1024;
-        sleep(most.clamp(MIN_WAIT, MAX_WAIT) * random as u32 / 1024).await;
+        let backoff = Backoff::new(self.last.elapsed() * 2, MAX_WAIT);
+        sleep(jitter(backoff.limit(self.count.min(MAX_DOUBLINGS)).max(MIN_WAIT))).await;
         self.last = Instant::now();
         true
     }
