@@ -129,6 +129,15 @@ impl Archive {
         })
     }
 
+    /// Checks that instances can be stored, without a request to the blob store or the index.
+    ///
+    /// # Errors
+    /// The failure of the blob store or the index, which stays until the process is restarted.
+    pub fn health(&self) -> Result<(), Error> {
+        self.blobs.health()?;
+        Ok(self.index.health()?)
+    }
+
     /// The queue that tells workers of this archive's jobs.
     pub fn queue(&self) -> &dyn Queue {
         self.queue.as_ref()

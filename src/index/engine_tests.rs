@@ -134,4 +134,8 @@ impl Table for Counted {
         self.conflicts.fetch_add(usize::from(matches!(outcome, Err(Error::Conflict(_)))), Ordering::SeqCst);
         outcome
     }
+
+    fn health(&self) -> Result<(), Error> {
+        self.table.health()
+    }
 }

@@ -64,6 +64,7 @@ impl Error {
         match self {
             Self::Table(Table::Conflict(index)) => Self::Table(Table::Conflict(*index)),
             Self::Table(Table::NoSpace) => Self::Table(Table::NoSpace),
+            Self::Table(Table::WriterEnded) => Self::Table(Table::WriterEnded),
             Self::Table(Table::Backend { operation, source }) => {
                 Self::Table(Table::Backend { operation, source: source.to_string().into() })
             }
@@ -93,6 +94,14 @@ impl Index {
     /// An index over a table. Two indexes over one table, in one process or several, see the same.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table, waiting: Arc::default() }
+    }
+
+    /// Checks that instances can be committed, without a request to the table.
+    ///
+    /// # Errors
+    /// [`Error::Table`] if the table takes no more transactions until the process is restarted.
+    pub fn health(&self) -> Result<(), Error> {
+        Ok(self.table.health()?)
     }
 
     /// An index in memory, for tests of what stands upon it.

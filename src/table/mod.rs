@@ -145,6 +145,12 @@ pub enum Error {
     /// There is no space left; nothing was written.
     #[error("no space left in the table")]
     NoSpace,
+    /// The thread that writes the table has ended after a panic: no transaction is possible until the process is
+    /// restarted. Whether the last one took effect is not known.
+    #[error(
+        "cannot write the index: the thread that writes its table has ended after a panic; restart the server"
+    )]
+    WriterEnded,
     /// The engine failed; whether a transaction took effect is not known.
     #[error("cannot {operation}")]
     Backend {
@@ -180,4 +186,10 @@ pub trait Table: Send + Sync + 'static {
 
     /// Carries out a transaction. Calls that wait at the same time share one flush.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error>;
+
+    /// Checks that transactions are possible, without a request to the engine.
+    ///
+    /// # Errors
+    /// [`Error::WriterEnded`], until the process is restarted.
+    fn health(&self) -> Result<(), Error>;
 }

@@ -305,6 +305,9 @@ impl Blobs for Trap {
     async fn flush(&self) -> Result<(), blobs::Error> {
         self.0.flush().await
     }
+    fn health(&self) -> Result<(), blobs::Error> {
+        self.0.health()
+    }
     fn unconfirmed(&self) -> Vec<Key> {
         self.0.unconfirmed()
     }

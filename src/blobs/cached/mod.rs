@@ -104,6 +104,10 @@ impl Blobs for CachedBlobs {
         self.inner.flush().await
     }
 
+    fn health(&self) -> Result<(), Error> {
+        self.inner.health()
+    }
+
     fn unconfirmed(&self) -> Vec<Key> {
         self.inner.unconfirmed()
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 use crate::blobs::fs::Root;
 use crate::blobs::fs::journal::Journal;
@@ -30,11 +32,26 @@ pub(super) struct PendingPut {
     pub(super) done: oneshot::Sender<Result<(), Errno>>,
 }
 
-/// Puts the objects that are sent to `puts`, until all senders are dropped.
-pub(super) fn run(mut puts: mpsc::Receiver<PendingPut>, root: &Root, mut journal: Journal) {
+/// The name of an object whose put makes the thread panic.
+#[cfg(test)]
+pub(crate) const PANIC_NAME: &str = "makes-the-flusher-panic";
+
+/// Puts the objects that are sent to `puts`, until all senders are dropped. A panic is logged, and closes `puts`.
+pub(super) fn run(puts: mpsc::Receiver<PendingPut>, root: &Root, journal: Journal) {
+    // No state is used after a panic. The panic hook has printed the message.
+    if catch_unwind(AssertUnwindSafe(|| put_all(puts, root, journal))).is_err() {
+        error!(
+            "the thread that flushes objects panicked: no object can be stored until the server is restarted"
+        );
+    }
+}
+
+fn put_all(mut puts: mpsc::Receiver<PendingPut>, root: &Root, mut journal: Journal) {
     let mut group = Vec::new();
     let mut changed = BTreeSet::new();
     while puts.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+        #[cfg(test)]
+        assert!(!group.iter().any(|put| put.target.ends_with(PANIC_NAME)), "a panic for a test");
         journal.append(group.iter().map(|put| put.target.as_str()));
         let outcomes = flush(&mut group, &root.directory, &mut changed);
         for (put, outcome) in group.drain(..).zip(outcomes) {

@@ -23,6 +23,8 @@ use crate::blobs::staged::{StagedData, StagedFile};
 use crate::blobs::{Blobs, Bucket, ByteStream, Error, Key, ListedObject, Staged};
 
 mod flush;
+#[cfg(test)]
+pub(crate) use flush::PANIC_NAME;
 mod journal;
 pub(super) mod read;
 mod walk;
@@ -118,7 +120,13 @@ impl Blobs for FileBlobs {
     async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
         let target = path_of(key)?;
         let is_large = staged.length() >= LARGE_BYTES;
-        let StagedData::File(mut file) = staged.into_data() else { return Err(invalid_key(key)) };
+        let StagedData::File(mut file) = staged.into_data() else {
+            let operation = format!("put {key}");
+            return Err(Error::Backend {
+                operation,
+                source: "the object was staged in another store".into(),
+            });
+        };
         if is_large {
             file = blocking(move || file.sync().map(|()| file))
                 .await?
@@ -126,8 +134,8 @@ impl Blobs for FileBlobs {
         }
         let (done, outcome) = oneshot::channel();
         let put = flush::PendingPut { file, target, done };
-        self.flusher.send(put).await.map_err(|_| invalid_key(key))?;
-        let outcome = outcome.await.map_err(|_| invalid_key(key))?;
+        self.flusher.send(put).await.map_err(|_| Error::FlusherEnded)?;
+        let outcome = outcome.await.map_err(|_| Error::FlusherEnded)?;
         outcome.map_err(|error| failed(error, || format!("put {key}")))
     }
 
@@ -158,6 +166,11 @@ impl Blobs for FileBlobs {
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || rustix::fs::syncfs(&root.directory)).await?;
         outcome.map_err(|error| failed(error, || "flush the object store".into()))
+    }
+
+    fn health(&self) -> Result<(), Error> {
+        // The thread holds the receiver, and ends before `self` only by a panic.
+        if self.flusher.is_closed() { Err(Error::FlusherEnded) } else { Ok(()) }
     }
 
     fn unconfirmed(&self) -> Vec<Key> {
@@ -275,6 +288,28 @@ mod tests {
         assert!(!originals.join("a/b").exists() && originals.join("a/e").exists());
         blobs.delete(&key("a/e")).await.unwrap();
         assert!(!originals.join("a").exists() && originals.exists());
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_flusher_is_an_error_of_its_own_until_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        put(&blobs, &key("before"), b"bytes").await;
+        blobs.health().unwrap();
+        for path in [flush::PANIC_NAME, "after"] {
+            let outcome = blobs.put(blobs.stage().await.unwrap(), &key(path)).await;
+            assert!(matches!(outcome, Err(Error::FlusherEnded)), "{path}: {outcome:?}");
+            assert!(matches!(blobs.health(), Err(Error::FlusherEnded)), "{path}");
+        }
+        assert_eq!(chunks(&blobs, &key("before"), 0..5).await.unwrap().concat(), b"bytes", "reads go on");
+        drop(blobs);
+        let blobs = FileBlobs::open(directory.path()).unwrap();
+        blobs.health().unwrap();
+        assert!(
+            blobs.unconfirmed().contains(&key("before")),
+            "the names stay in the journal, as after a crash"
+        );
+        put(&blobs, &key("after"), b"bytes").await;
     }
 
     #[tokio::test]

@@ -103,6 +103,10 @@ impl Blobs for S3Blobs {
         Ok(())
     }
 
+    fn health(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }

@@ -79,6 +79,10 @@ impl Table for DynamodbTable {
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
         self.write(writes).await
     }
+
+    fn health(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Counts the units that a request has consumed, if the service returns them.

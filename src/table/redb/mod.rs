@@ -114,10 +114,16 @@ impl Table for Redb {
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
         let writes = codec::encode(writes)?;
         let (done, outcome) = oneshot::channel();
-        let gone = || failed("write the table", "its thread has ended");
-        let (writer, _) = self.writer.as_ref().ok_or_else(gone)?;
-        writer.send(write::PendingTransaction { writes, done }).await.map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())?
+        let (writer, _) = self.writer.as_ref().ok_or(Error::WriterEnded)?;
+        let transaction = write::PendingTransaction { writes, done };
+        writer.send(transaction).await.map_err(|_| Error::WriterEnded)?;
+        outcome.await.map_err(|_| Error::WriterEnded)?
+    }
+
+    fn health(&self) -> Result<(), Error> {
+        // The thread holds the receiver, and ends before `self` only by a panic.
+        let is_writing = self.writer.as_ref().is_some_and(|(writer, _)| !writer.is_closed());
+        if is_writing { Ok(()) } else { Err(Error::WriterEnded) }
     }
 }
 

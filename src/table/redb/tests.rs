@@ -37,6 +37,26 @@ async fn items_are_read_after_reopening() {
     assert_eq!(page.items, [("t".to_owned(), item)]);
 }
 
+#[tokio::test]
+async fn a_panic_of_the_writer_is_an_error_of_its_own_until_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table");
+    let table = Redb::open(&path, CACHE_BYTES).unwrap();
+    let put = |partition: &str| vec![Write::Put(item(key(partition, "s"), 1, &[]), Expect::Absent)];
+    table.transact(put("before")).await.unwrap();
+    table.health().unwrap();
+    for partition in [write::PANIC_PARTITION, "after"] {
+        let outcome = table.transact(put(partition)).await;
+        assert!(matches!(outcome, Err(Error::WriterEnded)), "{partition}: {outcome:?}");
+        assert!(matches!(table.health(), Err(Error::WriterEnded)), "{partition}");
+    }
+    assert!(table.get(&[key("before", "s")]).await.unwrap()[0].is_some(), "reads go on");
+    drop(table);
+    let table = Redb::open(&path, CACHE_BYTES).unwrap();
+    table.health().unwrap();
+    table.transact(put("after")).await.unwrap();
+}
+
 /// One write, with so few values that transactions conflict: item, kind, expectation, version, secondary.
 type Choice = (u8, u8, u8, u64, Option<u8>);
 

@@ -1,9 +1,11 @@
 //! The thread that writes: it carries out all waiting transactions with one durable commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 use crate::table::redb::codec::{self, EncodedWrite, SecondaryKeys, WriteAction};
 use crate::table::redb::{ITEMS, RedbEngine, definition, failed};
@@ -40,10 +42,28 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-/// Carries out the transactions that are sent to `transactions`, until all senders are dropped.
-pub(super) fn run(mut transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
+/// The partition of an item whose transaction makes the thread panic.
+#[cfg(test)]
+pub(super) const PANIC_PARTITION: &str = "makes-the-writer-panic";
+
+/// Carries out the transactions that are sent to `transactions`, until all senders are dropped. A panic is logged, and
+/// closes `transactions`.
+pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
+    // No state is used after a panic. The panic hook has printed the message.
+    if catch_unwind(AssertUnwindSafe(|| write_all(transactions, engine))).is_err() {
+        error!(
+            "the thread that writes the index panicked: nothing can be stored until the server is restarted"
+        );
+    }
+}
+
+fn write_all(mut transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
     let mut group = Vec::new();
     while transactions.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+        #[cfg(test)]
+        for write in group.iter().flat_map(|transaction| &transaction.writes) {
+            assert!(!write.key.starts_with(PANIC_PARTITION.as_bytes()), "a panic for a test");
+        }
         let outcomes = write(engine, &group);
         for (transaction, outcome) in group.drain(..).zip(outcomes) {
             // The caller may have stopped waiting.
