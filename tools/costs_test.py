@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts the requests to S3 and DynamoDB that operations make, and holds them against their limits.
+"""Counts the requests to S3 and DynamoDB that operations make, and compares them with their limits.
 
     tools/cloud.py --only radosgw,amazon tools/costs_test.py
 """
@@ -18,11 +18,11 @@ from instances import UID_ROOT, build, encode, stow
 STUDY = UID_ROOT
 SERIES = f"{STUDY}.1"
 SIDE, IN_SERIES = 32, 400
-# No previews, and nothing done by itself.
+# No previews, and no background jobs.
 SETTINGS = ["preview.enabled=false"]
 READS = ("GetItem", "Query", "BatchGetItem", "TransactGetItems", "Scan")
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
-# What each operation may cost: (index reads, index writes, S3 requests by kind).
+# The limits of each operation: (index reads, index writes, S3 requests by kind).
 LIMITS = {
     "a first instance is stored": (3, 1, {"PUT": 1}),
     "a further instance is stored": (3, 1, {"PUT": 1}),
@@ -50,7 +50,7 @@ def count(asked: list[Request]) -> tuple[int, int, Counter, Counter]:
 
 
 class Operations:
-    """What is counted, in the order in which it is done."""
+    """The counted operations, in the order in which they run."""
 
     def __init__(self, fleet: Fleet):
         self.node, self.cloud = fleet.servers[0], fleet.cloud
@@ -67,7 +67,7 @@ class Operations:
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
 
     def get_cold_metadata(self, path: str) -> None:
-        """The first asking of a series has its metadata kept as one object, beside the answer."""
+        """The first request for the metadata of a series also writes its metadata bundle."""
         self.get(path)
         no_bundle = lambda: [] if self.cloud.objects("temporary/") else ["there is none"]
         assert not wait_for("the metadata as one object", no_bundle, 60)
@@ -111,8 +111,8 @@ def main() -> int:
                 act()
                 asked = [*fleet.s3.take_requests(), *fleet.dynamodb.take_requests()]
                 reads, writes, s3, dynamodb = count(asked)
-                told = ", ".join(f"{number} {what}" for what, number in sorted((s3 + dynamodb).items()))
-                print(f"{name}: {told}", flush=True)
+                counts = ", ".join(f"{number} {what}" for what, number in sorted((s3 + dynamodb).items()))
+                print(f"{name}: {counts}", flush=True)
                 if exceeds(name, reads, writes, s3):
                     failed.append(f"{name}: {reads} index reads, {writes} writes, limit {LIMITS[name]}")
     for each in failed:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A proxy before an S3 or DynamoDB endpoint that makes faults, and remembers the requests.
+"""A proxy before an S3 or DynamoDB endpoint that makes faults, and records the requests.
 
     tools/fault_proxy.py s3|dynamodb http://127.0.0.1:PORT [--listen PORT] [--share 0.05] [--seed 1] [--delay 10]
 
-Tests use the class `FaultProxy`, and say with its `plan` which request has which fault. The proxy passes on every byte as
-it is: signatures cover the header, `Host` with it. It holds a request and an answer in memory.
+Tests use the class `FaultProxy`; its `plan` decides which request has which fault. The proxy passes every byte on unchanged,
+because signatures cover the header with its `Host`. It holds one request and one answer in memory for each connection.
 """
 
 import argparse
@@ -24,7 +24,7 @@ IDLE_SECONDS = 60
 
 
 class Message:
-    """A request or an answer: its bytes, and what its head says."""
+    """A request or an answer: its bytes, and the values of its head."""
 
     def __init__(self, head: bytes):
         self.head, self.body, self.raw_body = head, b"", b""
@@ -69,11 +69,11 @@ class Message:
 
 
 class Cut(Exception):
-    """The connection to the client ends here."""
+    """Raised to cut the connection to the client."""
 
 
 class FaultProxy:
-    """Started by entering it; runs on a thread of its own. `plan` may be replaced at any time."""
+    """A proxy as a context manager; it runs on a thread of its own. `plan` may be replaced at any time."""
 
     def __init__(self, service: str, upstream: str, port: int = 0, plan=lambda _request: None):
         self.service, self.port, self.plan = service, port, plan
@@ -108,7 +108,7 @@ class FaultProxy:
         await asyncio.gather(*connections, return_exceptions=True)
 
     def take_requests(self) -> list:
-        """What was asked since the last time, in order of arrival."""
+        """The requests since the last call, in order of arrival."""
         with self.lock:
             taken, self.requests = self.requests, []
         return taken
@@ -124,7 +124,7 @@ class FaultProxy:
         return request
 
     def wait_until_idle(self) -> None:
-        """Waits until everything that was asked is carried out, also for those who are gone."""
+        """Waits until all requests are carried out, also those of clients that have closed their connection."""
         with self.lock:
             if not self.lock.wait_for(lambda: self.under_way == 0, IDLE_SECONDS):
                 raise RuntimeError(f"{self.under_way} requests to {self.service} do not end")
@@ -136,7 +136,7 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
-        # asyncio itself may forget a task that waits.
+        # asyncio itself has only weak references to tasks.
         task = asyncio.current_task()
         self.connections.add(task)
         try:
@@ -154,7 +154,7 @@ class FaultProxy:
             writer.transport.abort()
 
     async def exchange(self, message: Message, writer: asyncio.StreamWriter) -> None:
-        """One request and its answer, or what a fault makes of them."""
+        """Passes one request and its answer on, or carries out a fault."""
         request = self.number_and_fault(message)
         try:
             await self.carry_out(request, message, writer)
@@ -162,7 +162,7 @@ class FaultProxy:
             self.end_request()
 
     async def carry_out(self, request: Request, message: Message, writer: asyncio.StreamWriter) -> None:
-        """With its fault, if it has one; `Cut` where the connection is to end."""
+        """Carries out the fault of a request, if there is one. Raises `Cut` to end the connection."""
         fault = request.fault
         kind = fault.kind if fault else None
         if kind in (faults.ERROR, faults.PARTIAL):
@@ -184,13 +184,13 @@ class FaultProxy:
             whole = whole[: len(answer.head) + len(answer.raw_body) // 2 if answer.raw_body else len(whole) // 2]
         writer.write(whole)
         if kind == faults.CUT_ANSWER or answer.is_last:
-            # What was written is to arrive.
+            # Bytes already written must reach the client.
             writer.close()
             await writer.wait_closed()
             raise Cut
 
     async def pass_on(self, message: Message, request: Request) -> Message | None:
-        """Asks the endpoint, on a connection of its own: one that is kept might be closed by now."""
+        """Sends the request to the endpoint on a new connection: the endpoint may have closed an older one."""
         reader, writer = await asyncio.open_connection(*self.upstream, limit=MAX_LINE_BYTES)
         try:
             if request.fault and request.fault.kind == faults.CUT_REQUEST:
@@ -199,7 +199,7 @@ class FaultProxy:
                 return None
             writer.write(message.head + message.raw_body)
             answer = Message(await reader.readuntil(b"\r\n\r\n"))
-            # The proxy has asked for the body itself.
+            # The proxy has sent 100 Continue itself.
             while answer.status < 200:
                 answer = Message(await reader.readuntil(b"\r\n\r\n"))
             request.status = answer.status

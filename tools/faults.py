@@ -1,4 +1,4 @@
-"""Faults of S3 and DynamoDB as a client meets them: which request has one, and the answers that services give then."""
+"""Faults of S3 and DynamoDB: plans that choose the requests, and the error answers of the services."""
 
 import json
 import random
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# What happens to a request.
+# The kinds of faults.
 ERROR = "answered with an error, and not passed on"
 PARTIAL = "answered with success, of which the body says that nothing was done, and not passed on"
 CUT_BEFORE = "cut before it is passed on"
@@ -23,15 +23,15 @@ KINDS = [ERROR, PARTIAL, CUT_BEFORE, CUT_REQUEST, CUT_AFTER, CUT_ANSWER, DELAY_B
 class Fault:
     kind: str
     delay_seconds: float = 0.0
-    # Chooses among the errors of a service.
+    # The number by which one of the errors of a service is chosen.
     choice: int = 0
-    # Done before a connection is cut.
+    # Whether the request is carried out before the connection is cut.
     then: Callable = lambda: None
 
 
 @dataclass
 class Request:
-    """A request as far as faults and counts of requests need to know it."""
+    """The properties of a request by which faults are chosen and requests counted."""
 
     number: int
     method: str
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def operation(self) -> str:
-        """What DynamoDB calls it, as in `Query`; empty for S3."""
+        """DynamoDB's name of the operation, for example `Query`; empty for S3."""
         return self.headers.get("x-amz-target", "").rpartition(".")[2]
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Random:
     def __call__(self, _request: Request) -> Fault | None:
         if self.random.random() >= self.share:
             return None
-        # Short ones mostly.
+        # Short delays are the most frequent.
         delay = self.longest_delay_seconds * self.random.random() ** 3
         return Fault(self.random.choice(self.kinds), delay, self.random.randrange(100))
 
@@ -94,7 +94,7 @@ def s3_error_body(code: str) -> bytes:
 
 
 def s3_partial(request: Request) -> tuple | None:
-    """A 200 that is none, for the requests to which S3 gives such answers."""
+    """An error answer with status 200, for the requests to which S3 gives such answers."""
     if request.method == "POST" and re.search(r"[?&]delete\b", request.target):
         keys = re.findall(rb"<Key>(.*?)</Key>", request.body, re.DOTALL)
         errors = b"".join(b"<Error><Key>%s</Key><Code>InternalError</Code></Error>" % key for key in keys)
@@ -122,7 +122,7 @@ def dynamodb_answer(status: int, body: dict) -> tuple:
 
 
 def dynamodb_partial(request: Request) -> tuple | None:
-    """Batches of which nothing was processed, and transactions that met another one."""
+    """The answers for a batch of which nothing was processed, and for a transaction that conflicts with another one."""
     asked = json.loads(request.body or b"{}")
     if request.operation == "BatchGetItem":
         return dynamodb_answer(200, {"Responses": {}, "UnprocessedKeys": asked["RequestItems"]})

@@ -1,4 +1,4 @@
-"""Nodes and workers over one S3 and one DynamoDB, which they reach through proxies that make faults."""
+"""A fleet of nodes and workers that reach one S3 and one DynamoDB through proxies that make faults."""
 
 import contextlib
 import subprocess
@@ -15,7 +15,7 @@ from cuspid_cloud import Cloud, endpoint  # noqa: E402
 from cuspid_server import Server, binary  # noqa: E402
 
 SERVERS, WORKERS = 3, 2
-# Shorter than delays of the proxies, and than the patience of clients.
+# Shorter than the delays of the proxies, and than the time-outs of clients.
 SETTINGS = [
     "log.filter=warn",
     "preview.quiet_seconds=0",
@@ -35,7 +35,7 @@ LONGEST_DELAY_SECONDS = 5
 
 
 class Worker(Server):
-    """A `cuspid worker`: no ports, and ready when it runs."""
+    """A `cuspid worker` process. It has no ports, and is ready as soon as it runs."""
 
     def launch(self) -> None:
         self.run([binary(), "worker", "--data", self.data, *self.arguments()])
@@ -46,7 +46,7 @@ class Worker(Server):
 
 
 class Fleet:
-    """Started by entering it, with further settings. Nodes are those that may be killed, workers among them."""
+    """A fleet as a context manager. `nodes` are all processes that may be killed, workers included."""
 
     def __init__(self, directory: Path, *settings: str, servers: int = SERVERS, workers: int = WORKERS):
         self.directory, self.settings = directory, settings
@@ -92,13 +92,13 @@ class Fleet:
             proxy.plan = faults.Random(f"{seed}-{proxy.service}", share, LONGEST_DELAY_SECONDS)
 
     def end_faults(self) -> None:
-        """Also waits until nothing is on its way that a dead node had asked for."""
+        """Ends all faults, and waits until the requests of killed nodes are carried out, too."""
         self.plan(lambda _request: None)
         for proxy in [self.s3, self.dynamodb]:
             proxy.wait_until_idle()
 
     def make_all_ready(self) -> None:
-        """Once faults have ended; a start among faults may have failed."""
+        """Waits until all nodes are ready, after faults have ended; starts nodes again whose start failed beside faults."""
         for node in self.nodes:
             try:
                 node.wait_until_ready()
@@ -107,7 +107,7 @@ class Fleet:
                 node.start()
 
     def fault_counts(self) -> dict:
-        """How many requests had which fault since the last time, and how many had none."""
+        """The numbers of requests by fault since the last call, and of requests without a fault."""
         counts = {}
         for request in [*self.s3.take_requests(), *self.dynamodb.take_requests()]:
             kind = request.fault.kind if request.fault else "none"
@@ -128,7 +128,7 @@ class Fleet:
 
 
 def wait_for(what: str, is_so, seconds: float) -> list:
-    """Asks until it is so; in words what was waited for in vain."""
+    """Polls until `is_so` returns nothing. Returns a text that names what is left after the time-out, if anything."""
     deadline = time.monotonic() + seconds
     while True:
         left = is_so()

@@ -1,6 +1,6 @@
-"""Clients of a fleet: modalities that send to any node, and again until they are answered, deleters, and readers.
+"""Clients of a fleet: modalities, which send instances to any node until they are acknowledged, deleters, and readers.
 
-A node may refuse, fail or die at any time; what it must not do is to refuse for ever what is right, or to say what is not so.
+A node may answer with an error or be killed at any time. A fault is an error that stays for a valid request, or a wrong answer.
 """
 
 import random
@@ -21,17 +21,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 from cuspid_server import AE_TITLE, Server  # noqa: E402
 
 STUDIES, SERIES = 2, 2
-# Rows and columns: some kilobytes mostly; rarely what is staged in a file and sent to S3 in parts.
+# Rows and columns: mostly some kilobytes; rarely so large that the object is staged in a file and sent to S3 in parts.
 SIDES, LARGE_SIDE = [8, 32, 100], 1700
-# Of a STOW-RS answer: the server failed, and may be asked again.
+# Failure reasons of a STOW-RS answer after which a client may send again.
 FAILED = (0x0110, 0xA700)
 PAUSE_SECONDS = 0.1
-# Longer than a server tries, so that what it gives up has an end before the client does.
+# Longer than the retries of a server, so that an operation has ended before the client gives up.
 HTTP_SECONDS, C_STORE_SECONDS = 60, 60
 
 
 class Client(threading.Thread):
-    """Acts until the round is over."""
+    """Runs the client until the end of the round."""
 
     def __init__(self, nodes: list, ledger: Ledger, round_number: int, number: int, seed: int):
         super().__init__(daemon=True)
@@ -58,7 +58,7 @@ class Client(threading.Thread):
 
 
 class Modality(Client):
-    """Makes instances in studies and series that all share, and sends each of them to a node, or to two at once."""
+    """Makes instances in studies and series shared by all clients, and sends each instance to one node or to two at once."""
 
     def act(self) -> None:
         files = dict(self.make() for _ in range(self.random.randint(1, self.most_at_once)))
@@ -81,7 +81,7 @@ class Modality(Client):
         return instance, encode(build(study, series, instance, side, self.noise))
 
     def send_until_done(self, node: Server, files: dict) -> None:
-        """Sends to this node first, then to any, as a modality with several destinations does."""
+        """Sends to this node first, then to any node, like a modality with several destinations."""
         left = dict(files)
         try:
             while left:
@@ -127,7 +127,7 @@ def send_by_stow(session: requests.Session, node: Server, ledger: Ledger, files:
 
 
 class CStoreModality(Modality):
-    """dcmtk's storescu, which notices at once when its peer is gone."""
+    """Sends by dcmtk's storescu, which ends at once when its peer is gone."""
 
     most_at_once = 4
 
@@ -142,7 +142,7 @@ class CStoreModality(Modality):
             options = ["-v", "-aec", AE_TITLE, "-to", "10", "-ta", "30", "-td", str(C_STORE_SECONDS)]
             command = ["storescu", *options, "127.0.0.1", str(node.dimse_port), *paths]
             said = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
-        # It ends with the first that is not a success.
+        # storescu ends with the first instance whose status is not a success.
         statuses = re.findall(r"Received Store Response \((.*)\)", said)
         done = [instance for instance, status in zip(files, statuses) if status == "Success"]
         self.ledger.acknowledge({instance: sends[instance] for instance in done})
@@ -152,7 +152,7 @@ class CStoreModality(Modality):
 
 
 class Deleter(Client):
-    """Deletes what was acknowledged: instances mostly, series, and one of the studies."""
+    """Deletes acknowledged instances, sometimes their series, and one of the studies."""
 
     def act(self) -> None:
         time.sleep(self.random.uniform(0, 0.15))
@@ -175,7 +175,7 @@ class Deleter(Client):
 
 
 class Reader(Client):
-    """Reads what was acknowledged, from any node: it is there, with its bytes, unless somebody deletes it."""
+    """Reads acknowledged instances from any node: each is there, with its bytes, unless a client deletes it."""
 
     def act(self) -> None:
         time.sleep(self.random.uniform(0, 0.05))
@@ -194,7 +194,7 @@ class Reader(Client):
             return
         if answer.status_code == 200 and not self.ledger.is_sent(instance, answer.content):
             raise RuntimeError(f"{instance} is not what was sent, on {node.directory.name}")
-        # A deletion that began meanwhile may have come first.
+        # A deletion may have begun after the list of instances was read.
         if answer.status_code == 404 and must_be_there and self.ledger.is_to_be_there(instance):
             raise RuntimeError(f"{instance} was acknowledged and is not on {node.directory.name}")
         if answer.status_code < 500 and answer.status_code not in (200, 404):

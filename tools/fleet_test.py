@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Three servers and two workers over one S3 and one DynamoDB, all of which fail, and proves that what was acknowledged is so.
+"""Runs three servers and two workers over one S3 and one DynamoDB that fail, and proves that acknowledged operations are durable.
 
     tools/cloud.py tools/fleet_test.py [--rounds 4] [--seed 1] [--queue table|sqs]
 
@@ -31,7 +31,7 @@ from instances import UID_ROOT, Ledger, count, count_differences, play_rounds, r
 
 CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Deleter, Reader]
 CHECK_EVERY = 5
-# By turns: kills alone, kills and some faults, many faults.
+# One after the other: kills alone, kills and some faults, many faults.
 SHARES = [0.03, 0.1, 0.0, 0.25]
 PREVIEW_SECONDS = 90
 JOIN_SECONDS = 120
@@ -42,7 +42,7 @@ def studies(round_number: int) -> list:
 
 
 def kill_at_random(fleet: Fleet, moments: random.Random) -> int:
-    """Kills nodes and workers, and starts them again some time later; how many were killed."""
+    """Kills nodes and workers, and starts them again some time later. Returns how many were killed."""
     kills = moments.randint(1, 4)
     for _ in range(kills):
         time.sleep(moments.uniform(0.2, 1.2))
@@ -55,7 +55,7 @@ def kill_at_random(fleet: Fleet, moments: random.Random) -> int:
 
 
 def act(fleet: Fleet, ledger: Ledger, number: int, seed: int) -> tuple[int, list]:
-    """Lets clients act among faults and kills: how many were killed, and what clients found."""
+    """Runs clients beside faults and kills. Returns how many nodes were killed, and the faults that clients found."""
     share = SHARES[number % len(SHARES)]
     fleet.make_faults(f"{seed}-{number}", share)
     clients = [kind(fleet.servers, ledger, number, place + 1, seed) for place, kind in enumerate(CLIENTS)]
@@ -72,7 +72,7 @@ def act(fleet: Fleet, ledger: Ledger, number: int, seed: int) -> tuple[int, list
 
 
 def differences(node, ledger: Ledger, number: int) -> list:
-    """Everything in which a node differs from what was acknowledged, in words."""
+    """Texts that name all differences between a node and the acknowledged operations."""
     found, there = [], {}
     with requests.Session() as session:
         for study in studies(number):
@@ -94,7 +94,7 @@ def differences(node, ledger: Ledger, number: int) -> list:
 
 
 def store_the_rest(fleet: Fleet, ledger: Ledger) -> list:
-    """Sends again what was not acknowledged, as its client would; it must succeed, stored before or not."""
+    """Sends the instances again that were not acknowledged, like their client; each must succeed, whether stored before or not."""
     files = {i: file for i, file in ledger.sent.items() if i not in ledger.acknowledged}
     if not files:
         return []
@@ -104,7 +104,7 @@ def store_the_rest(fleet: Fleet, ledger: Ledger) -> list:
 
 
 def without_preview(fleet: Fleet, number: int) -> list:
-    """The series of a round that have no preview, with what a node says to that."""
+    """The series of a round that have no preview, with a node's answer."""
     node, missing = fleet.servers[-1], []
     with requests.Session() as session:
         for study in studies(number):
@@ -118,7 +118,7 @@ def without_preview(fleet: Fleet, number: int) -> list:
 
 
 def check_is_clean(fleet: Fleet) -> list:
-    """Orphans are the worst, which a process leaves that is killed between storing an object and its commit."""
+    """Runs `cuspid check`. Orphans are allowed: a process leaves them that is killed between a put and its commit."""
     done = fleet.check()
     if done.returncode != 0:
         return [f"check: {done.stdout[-1000:]}{done.stderr[-1000:]}"]
@@ -127,7 +127,7 @@ def check_is_clean(fleet: Fleet) -> list:
 
 
 def play(fleet: Fleet, number: int, seed: int) -> tuple[Ledger, list]:
-    """A round: what was sent, and every fault."""
+    """Runs one round. Returns its ledger and its faults."""
     ledger = Ledger()
     began = time.monotonic()
     kills, found = act(fleet, ledger, number, seed)
@@ -158,7 +158,7 @@ def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
     bucket, s3 = fleet.cloud.name, fleet.cloud.s3
     objects = fleet.cloud.objects("originals/")
     of = {instance: [key for key in objects if f"/{instance}-" in key] for instance in sorted(ledger.must_be_there())}
-    # Of others there are orphans too.
+    # An object without a record is an orphan, which is allowed.
     keys = [there[0] for there in of.values() if len(there) == 1]
     if len(keys) < 2:
         return ["no stored objects to damage"]
@@ -173,7 +173,7 @@ def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
         named = [line for line in done.stdout.splitlines() if line.startswith(f"{kind}: ")]
         if len(named) != 1 or not named[0].endswith(key.removeprefix("originals/")):
             missed.append(f"of the {kind} object check says {named}")
-    # A node that has not read them yet.
+    # This node has none of them in its cache.
     fleet.servers[0].kill()
     fleet.servers[0].start()
     is_noticed = differences(fleet.servers[0], ledger, number)
@@ -181,7 +181,7 @@ def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
 
 
 def run(fleet: Fleet, rounds: int, seed: int) -> Iterator[tuple[str, list]]:
-    """The claims in turn, each with the faults that were found; ends after the first round with any."""
+    """The claims in turn, each with the faults found. Ends after the first round with a fault."""
     ledgers = yield from play_rounds(lambda number: play(fleet, number, seed), rounds)
     if ledgers is None:
         return

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes each request of an operation to S3 or DynamoDB fail in turn, or be the last that a node makes, and proves that nothing is lost.
+"""Makes each request of an operation to S3 or DynamoDB fail in turn, or kills the node at it, and proves that nothing is lost.
 
     tools/cloud.py tools/fleet_walk.py [--long] [--seed 1]
 
-The operations are storing, deleting and reading. For the nth request, n from one until the operation makes no more, the request
-fails in one way; then the operation must succeed, since one fault is nothing to give up for, or end with the node if that
-was killed. Another node must then show what was acknowledged, all of an instance or nothing of it, and exact counts; and asking again
-must succeed. The short form has the three ways that are worst; `--long` has all.
+The operations are storing, deleting and reading. For each n from one to the number of requests of the operation, the nth request fails
+in one way. The operation must then succeed, because a retry follows one fault, unless the node is killed. Another node must show what
+was acknowledged, each instance wholly or not at all, and exact counts. The same operation must then succeed on that node. The short
+form has the three worst kinds of faults; `--long` has all.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from fleet import Fleet
 from instances import UID_ROOT, build, count_differences, encode, retrieve, stow
 
 SIDE = 32
-# Over the time-out of a request, see SETTINGS.
+# Longer than the time-out of a request, see SETTINGS.
 DELAY_SECONDS = 1.5
 SETTINGS = [
     "preview.enabled=false",
-    # A request that is answered from the cache is none that can fail.
+    # Without a cache, so that every operation makes requests.
     "s3.cache_max_bytes=0",
     "dynamodb.request_timeout_seconds=1",
     "s3.read_timeout_seconds=1",
@@ -43,7 +43,7 @@ MOST_REQUESTS = 60
 
 @dataclass
 class Study:
-    """Two instances of one series that are there, and a third that may be stored."""
+    """Two stored instances of one series, and a third one to store."""
 
     uid: str
     files: dict
@@ -107,7 +107,7 @@ class Walk:
             raise AssertionError(f"reading was answered with {answer.status_code}")
         return answer.status_code == 200
 
-    # Each operation, and which instances are there after it.
+    # Each operation, and the instances that are stored after it.
     OPERATIONS = {
         "store": (store, {1, 2, 3}),
         "delete_instance": (delete_instance, {2}),
@@ -150,7 +150,7 @@ class Walk:
         return True, [f"{name}, {kind}, request {plan.request}: {each}" for each in found]
 
     def differences(self, study: Study, after: set, must_be_done: bool) -> list:
-        """What the other node shows; in between, each instance is as before or as after."""
+        """Compares the other node with the expected state: each instance is as before or as after the operation."""
         before = {1, 2}
         with requests.Session() as session:
             there = retrieve(session, self.other, study.uid)

@@ -1,4 +1,4 @@
-"""Instances to send to a server, the ledger of what it said to that, and what it has in the end; for tests that kill.
+"""Instances to send to a server, a ledger of the server's answers, and comparisons of the two at the end; for tests that kill.
 
 An instance's UID starts with that of its series, and that with its study's.
 """
@@ -49,7 +49,7 @@ def encode(data_set: Dataset) -> bytes:
 
 
 def data_set_of(file: bytes) -> bytes:
-    """The file without its header, which the server itself writes for what comes by C-STORE."""
+    """The file without its header: the server writes a header of its own for instances received by C-STORE."""
     meta_length = int.from_bytes(file[140:144], "little")
     return file[144 + meta_length :]
 
@@ -74,14 +74,14 @@ class Send:
 
 
 class Ledger:
-    """What was sent, deleted and acknowledged, by SOP Instance UID; shared by clients.
+    """A ledger of requests to store and delete, and of their acknowledgements, by SOP Instance UID; shared by clients.
 
-    What was not acknowledged may have been done, and may be done yet, until whoever knows better sets its end.
+    A request without an acknowledgement may have been carried out, and may still be, until its end is set.
     """
 
     def __init__(self):
         self.lock = threading.Lock()
-        # The file of each instance, which never changes, and all that was asked for.
+        # The file of each instance, which never changes, and all requests.
         self.sent, self.sends, self.deletions = {}, {}, []
         self.sent_by_c_store, self.acknowledged = set(), set()
         self.first, self.killed = threading.Event(), threading.Event()
@@ -108,18 +108,18 @@ class Ledger:
         return deletion
 
     def stored(self) -> list:
-        """What was acknowledged until now."""
+        """The instances acknowledged until now."""
         with self.lock:
             return sorted(self.acknowledged)
 
     def must_be_gone(self) -> set:
-        """What was deleted, and all sending of it had been acknowledged before."""
+        """The instances that were deleted after all their requests to store had been acknowledged."""
         done = [deletion for deletion in self.deletions if deletion.is_acknowledged]
         before = lambda instance, deletion: all(send.ended < deletion.began for send in self.sends[instance])
         return {i for i in self.sent for deletion in done if deletion.covers(i) and before(i, deletion)}
 
     def must_be_there(self) -> set:
-        """What was acknowledged, and sent after every deletion that covers it had ended, if there was any."""
+        """The instances that were acknowledged and sent after the end of every deletion that covers them."""
         return {instance for instance in self.stored() if self.is_to_be_there(instance)}
 
     def is_to_be_there(self, instance: str) -> bool:
@@ -160,7 +160,7 @@ def retrieve(session: requests.Session, server: Server, study: str) -> dict:
 
 
 def count_differences(session: requests.Session, server: Server, study: str, retrieved: set) -> list:
-    """Compares what QIDO lists and counts with what was retrieved."""
+    """Compares the lists and counts of QIDO-RS with the retrieved instances."""
     get = lambda path: session.get(f"{server.url}{path}", headers={"Accept": "application/dicom+json"}).json()
     found = []
     listed = [value(result, "00080018") for result in get(f"/studies/{study}/instances?limit=10000")]
@@ -179,7 +179,7 @@ def count_differences(session: requests.Session, server: Server, study: str, ret
 
 
 def deletion_of(random: Random, instance: str, weights: list) -> tuple[str, str]:
-    """What to delete for an instance: itself, its series or its study, by these weights; its UID, and its path.
+    """Chooses by weights whether to delete an instance, its series or its study. Returns the UID and the path.
 
     Only the first study of a round is ever deleted as a whole.
     """
@@ -195,7 +195,7 @@ def deletion_of(random: Random, instance: str, weights: list) -> tuple[str, str]
 
 
 def play_rounds(play: Callable, rounds: int) -> Generator[tuple[str, list], None, dict | None]:
-    """Plays rounds by `play`, which gives a ledger and faults; each claim with its faults. Returns the ledgers by round,
+    """Runs rounds by `play`, which returns a ledger and faults. Returns the ledgers by round,
     or `None` after the first round with any fault."""
     ledgers = {}
     for number in range(1, rounds + 1):
@@ -210,7 +210,7 @@ def play_rounds(play: Callable, rounds: int) -> Generator[tuple[str, list], None
 
 
 def count(claims: Iterator[tuple[str, list]]) -> tuple[int, int]:
-    """Tells the faults of claims; how many claims held, and how many did not."""
+    """Prints the faults of claims. Returns how many claims held, and how many did not."""
     passed, failed = 0, 0
     for claim, found in claims:
         passed, failed = passed + (not found), failed + bool(found)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Kills the server with SIGKILL at random moments of parallel ingest and deletion, and proves that what was acknowledged
-is so: stored instances are there, deleted ones are not.
+"""Kills the server with SIGKILL at random moments of parallel ingest and deletion, and proves that acknowledged operations
+are durable: stored instances are there, deleted ones are not.
 
 In each round several clients store small instances by STOW-RS and C-STORE, into studies that they share, and another
-deletes instances, series and studies, until the server is killed; previews are being made meanwhile. Some rounds kill twice before anything is looked at, some kill the
-next starts before they are ready. Afterwards every acknowledged instance must be found by QIDO and retrieved with the
-bytes that were sent, unless it was deleted; what was not acknowledged may be there, but then whole; the counts of studies and series must equal
-what can be retrieved. Every fifth round `cuspid check` must find nothing worse than orphans. At the end an index that is
-built again must give the same answers, and `check` must name an object that is damaged and one that is deleted, or this
-test could not fail.
+deletes instances, series and studies, until the server is killed; previews are being made meanwhile. Some rounds kill
+twice before anything is looked at, some kill the next starts before they are ready. Afterwards every acknowledged
+instance must be found by QIDO and retrieved with the bytes that were sent, unless it was deleted; what was not
+acknowledged may be there, but then whole; the counts of studies and series must equal what can be retrieved. Every
+fifth round `cuspid check` must find nothing worse than orphans. At the end an index that is built again must give the
+same answers, and `check` must name an object that is damaged and one that is deleted, or this test could not fail.
 
 The moments depend on a seed, which is printed; `--seed` repeats it as far as clocks allow.
 """
@@ -52,16 +52,16 @@ from cuspid_server import AE_TITLE, Server  # noqa: E402
 STUDIES_PER_ROUND = 2
 STOW_CLIENTS = 3
 C_STORE_CLIENTS = 2
-# Every so many rounds; they fall together in some.
+# Every so many rounds; some rounds have both.
 CHECK_EVERY, KILL_TWICE_EVERY, KILL_STARTS_EVERY = 5, 4, 3
-# A start takes some 15 milliseconds, more if it has something to settle.
+# A start takes some 15 milliseconds, more if recovery has unconfirmed objects to look at.
 START_SECONDS = 0.05
 # pynetdicom may miss the end of a connection, and then waits 30 seconds for its answer.
 JOIN_SECONDS = 60
 
 
 class Sender(threading.Thread):
-    """One client; it makes instances in studies and series that others use too, until the server is gone."""
+    """A client that stores instances in studies and series shared with other clients, until the server is killed."""
 
     def __init__(self, server: Server, ledger: Ledger, round_number: int, worker: int, seed: int):
         super().__init__(daemon=True)
@@ -81,16 +81,16 @@ class Sender(threading.Thread):
         except Exception as error:  # Shown by the main thread.
             self.failure = error
             return
-        # To be cut off by the kill is the point; to be cut off before is a fault.
+        # A connection cut by the kill is expected; a connection cut before is a fault.
         if not self.ledger.killed.is_set():
             self.failure = failure
 
     def end(self) -> None:
-        """Waits for the end of a client whose server is gone."""
+        """Waits for the end of a client after the kill."""
         self.join(JOIN_SECONDS)
 
     def stands_at(self) -> str:
-        """The lines that the client is at, the innermost last."""
+        """The stack of the client's thread, the innermost line last."""
         return "".join(traceback.format_stack(sys._current_frames()[self.ident]))
 
     def make(self) -> tuple[Dataset, Send]:
@@ -134,7 +134,7 @@ class CStoreSender(Sender):
             self.ledger.acknowledge({data_set.SOPInstanceUID: send})
 
     def end(self) -> None:
-        """pynetdicom 3.0.4 waits without end for the association's thread to pause, if that ended just before."""
+        """Works around pynetdicom 3.0.4, which waits forever for the association's thread to pause if that thread has just ended."""
         super().end()
         if self.is_alive() and self.association and not self.association.is_alive():
             self.association._is_paused = True
@@ -142,7 +142,7 @@ class CStoreSender(Sender):
 
 
 class Deleter(Sender):
-    """A client that deletes what others have stored: instances mostly, series, and one of the studies."""
+    """A client that deletes stored instances, sometimes their series, and one of the studies."""
 
     def act(self) -> None:
         with requests.Session() as session:
@@ -163,7 +163,7 @@ class Deleter(Sender):
 
 
 def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attempt: int, seed: int) -> None:
-    """Stores until the kill. Attempts of a round store other instances in the same studies."""
+    """Stores until the kill. Each attempt of a round stores other instances in the same studies."""
     ledger.first.clear()
     ledger.killed.clear()
     kinds = [StowSender] * STOW_CLIENTS + [CStoreSender] * C_STORE_CLIENTS + [Deleter]
@@ -181,7 +181,7 @@ def ingest_until_killed(server: Server, ledger: Ledger, round_number: int, attem
         if sender.failure or sender.is_alive():
             kind = type(sender).__name__
             raise RuntimeError(f"a client failed: {kind}: {sender.failure or f'it hangs: {sender.stands_at()}'}")
-    # What was on its way is over: the next start finishes it before it takes anything.
+    # Operations in progress have ended: the next start finishes them before it accepts requests.
     for deletion in ledger.deletions:
         deletion.ended = min(deletion.ended, time.monotonic())
 
@@ -198,7 +198,7 @@ def kill_starts(server: Server, round_number: int, seed: int) -> None:
 
 
 def differences(server: Server, ledger: Ledger, round_number: int) -> list:
-    """Everything in which the server differs from what it acknowledged, in words."""
+    """Texts that name all differences between the server and the operations that it acknowledged."""
     found = []
     with requests.Session() as session:
         there = {}
@@ -222,7 +222,7 @@ def differences(server: Server, ledger: Ledger, round_number: int) -> list:
 
 
 def store_the_rest(server: Server, ledger: Ledger) -> list:
-    """Sends again what was not acknowledged, as its client would; it must succeed, stored before or not."""
+    """Sends the instances again that were not acknowledged, like their client; each must succeed, whether stored before or not."""
     rest = set(ledger.sent) - ledger.acknowledged
     sends = {instance: ledger.send(instance, ledger.sent[instance]) for instance in rest}
     by_stow = [ledger.sent[instance] for instance in sorted(rest - ledger.sent_by_c_store)]
@@ -232,7 +232,7 @@ def store_the_rest(server: Server, ledger: Ledger) -> list:
             answer = stow(session, server, by_stow)
         if answer.status_code != 200:
             found.append(f"sending again by STOW was answered with {answer.status_code}: {answer.text[:300]}")
-    # Not by STOW: the server wrote another file header, so that these would be other bytes under the same UID.
+    # Not by STOW-RS: for C-STORE the server wrote another file header, so that the bytes under the UID would differ.
     client = AE("KILLTEST")
     client.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     association = client.associate("127.0.0.1", server.dimse_port, ae_title=AE_TITLE)
@@ -246,7 +246,7 @@ def store_the_rest(server: Server, ledger: Ledger) -> list:
 
 
 def check_is_clean(server: Server) -> list:
-    """Checks the data of a server that was killed: orphans are the worst, and `--repair` removes them."""
+    """Checks the data of a killed server: only orphans are allowed, and `--repair` removes them."""
     done = server.check()
     if done.returncode != 0:
         return [f"check: {done.stdout[-1000:]}{done.stderr[-1000:]}"]
@@ -258,7 +258,7 @@ def check_is_clean(server: Server) -> list:
 
 
 def answers(server: Server) -> dict:
-    """What QIDO says of every study, series and instance."""
+    """The answers of QIDO-RS for every study, series and instance."""
     said = {}
     for level, tags in {"studies": ["0020000D"], "series": ["0020000E"], "instances": ["00080018"]}.items():
         answer = requests.get(f"{server.url}/{level}?includefield=all&limit=100000", timeout=60)
@@ -306,7 +306,7 @@ def damage_is_noticed(server: Server, ledger: Ledger, round_number: int) -> list
 
 
 def play(server: Server, number: int, seed: int) -> tuple[Ledger, list]:
-    """A round: what was sent, and every fault."""
+    """Runs one round. Returns its ledger and its faults."""
     ledger, found = Ledger(), []
     ingest_until_killed(server, ledger, number, 0, seed)
     if number % KILL_TWICE_EVERY == 0:
@@ -316,7 +316,7 @@ def play(server: Server, number: int, seed: int) -> tuple[Ledger, list]:
         kill_starts(server, number, seed)
     acknowledged = len(ledger.acknowledged)
     if number % CHECK_EVERY == 0:
-        # Before the rest is sent again, which would adopt what the kill left behind.
+        # Before the rest is sent again, because that would adopt orphans.
         found += check_is_clean(server)
     server.start()
     found += differences(server, ledger, number) + store_the_rest(server, ledger)
@@ -330,7 +330,7 @@ def play(server: Server, number: int, seed: int) -> tuple[Ledger, list]:
 
 
 def run(server: Server, rounds: int, seed: int) -> Iterator[tuple[str, list]]:
-    """The claims in turn, each with the faults that were found; ends after the first round with any."""
+    """The claims in turn, each with the faults found. Ends after the first round with a fault."""
     server.start()
     ledgers = yield from play_rounds(lambda number: play(server, number, seed), rounds)
     if ledgers is None:

@@ -35,7 +35,7 @@ def ours(dataset, frame):
         full = np.stack([pairs[:, [0, 2, 3]], pairs[:, [1, 2, 3]]], axis=1)
         return convert_color_space(full.reshape(rows, columns, 3), "YBR_FULL", "RGB")
     pixels = np.frombuffer(raw, np.dtype(f"{kind}{dataset.BitsAllocated // 8}"))[:count]
-    # Native frames are given as they are stored, with what stands beside the stored bits.
+    # Native frames are returned as stored, with the bits beside Bits Stored.
     if frame["photometric"] == dataset.PhotometricInterpretation and dataset.BitsStored < dataset.BitsAllocated:
         pixels = (pixels << (dataset.BitsAllocated - 1 - dataset.HighBit)) >> (dataset.BitsAllocated - dataset.BitsStored)
     if samples == 1:

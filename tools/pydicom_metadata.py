@@ -2,7 +2,7 @@
 """Compares Cuspid's DICOM JSON metadata with pydicom's, over all files of pydicom and pydicom-data.
 
 Needs `pip install pydicom pydicom-data`; run in the project's root. Prints each difference and, at the end, how
-many files agree, differ and are refused. What the two spell differently on purpose is levelled in `level`.
+many files agree, differ and are refused. `level` removes differences of spelling that both sides may have.
 """
 import array
 import base64
@@ -22,7 +22,7 @@ IGNORED = {"00080005", "00083002"}
 
 
 def level(vr, value):
-    """Brings one value of either side to one spelling."""
+    """A value of either side in a normal form, so that two spellings of one value are equal."""
     if isinstance(value, dict):
         return {k: v.strip() for k, v in value.items() if isinstance(v, str) and v.strip()} or None
     if vr in ("DS", "IS", "FL", "FD") and value not in (None, ""):
@@ -44,7 +44,7 @@ def differences(ours, theirs, path=""):
             yield here, mine, other
             continue
         if mine["vr"] != other["vr"]:
-            # pydicom has dictionaries of private attributes; a private sequence sent as UN it leaves as it is.
+            # pydicom has dictionaries of private attributes, but does not parse a private sequence sent as UN.
             if int(tag[:4], 16) % 2 == 1 and "UN" in (mine["vr"], other["vr"]):
                 continue
             yield here + " vr", mine["vr"], other["vr"]
@@ -82,7 +82,7 @@ def theirs(path):
         found = dataset.to_json_dict(suppress_invalid_tags=True)
     found = {tag: attribute for tag, attribute in found.items() if not tag.endswith("0000")}
     if not dataset.original_encoding[1]:
-        # pydicom leaves the words of InlineBinary big endian; PS3.18 F.2.7 wants little endian.
+        # pydicom writes the words of InlineBinary in big endian; PS3.18 §F.2.7 requires little endian.
         for attribute in found.values():
             if attribute["vr"] == "OW" and "InlineBinary" in attribute:
                 words = array.array("H", base64.b64decode(attribute["InlineBinary"]))
@@ -120,7 +120,7 @@ def compare(names):
         mine = {tag: attribute for tag, attribute in mine.items() if not tag.startswith("7FE000")}
         try:
             found = list(differences(mine, theirs(name)))
-        except Exception as error:  # whatever pydicom stumbles over
+        except Exception as error:  # pydicom cannot read or convert the file
             found = [("all", "read", f"{type(error).__name__}: {error}")]
         same, differing = (same, differing + 1) if found else (same + 1, differing)
         for where, left, right in found[:12]:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints what the server's operations cost in DynamoDB: requests and units, as a table of Markdown.
+"""Prints the costs of the server's operations in DynamoDB, in requests and units, as a Markdown table.
 
     tools/cloud.py --only dynoxide .venv/bin/python tools/table_costs.py
 
-starts a server with objects in files and the index in a table of its own, does with it what viewers and modalities do, and
-reads the counters at /metrics before and after. It takes dynoxide: DynamoDB Local reports only one item of a transaction.
+starts a server with objects in files and the index in a table of its own, makes the requests of viewers and modalities, and
+reads the counters at /metrics before and after. It uses dynoxide: DynamoDB Local reports only one item of a transaction.
 CUSPID_BINARY names the server [default: target/debug/cuspid].
 """
 
@@ -29,7 +29,7 @@ READY_SECONDS, PREVIEW_SECONDS = 30, 120
 
 
 class Server:
-    """A server over a new table."""
+    """A server with a new table."""
 
     def __init__(self, directory: str, *settings: str):
         servers = dict(server.split("=", 1) for server in os.environ["CUSPID_TEST_DYNAMODB"].split())
@@ -88,7 +88,7 @@ def series(count: int) -> tuple:
 
 
 def cost(server: Server, what: str, work) -> None:
-    """Does the work and prints a row."""
+    """Carries out an operation and prints its row."""
     before = server.counters()
     work()
     after = server.counters()
@@ -101,8 +101,8 @@ def cost(server: Server, what: str, work) -> None:
         kind: sum(count for name, count in changed.items() if "table_units" in name and f'kind="{kind}"' in name)
         for kind in ("read", "write")
     }
-    told = ", ".join(f"{count} {name}" for name, count in sorted(requests.items()))
-    print(f"| {what} | {told} | {units['read']} | {units['write']} |", flush=True)
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(requests.items()))
+    print(f"| {what} | {counts} | {units['read']} | {units['write']} |", flush=True)
 
 
 def await_preview(server: Server) -> None:

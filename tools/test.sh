@@ -41,7 +41,7 @@ step conformance
 step integration tests on S3 and DynamoDB
 CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
 
-# What touches the engines; `make cloud-conformance` runs all of it.
+# The files that depend on the engine; `make cloud-conformance` runs all files.
 step conformance on S3 and DynamoDB
 CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q \
     conformance/test_10_4_retrieve_{instances,metadata,frames,bulkdata,thumbnail,zip}.py conformance/test_10_[56]_*.py \

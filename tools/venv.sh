@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with what conformance/requirements.txt and tools/requirements.txt pin, or, as `tools/venv.sh infra`, infra/.venv
-# with what infra/requirements.txt pins; quick if it is there.
+# Makes .venv from conformance/requirements.txt and tools/requirements.txt or, as `tools/venv.sh infra`, infra/.venv from
+# infra/requirements.txt; quick if it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

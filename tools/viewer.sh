@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the OHIF viewer, as its makers publish it, into ./viewer, where `cuspid serve` finds it; quick if it is there.
+# Installs the OHIF viewer, as OHIF publishes it, into ./viewer, where `cuspid serve` finds it; quick if it is there.
 # Usage: tools/viewer.sh [DIRECTORY]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ directory=${1:-viewer}
 
 fail() { echo "$*" >&2; exit 1; }
 
-# This script is part of what an installation is made of.
+# A change of this script makes a new installation.
 wanted="$version $(sha256sum <tools/viewer.sh)"
 [ "$(cat "$directory/.installed" 2>/dev/null)" != "$wanted" ] || exit 0
 if [ -e "$directory" ] && [ ! -e "$directory/.installed" ]; then
@@ -22,7 +22,7 @@ echo "installing OHIF $version into $directory"
 work=$(mktemp -d "$directory.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 archive=$work/$(npm pack --silent --pack-destination "$work" "$package@$version")
-echo "$sha512  $archive" | sha512sum --check --quiet || fail "the package is not the one that was looked at"
+echo "$sha512  $archive" | sha512sum --check --quiet || fail "the package differs from the one that was reviewed"
 # All files of the package have the same date; theirs is to be that of the installation, which caches go by.
 tar --extract --gzip --touch --no-same-owner --file "$archive" --directory "$work" package/dist package/LICENSE
 dist=$work/package/dist

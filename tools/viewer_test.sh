@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the viewer in a browser: installs both parts of it that npm has, and runs tests/viewer.
+# Tests the viewer in a browser: installs the viewer and the packages of tests/viewer, and runs tests/viewer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
