@@ -1,4 +1,4 @@
-// A browser that notes each request, and what can be seen in OHIF's pages.
+// A browser that records each request, and functions that read OHIF's pages.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -6,7 +6,7 @@ import { setTimeout } from "node:timers/promises";
 
 import { chromium } from "playwright-core";
 
-// Pages are drawn by the processor, whatever the machine has, and nothing is asked of the browser's maker.
+// Rendering is done in software on every machine, and the browser makes no requests of its own.
 const options = [
   "--no-sandbox",
   "--disable-quic",
@@ -22,13 +22,13 @@ const patience = 60_000;
 const pause = 250;
 const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 
-/** Starts the browser; screenshots and the list of requests, under a name, are kept in `target/viewer-test`. */
+/** Starts the browser; screenshots and the list of requests, under a name, are saved in `target/viewer-test`. */
 export async function start(name = "requests") {
   mkdirSync(shown, { recursive: true });
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: options });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   context.setDefaultTimeout(patience);
-  // OHIF shows visitors around on their first visit.
+  // OHIF shows a tour on the first visit.
   await context.addInitScript(() => {
     if (location.protocol.startsWith("http")) window.localStorage?.setItem("shownTours", '["basicViewerTour"]');
   });
@@ -37,7 +37,7 @@ export async function start(name = "requests") {
   context.on("request", (request) => outcomes.set(request, "left"));
   context.on("response", (response) => outcomes.set(response.request(), response.status()));
   context.on("requestfailed", (request) => {
-    // A page that is left takes back what it asked for.
+    // A page that is closed aborts its requests.
     const { errorText } = request.failure();
     if (errorText !== "net::ERR_ABORTED") outcomes.set(request, errorText);
   });
@@ -57,12 +57,12 @@ export async function start(name = "requests") {
   };
 }
 
-/** Keeps what a page shows. */
+/** Saves a screenshot of a page. */
 export function screenshot(page, name) {
   return page.screenshot({ path: join(shown, `${name.replaceAll(/\W+/g, "-")}.png`) });
 }
 
-/** The number of the instance that is shown and its place in the series, which the viewport says as `I:108 (1/108)`. */
+/** The number of the instance that is shown and its place in the series, which the viewport shows as `I:108 (1/108)`. */
 export async function place(page) {
   const overlay = page.locator('[data-cy="viewport-overlay-bottom-right"]');
   await overlay.filter({ hasText: /\(\d+\/\d+\)/ }).waitFor();
@@ -84,7 +84,7 @@ export async function scrollTo(page, index) {
   }
 }
 
-/** Waits until `look` finds what it looks for; what it finds must be at least `least`. */
+/** Waits until the number that `look` returns is at least `least`. */
 async function until(least, look) {
   const deadline = Date.now() + patience;
   for (;;) {
@@ -95,7 +95,7 @@ async function until(least, look) {
   }
 }
 
-/** Waits until the viewport shows a picture: until the correlation of their samples is at least `least`. */
+/** Waits until the viewport shows an image: until the correlation of their samples is at least `least`. */
 export function shows(page, picture, least) {
   return until(least, () => page.evaluate(likeness, picture));
 }
@@ -105,7 +105,7 @@ export function hasLength(page, url, length) {
   return until(length, () => page.evaluate(async (url) => (await (await fetch(url)).json()).length, url));
 }
 
-/** Waits until most of the middle of a page is white, whatever draws it. */
+/** Waits until most of the middle of a page is white. */
 export function showsPaper(page) {
   const clip = { x: 640, y: 200, width: 500, height: 500 };
   return until(0.9, async () => {
@@ -124,8 +124,8 @@ async function shareOfWhite(picture) {
 }
 
 /**
- * The correlation of what the first canvas shows with a picture, at the scale where it is best. Runs in the page. A
- * picture is shown as large as it fits, give or take, around the middle.
+ * The correlation of the first canvas with an image, at the scale where it is best. Runs in the page. An image is
+ * shown in the middle of the canvas, about as large as it fits.
  */
 async function likeness(picture) {
   const canvas = document.querySelector("canvas");

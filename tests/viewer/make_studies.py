@@ -1,4 +1,4 @@
-"""Writes the studies that the viewer is tested with, and tells of them in JSON on standard output.
+"""Writes the studies that the viewer is tested with, and describes them in JSON on standard output.
 
 Usage: make_studies.py DIRECTORY. `DIRECTORY/stored` is to be stored before the test, `DIRECTORY/uploaded` by the viewer.
 """
@@ -28,8 +28,7 @@ from pydicom.uid import (
 # A head, 108 slices of 256 x 256 in Hounsfield units, from Debian's package invesalius-examples.
 CRANIUM = "/usr/share/doc/invesalius-examples/examples/Cranium.inv3"
 WINDOW_CENTER, WINDOW_WIDTH = 40, 400
-# Made by ffmpeg from its source `smptebars`: H.264, high profile, level 3.1. `bars.png` is one of its frames.
-VIDEO = Path(__file__).parent / "bars.mp4"
+VIDEO = Path(__file__).parent.parent.parent / "testdata" / "bars.mp4"
 VIDEO_ROWS, VIDEO_COLUMNS, VIDEO_FRAMES, VIDEO_FRAMES_PER_SECOND = 240, 320, 20, 10
 
 
@@ -67,7 +66,7 @@ def read_cranium() -> tuple[numpy.ndarray, list[float]]:
 
 
 def windowed(slice_hu: numpy.ndarray) -> Image.Image:
-    """A slice as a grey picture (PS3.3 §C.11.2.1.2.1)."""
+    """A slice as a grey image (PS3.3 §C.11.2.1.2.1)."""
     relative = (slice_hu - (WINDOW_CENTER - 0.5)) / (WINDOW_WIDTH - 1) + 0.5
     return Image.fromarray((255 * relative.clip(0, 1)).round().astype("u1"))
 
@@ -86,8 +85,8 @@ def write_ct(directory: Path, volume: numpy.ndarray, spacing: list[float], patie
         series.SOPInstanceUID, series.InstanceNumber = generate_uid(), number
         series.ImagePositionPatient = [-122.5, -122.5, number * spacing[2]]
         series.PixelData = slice_hu.tobytes()
-        told = write(directory, series, patient_name)
-    return told
+        described = write(directory, series, patient_name)
+    return described
 
 
 def example(name: str) -> Dataset:
@@ -96,7 +95,7 @@ def example(name: str) -> Dataset:
 
 
 def pdf() -> Dataset:
-    """A page that says what it is."""
+    """An instance with a PDF of one page and one line of text."""
     letter = io.BytesIO()
     Image.new("L", (420, 594), 255).save(letter, "PDF")
     data_set = instance(EncapsulatedPDFStorage, "DOC", SeriesDescription="Letter")
@@ -120,7 +119,7 @@ def video() -> Dataset:
 
 
 def instance(sop_class: str, modality: str, transfer_syntax: str = ExplicitVRLittleEndian, **attributes) -> Dataset:
-    """A data set of a study of its own that has what viewers look for besides pixels."""
+    """A data set of a study of its own, with the attributes besides pixels that viewers use."""
     data_set = Dataset()
     data_set.file_meta = FileMetaDataset()
     data_set.file_meta.TransferSyntaxUID = transfer_syntax
@@ -138,7 +137,7 @@ def instance(sop_class: str, modality: str, transfer_syntax: str = ExplicitVRLit
 
 
 def write(directory: Path, data_set: Dataset, patient_name: str) -> dict:
-    """Writes an instance, and tells where the DICOMweb service will have it and whose it is."""
+    """Writes an instance; returns its path in the DICOMweb service and the name of its patient."""
     data_set.SpecificCharacterSet = "ISO_IR 192"
     data_set.PatientName, data_set.PatientID = patient_name, patient_name.replace("^", "-")
     data_set.file_meta.MediaStorageSOPClassUID = data_set.SOPClassUID

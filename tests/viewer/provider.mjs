@@ -9,21 +9,21 @@ import Provider from "oidc-provider";
 const realm = "/realms/dental";
 const routes = "/protocol/openid-connect";
 const audience = "cuspid";
-/** What tokens are for, as the provider names it. */
+/** The audience of tokens. */
 const target = "urn:cuspid";
 const scope = "openid cuspid";
-/** As whom the server's pages are known. */
+/** The client id of the server's pages. */
 export const client = "cuspid-web";
 
 /**
- * Listens; `serve` is called when it is known whose pages may sign in. `users` says which clinic each user is of and which roles they
- * have.
+ * Listens on a free port, and answers as soon as `serve` is called with the pages that may sign in. `users` holds the clinic and
+ * the roles of each user.
  */
 export async function listen(users) {
   let provider = null;
   const server = createServer(async (request, response) => {
     if (!provider || !request.url.startsWith(`${realm}/`)) return response.writeHead(503).end();
-    // As Express tells applications below a path where they are.
+    // Express passes the path of a mounted application in the same way.
     Object.assign(request, { originalUrl: request.url, baseUrl: realm, url: request.url.slice(realm.length) });
     if (request.url.startsWith("/sign-in/")) return signIn(provider, request, response);
     return provider.callback()(request, response);
@@ -34,7 +34,7 @@ export async function listen(users) {
   return {
     issuer,
     scope,
-    /** Answers from now on; `redirects` are the pages to which users come back. */
+    /** Starts to answer; `redirects` are the pages to which users come back. */
     serve(redirects) {
       pages = redirects;
       provider = configured(issuer, users, pages);
@@ -80,7 +80,7 @@ function configured(issuer, users, redirects) {
       clinicId: users[accountId].clinic,
       realm_access: { roles: users[accountId].roles },
     }),
-    // Nobody is asked whether the server's own pages may.
+    // The server's own pages need no consent of the user.
     loadExistingGrant: async ({ oidc }) => {
       const grant = new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
       grant.addOIDCScope(scope);
@@ -101,7 +101,7 @@ function configured(issuer, users, redirects) {
   });
 }
 
-/** What the provider knows, whichever keys it has: sessions, codes and tokens, by their kind and name. */
+/** The provider's store of sessions, codes and tokens, by kind and name. */
 class Memory {
   static kept = new Map();
 
@@ -140,7 +140,7 @@ class Memory {
   }
 }
 
-/** The page on which users say who they are. */
+/** The page on which users enter their name. */
 async function signIn(provider, request, response) {
   if (request.method === "GET") {
     response.writeHead(200, { "Content-Type": "text/html" });

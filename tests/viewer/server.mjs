@@ -12,8 +12,8 @@ const viewer = join(root, "viewer");
 const python = join(root, ".venv/bin/python");
 
 /**
- * Starts a server; `url` is its own, without a final slash, and `studies` says where each study is and whose. `settings` are others
- * than the defaults. `tenants` says whose the studies are: each picks its files by their names, which are those of their instances.
+ * Starts a server. `url` is its base, without a final slash; `studies` holds the path and the patient of each study. `settings`
+ * replace defaults. `tenants` holds for each tenant a function that chooses its files by their names.
  */
 export async function start({ settings = {}, tenants = [] } = {}) {
   const directory = mkdtempSync(join(tmpdir(), "cuspid-viewer-"));
@@ -34,7 +34,7 @@ export async function start({ settings = {}, tenants = [] } = {}) {
   return {
     url: await ready(process),
     studies: JSON.parse(made),
-    /** What a frame or slice is to look like, as a URL. */
+    /** The expected image of a frame or slice, as a URL. */
     picture: (name) => picture(join(directory, "studies", name)),
     /** A text of the installed viewer. */
     published: (name) => readFileSync(join(viewer, name), "utf8"),
@@ -49,7 +49,7 @@ export async function start({ settings = {}, tenants = [] } = {}) {
   };
 }
 
-/** Starts a proxy that has the server at `url` below the path `/pacs`. */
+/** Starts a proxy that offers the server at `url` below the path `/pacs`. */
 export async function startProxy(url) {
   const prefix = "/pacs";
   const proxy = createServer((request, response) => {
@@ -72,7 +72,7 @@ export function picture(file) {
   return `data:image/png;base64,${readFileSync(file, "base64")}`;
 }
 
-/** The URL of a server, as soon as it says that it is ready. */
+/** The URL of a server, as soon as the server is ready. */
 function ready(process) {
   return new Promise((resolve, reject) => {
     let log = "";

@@ -1,4 +1,4 @@
-// OHIF and the console before a server that knows its users: who signs in at an OpenID provider sees what is their clinic's.
+// OHIF and the console with authentication: a user who signs in at an OpenID provider sees the data of their clinic.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import * as servers from "./server.mjs";
 
 // As in viewer.test.mjs.
 const same = 0.995;
-const bars = servers.picture(join(import.meta.dirname, "bars.png"));
+const bars = servers.picture(join(import.meta.dirname, "..", "..", "testdata", "bars.png"));
 
 const roles = ["cuspid-read", "cuspid-write"];
 const users = {
@@ -19,7 +19,7 @@ const users = {
   ben: { clinic: "clinic-b", roles },
   carl: { clinic: "clinic-a", roles: [] },
 };
-// Studies of the second clinic; all others are the first one's.
+// The studies of the second clinic; all others are the first clinic's.
 const ofSecond = ["ultrasound", "cine"];
 
 let provider;
@@ -67,7 +67,7 @@ function seen(name, user, look) {
   });
 }
 
-/** Says at the provider who one is. */
+/** Enters a user's name at the provider. */
 async function signIn(page, user) {
   await page.getByLabel("Name").fill(user);
   await page.getByRole("button", { name: "Sign in" }).click();
@@ -78,7 +78,7 @@ function open(page, { study }) {
   return page.goto(`${server.url}/viewer/viewer?StudyInstanceUIDs=${study}`);
 }
 
-/** The answer by which a document or a video comes: the page has then come back from the provider. */
+/** Waits for the answer with a document or a video, after the page has come back from the provider. */
 function rendered(page) {
   return page.waitForResponse((response) => response.url().includes("/rendered") && response.ok());
 }
