@@ -22,6 +22,7 @@ pub mod archive;
 pub mod backoff;
 pub mod blobs;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dicom;
 pub mod dimse;

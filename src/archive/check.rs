@@ -12,8 +12,8 @@ use crate::archive::store::hexadecimal;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
+use crate::clock::now_millis;
 use crate::dicom::uid::StudyUid;
-use crate::index::now;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
 /// Studies that are checked at the same time, and instances of each.
@@ -211,7 +211,7 @@ impl Archive {
         let InstanceRecord { study, series, instance, .. } = record;
         let current: Option<InstanceRecord> =
             self.index.instance(tenant.as_str(), study, series, instance).await?;
-        let is_named = current.is_some_and(|current| current.object_name() == record.object_name());
+        let is_named = current.is_some_and(|current| current.object == record.object);
         Ok(is_named.then_some(finding))
     }
 
@@ -294,7 +294,7 @@ impl Archive {
             return Ok(if self.is_referred_to(key).await? { unlisted } else { None });
         };
         // The list may follow the study a moment later.
-        let is_settled = manner.is_alone || record.changed_at < now() - ORPHAN_AGE;
+        let is_settled = manner.is_alone || record.changed_at < now_millis() - ORPHAN_AGE;
         let is_listed = !is_settled || self.index.is_listed(tenant.as_str(), &record).await?;
         Ok(if is_listed { None } else { unlisted })
     }

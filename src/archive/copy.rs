@@ -15,7 +15,7 @@ use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::index;
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates};
+use crate::index::{CommitOutcome, Duplicates};
 
 /// Instances that could not be copied after which the rest is not tried: something is wrong with all of them.
 pub const MAX_FAILURES: usize = 1000;
@@ -154,7 +154,7 @@ impl Archive {
                 self.index.instance(tenant.as_str(), study, series, instance).await?;
             match current {
                 None => return Ok(Step::Gone),
-                Some(current) if current.object_name() == record.object_name() => {
+                Some(current) if current.object == record.object => {
                     return Ok(Step::Failed(reason));
                 }
                 Some(current) => record = current,
@@ -182,10 +182,10 @@ impl Archive {
         record.object = keys::new_object(&record.digest);
         record.replaced = lost.into_iter().collect();
         Ok(match destination.keep_record(tenant, record, staged).await? {
-            Commit::Stored | Commit::Replaced { .. } => Step::Copied,
-            Commit::Same { .. } => Step::Known,
-            Commit::Different => Step::Failed(DIFFERENT.into()),
-            Commit::Elsewhere => Step::Failed(ELSEWHERE.into()),
+            CommitOutcome::Stored | CommitOutcome::Replaced { .. } => Step::Copied,
+            CommitOutcome::AlreadyStored { .. } => Step::Known,
+            CommitOutcome::DifferentBytes => Step::Failed(DIFFERENT.into()),
+            CommitOutcome::OtherSeries => Step::Failed(ELSEWHERE.into()),
         })
     }
 
@@ -199,7 +199,7 @@ impl Archive {
             return Ok(Has::Other(ELSEWHERE));
         }
         if place.digest == record.digest {
-            let object = place.object_name();
+            let object = &place.object;
             let key = keys::original(tenant, study, series, instance, object);
             let is_there = self.blobs.size(&key).await? == Some(record.size_bytes);
             return Ok(if is_there { Has::Same } else { Has::Lost(object.to_owned()) });

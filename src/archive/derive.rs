@@ -13,7 +13,7 @@ use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, Preview};
+use crate::index::records::{InstanceRecord, PreviewState};
 use crate::pixel;
 use crate::pixel::decode::{Decoded, Stored};
 use crate::pixel::{MAX_SAMPLES, decode};
@@ -96,14 +96,14 @@ impl Archive {
         slices: Option<Range<u32>>,
     ) -> Result<PreviewStream, Error> {
         let (generation, size_bytes) = match self.series(caller, study, series).await?.preview {
-            Preview::Made { generation, size_bytes } => (generation, size_bytes),
-            Preview::Pending { .. } => {
+            PreviewState::Ready { generation, size_bytes } => (generation, size_bytes),
+            PreviewState::Pending { .. } => {
                 return Err(Error::NotYet(format!("the preview of series {series} is still being made")));
             }
-            Preview::Failed { reason, .. } => {
+            PreviewState::Failed { reason, .. } => {
                 return Err(Error::NotFound(format!("preview of series {series}: {reason}")));
             }
-            Preview::None => {
+            PreviewState::None => {
                 return Err(Error::NotFound(format!(
                     "preview of series {series}: nothing in it can be shown"
                 )));

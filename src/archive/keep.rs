@@ -8,10 +8,11 @@ use crate::archive::access::{Caller, Tenant};
 use crate::archive::store::{Received, Refusal, Stored, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
+use crate::clock::now_millis;
 use crate::dicom::failure::Warning;
 use crate::dicom::instance::Instance;
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates, now};
+use crate::index::{CommitOutcome, Duplicates};
 use crate::queue::Job;
 
 /// What is stored under the UID of an instance that has come.
@@ -40,12 +41,12 @@ impl Archive {
         let object = keys::new_object(&digest);
         let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
         match self.keep_record(&caller.tenant, record, staged).await? {
-            Commit::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
-            Commit::Same { .. } => Ok(stored_before(warnings)),
-            Commit::Replaced { .. } if lost.is_some() => Ok(stored_before(warnings)),
-            Commit::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
-            Commit::Different => Err(Refusal::Different),
-            Commit::Elsewhere => Err(Refusal::Elsewhere),
+            CommitOutcome::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
+            CommitOutcome::AlreadyStored { .. } => Ok(stored_before(warnings)),
+            CommitOutcome::Replaced { .. } if lost.is_some() => Ok(stored_before(warnings)),
+            CommitOutcome::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
+            CommitOutcome::DifferentBytes => Err(Refusal::Different),
+            CommitOutcome::OtherSeries => Err(Refusal::Elsewhere),
         }
     }
 
@@ -55,16 +56,16 @@ impl Archive {
         tenant: &Tenant,
         record: InstanceRecord,
         staged: Staged,
-    ) -> Result<Commit, Error> {
+    ) -> Result<CommitOutcome, Error> {
         let key = keys::original_of(tenant, &record);
         self.blobs.put(staged, &key).await?;
         let object = record.object.clone();
         let outcome = self.commit(tenant, record).await?;
         let is_kept = match &outcome {
-            Commit::Stored | Commit::Replaced { .. } => true,
+            CommitOutcome::Stored | CommitOutcome::Replaced { .. } => true,
             // It may be this one, if the index had to be asked twice.
-            Commit::Same { object: known } => *known == object,
-            Commit::Different | Commit::Elsewhere => false,
+            CommitOutcome::AlreadyStored { object: known } => *known == object,
+            CommitOutcome::DifferentBytes | CommitOutcome::OtherSeries => false,
         };
         if !is_kept && let Err(error) = self.blobs.delete(&key).await {
             // Another process came first. Nothing refers to the object.
@@ -83,7 +84,7 @@ impl Archive {
             return Err(Refusal::Elsewhere);
         }
         if known.digest == received.digest {
-            let object = known.object_name();
+            let object = &known.object;
             let key = keys::original(tenant, study, series, instance, object);
             // Success means that the bytes are there: an object that was lost is kept again.
             let is_there = self.blobs.size(&key).await? == Some(received.staged.length());
@@ -101,7 +102,7 @@ impl Archive {
     }
 
     /// Commits an instance, and announces the preview of its series.
-    async fn commit(&self, tenant: &Tenant, record: InstanceRecord) -> Result<Commit, Error> {
+    async fn commit(&self, tenant: &Tenant, record: InstanceRecord) -> Result<CommitOutcome, Error> {
         let tenant = tenant.as_str();
         let preview_due = self.preview.enabled.then(|| self.preview_due());
         let job = (preview_due.is_some() && record.layout.pixels.is_some()).then(|| Job {
@@ -111,7 +112,7 @@ impl Archive {
         });
         let outcome = self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await?;
         if let Some(job) = job
-            && matches!(outcome, Commit::Stored | Commit::Replaced { .. })
+            && matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. })
         {
             self.announce(job, Duration::from_secs(self.preview.quiet_seconds)).await;
         }
@@ -121,7 +122,7 @@ impl Archive {
     /// When the preview of a series that changes now is to be made. In whole seconds, so that most commits to a series
     /// leave the order of previews as it is.
     fn preview_due(&self) -> i64 {
-        1000 * (now() / 1000 + self.preview.quiet_seconds as i64)
+        1000 * (now_millis() / 1000 + self.preview.quiet_seconds as i64)
     }
 }
 

@@ -27,9 +27,9 @@ pub(crate) fn new_object(digest: &str) -> String {
     format!("{digest}-{random:016x}")
 }
 
-/// The SHA-256, in hexadecimal, that the name of an object says its bytes have.
-pub(crate) fn digest_of(object: &str) -> &str {
-    object.split_once('-').map_or(object, |(digest, _)| digest)
+/// The SHA-256, in hexadecimal, in the name of an object; `None` if the name is not of the form of [`new_object`].
+pub(crate) fn digest_of(object: &str) -> Option<&str> {
+    object.split_once('-').map(|(digest, _)| digest)
 }
 
 /// The key of an original: `{tenant}/{study}/{series}/{instance}-{object}.dcm`.
@@ -46,7 +46,7 @@ pub(crate) fn original(
 
 /// The key of the original of an instance.
 pub(crate) fn original_of(tenant: &Tenant, record: &InstanceRecord) -> Key {
-    original(tenant, &record.study, &record.series, &record.instance, record.object_name())
+    original(tenant, &record.study, &record.series, &record.instance, &record.object)
 }
 
 /// What the keys of all originals of a study, a series or an instance start with.
@@ -166,7 +166,7 @@ mod tests {
             ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.4".parse().unwrap());
         let digest = "ab".repeat(32);
         let object = new_object(&digest);
-        assert_eq!((digest_of(&object), digest_of(&digest)), (digest.as_str(), digest.as_str()));
+        assert_eq!((digest_of(&object), digest_of(&digest)), (Some(digest.as_str()), None));
         assert_ne!(object, new_object(&digest));
         let key = original(&tenant, &study, &series, &instance, &object);
         let expected = Parsed::Original {

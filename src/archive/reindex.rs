@@ -10,11 +10,12 @@ use crate::archive::store::{hexadecimal, limits, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key, ListedObject};
+use crate::clock::now_millis;
 use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
 use crate::index::records::InstanceRecord;
-use crate::index::{Commit, Duplicates, now};
-use crate::query::attributes::indexed;
+use crate::index::{CommitOutcome, Duplicates};
+use crate::query::attributes::indexed_tags;
 
 /// Objects that are read at the same time.
 const CONCURRENCY: usize = 16;
@@ -80,11 +81,11 @@ impl Archive {
             scanned = scanned.and_then(|()| scanner.push(&chunk));
         }
         let digest = hexadecimal(&hasher.finalize());
-        if digest != keys::digest_of(&object) {
+        if keys::digest_of(&object) != Some(digest.as_str()) {
             return Ok(Err(Finding::Damaged(key.clone())));
         }
         let outline = scanned.and_then(|()| scanner.finish());
-        let read = match outline.and_then(|outline| instance::read(&outline, indexed())) {
+        let read = match outline.and_then(|outline| instance::read(&outline, indexed_tags())) {
             Ok(read) => read,
             Err(failure) => return unreadable(failure.to_string()),
         };
@@ -93,7 +94,7 @@ impl Archive {
         }
         let (mut record, _) = record(read, digest, object, &[], entry.size_bytes);
         // A listing that tells no age gives the largest.
-        record.stored_at = entry.modified_at.min(now());
+        record.stored_at = entry.modified_at.min(now_millis());
         Ok(Ok((tenant, record)))
     }
 
@@ -110,19 +111,19 @@ impl Archive {
         let mut policy = Duplicates::Reject;
         loop {
             match self.index.commit(tenant.as_str(), record.clone(), policy, due_at).await? {
-                Commit::Stored => return Ok(None),
-                Commit::Same { object } if object == record.object_name() => return Ok(None),
-                Commit::Same { .. } => return Ok(Some(Finding::Superseded(key.clone()))),
-                Commit::Replaced { object } => {
+                CommitOutcome::Stored => return Ok(None),
+                CommitOutcome::AlreadyStored { object } if object == record.object => return Ok(None),
+                CommitOutcome::AlreadyStored { .. } => return Ok(Some(Finding::Superseded(key.clone()))),
+                CommitOutcome::Replaced { object } => {
                     let InstanceRecord { study, series, instance, .. } = &record;
                     let old = keys::original(tenant, study, series, instance, &object);
                     return Ok(Some(Finding::Superseded(old)));
                 }
-                Commit::Elsewhere => {
+                CommitOutcome::OtherSeries => {
                     let reason = "its SOP Instance UID is stored in another study or series";
                     return Ok(Some(Finding::Unreadable(key.clone(), reason.into())));
                 }
-                Commit::Different => {
+                CommitOutcome::DifferentBytes => {
                     policy = Duplicates::Replace;
                     if my_turn.is_none() {
                         my_turn = Some(turn.lock().await);

@@ -11,12 +11,12 @@ use tokio::task::spawn_blocking;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::keys;
-use crate::archive::records::InstanceRecord;
 use crate::archive::store::Refusal;
 use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::dicom::instance::Instance;
 use crate::dicom::scan::is_file_head;
+use crate::index::records::InstanceRecord;
 
 /// Bytes of file header that a stored object may have to be looked at.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;

@@ -2,15 +2,20 @@
 
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
-use crate::index::{Limits, Sink};
-use crate::query::{Found, Query};
+use crate::index::{ResultSink, SearchLimits};
+use crate::query::{Query, SearchSummary};
 
 impl Archive {
     /// Answers a query with what the caller may see, at a bounded cost. Each result is handed to
     /// `sink` as it is found, as long as that can take another.
-    pub async fn search(&self, caller: &Caller, query: &Query, sink: &mut Sink<'_>) -> Result<Found, Error> {
+    pub async fn search(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        sink: &mut ResultSink<'_>,
+    ) -> Result<SearchSummary, Error> {
         let limits =
-            Limits { max_rows_read: self.search.max_rows_read, max_ordered: self.search.max_ordered };
+            SearchLimits { max_rows_read: self.search.max_rows_read, max_ordered: self.search.max_ordered };
         Ok(self.index.search(caller.tenant.as_str(), query, limits, sink).await?)
     }
 }

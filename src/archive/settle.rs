@@ -3,8 +3,9 @@
 use crate::archive::check::Finding;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, ListedObject};
-use crate::index::records::{InstanceRecord, Preview};
-use crate::index::{Commit, Duplicates, GarbageObject, now};
+use crate::clock::now_millis;
+use crate::index::records::{InstanceRecord, PreviewState};
+use crate::index::{CommitOutcome, Duplicates, ObjectToDelete};
 
 /// An object that nothing refers to is no longer about to be committed when it is older than this, in milliseconds: a
 /// commit follows within seconds, or never.
@@ -32,7 +33,7 @@ impl Archive {
         if self.is_referred_to(&entry.key).await? {
             return Ok(Standing::Owned);
         }
-        if !is_alone && entry.modified_at > now() - ORPHAN_AGE {
+        if !is_alone && entry.modified_at > now_millis() - ORPHAN_AGE {
             return Ok(Standing::Young);
         }
         let is_noted = self.is_noted(&entry.key).await?;
@@ -46,9 +47,9 @@ impl Archive {
         else {
             return Ok(false);
         };
-        let notes = self.index.garbage_of(tenant.as_str(), &study).await?;
+        let notes = self.index.deletions_of(tenant.as_str(), &study).await?;
         let is_it =
-            |of: &GarbageObject| of.series == series && of.instance == instance && of.object == object;
+            |of: &ObjectToDelete| of.series == series && of.instance == instance && of.object == object;
         Ok(notes.iter().flat_map(|note| &note.objects).any(is_it))
     }
 
@@ -57,12 +58,12 @@ impl Archive {
         Ok(match keys::parse(key) {
             Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
                 let record = self.index.instance(tenant.as_str(), &study, &series, &instance).await?;
-                record.is_some_and(|record: InstanceRecord| record.object_name() == object)
+                record.is_some_and(|record: InstanceRecord| record.object == object)
             }
             Some(keys::Parsed::Preview { tenant, study, series, generation }) => {
                 let record = self.index.series(tenant.as_str(), &study, &series).await?;
                 record.is_some_and(|record| {
-                    matches!(record.preview, Preview::Made { generation: made, .. } if made == generation)
+                    matches!(record.preview, PreviewState::Ready { generation: made, .. } if made == generation)
                 })
             }
             None => match keys::study_of(key) {
@@ -95,7 +96,7 @@ impl Archive {
                 continue;
             }
             settled += 1;
-            self.settle_object(&ListedObject { key, size_bytes, modified_at: now() }).await?;
+            self.settle_object(&ListedObject { key, size_bytes, modified_at: now_millis() }).await?;
         }
         Ok(settled)
     }
@@ -105,12 +106,14 @@ impl Archive {
     pub(super) async fn settle_object(&self, entry: &ListedObject) -> Result<(), Error> {
         match self.read_record(entry).await? {
             Ok((tenant, record)) => {
-                let due_at = self.preview.enabled.then(now);
-                let object = record.object_name().to_owned();
+                let due_at = self.preview.enabled.then(now_millis);
+                let object = record.object.clone();
                 match self.index.commit(tenant.as_str(), record, Duplicates::Reject, due_at).await? {
-                    Commit::Stored | Commit::Replaced { .. } => {}
-                    Commit::Same { object: known } if known == object => {}
-                    Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {
+                    CommitOutcome::Stored | CommitOutcome::Replaced { .. } => {}
+                    CommitOutcome::AlreadyStored { object: known } if known == object => {}
+                    CommitOutcome::AlreadyStored { .. }
+                    | CommitOutcome::DifferentBytes
+                    | CommitOutcome::OtherSeries => {
                         self.blobs.delete(&entry.key).await?;
                     }
                 }

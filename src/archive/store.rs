@@ -22,6 +22,7 @@ use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::blobs;
 use crate::blobs::Staged;
+use crate::clock::now_millis;
 use crate::config::Ingest;
 use crate::dicom::attributes::Tag;
 use crate::dicom::failure::{Failure, Warning};
@@ -29,9 +30,8 @@ use crate::dicom::instance;
 use crate::dicom::instance::Instance;
 use crate::dicom::scan::{Limits, Scanner};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::now;
 use crate::index::records::InstanceRecord;
-use crate::query::attributes::indexed;
+use crate::query::attributes::indexed_tags;
 use crate::telemetry;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
@@ -333,7 +333,7 @@ impl Intake {
     fn conclude(self) -> Result<Received, Refusal> {
         let staged = self.staged?;
         let outline = self.scanner.finish()?;
-        let instance = instance::read(&outline, indexed())?;
+        let instance = instance::read(&outline, indexed_tags())?;
         let digest = hexadecimal(&self.hasher.finalize());
         Ok(Received { instance, digest, staged, data_set_offset: outline.data_set_offset })
     }
@@ -370,7 +370,7 @@ pub(crate) fn record(
         object,
         replaced: replaced.to_vec(),
         size_bytes,
-        stored_at: now(),
+        stored_at: now_millis(),
         attributes: instance.attributes,
         metadata: instance.metadata,
         layout: instance.layout,

@@ -1,4 +1,4 @@
-//! The studies that may hold what a query asks for: a superset, in the order of results, by the most selective key.
+//! The candidates of a query: a superset of the studies with matches, found by the most selective key.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use crate::dicom::attributes::Tag;
 use crate::dicom::uid::StudyUid;
 use crate::index::records::{SeriesRecord, StudyRecord};
-use crate::index::rows::Place;
+use crate::index::rows::InstanceLocation;
 use crate::index::{Error, keys, read, rows};
 use crate::query::attributes::{
     ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID,
 };
 use crate::query::matching::Matcher;
-use crate::query::temporal::other_day;
+use crate::query::temporal::add_days;
 use crate::query::{Level, Query};
 use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
-/// The most rows of one page.
+/// The maximum number of rows in a page.
 const PAGE_ROWS: usize = 500;
 
-/// Studies in the order of results.
+/// The candidates, in the default order of results.
 pub(crate) struct Candidates {
     table: Arc<dyn Table>,
     ready: VecDeque<StudyRecord>,
@@ -31,7 +31,7 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    /// The next study; at most `rows_left` more are read.
+    /// The next study. Reads at most `rows_left` more rows.
     pub(crate) async fn next(&mut self, rows_left: usize) -> Result<Option<StudyRecord>, Error> {
         if self.ready.is_empty()
             && let Some(mut range) = self.rest.take()
@@ -50,18 +50,18 @@ impl Candidates {
         Ok(self.ready.pop_front())
     }
 
-    /// Rows that were read to choose them.
+    /// The number of rows read to find the candidates.
     pub(crate) fn rows_read(&self) -> usize {
         self.rows_read
     }
 
-    /// Whether there may be more that were not read, because they were too many.
+    /// Whether there may be more candidates, because there were too many rows to read them all.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.is_cut_off
     }
 }
 
-/// Chooses the candidates of a query, reading at most `max_rows` rows.
+/// Finds the candidates of a query. Reads at most `max_rows` rows.
 pub(crate) async fn choose(
     table: &Arc<dyn Table>,
     tenant: &str,
@@ -96,7 +96,7 @@ pub(crate) async fn choose(
 }
 
 impl Candidates {
-    /// Reads a range to its end or to the bound.
+    /// Reads the rows of a range up to its end, or until `max_rows` rows were read for the query.
     async fn collect(&mut self, mut range: Range, max_rows: usize) -> Result<Vec<Item>, Error> {
         let mut items = Vec::new();
         loop {
@@ -125,7 +125,8 @@ fn in_order(mut chosen: Candidates, items: impl Iterator<Item = Item>) -> Result
     Ok(chosen)
 }
 
-/// The studies that a query names, itself or by UIDs of what is in them.
+/// The studies that a query names by their UIDs or by those of series or instances in them; `None` if the
+/// query names no UIDs.
 async fn named_studies(
     chosen: &mut Candidates,
     tenant: &str,
@@ -139,12 +140,13 @@ async fn named_studies(
     if let Some(uids) = uids(query, STUDY_INSTANCE_UID) {
         named.extend(uids.iter().filter_map(|uid| uid.parse().ok()).map(|uid: StudyUid| (uid, ())));
     } else if let Some(uids) = uids(query, SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance) {
-        let places = uids.iter().filter_map(|uid| uid.parse().ok());
-        let places: Vec<ItemKey> = places.map(|uid| keys::place(tenant, &uid)).take(max_rows).collect();
-        chosen.rows_read += places.len();
-        for item in chosen.table.get(&places).await?.into_iter().flatten() {
-            let place: Place = rows::decode(&item.key, &item.body)?;
-            named.insert(place.study, ());
+        let instances = uids.iter().filter_map(|uid| uid.parse().ok());
+        let locations: Vec<ItemKey> =
+            instances.map(|uid| keys::location(tenant, &uid)).take(max_rows).collect();
+        chosen.rows_read += locations.len();
+        for item in chosen.table.get(&locations).await?.into_iter().flatten() {
+            let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
+            named.insert(location.study, ());
         }
     } else if let Some(uids) = uids(query, SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study) {
         for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
@@ -183,12 +185,12 @@ fn literal(query: &Query, tag: Tag) -> Option<&str> {
     }
 }
 
-type Bounds = (Bound<String>, Bound<String>);
+type SortBounds = (Bound<String>, Bound<String>);
 
-/// The partitions that hold few studies, among them all that can match; none if there are no such.
-fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, Bounds)> {
+/// Partitions with few studies that include all matches; none if no condition allows that.
+fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, SortBounds)> {
     let all = || (Bound::Unbounded, Bound::Unbounded);
-    // Studies with several numbers, or of several IDs, are in a partition of their own.
+    // Studies with several accession numbers or patient IDs are in a separate partition.
     if let Some(number) = literal(query, ACCESSION_NUMBER) {
         let partitions = [keys::accession(tenant, number), keys::mixed_accessions(tenant)];
         return partitions.map(|partition| (Secondary::Fourth, partition, all())).into();
@@ -197,7 +199,7 @@ fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, 
         let partitions = [keys::patient(tenant, id), keys::mixed_patients(tenant)];
         return partitions.map(|partition| (Secondary::Second, partition, all())).into();
     }
-    // Where there is a date too, going by date needs no sorting and can stop early.
+    // If the query also has a date, reading by date is better: it needs no sorting and can stop early.
     let Some(Matcher::Name(name)) = matcher(query, PATIENT_NAME).filter(|_| !has_date(query)) else {
         return Vec::new();
     };
@@ -219,7 +221,7 @@ fn has_date(query: &Query) -> bool {
     matches!(matcher(query, STUDY_DATE), Some(Matcher::Date(_) | Matcher::DateAndTime { .. }))
 }
 
-/// All studies, or those of the dates asked for, the latest first.
+/// The range of all studies, or of those with a date of the query, the latest first.
 fn by_date(tenant: &str, query: &Query) -> Range {
     let (from, to) = match matcher(query, STUDY_DATE) {
         Some(Matcher::Date(span)) | Some(Matcher::DateAndTime { span, .. }) => {
@@ -227,12 +229,12 @@ fn by_date(tenant: &str, query: &Query) -> Range {
         }
         _ => (None, None),
     };
-    // In another time zone it may be a day earlier or later than in the index.
+    // In the time zone of the query, a date may be a day earlier or later than in the index.
     let margin = i64::from(query.conditions.iter().any(|condition| condition.timezone.is_some()));
-    let from = from.and_then(|from| other_day(from.get(..8)?, -margin));
-    let to = to.and_then(|to| other_day(to.get(..8)?, margin));
+    let from = from.and_then(|from| add_days(from.get(..8)?, -margin));
+    let to = to.and_then(|to| add_days(to.get(..8)?, margin));
     let useful = match query.order.is_empty() {
-        true => query.offset.saturating_add(query.limit).saturating_add(1),
+        true => query.end_of_page().saturating_add(1),
         false => PAGE_ROWS,
     };
     Range {

@@ -1,85 +1,83 @@
-//! The moment at which an instance comes to exist.
+//! Commits: the transactions that make instances exist.
 //!
-//! Commits of one study change the same rows, so those that wait at the same time go into one transaction: a task
-//! for each study that has any takes them together, and ends when there are no more. A lone commit waits for nothing.
+//! Commits of one study change the same rows, so commits that are queued at the same time share a
+//! transaction. Each study with queued commits has a task, which ends when the queue is empty. A single
+//! commit starts at once.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
 
-use crate::backoff::{Backoff, jitter};
+use crate::clock::now_millis;
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::draft::Draft;
+use crate::index::conflict::ConflictRetries;
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
-use crate::index::rows::{self, Place};
+use crate::index::rows::{self, InstanceLocation};
+use crate::index::study_update::StudyUpdate;
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 
-/// What to do with different bytes under a stored SOP Instance UID (setting `ingest.duplicates`).
+/// The policy for an instance whose SOP Instance UID is stored with other bytes (setting
+/// `ingest.duplicates`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
-    /// Refuse them.
+    /// Refuse the new instance.
     Reject,
-    /// Let them take the place of the first.
+    /// Replace the stored instance.
     Replace,
 }
 
-/// What a commit came to.
+/// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Commit {
+pub enum CommitOutcome {
     /// The instance is stored.
     Stored,
-    /// These very bytes were stored before; nothing changed.
-    Same {
-        /// The name of the object that holds them.
+    /// The same bytes were stored before; nothing changed.
+    AlreadyStored {
+        /// The name of the object with these bytes.
         object: String,
     },
-    /// It took the place of another object.
+    /// The instance is stored in place of another object.
     Replaced {
-        /// The name of the object that gave way.
+        /// The name of the replaced object.
         object: String,
     },
-    /// Other bytes are stored under its UID; nothing changed.
-    Different,
-    /// Its UID is stored in another study or series; nothing changed.
-    Elsewhere,
+    /// Other bytes are stored under the SOP Instance UID; nothing changed.
+    DifferentBytes,
+    /// The SOP Instance UID is stored in another study or series; nothing changed.
+    OtherSeries,
 }
 
-/// Writes of a transaction besides those of instances and series: the study, the tenant, what is left to be deleted.
+/// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
+/// entry of the deletion queue.
 pub(crate) const SPARE_WRITES: usize = 3;
-/// Bytes of rows in one transaction (see [`table::MAX_TRANSACTION_BYTES`]); studies, series and places come on top. An
-/// instance that is larger goes alone, after the rows that continue it.
+/// The maximum bytes of instances' rows in one transaction, below [`table::MAX_TRANSACTION_BYTES`] to leave
+/// space for the other rows. A larger instance has a transaction of its own, and its continuation rows are
+/// written before.
 const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
-/// How long a transaction that meets those of other processes is tried.
-const MAX_PATIENCE: Duration = Duration::from_secs(60);
-/// The wait after an attempt is at most so many times twice as long as the attempt was, and within these bounds.
-const MAX_DOUBLINGS: u32 = 3;
-const MIN_WAIT: Duration = Duration::from_millis(2);
-const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The commits that wait, by tenant and study. A study that is here has a task at work.
+/// The queued commits.
 #[derive(Default)]
-pub(crate) struct Waiting {
-    queues: Mutex<HashMap<(String, StudyUid), VecDeque<Request>>>,
+pub(crate) struct CommitQueues {
+    /// A queue for each tenant and study with a running task.
+    queues: Mutex<HashMap<(String, StudyUid), VecDeque<CommitRequest>>>,
+    /// The tenants whose rows this process has written.
     known_tenants: Mutex<HashSet<String>>,
 }
 
-struct Request {
+struct CommitRequest {
     record: InstanceRecord,
     rows: Vec<Item>,
     duplicates: Duplicates,
     preview_due: Option<i64>,
-    answer: oneshot::Sender<Result<Commit, Error>>,
+    answer: oneshot::Sender<Result<CommitOutcome, Error>>,
 }
 
-impl Request {
-    /// Writes that it may need: its rows, its place, its series.
+impl CommitRequest {
+    /// The maximum number of writes for the instance: its rows, its location, its series.
     fn number_of_writes(&self) -> usize {
         self.rows.len() + 2
     }
@@ -90,93 +88,97 @@ impl Request {
 }
 
 impl Index {
-    /// Makes an instance exist; when this returns, that is durable and whoever asks for it by its UIDs gets it. Searches
-    /// find it as soon as the table's secondary indexes do. All or nothing; repeating it is safe. Once begun it goes on
-    /// even if the caller stops waiting.
+    /// Commits an instance. When this returns, the change is durable, and reads by UID find the instance;
+    /// searches find it as soon as the table's secondary indexes do. A commit changes everything or nothing
+    /// and may be repeated. It continues if the caller drops the future.
     ///
-    /// A record that names the stored object as replaced takes its place, even with the same bytes: they were lost.
+    /// If the record names the stored object in [`InstanceRecord::replaced`], the stored object is lost, and
+    /// the record replaces it even if the bytes are the same.
     ///
-    /// `preview_due` is when the preview of its series is to be made, in milliseconds since 1970 UTC.
+    /// `preview_due` is the time from which the preview of the series may be made, in milliseconds since 1970
+    /// UTC; `None` if no preview is wanted.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a record that no transaction can hold; [`Error::Table`] if the table failed, with
-    /// [`table::Error::Conflict`] after a minute of attempts against other processes.
+    /// [`Error::TooLarge`] if no transaction can hold the record; [`Error::Table`] if the table fails, with
+    /// [`table::Error::Conflict`] after a minute of conflicts with other processes.
     pub async fn commit(
         &self,
         tenant: &str,
         record: InstanceRecord,
         duplicates: Duplicates,
         preview_due: Option<i64>,
-    ) -> Result<Commit, Error> {
+    ) -> Result<CommitOutcome, Error> {
         let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
         let rows = rows::encode_instance(key, &record)?;
         let group = (tenant.to_owned(), record.study.clone());
         let (answer, outcome) = oneshot::channel();
-        let request = Request { record, rows, duplicates, preview_due, answer };
+        let request = CommitRequest { record, rows, duplicates, preview_due, answer };
         if request.number_of_writes() + SPARE_WRITES > MAX_WRITES {
             return Err(Error::TooLarge { size_bytes: request.size_bytes() });
         }
-        let is_first = match lock(&self.waiting.queues).entry(group.clone()) {
+        let is_first = match lock(&self.commits.queues).entry(group.clone()) {
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push_back(request);
                 false
             }
-            Entry::Vacant(place) => {
-                place.insert(VecDeque::from([request]));
+            Entry::Vacant(entry) => {
+                entry.insert(VecDeque::from([request]));
                 true
             }
         };
         if is_first {
-            tokio::spawn(work(Work {
+            tokio::spawn(run(CommitTask {
                 table: self.table.clone(),
-                waiting: self.waiting.clone(),
+                commits: self.commits.clone(),
                 group,
-                is_over: false,
+                is_finished: false,
             }));
         }
         outcome.await.unwrap_or(Err(Error::Interrupted))
     }
 }
 
-/// A task's work: the commits of one study. Whatever ends it, nobody waits for ever.
-struct Work {
+/// A task that commits the queued requests of one study. Dropping the task, also by a panic, ends all of
+/// them.
+struct CommitTask {
     table: Arc<dyn Table>,
-    waiting: Arc<Waiting>,
+    commits: Arc<CommitQueues>,
     group: (String, StudyUid),
-    /// Whether the queue was taken away with its last request; another task may own the study by then.
-    is_over: bool,
+    /// Whether the queue was removed because it was empty; another task may own the study by then.
+    is_finished: bool,
 }
 
-impl Drop for Work {
+impl Drop for CommitTask {
     fn drop(&mut self) {
-        if !self.is_over {
-            lock(&self.waiting.queues).remove(&self.group);
+        if !self.is_finished {
+            lock(&self.commits.queues).remove(&self.group);
         }
     }
 }
 
-async fn work(mut work: Work) {
-    while let Some(batch) = next_batch(&mut work) {
-        match commit_batch(&work, &batch).await {
+async fn run(mut task: CommitTask) {
+    while let Some(batch) = next_batch(&mut task) {
+        match commit_batch(&task, &batch).await {
             Ok(outcomes) => {
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
-                    // Whoever asked may have gone.
+                    // The caller may have dropped its future.
                     let _ = request.answer.send(Ok(outcome));
                 }
             }
             Err(error) => {
                 for request in batch {
-                    let _ = request.answer.send(Err(error.repeated()));
+                    let _ = request.answer.send(Err(error.duplicate()));
                 }
             }
         }
     }
 }
 
-/// Takes the requests that fit one transaction, each UID once; `None`, and the end of the queue, if none wait.
-fn next_batch(work: &mut Work) -> Option<Vec<Request>> {
-    let mut queues = lock(&work.waiting.queues);
-    let queue = queues.get_mut(&work.group)?;
+/// Takes the next requests that fit in one transaction from the queue, each SOP Instance UID once. Removes
+/// the queue and returns `None` if it is empty.
+fn next_batch(task: &mut CommitTask) -> Option<Vec<CommitRequest>> {
+    let mut queues = lock(&task.commits.queues);
+    let queue = queues.get_mut(&task.group)?;
     let mut uids = HashSet::new();
     let (mut writes, mut bytes) = (SPARE_WRITES, 0);
     let mut batch = Vec::new();
@@ -191,130 +193,136 @@ fn next_batch(work: &mut Work) -> Option<Vec<Request>> {
         batch.extend(queue.pop_front());
     }
     if batch.is_empty() {
-        queues.remove(&work.group);
-        work.is_over = true;
+        queues.remove(&task.group);
+        task.is_finished = true;
         return None;
     }
     Some(batch)
 }
 
-async fn commit_batch(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error> {
-    let mut attempts = Attempts::default();
+/// Commits requests in one transaction, which is retried on conflicts.
+async fn commit_batch(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<CommitOutcome>, Error> {
+    let mut retries = ConflictRetries::default();
     loop {
-        let outcome = try_commit(work, batch).await;
-        if !attempts.again(is_conflict(&outcome)).await {
-            if attempts.count > 0
+        let outcome = try_commit(task, batch).await;
+        if !retries.should_retry(&outcome).await {
+            if retries.count > 0
                 && let Ok(outcomes) = &outcome
             {
-                sweep(work.table.as_ref(), written_in_vain(batch, outcomes)).await;
+                delete_rows(task.table.as_ref(), abandoned_rows(batch, outcomes)).await;
             }
             return outcome;
         }
     }
 }
 
-async fn try_commit(work: &Work, batch: &[Request]) -> Result<Vec<Commit>, Error> {
-    let (table, (tenant, study)) = (work.table.as_ref(), &work.group);
+/// Attempts to commit requests in one transaction.
+async fn try_commit(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<CommitOutcome>, Error> {
+    let (table, (tenant, study)) = (task.table.as_ref(), &task.group);
     let series: BTreeSet<&SeriesUid> = batch.iter().map(|request| &request.record.series).collect();
-    let mut wanted = vec![keys::study(tenant, study)];
-    wanted.extend(series.iter().map(|series| keys::series(tenant, study, series)));
-    wanted.extend(batch.iter().map(|request| keys::place(tenant, &request.record.instance)));
-    let mut items = table.get(&wanted).await?.into_iter();
+    let mut row_keys = vec![keys::study(tenant, study)];
+    row_keys.extend(series.iter().map(|series| keys::series(tenant, study, series)));
+    row_keys.extend(batch.iter().map(|request| keys::location(tenant, &request.record.instance)));
+    let mut items = table.get(&row_keys).await?.into_iter();
     let study_row = items.next().flatten();
     let series_rows: BTreeMap<SeriesUid, Option<Item>> =
         series.into_iter().cloned().zip(items.by_ref()).collect();
-    let mut draft = Draft::new(tenant, now(), study_row, series_rows)?;
-    let (mut outcomes, mut writes, mut leftovers) = (Vec::new(), Vec::new(), Vec::new());
-    for (request, place) in batch.iter().zip(items) {
-        let outcome = judge(request, place.as_ref())?;
+    let mut update = StudyUpdate::new(tenant, now_millis(), study_row, series_rows)?;
+    let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, location) in batch.iter().zip(items) {
+        let outcome = resolve(request, location.as_ref())?;
         let mut rows = Vec::new();
         match outcome {
-            Commit::Stored => {
-                draft.add(&request.record, request.preview_due, false);
+            CommitOutcome::Stored => {
+                update.add(&request.record, request.preview_due, false);
                 rows.clone_from(&request.rows);
             }
-            Commit::Replaced { .. } => {
-                let replaced = replaced(table, tenant, request).await?;
-                leftovers.extend(replaced.leftovers);
-                if let Some(record) = &replaced.record {
-                    draft.subtract(record);
+            CommitOutcome::Replaced { .. } => {
+                let replacement = replacement(table, tenant, request).await?;
+                obsolete.extend(replacement.obsolete);
+                if let Some(record) = &replacement.old {
+                    update.subtract(record);
                 }
-                draft.add(&request.record, request.preview_due, true);
-                rows = replaced.rows;
+                update.add(&request.record, request.preview_due, true);
+                rows = replacement.rows;
             }
-            Commit::Same { .. } | Commit::Different | Commit::Elsewhere => {}
+            CommitOutcome::AlreadyStored { .. }
+            | CommitOutcome::DifferentBytes
+            | CommitOutcome::OtherSeries => {}
         }
-        if matches!(outcome, Commit::Stored | Commit::Replaced { .. }) {
-            let rows = write_ahead(table, rows).await?;
+        if matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. }) {
+            let rows = write_continuations(table, rows).await?;
             writes.extend(rows.into_iter().map(|row| Write::Put(row, Expect::Anything)));
-            writes.push(place_write(tenant, &request.record, place)?);
+            writes.push(location_write(tenant, &request.record, location)?);
         }
         outcomes.push(outcome);
     }
     if writes.is_empty() {
         return Ok(outcomes);
     }
-    writes.extend(draft.into_writes()?);
-    transact(work, writes).await?;
-    sweep(table, leftovers).await;
+    writes.extend(update.into_writes()?);
+    transact(task, writes).await?;
+    delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
 
-/// What a request comes to, given the row that says where its UID is.
-fn judge(request: &Request, place: Option<&Item>) -> Result<Commit, Error> {
-    let Some(item) = place else { return Ok(Commit::Stored) };
-    let place: Place = rows::decode(&item.key, &item.body)?;
+/// Determines the outcome of a request from the row with the location of its instance.
+fn resolve(request: &CommitRequest, location: Option<&Item>) -> Result<CommitOutcome, Error> {
+    let Some(item) = location else { return Ok(CommitOutcome::Stored) };
+    let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
     let record = &request.record;
-    let object = place.object_name().to_owned();
+    let object = location.object;
     let is_lost = record.replaced.contains(&object);
-    Ok(if place.study != record.study || place.series != record.series {
-        Commit::Elsewhere
-    } else if place.digest == record.digest && !is_lost {
-        Commit::Same { object }
-    } else if place.digest != record.digest && request.duplicates == Duplicates::Reject {
-        Commit::Different
+    Ok(if location.study != record.study || location.series != record.series {
+        CommitOutcome::OtherSeries
+    } else if location.digest == record.digest && !is_lost {
+        CommitOutcome::AlreadyStored { object }
+    } else if location.digest != record.digest && request.duplicates == Duplicates::Reject {
+        CommitOutcome::DifferentBytes
     } else {
-        Commit::Replaced { object }
+        CommitOutcome::Replaced { object }
     })
 }
 
-/// An instance that gives way to another.
-struct Replaced {
-    record: Option<InstanceRecord>,
-    /// The rows that continued its record.
-    leftovers: Vec<ItemKey>,
-    /// The rows of the one that takes its place, which names its objects.
+/// The replacement of an instance by another one of the same UID.
+struct Replacement {
+    /// The record of the old instance.
+    old: Option<InstanceRecord>,
+    /// The continuation rows of the old record, to be deleted.
+    obsolete: Vec<ItemKey>,
+    /// The rows of the new record, which names the replaced objects.
     rows: Vec<Item>,
 }
 
-async fn replaced(table: &dyn Table, tenant: &str, request: &Request) -> Result<Replaced, Error> {
+async fn replacement(table: &dyn Table, tenant: &str, request: &CommitRequest) -> Result<Replacement, Error> {
     let key = keys::instance(tenant, &request.record.study, &request.record.series, &request.record.instance);
     let Some(row) = table.get(std::slice::from_ref(&key)).await?.pop().flatten() else {
-        return Ok(Replaced { record: None, leftovers: Vec::new(), rows: request.rows.clone() });
+        return Ok(Replacement { old: None, obsolete: Vec::new(), rows: request.rows.clone() });
     };
-    let mut leftovers = rows::continuations(&row)?;
-    // A record that changes while it is read makes the transaction fail and be tried again.
-    let Some(old) = read::whole::<InstanceRecord>(table, row).await? else {
+    let mut obsolete = rows::continuation_keys(&row)?;
+    // If the record changes while it is read, the transaction is retried.
+    let Some(old) = read::read_record::<InstanceRecord>(table, row).await? else {
         return Err(table::Error::Conflict(0).into());
     };
     let mut new = request.record.clone();
-    new.replaced = [old.object_name().to_owned()].into_iter().chain(old.replaced.iter().cloned()).collect();
+    new.replaced = [old.object.clone()].into_iter().chain(old.replaced.iter().cloned()).collect();
     new.replaced.truncate(MAX_REPLACED);
     let rows = rows::encode_instance(key, &new)?;
-    // Where the same bytes are stored anew, rows of the same names are written.
-    leftovers.retain(|leftover| rows.iter().all(|row| row.key != *leftover));
-    Ok(Replaced { record: Some(old), leftovers, rows })
+    // Rows that the new record has under the same keys must stay.
+    obsolete.retain(|key| rows.iter().all(|row| row.key != *key));
+    Ok(Replacement { old: Some(old), obsolete, rows })
 }
 
-fn place_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Result<Write, Error> {
-    let key = keys::place(tenant, &record.instance);
-    let place = Place {
+/// The write of the row with the location of an instance, which was read as `found`.
+fn location_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Result<Write, Error> {
+    let key = keys::location(tenant, &record.instance);
+    let location = InstanceLocation {
         study: record.study.clone(),
         series: record.series.clone(),
         digest: record.digest.clone(),
         object: record.object.clone(),
     };
-    let body = rows::encode(&key, &place)?;
+    let body = rows::encode(&key, &location)?;
     let (version, expect) = match found {
         Some(item) => (item.version + 1, Expect::Version(item.version)),
         None => (1, Expect::Absent),
@@ -322,10 +330,10 @@ fn place_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Re
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Carries a transaction out, with the tenant's own row the first time that this process writes for it.
-async fn transact(work: &Work, mut writes: Vec<Write>) -> Result<(), Error> {
-    let tenant = &work.group.0;
-    let is_known = lock(&work.waiting.known_tenants).contains(tenant);
+/// Executes a transaction. The first one of this process for a tenant also writes the tenant's row.
+async fn transact(task: &CommitTask, mut writes: Vec<Write>) -> Result<(), Error> {
+    let tenant = &task.group.0;
+    let is_known = lock(&task.commits.known_tenants).contains(tenant);
     if !is_known {
         let key = keys::tenant(tenant);
         writes.push(Write::Put(
@@ -333,16 +341,17 @@ async fn transact(work: &Work, mut writes: Vec<Write>) -> Result<(), Error> {
             Expect::Anything,
         ));
     }
-    work.table.transact(writes).await?;
+    task.table.transact(writes).await?;
     if !is_known {
-        lock(&work.waiting.known_tenants).insert(tenant.clone());
+        lock(&task.commits.known_tenants).insert(tenant.clone());
     }
     Ok(())
 }
 
-/// Writes the rows that continue a record too large for one transaction; the others, that are left for it. Until then
-/// nothing refers to them, and nobody else's have the same keys.
-async fn write_ahead(table: &dyn Table, rows: Vec<Item>) -> Result<Vec<Item>, Error> {
+/// Writes the continuation rows of a record that is too large for one transaction, and returns the rows that
+/// are left for the transaction. No row refers to the continuation rows before the transaction, and their
+/// keys are unique.
+async fn write_continuations(table: &dyn Table, rows: Vec<Item>) -> Result<Vec<Item>, Error> {
     if size_bytes(&rows) <= MAX_BATCH_BYTES {
         return Ok(rows);
     }
@@ -354,27 +363,27 @@ async fn write_ahead(table: &dyn Table, rows: Vec<Item>) -> Result<Vec<Item>, Er
     Ok(own)
 }
 
-/// The rows that an attempt before the last one may have written ahead, of instances that were not stored.
-fn written_in_vain(batch: &[Request], outcomes: &[Commit]) -> Vec<ItemKey> {
-    let is_in_vain = |request: &Request, outcome: &Commit| match outcome {
-        Commit::Stored | Commit::Replaced { .. } => false,
-        Commit::Same { object } => object != request.record.object_name(),
-        Commit::Different | Commit::Elsewhere => true,
+/// The continuation rows that earlier attempts may have written for instances that were not stored in the
+/// end.
+fn abandoned_rows(batch: &[CommitRequest], outcomes: &[CommitOutcome]) -> Vec<ItemKey> {
+    let is_abandoned = |request: &CommitRequest, outcome: &CommitOutcome| match outcome {
+        CommitOutcome::Stored | CommitOutcome::Replaced { .. } => false,
+        CommitOutcome::AlreadyStored { object } => *object != request.record.object,
+        CommitOutcome::DifferentBytes | CommitOutcome::OtherSeries => true,
     };
-    let in_vain = batch
-        .iter()
-        .zip(outcomes)
-        .filter(|(request, outcome)| request.size_bytes() > MAX_BATCH_BYTES && is_in_vain(request, outcome));
-    in_vain.flat_map(|(request, _)| request.rows.iter().skip(1).map(|row| row.key.clone())).collect()
+    let abandoned = batch.iter().zip(outcomes).filter(|(request, outcome)| {
+        request.size_bytes() > MAX_BATCH_BYTES && is_abandoned(request, outcome)
+    });
+    abandoned.flat_map(|(request, _)| request.rows.iter().skip(1).map(|row| row.key.clone())).collect()
 }
 
 fn size_bytes(rows: &[Item]) -> usize {
     rows.iter().map(|row| row.body.len()).sum()
 }
 
-/// Deletes rows that nothing refers to any more; where that fails they only take room.
-async fn sweep(table: &dyn Table, leftovers: Vec<ItemKey>) {
-    for keys in leftovers.chunks(MAX_WRITES) {
+/// Deletes rows that no other row refers to. An error is only logged, because such rows do no harm.
+async fn delete_rows(table: &dyn Table, obsolete: Vec<ItemKey>) {
+    for keys in obsolete.chunks(MAX_WRITES) {
         let writes = keys.iter().map(|key| Write::Delete(key.clone(), Expect::Anything)).collect();
         if let Err(error) = table.transact(writes).await {
             tracing::warn!(error = %error, "cannot delete {} rows of replaced instances", keys.len());
@@ -382,48 +391,8 @@ async fn sweep(table: &dyn Table, leftovers: Vec<ItemKey>) {
     }
 }
 
-/// Attempts at a transaction that others', of other processes mostly, may come before.
-pub(crate) struct Attempts {
-    first: Instant,
-    last: Instant,
-    count: u32,
-}
-
-impl Default for Attempts {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { first: now, last: now, count: 0 }
-    }
-}
-
-impl Attempts {
-    /// Whether to try again; waits before it says so, longer each time, and not as long as others do.
-    ///
-    /// How long an attempt takes tells how long those of others take: some must go first, and a transaction that fails
-    /// may cost as much as one that succeeds.
-    pub(crate) async fn again(&mut self, is_conflict: bool) -> bool {
-        if !is_conflict || self.first.elapsed() >= MAX_PATIENCE {
-            return false;
-        }
-        self.count += 1;
-        let backoff = Backoff::new(self.last.elapsed() * 2, MAX_WAIT);
-        sleep(jitter(backoff.limit(self.count.min(MAX_DOUBLINGS)).max(MIN_WAIT))).await;
-        self.last = Instant::now();
-        true
-    }
-}
-
-pub(crate) fn is_conflict<T>(outcome: &Result<T, Error>) -> bool {
-    matches!(outcome, Err(Error::Table(table::Error::Conflict(_))))
-}
-
-/// Milliseconds since 1970 UTC.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What the lock guards is whole between any two statements, so that a panic elsewhere does not spoil it.
+/// Locks a mutex. Each statement leaves the guarded value valid, so a lock that a panic poisoned may still be
+/// used.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,29 +1,31 @@
-//! The conditions of a query, each where it can be told.
+//! The conditions of a query, grouped by the record that they are matched against.
 
 use crate::dicom::attributes::Tag;
 use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
 use crate::query::matching::Matcher;
 use crate::query::{Condition, Level, Query};
 
-/// The conditions by the level whose record tells.
+/// The conditions of a query by the level of the record that has the attribute.
 #[derive(Default)]
 pub(crate) struct Conditions {
     pub(crate) study: Vec<Condition>,
     pub(crate) series: Vec<Condition>,
     pub(crate) instance: Vec<Condition>,
-    /// Of what the index does not keep.
+    /// The conditions on attributes that are not indexed; they are matched against the metadata of instances.
     pub(crate) metadata: Vec<Condition>,
-    /// What is not matched, in words for the client.
+    /// Conditions that are not matched, as text for the client.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Conditions {
+    /// Groups the conditions of a query.
     pub(crate) fn new(query: &Query) -> Self {
         let mut sorted = Self::default();
         for condition in query.conditions.iter().filter(|condition| condition.matcher != Matcher::Universal) {
             let mut condition = condition.clone();
             let Some(tag) = condition.path.first().copied() else { continue };
-            // Asked of a study, what is in it is meant; viewers write it so.
+            // In a search for studies, viewers send Modality and mean Modalities in Study; the same for SOP
+            // classes.
             if query.level == Level::Study && condition.path.len() == 1 {
                 if tag == MODALITY {
                     condition.path = vec![MODALITIES_IN_STUDY];
@@ -47,6 +49,7 @@ impl Conditions {
         sorted
     }
 
+    /// Adds a warning for a condition on an attribute below the level of the query.
     fn ignore(&mut self, tag: Tag) {
         self.warnings.push(format!("{tag} is not matched at this level; it was ignored"));
     }

@@ -1,7 +1,7 @@
-//! Removing instances and, with the last, their series and study.
+//! Removal of instances, and the deletion queue.
 //!
-//! The transaction that removes rows also writes down which objects nobody refers to any more. Whoever finds that note,
-//! in whatever process, may delete them at any time: no object is ever kept under the same name again.
+//! The transaction that removes records also adds their objects to the deletion queue. Any process may delete
+//! these objects at any time, because the name of an object is never used again.
 
 use std::ops::Bound;
 
@@ -9,51 +9,64 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::clock::now_millis;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::commit::{Attempts, SPARE_WRITES, is_conflict, now};
-use crate::index::draft::Draft;
+use crate::index::commit::SPARE_WRITES;
+use crate::index::conflict::ConflictRetries;
 use crate::index::records::InstanceRecord;
-use crate::index::rows::{self, Place};
+use crate::index::rows::{self, InstanceLocation};
+use crate::index::study_update::StudyUpdate;
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Write};
 
-/// Objects that nothing refers to any more and that are still to be deleted.
+/// An entry of the deletion queue: objects whose records were deleted in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Garbage {
-    /// Tells this from all others.
+pub struct DeletionEntry {
+    /// A unique identifier.
     pub id: String,
-    /// The tenant that they belong to.
+    /// The tenant of the objects.
     pub tenant: String,
-    /// The study that they were of.
+    /// The study that the objects belonged to.
     pub study: StudyUid,
     /// The objects.
-    pub objects: Vec<GarbageObject>,
+    pub objects: Vec<ObjectToDelete>,
 }
 
-/// An object that nothing refers to any more.
+/// An object that no record refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GarbageObject {
-    /// The series that it was of.
+pub struct ObjectToDelete {
+    /// The series that the object belonged to.
     pub series: SeriesUid,
-    /// The instance that it was of.
+    /// The instance that the object belonged to.
     pub instance: InstanceUid,
-    /// Its name (see [`InstanceRecord::object_name`]).
+    /// The name of the object (see [`InstanceRecord::object`]).
     pub object: String,
 }
 
+/// The instances to remove from a series.
+struct Removal<'a> {
+    tenant: &'a str,
+    study: &'a StudyUid,
+    series: &'a SeriesUid,
+    /// The only instance to remove; `None` for all of the series.
+    instance: Option<&'a InstanceUid>,
+    /// The name that the stored object of an instance must have; `None` for any.
+    object: Option<&'a str>,
+}
+
 impl Index {
-    /// What is to be deleted of a study.
-    pub async fn garbage_of(&self, tenant: &str, study: &StudyUid) -> Result<Vec<Garbage>, Error> {
-        self.garbage_below(&format!("{tenant}#{study}#")).await
+    /// The entries of the deletion queue for a study.
+    pub async fn deletions_of(&self, tenant: &str, study: &StudyUid) -> Result<Vec<DeletionEntry>, Error> {
+        self.deletions_below(&format!("{tenant}#{study}#")).await
     }
 
-    /// What is to be deleted, of all tenants.
-    pub async fn garbage(&self) -> Result<Vec<Garbage>, Error> {
-        self.garbage_below("").await
+    /// All entries of the deletion queue, of all tenants.
+    pub async fn deletions(&self) -> Result<Vec<DeletionEntry>, Error> {
+        self.deletions_below("").await
     }
 
-    async fn garbage_below(&self, prefix: &str) -> Result<Vec<Garbage>, Error> {
-        let mut range = read::whole_partition(None, keys::GARBAGE.into(), MAX_WRITES);
+    async fn deletions_below(&self, prefix: &str) -> Result<Vec<DeletionEntry>, Error> {
+        let mut range = read::whole_partition(None, keys::DELETION_QUEUE.into(), MAX_WRITES);
         if !prefix.is_empty() {
             range.from = Bound::Included(prefix.to_owned());
             range.to = Bound::Excluded(format!("{prefix}~"));
@@ -68,17 +81,18 @@ impl Index {
         Ok(found)
     }
 
-    /// Crosses objects out that were deleted, durably. Repeating it is safe.
-    pub async fn forget_garbage(&self, garbage: &Garbage) -> Result<(), Error> {
-        let write = Write::Delete(keys::garbage(garbage), Expect::Anything);
+    /// Removes an entry of the deletion queue whose objects were deleted durably. The call may be repeated.
+    pub async fn remove_deletion(&self, entry: &DeletionEntry) -> Result<(), Error> {
+        let write = Write::Delete(keys::deletion_entry(entry), Expect::Anything);
         Ok(self.table.transact(vec![write]).await?)
     }
 
-    /// Removes an instance, all of a series or all of a study, and what is empty then; how many instances that were.
+    /// Removes an instance, a series or a study, and its series and study if they are empty then. Returns the
+    /// number of removed instances.
     ///
-    /// In transactions of a bounded size, each of which leaves exact counts and a note of the objects that are to be
-    /// deleted ([`Index::garbage_of`]). On failure, those before it stay done; it may be repeated. Instances that are
-    /// stored in the same place meanwhile may be removed or not.
+    /// The removal takes one or more transactions of a bounded size. Each of them leaves exact counts and
+    /// adds an entry to the deletion queue. After an error, the completed transactions stay in effect, and
+    /// the call may be repeated. Instances that are stored during the call may or may not be removed.
     pub async fn remove(
         &self,
         tenant: &str,
@@ -93,7 +107,9 @@ impl Index {
         let mut removed = 0;
         for series in all {
             loop {
-                let count = self.remove_some(tenant, study, &series, instance, None).await?;
+                let count = self
+                    .remove_batch(&Removal { tenant, study, series: &series, instance, object: None })
+                    .await?;
                 removed += count;
                 if count == 0 || instance.is_some() {
                     break;
@@ -103,93 +119,80 @@ impl Index {
         Ok(removed)
     }
 
-    /// Removes an instance whose object is lost; whether it did: not if it is gone, or has another object by then.
+    /// Removes an instance whose object is lost. Returns false if the instance does not exist, or has another
+    /// object, by then.
     ///
     /// # Errors
-    /// As [`Index::remove`].
+    /// See [`Index::remove`].
     pub async fn remove_lost(&self, tenant: &str, record: &InstanceRecord) -> Result<bool, Error> {
         let InstanceRecord { study, series, instance, .. } = record;
-        let object = Some(record.object_name());
-        Ok(self.remove_some(tenant, study, series, Some(instance), object).await? > 0)
+        let removal =
+            Removal { tenant, study, series, instance: Some(instance), object: Some(&record.object) };
+        Ok(self.remove_batch(&removal).await? > 0)
     }
 
-    /// Removes as many instances of a series as go into one transaction, of those that have this object if one is named;
-    /// none if there are none.
-    async fn remove_some(
-        &self,
-        tenant: &str,
-        study: &StudyUid,
-        series: &SeriesUid,
-        instance: Option<&InstanceUid>,
-        object: Option<&str>,
-    ) -> Result<u64, Error> {
-        let mut attempts = Attempts::default();
+    /// Removes as many instances as fit in one transaction. Returns the number of removed instances, 0 if
+    /// none is left.
+    async fn remove_batch(&self, removal: &Removal<'_>) -> Result<u64, Error> {
+        let mut retries = ConflictRetries::default();
         loop {
-            let outcome = self.try_remove_some(tenant, study, series, instance, object).await;
-            if !attempts.again(is_conflict(&outcome)).await {
+            let outcome = self.try_remove_batch(removal).await;
+            if !retries.should_retry(&outcome).await {
                 return outcome;
             }
         }
     }
 
-    async fn try_remove_some(
-        &self,
-        tenant: &str,
-        study: &StudyUid,
-        series: &SeriesUid,
-        instance: Option<&InstanceUid>,
-        object: Option<&str>,
-    ) -> Result<u64, Error> {
-        // The study first: whoever changes an instance after this changes the study too, and the transaction fails.
+    async fn try_remove_batch(&self, removal: &Removal<'_>) -> Result<u64, Error> {
+        let Removal { tenant, study, series, object, .. } = *removal;
+        // The row of the study is read first: every later change of an instance also changes this row, so
+        // that the transaction fails.
         let heads = [keys::study(tenant, study), keys::series(tenant, study, series)];
         let mut heads = self.table.get(&heads).await?.into_iter();
         let (study_row, series_row) = (heads.next().flatten(), heads.next().flatten());
         if study_row.is_none() || series_row.is_none() {
-            // What is there by now was stored after this began, and no version tells whether it has changed since.
+            // Instances that exist by now were stored after this read, and no version protects them from
+            // changes.
             return Ok(0);
         }
-        let mut draft = Draft::new(tenant, now(), study_row, [(series.clone(), series_row)])?;
+        let mut update = StudyUpdate::new(tenant, now_millis(), study_row, [(series.clone(), series_row)])?;
         let mut writes = Vec::new();
         let mut objects = Vec::new();
         let mut removed = 0;
-        for row in self.instance_rows(tenant, study, series, instance).await? {
-            let mut own = vec![row.key.clone()];
-            own.extend(rows::continuations(&row)?);
-            if writes.len() + own.len() + 1 + SPARE_WRITES > MAX_WRITES {
+        for row in self.instance_rows(removal).await? {
+            let mut row_keys = vec![row.key.clone()];
+            row_keys.extend(rows::continuation_keys(&row)?);
+            if writes.len() + row_keys.len() + 1 + SPARE_WRITES > MAX_WRITES {
                 break;
             }
-            let record: Option<InstanceRecord> = read::whole(self.table.as_ref(), row).await?;
-            // It has changed since its row was read.
+            let record: Option<InstanceRecord> = read::read_record(self.table.as_ref(), row).await?;
+            // A missing continuation row means that the record has changed since its row was read.
             let record = record.ok_or(Error::Table(table::Error::Conflict(0)))?;
-            if object.is_some_and(|object| object != record.object_name()) {
+            if object.is_some_and(|object| object != record.object) {
                 continue;
             }
-            own.extend(self.place_of(tenant, &record).await?);
-            writes.extend(own.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
-            draft.subtract(&record);
+            row_keys.extend(self.location_key(tenant, &record).await?);
+            writes.extend(row_keys.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
+            update.subtract(&record);
             objects.extend(objects_of(record));
             removed += 1;
         }
         if removed > 0 {
             let id = Uuid::new_v4().simple().to_string();
-            let garbage = Garbage { id, tenant: tenant.to_owned(), study: study.clone(), objects };
-            let key = keys::garbage(&garbage);
-            let body = rows::encode(&key, &garbage)?;
+            let entry = DeletionEntry { id, tenant: tenant.to_owned(), study: study.clone(), objects };
+            let key = keys::deletion_entry(&entry);
+            let body = rows::encode(&key, &entry)?;
             writes.push(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Absent));
-            writes.extend(draft.into_writes()?);
+            writes.extend(update.into_writes()?);
             self.table.transact(writes).await?;
         }
         Ok(removed)
     }
 
-    /// The row of one instance, or the first rows of a series: no fewer than one transaction can delete.
-    async fn instance_rows(
-        &self,
-        tenant: &str,
-        study: &StudyUid,
-        series: &SeriesUid,
-        instance: Option<&InstanceUid>,
-    ) -> Result<Vec<Item>, Error> {
+    /// The row of one instance, or the first rows of a series: at least as many as one transaction can
+    /// delete.
+    async fn instance_rows(&self, removal: &Removal<'_>) -> Result<Vec<Item>, Error> {
+        let Removal { tenant, study, series, instance, .. } = *removal;
         if let Some(instance) = instance {
             let key = keys::instance(tenant, study, series, instance);
             return Ok(self.table.get(&[key]).await?.into_iter().flatten().collect());
@@ -199,19 +202,20 @@ impl Index {
         Ok(page.items.into_iter().map(|(_, item)| item).collect())
     }
 
-    /// The row that says where the instance's UID is stored, if it says here.
-    async fn place_of(&self, tenant: &str, record: &InstanceRecord) -> Result<Option<ItemKey>, Error> {
-        let key = keys::place(tenant, &record.instance);
+    /// The key of the row with the instance's location, if that is the study and series of the record.
+    async fn location_key(&self, tenant: &str, record: &InstanceRecord) -> Result<Option<ItemKey>, Error> {
+        let key = keys::location(tenant, &record.instance);
         let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(None) };
-        let place: Place = rows::decode(&item.key, &item.body)?;
-        Ok((place.study == record.study && place.series == record.series).then_some(item.key))
+        let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
+        let is_same = location.study == record.study && location.series == record.series;
+        Ok(is_same.then_some(item.key))
     }
 }
 
-/// All objects of an instance: the one that is stored, and those that gave way to it.
-fn objects_of(record: InstanceRecord) -> impl Iterator<Item = GarbageObject> {
-    let InstanceRecord { series, instance, digest, object, replaced, .. } = record;
-    let stored = if object.is_empty() { digest } else { object };
-    let of = move |object| GarbageObject { series: series.clone(), instance: instance.clone(), object };
-    [stored].into_iter().chain(replaced).map(of)
+/// All objects of an instance: the stored one and those that it replaced.
+fn objects_of(record: InstanceRecord) -> impl Iterator<Item = ObjectToDelete> {
+    let InstanceRecord { series, instance, object, replaced, .. } = record;
+    let to_delete =
+        move |object| ObjectToDelete { series: series.clone(), instance: instance.clone(), object };
+    [object].into_iter().chain(replaced).map(to_delete)
 }

@@ -1,4 +1,4 @@
-//! The engines that the index is tested over: every test runs on each of them.
+//! The table engines for tests of the index. Every test runs on each of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,8 @@ use crate::table::dynamodb::testing::{each_server, new_table};
 use crate::table::redb::Redb;
 use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
 
-/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py` starts.
+/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py`
+/// starts.
 macro_rules! on_each_engine {
     ($($test:ident,)*) => {
         mod redb {
@@ -39,7 +40,7 @@ pub(super) use on_each_engine;
 pub(super) struct Engine {
     /// The table.
     pub(super) table: Arc<dyn Table>,
-    /// How many random cases there is time for.
+    /// The number of random cases that a test may run in reasonable time.
     pub(super) cases: usize,
 }
 
@@ -49,10 +50,10 @@ impl Engine {
         Self { table: Arc::new(Redb::in_memory().unwrap()), cases: 1500 }
     }
 
-    /// One for each server that speaks DynamoDB's protocol.
+    /// An engine for each test server with DynamoDB's protocol.
     pub(super) async fn dynamodb() -> Vec<Self> {
         let tables = each_server().into_iter().map(|server| async move {
-            // Shown if a test fails: the last one named is where.
+            // Shown if a test fails: the last named server is the one at fault.
             eprintln!("on {}", server.name);
             Self { table: Arc::new(new_table(&server).await), cases: 150 }
         });
@@ -69,7 +70,7 @@ impl Engine {
     }
 }
 
-/// A table that counts what is asked of it.
+/// A table that counts its calls.
 pub(super) struct Counted {
     table: Arc<dyn Table>,
     reads: AtomicUsize,
@@ -78,16 +79,16 @@ pub(super) struct Counted {
     conflicts: AtomicUsize,
 }
 
-/// What was asked of a [`Counted`] table.
+/// The counts of a [`Counted`] table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Calls that read.
+    /// The number of calls that read.
     pub(super) reads: usize,
-    /// Items that they gave.
+    /// The number of items read.
     pub(super) rows: usize,
-    /// Transactions, those among them that met a conflict included.
+    /// The number of transactions, including those with a conflict.
     pub(super) transactions: usize,
-    /// Transactions that met a conflict.
+    /// The number of transactions with a conflict.
     pub(super) conflicts: usize,
 }
 
@@ -97,7 +98,7 @@ impl Counted {
         Self { table, reads: zero(), rows: zero(), transactions: zero(), conflicts: zero() }
     }
 
-    /// What was asked since this was last called.
+    /// Returns the counts since the last call of this function.
     pub(super) fn take(&self) -> Counts {
         let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
         Counts {

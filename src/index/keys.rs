@@ -1,4 +1,4 @@
-//! The key of every row of the index, in one place; the tenant comes first in every partition.
+//! The keys of all rows of the index. The key of a partition starts with the tenant.
 //!
 //! | row | partition | sort key | secondary keys |
 //! |---|---|---|---|
@@ -6,32 +6,33 @@
 //! | study | `T#{tenant}#S#{study}` | `STUDY` | by date, patient, name, accession number |
 //! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
-//! | place of a UID | `T#{tenant}#U#{instance}` | `UID` | |
-//! | rest of a record | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
-//! | objects to delete | `GARBAGE` | `{tenant}#{study}#{note}` | |
-//! | being built again | `REBUILDING` | `REBUILDING` | |
+//! | location of an instance | `T#{tenant}#U#{instance}` | `UID` | |
+//! | continuation of an instance | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
+//! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
+//! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::Garbage;
-use crate::index::records::{Preview, SeriesRecord, StudyRecord};
+use crate::index::DeletionEntry;
+use crate::index::records::{PreviewState, SeriesRecord, StudyRecord};
 use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
-use crate::query::matching::{fold, normal_date, normal_time};
+use crate::query::temporal::{normal_date, normal_time};
+use crate::query::text::fold;
 use crate::table::{ItemKey, Secondary, SecondaryKey};
 
 /// The partition of the rows that name the tenants.
 pub(crate) const TENANTS: &str = "TENANTS";
-/// The partition of the notes of objects that are to be deleted, of all tenants.
-pub(crate) const GARBAGE: &str = "GARBAGE";
-/// The partition, in [`Secondary::Fifth`], of series whose preview is to be made, of all tenants.
+/// The partition of the deletion queue of all tenants.
+pub(crate) const DELETION_QUEUE: &str = "DELETION_QUEUE";
+/// The partition, in [`Secondary::Fifth`], of all tenants' series with a pending preview.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
-/// The partition of the row that says that the index is being built again, and that row's sort key.
+/// The partition and the sort key of the row that marks an index being rebuilt.
 const REBUILDING: &str = "REBUILDING";
-/// What series' sort keys start with.
+/// The prefix of the sort keys of series.
 pub(crate) const SERIES_PREFIX: &str = "SERIES#";
-/// What instances' sort keys start with.
+/// The prefix of the sort keys of instances.
 pub(crate) const INSTANCE_PREFIX: &str = "I#";
-/// Characters of a value that stand in a key; engines bound the length of keys.
+/// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
 pub(crate) fn tenant(tenant: &str) -> ItemKey {
@@ -64,55 +65,55 @@ pub(crate) fn instance(
     ItemKey { partition, sort: format!("{INSTANCE_PREFIX}{instance}") }
 }
 
-/// The row that says in which study and series an instance is.
-pub(crate) fn place(tenant: &str, instance: &InstanceUid) -> ItemKey {
+/// The row with the location of an instance.
+pub(crate) fn location(tenant: &str, instance: &InstanceUid) -> ItemKey {
     ItemKey { partition: format!("T#{tenant}#U#{instance}"), sort: "UID".into() }
 }
 
-/// A row that holds part `number` (from 1) of a record too large for one row, of the instance in this object.
-pub(crate) fn chunk(instance: &ItemKey, object: &str, number: usize) -> ItemKey {
+/// The continuation row `number` (from 1) of an instance's record. `object` is the name of the stored object.
+pub(crate) fn continuation(instance: &ItemKey, object: &str, number: usize) -> ItemKey {
     let partition = format!("{}#{}", instance.partition.replacen("#S#", "#C#", 1), instance.sort);
     ItemKey { partition, sort: format!("{object}#{number:04}") }
 }
 
-pub(crate) fn garbage(garbage: &Garbage) -> ItemKey {
-    let Garbage { id, tenant, study, .. } = garbage;
-    ItemKey { partition: GARBAGE.into(), sort: format!("{tenant}#{study}#{id}") }
+pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
+    let DeletionEntry { id, tenant, study, .. } = entry;
+    ItemKey { partition: DELETION_QUEUE.into(), sort: format!("{tenant}#{study}#{id}") }
 }
 
-/// The row that is there while the index is being built again in its place.
+/// The row that marks an index being rebuilt.
 pub(crate) fn rebuilding() -> ItemKey {
     ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
 }
 
-/// The partition, in [`Secondary::First`], of all studies in the order of results.
+/// The partition, in [`Secondary::First`], of all studies in the default order of results.
 pub(crate) fn studies(tenant: &str) -> String {
     format!("T#{tenant}#STUDIES")
 }
 
-/// The partition, in [`Secondary::Second`], of a patient's studies.
+/// The partition, in [`Secondary::Second`], of the studies with a patient ID.
 pub(crate) fn patient(tenant: &str, patient_id: &str) -> String {
     format!("T#{tenant}#P#{}", key_text(patient_id))
 }
 
-/// The partition, in [`Secondary::Second`], of studies with more than one patient ID, which the standard does not
-/// know but archives do.
+/// The partition, in [`Secondary::Second`], of studies with more than one patient ID. The standard forbids
+/// several values, but other archives send them.
 pub(crate) fn mixed_patients(tenant: &str) -> String {
     format!("T#{tenant}#PATIENTS")
 }
 
-/// The partition, in [`Secondary::Third`], of studies by the alphabetic group of the patient's name.
+/// The partition, in [`Secondary::Third`], of studies by the alphabetic group of the patient name.
 pub(crate) fn names(tenant: &str) -> String {
     format!("T#{tenant}#NAMES")
 }
 
-/// The partition, in [`Secondary::Third`], of studies that an ASCII prefix may also find by another name than the
-/// alphabetic group of the first: all of them are candidates.
+/// The partition, in [`Secondary::Third`], of studies whose patient name may match an ASCII prefix in another
+/// place than the alphabetic group of the first value. All of them are candidates of a search by name.
 pub(crate) fn mixed_names(tenant: &str) -> String {
     format!("T#{tenant}#MIXED")
 }
 
-/// The partition, in [`Secondary::Fourth`], of the studies under an accession number.
+/// The partition, in [`Secondary::Fourth`], of the studies with an accession number.
 pub(crate) fn accession(tenant: &str, number: &str) -> String {
     format!("T#{tenant}#A#{}", key_text(number))
 }
@@ -127,7 +128,8 @@ pub(crate) fn series_uid(tenant: &str, series: &SeriesUid) -> String {
     format!("T#{tenant}#R#{series}")
 }
 
-/// The sort key by which results descend: study date, time, UID; what has none comes last.
+/// The sort key of a study in the default order of results, which descends: study date, time, UID. Studies
+/// without date come last.
 pub(crate) fn order(record: &StudyRecord) -> String {
     let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).unwrap_or("");
     let date = normal_date(text(STUDY_DATE)).unwrap_or_default();
@@ -135,7 +137,7 @@ pub(crate) fn order(record: &StudyRecord) -> String {
     format!("{date}#{time}#{}", record.study)
 }
 
-/// A folded name as the start of a sort key.
+/// The start of a sort key for a folded name.
 pub(crate) fn name_prefix(folded: &str) -> String {
     key_text(folded)
 }
@@ -159,7 +161,7 @@ pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> 
     keys
 }
 
-/// The partition of a study by the value of an attribute; `None` if it has none.
+/// The partition of a study by the value of an attribute; `None` if the attribute has no value.
 fn value_partition(
     record: &StudyRecord,
     tag: Tag,
@@ -182,7 +184,7 @@ pub(crate) fn of_series(tenant: &str, record: &SeriesRecord) -> Vec<SecondaryKey
         partition: series_uid(tenant, &record.series),
         sort: record.study.to_string(),
     }];
-    if let Preview::Pending { due_at, .. } = record.preview {
+    if let PreviewState::Pending { due_at, .. } = record.preview {
         keys.push(SecondaryKey {
             index: Secondary::Fifth,
             partition: PREVIEWS.into(),
@@ -192,12 +194,12 @@ pub(crate) fn of_series(tenant: &str, record: &SeriesRecord) -> Vec<SecondaryKey
     keys
 }
 
-/// A time in milliseconds since 1970 as the start of a sort key.
+/// The start of a sort key for a time in milliseconds since 1970.
 pub(crate) fn due(at: i64) -> String {
     format!("{:020}", at.max(0))
 }
 
-/// Whether a name that starts in ASCII may be found in another place than the first value's alphabetic group.
+/// Whether a name may match an ASCII prefix in another place than the alphabetic group of its first value.
 fn is_mixed(name: &Attribute) -> bool {
     let starts_in_ascii =
         |group: &str| fold(group.trim()).chars().next().is_some_and(|first| first.is_ascii());
@@ -207,8 +209,8 @@ fn is_mixed(name: &Attribute) -> bool {
     }
 }
 
-/// A value as part of a key: bounded, without control characters. Different values may come to the same text, so
-/// what is found by it must still be matched.
+/// Shortens a value for use in a key and drops control characters. Different values may give the same text,
+/// so the rows found by the key must still be matched.
 fn key_text(value: &str) -> String {
     value.chars().filter(|character| !character.is_control()).take(MAX_KEY_CHARS).collect()
 }

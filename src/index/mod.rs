@@ -1,4 +1,4 @@
-//! What is stored, and finding it: records, keys, commit, search. Written once, over a [`Table`].
+//! The index: records of all studies, series and instances, and searches for them. Works over any [`Table`].
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::table::Table;
 mod candidates;
 mod commit;
 mod conditions;
+mod conflict;
 mod delete;
-mod draft;
 #[cfg(test)]
 mod engine_tests;
 mod keys;
@@ -22,44 +22,49 @@ mod rows;
 mod search;
 #[cfg(test)]
 mod search_tests;
+mod study_update;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use commit::now;
-pub use commit::{Commit, Duplicates};
-pub use delete::{Garbage, GarbageObject};
-pub use rows::Place;
-pub use search::{Limits, Sink};
+pub use commit::{CommitOutcome, Duplicates};
+pub use delete::{DeletionEntry, ObjectToDelete};
+pub use rows::InstanceLocation;
+pub use search::{ResultSink, SearchLimits};
 
-/// Why an operation on the index failed.
+/// An error of an operation on the index.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The table failed.
     #[error(transparent)]
     Table(#[from] crate::table::Error),
-    /// A record that this version cannot read.
-    #[error("the record of {what} cannot be read")]
+    /// A record cannot be encoded or decoded.
+    #[error("cannot read or write the record of {what}")]
     Record {
-        /// What it is the record of, without patient data.
+        /// The key of the record, without patient data.
         what: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A record that is too large to be written.
+    /// A record is larger than a transaction can hold.
     #[error("a record of {size_bytes} bytes is too large for the index")]
     TooLarge {
-        /// Its size.
+        /// The size of the record.
         size_bytes: usize,
     },
-    /// The work was cut off; whether it took effect is not known.
-    #[error("the commit was interrupted")]
+    /// The task of an operation ended early; whether the operation took effect is unknown.
+    #[error("the operation was interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// The same error for another of those that waited for one transaction; what lies below is kept as text.
-    fn repeated(&self) -> Self {
+    /// Whether the table has no space left.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Table(crate::table::Error::NoSpace))
+    }
+
+    /// Copies the error for another request of the same transaction. Sources are copied as text.
+    fn duplicate(&self) -> Self {
         use crate::table::Error as Table;
         match self {
             Self::Table(Table::Conflict(index)) => Self::Table(Table::Conflict(*index)),
@@ -77,23 +82,17 @@ impl Error {
     }
 }
 
-impl Error {
-    /// Whether there is no room left.
-    pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Table(crate::table::Error::NoSpace))
-    }
-}
-
-/// The index of everything that is stored.
+/// The index of all stored studies, series and instances.
 pub struct Index {
     table: Arc<dyn Table>,
-    waiting: Arc<commit::Waiting>,
+    commits: Arc<commit::CommitQueues>,
 }
 
 impl Index {
-    /// An index over a table. Two indexes over one table, in one process or several, see the same.
+    /// Makes an index over a table. Indexes over the same table, in one process or several, have the same
+    /// contents.
     pub fn new(table: Arc<dyn Table>) -> Self {
-        Self { table, waiting: Arc::default() }
+        Self { table, commits: Arc::default() }
     }
 
     /// Checks that instances can be committed, without a request to the table.
@@ -104,7 +103,7 @@ impl Index {
         Ok(self.table.health()?)
     }
 
-    /// An index in memory, for tests of what stands upon it.
+    /// Makes an index in memory, for tests of other modules.
     #[cfg(test)]
     pub(crate) fn in_memory() -> Self {
         Self::new(Arc::new(crate::table::redb::Redb::in_memory().expect("memory can be opened")))

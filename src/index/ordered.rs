@@ -1,47 +1,49 @@
-//! Matches that wait to be put into the order that a query asks for.
+//! Sorting of matches in the order that a query requests.
 
 use crate::dicom::attributes::Attributes;
-use crate::index::{Error, Sink};
+use crate::index::{Error, ResultSink};
 use crate::query::Query;
-use crate::query::order::{self, Place};
+use crate::query::order::{self, SortKey};
 
-/// Bytes of matches that are held: a report may have as many as a thousand images.
+/// The maximum bytes of matches in memory.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The first matches of a search, each with its place. They are held as MessagePack, a fraction of their size.
+/// The first matches of a search with their sort keys. Matches are encoded in MessagePack, which takes less
+/// memory.
 #[derive(Default)]
-pub(crate) struct Ordered {
-    matches: Vec<(Place, Vec<u8>)>,
+pub(crate) struct OrderedMatches {
+    matches: Vec<(SortKey, Vec<u8>)>,
     bytes: usize,
 }
 
-impl Ordered {
-    /// How many there are.
+impl OrderedMatches {
+    /// The number of matches.
     pub(crate) fn len(&self) -> usize {
         self.matches.len()
     }
 
-    /// Whether there is room for one more within `limit`.
+    /// Whether there is memory for one more match, and `limit` is not reached.
     pub(crate) fn has_room(&self, limit: usize) -> bool {
         self.matches.len() < limit && self.bytes < MAX_BYTES
     }
 
-    /// Adds a match. `picked` is what is returned of it.
-    pub(crate) fn push(&mut self, place: Place, picked: &Attributes) -> Result<(), Error> {
-        let bytes = rmp_serde::to_vec(picked).map_err(damaged)?;
+    /// Adds a match. `result` holds the attributes to return.
+    pub(crate) fn push(&mut self, sort_key: SortKey, result: &Attributes) -> Result<(), Error> {
+        let bytes = rmp_serde::to_vec(result).map_err(encoding_error)?;
         self.bytes += bytes.len();
-        self.matches.push((place, bytes));
+        self.matches.push((sort_key, bytes));
         Ok(())
     }
 
-    /// Hands over a page of them, in order. Tells how many they are, and whether there are more after them.
-    pub(crate) fn page(mut self, query: &Query, sink: &mut Sink<'_>) -> Result<(usize, bool), Error> {
+    /// Passes one page of the sorted matches to `sink`. Returns their number, and whether there are more
+    /// after them.
+    pub(crate) fn page(mut self, query: &Query, sink: &mut ResultSink<'_>) -> Result<(usize, bool), Error> {
         self.matches.sort_by(|(one, _), (other, _)| order::compare(&query.order, one, other));
         let after = self.matches.len().saturating_sub(query.offset);
         let mut count = 0;
         for (_, bytes) in self.matches.into_iter().skip(query.offset).take(query.limit) {
             count += 1;
-            if !sink(rmp_serde::from_slice(&bytes).map_err(damaged)?) {
+            if !sink(rmp_serde::from_slice(&bytes).map_err(encoding_error)?) {
                 break;
             }
         }
@@ -49,8 +51,8 @@ impl Ordered {
     }
 }
 
-fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Record { what: "a result that is put in order".into(), source: source.into() }
+fn encoding_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Record { what: "a match to be sorted".into(), source: source.into() }
 }
 
 #[cfg(test)]
@@ -59,14 +61,14 @@ mod tests {
     use crate::dicom::attributes::{Attribute, Tag};
 
     #[test]
-    fn large_matches_take_more_room() {
-        let mut ordered = Ordered::default();
+    fn large_matches_fill_the_memory_limit() {
+        let mut ordered = OrderedMatches::default();
         let large = Attributes::from([(Tag(0x0040_A730), Attribute::text(b"UT", "x".repeat(MAX_BYTES / 4)))]);
         for _ in 0..4 {
             assert!(ordered.has_room(10));
-            ordered.push(Place::default(), &large).unwrap();
+            ordered.push(SortKey::default(), &large).unwrap();
         }
         assert!(!ordered.has_room(10));
-        assert!(!Ordered::default().has_room(0));
+        assert!(!OrderedMatches::default().has_room(0));
     }
 }

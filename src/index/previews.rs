@@ -1,153 +1,158 @@
-//! Which series' previews are to be made: a sparse secondary index of series by when they are due.
+//! Pending previews: a sparse secondary index of series by due time, and leases.
+//!
+//! A lease is a right to make the preview of a series until an end. It is stored as the due time of the
+//! pending preview, so that no other process gets the same preview before the end.
 
 use std::ops::Bound;
 
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::commit::{Attempts, is_conflict};
-use crate::index::records::{Preview, SeriesRecord};
+use crate::index::conflict::ConflictRetries;
+use crate::index::records::{PreviewState, SeriesRecord};
 use crate::index::{Error, Index, keys, read, rows};
-use crate::table::{self, Expect, Item, ItemKey, Secondary, Write};
+use crate::table::{self, Expect, Item, Secondary, Write};
 
-/// A series whose preview is to be made.
+/// A series whose pending preview is due.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Due {
-    /// The tenant that it belongs to.
+pub struct DuePreview {
+    /// The tenant of the series.
     pub tenant: String,
-    /// The series as it is.
+    /// The record of the series.
     pub record: SeriesRecord,
 }
 
-/// When a preview is to be made, in milliseconds since 1970 UTC.
+/// The times of a lease, in milliseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseTimes {
-    /// Now.
+    /// The current time.
     pub now: i64,
-    /// When the right ends.
+    /// The end of the lease.
     pub until: i64,
-    /// The series must not have changed after this.
+    /// The latest time of the series' last change for which a lease is given.
     pub quiet_since: i64,
 }
 
-/// What came of asking for the right to make a preview.
+/// The outcome of a request for a lease.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Lease {
-    /// It is the caller's. The series as it was before this attempt was counted.
-    Taken(SeriesRecord),
-    /// It is not due, or somebody else's, until then, in milliseconds since 1970 UTC.
+pub enum LeaseOutcome {
+    /// The caller has the lease. Contains the record of the series before the attempt was counted.
+    Acquired(SeriesRecord),
+    /// The preview is not due, or another process has the lease, until this time in milliseconds since 1970
+    /// UTC.
     NotBefore(i64),
-    /// There is no such preview to be made.
-    Nothing,
+    /// The series does not exist or has no pending preview.
+    NotPending,
 }
 
 impl Index {
-    /// The series, of all tenants, whose preview is due at `now` (milliseconds since 1970 UTC), the most overdue
-    /// first, at most `limit`.
-    pub async fn due_previews(&self, now: i64, limit: usize) -> Result<Vec<Due>, Error> {
+    /// The series of all tenants whose pending preview is due at `now` (milliseconds since 1970 UTC), the
+    /// most overdue first. Returns at most `limit`.
+    pub async fn due_previews(&self, now: i64, limit: usize) -> Result<Vec<DuePreview>, Error> {
         let mut range = read::whole_partition(Some(Secondary::Fifth), keys::PREVIEWS.into(), limit.max(1));
         range.to = Bound::Excluded(keys::due(now.saturating_add(1)));
         let page = self.table.range(&range).await?;
         let mut found = Vec::with_capacity(page.items.len());
         for (sort, item) in page.items {
             let tenant = sort.split('#').nth(1).unwrap_or_default().to_owned();
-            found.push(Due { tenant, record: rows::decode(&item.key, &item.body)? });
+            found.push(DuePreview { tenant, record: rows::decode(&item.key, &item.body)? });
         }
         Ok(found)
     }
 
-    /// Takes the right to make a series' preview until `until`: it is not due before, for anybody. An attempt is counted
-    /// by this, so that one that kills its process is counted too. A series that has changed since `quiet_since` is put
-    /// off by as long.
+    /// Acquires a lease on the pending preview of a series. This counts as an attempt, so that an attempt
+    /// that kills its process is counted too. If the series has changed after `quiet_since`, the preview is
+    /// postponed instead, until the series has been unchanged for as long as from `quiet_since` to `now`.
     pub async fn lease_preview(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
         LeaseTimes { now, until, quiet_since }: LeaseTimes,
-    ) -> Result<Lease, Error> {
+    ) -> Result<LeaseOutcome, Error> {
         let key = keys::series(tenant, study, series);
-        let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(Lease::Nothing) };
+        let Some(item) = self.table.get(&[key]).await?.pop().flatten() else {
+            return Ok(LeaseOutcome::NotPending);
+        };
         let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
         let attempts = match record.preview {
-            Preview::Pending { due_at, .. } if due_at > now => return Ok(Lease::NotBefore(due_at)),
-            Preview::Pending { attempts, .. } => attempts,
-            Preview::None | Preview::Made { .. } | Preview::Failed { .. } => return Ok(Lease::Nothing),
+            PreviewState::Pending { due_at, .. } if due_at > now => {
+                return Ok(LeaseOutcome::NotBefore(due_at));
+            }
+            PreviewState::Pending { attempts, .. } => attempts,
+            PreviewState::None | PreviewState::Ready { .. } | PreviewState::Failed { .. } => {
+                return Ok(LeaseOutcome::NotPending);
+            }
         };
         let is_quiet = record.changed_at <= quiet_since;
         let leased = match is_quiet {
-            true => Preview::Pending { due_at: until, attempts: attempts + 1 },
-            false => Preview::Pending { due_at: record.changed_at + (now - quiet_since), attempts },
+            true => PreviewState::Pending { due_at: until, attempts: attempts + 1 },
+            false => PreviewState::Pending { due_at: record.changed_at + (now - quiet_since), attempts },
         };
         match self.table.transact(vec![with_preview(tenant, &item, &record, leased)?]).await {
-            Ok(()) if is_quiet => Ok(Lease::Taken(record)),
-            Ok(()) => Ok(Lease::NotBefore(record.changed_at + (now - quiet_since))),
-            Err(table::Error::Conflict(_)) => Ok(Lease::NotBefore(now)),
+            Ok(()) if is_quiet => Ok(LeaseOutcome::Acquired(record)),
+            Ok(()) => Ok(LeaseOutcome::NotBefore(record.changed_at + (now - quiet_since))),
+            Err(table::Error::Conflict(_)) => Ok(LeaseOutcome::NotBefore(now)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Keeps the preview of a leased series from others until `until`; whether the series is still as it was. `until`
-    /// may be now, to give it back.
+    /// Extends a lease until `until`, or releases it if `until` is the current time. Returns whether the
+    /// series is unchanged; otherwise the lease is not extended.
     pub async fn extend_lease(&self, tenant: &str, leased: &SeriesRecord, until: i64) -> Result<bool, Error> {
-        let Preview::Pending { attempts, .. } = leased.preview else { return Ok(false) };
+        let PreviewState::Pending { attempts, .. } = leased.preview else { return Ok(false) };
         let SeriesRecord { study, series, generation, .. } = leased;
-        let pending = Preview::Pending { due_at: until, attempts: attempts + 1 };
-        let is_pending = |preview: &Preview| matches!(preview, Preview::Pending { .. });
+        let pending = PreviewState::Pending { due_at: until, attempts: attempts + 1 };
+        let is_pending = |preview: &PreviewState| matches!(preview, PreviewState::Pending { .. });
         self.set_preview_if(tenant, study, series, *generation, &pending, is_pending).await
     }
 
-    /// Sets the state of a series' preview, if the series is still at `generation`; whether it was. The generation
-    /// stays: what is stored does not change.
+    /// Sets the state of a series' preview if the series is still at `generation`. Returns whether it was.
+    /// The generation stays the same, because the stored instances do not change.
     pub async fn set_preview(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
         generation: u64,
-        preview: &Preview,
+        preview: &PreviewState,
     ) -> Result<bool, Error> {
         self.set_preview_if(tenant, study, series, generation, preview, |_| true).await
     }
 
-    /// Sets it only if that may follow what it is.
+    /// Sets the state of a series' preview if, in addition, the current state meets a condition.
     async fn set_preview_if(
         &self,
         tenant: &str,
         study: &StudyUid,
         series: &SeriesUid,
         generation: u64,
-        preview: &Preview,
-        may_follow: impl Fn(&Preview) -> bool,
+        preview: &PreviewState,
+        is_allowed: impl Fn(&PreviewState) -> bool,
     ) -> Result<bool, Error> {
-        let mut attempts = Attempts::default();
+        let key = keys::series(tenant, study, series);
+        let mut retries = ConflictRetries::default();
         loop {
-            let key = keys::series(tenant, study, series);
-            let outcome = self.try_set_preview(tenant, key, generation, preview, &may_follow).await;
-            if !attempts.again(is_conflict(&outcome)).await {
+            let found = self.table.get(std::slice::from_ref(&key)).await?.pop().flatten();
+            let Some(item) = found else { return Ok(false) };
+            let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
+            if record.generation != generation || !is_allowed(&record.preview) {
+                return Ok(false);
+            }
+            let write = with_preview(tenant, &item, &record, preview.clone())?;
+            let outcome = self.table.transact(vec![write]).await.map(|()| true).map_err(Error::from);
+            if !retries.should_retry(&outcome).await {
                 return outcome;
             }
         }
     }
-
-    async fn try_set_preview(
-        &self,
-        tenant: &str,
-        key: ItemKey,
-        generation: u64,
-        preview: &Preview,
-        may_follow: impl Fn(&Preview) -> bool,
-    ) -> Result<bool, Error> {
-        let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(false) };
-        let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
-        if record.generation != generation || !may_follow(&record.preview) {
-            return Ok(false);
-        }
-        self.table.transact(vec![with_preview(tenant, &item, &record, preview.clone())?]).await?;
-        Ok(true)
-    }
 }
 
 /// The write that changes the preview of a series, which was read as `item`.
-fn with_preview(tenant: &str, item: &Item, record: &SeriesRecord, preview: Preview) -> Result<Write, Error> {
+fn with_preview(
+    tenant: &str,
+    item: &Item,
+    record: &SeriesRecord,
+    preview: PreviewState,
+) -> Result<Write, Error> {
     let record = SeriesRecord { preview, ..record.clone() };
     let body = rows::encode(&item.key, &record)?;
     let secondary = keys::of_series(tenant, &record);

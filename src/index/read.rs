@@ -1,4 +1,4 @@
-//! Reading records: one by its UIDs, those of a scope in pages, all.
+//! Reads of records: one by its UIDs, or pages of those of a tenant, study or series.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -9,29 +9,33 @@ use serde::de::DeserializeOwned;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{SeriesRecord, StudyRecord};
-use crate::index::rows::{self, Place};
+use crate::index::rows::{self, InstanceLocation};
 use crate::index::{Error, Index, keys};
 use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
-/// Records in one page.
+/// The maximum number of records in a page.
 const PAGE_RECORDS: usize = 200;
-/// Bytes of the records in a page, but for its last: an instance may have a hundred rows.
+/// The bytes of records after which a page ends; one record may have a hundred rows.
 const MAX_PAGE_BYTES: usize = 4 << 20;
-/// Times that a record which is replaced while it is read is read again.
+/// The maximum number of reads of a record that is replaced during each of them.
 const MAX_READS: usize = 16;
 
 impl Index {
-    /// In which study and series an instance is stored, and the digest of its bytes. Cheap: one small row.
-    pub async fn locate(&self, tenant: &str, instance: &InstanceUid) -> Result<Option<Place>, Error> {
-        self.get(keys::place(tenant, instance)).await
+    /// The location of an instance and the digest of its bytes. Reads one small row.
+    pub async fn locate(
+        &self,
+        tenant: &str,
+        instance: &InstanceUid,
+    ) -> Result<Option<InstanceLocation>, Error> {
+        self.get(keys::location(tenant, instance)).await
     }
 
-    /// A study's record.
+    /// The record of a study.
     pub async fn study(&self, tenant: &str, study: &StudyUid) -> Result<Option<StudyRecord>, Error> {
         self.get(keys::study(tenant, study)).await
     }
 
-    /// A series' record.
+    /// The record of a series.
     pub async fn series(
         &self,
         tenant: &str,
@@ -41,7 +45,7 @@ impl Index {
         self.get(keys::series(tenant, study, series)).await
     }
 
-    /// An instance's record, or a part of it.
+    /// The record of an instance, or a part of it: fields that `R` does not have are ignored.
     pub async fn instance<R: DeserializeOwned>(
         &self,
         tenant: &str,
@@ -53,22 +57,23 @@ impl Index {
         for _ in 0..MAX_READS {
             let found = self.table.get(std::slice::from_ref(&key)).await?.pop().flatten();
             let Some(row) = found else { return Ok(None) };
-            if let Some(record) = whole(self.table.as_ref(), row).await? {
+            if let Some(record) = read_record(self.table.as_ref(), row).await? {
                 return Ok(Some(record));
             }
         }
-        Err(rows::unreadable(&key, "rows that continue it are missing"))
+        Err(rows::record_error(&key, "continuation rows are missing"))
     }
 
-    /// The series of a study, in ascending order of their UIDs as text.
+    /// The records of a study's series, in ascending order of their UIDs as text.
     pub async fn series_of(&self, tenant: &str, study: &StudyUid) -> Result<Vec<SeriesRecord>, Error> {
         series_of(self.table.as_ref(), tenant, study).await
     }
 
-    /// The instances of a study or of one series, in ascending order of series and instance UIDs as text, in pages
-    /// of some hundred at the most, none of them empty. Instances that come or go meanwhile may be seen or not.
+    /// The records of the instances of a study or series, in ascending order of series and instance UIDs as
+    /// text. The pages have a few hundred records at most, and none is empty. Instances that are stored or
+    /// removed during the read may be seen or not.
     ///
-    /// `R` is the record or a part of it: fields that it does not name are passed over, which costs little.
+    /// `R` is the record or a part of it: fields that `R` does not have are ignored at little cost.
     pub fn instances<R: DeserializeOwned + Send + 'static>(
         &self,
         tenant: &str,
@@ -78,7 +83,7 @@ impl Index {
         instances(self.table.clone(), tenant.to_owned(), study.clone(), series.cloned())
     }
 
-    /// All tenants that ever stored anything.
+    /// The names of all tenants that ever stored an instance.
     pub async fn tenants(&self) -> Result<Vec<String>, Error> {
         let mut range = whole_partition(None, keys::TENANTS.into(), PAGE_RECORDS);
         let mut tenants = Vec::new();
@@ -92,14 +97,14 @@ impl Index {
         }
     }
 
-    /// All studies of a tenant, in the order of results from the last to the first, in pages.
+    /// The records of all studies of a tenant in pages, in the reverse of the default order of results.
     pub fn studies(&self, tenant: &str) -> BoxStream<'static, Result<Vec<StudyRecord>, Error>> {
         let range = whole_partition(Some(Secondary::First), keys::studies(tenant), PAGE_RECORDS);
         pages(self.table.clone(), range).map(|page| decode_all(&page?)).boxed()
     }
 
-    /// Whether a study is among [`Index::studies`] under the key that its record gives it. An engine may let that follow the
-    /// record a moment later.
+    /// Whether [`Index::studies`] returns a study under the key that follows from its record. The secondary
+    /// indexes of some tables are updated a moment after the record.
     pub async fn is_listed(&self, tenant: &str, record: &StudyRecord) -> Result<bool, Error> {
         let mut range = whole_partition(Some(Secondary::First), keys::studies(tenant), 1);
         (range.from, range.to) = (Bound::Included(keys::order(record)), Bound::Included(keys::order(record)));
@@ -112,20 +117,24 @@ impl Index {
     }
 }
 
-/// The record of an instance's row, or a part of it; `None` if it was replaced or removed after that row was read.
-pub(crate) async fn whole<R: DeserializeOwned>(table: &dyn Table, row: Item) -> Result<Option<R>, Error> {
+/// Reads the record of an instance from its row and the continuation rows. `None` if the record was replaced
+/// or removed after the row was read.
+pub(crate) async fn read_record<R: DeserializeOwned>(
+    table: &dyn Table,
+    row: Item,
+) -> Result<Option<R>, Error> {
     let key = row.key.clone();
-    let bytes = rows::joined(table, row).await?;
+    let bytes = rows::read_bytes(table, row).await?;
     bytes.map(|bytes| rows::decode(&key, &bytes)).transpose()
 }
 
-/// A request for all of a partition, ascending.
+/// A range over a whole partition, ascending.
 pub(crate) fn whole_partition(index: Option<Secondary>, partition: String, limit: usize) -> Range {
     let (from, to) = (Bound::Unbounded, Bound::Unbounded);
     Range { index, partition, from, to, is_descending: false, limit }
 }
 
-/// The pages of a range, one after the other, none of them empty.
+/// Reads the pages of a range one after the other. No page is empty.
 pub(crate) fn pages(
     table: Arc<dyn Table>,
     range: Range,
@@ -178,7 +187,7 @@ fn instances<R: DeserializeOwned + Send + 'static>(
     series: Option<SeriesUid>,
 ) -> BoxStream<'static, Result<Vec<R>, Error>> {
     let reader = table.clone();
-    let listed = async move {
+    let ranges = async move {
         let uids: VecDeque<SeriesUid> = match series {
             Some(series) => VecDeque::from([series]),
             None => {
@@ -186,27 +195,27 @@ fn instances<R: DeserializeOwned + Send + 'static>(
                 records.into_iter().map(|record| record.series).collect()
             }
         };
-        let ranges = uids.into_iter().map(move |series| {
+        let of_series = uids.into_iter().map(move |series| {
             Ok::<_, Error>(whole_partition(
                 None,
                 keys::instance_partition(&tenant, &study, &series),
                 PAGE_RECORDS,
             ))
         });
-        Ok::<_, Error>(stream::iter(ranges))
+        Ok::<_, Error>(stream::iter(of_series))
     };
     let table = reader.clone();
-    stream::once(listed)
+    stream::once(ranges)
         .try_flatten()
         .map_ok(move |range| pages(table.clone(), range))
         .try_flatten()
-        .map_ok(move |page| whole_pages(reader.clone(), page))
+        .map_ok(move |page| record_pages(reader.clone(), page))
         .try_flatten()
         .boxed()
 }
 
-/// The records of a page, as many at a time as there is room for.
-fn whole_pages<R: DeserializeOwned + Send + 'static>(
+/// Reads the records of a page of rows, in one or more pages of bounded size.
+fn record_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Vec<R>, Error>> {
@@ -218,9 +227,9 @@ fn whole_pages<R: DeserializeOwned + Send + 'static>(
                 && let Some((_, row)) = waiting.pop_front()
             {
                 let key = row.key.clone();
-                let Some(joined) = rows::joined(table.as_ref(), row).await? else { continue };
-                bytes += joined.len();
-                records.push(rows::decode(&key, &joined)?);
+                let Some(body) = rows::read_bytes(table.as_ref(), row).await? else { continue };
+                bytes += body.len();
+                records.push(rows::decode(&key, &body)?);
             }
             Ok((!records.is_empty()).then_some((records, waiting)))
         }

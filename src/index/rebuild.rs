@@ -1,16 +1,17 @@
-//! An index that is built again in its place is marked until it is complete: nobody serves from it meanwhile, and who was
-//! interrupted may go on.
+//! The mark of an index that is being rebuilt. It stays until the index is complete: no server starts on an
+//! index with this mark, and an interrupted rebuild can continue.
 
 use crate::index::{Error, Index, keys, read};
 use crate::table::{Expect, Item, Write};
 
 impl Index {
-    /// Marks the index as being built, if it is empty or has that mark; whether it has it.
+    /// Marks an empty index as being rebuilt. Returns whether the index has the mark: false if it is not
+    /// empty.
     pub async fn begin_rebuilding(&self) -> Result<bool, Error> {
         if self.is_rebuilding().await? {
             return Ok(true);
         }
-        for partition in [keys::TENANTS, keys::GARBAGE] {
+        for partition in [keys::TENANTS, keys::DELETION_QUEUE] {
             let first = read::whole_partition(None, partition.into(), 1);
             if !self.table.range(&first).await?.items.is_empty() {
                 return Ok(false);
@@ -21,12 +22,12 @@ impl Index {
         Ok(true)
     }
 
-    /// Whether the index is being built, or was and is not complete.
+    /// Whether the index is being rebuilt, or an interrupted rebuild left it incomplete.
     pub async fn is_rebuilding(&self) -> Result<bool, Error> {
         Ok(self.table.get(&[keys::rebuilding()]).await?.iter().any(Option::is_some))
     }
 
-    /// Takes the mark away: the index is complete.
+    /// Removes the mark from an index that is complete.
     pub async fn end_rebuilding(&self) -> Result<(), Error> {
         Ok(self.table.transact(vec![Write::Delete(keys::rebuilding(), Expect::Anything)]).await?)
     }

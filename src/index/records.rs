@@ -1,4 +1,4 @@
-//! The records of the index: what a row holds. MessagePack with named fields, so that fields can be added.
+//! The records of the index. They are stored as MessagePack with named fields, so that fields can be added.
 
 use std::collections::BTreeMap;
 
@@ -9,100 +9,101 @@ use crate::dicom::instance::Layout;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
-/// A study. Its attributes are those of the first instance stored; later ones fill in what is missing.
+/// The record of a study. Its attributes are those of the first stored instance; later instances add missing
+/// ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyRecord {
-    /// Its UID.
+    /// The UID of the study.
     pub study: StudyUid,
-    /// Patient and study attributes that were sent; none of the computed ones.
+    /// The indexed patient and study attributes that were sent; computed attributes are not among them.
     pub attributes: Attributes,
-    /// How many instances of each modality.
+    /// The number of instances of each modality.
     pub modalities: BTreeMap<String, u64>,
-    /// How many instances of each SOP class.
+    /// The number of instances of each SOP class.
     pub sop_classes: BTreeMap<String, u64>,
     /// Number of Study Related Series (0020,1206).
     pub number_of_series: u64,
     /// Number of Study Related Instances (0020,1208).
     pub number_of_instances: u64,
-    /// Bytes of all originals.
+    /// The total size of all originals.
     pub size_bytes: u64,
-    /// Raised by every change to the study or anything in it; the ETag.
+    /// A number that every change to the study or its contents increases; the ETag.
     pub generation: u64,
-    /// When it last changed, in milliseconds since 1970 UTC.
+    /// The time of the last change, in milliseconds since 1970 UTC.
     pub changed_at: i64,
 }
 
-/// A series.
+/// The record of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesRecord {
-    /// Its study.
+    /// The study of the series.
     pub study: StudyUid,
-    /// Its UID.
+    /// The UID of the series.
     pub series: SeriesUid,
-    /// Series attributes that were sent; none of the computed ones.
+    /// The indexed series attributes that were sent; computed attributes are not among them.
     pub attributes: Attributes,
-    /// How many instances of each SOP class.
+    /// The number of instances of each SOP class.
     pub sop_classes: BTreeMap<String, u64>,
     /// Number of Series Related Instances (0020,1209).
     pub number_of_instances: u64,
-    /// How many of its instances have frames.
+    /// The number of instances with pixel data.
     pub number_of_images: u64,
-    /// Bytes of all originals.
+    /// The total size of all originals.
     pub size_bytes: u64,
-    /// Raised by every change to the series or anything in it; the ETag.
+    /// A number that every change to the series or its contents increases; the ETag.
     pub generation: u64,
-    /// When it last changed, in milliseconds since 1970 UTC.
+    /// The time of the last change, in milliseconds since 1970 UTC.
     pub changed_at: i64,
-    /// Its preview.
-    pub preview: Preview,
+    /// The state of the preview.
+    pub preview: PreviewState,
 }
 
 /// The state of a series' preview.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Preview {
-    /// There is nothing to make one of.
+pub enum PreviewState {
+    /// The series has no preview, and none is planned.
     None,
-    /// It is to be made.
+    /// The preview is still to be made.
     Pending {
-        /// Not before then, in milliseconds since 1970 UTC.
+        /// The earliest time for the next attempt, in milliseconds since 1970 UTC.
         due_at: i64,
-        /// Attempts that failed so far.
+        /// The number of attempts so far.
         attempts: u32,
     },
-    /// It was made of the series at this generation.
-    Made {
-        /// The generation of the series.
+    /// The preview exists.
+    Ready {
+        /// The generation of the series that the preview shows.
         generation: u64,
-        /// Bytes of the preview.
+        /// The size of the preview.
         size_bytes: u64,
     },
-    /// It cannot be made.
+    /// The preview cannot be made.
     Failed {
-        /// Why, in words.
+        /// The cause, for operators.
         reason: String,
-        /// Attempts made.
+        /// The number of attempts made.
         attempts: u32,
     },
 }
 
-/// As much of an instance's record as it takes to answer with its metadata.
+/// The part of an instance's record that a request for metadata needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetadataRecord {
     /// DICOM JSON metadata.
     pub metadata: Metadata,
 }
 
-/// Objects that gave way to others which an instance's record names.
+/// The maximum number of replaced objects that an instance's record names.
 pub const MAX_REPLACED: usize = 16;
 
-/// An instance.
+/// The record of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceRecord {
-    /// Its study.
+    /// The study of the instance.
     pub study: StudyUid,
-    /// Its series.
+    /// The series of the instance.
     pub series: SeriesUid,
-    /// Its UID.
+    /// The UID of the instance.
     pub instance: InstanceUid,
     /// SOP Class UID.
     pub sop_class: String,
@@ -110,28 +111,19 @@ pub struct InstanceRecord {
     pub transfer_syntax: String,
     /// SHA-256 of the stored object, in lower case hexadecimal.
     pub digest: String,
-    /// What tells the stored object from all others that were ever kept under the instance's UID, also from those of
-    /// the same bytes; empty if an earlier version stored it, which named objects by their digests.
-    #[serde(default)]
+    /// The name of the stored object. It is unique among all objects ever stored under the instance's UID,
+    /// even if their bytes are the same.
     pub object: String,
-    /// The objects that gave way to it, the latest first, at most [`MAX_REPLACED`].
-    #[serde(default)]
+    /// The names of the objects that this one replaced, the latest first, at most [`MAX_REPLACED`].
     pub replaced: Vec<String>,
-    /// Bytes of the stored object.
+    /// The size of the stored object.
     pub size_bytes: u64,
-    /// When it was stored, in milliseconds since 1970 UTC.
+    /// The time of ingest, in milliseconds since 1970 UTC.
     pub stored_at: i64,
-    /// Attributes that the index keeps, of all levels.
+    /// The indexed attributes of all levels.
     pub attributes: Attributes,
     /// DICOM JSON metadata.
     pub metadata: Metadata,
-    /// Where pixels and bulk values lie.
+    /// The positions of pixel data and bulk values in the stored object.
     pub layout: Layout,
-}
-
-impl InstanceRecord {
-    /// The name of the stored object among all that were kept under the instance's UID.
-    pub fn object_name(&self) -> &str {
-        if self.object.is_empty() { &self.digest } else { &self.object }
-    }
 }

@@ -10,14 +10,14 @@ use crate::query::attributes::{
     STUDY_INSTANCE_UID,
 };
 
-/// A study's attributes, sent and computed.
+/// The attributes of a study, sent and computed.
 pub(crate) fn of_study(record: &StudyRecord) -> Attributes {
     let mut all = record.attributes.clone();
     all.insert(STUDY_INSTANCE_UID, Attribute::text(b"UI", record.study.as_str()));
     all.insert(INSTANCE_AVAILABILITY, Attribute::text(b"CS", "ONLINE"));
     all.insert(NUMBER_OF_STUDY_SERIES, Attribute::number(b"IS", record.number_of_series));
     all.insert(NUMBER_OF_STUDY_INSTANCES, Attribute::number(b"IS", record.number_of_instances));
-    // A viewer falls over these where they are present without value.
+    // Left out if empty: a viewer fails on these attributes without value.
     if !record.modalities.is_empty() {
         all.insert(MODALITIES_IN_STUDY, keys_of(b"CS", &record.modalities));
     }
@@ -27,7 +27,7 @@ pub(crate) fn of_study(record: &StudyRecord) -> Attributes {
     all
 }
 
-/// A series' attributes, sent and computed.
+/// The attributes of a series, sent and computed.
 pub(crate) fn of_series(record: &SeriesRecord) -> Attributes {
     let mut all = record.attributes.clone();
     all.insert(STUDY_INSTANCE_UID, Attribute::text(b"UI", record.study.as_str()));
@@ -36,7 +36,7 @@ pub(crate) fn of_series(record: &SeriesRecord) -> Attributes {
     all
 }
 
-/// Adds what the index knows of an instance to its attributes.
+/// Adds the computed attributes of an instance to those that were sent.
 pub(crate) fn add_computed(all: &mut Attributes, transfer_syntax: &str) {
     all.insert(INSTANCE_AVAILABILITY, Attribute::text(b"CS", "ONLINE"));
     all.insert(AVAILABLE_TRANSFER_SYNTAX, Attribute::text(b"UI", transfer_syntax));

@@ -1,67 +1,63 @@
-//! Records to rows and back; a record too large for one row is continued in others.
+//! Encoding of records as rows. A record too large for one row has continuation rows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
 use crate::index::{Error, keys};
-use crate::table::{Item, ItemKey, Table};
+use crate::table::{Item, ItemKey, MAX_WRITES, Table};
 
-/// Bytes of a record in one row; engines bound the size of rows ([`crate::table::MAX_BODY_BYTES`]).
+/// The maximum bytes of a record in one row; tables limit the size of rows
+/// ([`crate::table::MAX_BODY_BYTES`]).
 const MAX_PART_BYTES: usize = 300 * 1024;
-/// The first byte of an instance's row that holds the whole record.
+/// The first byte of an instance's row that contains the whole record.
 const WHOLE: u8 = 0;
-/// The first byte of one that is continued: then a [`Continued`] in MessagePack, then the first part.
+/// The first byte of an instance's row with continuation rows. A [`Continuation`] in MessagePack follows,
+/// then the first part of the record.
 const CONTINUED: u8 = 1;
 
-/// Where the rest of a record is.
+/// The continuation rows of a record.
 #[derive(Debug, Serialize, Deserialize)]
-struct Continued {
-    /// What the rows are called by: the name of the object, so that no other upload's have the same.
-    #[serde(rename = "digest")]
+struct Continuation {
+    /// The name of the stored object; it makes the keys of the rows different from those of every other
+    /// upload.
     object: String,
+    /// The number of rows.
     rows: usize,
 }
 
-/// Where an instance is, and what its bytes are.
+/// The study and series of an instance, and its stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Its study.
+pub struct InstanceLocation {
+    /// The study of the instance.
     pub study: StudyUid,
-    /// Its series.
+    /// The series of the instance.
     pub series: SeriesUid,
     /// SHA-256 of the stored object, in lower case hexadecimal.
     pub digest: String,
-    /// Its name (see [`InstanceRecord::object`]).
-    #[serde(default)]
+    /// The name of the stored object (see [`InstanceRecord::object`]).
     pub object: String,
 }
 
-impl Place {
-    /// The name of the stored object among all that were kept under the instance's UID.
-    pub fn object_name(&self) -> &str {
-        if self.object.is_empty() { &self.digest } else { &self.object }
-    }
+/// Encodes a record in MessagePack.
+pub(crate) fn encode<T: Serialize>(key: &ItemKey, record: &T) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(record).map_err(|source| record_error(key, source))
 }
 
-/// A record in MessagePack.
-pub(crate) fn encode<T: Serialize>(what: &ItemKey, record: &T) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(record).map_err(|source| unreadable(what, source))
+/// Decodes a record. Fields that `T` does not have are ignored.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(key: &ItemKey, body: &'a [u8]) -> Result<T, Error> {
+    rmp_serde::from_slice(body).map_err(|source| record_error(key, source))
 }
 
-/// Reads a record; fields that `T` does not name are passed over.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &ItemKey, body: &'a [u8]) -> Result<T, Error> {
-    rmp_serde::from_slice(body).map_err(|source| unreadable(what, source))
-}
-
-pub(crate) fn unreadable(
-    what: &ItemKey,
+/// Makes the error for a record that cannot be encoded or decoded.
+pub(crate) fn record_error(
+    key: &ItemKey,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    Error::Record { what: format!("{} {}", what.partition, what.sort), source: source.into() }
+    Error::Record { what: format!("{} {}", key.partition, key.sort), source: source.into() }
 }
 
-/// The rows of an instance: its own first, then those that continue it.
+/// Encodes the record of an instance as rows: the instance's own row first, then the continuation rows.
 pub(crate) fn encode_instance(key: ItemKey, record: &InstanceRecord) -> Result<Vec<Item>, Error> {
     let bytes = encode(&key, record)?;
     let mut parts = bytes.chunks(MAX_PART_BYTES);
@@ -72,56 +68,59 @@ pub(crate) fn encode_instance(key: ItemKey, record: &InstanceRecord) -> Result<V
         body.push(WHOLE);
     } else {
         body.push(CONTINUED);
-        body.extend(encode(&key, &Continued { object: record.object_name().to_owned(), rows })?);
+        body.extend(encode(&key, &Continuation { object: record.object.clone(), rows })?);
     }
     body.extend_from_slice(first);
     let mut items = Vec::with_capacity(1 + rows);
     for (part, number) in parts.zip(1..) {
-        let key = keys::chunk(&key, record.object_name(), number);
+        let key = keys::continuation(&key, &record.object, number);
         items.push(Item { key, version: 1, secondary: Vec::new(), body: part.to_vec() });
     }
     items.insert(0, Item { key, version: 1, secondary: Vec::new(), body });
     Ok(items)
 }
 
-/// The keys of the rows that continue an instance's row.
-pub(crate) fn continuations(item: &Item) -> Result<Vec<ItemKey>, Error> {
-    Ok(match continued(item)? {
+/// The keys of the continuation rows of an instance's row.
+pub(crate) fn continuation_keys(item: &Item) -> Result<Vec<ItemKey>, Error> {
+    Ok(match continuation(item)? {
         None => Vec::new(),
-        Some((continued, _)) => chunk_keys(&item.key, &continued),
+        Some((continuation, _)) => keys_of(&item.key, &continuation),
     })
 }
 
-/// The bytes of a record whose row is `item`; `None` if it was replaced or removed after that row was read.
-pub(crate) async fn joined(table: &dyn Table, item: Item) -> Result<Option<Vec<u8>>, Error> {
-    let Some((continued, first)) = continued(&item)? else {
+/// Reads the whole record of an instance whose row is `item`, as bytes. `None` if the record was replaced or
+/// removed after that row was read.
+pub(crate) async fn read_bytes(table: &dyn Table, item: Item) -> Result<Option<Vec<u8>>, Error> {
+    let Some((continuation, first)) = continuation(&item)? else {
         let mut body = item.body;
         body.drain(..1);
         return Ok(Some(body));
     };
     let mut bytes = first.to_vec();
-    for chunk in table.get(&chunk_keys(&item.key, &continued)).await? {
-        let Some(chunk) = chunk else { return Ok(None) };
-        bytes.extend_from_slice(&chunk.body);
+    for row in table.get(&keys_of(&item.key, &continuation)).await? {
+        let Some(row) = row else { return Ok(None) };
+        bytes.extend_from_slice(&row.body);
     }
     Ok(Some(bytes))
 }
 
-/// What is in the row of an instance that is continued in others; `None` if it is whole.
-fn continued(item: &Item) -> Result<Option<(Continued, &[u8])>, Error> {
+/// Reads the continuation and the first part of a record from an instance's row; `None` if the row contains
+/// the whole record.
+fn continuation(item: &Item) -> Result<Option<(Continuation, &[u8])>, Error> {
     match item.body.split_first() {
         Some((&WHOLE, _)) => Ok(None),
         Some((&CONTINUED, rest)) => {
             let mut after = rest;
-            let continued = Continued::deserialize(&mut rmp_serde::Deserializer::new(&mut after))
-                .map_err(|source| unreadable(&item.key, source))?;
-            Ok(Some((continued, after)))
+            let continuation = Continuation::deserialize(&mut rmp_serde::Deserializer::new(&mut after))
+                .map_err(|source| record_error(&item.key, source))?;
+            Ok(Some((continuation, after)))
         }
-        _ => Err(unreadable(&item.key, "it is neither whole nor continued")),
+        _ => Err(record_error(&item.key, "the row has an unknown first byte")),
     }
 }
 
-fn chunk_keys(key: &ItemKey, continued: &Continued) -> Vec<ItemKey> {
-    // A row names at most as many others as one transaction can have written.
-    (1..=continued.rows.min(100)).map(|number| keys::chunk(key, &continued.object, number)).collect()
+fn keys_of(key: &ItemKey, continuation: &Continuation) -> Vec<ItemKey> {
+    // The bound protects against damaged rows: one transaction writes no more rows than this.
+    let rows = continuation.rows.min(MAX_WRITES);
+    (1..=rows).map(|number| keys::continuation(key, &continuation.object, number)).collect()
 }

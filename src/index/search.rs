@@ -1,4 +1,4 @@
-//! Answering a query: candidates from the most selective key, in order; matching has the last word.
+//! Searches: finds candidates by the most selective key, in order, and matches them against the query.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,95 +12,91 @@ use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::candidates;
 use crate::index::conditions::Conditions;
-use crate::index::ordered::Ordered;
+use crate::index::ordered::OrderedMatches;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 use crate::index::results;
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::attributes::{SOP_CLASS_UID, TIMEZONE_OFFSET};
 use crate::query::matching::matches;
 use crate::query::order;
-use crate::query::wanted::Wanted;
-use crate::query::{Condition, Found, Level, Query};
+use crate::query::return_attributes::ReturnAttributes;
+use crate::query::{Condition, Level, Query, SearchSummary};
 use crate::table::{Item, ItemKey, Range, Table};
 
-/// Rows after which other tasks get the thread.
-const ROWS_IN_A_ROW: usize = 32;
+/// The number of rows after which the search yields to other tasks.
+const ROWS_PER_YIELD: usize = 32;
 
-/// What reading an instance's metadata costs, in rows.
+/// The cost of reading an instance's metadata, in rows.
 const METADATA_ROWS: usize = 10;
 
-/// Metadata of more text are read on a thread that may take its time.
+/// The size of metadata text from which it is parsed on a blocking thread.
 const LONG_METADATA_BYTES: u64 = 128 * 1024;
 
 const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
 
 impl Index {
-    /// Answers a query of a tenant, within `limits`: where they are not enough, the answer holds what was found by then
-    /// and a warning. Each result is handed to `sink`, and not held.
+    /// Searches a tenant's records and passes each result to `sink`. When a search reaches one of the
+    /// `limits`, it ends with the results found so far, and the summary has a warning.
     ///
-    /// Studies come by date and time, the latest first, then by UID, descending; series and instances within a
-    /// study by their UIDs, ascending; all of them, before that, by what the query asks for.
+    /// The default order of results is: studies by date, time and UID, descending; within a study, series and
+    /// instances by UID, ascending. The attributes that a query orders by come first.
     ///
-    /// Of what the index does not keep, studies and series are matched by the first instance of each series.
+    /// Conditions on attributes that are not indexed are matched, for studies and series, against the first
+    /// instance of each series.
     pub async fn search(
         &self,
         tenant: &str,
         query: &Query,
-        limits: Limits,
-        sink: &mut Sink<'_>,
-    ) -> Result<Found, Error> {
+        limits: SearchLimits,
+        sink: &mut ResultSink<'_>,
+    ) -> Result<SearchSummary, Error> {
         let max_rows_read = limits.max_rows_read;
         let mut search = Search::new(self.table.clone(), tenant, query, limits, sink);
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
-            let_others_run(search.rows_left).await;
+            search.yield_to_others().await;
             match candidates.next(search.rows_left).await? {
                 Some(study) => search.study(study).await?,
                 None => break,
             }
         }
         search.is_exhausted |= candidates.is_cut_off();
-        search.found()
+        search.finish()
     }
 }
 
-/// What one search may take.
+/// The limits of one search.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Rows read.
+pub struct SearchLimits {
+    /// The maximum number of rows read.
     pub max_rows_read: usize,
-    /// Matches that are put into another order than that of the index.
+    /// The maximum number of matches that are sorted, if the query orders results.
     pub max_ordered: usize,
 }
 
-/// What takes the results, one by one, and tells whether it can take another.
-pub type Sink<'a> = dyn FnMut(Attributes) -> bool + Send + 'a;
+/// A function that takes one result and returns whether it can take another.
+pub type ResultSink<'a> = dyn FnMut(Attributes) -> bool + Send + 'a;
 
-/// A search under way.
+/// The state of a search.
 struct Search<'a> {
     table: Arc<dyn Table>,
     tenant: &'a str,
     query: &'a Query,
-    wanted: Wanted,
+    returned: ReturnAttributes,
     conditions: Conditions,
-    limits: Limits,
+    limits: SearchLimits,
     rows_left: usize,
+    /// Whether the limit on rows is reached.
     is_exhausted: bool,
-    /// Whether the sink can take no more.
+    /// Whether the sink can take no more results.
     is_full: bool,
+    /// The number of matches skipped so far (see [`Query::offset`]).
     skipped: usize,
-    sink: &'a mut Sink<'a>,
-    /// Matches that wait to be ordered, if the query orders them.
-    ordered: Ordered,
-    found: Found,
-}
-
-/// Gives way now and then: rows come hundreds at a time, and each is matched and written on this thread.
-async fn let_others_run(rows_left: usize) {
-    if rows_left.is_multiple_of(ROWS_IN_A_ROW) {
-        tokio::task::yield_now().await;
-    }
+    sink: &'a mut ResultSink<'a>,
+    /// The matches to sort, if the query orders results.
+    ordered: OrderedMatches,
+    summary: SearchSummary,
 }
 
 fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
@@ -112,8 +108,8 @@ impl<'a> Search<'a> {
         table: Arc<dyn Table>,
         tenant: &'a str,
         query: &'a Query,
-        limits: Limits,
-        sink: &'a mut Sink<'a>,
+        limits: SearchLimits,
+        sink: &'a mut ResultSink<'a>,
     ) -> Self {
         let mut conditions = Conditions::new(query);
         let warnings = std::mem::take(&mut conditions.warnings);
@@ -121,7 +117,7 @@ impl<'a> Search<'a> {
             table,
             tenant,
             query,
-            wanted: Wanted::of(query),
+            returned: ReturnAttributes::of(query),
             conditions,
             limits,
             rows_left: limits.max_rows_read,
@@ -129,75 +125,94 @@ impl<'a> Search<'a> {
             is_full: false,
             skipped: 0,
             sink,
-            ordered: Ordered::default(),
-            found: Found { warnings, ..Found::default() },
+            ordered: OrderedMatches::default(),
+            summary: SearchSummary { warnings, ..SearchSummary::default() },
         }
     }
 
+    /// Whether no more matches are needed or allowed.
     fn is_over(&self) -> bool {
-        self.found.has_more || self.is_exhausted
+        self.summary.has_more || self.is_exhausted
     }
 
-    fn found(mut self) -> Result<Found, Error> {
+    /// Sorts the matches, if the query orders results, and returns the summary.
+    fn finish(mut self) -> Result<SearchSummary, Error> {
         if !self.query.order.is_empty() {
-            let is_cut_off = std::mem::take(&mut self.found.has_more);
+            let is_cut_off = std::mem::take(&mut self.summary.has_more);
             if is_cut_off {
                 let count = self.ordered.len();
                 let warning = format!("only the first {count} matches by study date were put in order");
-                self.found.warnings.push(warning);
+                self.summary.warnings.push(warning);
             }
-            (self.found.count, self.found.has_more) = self.ordered.page(self.query, self.sink)?;
+            (self.summary.count, self.summary.has_more) = self.ordered.page(self.query, self.sink)?;
         }
         if self.is_exhausted {
             let max = self.limits.max_rows_read;
             let warning =
                 format!("the search ended after {max} rows of the index; there may be more results");
-            self.found.warnings.push(warning);
+            self.summary.warnings.push(warning);
         }
-        Ok(self.found)
+        Ok(self.summary)
     }
 
-    /// Counts `rows` read; whether there were that many left.
+    /// Counts the next row, and yields to other tasks from time to time. Returns false if the search is over.
+    async fn begin_row(&mut self) -> bool {
+        if self.is_over() || !self.spend(1) {
+            return false;
+        }
+        self.yield_to_others().await;
+        true
+    }
+
+    /// Yields after some rows: a page has hundreds of rows, which are all matched and encoded on this thread.
+    async fn yield_to_others(&mut self) {
+        if self.rows_left.is_multiple_of(ROWS_PER_YIELD) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts rows as read. Returns whether that many were left.
     fn spend(&mut self, rows: usize) -> bool {
         self.is_exhausted |= self.rows_left < rows;
         self.rows_left = self.rows_left.saturating_sub(rows);
         !self.is_exhausted
     }
 
-    /// Counts the cost of reading metadata to match by them. To return some of them costs nothing here: there are no
-    /// more results than the query's limit.
+    /// Counts the cost of reading metadata for matching. Metadata that are only returned are not counted,
+    /// because the limit of the query bounds their number.
     fn spend_on_metadata(&mut self) -> bool {
         self.conditions.metadata.is_empty() || self.spend(METADATA_ROWS)
     }
 
-    /// Whether the next match is returned, as far as is known.
+    /// Whether the next match would be returned, or sorted.
     fn is_on_page(&self) -> bool {
         if self.query.order.is_empty() {
-            self.skipped >= self.query.offset && self.found.count < self.query.limit && !self.is_full
+            self.skipped >= self.query.offset && self.summary.count < self.query.limit && !self.is_full
         } else {
             self.ordered.has_room(self.limits.max_ordered)
         }
     }
 
-    /// Takes a match, whose attributes are made only if it is on the page.
-    fn take(&mut self, all: impl FnOnce() -> Attributes) -> Result<(), Error> {
+    /// Processes a match. Its attributes are collected only if the match is on the page.
+    fn add_match(&mut self, all: impl FnOnce() -> Attributes) -> Result<(), Error> {
         let is_ordered = !self.query.order.is_empty();
         if self.is_on_page() {
             let all = all();
             if is_ordered {
-                let place = order::place(&self.query.order, &all);
-                return self.ordered.push(place, &self.wanted.pick(all));
+                let sort_key = order::sort_key(&self.query.order, &all);
+                return self.ordered.push(sort_key, &self.returned.select(all));
             }
-            self.found.count += 1;
-            self.is_full = !(self.sink)(self.wanted.pick(all));
+            self.summary.count += 1;
+            self.is_full = !(self.sink)(self.returned.select(all));
         } else if !is_ordered && self.skipped < self.query.offset {
             self.skipped += 1;
         } else {
-            self.found.has_more = true;
+            self.summary.has_more = true;
         }
         Ok(())
     }
 
+    /// Searches one study.
     async fn study(&mut self, record: StudyRecord) -> Result<(), Error> {
         if !self.spend(1) {
             return Ok(());
@@ -207,7 +222,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         if self.query.level == Level::Study && !self.needs_metadata() {
-            return self.take(|| all);
+            return self.add_match(|| all);
         }
         let mut range = read::series_range(self.tenant, &record.study);
         if let Some(series) = &self.query.series {
@@ -217,28 +232,27 @@ impl<'a> Search<'a> {
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
         while let Some(page) = pages.next().await {
             for (_, item) in page? {
-                if self.is_over() || !self.spend(1) {
+                if !self.begin_row().await {
                     return Ok(());
                 }
-                let_others_run(self.rows_left).await;
                 let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
                 if self.query.level > Level::Study {
                     self.series(&all, series).await?;
                 } else if let Some(first) = self.first_instance(&record.study, &series.series).await? {
-                    return self.take(|| with_others(all, first));
+                    return self.add_match(|| with_others(all, first));
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether attributes that the index does not keep are matched, or returned with the next match.
+    /// Whether the next match needs attributes that are not indexed, for matching or in the result.
     fn needs_metadata(&self) -> bool {
-        !self.conditions.metadata.is_empty() || (self.is_on_page() && self.wanted.needs_metadata())
+        !self.conditions.metadata.is_empty() || (self.is_on_page() && self.returned.needs_metadata())
     }
 
-    /// What the index does not keep, from the first instance of a series; `None` if it does not match, or there are no
-    /// rows left for it.
+    /// Reads all attributes of the first instance of a series. `None` if the attributes do not match, or if
+    /// the limit on rows is reached.
     async fn first_instance(
         &mut self,
         study: &StudyUid,
@@ -251,12 +265,12 @@ impl<'a> Search<'a> {
         let page = self.table.range(&read::whole_partition(None, partition, 1)).await?;
         let Some((_, item)) = page.items.into_iter().next() else { return Ok(None) };
         let key = item.key.clone();
-        let record: Option<InstanceRecord> = read::whole(self.table.as_ref(), item).await?;
+        let record: Option<InstanceRecord> = read::read_record(self.table.as_ref(), item).await?;
         let Some(record) = record else { return Ok(None) };
         self.metadata(key, record.metadata).await
     }
 
-    /// All attributes of an instance; `None` if they do not match.
+    /// Reads all attributes from an instance's metadata. `None` if the attributes do not match.
     async fn metadata(&mut self, key: ItemKey, metadata: Metadata) -> Result<Option<Attributes>, Error> {
         let read = if metadata.text_bytes() > LONG_METADATA_BYTES {
             let reading = spawn_blocking(move || read_metadata(&key, &metadata));
@@ -265,14 +279,15 @@ impl<'a> Search<'a> {
             read_metadata(&key, &metadata)?
         };
         let Some(metadata) = read else {
-            if !self.found.warnings.iter().any(|told| told == TOO_DEEP) {
-                self.found.warnings.push(TOO_DEEP.to_owned());
+            if !self.summary.warnings.iter().any(|warning| warning == TOO_DEEP) {
+                self.summary.warnings.push(TOO_DEEP.to_owned());
             }
             return Ok(self.conditions.metadata.is_empty().then(Attributes::new));
         };
         Ok(meets(&self.conditions.metadata, &metadata).then_some(metadata))
     }
 
+    /// Searches one series. `study` holds the attributes of its study.
     async fn series(&mut self, study: &Attributes, record: SeriesRecord) -> Result<(), Error> {
         let mut all = results::of_series(&record);
         if let Some(offset) = study.get(&TIMEZONE_OFFSET) {
@@ -280,7 +295,7 @@ impl<'a> Search<'a> {
         }
         let has_class = |condition: &Condition| {
             condition.path != [SOP_CLASS_UID]
-                || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain(class))
+                || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain_text(class))
         };
         if !meets(&self.conditions.series, &all) || !self.conditions.instance.iter().all(has_class) {
             return Ok(());
@@ -290,31 +305,33 @@ impl<'a> Search<'a> {
         }
         if self.query.level == Level::Series {
             if !self.needs_metadata() {
-                return self.take(|| all);
+                return self.add_match(|| all);
             }
             let first = self.first_instance(&record.study, &record.series).await?;
-            return first.map_or(Ok(()), |first| self.take(|| with_others(all, first)));
+            return first.map_or(Ok(()), |first| self.add_match(|| with_others(all, first)));
         }
-        all.retain(|tag, _| self.wanted.wants(*tag) || self.query.order.iter().any(|key| key.tag == *tag));
+        all.retain(|tag, _| {
+            self.returned.contains(*tag) || self.query.order.iter().any(|order| order.tag == *tag)
+        });
         let partition = keys::instance_partition(self.tenant, &record.study, &record.series);
         let range = read::whole_partition(None, partition, 500);
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
         while let Some(page) = pages.next().await {
             for (_, item) in page? {
-                if self.is_over() || !self.spend(1) {
+                if !self.begin_row().await {
                     return Ok(());
                 }
-                let_others_run(self.rows_left).await;
                 self.instance(&all, item).await?;
             }
         }
         Ok(())
     }
 
+    /// Matches one instance. `parents` holds the attributes of its study and series.
     async fn instance(&mut self, parents: &Attributes, item: Item) -> Result<(), Error> {
         let key = item.key.clone();
-        let Some(bytes) = rows::joined(self.table.as_ref(), item).await? else { return Ok(()) };
-        let Known { mut attributes, transfer_syntax } = rows::decode(&key, &bytes)?;
+        let Some(bytes) = rows::read_bytes(self.table.as_ref(), item).await? else { return Ok(()) };
+        let SearchedRecord { mut attributes, transfer_syntax } = rows::decode(&key, &bytes)?;
         results::add_computed(&mut attributes, &transfer_syntax);
         if !meets(&self.conditions.instance, &attributes) {
             return Ok(());
@@ -327,17 +344,17 @@ impl<'a> Search<'a> {
             let Some(metadata) = self.metadata(key, record.metadata).await? else { return Ok(()) };
             attributes = with_others(attributes, metadata);
         }
-        self.take(|| {
-            // What the conditions were matched against is what is returned.
+        self.add_match(|| {
+            // The result has the same values that the conditions were matched against.
             attributes.extend(parents.iter().map(|(tag, attribute)| (*tag, attribute.clone())));
             attributes
         })
     }
 
-    /// A range that reads no more in a page than may be read and can be of use.
+    /// Limits the page size of a range to the rows that may be read and are useful.
     fn bounded(&self, mut range: Range) -> Range {
         let useful = match self.query.order.is_empty() {
-            true => self.query.offset.saturating_add(self.query.limit).saturating_add(1),
+            true => self.query.end_of_page().saturating_add(1),
             false => range.limit,
         };
         range.limit = range.limit.min(useful.max(50)).min(self.rows_left.saturating_add(1)).max(1);
@@ -345,7 +362,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Attributes with those that only others have.
+/// Adds the attributes of `others` that are missing from `attributes`.
 fn with_others(mut attributes: Attributes, others: Attributes) -> Attributes {
     for (tag, attribute) in others {
         attributes.entry(tag).or_insert(attribute);
@@ -353,21 +370,18 @@ fn with_others(mut attributes: Attributes, others: Attributes) -> Attributes {
     attributes
 }
 
-/// What a search reads of an instance's record; the rest is passed over.
+/// The part of an instance's record that a search needs.
 #[derive(serde::Deserialize)]
-struct Known {
+struct SearchedRecord {
     attributes: Attributes,
     transfer_syntax: String,
 }
 
-/// All attributes of an instance, without bulk values; `None` if they are nested too deeply to be read.
+/// Parses all attributes of an instance from its metadata, without bulk values. `None` if sequences are
+/// nested too deeply.
 fn read_metadata(key: &ItemKey, metadata: &Metadata) -> Result<Option<Attributes>, Error> {
-    let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Record {
-        what: format!("{} {}", key.partition, key.sort),
-        source,
-    };
     let mut text = Vec::new();
-    metadata.write_text("", &mut text).map_err(|source| damaged(source.into()))?;
-    // Inflated to the bytes that were written, it is JSON: what the reader can stumble over is the nesting.
+    metadata.write_text("", &mut text).map_err(|source| rows::record_error(key, source))?;
+    // The text is JSON that this server wrote, so the only possible error is too deep nesting.
     Ok(json::read(&text).ok())
 }

@@ -1,4 +1,4 @@
-//! Searching the index, over each engine.
+//! Tests of searches over each engine.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
 use crate::index::engine_tests::{Engine, on_each_engine};
 use crate::index::records::InstanceRecord;
 use crate::index::tests::{INSTANCE_NUMBER, NOT_INDEXED, TENANT, instance, query, store, text_metadata};
-use crate::index::{Index, Limits};
+use crate::index::{Index, SearchLimits};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID,
     STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
 };
 use crate::query::matching::matches;
 use crate::query::order;
-use crate::query::{Found, Level, Query};
+use crate::query::{Level, Query, SearchSummary};
 
 on_each_engine! {
-    a_search_finds_what_looking_at_everything_finds,
-    a_search_reads_no_more_rows_than_it_may_and_says_so,
-    more_matches_than_can_be_ordered_are_told,
-    who_can_take_no_more_results_is_told_that_there_are_more,
+    a_search_finds_the_same_as_matching_all_records,
+    a_search_reads_no_more_rows_than_allowed_and_gives_a_warning,
+    more_matches_than_can_be_sorted_give_a_warning,
+    a_sink_that_takes_no_more_results_is_reported_as_more_results,
     a_study_is_found_by_each_of_its_numbers,
-    what_is_not_indexed_is_matched_and_returned_from_the_first_instance_of_a_series,
+    unindexed_attributes_are_matched_and_returned_from_the_first_instance_of_a_series,
     a_date_of_another_time_zone_is_found_on_the_day_before,
     results_hold_the_attributes_of_their_level,
     metadata_nested_deeper_than_can_be_read_hides_no_other_result,
 }
 
-/// Numbers that look random and are the same every time.
+/// A source of pseudo-random numbers that repeats the same sequence.
 struct Dice(u64);
 
 impl Dice {
@@ -83,20 +83,24 @@ fn random_query(dice: &mut Dice) -> Query {
     query(level, &parameters)
 }
 
-/// Searches, and gathers the results.
-pub(super) async fn search(index: &Index, query: &Query, max_rows_read: usize) -> (Vec<Attributes>, Found) {
+/// Searches and collects the results.
+pub(super) async fn search(
+    index: &Index,
+    query: &Query,
+    max_rows_read: usize,
+) -> (Vec<Attributes>, SearchSummary) {
     let mut results = Vec::new();
     let mut sink = |result| {
         results.push(result);
         true
     };
-    let limits = Limits { max_rows_read, max_ordered: 1000 };
+    let limits = SearchLimits { max_rows_read, max_ordered: 1000 };
     let found = index.search(TENANT, query, limits, &mut sink).await.unwrap();
     assert_eq!(results.len(), found.count);
     (results, found)
 }
 
-/// What a search is to find, by looking at everything: UIDs of the page, and whether there is more.
+/// The expected results of a search, from a match of all records: the UIDs of the page, and whether there are more.
 fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
     let mut modalities: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for record in records {
@@ -119,7 +123,7 @@ fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
         if query.conditions.iter().all(|condition| matches(condition, &all)) {
             rows.insert(
                 (std::cmp::Reverse(study), below.clone()),
-                (order::place(&query.order, &all), below.2),
+                (order::sort_key(&query.order, &all), below.2),
             );
         }
     }
@@ -130,7 +134,7 @@ fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
     (found.into_iter().take(query.limit).collect(), has_more)
 }
 
-async fn a_search_finds_what_looking_at_everything_finds(engine: Engine) {
+async fn a_search_finds_the_same_as_matching_all_records(engine: Engine) {
     let index = engine.index();
     let mut dice = Dice(7);
     let mut records = Vec::new();
@@ -160,7 +164,7 @@ async fn a_search_finds_what_looking_at_everything_finds(engine: Engine) {
     assert!(matched > engine.cases * 2 / 3, "{matched}");
 }
 
-async fn a_search_reads_no_more_rows_than_it_may_and_says_so(engine: Engine) {
+async fn a_search_reads_no_more_rows_than_allowed_and_gives_a_warning(engine: Engine) {
     let index = engine.index();
     for study in 0..30 {
         store(&index, instance(study, 0, 0)).await;
@@ -172,7 +176,7 @@ async fn a_search_reads_no_more_rows_than_it_may_and_says_so(engine: Engine) {
     }
 }
 
-async fn more_matches_than_can_be_ordered_are_told(engine: Engine) {
+async fn more_matches_than_can_be_sorted_give_a_warning(engine: Engine) {
     let index = engine.index();
     for study in 1..=10 {
         store(&index, instance(study, 0, 0)).await;
@@ -184,14 +188,14 @@ async fn more_matches_than_can_be_ordered_are_told(engine: Engine) {
             results.push(result);
             true
         };
-        let limits = Limits { max_rows_read: 1000, max_ordered };
+        let limits = SearchLimits { max_rows_read: 1000, max_ordered };
         let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
         assert_eq!((results.len(), found.has_more, !found.warnings.is_empty()), (3, true, is_warned));
         assert_eq!(results[0][&PATIENT_ID].first_text(), Some("P0"));
     }
 }
 
-async fn who_can_take_no_more_results_is_told_that_there_are_more(engine: Engine) {
+async fn a_sink_that_takes_no_more_results_is_reported_as_more_results(engine: Engine) {
     let index = engine.index();
     for study in 1..=10 {
         store(&index, instance(study, 0, 0)).await;
@@ -203,7 +207,7 @@ async fn who_can_take_no_more_results_is_told_that_there_are_more(engine: Engine
                 count += 1;
                 count < most
             };
-            let limits = Limits { max_rows_read: 1000, max_ordered: 1000 };
+            let limits = SearchLimits { max_rows_read: 1000, max_ordered: 1000 };
             let query = query(Level::Study, &parameters);
             let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
             assert_eq!((found.count, found.has_more), expected, "{parameters:?}");
@@ -238,7 +242,7 @@ async fn a_study_is_found_by_each_of_its_numbers(engine: Engine) {
     }
 }
 
-async fn what_is_not_indexed_is_matched_and_returned_from_the_first_instance_of_a_series(engine: Engine) {
+async fn unindexed_attributes_are_matched_and_returned_from_the_first_instance_of_a_series(engine: Engine) {
     let index = engine.index();
     let with = |study, series, number, creator: &str, block: u32, value: &str| {
         let mut record = instance(study, series, number);

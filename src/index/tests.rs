@@ -1,4 +1,4 @@
-//! The index, over each engine.
+//! Tests of the index over each engine.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
 use crate::index::engine_tests::{Counted, Engine, on_each_engine};
-use crate::index::previews::{Lease, LeaseTimes};
+use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::read::whole_partition;
-use crate::index::records::{InstanceRecord, Preview};
+use crate::index::records::{InstanceRecord, PreviewState};
 use crate::index::search_tests::search;
-use crate::index::{Commit, Duplicates, Error, GarbageObject, Index, keys};
+use crate::index::{CommitOutcome, Duplicates, Error, Index, ObjectToDelete, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID, STUDY_TIME,
 };
-use crate::query::parameters::{self, Limits, Target};
+use crate::query::parameters::{self, ResultLimits, SearchTarget};
 use crate::query::{Level, Query};
 use crate::table::{Expect, MAX_TRANSACTION_BYTES, Secondary, Write};
 
 on_each_engine! {
     counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
-    a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly,
-    a_duplicate_is_known_refused_or_takes_the_place,
+    a_series_ingested_on_eight_nodes_is_stored_once_and_counted_exactly,
+    a_duplicate_is_detected_refused_or_replaces_the_stored_instance,
     removing_the_last_instance_removes_its_series_and_study,
     a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing,
     a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothing,
     large_records_come_few_at_a_time,
     a_record_that_no_transaction_holds_is_refused,
-    a_preview_is_due_until_it_is_made_of_the_series_as_it_is,
+    a_preview_is_due_until_one_of_the_current_generation_is_ready,
     an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_committed_with_it,
     a_study_of_ever_more_modalities_and_classes_still_takes_instances,
     a_record_of_which_a_row_is_lost_is_an_error,
-    no_preview_outlives_what_it_shows,
-    a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row,
-    a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts,
-    what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out,
+    a_preview_of_removed_images_is_not_ready,
+    a_study_is_removed_in_transactions_of_bounded_size_without_a_row_left,
+    a_lease_excludes_other_processes_until_its_end_and_each_attempt_counts,
+    removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed,
 }
 
 pub(super) const TENANT: &str = "clinic";
@@ -46,7 +46,7 @@ pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
 pub(super) const NOT_INDEXED: Tag = Tag(0x0018_1151);
 
-/// An instance by the numbers of its study, series and itself, with pixels.
+/// Makes the record of an instance with pixel data, from the numbers of its study, its series and itself.
 pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
     let (study_uid, series_uid) = (format!("1.{study}"), format!("1.{study}.{series}"));
     let uid = format!("{series_uid}.{number}");
@@ -115,14 +115,14 @@ fn pixels() -> PixelLayout {
     }
 }
 
-pub(super) async fn store(index: &Index, record: InstanceRecord) -> Commit {
+pub(super) async fn store(index: &Index, record: InstanceRecord) -> CommitOutcome {
     index.commit(TENANT, record, Duplicates::Reject, None).await.unwrap()
 }
 
 pub(super) fn query(level: Level, parameters: &[(&str, String)]) -> Query {
     let pairs: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let target = Target { level, study: None, series: None };
-    parameters::read(&pairs, target, Limits { default: 10_000, max: 10_000 }).unwrap()
+    let target = SearchTarget { level, study: None, series: None };
+    parameters::read(&pairs, target, ResultLimits { default: 10_000, max: 10_000 }).unwrap()
 }
 
 async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(engine: Engine) {
@@ -135,7 +135,7 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(eng
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap(), Commit::Stored);
+        assert_eq!(task.await.unwrap(), CommitOutcome::Stored);
     }
     let study = index_study(&indexes[0]).await;
     assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (160, 4, 1600));
@@ -149,7 +149,7 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(eng
 }
 
 /// A CT of 600 slices in three series; every tenth slice is sent to two nodes.
-async fn a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exactly(engine: Engine) {
+async fn a_series_ingested_on_eight_nodes_is_stored_once_and_counted_exactly(engine: Engine) {
     let table = Arc::new(Counted::new(engine.table));
     let nodes: Vec<_> = (0..8).map(|_| Arc::new(Index::new(table.clone()))).collect();
     let slices = (0..600).flat_map(|number| {
@@ -165,10 +165,11 @@ async fn a_series_that_comes_in_over_eight_nodes_is_stored_once_and_counted_exac
     for commit in commits {
         outcomes.push(commit.await.unwrap());
     }
-    let stored = outcomes.iter().filter(|outcome| **outcome == Commit::Stored).count();
-    let same = outcomes.iter().filter(|outcome| matches!(outcome, Commit::Same { .. })).count();
+    let stored = outcomes.iter().filter(|outcome| **outcome == CommitOutcome::Stored).count();
+    let same =
+        outcomes.iter().filter(|outcome| matches!(outcome, CommitOutcome::AlreadyStored { .. })).count();
     assert_eq!((stored, same), (600, 60));
-    // Those that wait on a node go together.
+    // Commits that are queued on a node share transactions.
     let counts = table.take();
     assert!(counts.transactions - counts.conflicts < 300, "{counts:?}");
     let study = index_study(&nodes[0]).await;
@@ -185,7 +186,7 @@ async fn index_study(index: &Index) -> crate::index::records::StudyRecord {
     index.study(TENANT, &"1.1".parse().unwrap()).await.unwrap().unwrap()
 }
 
-async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
+async fn a_duplicate_is_detected_refused_or_replaces_the_stored_instance(engine: Engine) {
     let index = engine.index();
     let first = instance(1, 1, 1);
     let mut other = first.clone();
@@ -194,15 +195,18 @@ async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
     other.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
     let mut elsewhere = other.clone();
     elsewhere.series = "1.1.9".parse().unwrap();
-    assert_eq!(store(&index, first.clone()).await, Commit::Stored);
+    assert_eq!(store(&index, first.clone()).await, CommitOutcome::Stored);
     let generation = index_study(&index).await.generation;
     let again = InstanceRecord { object: "first-9".into(), ..first.clone() };
-    assert_eq!(store(&index, again.clone()).await, Commit::Same { object: first.object.clone() });
-    assert_eq!(store(&index, other.clone()).await, Commit::Different);
-    assert_eq!(store(&index, elsewhere).await, Commit::Elsewhere);
+    assert_eq!(
+        store(&index, again.clone()).await,
+        CommitOutcome::AlreadyStored { object: first.object.clone() }
+    );
+    assert_eq!(store(&index, other.clone()).await, CommitOutcome::DifferentBytes);
+    assert_eq!(store(&index, elsewhere).await, CommitOutcome::OtherSeries);
     assert_eq!(index_study(&index).await.generation, generation);
     let replaced = index.commit(TENANT, other.clone(), Duplicates::Replace, None).await.unwrap();
-    assert_eq!(replaced, Commit::Replaced { object: first.object.clone() });
+    assert_eq!(replaced, CommitOutcome::Replaced { object: first.object.clone() });
     let study = index_study(&index).await;
     assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (1, 1, 25));
     assert_eq!(study.attributes[&STUDY_DESCRIPTION].first_text(), Some("corrected"));
@@ -210,13 +214,13 @@ async fn a_duplicate_is_known_refused_or_takes_the_place(engine: Engine) {
     let found = index.instance(TENANT, &other.study, &other.series, &other.instance).await.unwrap();
     assert_eq!(found, Some(InstanceRecord { replaced: vec![first.object], ..other.clone() }));
 
-    // The object was lost, and the same bytes are kept as another.
-    let mut kept_again = InstanceRecord { object: "second-3".into(), ..other.clone() };
-    kept_again.replaced = vec![other.object.clone()];
-    let outcome = store(&index, kept_again).await;
-    assert_eq!(outcome, Commit::Replaced { object: other.object });
-    let place = index.locate(TENANT, &other.instance).await.unwrap().unwrap();
-    assert_eq!((place.object_name(), index_study(&index).await.number_of_instances), ("second-3", 1));
+    // The object was lost, and the same bytes are stored as another object.
+    let mut stored_again = InstanceRecord { object: "second-3".into(), ..other.clone() };
+    stored_again.replaced = vec![other.object.clone()];
+    let outcome = store(&index, stored_again).await;
+    assert_eq!(outcome, CommitOutcome::Replaced { object: other.object });
+    let location = index.locate(TENANT, &other.instance).await.unwrap().unwrap();
+    assert_eq!((location.object.as_str(), index_study(&index).await.number_of_instances), ("second-3", 1));
 }
 
 async fn removing_the_last_instance_removes_its_series_and_study(engine: Engine) {
@@ -258,10 +262,10 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine
         index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
     assert_eq!(pages, [[record.clone()]]);
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, record.object_name(), 1);
-    assert!(table.get(std::slice::from_ref(&chunk)).await.unwrap()[0].is_some());
+    let row = keys::continuation(&key, &record.object, 1);
+    assert!(table.get(std::slice::from_ref(&row)).await.unwrap()[0].is_some());
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
-    assert!(table.get(&[chunk]).await.unwrap()[0].is_none());
+    assert!(table.get(&[row]).await.unwrap()[0].is_none());
 }
 
 async fn a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothing(engine: Engine) {
@@ -276,15 +280,15 @@ async fn a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothin
     let others = (2..20).map(|number| store(&nodes[number % 2], instance(1, 1, number)));
     let (outcomes, _) =
         tokio::join!(futures_util::future::join_all(uploads), futures_util::future::join_all(others));
-    let stored = outcomes.iter().position(|outcome| *outcome == Commit::Stored).unwrap();
+    let stored = outcomes.iter().position(|outcome| *outcome == CommitOutcome::Stored).unwrap();
     record.object = ["first", "second"][stored].into();
-    assert_eq!(outcomes[1 - stored], Commit::Same { object: record.object.clone() });
+    assert_eq!(outcomes[1 - stored], CommitOutcome::AlreadyStored { object: record.object.clone() });
     let index = &nodes[0];
     assert_eq!(index_study(index).await.number_of_instances, 19);
     let found = index.instance(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&record));
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let parts = ["first", "second"].map(|object| keys::chunk(&key, object, 1));
+    let parts = ["first", "second"].map(|object| keys::continuation(&key, object, 1));
     let found = engine.table.get(&parts).await.unwrap();
     assert_eq!((found[stored].is_some(), found[1 - stored].is_some()), (true, false));
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
@@ -312,7 +316,7 @@ async fn a_record_that_no_transaction_holds_is_refused(engine: Engine) {
     assert!(matches!(outcome, Err(crate::index::Error::TooLarge { .. })), "{outcome:?}");
 }
 
-async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine) {
+async fn a_preview_is_due_until_one_of_the_current_generation_is_ready(engine: Engine) {
     let index = engine.index();
     let record = instance(1, 1, 1);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
@@ -320,7 +324,7 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine
     let due = index.due_previews(1000, 10).await.unwrap();
     let [due] = due.as_slice() else { panic!("{due:?}") };
     assert_eq!((due.tenant.as_str(), &due.record.series), (TENANT, &record.series));
-    let made = Preview::Made { generation: due.record.generation, size_bytes: 1 };
+    let made = PreviewState::Ready { generation: due.record.generation, size_bytes: 1 };
     let set = async |generation| {
         index.set_preview(TENANT, &record.study, &record.series, generation, &made).await.unwrap()
     };
@@ -332,7 +336,7 @@ async fn a_preview_is_due_until_it_is_made_of_the_series_as_it_is(engine: Engine
     assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
 }
 
-async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_counts(engine: Engine) {
+async fn a_lease_excludes_other_processes_until_its_end_and_each_attempt_counts(engine: Engine) {
     let index = engine.index();
     let record = instance(1, 1, 1);
     let (study, series) = (&record.study, &record.series);
@@ -340,35 +344,35 @@ async fn a_leased_preview_is_nobody_elses_until_the_lease_ends_and_each_attempt_
         let times = LeaseTimes { now, until, quiet_since: i64::MAX };
         index.lease_preview(TENANT, study, series, times).await.unwrap()
     };
-    assert_eq!(lease(0, 1).await, Lease::Nothing);
+    assert_eq!(lease(0, 1).await, LeaseOutcome::NotPending);
     index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
-    assert_eq!(lease(999, 1500).await, Lease::NotBefore(1000));
-    let Lease::Taken(leased) = lease(1000, 1500).await else { panic!("it is due") };
-    assert_eq!(leased.preview, Preview::Pending { due_at: 1000, attempts: 0 });
-    assert_eq!(lease(1499, 2000).await, Lease::NotBefore(1500));
+    assert_eq!(lease(999, 1500).await, LeaseOutcome::NotBefore(1000));
+    let LeaseOutcome::Acquired(leased) = lease(1000, 1500).await else { panic!("it is due") };
+    assert_eq!(leased.preview, PreviewState::Pending { due_at: 1000, attempts: 0 });
+    assert_eq!(lease(1499, 2000).await, LeaseOutcome::NotBefore(1500));
     assert!(index.extend_lease(TENANT, &leased, 1800).await.unwrap());
-    let made = Preview::Made { generation: leased.generation, size_bytes: 1 };
+    let made = PreviewState::Ready { generation: leased.generation, size_bytes: 1 };
     let was = index.series(TENANT, study, series).await.unwrap().unwrap().preview;
     for (state, is_extended) in [(&made, false), (&was, true)] {
         index.set_preview(TENANT, study, series, leased.generation, state).await.unwrap();
         assert_eq!(index.extend_lease(TENANT, &leased, 1800).await.unwrap(), is_extended);
     }
     assert_eq!(index.due_previews(1799, 10).await.unwrap(), []);
-    let Lease::Taken(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
-    assert_eq!(leased.preview, Preview::Pending { due_at: 1800, attempts: 1 });
-    // What comes in takes the lease away, and the attempts are forgotten.
+    let LeaseOutcome::Acquired(leased) = lease(1800, 2000).await else { panic!("the lease has ended") };
+    assert_eq!(leased.preview, PreviewState::Pending { due_at: 1800, attempts: 1 });
+    // A new instance ends the lease and resets the attempts.
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(1900)).await.unwrap();
     assert!(!index.extend_lease(TENANT, &leased, 3000).await.unwrap());
-    let Lease::Taken(leased) = lease(1900, 2000).await else { panic!("it is due") };
-    assert_eq!(leased.preview, Preview::Pending { due_at: 1900, attempts: 0 });
+    let LeaseOutcome::Acquired(leased) = lease(1900, 2000).await else { panic!("it is due") };
+    assert_eq!(leased.preview, PreviewState::Pending { due_at: 1900, attempts: 0 });
 
-    // What comes in while it is waited for leaves it as it is; it is put off when it is due.
+    // A new instance leaves a pending preview as it is. The next lease postpones the preview.
     index.commit(TENANT, instance(1, 1, 3), Duplicates::Reject, Some(9000)).await.unwrap();
     assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
     let changed_at = index.series(TENANT, study, series).await.unwrap().unwrap().changed_at;
     let times = LeaseTimes { now: changed_at + 4, until: changed_at + 100, quiet_since: changed_at - 1 };
     let outcome = index.lease_preview(TENANT, study, series, times).await.unwrap();
-    assert_eq!(outcome, Lease::NotBefore(changed_at + 5));
+    assert_eq!(outcome, LeaseOutcome::NotBefore(changed_at + 5));
     assert_eq!(index.due_previews(changed_at + 4, 10).await.unwrap(), []);
     assert_eq!(index.due_previews(changed_at + 5, 10).await.unwrap().len(), 1);
 }
@@ -386,7 +390,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
         async move { store(&index, record).await }
     });
     let outcomes = futures_util::future::join_all(commits).await;
-    assert!(outcomes.iter().all(|outcome| *outcome == Commit::Stored), "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| *outcome == CommitOutcome::Stored), "{outcomes:?}");
     let study = index_study(&index).await;
     assert_eq!(study.number_of_instances, 40);
     assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
@@ -401,7 +405,7 @@ async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances(engin
     for number in 0..60 {
         let mut record = instance(1, 1, number);
         record.attributes.insert(MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
-        assert_eq!(store(&index, record).await, Commit::Stored, "{number}");
+        assert_eq!(store(&index, record).await, CommitOutcome::Stored, "{number}");
     }
     assert_eq!(index_study(&index).await.number_of_instances, 60);
 }
@@ -413,20 +417,20 @@ async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
     store(&index, record.clone()).await;
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let chunk = keys::chunk(&key, record.object_name(), 2);
-    table.transact(vec![Write::Delete(chunk, Expect::Anything)]).await.unwrap();
+    let row = keys::continuation(&key, &record.object, 2);
+    table.transact(vec![Write::Delete(row, Expect::Anything)]).await.unwrap();
     let read = index.instance::<InstanceRecord>(TENANT, &record.study, &record.series, &record.instance);
     let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
     assert!(matches!(read.await.expect("it ends"), Err(Error::Record { .. })));
 }
 
-async fn no_preview_outlives_what_it_shows(engine: Engine) {
+async fn a_preview_of_removed_images_is_not_ready(engine: Engine) {
     let index = engine.index();
     let (first, second) = (instance(1, 1, 1), instance(1, 1, 2));
     let state = async || index.series(TENANT, &first.study, &first.series).await.unwrap().unwrap();
     let make = async || {
         let series = state().await;
-        let made = Preview::Made { generation: series.generation, size_bytes: 1 };
+        let made = PreviewState::Ready { generation: series.generation, size_bytes: 1 };
         let set = index.set_preview(TENANT, &first.study, &first.series, series.generation, &made);
         assert!(set.await.unwrap());
     };
@@ -435,17 +439,17 @@ async fn no_preview_outlives_what_it_shows(engine: Engine) {
     }
     make().await;
     index.remove(TENANT, &second.study, Some(&second.series), Some(&second.instance)).await.unwrap();
-    assert!(matches!(state().await.preview, Preview::Pending { .. }), "{:?}", state().await.preview);
+    assert!(matches!(state().await.preview, PreviewState::Pending { .. }), "{:?}", state().await.preview);
     make().await;
     index.commit(TENANT, second.clone(), Duplicates::Reject, None).await.unwrap();
-    assert_eq!(state().await.preview, Preview::None, "previews are not made any more");
+    assert_eq!(state().await.preview, PreviewState::None, "previews are not made any more");
 }
 
-async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine: Engine) {
+async fn a_study_is_removed_in_transactions_of_bounded_size_without_a_row_left(engine: Engine) {
     let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut records: Vec<_> = (0..230).map(|number| instance(1, number % 3, number)).collect();
-    // Rows of their own continue this one.
+    // This record has continuation rows.
     records[100].sop_class = "0".repeat(4_000_000);
     for record in &records {
         store(&index, record.clone()).await;
@@ -459,9 +463,9 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine
     let mut partitions = vec![(None, keys::study_partition(TENANT, study))];
     for record in &records {
         let key = keys::instance(TENANT, study, &record.series, &record.instance);
-        partitions.push((None, keys::chunk(&key, record.object_name(), 1).partition));
+        partitions.push((None, keys::continuation(&key, &record.object, 1).partition));
         partitions.push((None, key.partition));
-        partitions.push((None, keys::place(TENANT, &record.instance).partition));
+        partitions.push((None, keys::location(TENANT, &record.instance).partition));
         partitions.push((Some(Secondary::Second), keys::series_uid(TENANT, &record.series)));
     }
     partitions.push((Some(Secondary::First), keys::studies(TENANT)));
@@ -475,7 +479,7 @@ async fn a_study_goes_in_transactions_of_a_bounded_size_and_leaves_no_row(engine
     }
 }
 
-async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out(engine: Engine) {
+async fn removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed(engine: Engine) {
     let index = engine.index();
     let mut replaced = instance(1, 1, 1);
     store(&index, replaced.clone()).await;
@@ -484,23 +488,20 @@ async fn what_is_removed_is_noted_as_to_be_deleted_until_that_is_crossed_out(eng
     let other = instance(1, 1, 2);
     store(&index, other.clone()).await;
     assert_eq!(index.remove(TENANT, &other.study, None, None).await.unwrap(), 2);
-    let garbage = index.garbage_of(TENANT, &other.study).await.unwrap();
-    let of = |record: &InstanceRecord, object: &str| GarbageObject {
+    let entries = index.deletions_of(TENANT, &other.study).await.unwrap();
+    let of = |record: &InstanceRecord, object: &str| ObjectToDelete {
         series: record.series.clone(),
         instance: record.instance.clone(),
         object: object.to_owned(),
     };
-    let expected = [
-        of(&replaced, "second-2"),
-        of(&replaced, &instance(1, 1, 1).object),
-        of(&other, other.object_name()),
-    ];
-    let objects: Vec<GarbageObject> = garbage.iter().flat_map(|garbage| garbage.objects.clone()).collect();
+    let expected =
+        [of(&replaced, "second-2"), of(&replaced, &instance(1, 1, 1).object), of(&other, &other.object)];
+    let objects: Vec<ObjectToDelete> = entries.iter().flat_map(|entry| entry.objects.clone()).collect();
     assert_eq!(objects, expected);
-    assert_eq!(index.garbage().await.unwrap(), garbage);
-    assert_eq!(index.garbage_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
+    assert_eq!(index.deletions().await.unwrap(), entries);
+    assert_eq!(index.deletions_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
     for _ in 0..2 {
-        index.forget_garbage(&garbage[0]).await.unwrap();
-        assert_eq!(index.garbage().await.unwrap(), []);
+        index.remove_deletion(&entries[0]).await.unwrap();
+        assert_eq!(index.deletions().await.unwrap(), []);
     }
 }

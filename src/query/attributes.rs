@@ -1,6 +1,7 @@
-//! The one table of attributes that are indexed: level, returned by default or not (PS3.18 §10.6.3.3, PS3.4 §C.6.1.1).
+//! The table of indexed attributes: their levels, and when results contain them (PS3.18 §10.6.3.3, PS3.4
+//! §C.6.1.1).
 //!
-//! How an attribute is matched follows from its value representation, in [`super::matching`].
+//! The matching rule of an attribute follows from its value representation (see [`super::matching`]).
 
 use std::sync::LazyLock;
 
@@ -45,7 +46,7 @@ pub const NUMBER_OF_STUDY_INSTANCES: Tag = Tag(0x0020_1208);
 /// Number of Series Related Instances.
 pub const NUMBER_OF_SERIES_INSTANCES: Tag = Tag(0x0020_1209);
 
-/// Attributes of a date, each with that of its time (PS3.4 §C.2.2.2.5).
+/// Pairs of a date attribute and the attribute of its time (PS3.4 §C.2.2.2.5).
 pub const DATE_AND_TIME: &[(Tag, Tag)] = &[
     (Tag(0x0008_0012), Tag(0x0008_0013)),
     (Tag(0x0008_0020), Tag(0x0008_0030)),
@@ -56,52 +57,53 @@ pub const DATE_AND_TIME: &[(Tag, Tag)] = &[
     (Tag(0x0040_0244), Tag(0x0040_0245)),
 ];
 
-/// When an attribute is in the results of its level.
+/// The condition under which the results of its level contain an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
-    /// Always; without value where there is none (a required key, type R).
+    /// Always; empty if it has no value (a required key, type R).
     Always,
-    /// If it is there.
+    /// If the record has the attribute.
     IfPresent,
-    /// If it is there and asked for.
+    /// If the record has the attribute and the query requests it.
     OnRequest,
 }
 
-/// Where an attribute comes from.
+/// The origin of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It was sent with the instances.
+    /// The value was sent in the instances.
     Sent,
-    /// The index knows it: counts, lists of what is in a study, availability.
+    /// The index computes the value: counts, lists of modalities and SOP classes, availability.
     Computed,
 }
 
-/// A row of the table.
+/// An indexed attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// The attribute.
+pub struct IndexedAttribute {
+    /// The tag of the attribute.
     pub tag: Tag,
-    /// Whose attribute it is; patients' are their studies'.
+    /// The level of the attribute; patient attributes are at the study level.
     pub level: Level,
-    /// When it is in the results.
+    /// The condition under which results contain the attribute.
     pub returned: Returned,
-    /// Where it comes from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
-const fn sent(tag: u32, level: Level, returned: Returned) -> Entry {
-    Entry { tag: Tag(tag), level, returned, origin: Origin::Sent }
+const fn sent(tag: u32, level: Level, returned: Returned) -> IndexedAttribute {
+    IndexedAttribute { tag: Tag(tag), level, returned, origin: Origin::Sent }
 }
 
-const fn computed(tag: Tag, level: Level, returned: Returned) -> Entry {
-    Entry { tag, level, returned, origin: Origin::Computed }
+const fn computed(tag: Tag, level: Level, returned: Returned) -> IndexedAttribute {
+    IndexedAttribute { tag, level, returned, origin: Origin::Computed }
 }
 
 use Level::{Instance, Series, Study};
 use Returned::{Always, IfPresent, OnRequest};
 
-/// The table. Specific Character Set is not in it: it is that of the answer, which the doors know.
-const TABLE: &[Entry] = &[
+/// The table of indexed attributes. Specific Character Set is left out: the protocol layers set that of a
+/// response.
+const TABLE: &[IndexedAttribute] = &[
     sent(0x0008_0008, Instance, OnRequest), // Image Type
     sent(0x0008_0012, Instance, OnRequest), // Instance Creation Date
     sent(0x0008_0013, Instance, OnRequest), // Instance Creation Time
@@ -215,9 +217,9 @@ const TABLE: &[Entry] = &[
     sent(0x0070_0081, Instance, OnRequest), // Content Description
 ];
 
-/// All rows, in ascending order of tags.
-pub fn all() -> &'static [Entry] {
-    static SORTED: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+/// All indexed attributes, in ascending order of tags.
+pub fn all() -> &'static [IndexedAttribute] {
+    static SORTED: LazyLock<Vec<IndexedAttribute>> = LazyLock::new(|| {
         let mut entries = TABLE.to_vec();
         entries.sort_by_key(|entry| entry.tag);
         entries
@@ -225,15 +227,15 @@ pub fn all() -> &'static [Entry] {
     &SORTED
 }
 
-/// The row of an attribute, if it is indexed.
-pub fn entry(tag: Tag) -> Option<&'static Entry> {
+/// The entry of an attribute in the table; `None` if the attribute is not indexed.
+pub fn entry(tag: Tag) -> Option<&'static IndexedAttribute> {
     let entries = all();
     let index = entries.binary_search_by_key(&tag, |entry| entry.tag).ok()?;
     Some(&entries[index])
 }
 
-/// The tags that [`crate::dicom::instance`] must read for the index, in ascending order.
-pub fn indexed() -> &'static [Tag] {
+/// The tags that [`crate::dicom::instance`] reads for the index, in ascending order.
+pub fn indexed_tags() -> &'static [Tag] {
     static TAGS: LazyLock<Vec<Tag>> = LazyLock::new(|| {
         all().iter().filter(|entry| entry.origin == Origin::Sent).map(|entry| entry.tag).collect()
     });
@@ -245,7 +247,8 @@ pub fn vr(tag: Tag) -> Vr {
     dictionary::vr(tag, false)
 }
 
-/// Reads an attribute's name: a keyword of PS3.6 or `ggggeeee` in hexadecimal digits of either case.
+/// Parses the name of an attribute: a keyword of PS3.6, or its tag as `ggggeeee` in hexadecimal digits of
+/// either case.
 pub fn tag(name: &str) -> Option<Tag> {
     name.parse().ok().or_else(|| dictionary::tag_by_keyword(name))
 }

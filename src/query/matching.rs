@@ -1,32 +1,30 @@
-//! Whether a value matches: the last word, whatever an index may have thought (PS3.4 §C.2.2.2).
+//! The matching rules of attribute values (PS3.4 §C.2.2.2). They decide, whichever candidates an index finds.
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::query::Condition;
 use crate::query::attributes::{DATE_AND_TIME, TIMEZONE_OFFSET};
-use crate::query::creators;
-use crate::query::temporal::{self, Span};
-use crate::query::text::Pattern;
+use crate::query::private_creators;
+use crate::query::temporal::{self, Span, normal_date, normal_time};
+use crate::query::text::{Pattern, fold};
 
 pub use crate::query::names::NameMatcher;
-pub use crate::query::temporal::{normal_date, normal_time};
-pub use crate::query::text::fold;
 
-/// What a value must be. Of an attribute with several values, one must match.
+/// A rule for a value. An attribute with several values matches if one of them does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Matcher {
-    /// Anything, also nothing: universal matching.
+    /// Any value or none: universal matching (PS3.4 §C.2.2.2.3).
     Universal,
-    /// Nothing: no value, or no such attribute (PS3.4 §C.2.2.2.7).
+    /// No value, or no such attribute: empty value matching (PS3.4 §C.2.2.2.7).
     Empty,
-    /// Each of these, by one value or another (PS3.4 §C.2.2.2.8).
+    /// All of these rules, each by any value: multiple value matching (PS3.4 §C.2.2.2.8).
     Each(Vec<Matcher>),
-    /// One of these texts, in the case in which they were written.
+    /// One of these texts; case is significant.
     Text(Vec<Pattern>),
-    /// One of these codes (CS), in any case.
+    /// One of these codes (CS); case is not significant.
     Code(Vec<Pattern>),
     /// One of these UIDs.
     Uid(Vec<String>),
-    /// This number, however it is written.
+    /// This number, in any notation.
     Number(f64),
     /// This person name.
     Name(NameMatcher),
@@ -34,9 +32,9 @@ pub enum Matcher {
     Date(Span<String>),
     /// A time within this span, as `HHMMSSFFFFFF`.
     Time(Span<String>),
-    /// A moment within this span, in microseconds.
+    /// A moment within this span, in microseconds since 1970 UTC.
     DateTime(Span<i64>),
-    /// A date that together with the time under another tag lies within this span: combined date-time matching.
+    /// A date that, combined with the time in another attribute, lies within this span (PS3.4 §C.2.2.2.5).
     DateAndTime {
         /// The attribute of the time.
         time: Tag,
@@ -45,84 +43,88 @@ pub enum Matcher {
     },
 }
 
-/// Why a value cannot be matched against an attribute.
+/// The error for a value that cannot be matched against an attribute; holds what the value should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not {0}")]
-pub struct NotAValue(pub &'static str);
+pub struct InvalidValue(pub &'static str);
 
-/// The manner of matching that a query asks for, or an association has negotiated.
+/// The options of matching that a query requests (PS3.18 §8.3.4) or an association negotiates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Manner {
-    /// Whether names need only be alike.
+pub struct MatchingOptions {
+    /// Whether person names are matched fuzzily.
     pub is_fuzzy: bool,
-    /// Whether `""` asks for what has no value.
-    pub knows_empty: bool,
-    /// Whether all values of a list must be there, and not one.
-    pub knows_multiple: bool,
-    /// The offset from UTC, in minutes, of the dates and times asked for.
+    /// Whether `""` matches attributes without value (empty value matching).
+    pub has_empty_value_matching: bool,
+    /// Whether all values of a list must match, and not one (multiple value matching).
+    pub has_multiple_value_matching: bool,
+    /// The offset from UTC, in minutes, of dates and times in the query.
     pub timezone: Option<i32>,
 }
 
 impl Matcher {
-    /// Reads the value of a matching key for an attribute of a VR.
+    /// Parses the value of a matching key for an attribute of a VR.
     ///
     /// # Errors
     /// If the value is no date, time or number where one is needed, or the VR cannot be matched.
-    pub fn new(vr: Vr, value: &str, manner: Manner) -> Result<Self, NotAValue> {
+    pub fn new(vr: Vr, value: &str, options: MatchingOptions) -> Result<Self, InvalidValue> {
         let value = value.trim();
         if value.chars().all(|character| character == '*') {
             return Ok(Self::Universal);
         }
-        if manner.knows_empty && value == "\"\"" {
+        if options.has_empty_value_matching && value == "\"\"" {
             return Ok(Self::Empty);
         }
-        if manner.knows_multiple && value.contains('\\') && has_lists(vr) {
-            let manner = Manner { knows_multiple: false, ..manner };
-            let all = value.split('\\').map(|one| Self::new(vr, one, manner));
+        if options.has_multiple_value_matching && value.contains('\\') && has_lists(vr) {
+            let options = MatchingOptions { has_multiple_value_matching: false, ..options };
+            let all = value.split('\\').map(|one| Self::new(vr, one, options));
             return all.collect::<Result<_, _>>().map(Self::Each);
         }
         match &vr.0 {
-            b"PN" => Ok(Self::Name(NameMatcher::new(value, manner.is_fuzzy))),
+            b"PN" => Ok(Self::Name(NameMatcher::new(value, options.is_fuzzy))),
             b"UI" => Ok(Self::Uid(list(value).map(str::to_owned).collect())),
             b"CS" => Ok(Self::Code(list(value).map(|code| Pattern::new(fold(code))).collect())),
             b"DA" => {
-                temporal::date_span(value).map(Self::Date).ok_or(NotAValue("a date or a range of dates"))
+                temporal::date_span(value).map(Self::Date).ok_or(InvalidValue("a date or a range of dates"))
             }
             b"TM" => {
-                temporal::time_span(value).map(Self::Time).ok_or(NotAValue("a time or a range of times"))
+                temporal::time_span(value).map(Self::Time).ok_or(InvalidValue("a time or a range of times"))
             }
-            b"DT" => temporal::date_time_span(value, manner.timezone.unwrap_or(0))
+            b"DT" => temporal::date_time_span(value, options.timezone.unwrap_or(0))
                 .map(Self::DateTime)
-                .ok_or(NotAValue("a date and time or a range of them")),
+                .ok_or(InvalidValue("a date and time or a range of them")),
             b"IS" | b"DS" | b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD" | b"UV" | b"SV" => {
-                value.parse().map(Self::Number).map_err(|_| NotAValue("a number"))
+                value.parse().map(Self::Number).map_err(|_| InvalidValue("a number"))
             }
-            b"SQ" => Err(NotAValue("empty; a sequence is matched by the attributes of its items")),
+            b"SQ" => Err(InvalidValue("empty; a sequence is matched by the attributes of its items")),
             b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV" => {
-                Err(NotAValue("empty; binary values are not matched"))
+                Err(InvalidValue("empty; binary values are not matched"))
             }
             _ => Ok(Self::Text(vec![Pattern::new(value.to_owned())])),
         }
     }
 
-    /// Whether it accepts a text by itself, such as a code or UID that the index keeps outside attributes.
-    pub fn accepts_plain(&self, text: &str) -> bool {
-        self.accepts_text(text, &Place { tag: Tag(0), data_set: &Attributes::new(), zones: Zones::default() })
+    /// Whether a text outside any attribute meets the rule, such as a SOP class UID from the counts of a
+    /// series.
+    pub fn accepts_plain_text(&self, text: &str) -> bool {
+        self.accepts_text(
+            text,
+            &ValueContext { tag: Tag(0), data_set: &Attributes::new(), zones: TimeZones::default() },
+        )
     }
 
-    fn accepts(&self, value: &Value, place: &Place<'_>) -> bool {
+    fn accepts(&self, value: &Value, context: &ValueContext<'_>) -> bool {
         match (self, value) {
             (Self::Universal, _) => true,
             (Self::Name(matcher), Value::Name(name)) => matcher.accepts(name),
             (Self::Name(matcher), Value::Text(text)) => {
                 matcher.accepts(&PersonName { alphabetic: text.clone(), ..PersonName::default() })
             }
-            (_, Value::Text(text) | Value::Number(text)) => self.accepts_text(text.trim(), place),
+            (_, Value::Text(text) | Value::Number(text)) => self.accepts_text(text.trim(), context),
             (_, Value::Absent | Value::Item(_) | Value::Name(_)) => false,
         }
     }
 
-    fn accepts_text(&self, text: &str, place: &Place<'_>) -> bool {
+    fn accepts_text(&self, text: &str, context: &ValueContext<'_>) -> bool {
         match self {
             Self::Universal => true,
             _ if text.is_empty() => false,
@@ -131,89 +133,94 @@ impl Matcher {
             Self::Uid(uids) => uids.iter().any(|uid| uid == text),
             Self::Number(number) => text.parse::<f64>().is_ok_and(|found| found == *number),
             Self::Name(_) | Self::Empty | Self::Each(_) => false,
-            Self::Date(span) => place.date(text).is_some_and(|date| span.contains(&date)),
-            Self::Time(span) => place.time(text).is_some_and(|time| span.contains(&time)),
+            Self::Date(span) => context.date(text).is_some_and(|date| span.contains(&date)),
+            Self::Time(span) => context.time(text).is_some_and(|time| span.contains(&time)),
             Self::DateTime(span) => {
-                let moment = temporal::normal_date_time(text, place.zones.stored);
+                let moment = temporal::normal_date_time(text, context.zones.stored);
                 moment.is_some_and(|moment| span.contains(&moment))
             }
             Self::DateAndTime { time, span } => {
-                let both = normal_date(text).zip(place.sibling(*time).and_then(normal_time));
-                let both = both.and_then(|(date, time)| place.zones.moved(date, time));
+                let both = normal_date(text).zip(context.sibling(*time).and_then(normal_time));
+                let both = both.and_then(|(date, time)| context.zones.convert(date, time));
                 both.is_some_and(|(date, time)| span.contains(&(date + &time)))
             }
         }
     }
 }
 
-/// Whether values of this representation may be asked for in lists (PS3.4 §C.2.2.2.8).
+/// Whether a matching key of this VR may be a list of values (PS3.4 §C.2.2.2.8).
 fn has_lists(vr: Vr) -> bool {
     matches!(&vr.0, b"AE" | b"AS" | b"AT" | b"CS" | b"LO" | b"PN" | b"SH" | b"UC")
 }
 
-/// Where a value stands.
-struct Place<'a> {
+/// The context of a value, for comparisons that need other attributes.
+struct ValueContext<'a> {
     tag: Tag,
-    /// The data set or the item.
+    /// The data set or sequence item that contains the value.
     data_set: &'a Attributes,
-    zones: Zones,
+    zones: TimeZones,
 }
 
-impl Place<'_> {
+impl ValueContext<'_> {
     fn sibling(&self, tag: Tag) -> Option<&str> {
         self.data_set.get(&tag).and_then(Attribute::first_text)
     }
 
-    /// A date where the query is. It needs the time, without which it stays as it is.
+    /// Converts a date to the time zone of the query. Without its time, a date is not converted.
     fn date(&self, text: &str) -> Option<String> {
         let date = normal_date(text)?;
         let time = DATE_AND_TIME.iter().find(|(date, _)| *date == self.tag).map(|(_, time)| *time);
         match time.and_then(|time| self.sibling(time)).and_then(normal_time) {
-            Some(time) => self.zones.moved(date, time).map(|(date, _)| date),
+            Some(time) => self.zones.convert(date, time).map(|(date, _)| date),
             None => Some(date),
         }
     }
 
-    /// A time where the query is.
+    /// Converts a time to the time zone of the query.
     fn time(&self, text: &str) -> Option<String> {
         let time = normal_time(text)?;
         let date = DATE_AND_TIME.iter().find(|(_, time)| *time == self.tag).map(|(date, _)| *date);
         let date = date.and_then(|date| self.sibling(date)).and_then(normal_date);
-        self.zones.moved(date.unwrap_or_else(|| "20000101".into()), time).map(|(_, time)| time)
+        self.zones.convert(date.unwrap_or_else(|| "20000101".into()), time).map(|(_, time)| time)
     }
 }
 
-/// Time zones, in minutes.
+/// The time zones of a data set and of a condition.
 #[derive(Debug, Clone, Copy, Default)]
-struct Zones {
-    /// The offset from UTC of dates and times with their own (DT) that do not tell it.
+struct TimeZones {
+    /// The offset from UTC, in minutes, of values of VR DT that name none.
     stored: i32,
-    /// How much later it is where the query is than where the data set was made.
+    /// The offset of the query less that of the data set, in minutes.
     difference: i32,
 }
 
-impl Zones {
-    /// Those of a data set for a condition. Without a time zone in either, dates and times are compared as they stand.
+impl TimeZones {
+    /// The time zones to compare a data set with a condition. If either has none, dates and times are not
+    /// converted.
     fn of(condition: &Condition, attributes: &Attributes) -> Self {
-        let Some(asked) = condition.timezone else { return Self::default() };
+        let Some(requested) = condition.timezone else { return Self::default() };
         let offset = attributes.get(&TIMEZONE_OFFSET).and_then(Attribute::first_text);
-        let stored = offset.and_then(temporal::offset_minutes).unwrap_or(asked);
-        Self { stored, difference: asked - stored }
+        let stored = offset.and_then(temporal::offset_minutes).unwrap_or(requested);
+        Self { stored, difference: requested - stored }
     }
 
-    fn moved(self, date: String, time: String) -> Option<(String, String)> {
-        if self.difference == 0 { Some((date, time)) } else { temporal::later(&date, &time, self.difference) }
+    /// Converts a date and time from the time zone of the data set to that of the query.
+    fn convert(self, date: String, time: String) -> Option<(String, String)> {
+        if self.difference == 0 {
+            return Some((date, time));
+        }
+        temporal::add_minutes(&date, &time, self.difference)
     }
 }
 
-/// The members of a list: by comma, as PS3.18 writes it, or backslash, as PS3.4 does.
+/// Splits a list at commas, the separator of PS3.18, and at backslashes, that of PS3.4.
 fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split([',', '\\']).map(str::trim).filter(|member| !member.is_empty())
 }
 
 /// Whether a data set meets a condition.
 pub fn matches(condition: &Condition, attributes: &Attributes) -> bool {
-    let zones = Zones::of(condition, attributes);
+    let zones = TimeZones::of(condition, attributes);
     match &condition.matcher {
         Matcher::Universal => true,
         Matcher::Each(matchers) => matchers
@@ -228,19 +235,19 @@ fn matches_path(
     path: &[Tag],
     matcher: &Matcher,
     data_set: &Attributes,
-    zones: Zones,
+    zones: TimeZones,
 ) -> bool {
     let Some((tag, rest)) = path.split_first() else { return false };
-    let tag = creators::placed(*tag, &condition.creators, data_set);
+    let tag = private_creators::tag_in_data_set(*tag, &condition.creators, data_set);
     let found = tag.and_then(|tag| Some((tag, data_set.get(&tag)?)));
     let values = found.map_or(&[][..], |(_, attribute)| &attribute.values);
     if *matcher == Matcher::Empty && (values.is_empty() || rest.is_empty()) {
         return values.iter().all(is_empty);
     }
-    let place = Place { tag: tag.unwrap_or(Tag(0)), data_set, zones };
+    let context = ValueContext { tag: tag.unwrap_or(Tag(0)), data_set, zones };
     values.iter().any(|value| match value {
         Value::Item(item) if !rest.is_empty() => matches_path(condition, rest, matcher, item, zones),
-        _ => rest.is_empty() && matcher.accepts(value, &place),
+        _ => rest.is_empty() && matcher.accepts(value, &context),
     })
 }
 
@@ -351,28 +358,28 @@ mod tests {
         ];
         for (path, value, expected) in table {
             let path = path.split('.').map(|name| attributes::tag(name).unwrap()).collect();
-            let condition = condition(path, value, Manner::default()).unwrap();
+            let condition = condition(path, value, MatchingOptions::default()).unwrap();
             assert_eq!(matches(&condition, &record()), expected, "{condition:?} {value}");
         }
     }
 
-    fn matches_in(manner: Manner, name: &str, value: &str, record: &Attributes) -> bool {
+    fn matches_in(options: MatchingOptions, name: &str, value: &str, record: &Attributes) -> bool {
         let path = name.split('.').map(|name| attributes::tag(name).unwrap()).collect();
-        matches(&condition(path, value, manner).unwrap(), record)
+        matches(&condition(path, value, options).unwrap(), record)
     }
 
     #[test]
     fn fuzzy_matching_looks_at_all_groups_of_a_name() {
-        let manner = Manner { is_fuzzy: true, ..Manner::default() };
+        let options = MatchingOptions { is_fuzzy: true, ..MatchingOptions::default() };
         for (value, expected) in [("zoe mul", true), ("*ulle*", true), ("zoe meier", false), ("太郎", true)]
         {
-            assert_eq!(matches_in(manner, "PatientName", value, &record()), expected, "{value}");
+            assert_eq!(matches_in(options, "PatientName", value, &record()), expected, "{value}");
         }
     }
 
     #[test]
-    fn two_quotation_marks_ask_for_no_value_where_that_was_agreed() {
-        let manner = Manner { knows_empty: true, ..Manner::default() };
+    fn two_quotation_marks_match_attributes_without_value_if_the_query_says_so() {
+        let options = MatchingOptions { has_empty_value_matching: true, ..MatchingOptions::default() };
         for (name, expected) in [
             ("AccessionNumber", true),
             ("StudyID", true),
@@ -386,14 +393,14 @@ mod tests {
             ("OtherPatientIDsSequence.TypeOfPatientID", true),
             ("ProcedureCodeSequence.CodeValue", true),
         ] {
-            assert_eq!(matches_in(manner, name, "\"\"", &record()), expected, "{name}");
+            assert_eq!(matches_in(options, name, "\"\"", &record()), expected, "{name}");
         }
-        assert!(!matches_in(Manner::default(), "AccessionNumber", "\"\"", &record()));
+        assert!(!matches_in(MatchingOptions::default(), "AccessionNumber", "\"\"", &record()));
     }
 
     #[test]
-    fn all_values_of_a_list_must_be_there_where_that_was_agreed() {
-        let manner = Manner { knows_multiple: true, ..Manner::default() };
+    fn all_values_of_a_list_must_match_if_the_query_says_so() {
+        let options = MatchingOptions { has_multiple_value_matching: true, ..MatchingOptions::default() };
         for (name, value, expected) in [
             ("ModalitiesInStudy", "SR\\CT", true),
             ("ModalitiesInStudy", "CT\\MR", false),
@@ -402,12 +409,12 @@ mod tests {
             ("PatientID", "PAT 007\\8", false),
             ("StudyInstanceUID", "1.2\\1.2.3", true),
         ] {
-            assert_eq!(matches_in(manner, name, value, &record()), expected, "{name}={value}");
+            assert_eq!(matches_in(options, name, value, &record()), expected, "{name}={value}");
         }
     }
 
     #[test]
-    fn dates_and_times_are_those_of_the_time_zone_asked_for() {
+    fn dates_and_times_are_matched_in_the_time_zone_of_the_query() {
         let mut stored = record();
         stored.insert(TIMEZONE_OFFSET, Attribute::text(b"SH", "+0900"));
         let mut without_time = stored.clone();
@@ -426,12 +433,12 @@ mod tests {
             (Some(-300), "DateTime", "202402291030", false),
             (None, "DateTime", "202402291030", true),
         ] {
-            let manner = Manner { timezone, ..Manner::default() };
-            assert_eq!(matches_in(manner, name, value, &stored), expected, "{timezone:?} {name}={value}");
+            let options = MatchingOptions { timezone, ..MatchingOptions::default() };
+            assert_eq!(matches_in(options, name, value, &stored), expected, "{timezone:?} {name}={value}");
         }
-        let manner = Manner { timezone: Some(-300), ..Manner::default() };
-        assert!(matches_in(manner, "StudyDate", "20240229", &without_time));
-        assert!(matches_in(manner, "StudyDate", "20240229", &record()));
+        let options = MatchingOptions { timezone: Some(-300), ..MatchingOptions::default() };
+        assert!(matches_in(options, "StudyDate", "20240229", &without_time));
+        assert!(matches_in(options, "StudyDate", "20240229", &record()));
     }
 
     #[test]
@@ -445,7 +452,7 @@ mod tests {
             ("PixelData", "x"),
         ] {
             assert!(
-                condition(vec![attributes::tag(name).unwrap()], value, Manner::default()).is_err(),
+                condition(vec![attributes::tag(name).unwrap()], value, MatchingOptions::default()).is_err(),
                 "{name}={value}"
             );
         }

@@ -1,19 +1,19 @@
-//! What a query is and what matches it: for QIDO-RS, C-FIND and every index (PS3.4 §C.2.2.2, PS3.18 §8.3.4).
+//! Queries and their matching rules, for QIDO-RS, C-FIND and the index (PS3.4 §C.2.2.2, PS3.18 §8.3.4).
 
 use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 
 pub mod attributes;
-pub mod creators;
 pub mod matching;
 mod names;
 pub mod order;
 pub mod parameters;
+pub mod private_creators;
+pub mod return_attributes;
 pub mod temporal;
 pub mod text;
-pub mod wanted;
 
-/// What the results are.
+/// The level of a query: what its results are (PS3.4 §C.6.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Studies.
@@ -24,63 +24,71 @@ pub enum Level {
     Instance,
 }
 
-/// A query, checked and normalised.
+/// A validated and normalised query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// What the results are.
+    /// The level of the results.
     pub level: Level,
-    /// Only within this study.
+    /// Returns only results within this study.
     pub study: Option<StudyUid>,
-    /// Only within this series.
+    /// Returns only results within this series.
     pub series: Option<SeriesUid>,
-    /// All of them must hold.
+    /// The matching keys; a result matches all of them.
     pub conditions: Vec<Condition>,
     /// Attributes to return besides those of the level.
     pub include: Include,
-    /// The creators of the private blocks that the tags of conditions and of [`Include`] name.
+    /// The creators of the private blocks of tags in conditions and in [`Include`].
     pub creators: Creators,
-    /// By what the results are ordered, before the order that they have anyway.
-    pub order: Vec<order::Key>,
-    /// Results at the most.
+    /// The attributes to order results by; results with equal values keep the default order.
+    pub order: Vec<order::OrderAttribute>,
+    /// The maximum number of results.
     pub limit: usize,
-    /// Results to leave out before the first.
+    /// The number of results to skip.
     pub offset: usize,
-    /// Parameters that are not known, by their shortened names: some of them, if there are many.
+    /// The shortened names of unknown parameters; only the first few if there are many.
     pub ignored: Vec<String>,
 }
 
-/// One matching key.
+impl Query {
+    /// The number of matches up to the end of the requested page: the offset plus the limit.
+    pub fn end_of_page(&self) -> usize {
+        self.offset.saturating_add(self.limit)
+    }
+}
+
+/// A matching key (PS3.4 §C.2.2.2).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// The attribute, or the path to it through sequences; at least one tag.
+    /// The tag of the attribute, after the tags of the sequences that it is nested in; at least one tag.
     pub path: Vec<Tag>,
-    /// What its value must be.
+    /// The rule that the value of the attribute must meet.
     pub matcher: matching::Matcher,
-    /// The creators of the private blocks that the path names.
+    /// The creators of the private blocks of tags in the path.
     pub creators: Creators,
-    /// The offset from UTC, in minutes, of dates and times in the matcher; `None` if they are matched as they stand.
+    /// The offset from UTC, in minutes, of dates and times in the matcher; `None` to compare without time
+    /// zones.
     pub timezone: Option<i32>,
 }
 
-/// Private Creators by the tags under which a query reserves their blocks.
+/// Private creators, each with the tag under which a query reserves a block for the creator.
 pub type Creators = Vec<(Tag, String)>;
 
-/// Which attributes to return besides those that the level returns by default.
+/// The attributes to return besides those that the level returns by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Include {
-    /// These.
+    /// The named attributes.
     Some(Vec<Tag>),
-    /// All that are kept (`includefield=all`).
+    /// All attributes (`includefield=all`).
     All,
 }
 
-/// What a search found, besides the results, which were handed over one by one.
+/// The outcome of a search, without the results, which the search returns one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// How many results there were.
+pub struct SearchSummary {
+    /// The number of results.
     pub count: usize,
-    /// Whether there are more results after the last.
+    /// Whether there are more results after the last returned one.
     pub has_more: bool,
-    /// What could not be done as asked, in words for the client.
+    /// Deviations from the query, as text for the client.
     pub warnings: Vec<String>,
 }

@@ -1,37 +1,39 @@
-//! Matching of person names (PS3.4 §C.2.2.2.1.1, where the standard leaves the manner to the archive).
+//! Matching of person names (PS3.4 §C.2.2.2.1.1, which leaves the rules of fuzzy matching to the archive).
 
 use rphonetic::DoubleMetaphone;
 
 use crate::dicom::attributes::PersonName;
 use crate::query::text::{Pattern, fold};
 
-/// Words shorter than this sound like too many others.
-const MIN_SOUNDING_LETTERS: usize = 3;
-/// Letters of a phonetic code that are compared.
+/// The minimum number of letters of a word that is compared by sound; shorter words sound like too many
+/// others.
+const MIN_PHONETIC_LETTERS: usize = 3;
+/// The maximum number of letters of a phonetic code that are compared.
 const MAX_CODE_LETTERS: usize = 6;
-/// Shorter codes say too little; of a second pronunciation, yet longer ones.
+/// The minimum lengths of a primary and of an alternate phonetic code; shorter ones are too ambiguous.
 const MIN_CODE_LETTERS: usize = 2;
 const MIN_ALTERNATE_LETTERS: usize = 3;
 
-/// What a person name must be, without regard to case and accents.
+/// A matching rule for person names that ignores case and accents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NameMatcher {
-    /// One pattern for any of the component groups, or one for each.
+    /// One pattern that any component group may match, or one pattern for each component group.
     pub groups: Vec<Pattern>,
-    /// For fuzzy matching: each of these must begin a word of the name, or sound like one. Empty without it.
+    /// The words for fuzzy matching: each must be the start of a word of the name, or sound like one. Empty
+    /// if the matching is not fuzzy.
     pub words: Vec<Word>,
 }
 
-/// A word of a name, folded, and how it sounds.
+/// A word of a name, folded, with its phonetic codes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Word {
     text: String,
-    sounds: Option<Sounds>,
+    codes: Option<PhoneticCodes>,
 }
 
-/// The codes of Double Metaphone: how a word is pronounced, and how it may be, too.
+/// The Double Metaphone codes of a word: of its usual pronunciation and of an alternate one.
 #[derive(Debug, Clone, PartialEq)]
-struct Sounds {
+struct PhoneticCodes {
     primary: String,
     alternate: String,
 }
@@ -44,7 +46,7 @@ impl NameMatcher {
         Self { groups, words }
     }
 
-    /// Whether a name matches.
+    /// Whether a name meets the rule.
     pub fn accepts(&self, name: &PersonName) -> bool {
         let found = [&name.alphabetic, &name.ideographic, &name.phonetic].map(|group| normal_name(group));
         self.accepts_groups(&found) || (!self.words.is_empty() && self.accepts_words(&found))
@@ -62,47 +64,48 @@ impl NameMatcher {
     }
 
     fn accepts_words(&self, found: &[String; 3]) -> bool {
-        let is_in = |wanted: &Word| found.iter().any(|group| words(group).any(|word| wanted.accepts(word)));
-        self.words.iter().all(is_in)
+        let is_found =
+            |expected: &Word| found.iter().any(|group| words(group).any(|word| expected.accepts(word)));
+        self.words.iter().all(is_found)
     }
 }
 
 impl Word {
     fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), sounds: sounds(text) }
+        Self { text: text.to_owned(), codes: phonetic_codes(text) }
     }
 
     fn accepts(&self, word: &str) -> bool {
         let sounds_like = || {
-            let sounds = self.sounds.as_ref().zip(sounds(word));
-            sounds.is_some_and(|(own, other)| own.are_like(&other))
+            let codes = self.codes.as_ref().zip(phonetic_codes(word));
+            codes.is_some_and(|(own, other)| own.is_similar(&other))
         };
         word.starts_with(self.text.as_str()) || sounds_like()
     }
 }
 
-impl Sounds {
-    fn are_like(&self, other: &Self) -> bool {
-        let is_any = |code: &String| {
+impl PhoneticCodes {
+    fn is_similar(&self, other: &Self) -> bool {
+        let is_shared = |code: &String| {
             code.len() >= MIN_ALTERNATE_LETTERS && (*code == other.primary || *code == other.alternate)
         };
-        self.primary == other.primary || is_any(&self.primary) || is_any(&self.alternate)
+        self.primary == other.primary || is_shared(&self.primary) || is_shared(&self.alternate)
     }
 }
 
-/// How a folded word sounds; `None` if it is short or not of the Latin alphabet.
-fn sounds(word: &str) -> Option<Sounds> {
+/// The phonetic codes of a folded word; `None` if it is too short or not in the Latin alphabet.
+fn phonetic_codes(word: &str) -> Option<PhoneticCodes> {
     let letters: String = word.chars().filter(|character| *character != '\'').collect();
     let is_latin = letters.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if !is_latin || letters.len() < MIN_SOUNDING_LETTERS {
+    if !is_latin || letters.len() < MIN_PHONETIC_LETTERS {
         return None;
     }
     let codes = DoubleMetaphone::new(Some(MAX_CODE_LETTERS)).double_metaphone(&letters);
-    let sounds = Sounds { primary: codes.primary(), alternate: codes.alternate() };
-    (sounds.primary.len() >= MIN_CODE_LETTERS).then_some(sounds)
+    let codes = PhoneticCodes { primary: codes.primary(), alternate: codes.alternate() };
+    (codes.primary.len() >= MIN_CODE_LETTERS).then_some(codes)
 }
 
-/// A component group, folded, without the spaces and empty components that do not count (PS3.5 §6.2.1).
+/// Folds a component group and drops the spaces and empty components that are not significant (PS3.5 §6.2.1).
 fn normal_name(group: &str) -> String {
     let components: Vec<&str> = group.split('^').map(str::trim).collect();
     fold(components.join("^").trim_end_matches('^'))
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_has_a_sound_or_none() {
+    fn phonetic_codes_of_any_word_are_bounded() {
         let mut state = 1_u32;
         for length in 0..60 {
             for _ in 0..300 {
@@ -151,7 +154,7 @@ mod tests {
                 });
                 let word: String = letters.collect();
                 assert!(
-                    sounds(&word).is_none_or(|sounds| sounds.primary.len() <= MAX_CODE_LETTERS),
+                    phonetic_codes(&word).is_none_or(|codes| codes.primary.len() <= MAX_CODE_LETTERS),
                     "{word}"
                 );
             }

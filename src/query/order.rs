@@ -1,4 +1,5 @@
-//! The order of results that a query asks for: `orderby`, an extension of this server.
+//! The order of results by attributes that a query names: the parameter `orderby`, an extension of this
+//! server.
 
 use std::cmp::Ordering;
 
@@ -8,39 +9,39 @@ use crate::query::attributes;
 use crate::query::temporal::{normal_date, normal_time};
 use crate::query::text::fold;
 
-/// Attributes that one query may order by.
-const MAX_KEYS: usize = 8;
+/// The maximum number of attributes that a query may order by.
+const MAX_ATTRIBUTES: usize = 8;
 
-/// An attribute to order by.
+/// An attribute to order results by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct OrderAttribute {
     /// The attribute.
     pub tag: Tag,
     /// Whether the largest value comes first.
     pub is_descending: bool,
 }
 
-/// A result's place: a value for each key.
-pub type Place = Vec<Rank>;
+/// The sort key of a result: a value for each attribute to order by.
+pub type SortKey = Vec<SortValue>;
 
-/// A value as it is compared; what has none comes last, in either direction.
+/// A value in a sort key. Results without value come last in either direction.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rank {
+pub enum SortValue {
     /// A number.
     Number(f64),
-    /// A text: a name folded, a date or time in full.
+    /// A text: names are folded, dates and times have full precision.
     Text(String),
     /// No value.
     None,
 }
 
-/// Reads a list of attributes, by keyword or tag, with `-` before those whose largest value is to come first.
+/// Reads a list of attributes by keyword or tag; `-` before an attribute makes the order descending.
 ///
 /// # Errors
-/// What is wrong with it, in words.
-pub fn read(list: &str, level: Level) -> Result<Vec<Key>, String> {
+/// A description of the problem, for the client.
+pub fn read(list: &str, level: Level) -> Result<Vec<OrderAttribute>, String> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let keys = names.map(|name| {
+    let order = names.map(|name| {
         let (is_descending, name) = match name.strip_prefix('-') {
             Some(name) => (true, name),
             None => (false, name.trim_start_matches('+')),
@@ -50,55 +51,59 @@ pub fn read(list: &str, level: Level) -> Result<Vec<Key>, String> {
             entry.is_some_and(|entry| entry.level <= level) && attributes::vr(*tag) != Vr(*b"SQ")
         });
         let name: String = name.chars().filter(|character| !character.is_control()).take(80).collect();
-        tag.map(|tag| Key { tag, is_descending })
+        tag.map(|tag| OrderAttribute { tag, is_descending })
             .ok_or_else(|| format!("names {name}, by which these results cannot be ordered"))
     });
-    let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
-    if keys.len() > MAX_KEYS { Err(format!("names more than {MAX_KEYS} attributes")) } else { Ok(keys) }
+    let order: Vec<OrderAttribute> = order.collect::<Result<_, _>>()?;
+    if order.len() > MAX_ATTRIBUTES {
+        return Err(format!("names more than {MAX_ATTRIBUTES} attributes"));
+    }
+    Ok(order)
 }
 
-/// The place of a result.
-pub fn place(keys: &[Key], result: &Attributes) -> Place {
-    keys.iter().map(|key| result.get(&key.tag).map_or(Rank::None, rank)).collect()
+/// The sort key of a result.
+pub fn sort_key(attributes: &[OrderAttribute], result: &Attributes) -> SortKey {
+    attributes.iter().map(|order| result.get(&order.tag).map_or(SortValue::None, sort_value)).collect()
 }
 
-/// Which of two results comes first.
-pub fn compare(keys: &[Key], one: &Place, other: &Place) -> Ordering {
-    let in_turn = keys.iter().zip(one.iter().zip(other)).map(|(key, (one, other))| match (one, other) {
-        (Rank::None, Rank::None) => Ordering::Equal,
-        (Rank::None, _) => Ordering::Greater,
-        (_, Rank::None) => Ordering::Less,
-        _ if key.is_descending => of_values(other, one),
-        _ => of_values(one, other),
-    });
-    in_turn.fold(Ordering::Equal, Ordering::then)
+/// Compares two results by their sort keys.
+pub fn compare(attributes: &[OrderAttribute], one: &SortKey, other: &SortKey) -> Ordering {
+    let orderings =
+        attributes.iter().zip(one.iter().zip(other)).map(|(order, (one, other))| match (one, other) {
+            (SortValue::None, SortValue::None) => Ordering::Equal,
+            (SortValue::None, _) => Ordering::Greater,
+            (_, SortValue::None) => Ordering::Less,
+            _ if order.is_descending => compare_values(other, one),
+            _ => compare_values(one, other),
+        });
+    orderings.fold(Ordering::Equal, Ordering::then)
 }
 
-fn of_values(one: &Rank, other: &Rank) -> Ordering {
+fn compare_values(one: &SortValue, other: &SortValue) -> Ordering {
     match (one, other) {
-        (Rank::Number(one), Rank::Number(other)) => one.total_cmp(other),
-        (Rank::Text(one), Rank::Text(other)) => one.cmp(other),
-        // A number that is none stands among texts; numbers come before them.
-        (Rank::Number(_), _) => Ordering::Less,
-        (_, Rank::Number(_)) => Ordering::Greater,
-        (Rank::None, _) | (_, Rank::None) => Ordering::Equal,
+        (SortValue::Number(one), SortValue::Number(other)) => one.total_cmp(other),
+        (SortValue::Text(one), SortValue::Text(other)) => one.cmp(other),
+        // A value of a numeric attribute that is no number is compared as text; numbers come before texts.
+        (SortValue::Number(_), _) => Ordering::Less,
+        (_, SortValue::Number(_)) => Ordering::Greater,
+        (SortValue::None, _) | (_, SortValue::None) => Ordering::Equal,
     }
 }
 
-fn rank(attribute: &Attribute) -> Rank {
+fn sort_value(attribute: &Attribute) -> SortValue {
     let Some(text) = attribute.first_text().map(str::trim).filter(|text| !text.is_empty()) else {
-        return Rank::None;
+        return SortValue::None;
     };
     let normal = match &attribute.vr.0 {
         b"DS" | b"IS" | b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD" | b"UV" | b"SV" => {
-            return text.parse().map_or_else(|_| Rank::Text(text.to_owned()), Rank::Number);
+            return text.parse().map_or_else(|_| SortValue::Text(text.to_owned()), SortValue::Number);
         }
         b"DA" => normal_date(text),
         b"TM" => normal_time(text),
         b"PN" => Some(fold(text)),
         _ => None,
     };
-    Rank::Text(normal.unwrap_or_else(|| text.to_owned()))
+    SortValue::Text(normal.unwrap_or_else(|| text.to_owned()))
 }
 
 #[cfg(test)]
@@ -125,16 +130,17 @@ mod tests {
             ("-00200011", [0, 1, 3, 2]),
             (" SeriesNumber , ", [3, 1, 0, 2]),
         ] {
-            let keys = read(list, Level::Series).unwrap();
-            let places: Vec<Place> = results.iter().map(|result| place(&keys, result)).collect();
+            let attributes = read(list, Level::Series).unwrap();
+            let sort_keys: Vec<SortKey> =
+                results.iter().map(|result| sort_key(&attributes, result)).collect();
             let mut order = [0, 1, 2, 3];
-            order.sort_by(|one, other| compare(&keys, &places[*one], &places[*other]));
+            order.sort_by(|one, other| compare(&attributes, &sort_keys[*one], &sort_keys[*other]));
             assert_eq!(order, expected, "{list}");
         }
     }
 
     #[test]
-    fn what_is_not_kept_at_the_level_is_no_order() {
+    fn attributes_not_indexed_at_the_level_cannot_order_results() {
         for list in ["SeriesNumber", "Nothing", "ProcedureCodeSequence", "00091001", "StudyDate,,StudyTim"] {
             assert!(read(list, Level::Study).is_err(), "{list}");
         }

@@ -1,18 +1,18 @@
-//! Query parameters of a URL, read into a [`Query`] (PS3.18 §8.3.4).
+//! Parsing of a URL's query parameters into a [`Query`] (PS3.18 §8.3.4).
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::query::attributes::{self, DATE_AND_TIME, TIMEZONE_OFFSET};
-use crate::query::creators;
-use crate::query::matching::{Manner, Matcher};
+use crate::query::matching::{InvalidValue, Matcher, MatchingOptions};
 use crate::query::order;
+use crate::query::private_creators;
 use crate::query::temporal::{self, Span};
 use crate::query::{Condition, Creators, Include, Level, Query};
 
-/// What a search is of, besides its parameters.
+/// The resource that a search is for, from the path of the URL.
 #[derive(Debug, Clone)]
-pub struct Target {
-    /// What the results are.
+pub struct SearchTarget {
+    /// The level of the results.
     pub level: Level,
     /// The study named in the URL.
     pub study: Option<StudyUid>,
@@ -20,37 +20,41 @@ pub struct Target {
     pub series: Option<SeriesUid>,
 }
 
-/// How many results there may be.
+/// The limits on the number of results.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Results where the query names no limit.
+pub struct ResultLimits {
+    /// The limit if the query names none.
     pub default: usize,
-    /// Results at the most, whatever the query names.
+    /// The maximum, whichever limit the query names.
     pub max: usize,
 }
 
-/// A parameter that cannot be followed.
+/// An invalid parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("parameter {name} {problem}")]
 pub struct Error {
-    /// The parameter, as it was sent; shortened.
+    /// The name of the parameter as it was sent, shortened.
     pub name: String,
-    /// What is wrong with it; never its value, which may be a patient's.
+    /// A description of the problem, without the value of the parameter, which may be patient data.
     pub problem: String,
 }
 
-/// The deepest path through sequences.
+/// The maximum number of tags in a path through sequences.
 const MAX_PATH: usize = 8;
-/// Parameters that are told to be ignored.
+/// The maximum number of ignored parameters that are named to the client.
 const MAX_IGNORED: usize = 8;
 
-/// Reads decoded parameters. Those that are no matter of searching, such as `accept`, must have been taken out; those
-/// that are unknown are ignored (PS3.18 §8.3), as clients send their own.
+/// Parses decoded parameters. The caller must have removed those that do not belong to the search, such as
+/// `accept`. Unknown parameters are ignored (PS3.18 §8.3), because clients send parameters of their own.
 ///
 /// # Errors
-/// The first parameter that is repeated, or has a value that its attribute cannot have.
-pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> Result<Query, Error> {
-    let Target { level, study, series } = target;
+/// Names the first parameter that is repeated, or whose value is not valid for its attribute.
+pub fn read(
+    parameters: &[(String, String)],
+    target: SearchTarget,
+    limits: ResultLimits,
+) -> Result<Query, Error> {
+    let SearchTarget { level, study, series } = target;
     let mut query = Query {
         level,
         study,
@@ -63,7 +67,7 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
         offset: 0,
         ignored: Vec::new(),
     };
-    let manner = manner(parameters)?;
+    let options = matching_options(parameters)?;
     for (name, value) in parameters {
         match name.as_str() {
             "limit" => query.limit = number(name, value)?.min(limits.max),
@@ -80,7 +84,7 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
                     continue;
                 };
                 let condition =
-                    condition(path, value, manner).map_err(|problem| error(name, problem.to_string()))?;
+                    condition(path, value, options).map_err(|problem| error(name, problem.to_string()))?;
                 if query.conditions.iter().any(|known| known.path == condition.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
                 }
@@ -88,60 +92,60 @@ pub fn read(parameters: &[(String, String)], target: Target, limits: Limits) -> 
             }
         }
     }
-    name_creators(&mut query, parameters)?;
+    collect_creators(&mut query, parameters)?;
     combine_dates_and_times(&mut query.conditions);
     Ok(query)
 }
 
-/// The manner of matching that the parameters ask for.
-fn manner(parameters: &[(String, String)]) -> Result<Manner, Error> {
-    let mut manner = Manner::default();
+/// Parses the parameters that select options of matching.
+fn matching_options(parameters: &[(String, String)]) -> Result<MatchingOptions, Error> {
+    let mut options = MatchingOptions::default();
     for (name, value) in parameters {
         match name.as_str() {
-            "fuzzymatching" => manner.is_fuzzy = boolean(name, value)?,
-            "emptyvaluematching" => manner.knows_empty = boolean(name, value)?,
-            "multiplevaluematching" => manner.knows_multiple = boolean(name, value)?,
+            "fuzzymatching" => options.is_fuzzy = boolean(name, value)?,
+            "emptyvaluematching" => options.has_empty_value_matching = boolean(name, value)?,
+            "multiplevaluematching" => options.has_multiple_value_matching = boolean(name, value)?,
             _ if attributes::tag(name) == Some(TIMEZONE_OFFSET) && !["", "*"].contains(&value.trim()) => {
                 let minutes = temporal::offset_minutes(value);
                 let minutes =
                     minutes.ok_or_else(|| error(name, "is not an offset from UTC, such as -0500"))?;
-                manner.timezone = Some(minutes);
+                options.timezone = Some(minutes);
             }
             _ => {}
         }
     }
-    Ok(manner)
+    Ok(options)
 }
 
-/// Reads one matching key, of QIDO or C-FIND.
+/// Parses one matching key, of QIDO-RS or C-FIND.
 ///
 /// # Errors
-/// If its attribute cannot have such a value.
-pub fn condition(
+/// If the value is not valid for the attribute.
+pub(crate) fn condition(
     path: Vec<Tag>,
     value: &str,
-    manner: Manner,
-) -> Result<Condition, crate::query::matching::NotAValue> {
+    options: MatchingOptions,
+) -> Result<Condition, InvalidValue> {
     let tag = path.last().copied();
-    // It says of which time zone the query is, and is no key.
+    // This attribute sets the time zone of the query and is no matching key.
     let matcher = if path == [TIMEZONE_OFFSET] {
         Matcher::Universal
     } else {
-        Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, manner)?
+        Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, options)?
     };
-    Ok(Condition { path, matcher, creators: Creators::new(), timezone: manner.timezone })
+    Ok(Condition { path, matcher, creators: Creators::new(), timezone: options.timezone })
 }
 
-/// Takes the creators of private blocks out of the conditions, where they serve other attributes of the query, and
-/// tells these of them.
-fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(), Error> {
+/// Moves the creators of private blocks that attributes of the query use from the conditions to
+/// [`Query::creators`].
+fn collect_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(), Error> {
     let in_blocks = query.conditions.iter().flat_map(|condition| condition.path.iter().copied());
-    let mut served: Vec<Tag> = in_blocks.filter_map(creators::creator_of).collect();
+    let mut used: Vec<Tag> = in_blocks.filter_map(private_creators::creator_of).collect();
     if let Include::Some(tags) = &query.include {
-        served.extend(tags.iter().copied().filter_map(creators::creator_of));
+        used.extend(tags.iter().copied().filter_map(private_creators::creator_of));
     }
     for (name, value) in parameters {
-        let tag = attributes::tag(name).filter(|tag| served.contains(tag));
+        let tag = attributes::tag(name).filter(|tag| used.contains(tag));
         if let Some(tag) = tag.filter(|_| !value.trim().is_empty()) {
             query.creators.push((tag, value.trim().to_owned()));
         }
@@ -154,7 +158,8 @@ fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(
         {
             condition.matcher = Matcher::Universal;
         }
-        let needed: Vec<Tag> = condition.path.iter().copied().filter_map(creators::creator_of).collect();
+        let needed: Vec<Tag> =
+            condition.path.iter().copied().filter_map(private_creators::creator_of).collect();
         if let Some(missing) = needed.iter().find(|creator| !is_named(creator)) {
             let sent = |(name, _): &&(String, String)| {
                 path(name).is_ok_and(|path| path.as_ref() == Some(&condition.path))
@@ -169,10 +174,9 @@ fn name_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(
     Ok(())
 }
 
-/// Joins the range of a date and the range of its time, of the same form, to one range of moments.
-///
-/// QIDO asks for that always (PS3.18 §8.3.4.1.1), C-FIND where it was negotiated.
-pub fn combine_dates_and_times(conditions: &mut [Condition]) {
+/// Combines the range of a date and the range of its time, if both are of the same form, to one range of
+/// moments (PS3.18 §8.3.4.1.1).
+fn combine_dates_and_times(conditions: &mut [Condition]) {
     for (date, time) in DATE_AND_TIME {
         let find = |tag: &Tag| conditions.iter().position(|condition| condition.path == [*tag]);
         let (Some(date_at), Some(time_at)) = (find(date), find(time)) else { continue };
@@ -196,7 +200,7 @@ pub fn combine_dates_and_times(conditions: &mut [Condition]) {
     }
 }
 
-/// The path that a parameter names; `None` if it is no attribute.
+/// Parses the name of a parameter as a path of tags; `None` if the name is that of no attribute.
 fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
     let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(attributes::tag).collect();
     match tags {
@@ -207,17 +211,17 @@ fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
     }
 }
 
-fn include(kept: &mut Include, name: &str, value: &str) -> Result<(), Error> {
+fn include(included: &mut Include, name: &str, value: &str) -> Result<(), Error> {
     for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
         if field.eq_ignore_ascii_case("all") {
-            *kept = Include::All;
+            *included = Include::All;
             continue;
         }
         // A path into a sequence includes the sequence.
         let first = field.split('.').next().unwrap_or(field);
         let tag = attributes::tag(first)
             .ok_or_else(|| error(name, format!("names {}, which is no attribute", shortened(field))))?;
-        if let Include::Some(tags) = kept
+        if let Include::Some(tags) = included
             && !tags.contains(&tag)
         {
             tags.push(tag);
@@ -258,8 +262,8 @@ mod tests {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let target = Target { level: Level::Study, study: None, series: None };
-        read(&pairs, target, Limits { default: 100, max: 1000 })
+        let target = SearchTarget { level: Level::Study, study: None, series: None };
+        read(&pairs, target, ResultLimits { default: 100, max: 1000 })
     }
 
     #[test]
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_ignored_by_name() {
+    fn unknown_parameters_are_ignored_and_named() {
         let query = parse("PatientNmae=A&_=1&PatientID=2&00081140.Nothing=3").unwrap();
         assert_eq!(query.ignored, ["PatientNmae", "_", "00081140.Nothing"]);
         assert_eq!(query.conditions.len(), 1);

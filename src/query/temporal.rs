@@ -1,50 +1,53 @@
-//! Dates and times as matching compares them (PS3.4 §C.2.2.2.5; PS3.5 §6.2 for DA, TM, DT).
+//! Comparison of dates and times (PS3.4 §C.2.2.2.5; PS3.5 §6.2 for DA, TM, DT).
 //!
-//! A value of less than full precision stands for all moments that it may mean: as a stored value for the first
-//! of them, as a bound of a range for the first or the last.
+//! A value of less than full precision stands for a range of moments. A stored value is compared as the first
+//! of them, the bound of a range as the first or the last.
 
 use std::ops::RangeInclusive;
 
 use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
-/// The longest range: two moments (DT) with a hyphen between them. Of a longer text, every hyphen would be tried.
+/// The length of the longest range: two values of DT and a hyphen. The limit bounds the number of hyphens to
+/// try.
 const MAX_SPAN_BYTES: usize = 2 * 26 + 1;
 
-/// Everything from one moment to another, both included; `None` is open.
+/// A range of moments, both bounds included. A bound of `None` is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span<T> {
     /// The first moment.
     pub from: Option<T>,
     /// The last moment.
     pub to: Option<T>,
-    /// Whether it was written as a range, with a hyphen.
+    /// Whether the value was a range with a hyphen, and not a single value.
     pub is_range: bool,
 }
 
 impl<T: Ord> Span<T> {
-    /// Whether a moment lies in it.
+    /// Whether a moment lies in the range.
     pub fn contains(&self, moment: &T) -> bool {
         self.from.as_ref().is_none_or(|from| from <= moment) && self.to.as_ref().is_none_or(|to| moment <= to)
     }
 }
 
-/// A date (DA) as `YYYYMMDD`; also of the form `YYYY.MM.DD`. `None` if it is none.
+/// Normalises a date (DA), also of the old form `YYYY.MM.DD`, to `YYYYMMDD`. `None` if the text is no date.
 pub fn normal_date(text: &str) -> Option<String> {
     let (first, last) = date_bounds(text)?.into_inner();
     (first == last).then_some(first)
 }
 
-/// A time (TM) as `HHMMSSFFFFFF`; also of the form `HH:MM:SS`. `None` if it is none.
+/// Normalises a time (TM), also of the old form `HH:MM:SS`, to `HHMMSSFFFFFF`. `None` if the text is no time.
 pub fn normal_time(text: &str) -> Option<String> {
     time_bounds(text).map(|bounds| bounds.into_inner().0)
 }
 
-/// A date and time (DT) in microseconds since 1970; `timezone` is its offset from UTC in minutes where it has none.
+/// Converts a date and time (DT) to microseconds since 1970 UTC. `timezone` is the offset from UTC in minutes
+/// of a text without offset.
 pub fn normal_date_time(text: &str, timezone: i32) -> Option<i64> {
     date_time_bounds(text, timezone).map(|bounds| *bounds.start())
 }
 
-/// An offset from UTC such as `-0130`, in minutes. A plus may be missing: a URL makes a space of it.
+/// Parses an offset from UTC such as `-0130` to minutes. The plus sign may be missing: in a URL it decodes to
+/// a space.
 pub fn offset_minutes(text: &str) -> Option<i32> {
     let text = text.trim();
     let signed = if text.starts_with(['+', '-']) { text.to_owned() } else { format!("+{text}") };
@@ -52,8 +55,8 @@ pub fn offset_minutes(text: &str) -> Option<i32> {
     i32::try_from(micros / 60_000_000).ok()
 }
 
-/// A date and a time, in the forms of [`normal_date`] and [`normal_time`], so many minutes later.
-pub fn later(date: &str, time: &str, minutes: i32) -> Option<(String, String)> {
+/// Adds minutes to a date and a time in the forms of [`normal_date`] and [`normal_time`].
+pub fn add_minutes(date: &str, time: &str, minutes: i32) -> Option<(String, String)> {
     let (moment, fraction) = (date_time(date, time)?, time.get(6..12)?);
     let moment = moment.checked_add(Duration::minutes(minutes.into()))?;
     let (date, clock) = (moment.date(), moment.time());
@@ -62,8 +65,8 @@ pub fn later(date: &str, time: &str, minutes: i32) -> Option<(String, String)> {
     Some((date, time))
 }
 
-/// A date of the form `YYYYMMDD`, so many days later. `None` if there is no such day.
-pub fn other_day(date: &str, days: i64) -> Option<String> {
+/// Adds days to a date of the form `YYYYMMDD`. `None` if the result is out of range.
+pub fn add_days(date: &str, days: i64) -> Option<String> {
     if days == 0 {
         return Some(date.to_owned());
     }
@@ -71,22 +74,24 @@ pub fn other_day(date: &str, days: i64) -> Option<String> {
     Some(format!("{:04}{:02}{:02}", moment.year(), u8::from(moment.month()), moment.day()))
 }
 
-/// Reads a date or a range of dates.
+/// Parses a date or a range of dates.
 pub fn date_span(text: &str) -> Option<Span<String>> {
     span(text, date_bounds)
 }
 
-/// Reads a time or a range of times.
+/// Parses a time or a range of times.
 pub fn time_span(text: &str) -> Option<Span<String>> {
     span(text, time_bounds)
 }
 
-/// Reads a date and time or a range of them, of an offset from UTC in minutes where they have none.
+/// Parses a date and time or a range of them. `timezone` is the offset from UTC in minutes of values without
+/// offset.
 pub fn date_time_span(text: &str, timezone: i32) -> Option<Span<i64>> {
     span(text, |text| date_time_bounds(text, timezone))
 }
 
-/// Reads a moment or a range. A hyphen may also begin an offset from UTC, so that every hyphen is tried.
+/// Parses a single value or a range. A hyphen may also begin an offset from UTC, so every hyphen is tried as
+/// separator.
 fn span<T>(text: &str, bounds: impl Fn(&str) -> Option<RangeInclusive<T>>) -> Option<Span<T>> {
     let text = text.trim();
     if text.len() > MAX_SPAN_BYTES {
@@ -155,13 +160,14 @@ fn offset_micros(offset: &str) -> Option<i64> {
     (hours <= 14 && minutes < 60).then_some(if offset.starts_with('-') { -micros } else { micros })
 }
 
-/// Microseconds since 1970 of a full date and time.
+/// Converts a date and time of full precision to microseconds since 1970, without regard to the time zone.
 fn micros(date: &str, time: &str) -> Option<i64> {
     let seconds = date_time(date, time)?.assume_utc().unix_timestamp();
     Some(seconds * 1_000_000 + number(time.get(6..12)?)?)
 }
 
-/// A full date and time, to the second; a day after the end of its month is the month's last.
+/// Converts a date and time of full precision, to the second. A day after the end of its month becomes the
+/// month's last.
 fn date_time(date: &str, time: &str) -> Option<PrimitiveDateTime> {
     let part = |text: &str, range: std::ops::Range<usize>| number(text.get(range)?);
     let year = i32::try_from(part(date, 0..4)?).ok()?;
@@ -173,12 +179,12 @@ fn date_time(date: &str, time: &str) -> Option<PrimitiveDateTime> {
     Some(Date::from_calendar_date(year, month, day).ok()?.with_time(clock))
 }
 
-/// Completes digits with the rest of a template.
+/// Appends the missing digits from a template.
 fn fill(digits: &str, template: &str) -> String {
     format!("{digits}{}", &template[digits.len()..])
 }
 
-/// Whether the two digits at `at`, if there are any, are within bounds.
+/// Whether the two digits at `at` are within bounds; true if the text ends before them.
 fn field(digits: &str, at: usize, bounds: RangeInclusive<i64>) -> bool {
     digits.get(at..at + 2).is_none_or(|two| number(two).is_some_and(|value| bounds.contains(&value)))
 }
@@ -251,7 +257,7 @@ mod tests {
             ("20240101", "10", 0, None),
         ] {
             let expected = expected.map(|(date, time)| (date.to_owned(), time.to_owned()));
-            assert_eq!(later(date, time, minutes), expected, "{date} {time}");
+            assert_eq!(add_minutes(date, time, minutes), expected, "{date} {time}");
         }
     }
 }

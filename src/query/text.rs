@@ -1,12 +1,12 @@
-//! Text as matching compares it: names without case and accents, and wildcards (PS3.4 §C.2.2.2.1, §C.2.2.2.4).
+//! Comparison of text: folding of case and accents, and wildcards (PS3.4 §C.2.2.2.1, §C.2.2.2.4).
 
 use std::str::Chars;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Folds case, accents and character widths, so that `Müller`, `MULLER` and `ｍuller` are the same.
+/// Folds case, accents and character widths, so that `Müller`, `MULLER` and `ｍuller` are equal.
 ///
-/// Only combining marks of Latin, Greek and Cyrillic are dropped; those that make another kana stay.
+/// Only combining marks of Latin, Greek and Cyrillic are dropped; the marks that distinguish kana stay.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_uppercase();
@@ -15,12 +15,12 @@ pub fn fold(text: &str) -> String {
     text.nfkd()
         .filter(|character| !is_accent(character))
         .flat_map(char::to_uppercase)
-        .flat_map(plain)
+        .flat_map(replace_letter)
         .collect()
 }
 
-/// Spells out the Latin letters that have no decomposition.
-fn plain(letter: char) -> impl Iterator<Item = char> {
+/// Replaces the Latin letters that have no Unicode decomposition.
+fn replace_letter(letter: char) -> impl Iterator<Item = char> {
     let (first, second) = match letter {
         'Æ' => ('A', Some('E')),
         'Œ' => ('O', Some('E')),
@@ -32,7 +32,7 @@ fn plain(letter: char) -> impl Iterator<Item = char> {
     std::iter::once(first).chain(second)
 }
 
-/// Text that may hold the wildcards `*` and `?`.
+/// A text with or without the wildcards `*` and `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -40,13 +40,13 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// A pattern in which `*` stands for any characters and `?` for one.
+    /// Parses a pattern, in which `*` stands for any number of characters and `?` for one.
     pub fn new(text: String) -> Self {
         let is_wild = text.contains(['*', '?']);
         Self { text, is_wild }
     }
 
-    /// Whether `text` as a whole matches, in time that does not grow faster than the product of the lengths.
+    /// Whether the whole of `text` matches. The time is at most proportional to the product of the lengths.
     pub fn matches(&self, text: &str) -> bool {
         if !self.is_wild {
             return self.text == text;
@@ -61,8 +61,8 @@ impl Pattern {
                     retry = Some((pattern.clone(), here.clone()));
                     rest = here;
                 }
-                (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {}
-                // Only the last `*` needs to take more: whatever an earlier one could take, this one can too.
+                (Some(expected), Some(found)) if expected == '?' || expected == found => {}
+                // Only the last `*` needs to match more: it can match all that an earlier one could.
                 _ => {
                     let Some((after_star, from)) = &mut retry else { return false };
                     if from.next().is_none() {
@@ -80,7 +80,7 @@ impl Pattern {
         self.text.split(['*', '?']).next().unwrap_or("")
     }
 
-    /// The text if it holds no wildcard.
+    /// The text if the pattern has no wildcard.
     pub fn literal(&self) -> Option<&str> {
         (!self.is_wild).then_some(self.text.as_str())
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::index;
+use crate::clock;
 use crate::index::Index;
-use crate::index::previews::Due;
+use crate::index::previews::DuePreview;
 use crate::queue::{Delivery, Error, Job, Queue};
 
 /// The wait of a worker without a job.
@@ -34,14 +34,14 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn receive(&self, _: Duration) -> Result<Vec<Delivery>, Error> {
-        let due = self.index.due_previews(index::now(), MAX_JOBS).await;
+        let due = self.index.due_previews(clock::now_millis(), MAX_JOBS).await;
         let due =
             due.map_err(|source| Error { operation: "look for due previews", source: source.into() })?;
         if due.is_empty() {
             tokio::time::sleep(POLL).await;
         }
-        let delivery = |due: Due| {
-            let Due { tenant, record } = due;
+        let delivery = |due: DuePreview| {
+            let DuePreview { tenant, record } = due;
             let job = Job { tenant, study: record.study, series: record.series };
             Delivery { job, receipt: String::new() }
         };

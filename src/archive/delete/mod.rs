@@ -15,10 +15,11 @@ use crate::archive::retrieve::Scope;
 use crate::archive::settle::ORPHAN_AGE;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, Staged};
+use crate::clock::now_millis;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index;
-use crate::index::records::Preview;
-use crate::index::{Garbage, now};
+use crate::index::DeletionEntry;
+use crate::index::records::PreviewState;
 use crate::telemetry;
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ impl Archive {
         }
         telemetry::instances_deleted(deleted);
         self.delete_orphans(tenant, scope).await?;
-        let noted = self.index.garbage_of(tenant.as_str(), study).await?;
+        let noted = self.index.deletions_of(tenant.as_str(), study).await?;
         if noted.is_empty() {
             // Another process took the notes, and crossed them out; what was derived since is left.
             self.delete_derived(tenant, study).await?;
@@ -93,10 +94,10 @@ impl Archive {
     /// # Errors
     /// If the store or the index fails; it may be called again.
     pub async fn sweep_garbage(&self) -> Result<usize, Error> {
-        self.delete_garbage(self.index.garbage().await?).await
+        self.delete_garbage(self.index.deletions().await?).await
     }
 
-    async fn delete_garbage(&self, all: Vec<Garbage>) -> Result<usize, Error> {
+    async fn delete_garbage(&self, all: Vec<DeletionEntry>) -> Result<usize, Error> {
         let mut keys = Vec::new();
         for garbage in &all {
             let Ok(tenant) = garbage.tenant.parse::<Tenant>() else { continue };
@@ -125,7 +126,7 @@ impl Archive {
         }
         self.blobs.flush().await?;
         for garbage in &all {
-            self.index.forget_garbage(garbage).await?;
+            self.index.remove_deletion(garbage).await?;
         }
         Ok(count)
     }
@@ -146,7 +147,7 @@ impl Archive {
         let prefix = keys::originals(tenant, study, series.as_ref(), instance.as_ref());
         let mut entries = self.blobs.list(Bucket::Originals, &prefix);
         while let Some(entry) = entries.try_next().await? {
-            if entry.modified_at < now() - ORPHAN_AGE && !self.is_referred_to(&entry.key).await? {
+            if entry.modified_at < now_millis() - ORPHAN_AGE && !self.is_referred_to(&entry.key).await? {
                 self.blobs.delete(&entry.key).await?;
             }
         }
@@ -185,7 +186,7 @@ impl Archive {
             };
             // One of the series as it is may be about to be made; what had no pixels changes no preview.
             let is_made =
-                matches!(record.preview, Preview::Made { generation: made, .. } if made == generation);
+                matches!(record.preview, PreviewState::Ready { generation: made, .. } if made == generation);
             generation < record.generation && !is_made
         };
         self.delete_all(Bucket::Previews, &keys::previews(tenant, study, series), is_past).await

@@ -19,7 +19,7 @@ use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
 use crate::index::Index;
-use crate::index::records::{InstanceRecord, Preview};
+use crate::index::records::{InstanceRecord, PreviewState};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
@@ -195,7 +195,7 @@ async fn nothing_is_left_of_what_is_deleted_and_nothing_else_goes() {
         }
         assert_eq!(bench.archive.study(&bench.caller, &before.study).await.unwrap(), before);
         assert_eq!(bench.objects(Bucket::Previews, "1.20").await.len(), 1);
-        assert_eq!(bench.index.garbage().await.unwrap(), []);
+        assert_eq!(bench.index.deletions().await.unwrap(), []);
     }
 }
 
@@ -259,7 +259,7 @@ async fn a_preview_that_is_made_beside_the_deletion_stays_if_it_is_of_what_is_le
     assert_eq!(bench.objects(Bucket::Previews, "1.2/1.2.1").await, [key.path]);
     assert_eq!(bench.archive.make_preview(&due[0]).await.unwrap(), Outcome::Made);
     let record = bench.archive.series(&bench.caller, &study, &series).await.unwrap();
-    assert!(matches!(record.preview, Preview::Made { .. }));
+    assert!(matches!(record.preview, PreviewState::Ready { .. }));
 }
 
 #[tokio::test]

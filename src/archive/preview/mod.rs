@@ -18,10 +18,10 @@ use crate::archive::retrieve::Scope;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
+use crate::clock::now_millis;
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::now;
-use crate::index::previews::{Lease, LeaseTimes};
-use crate::index::records::{InstanceRecord, Preview, SeriesRecord};
+use crate::index::previews::{LeaseOutcome, LeaseTimes};
+use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord};
 use crate::pixel::preview::encode;
 use crate::queue::Job;
 
@@ -99,7 +99,7 @@ impl From<blobs::Error> for Halt {
 impl Archive {
     /// The previews that are due by now, the most overdue first, at most `limit`.
     pub async fn due_previews(&self, limit: usize) -> Result<Vec<Due>, Error> {
-        let due = self.index.due_previews(now(), limit).await?;
+        let due = self.index.due_previews(now_millis(), limit).await?;
         let known = due.into_iter().filter_map(|due| Some((due.tenant.parse().ok()?, due.record)));
         Ok(known.map(|(tenant, record)| Due { tenant, record }).collect())
     }
@@ -108,19 +108,21 @@ impl Archive {
     pub async fn take_preview(&self, job: &Job, lease: Duration) -> Result<Turn, Error> {
         let Job { tenant: name, study, series } = job;
         let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
-        let now = now();
+        let now = now_millis();
         let quiet_since = now - 1000 * self.preview.quiet_seconds as i64;
         let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
         let record = match self.index.lease_preview(name, study, series, times).await? {
-            Lease::Taken(record) => record,
-            Lease::NotBefore(at) => return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64))),
-            Lease::Nothing => return Ok(Turn::Nothing),
+            LeaseOutcome::Acquired(record) => record,
+            LeaseOutcome::NotBefore(at) => {
+                return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64)));
+            }
+            LeaseOutcome::NotPending => return Ok(Turn::Nothing),
         };
-        if let Preview::Pending { attempts, .. } = record.preview
+        if let PreviewState::Pending { attempts, .. } = record.preview
             && attempts >= self.preview.max_attempts
         {
             let reason = format!("gave up after {attempts} attempts");
-            let failed = Preview::Failed { reason, attempts };
+            let failed = PreviewState::Failed { reason, attempts };
             self.index.set_preview(name, study, series, record.generation, &failed).await?;
             return Ok(Turn::Nothing);
         }
@@ -129,12 +131,12 @@ impl Archive {
 
     /// Keeps a preview that was taken from others for so long from now on; whether the series is still as it was.
     pub async fn hold_preview(&self, due: &Due, lease: Duration) -> Result<bool, Error> {
-        Ok(self.index.extend_lease(due.tenant.as_str(), &due.record, now() + millis(lease)).await?)
+        Ok(self.index.extend_lease(due.tenant.as_str(), &due.record, now_millis() + millis(lease)).await?)
     }
 
     /// Announces previews that are overdue by `grace`: whoever should have done so may have died.
     pub async fn announce_overdue_previews(&self, grace: Duration) -> Result<usize, Error> {
-        let due = self.index.due_previews(now() - millis(grace), MAX_ANNOUNCED).await?;
+        let due = self.index.due_previews(now_millis() - millis(grace), MAX_ANNOUNCED).await?;
         for due in &due {
             let (study, series) = (due.record.study.clone(), due.record.series.clone());
             self.announce(Job { tenant: due.tenant.clone(), study, series }, Duration::ZERO).await;
@@ -157,7 +159,7 @@ impl Archive {
         let written =
             written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
         let (preview, outcome) = match written {
-            Ok(size_bytes) => (Preview::Made { generation: *generation, size_bytes }, Outcome::Made),
+            Ok(size_bytes) => (PreviewState::Ready { generation: *generation, size_bytes }, Outcome::Made),
             Err(halt) => self.after(halt, record),
         };
         if !self.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
@@ -176,10 +178,10 @@ impl Archive {
     }
 
     /// What becomes of a preview whose attempt failed.
-    fn after(&self, halt: Halt, record: &SeriesRecord) -> (Preview, Outcome) {
+    fn after(&self, halt: Halt, record: &SeriesRecord) -> (PreviewState, Outcome) {
         let before = match record.preview {
-            Preview::Pending { attempts, .. } => attempts,
-            Preview::None | Preview::Made { .. } | Preview::Failed { .. } => 0,
+            PreviewState::Pending { attempts, .. } => attempts,
+            PreviewState::None | PreviewState::Ready { .. } | PreviewState::Failed { .. } => 0,
         };
         let attempts = before + 1;
         warn!(series.uid = %record.series, attempts, error = %halt, "preview of a series failed");
@@ -187,13 +189,16 @@ impl Archive {
             && attempts < self.preview.max_attempts
         {
             let wait = (1000 * self.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
-            return (Preview::Pending { due_at: now() + wait as i64, attempts }, Outcome::Retried);
+            return (
+                PreviewState::Pending { due_at: now_millis() + wait as i64, attempts },
+                Outcome::Retried,
+            );
         }
         let reason = match halt {
             Halt::Hopeless(reason) => reason,
             Halt::Trouble(_) => format!("gave up after {attempts} attempts"),
         };
-        (Preview::Failed { reason, attempts }, Outcome::Failed)
+        (PreviewState::Failed { reason, attempts }, Outcome::Failed)
     }
 
     /// Writes the preview under `key`; returns its bytes.

@@ -17,7 +17,7 @@ use crate::blobs::memory::MemoryBlobs;
 use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
-use crate::index::records::Preview;
+use crate::index::records::PreviewState;
 use crate::pixel::{Shape, j2k};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
@@ -59,7 +59,7 @@ impl Bench {
         outcomes
     }
 
-    async fn state(&self, series: &str) -> Preview {
+    async fn state(&self, series: &str) -> PreviewState {
         let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
         self.archive.series(&self.caller, &study, &series).await.unwrap().preview
     }
@@ -210,7 +210,7 @@ async fn what_arrives_later_makes_the_preview_due_again_and_replaces_it() {
     assert_eq!(bench.number_of_previews().await, 0);
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     bench.store(slice("1.3", 3, 2.0, 0).file(EXPLICIT)).await;
-    assert!(matches!(bench.state("1.3").await, Preview::Pending { .. }));
+    assert!(matches!(bench.state("1.3").await, PreviewState::Pending { .. }));
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     assert_eq!(bench.number_of_previews().await, 1);
     assert_eq!(bench.stream("1.3", None).await.unwrap().index.slices.len(), 3);
@@ -245,7 +245,7 @@ async fn a_series_that_cannot_be_decoded_fails_with_its_reason_and_no_other() {
     let mut outcomes = bench.make_all().await;
     outcomes.sort_by_key(|outcome| outcome.name());
     assert_eq!(outcomes, [Outcome::Failed, Outcome::Made]);
-    let Preview::Failed { reason, attempts: 1 } = bench.state("1.4").await else { panic!("not failed") };
+    let PreviewState::Failed { reason, attempts: 1 } = bench.state("1.4").await else { panic!("not failed") };
     assert!(reason.contains("JPEG"), "{reason}");
     let Err(Error::NotFound(shown)) = bench.stream("1.4", None).await else { panic!("a stream") };
     assert!(shown.contains(&reason));
@@ -278,7 +278,7 @@ async fn a_series_of_too_many_frames_fails_at_once() {
         .element(0x7FE0_0010, "OB", &[0; 4]);
     bench.store(dots.file(EXPLICIT)).await;
     assert_eq!(bench.make_all().await, [Outcome::Failed]);
-    let Preview::Failed { reason, .. } = bench.state("1.3").await else { panic!("not failed") };
+    let PreviewState::Failed { reason, .. } = bench.state("1.3").await else { panic!("not failed") };
     assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_slices)");
 }
 
@@ -347,10 +347,10 @@ async fn trouble_is_tried_again_later_and_given_up_in_the_end() {
     let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();
     bench.blobs.delete(&originals[0].key).await.unwrap();
     assert_eq!(bench.make_all().await, [Outcome::Retried]);
-    assert!(matches!(bench.state("1.3").await, Preview::Pending { attempts: 1, .. }));
+    assert!(matches!(bench.state("1.3").await, PreviewState::Pending { attempts: 1, .. }));
     assert_eq!(bench.make_all().await, [Outcome::Retried]);
     assert_eq!(bench.make_all().await, [Outcome::Failed]);
-    assert!(matches!(bench.state("1.3").await, Preview::Failed { attempts: 3, .. }));
+    assert!(matches!(bench.state("1.3").await, PreviewState::Failed { attempts: 3, .. }));
     assert_eq!(bench.due().await, []);
 }
 

@@ -221,7 +221,6 @@ struct Instance {
     sop_class: String,
     transfer_syntax: String,
     digest: String,
-    #[serde(default)]
     object: String,
     size_bytes: u64,
     stored_at: i64,
@@ -285,8 +284,7 @@ impl Instance {
 
     fn entry(self, tenant: &Tenant, name: String) -> Entry {
         let header = Header { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
-        let object = if self.object.is_empty() { &self.digest } else { &self.object };
-        let key = keys::original(tenant, &self.study, &self.series, &self.instance, object);
+        let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
         Entry { header, source: Source::Object(key) }
     }
 }

@@ -8,8 +8,8 @@ use crate::http::long_text::LongText;
 use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::{not_acceptable, parts};
 use crate::http::search::RETRIEVE_URL;
-use crate::query::creators;
-use crate::query::wanted::Wanted;
+use crate::query::private_creators;
+use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Creators, Query};
 
 /// A form, with what it needs to write the next result.
@@ -98,8 +98,8 @@ impl Form {
             }
             Self::Csv { columns, creators } => {
                 let cell = |tag: &Tag| {
-                    let placed = creators::placed(*tag, creators, result);
-                    placed.and_then(|tag| result.get(&tag)).map(cell).unwrap_or_default()
+                    let tag = private_creators::tag_in_data_set(*tag, creators, result);
+                    tag.and_then(|tag| result.get(&tag)).map(cell).unwrap_or_default()
                 };
                 out.write(&line(columns.iter().map(cell)));
             }
@@ -118,7 +118,7 @@ impl Form {
 
 /// The columns of a table of results: what a result may hold, in the order of tags.
 fn columns(query: &Query) -> Vec<Tag> {
-    let mut columns = Wanted::of(query).all();
+    let mut columns = ReturnAttributes::of(query).all();
     columns.push(RETRIEVE_URL);
     columns.sort_unstable();
     columns.dedup();

@@ -16,7 +16,7 @@ use crate::http::long_text::LongText;
 use crate::http::path::Within;
 use crate::http::request::Head;
 use crate::http::search::forms::Form;
-use crate::query::parameters::{self, Limits, Target};
+use crate::query::parameters::{self, ResultLimits, SearchTarget};
 use crate::query::{Level, Query};
 
 mod forms;
@@ -104,10 +104,10 @@ async fn search(
 /// Reads the parameters but those of the form of the answer: `accept` was followed, and `charset` is always UTF-8.
 fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
-    let target = Target { level, study: within.study, series: within.series };
+    let target = SearchTarget { level, study: within.study, series: within.series };
     let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
     let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
-    parameters::read(&pairs, target, Limits { default, max })
+    parameters::read(&pairs, target, ResultLimits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
 }
 

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::query::{Found, Query};
+use crate::query::{Query, SearchSummary};
 
 /// What need not be encoded in a query (RFC 3986 §2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -11,7 +11,7 @@ const MAX_LINK_BYTES: usize = 4096;
 
 /// The value of the Warning field: more results than given, and what was not done as asked. `None` if there is nothing
 /// to say.
-pub(super) fn warnings(found: &Found, offset: usize) -> Option<String> {
+pub(super) fn warnings(found: &SearchSummary, offset: usize) -> Option<String> {
     let next = offset + found.count;
     let more = found
         .has_more
@@ -40,7 +40,7 @@ pub(super) fn links(
     url: &str,
     parameters: &[(String, String)],
     query: &Query,
-    found: &Found,
+    found: &SearchSummary,
 ) -> Option<String> {
     let link = |offset: usize, limit: usize, relation: &str| {
         let kept = parameters.iter().filter(|(name, _)| name != "offset" && name != "limit");
@@ -67,7 +67,7 @@ pub(super) fn links(
 mod tests {
     use super::*;
     use crate::query::Level;
-    use crate::query::parameters::{self, Limits, Target};
+    use crate::query::parameters::{self, ResultLimits, SearchTarget};
 
     #[test]
     fn a_warning_cannot_break_out_of_its_field() {
@@ -76,13 +76,13 @@ mod tests {
 
     #[test]
     fn warnings_are_one_field() {
-        let found = Found { count: 2, has_more: true, warnings: vec!["x".into(), "y".into()] };
+        let found = SearchSummary { count: 2, has_more: true, warnings: vec!["x".into(), "y".into()] };
         assert_eq!(
             warnings(&found, 10).unwrap(),
             "299 cuspid \"There are additional results that can be requested, from offset=12\", \
              299 cuspid \"x\", 299 cuspid \"y\""
         );
-        assert_eq!(warnings(&Found::default(), 0), None);
+        assert_eq!(warnings(&SearchSummary::default(), 0), None);
     }
 
     #[test]
@@ -116,9 +116,10 @@ mod tests {
             (&long, 1, true, None),
         ] {
             let parameters = pairs(query);
-            let target = Target { level: Level::Study, study: None, series: None };
-            let read = parameters::read(&parameters, target, Limits { default: 100, max: 1000 }).unwrap();
-            let found = Found { count, has_more, warnings: Vec::new() };
+            let target = SearchTarget { level: Level::Study, study: None, series: None };
+            let read =
+                parameters::read(&parameters, target, ResultLimits { default: 100, max: 1000 }).unwrap();
+            let found = SearchSummary { count, has_more, warnings: Vec::new() };
             assert_eq!(links("u", &parameters, &read, &found).as_deref(), expected, "{query}");
         }
     }

@@ -1,61 +1,64 @@
-//! A study and some of its series as they will be: read, changed in memory, written in one transaction.
+//! Changes to the records of a study and its series: read, changed in memory, and written in one transaction.
 
 use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Attribute, Attributes, Value};
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::records::{InstanceRecord, Preview, SeriesRecord, StudyRecord};
+use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord, StudyRecord};
 use crate::index::{Error, keys, rows};
 use crate::query::Level;
 use crate::query::attributes::{self, MODALITY};
 use crate::table::{Expect, Item, ItemKey, SecondaryKey, Write};
 
-/// A larger attribute is left out of studies' and series' rows, which must hold all of theirs in one: no value by
-/// which anybody would look for a study is longer. Instances keep it.
+/// The maximum bytes of an attribute in the record of a study or series, which must fit in one row. Larger
+/// attributes are left out; no value that a search could use is longer. The records of instances have them.
 const MAX_ATTRIBUTE_BYTES: usize = 4096;
-/// Different modalities, or SOP classes, that a row counts; and the longest that is one.
-const MAX_KINDS: usize = 500;
-const MAX_KIND_BYTES: usize = 64;
+/// The maximum number of different modalities or SOP classes that a record counts.
+const MAX_COUNTED: usize = 500;
+/// The maximum bytes of a modality or SOP class that a record counts.
+const MAX_COUNTED_BYTES: usize = 64;
 
-/// A study with the series that a transaction changes.
-pub(crate) struct Draft {
+/// A study and the series of it that a transaction changes.
+pub(crate) struct StudyUpdate {
     tenant: String,
     now: i64,
-    study: Row<StudyRecord>,
-    series: BTreeMap<SeriesUid, Row<SeriesRecord>>,
+    study: VersionedRecord<StudyRecord>,
+    series: BTreeMap<SeriesUid, VersionedRecord<SeriesRecord>>,
 }
 
-/// A record with the version of the row that it was read from.
-struct Row<R> {
-    read: Option<u64>,
+/// A record and the version of the row that it was read from.
+struct VersionedRecord<R> {
+    /// The version of the row; `None` if there is no such row.
+    version: Option<u64>,
     record: Option<R>,
     is_changed: bool,
 }
 
-impl<R: for<'a> serde::Deserialize<'a>> Row<R> {
+impl<R: for<'a> serde::Deserialize<'a>> VersionedRecord<R> {
     fn read(item: Option<Item>) -> Result<Self, Error> {
-        let Some(item) = item else { return Ok(Self { read: None, record: None, is_changed: false }) };
+        let Some(item) = item else { return Ok(Self { version: None, record: None, is_changed: false }) };
         let record = rows::decode(&item.key, &item.body)?;
-        Ok(Self { read: Some(item.version), record: Some(record), is_changed: false })
+        Ok(Self { version: Some(item.version), record: Some(record), is_changed: false })
     }
 
     fn expect(&self) -> Expect {
-        self.read.map_or(Expect::Absent, Expect::Version)
+        self.version.map_or(Expect::Absent, Expect::Version)
     }
 
-    /// The version to write: never one that a row under this key had before, even if it was deleted since.
+    /// The version of the next write. A row with the same key that was deleted before never had this version.
     fn next_version(&self, now: i64) -> u64 {
-        self.read.map_or(from_clock(now), |version| version + 1)
+        self.version.map_or(from_clock(now), |version| version + 1)
     }
 }
 
-/// Where generations and versions start: a study that is deleted and stored again does not repeat them.
+/// The first generation or version of a record. It is from the clock, so that a study that is deleted and
+/// stored again does not repeat earlier ones.
 fn from_clock(now: i64) -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
-impl Draft {
-    /// A draft of what was read: the study's row and those of the series to change.
+impl StudyUpdate {
+    /// Begins an update with the rows of the study and of the series to change.
     pub(crate) fn new(
         tenant: &str,
         now: i64,
@@ -64,19 +67,19 @@ impl Draft {
     ) -> Result<Self, Error> {
         let mut rows = BTreeMap::new();
         for (uid, item) in series {
-            rows.insert(uid, Row::read(item)?);
+            rows.insert(uid, VersionedRecord::read(item)?);
         }
-        Ok(Self { tenant: tenant.to_owned(), now, study: Row::read(study)?, series: rows })
+        Ok(Self { tenant: tenant.to_owned(), now, study: VersionedRecord::read(study)?, series: rows })
     }
 
-    /// Counts an instance in. `preview_due` is when the series' preview is to be made, if it has pixels; `None` if
-    /// none is.
+    /// Adds an instance to the records. `preview_due` is the time from which the preview of the series may be
+    /// made, if the instance has pixel data; `None` if no preview is wanted.
     pub(crate) fn add(&mut self, instance: &InstanceRecord, preview_due: Option<i64>, is_replacing: bool) {
         let now = self.now;
         self.study.is_changed = true;
         let study = self.study.record.get_or_insert_with(|| empty_study(&instance.study, now));
-        let row = self.series.entry(instance.series.clone()).or_insert(Row {
-            read: None,
+        let row = self.series.entry(instance.series.clone()).or_insert(VersionedRecord {
+            version: None,
             record: None,
             is_changed: false,
         });
@@ -98,43 +101,44 @@ impl Draft {
         series.size_bytes += instance.size_bytes;
         if instance.layout.pixels.is_some() {
             series.number_of_images += 1;
-            // What was made before shows less than there is.
+            // An existing preview does not show this instance.
             series.preview = match (preview_due, &series.preview) {
-                (None, _) => Preview::None,
-                // It is put off when it is due, not by each instance: all series that wait are in one partition.
-                (Some(later), Preview::Pending { due_at, .. }) => {
-                    Preview::Pending { due_at: later.min(*due_at), attempts: 0 }
+                (None, _) => PreviewState::None,
+                // The lease postpones a pending preview. Postponing it here would make each commit write to
+                // the one partition of all pending previews.
+                (Some(later), PreviewState::Pending { due_at, .. }) => {
+                    PreviewState::Pending { due_at: later.min(*due_at), attempts: 0 }
                 }
-                (Some(due_at), _) => Preview::Pending { due_at, attempts: 0 },
+                (Some(due_at), _) => PreviewState::Pending { due_at, attempts: 0 },
             };
         }
     }
 
-    /// Counts an instance out.
+    /// Subtracts an instance from the records.
     pub(crate) fn subtract(&mut self, instance: &InstanceRecord) {
         self.study.is_changed = true;
         if let Some(study) = &mut self.study.record {
             if let Some(modality) = modality(instance) {
-                take_one(&mut study.modalities, modality);
+                subtract_one(&mut study.modalities, modality);
             }
-            take_one(&mut study.sop_classes, &instance.sop_class);
+            subtract_one(&mut study.sop_classes, &instance.sop_class);
             study.number_of_instances = study.number_of_instances.saturating_sub(1);
             study.size_bytes = study.size_bytes.saturating_sub(instance.size_bytes);
         }
         let Some(row) = self.series.get_mut(&instance.series) else { return };
         row.is_changed = true;
         if let Some(series) = &mut row.record {
-            take_one(&mut series.sop_classes, &instance.sop_class);
+            subtract_one(&mut series.sop_classes, &instance.sop_class);
             series.number_of_instances = series.number_of_instances.saturating_sub(1);
             series.size_bytes = series.size_bytes.saturating_sub(instance.size_bytes);
             if instance.layout.pixels.is_some() {
                 series.number_of_images = series.number_of_images.saturating_sub(1);
-                series.preview = preview_without(series, self.now);
+                series.preview = preview_after_removal(series, self.now);
             }
         }
     }
 
-    /// The writes that bring the rows to this state: none if nothing changed. What is empty is deleted.
+    /// The writes of the changed records: none if nothing changed. Empty series and studies are deleted.
     pub(crate) fn into_writes(mut self) -> Result<Vec<Write>, Error> {
         let (tenant, now) = (self.tenant.as_str(), self.now);
         let mut writes = Vec::new();
@@ -170,6 +174,7 @@ impl Draft {
     }
 }
 
+/// The write of a record's row.
 fn put<R: serde::Serialize>(
     key: ItemKey,
     version: u64,
@@ -206,30 +211,33 @@ fn empty_series(instance: &InstanceRecord, now: i64) -> SeriesRecord {
         size_bytes: 0,
         generation: from_clock(now),
         changed_at: now,
-        preview: Preview::None,
+        preview: PreviewState::None,
     }
 }
 
-/// Takes the attributes of a level over: those that are missing, or all that have a value.
-fn merge(kept: &mut Attributes, instance: &InstanceRecord, level: Level, is_replacing: bool) {
+/// Copies an instance's attributes of a level to the record of that level: those that it lacks, or all that
+/// have a value if the instance replaces another.
+fn merge(merged: &mut Attributes, instance: &InstanceRecord, level: Level, is_replacing: bool) {
     for (tag, attribute) in &instance.attributes {
         if attributes::entry(*tag).is_none_or(|entry| entry.level != level) {
             continue;
         }
-        let is_missing = kept.get(tag).is_none_or(|kept| kept.values.is_empty());
-        let is_better = is_missing || (is_replacing && !attribute.values.is_empty());
-        if is_better && size_bytes(attribute) <= MAX_ATTRIBUTE_BYTES {
-            kept.insert(*tag, attribute.clone());
+        let is_missing = merged.get(tag).is_none_or(|present| present.values.is_empty());
+        let is_copied = is_missing || (is_replacing && !attribute.values.is_empty());
+        if is_copied && size_bytes(attribute) <= MAX_ATTRIBUTE_BYTES {
+            merged.insert(*tag, attribute.clone());
         }
     }
 }
 
-/// The preview of a series that has lost an image, which must not be shown any longer.
-fn preview_without(series: &SeriesRecord, now: i64) -> Preview {
+/// The state of a series' preview after the removal of an image, which no preview may show any longer.
+fn preview_after_removal(series: &SeriesRecord, now: i64) -> PreviewState {
     match &series.preview {
-        _ if series.number_of_images == 0 => Preview::None,
-        Preview::Made { .. } | Preview::Failed { .. } => Preview::Pending { due_at: now, attempts: 0 },
-        as_before @ (Preview::None | Preview::Pending { .. }) => as_before.clone(),
+        _ if series.number_of_images == 0 => PreviewState::None,
+        PreviewState::Ready { .. } | PreviewState::Failed { .. } => {
+            PreviewState::Pending { due_at: now, attempts: 0 }
+        }
+        unchanged @ (PreviewState::None | PreviewState::Pending { .. }) => unchanged.clone(),
     }
 }
 
@@ -238,7 +246,7 @@ fn modality(instance: &InstanceRecord) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// About the bytes of an attribute in a row, rather more.
+/// An upper estimate of the bytes of an attribute in a row.
 fn size_bytes(attribute: &Attribute) -> usize {
     let of_value = |value: &Value| match value {
         Value::Absent => 0,
@@ -250,13 +258,14 @@ fn size_bytes(attribute: &Attribute) -> usize {
 }
 
 fn add_one(counts: &mut BTreeMap<String, u64>, key: &str) {
-    let is_kind = key.len() <= MAX_KIND_BYTES && (counts.len() < MAX_KINDS || counts.contains_key(key));
-    if is_kind {
+    let is_counted =
+        key.len() <= MAX_COUNTED_BYTES && (counts.len() < MAX_COUNTED || counts.contains_key(key));
+    if is_counted {
         *counts.entry(key.to_owned()).or_default() += 1;
     }
 }
 
-fn take_one(counts: &mut BTreeMap<String, u64>, key: &str) {
+fn subtract_one(counts: &mut BTreeMap<String, u64>, key: &str) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
