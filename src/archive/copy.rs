@@ -13,9 +13,10 @@ use crate::archive::store::hexadecimal;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
+use crate::config::Duplicates;
 use crate::index;
+use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
-use crate::index::{CommitOutcome, Duplicates};
 
 /// Instances that could not be copied after which the rest is not tried: something is wrong with all of them.
 pub const MAX_FAILURES: usize = 1000;

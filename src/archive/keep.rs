@@ -9,10 +9,11 @@ use crate::archive::store::{Received, Refusal, Stored, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
 use crate::clock::now_millis;
+use crate::config::Duplicates;
 use crate::dicom::failure::Warning;
 use crate::dicom::instance::Instance;
+use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
-use crate::index::{CommitOutcome, Duplicates};
 use crate::queue::Job;
 
 /// What is stored under the UID of an instance that has come.

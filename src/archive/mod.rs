@@ -123,7 +123,7 @@ impl Archive {
             parsers: Arc::new(Semaphore::new(1)),
             unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
             claims: Claims::default(),
-            temporary: Temporary::new(config.temporary.max_bytes),
+            temporary: Temporary::new(config.derived.cache_max_bytes),
             bundlers: Arc::new(Semaphore::new(MAX_BUNDLERS)),
             keeps_bundles: config.storage.table == TableEngine::Dynamodb,
         })

@@ -11,10 +11,11 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{Bucket, Key, ListedObject};
 use crate::clock::now_millis;
+use crate::config::Duplicates;
 use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
+use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
-use crate::index::{CommitOutcome, Duplicates};
 use crate::query::attributes::indexed_tags;
 
 /// Objects that are read at the same time.

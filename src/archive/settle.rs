@@ -4,8 +4,9 @@ use crate::archive::check::Finding;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, ListedObject};
 use crate::clock::now_millis;
+use crate::config::Duplicates;
 use crate::index::records::{InstanceRecord, PreviewState};
-use crate::index::{CommitOutcome, Duplicates, ObjectToDelete};
+use crate::index::{CommitOutcome, ObjectToDelete};
 
 /// An object that nothing refers to is no longer about to be committed when it is older than this, in milliseconds: a
 /// commit follows within seconds, or never.

@@ -1,4 +1,4 @@
-//! What was made and is kept for a while, so that it need not be made again: at most `temporary.max_bytes`, and what was
+//! What was made and is kept for a while, so that it need not be made again: at most `derived.cache_max_bytes`, and what was
 //! not asked for longest goes first.
 
 use std::collections::{BTreeMap, HashMap};
@@ -213,7 +213,7 @@ mod tests {
             blobs.put(staged, &key(path)).await.unwrap();
         }
         let mut config = Config::defaults();
-        config.temporary.max_bytes = 150;
+        config.derived.cache_max_bytes = 150;
         let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
         let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
         archive.sweep_temporary().await.unwrap();

@@ -15,35 +15,8 @@ pub mod s3;
 mod scratch;
 mod staged;
 
+pub use crate::config::Bucket;
 pub use staged::Staged;
-
-/// A class of objects; a bucket on S3, a directory on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Bucket {
-    /// Instances as they were sent, byte for byte.
-    Originals,
-    /// JPEG 2000 previews of series.
-    Previews,
-    /// Small rendered images.
-    Thumbnails,
-    /// Objects that may be removed at any time, because they can be made again.
-    Temporary,
-}
-
-impl Bucket {
-    /// Every bucket.
-    pub const ALL: [Self; 4] = [Self::Originals, Self::Previews, Self::Thumbnails, Self::Temporary];
-
-    /// The bucket's name: lower case letters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Originals => "originals",
-            Self::Previews => "previews",
-            Self::Thumbnails => "thumbnails",
-            Self::Temporary => "temporary",
-        }
-    }
-}
 
 /// The name of an object: a bucket and a path of segments separated by `/`.
 ///

@@ -1,20 +1,37 @@
 //! Settings: defaults, then a file, then the environment, then the command line.
 //!
-//! `config.default.toml` is the reference of every setting; the types only mirror it.
+//! `config.default.toml` is the reference of all settings, which the types mirror.
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+mod auth;
+mod bucket;
+mod duplicates;
+mod s3;
 mod sections;
+mod storage_class;
+mod tenant;
+mod tenant_rule;
 
-pub use sections::*;
+pub use auth::{Auth, SigningAlgorithm, is_trustworthy};
+pub use bucket::{Bucket, BucketNames};
+pub use duplicates::Duplicates;
+pub use s3::{Checksum, Encryption, S3};
+pub use sections::{
+    BlobStore, Derived, Dimse, Dynamodb, Http, Ingest, JobQueue, Jobs, Log, Preview, Rendering, Search,
+    Storage, TableEngine, Viewer,
+};
+pub use storage_class::StorageClasses;
+pub use tenant::{NotATenant, Tenant};
+pub use tenant_rule::TenantRule;
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
-/// The length of the value representation AE: PS3.5 §6.2.
+/// The maximum length of the value representation AE (PS3.5 §6.2).
 const MAX_AE_TITLE_CHARACTERS: usize = 16;
-/// DynamoDB recognises a transaction that is sent again for ten minutes.
-const MAX_TABLE_PATIENCE_SECONDS: u64 = 300;
+/// DynamoDB recognises a repeated transaction for ten minutes, so retries must end well before.
+const MAX_RETRY_SECONDS: u64 = 300;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +50,7 @@ pub struct Config {
     pub preview: Preview,
     pub jobs: Jobs,
     pub rendering: Rendering,
-    pub temporary: Temporary,
+    pub derived: Derived,
     pub log: Log,
 }
 
@@ -41,32 +58,34 @@ pub struct Config {
 pub type Override = (String, String, String);
 
 impl Config {
-    /// The settings that result from the defaults, a file (if any) and overrides in rising precedence.
+    /// Loads the settings from the defaults, a file (if any) and overrides, with rising precedence.
     ///
     /// # Errors
-    /// A file that is not TOML, a setting that does not exist, a value of the wrong type or of no use; each is named.
+    /// A file that is not TOML, a setting that does not exist, a value of the wrong type or an invalid value.
+    /// The error names the setting.
     pub fn load(file: Option<&str>, overrides: &[Override]) -> anyhow::Result<Self> {
         let mut settings: Table = DEFAULTS.parse().context("config.default.toml")?;
         if let Some(text) = file {
             merge(&mut settings, text.parse().context("the configuration file is not valid TOML")?)?;
         }
         for (section, name, text) in overrides {
-            let place = settings
+            let setting = settings
                 .get_mut(section)
                 .and_then(|section| section.get_mut(name))
                 .with_context(|| format!("there is no setting {section}.{name}"))?;
-            *place = like(place, text).with_context(|| format!("{section}.{name} cannot be `{text}`"))?;
+            *setting =
+                parse_like(setting, text).with_context(|| format!("{section}.{name} cannot be `{text}`"))?;
         }
         let config = Value::Table(settings).try_into::<Self>();
-        // Its causes name the setting, on lines of their own.
+        // The error names the setting, but on several lines.
         let config = config.map_err(|error| anyhow!("{}", error.to_string().trim().replace('\n', " ")));
         let config = config.context("a setting cannot be used")?;
-        config.refuse_unusable()?;
+        config.validate()?;
         Ok(config)
     }
 
-    /// Refuses values of the right type with which the server would start and then serve nobody.
-    fn refuse_unusable(&self) -> anyhow::Result<()> {
+    /// Refuses values of the right type with which the server cannot work.
+    fn validate(&self) -> anyhow::Result<()> {
         let at_least_one = [
             ("dynamodb.max_requests", self.dynamodb.max_requests as u64),
             ("dynamodb.connect_timeout_seconds", self.dynamodb.connect_timeout_seconds),
@@ -83,27 +102,27 @@ impl Config {
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
             ("jobs.lease_seconds", self.jobs.lease_seconds),
             ("jobs.reconcile_seconds", self.jobs.reconcile_seconds),
-            ("preview.rate", self.preview.rate.into()),
+            ("preview.compression_ratio", self.preview.compression_ratio.into()),
             ("preview.binning", self.preview.binning.into()),
-            ("rendering.max_thumbnail_side", self.rendering.max_thumbnail_side.into()),
+            ("rendering.max_thumbnail_px", self.rendering.max_thumbnail_px.into()),
         ];
         for (name, value) in at_least_one {
             ensure!(value > 0, "{name} cannot be 0");
         }
         if self.storage.blobs == BlobStore::S3 {
-            self.s3.refuse_unusable()?;
+            self.s3.validate()?;
         }
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
-        let patience = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
+        let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
         ensure!(
-            patience <= MAX_TABLE_PATIENCE_SECONDS,
+            retry_seconds <= MAX_RETRY_SECONDS,
             "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
-             {MAX_TABLE_PATIENCE_SECONDS}: DynamoDB forgets what it was asked before"
+             {MAX_RETRY_SECONDS}: DynamoDB recognises a repeated transaction for ten minutes only"
         );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
         let needs_url = self.jobs.queue == JobQueue::Sqs && self.jobs.queue_url.is_empty();
-        ensure!(!needs_url, "jobs.queue_url cannot be empty where jobs.queue is `sqs`");
+        ensure!(!needs_url, "jobs.queue_url cannot be empty if jobs.queue is `sqs`");
         let ae_title = self.dimse.ae_title.trim();
         let is_usable =
             !ae_title.is_empty() && ae_title.len() <= MAX_AE_TITLE_CHARACTERS && ae_title.is_ascii();
@@ -111,7 +130,7 @@ impl Config {
             is_usable,
             "dimse.ae_title cannot be `{ae_title}`: it has 1 to {MAX_AE_TITLE_CHARACTERS} ASCII characters"
         );
-        self.auth.refuse_unusable()?;
+        self.auth.validate()?;
         ensure!(
             self.auth.is_on() || self.dimse.tenants.is_empty(),
             "dimse.tenants cannot be set without auth.issuer: there is one tenant"
@@ -125,7 +144,7 @@ impl Config {
     }
 }
 
-/// The overrides that the environment holds: `CUSPID_SECTION__NAME`.
+/// The overrides in environment variables: `CUSPID_SECTION__NAME`.
 pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
     let mut overrides: Vec<Override> = variables
         .filter_map(|(key, text)| {
@@ -140,18 +159,18 @@ pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Ve
 fn merge(settings: &mut Table, file: Table) -> anyhow::Result<()> {
     for (section, values) in file {
         let Value::Table(values) = values else { bail!("`{section}` is not a section") };
-        let known = settings.get_mut(&section).and_then(Value::as_table_mut);
-        let known = known.with_context(|| format!("there is no section [{section}]"))?;
+        let defaults = settings.get_mut(&section).and_then(Value::as_table_mut);
+        let defaults = defaults.with_context(|| format!("there is no section [{section}]"))?;
         for (name, value) in values {
-            let place = known.get_mut(&name);
-            *place.with_context(|| format!("there is no setting {section}.{name}"))? = value;
+            let setting = defaults.get_mut(&name);
+            *setting.with_context(|| format!("there is no setting {section}.{name}"))? = value;
         }
     }
     Ok(())
 }
 
-/// `text` as a value of the same type as `example`; lists are separated by commas.
-fn like(example: &Value, text: &str) -> anyhow::Result<Value> {
+/// Parses `text` as a value of the type of `example`; the entries of a list are separated by commas.
+fn parse_like(example: &Value, text: &str) -> anyhow::Result<Value> {
     Ok(match example {
         Value::Integer(_) => Value::Integer(text.parse()?),
         Value::Boolean(_) => Value::Boolean(text.parse()?),
@@ -216,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_by_which_anyone_could_come_in_is_refused() {
+    fn a_setting_that_would_let_anyone_in_is_refused() {
         let issuer = set("auth", "issuer", "https://a.example/realms/x");
         assert!(Config::load(None, std::slice::from_ref(&issuer)).is_ok());
         for (section, name, text) in [

@@ -19,45 +19,51 @@ use crate::archive::store::Upload;
 use crate::config::Dimse;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;
-use crate::dimse::command::{self, MAX_COMMAND_BYTES, Operation, Request, Status};
+use crate::dimse::callers::Callers;
+use crate::dimse::command::{self, DimseOperation, DimseRequest, MAX_COMMAND_BYTES, Status};
 use crate::dimse::connection::{Connection, Interruption};
-use crate::dimse::negotiation::{Agreement, Context, congestion, negotiate};
-use crate::dimse::pdu::{Piece, Value, Violation, abort_pdu, association_pdu, command_pdus, read_associate};
+use crate::dimse::negotiation::{Agreement, PresentationContext, congestion, negotiate};
+use crate::dimse::pdu::{
+    PduPiece, PdvChunk, Violation, abort_pdu, association_pdu, command_pdus, read_associate,
+};
 use crate::dimse::status;
-use crate::dimse::tenants::Callers;
 
-/// What all associations share.
-pub struct Door {
-    /// Where instances go.
+/// The state that all associations share.
+pub struct Acceptor {
+    /// The archive that stores instances.
     pub archive: Arc<Archive>,
     /// Section `[dimse]`.
     pub settings: Dimse,
-    /// Who may call.
+    /// The callers by their AE titles.
     pub callers: Callers,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
 }
 
-/// Serves a connection to its end. Without room, the request is read and rejected.
-pub async fn serve(stream: TcpStream, door: &Door, has_room: bool) {
-    let idle_timeout = Duration::from_secs(door.settings.idle_timeout_seconds);
-    let mut connection = Connection::new(stream, door.settings.max_pdu_bytes, idle_timeout);
-    if let Err(interruption) = converse(&mut connection, door, has_room).await {
+/// Serves a connection to its end. Without `has_room`, the association request is read and rejected.
+pub async fn serve(stream: TcpStream, acceptor: &Acceptor, has_room: bool) {
+    let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
+    let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
+    if let Err(interruption) = converse(&mut connection, acceptor, has_room).await {
         match &interruption {
             Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
             _ => warn!("association ended: {interruption}"),
         }
         if let Some(source) = interruption.abort_source() {
-            // A peer that does not take it is about to lose the connection anyway.
+            // If the peer does not read the A-ABORT, the connection is closed all the same.
             let _ = connection.send(&abort_pdu(source)).await;
         }
     }
     connection.close().await;
 }
 
-async fn converse(connection: &mut Connection, door: &Door, has_room: bool) -> Result<(), Interruption> {
-    match establish(connection, door, has_room).await? {
-        Some(agreement) => Association::new(connection, door, agreement).serve().await,
+async fn converse(
+    connection: &mut Connection,
+    acceptor: &Acceptor,
+    has_room: bool,
+) -> Result<(), Interruption> {
+    match establish(connection, acceptor, has_room).await? {
+        Some(agreement) => Association::new(connection, acceptor, agreement).serve().await,
         None => Ok(()),
     }
 }
@@ -65,23 +71,25 @@ async fn converse(connection: &mut Connection, door: &Door, has_room: bool) -> R
 /// Waits for the request and answers it; `None` if it was rejected.
 async fn establish(
     connection: &mut Connection,
-    door: &Door,
+    acceptor: &Acceptor,
     has_room: bool,
 ) -> Result<Option<Agreement>, Interruption> {
-    let request_timeout = Duration::from_secs(door.settings.request_timeout_seconds);
+    let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
     let piece = tokio::select! {
-        () = door.shutdown.cancelled() => return Err(Interruption::Stopped),
+        () = acceptor.shutdown.cancelled() => return Err(Interruption::Stopped),
         piece = timeout(request_timeout, connection.next()) => {
             piece.map_err(|_| Interruption::Silent(request_timeout))??
         }
     };
     let request = match piece {
-        Piece::Associate(pdu) => read_associate(&pdu)?,
-        Piece::Abort => return Err(Interruption::Aborted),
-        Piece::Release | Piece::Misplaced | Piece::Value(_) => return Err(Violation::UnexpectedPdu.into()),
+        PduPiece::Associate(pdu) => read_associate(&pdu)?,
+        PduPiece::Abort => return Err(Interruption::Aborted),
+        PduPiece::Release | PduPiece::Misplaced | PduPiece::Pdv(_) => {
+            return Err(Violation::UnexpectedPdu.into());
+        }
     };
     let answer =
-        if has_room { negotiate(&request, &door.settings, &door.callers) } else { Err(congestion()) };
+        if has_room { negotiate(&request, &acceptor.settings, &acceptor.callers) } else { Err(congestion()) };
     match answer {
         Ok(agreement) => {
             let contexts = agreement.contexts.len();
@@ -101,35 +109,35 @@ async fn establish(
 /// An association that is established.
 struct Association<'a> {
     connection: &'a mut Connection,
-    door: &'a Door,
+    acceptor: &'a Acceptor,
     agreement: Agreement,
     command: Vec<u8>,
-    /// The presentation context of a command that is coming in.
+    /// The presentation context of a command that is being received.
     command_context: Option<u8>,
-    /// A data set that is coming in.
-    data_set: Option<DataSet>,
-    /// Responses, in the order of their requests: a sender with one operation at a time gets each at once, one
-    /// with several need not look after their order. Each is P-DATA-TF.
+    /// A data set that is being received.
+    data_set: Option<IncomingDataSet>,
+    /// Responses, as the bytes of P-DATA-TF, in the order of their requests: a peer with several outstanding
+    /// operations may rely on the order.
     responses: VecDeque<BoxFuture<'static, Vec<u8>>>,
 }
 
-struct DataSet {
+struct IncomingDataSet {
     context: u8,
-    request: Request,
-    /// Where it goes; or why it is read away.
+    request: DimseRequest,
+    /// The upload of the data set, or the status of the response after the data set was discarded.
     destination: Result<Upload, Status>,
 }
 
-enum Event {
+enum AssociationEvent {
     Response(Vec<u8>),
-    Piece(Piece),
+    Piece(PduPiece),
 }
 
 impl<'a> Association<'a> {
-    fn new(connection: &'a mut Connection, door: &'a Door, agreement: Agreement) -> Self {
+    fn new(connection: &'a mut Connection, acceptor: &'a Acceptor, agreement: Agreement) -> Self {
         Self {
             connection,
-            door,
+            acceptor,
             agreement,
             command: Vec::new(),
             command_context: None,
@@ -142,26 +150,26 @@ impl<'a> Association<'a> {
     async fn serve(mut self) -> Result<(), Interruption> {
         loop {
             match self.next_event().await? {
-                Event::Response(response) => {
+                AssociationEvent::Response(response) => {
                     self.responses.pop_front();
                     self.connection.send(&response).await?;
                 }
-                Event::Piece(Piece::Value(value)) => self.take(value).await?,
-                Event::Piece(Piece::Release) => return self.release().await,
-                Event::Piece(Piece::Abort) => return Err(Interruption::Aborted),
-                Event::Piece(Piece::Associate(_) | Piece::Misplaced) => {
+                AssociationEvent::Piece(PduPiece::Pdv(chunk)) => self.receive(chunk).await?,
+                AssociationEvent::Piece(PduPiece::Release) => return self.release().await,
+                AssociationEvent::Piece(PduPiece::Abort) => return Err(Interruption::Aborted),
+                AssociationEvent::Piece(PduPiece::Associate(_) | PduPiece::Misplaced) => {
                     return Err(Violation::UnexpectedPdu.into());
                 }
             }
         }
     }
 
-    async fn next_event(&mut self) -> Result<Event, Interruption> {
-        let settings = &self.door.settings;
+    async fn next_event(&mut self) -> Result<AssociationEvent, Interruption> {
+        let settings = &self.acceptor.settings;
         let idle_timeout = Duration::from_secs(settings.idle_timeout_seconds);
         let is_between_messages = self.command_context.is_none() && self.data_set.is_none();
-        let owes_nothing = self.responses.is_empty();
-        // What has begun may end; the limit holds back what would begin.
+        let has_no_responses = self.responses.is_empty();
+        // The limit delays further messages; a message that has begun is read to its end.
         let may_read =
             !is_between_messages || self.responses.len() < usize::from(settings.max_operations.max(1));
         let response = async {
@@ -172,19 +180,20 @@ impl<'a> Association<'a> {
         };
         tokio::select! {
             biased;
-            response = response => Ok(Event::Response(response)),
-            () = self.door.shutdown.cancelled(), if is_between_messages && owes_nothing => {
+            response = response => Ok(AssociationEvent::Response(response)),
+            () = self.acceptor.shutdown.cancelled(), if is_between_messages && has_no_responses => {
                 Err(Interruption::Stopped)
             }
-            piece = self.connection.next(), if may_read => Ok(Event::Piece(piece?)),
+            piece = self.connection.next(), if may_read => Ok(AssociationEvent::Piece(piece?)),
             // A peer that waits for a response is not idle.
-            () = sleep(idle_timeout), if !is_between_messages || owes_nothing => {
+            () = sleep(idle_timeout), if !is_between_messages || has_no_responses => {
                 Err(Interruption::Silent(idle_timeout))
             }
         }
     }
 
-    /// Answers an A-RELEASE-RQ after the responses that are owed. What is half sent is dropped.
+    /// Sends all outstanding responses, then answers an A-RELEASE-RQ. A data set that is not complete is
+    /// dropped.
     async fn release(mut self) -> Result<(), Interruption> {
         self.data_set = None;
         for response in std::mem::take(&mut self.responses) {
@@ -194,67 +203,67 @@ impl<'a> Association<'a> {
         self.connection.send(&association_pdu(&Pdu::ReleaseRP)).await
     }
 
-    async fn take(&mut self, value: Value) -> Result<(), Interruption> {
-        self.context(value.context)?;
-        if value.is_command { self.take_command(value).await } else { self.take_data_set(value).await }
+    async fn receive(&mut self, chunk: PdvChunk) -> Result<(), Interruption> {
+        self.context(chunk.context)?;
+        if chunk.is_command { self.receive_command(chunk).await } else { self.receive_data_set(chunk).await }
     }
 
-    async fn take_command(&mut self, value: Value) -> Result<(), Interruption> {
-        let is_other = self.command_context.is_some_and(|context| context != value.context);
+    async fn receive_command(&mut self, chunk: PdvChunk) -> Result<(), Interruption> {
+        let is_other = self.command_context.is_some_and(|context| context != chunk.context);
         if is_other || self.data_set.is_some() {
             return Err(Violation::Interleaved.into());
         }
-        self.command_context = Some(value.context);
-        if self.command.len() + value.bytes.len() > MAX_COMMAND_BYTES {
+        self.command_context = Some(chunk.context);
+        if self.command.len() + chunk.bytes.len() > MAX_COMMAND_BYTES {
             return Err(Violation::CommandTooLong(MAX_COMMAND_BYTES).into());
         }
-        self.command.extend_from_slice(&value.bytes);
-        if !value.is_last {
+        self.command.extend_from_slice(&chunk.bytes);
+        if !chunk.is_last {
             return Ok(());
         }
         let request = command::read(&self.command)?;
         self.command.clear();
         self.command_context = None;
-        let context = self.context(value.context)?.clone();
+        let context = self.context(chunk.context)?.clone();
         self.begin(context, request).await;
         Ok(())
     }
 
-    fn context(&self, id: u8) -> Result<&Context, Violation> {
+    fn context(&self, id: u8) -> Result<&PresentationContext, Violation> {
         let context = self.agreement.contexts.iter().find(|context| context.id == id);
         context.ok_or(Violation::UnknownContext(id))
     }
 
-    /// Begins an operation, or ends it if it has no data set.
-    async fn begin(&mut self, context: Context, request: Request) {
+    /// Begins an operation; responds at once if no data set follows.
+    async fn begin(&mut self, context: PresentationContext, request: DimseRequest) {
         let destination = match request.operation {
-            // Operations to cancel (C-FIND, C-GET, C-MOVE) are not offered, so there is none to cancel.
-            Operation::Cancel => return,
-            Operation::Echo => Err(c_echo::echo()),
-            Operation::Store => {
-                c_store::begin(&request, &context, &self.door.archive, &self.agreement.caller).await
+            // The operations that can be cancelled (C-FIND, C-GET, C-MOVE) are not supported.
+            DimseOperation::Cancel => return,
+            DimseOperation::Echo => Err(c_echo::echo()),
+            DimseOperation::Store => {
+                c_store::begin(&request, &context, &self.acceptor.archive, &self.agreement.caller).await
             }
-            Operation::Other(_) => Err(status::of_unrecognized(request.operation)),
+            DimseOperation::Other(_) => Err(status::of_unrecognized(request.operation)),
         };
         if request.has_data_set {
-            self.data_set = Some(DataSet { context: context.id, request, destination });
+            self.data_set = Some(IncomingDataSet { context: context.id, request, destination });
         } else if let Err(status) = destination {
             self.respond(context.id, &request, &status);
         }
     }
 
-    async fn take_data_set(&mut self, value: Value) -> Result<(), Interruption> {
+    async fn receive_data_set(&mut self, chunk: PdvChunk) -> Result<(), Interruption> {
         let Some(data_set) = &mut self.data_set else { return Err(Violation::Interleaved.into()) };
-        if data_set.context != value.context {
+        if data_set.context != chunk.context {
             return Err(Violation::Interleaved.into());
         }
         if let Ok(upload) = &mut data_set.destination
-            && !value.bytes.is_empty()
+            && !chunk.bytes.is_empty()
         {
-            upload.write(value.bytes).await;
+            upload.write(chunk.bytes).await;
         }
-        if value.is_last
-            && let Some(DataSet { context, request, destination }) = self.data_set.take()
+        if chunk.is_last
+            && let Some(IncomingDataSet { context, request, destination }) = self.data_set.take()
         {
             match destination {
                 Ok(upload) => self.respond_when_stored(context, request, upload).await,
@@ -264,14 +273,14 @@ impl<'a> Association<'a> {
         Ok(())
     }
 
-    fn respond(&mut self, context: u8, request: &Request, status: &Status) {
+    fn respond(&mut self, context: u8, request: &DimseRequest, status: &Status) {
         let response = command::write_response(request, status);
         let response = command_pdus(context, &response, self.agreement.peer_max_pdu_bytes);
         self.responses.push_back(ready(response).boxed());
     }
 
     /// Responds when the instance is durable, while further messages are read.
-    async fn respond_when_stored(&mut self, context: u8, request: Request, upload: Upload) {
+    async fn respond_when_stored(&mut self, context: u8, request: DimseRequest, upload: Upload) {
         let stored = upload.finish().await;
         let max_pdu_bytes = self.agreement.peer_max_pdu_bytes;
         let response = async move {

@@ -2,7 +2,7 @@
 
 use crate::dimse::command::Status;
 
-/// Answers a C-ECHO-RQ: being able to answer is all there is to verify.
+/// Answers a C-ECHO-RQ: the response itself verifies the connection.
 pub fn echo() -> Status {
     Status::SUCCESS
 }

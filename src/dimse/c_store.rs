@@ -1,5 +1,5 @@
-//! C-STORE as SCP (PS3.4 §B, PS3.7 §9.1.1): puts the file header of PS3.10 §7.1 before the data set and hands
-//! both to the archive as they come.
+//! C-STORE as SCP (PS3.4 §B, PS3.7 §9.1.1): puts the file header of PS3.10 §7.1 before the data set and
+//! passes both to the archive while they are received.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::archive::access::Caller;
 use crate::archive::store::Upload;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::write::file_head;
-use crate::dimse::command::{Request, Status};
-use crate::dimse::negotiation::{Context, VERIFICATION};
+use crate::dimse::command::{DimseRequest, Status};
+use crate::dimse::negotiation::{PresentationContext, VERIFICATION};
 use crate::dimse::status::{self, Unacceptable};
 
-/// Begins a C-STORE: what follows is to be written to the upload.
+/// Begins a C-STORE. The caller writes the data set to the upload.
 ///
 /// # Errors
-/// The status to answer with after the data set was read away, if the request cannot be carried out.
+/// The status of the response after the data set was discarded, if the request cannot be carried out.
 pub async fn begin(
-    request: &Request,
-    context: &Context,
+    request: &DimseRequest,
+    context: &PresentationContext,
     archive: &Arc<Archive>,
     caller: &Caller,
 ) -> Result<Upload, Status> {

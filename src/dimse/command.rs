@@ -3,7 +3,7 @@
 use crate::dicom::attributes::Tag;
 use crate::dimse::pdu::Violation;
 
-/// Bytes that a command set may have; real ones have some hundred.
+/// The maximum length of a command set; real ones have a few hundred bytes.
 pub const MAX_COMMAND_BYTES: usize = 1 << 16;
 
 const GROUP_LENGTH: u16 = 0x0000;
@@ -20,9 +20,9 @@ const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
 const NO_DATA_SET: u16 = 0x0101;
 const RESPONSE: u16 = 0x8000;
 
-/// What is asked for, by Command Field (0000,0100) (PS3.7 §E.1).
+/// The operation that a request is for: Command Field (0000,0100) (PS3.7 §E.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum DimseOperation {
     /// C-STORE-RQ.
     Store,
     /// C-ECHO-RQ.
@@ -33,11 +33,11 @@ pub enum Operation {
     Other(u16),
 }
 
-/// A request.
+/// A DIMSE request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// What is asked for.
-    pub operation: Operation,
+pub struct DimseRequest {
+    /// The operation.
+    pub operation: DimseOperation,
     /// Message ID (0000,0110); 0 for a C-CANCEL-RQ, which has none.
     pub message_id: u16,
     /// Affected SOP Class UID (0000,0002), without padding.
@@ -48,7 +48,7 @@ pub struct Request {
     pub has_data_set: bool,
 }
 
-/// How an operation ended (PS3.7 §C).
+/// The status of a response (PS3.7 §C).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Status (0000,0900).
@@ -69,12 +69,12 @@ impl Status {
     }
 }
 
-/// Reads a request, in time and memory linear in `bytes`. Elements that it has no use for are passed over.
+/// Reads a request, in time and memory linear in `bytes`. Other elements are skipped.
 ///
 /// # Errors
-/// [`Violation::Command`] if it is no sequence of elements of group 0000, lacks a Command Field or the
-/// Message ID, or is a response.
-pub fn read(bytes: &[u8]) -> Result<Request, Violation> {
+/// [`Violation::Command`] if `bytes` are no sequence of elements of group 0000, lack a Command Field or the
+/// Message ID, or are a response.
+pub fn read(bytes: &[u8]) -> Result<DimseRequest, Violation> {
     let (mut operation, mut message_id) = (None, None);
     let (mut sop_class, mut sop_instance) = (None, None);
     let mut data_set_type = NO_DATA_SET;
@@ -92,21 +92,21 @@ pub fn read(bytes: &[u8]) -> Result<Request, Violation> {
         rest = after;
     }
     let operation = match operation.ok_or(Violation::Command)? {
-        0x0001 => Operation::Store,
-        0x0030 => Operation::Echo,
-        0x0FFF => Operation::Cancel,
+        0x0001 => DimseOperation::Store,
+        0x0030 => DimseOperation::Echo,
+        0x0FFF => DimseOperation::Cancel,
         response if response & RESPONSE != 0 => return Err(Violation::Command),
-        other => Operation::Other(other),
+        other => DimseOperation::Other(other),
     };
     let message_id = match operation {
-        Operation::Cancel => 0,
+        DimseOperation::Cancel => 0,
         _ => message_id.ok_or(Violation::Command)?,
     };
     let has_data_set = data_set_type != NO_DATA_SET;
-    Ok(Request { operation, message_id, sop_class, sop_instance, has_data_set })
+    Ok(DimseRequest { operation, message_id, sop_class, sop_instance, has_data_set })
 }
 
-/// The element number, the value and what follows it.
+/// The number and value of the first element, and the bytes after the element.
 fn next_element(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let ([0, 0, low, high, length @ ..], rest) = bytes.split_first_chunk::<8>()? else { return None };
     let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -123,13 +123,13 @@ fn text(value: &[u8]) -> Option<String> {
 }
 
 /// Writes the response to a request.
-pub fn write_response(request: &Request, status: &Status) -> Vec<u8> {
+pub fn write_response(request: &DimseRequest, status: &Status) -> Vec<u8> {
     let command_field = RESPONSE
         | match request.operation {
-            Operation::Store => 0x0001,
-            Operation::Echo => 0x0030,
-            Operation::Cancel => 0x0FFF,
-            Operation::Other(field) => field,
+            DimseOperation::Store => 0x0001,
+            DimseOperation::Echo => 0x0030,
+            DimseOperation::Cancel => 0x0FFF,
+            DimseOperation::Other(field) => field,
         };
     let mut elements = Vec::with_capacity(256);
     if let Some(uid) = &request.sop_class {
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_store_request_is_read() {
-        let expected = Request {
-            operation: Operation::Store,
+        let expected = DimseRequest {
+            operation: DimseOperation::Store,
             message_id: 7,
             sop_class: Some("1.2.840.10008.5.1.4.1.1.2".into()),
             sop_instance: Some("1.2.3".into()),

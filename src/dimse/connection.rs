@@ -1,4 +1,4 @@
-//! A TCP connection as a sequence of pieces of PDUs in and bytes out, with the reasons for which it ends.
+//! A TCP connection that reads pieces of PDUs and writes bytes, with the reasons for which a connection ends.
 
 use std::io;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::dimse::pdu::{Piece, Splitter, Violation};
+use crate::dimse::pdu::{PduPiece, PduSplitter, Violation};
 
-/// Bytes of a read buffer; pieces share it, so it lives until the last of them is worked on.
+/// The length of a read buffer, which pieces share and which is freed with the last of them.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Room below which a read goes to another buffer rather than into the rest of this one.
+/// The least free room of a buffer for another read; with less, the next read uses a new buffer.
 const LEAST_READ_BYTES: usize = 16 * 1024;
-/// How long a peer has to close after the last PDU, so that it is read before the connection is reset.
+/// The time in which a peer may read the last PDU and close, before the connection is reset.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// Why an association ended in another way than by release or rejection.
+/// The reason for which an association ended in another way than by release or rejection.
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The peer aborted.
@@ -30,7 +30,7 @@ pub enum Interruption {
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Failed(#[from] io::Error),
-    /// The peer sent or took nothing for too long.
+    /// The peer sent or read nothing for too long.
     #[error("the peer was silent for {} s", .0.as_secs())]
     Silent(Duration),
     /// The peer acted against the protocol.
@@ -42,7 +42,7 @@ pub enum Interruption {
 }
 
 impl Interruption {
-    /// What to tell the peer in an A-ABORT; `None` if it is gone.
+    /// The source of the A-ABORT for the peer; `None` if the peer is gone.
     pub fn abort_source(&self) -> Option<AbortRQSource> {
         match self {
             Self::Aborted | Self::Closed | Self::Failed(_) => None,
@@ -59,19 +59,19 @@ impl Interruption {
 pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
-    splitter: Splitter,
+    splitter: PduSplitter,
     write_timeout: Duration,
 }
 
 impl Connection {
-    /// Over a stream, on which a peer may send P-DATA-TF of `max_pdu_bytes` and must take what it is sent within
-    /// `write_timeout`.
+    /// A connection over a stream, on which a peer may send P-DATA-TF of `max_pdu_bytes`. Each write must end
+    /// within `write_timeout`.
     pub fn new(stream: TcpStream, max_pdu_bytes: u32, write_timeout: Duration) -> Self {
-        Self { stream, buffer: BytesMut::new(), splitter: Splitter::new(max_pdu_bytes), write_timeout }
+        Self { stream, buffer: BytesMut::new(), splitter: PduSplitter::new(max_pdu_bytes), write_timeout }
     }
 
-    /// Waits for the next piece. May be dropped at any time without losing anything.
-    pub async fn next(&mut self) -> Result<Piece, Interruption> {
+    /// Waits for the next piece. Cancel safe: no bytes are lost if the future is dropped.
+    pub async fn next(&mut self) -> Result<PduPiece, Interruption> {
         loop {
             if let Some(piece) = self.splitter.next(&mut self.buffer)? {
                 return Ok(piece);
@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// Closes, after the peer has done so or a while has passed.
+    /// Closes the connection after the peer has closed or [`LINGER`] has passed.
     pub async fn close(mut self) {
         let linger = async {
             self.stream.shutdown().await?;
@@ -101,7 +101,7 @@ impl Connection {
             while self.stream.read(&mut unread).await? > 0 {}
             io::Result::Ok(())
         };
-        // Nothing depends on how it closes.
+        // No more data is sent or expected, so errors do not matter.
         let _ = timeout(LINGER, linger).await;
     }
 }

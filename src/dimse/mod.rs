@@ -1,7 +1,8 @@
-//! The DIMSE door: C-ECHO and C-STORE as SCP, over associations by PS3.8.
+//! The DIMSE protocol layer: C-ECHO and C-STORE as SCP, over associations as per PS3.8.
 //!
-//! Bytes become pieces of PDUs in [`pdu`], a conversation in `association`, requests in [`command`]; each service
-//! has its file, and outcomes become statuses in `status` only.
+//! [`pdu`] splits the bytes of a connection into pieces of PDUs, [`association`] carries out the state
+//! machine, [`command`] reads requests. Each service has a file, and only [`status`] turns outcomes into
+//! statuses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,26 +16,28 @@ use tracing::{error, warn};
 
 use crate::archive::Archive;
 use crate::config::Dimse;
-use crate::dimse::association::{Door, serve};
-use crate::dimse::tenants::Callers;
+use crate::dimse::association::{Acceptor, serve};
+use crate::dimse::callers::Callers;
 use crate::telemetry;
 
 pub mod association;
 pub mod c_echo;
 pub mod c_store;
+pub mod callers;
 pub mod command;
 pub mod connection;
 pub mod negotiation;
 pub mod pdu;
 pub mod status;
-pub mod tenants;
+pub mod transfer_syntaxes;
 
-/// How long accepting pauses when the system has no socket to give.
+/// The pause after the system could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves associations until `shutdown`; returns when the last of them has ended.
+/// Serves associations until `shutdown`; returns when the last association has ended.
 ///
-/// Beyond `max_associations`, as many again are read and rejected; beyond those, connections are closed unread.
+/// Beyond `max_associations`, the requests of as many associations again are read and rejected; further
+/// connections are closed unread.
 pub async fn run(
     listener: TcpListener,
     archive: Arc<Archive>,
@@ -43,12 +46,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let max_associations = settings.max_associations;
-    let places = Arc::new(Semaphore::new(max_associations));
-    let door = Arc::new(Door { archive, settings, callers, shutdown });
+    let permits = Arc::new(Semaphore::new(max_associations));
+    let acceptor = Arc::new(Acceptor { archive, settings, callers, shutdown });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = door.shutdown.cancelled() => break,
+            () = acceptor.shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => {
                 report_panic(ended);
                 continue;
@@ -66,12 +69,12 @@ pub async fn run(
         if connections.len() >= 2 * max_associations {
             continue;
         }
-        // Responses are small and awaited; a socket that refuses the option only answers later.
+        // Peers wait for the small responses. Without the option, responses are only slower.
         let _ = stream.set_nodelay(true);
-        let (door, place) = (door.clone(), places.clone().try_acquire_owned().ok());
+        let (acceptor, permit) = (acceptor.clone(), permits.clone().try_acquire_owned().ok());
         connections.spawn(async move {
             telemetry::associations_changed(1.0);
-            serve(stream, &door, place.is_some()).await;
+            serve(stream, &acceptor, permit.is_some()).await;
             telemetry::associations_changed(-1.0);
         });
     }

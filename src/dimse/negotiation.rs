@@ -1,8 +1,6 @@
-//! Answers association requests: AE titles, presentation contexts and user information (PS3.8 §7.1, PS3.7 §D.3).
-//! A pure function of request and settings.
+//! Negotiates associations: AE titles, presentation contexts and user information (PS3.8 §7.1, PS3.7 §D.3).
+//! The answer is a pure function of request and settings.
 
-use dicom_encoding::TransferSyntaxIndex;
-use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use dicom_ul::pdu::{
     AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason,
     AssociationRJServiceProviderPresentationReason, AssociationRJServiceUserReason, AssociationRJSource,
@@ -14,7 +12,8 @@ use crate::archive::access::Caller;
 use crate::config::Dimse;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uid::InstanceUid;
-use crate::dimse::tenants::Callers;
+use crate::dimse::callers::Callers;
+use crate::dimse::transfer_syntaxes::STANDARD_TRANSFER_SYNTAXES;
 
 /// Verification SOP Class (PS3.4 §A.4).
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -23,14 +22,16 @@ const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VER
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 
-/// What DICOM's own UIDs begin with (PS3.5 §9); any other is private.
+/// The root of the UIDs of the standard (PS3.5 §9); all others are private.
 const DICOM_ROOT: &str = "1.2.840.10008.";
-/// What the SOP classes of the storage service begin with (PS3.4 §B.5), those of editions to come too.
+/// The arc of the SOP classes of the storage service (PS3.4 §B.5), also of later editions.
 const STORAGE_ARC: &str = "5.1.4.1.1.";
-/// SOP classes below that arc which are queries, retrievals or services of inventories and protocols (PS3.6 §A).
+/// SOP classes below that arc that are queries, retrievals or services of inventories and protocols (PS3.6
+/// §A).
 const NO_STORAGE_BELOW_ARC: [&str; 8] =
     ["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
-/// Storage elsewhere: print and hardcopy, radiotherapy, and non-patient objects (PS3.4 §GG.3).
+/// Storage SOP classes outside that arc: print and hardcopy, radiotherapy, and non-patient objects (PS3.4
+/// §GG.3).
 const STORAGE_OUTSIDE_ARC: [&str; 11] = [
     "5.1.1.27",
     "5.1.1.29",
@@ -46,23 +47,23 @@ const STORAGE_OUTSIDE_ARC: [&str; 11] = [
 ];
 const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 
-/// What both sides agreed on.
+/// The result of a negotiation.
 #[derive(Debug, Clone)]
 pub struct Agreement {
-    /// Who calls.
+    /// The caller.
     pub caller: Caller,
     /// The presentation contexts that were accepted.
-    pub contexts: Vec<Context>,
-    /// The longest P-DATA-TF that the peer takes, its header not counted; 0 for any.
+    pub contexts: Vec<PresentationContext>,
+    /// The longest P-DATA-TF that the peer accepts, its header not counted; 0 for no limit.
     pub peer_max_pdu_bytes: u32,
-    /// The A-ASSOCIATE-AC that says so.
+    /// The A-ASSOCIATE-AC to send.
     pub answer: AssociationAC,
 }
 
 /// A presentation context that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Context {
-    /// Its odd number.
+pub struct PresentationContext {
+    /// The presentation context ID, an odd number.
     pub id: u8,
     /// The SOP class.
     pub abstract_syntax: String,
@@ -70,17 +71,17 @@ pub struct Context {
     pub transfer_syntax: String,
 }
 
-/// Decides on a request.
+/// Accepts or rejects an association request.
 ///
 /// # Errors
-/// The A-ASSOCIATE-RJ to answer with.
+/// The A-ASSOCIATE-RJ to send.
 pub fn negotiate(
     request: &AssociationRQ,
     settings: &Dimse,
     callers: &Callers,
 ) -> Result<Agreement, AssociationRJ> {
-    let caller = check(request, settings, callers)?;
-    let mut contexts: Vec<Context> = Vec::new();
+    let caller = authorize(request, settings, callers)?;
+    let mut contexts: Vec<PresentationContext> = Vec::new();
     let mut results = Vec::with_capacity(request.presentation_contexts.len());
     let mut seen = [false; 256];
     for proposed in &request.presentation_contexts {
@@ -92,12 +93,12 @@ pub fn negotiate(
         };
         let (reason, transfer_syntax) = match result {
             Ok(chosen) => (PresentationContextResultReason::Acceptance, chosen),
-            // It must be there, but has no meaning (PS3.8 §9.3.3.2).
+            // Required also in a rejected context, but without meaning there (PS3.8 §9.3.3.2).
             Err(reason) => (reason, IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
         };
         if reason == PresentationContextResultReason::Acceptance {
             let abstract_syntax = uid_text(&proposed.abstract_syntax).to_owned();
-            contexts.push(Context {
+            contexts.push(PresentationContext {
                 id: proposed.id,
                 abstract_syntax,
                 transfer_syntax: transfer_syntax.clone(),
@@ -120,7 +121,7 @@ pub fn negotiate(
     Ok(Agreement { caller, contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
 }
 
-/// The A-ASSOCIATE-RJ for a server that has no association left.
+/// The A-ASSOCIATE-RJ of a server that has reached `dimse.max_associations`.
 pub fn congestion() -> AssociationRJ {
     let reason = AssociationRJServiceProviderPresentationReason::TemporaryCongestion;
     AssociationRJ {
@@ -129,8 +130,8 @@ pub fn congestion() -> AssociationRJ {
     }
 }
 
-/// Who calls, if it may.
-fn check(request: &AssociationRQ, settings: &Dimse, callers: &Callers) -> Result<Caller, AssociationRJ> {
+/// Finds the caller, if the association is allowed.
+fn authorize(request: &AssociationRQ, settings: &Dimse, callers: &Callers) -> Result<Caller, AssociationRJ> {
     let reject = |source| Err(AssociationRJ { result: AssociationRJResult::Permanent, source });
     let user = AssociationRJSource::ServiceUser;
     if request.protocol_version & 1 == 0 {
@@ -157,8 +158,8 @@ fn lists(titles: &[String], title: &str) -> bool {
     titles.iter().any(|listed| listed == "*" || listed == title)
 }
 
-/// The first transfer syntax that is known, in the proposer's order; else the first at all, since bytes are kept
-/// as they come.
+/// Chooses the first transfer syntax of the standard, in the order of the requestor; else the first private
+/// one, since instances are stored as they are received.
 fn choose_transfer_syntax(
     proposed: &PresentationContextProposed,
     accept_sop_classes: &[String],
@@ -168,7 +169,7 @@ fn choose_transfer_syntax(
     }
     let uids = || proposed.transfer_syntaxes.iter().map(|uid| uid_text(uid)).filter(|uid| is_uid(uid));
     uids()
-        .find(|uid| TransferSyntaxRegistry.get(uid).is_some())
+        .find(|uid| STANDARD_TRANSFER_SYNTAXES.contains(uid))
         .or_else(|| uids().next())
         .map(str::to_owned)
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
@@ -199,12 +200,12 @@ fn uid_text(uid: &str) -> &str {
     uid.trim_matches(['\0', ' '])
 }
 
-/// Answers user information items (PS3.7 §D.3.3). Extended negotiation stays unanswered, which means default
-/// behaviour, as does a user identity.
+/// Answers user information items (PS3.7 §D.3.3). Extended negotiation and user identity get no answer, which
+/// means default behaviour.
 fn user_information(
     request: &AssociationRQ,
     settings: &Dimse,
-    contexts: &[Context],
+    contexts: &[PresentationContext],
 ) -> Vec<UserVariableItem> {
     let mut items = vec![
         UserVariableItem::MaxLength(settings.max_pdu_bytes),

@@ -1,50 +1,50 @@
-//! Takes a stream of bytes apart into protocol data units, and the values of P-DATA-TF into pieces that
-//! share the read buffer, as per PS3.8 §9.3. No input or output here: bytes in, pieces out.
+//! Splits a stream of bytes into protocol data units, and the values of P-DATA-TF into chunks that share the
+//! read buffer, as per PS3.8 §9.3. No input or output here: bytes in, pieces out.
 
 use bytes::{Buf, Bytes, BytesMut};
 use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource, AssociationRQ, Pdu, read_pdu, write_pdu};
 
-/// Bytes that an A-ASSOCIATE-RQ may have: 128 contexts with 60 transfer syntaxes each fit twice over.
+/// The maximum length of an A-ASSOCIATE-RQ: 128 contexts with 60 transfer syntaxes each fit twice over.
 const MAX_ASSOCIATE_BYTES: u32 = 1 << 20;
 const HEADER_BYTES: usize = 6;
 const ASSOCIATE_RQ: u8 = 1;
 const P_DATA_TF: u8 = 4;
 
-/// What a stream of bytes consists of.
+/// A piece of the stream of PDUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// An A-ASSOCIATE-RQ, whole, with its header.
+pub enum PduPiece {
+    /// A complete A-ASSOCIATE-RQ with its header.
     Associate(Bytes),
     /// An A-RELEASE-RQ.
     Release,
     /// An A-ABORT.
     Abort,
-    /// A PDU that only an acceptor sends, or only a requestor that was asked to release.
+    /// A PDU that only an acceptor sends, or a requestor only as a response to a release request.
     Misplaced,
     /// Some bytes of a presentation data value.
-    Value(Value),
+    Pdv(PdvChunk),
 }
 
-/// Some bytes of a presentation data value, which may arrive in any number of pieces (PS3.8 §9.3.5.1).
+/// Some bytes of a presentation data value, which may arrive in any number of chunks (PS3.8 §9.3.5.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
+pub struct PdvChunk {
     /// Presentation context ID.
     pub context: u8,
     /// Whether the bytes are of a command; else of a data set.
     pub is_command: bool,
     /// Whether the command or data set ends after these bytes.
     pub is_last: bool,
-    /// The bytes, without copying them; may be empty.
+    /// The bytes, a part of the read buffer; may be empty.
     pub bytes: Bytes,
 }
 
-/// What a peer did against the protocol.
+/// A violation of the protocol by the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Violation {
     #[error("PDU type {0:#04x} is unknown")]
     UnknownPdu(u8),
-    #[error("a PDU came where none of its type can be")]
+    #[error("a PDU came in a state in which its type is not allowed")]
     UnexpectedPdu,
     #[error("a P-DATA-TF of {length} bytes exceeds the {limit} agreed on (dimse.max_pdu_bytes)")]
     PduTooLong { length: u32, limit: u32 },
@@ -63,7 +63,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The source and reason that an A-ABORT gives for it (PS3.8 §9.3.8).
+    /// The source and reason of an A-ABORT for the violation (PS3.8 §9.3.8).
     pub fn abort_source(&self) -> AbortRQSource {
         AbortRQSource::ServiceProvider(match self {
             Self::UnknownPdu(_) => AbortRQServiceProviderReason::UnrecognizedPdu,
@@ -72,15 +72,15 @@ impl Violation {
             Self::PduTooLong { .. } | Self::Length | Self::UnknownContext(_) | Self::Request => {
                 AbortRQServiceProviderReason::InvalidPduParameter
             }
-            // The upper layer did its work; it is its user that cannot go on.
+            // These are violations of PS3.7, not of the upper layer protocol.
             Self::CommandTooLong(_) | Self::Command => return AbortRQSource::ServiceUser,
         })
     }
 }
 
-/// Where in the stream of PDUs the next byte belongs.
+/// Splits the stream of PDUs; holds the position of the next byte in the current PDU.
 #[derive(Debug)]
-pub struct Splitter {
+pub struct PduSplitter {
     max_pdu_bytes: u32,
     /// Bytes still to come of the P-DATA-TF, those of its current value included.
     pdu_left: u32,
@@ -95,8 +95,9 @@ struct ValueHeader {
     left: u32,
 }
 
-impl Splitter {
-    /// At the start of a stream whose P-DATA-TF may claim at most `max_pdu_bytes` (their header not counted).
+impl PduSplitter {
+    /// A splitter at the start of a stream, in which a P-DATA-TF may have at most `max_pdu_bytes` after its
+    /// header.
     pub fn new(max_pdu_bytes: u32) -> Self {
         Self { max_pdu_bytes, pdu_left: 0, value: None }
     }
@@ -104,9 +105,9 @@ impl Splitter {
     /// Takes the next piece off the front of `buffer`; `None` when more bytes must come first.
     ///
     /// # Errors
-    /// Lengths that cannot be or that exceed their limit, before anything is kept for them; types of PDU
+    /// Lengths that are impossible or exceed their limit, before memory is allocated for them; types of PDU
     /// that do not exist.
-    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Violation> {
+    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<PduPiece>, Violation> {
         loop {
             if let Some(header) = &self.value {
                 let wanted = header.left;
@@ -115,15 +116,15 @@ impl Splitter {
             let has_moved =
                 if self.pdu_left > 0 { self.begin_value(buffer)? } else { self.begin_pdu(buffer)? };
             match has_moved {
-                Step::Wait => return Ok(None),
-                Step::Go => {}
-                Step::Whole(piece) => return Ok(Some(piece)),
+                SplitStep::Wait => return Ok(None),
+                SplitStep::Go => {}
+                SplitStep::Whole(piece) => return Ok(Some(piece)),
             }
         }
     }
 
-    fn begin_pdu(&mut self, buffer: &mut BytesMut) -> Result<Step, Violation> {
-        let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(Step::Wait) };
+    fn begin_pdu(&mut self, buffer: &mut BytesMut) -> Result<SplitStep, Violation> {
+        let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(SplitStep::Wait) };
         let [kind, _, length @ ..] = *header;
         let length = u32::from_be_bytes(length);
         match kind {
@@ -133,32 +134,32 @@ impl Splitter {
             P_DATA_TF => {
                 buffer.advance(HEADER_BYTES);
                 self.pdu_left = length;
-                return Ok(Step::Go);
+                return Ok(SplitStep::Go);
             }
             ASSOCIATE_RQ if length > MAX_ASSOCIATE_BYTES => return Err(Violation::Length),
             5..=7 if length != 4 => return Err(Violation::Length),
             ASSOCIATE_RQ | 5..=7 => {}
-            2 | 3 => return Ok(Step::Whole(Piece::Misplaced)),
+            2 | 3 => return Ok(SplitStep::Whole(PduPiece::Misplaced)),
             _ => return Err(Violation::UnknownPdu(kind)),
         }
         let whole = HEADER_BYTES + length as usize;
         if buffer.len() < whole {
-            return Ok(Step::Wait);
+            return Ok(SplitStep::Wait);
         }
         let pdu = buffer.split_to(whole).freeze();
-        Ok(Step::Whole(match kind {
-            ASSOCIATE_RQ => Piece::Associate(pdu),
-            5 => Piece::Release,
-            7 => Piece::Abort,
-            _ => Piece::Misplaced,
+        Ok(SplitStep::Whole(match kind {
+            ASSOCIATE_RQ => PduPiece::Associate(pdu),
+            5 => PduPiece::Release,
+            7 => PduPiece::Abort,
+            _ => PduPiece::Misplaced,
         }))
     }
 
-    fn begin_value(&mut self, buffer: &mut BytesMut) -> Result<Step, Violation> {
+    fn begin_value(&mut self, buffer: &mut BytesMut) -> Result<SplitStep, Violation> {
         if (self.pdu_left as usize) < HEADER_BYTES {
             return Err(Violation::Length);
         }
-        let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(Step::Wait) };
+        let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(SplitStep::Wait) };
         let [length @ .., context, control] = *header;
         let length = u32::from_be_bytes(length);
         if length < 2 || length > self.pdu_left - 4 {
@@ -168,10 +169,10 @@ impl Splitter {
         self.pdu_left -= HEADER_BYTES as u32;
         let (is_command, is_last) = (control & 1 != 0, control & 2 != 0);
         self.value = Some(ValueHeader { context, is_command, is_last, left: length - 2 });
-        Ok(Step::Go)
+        Ok(SplitStep::Go)
     }
 
-    fn value_piece(&mut self, buffer: &mut BytesMut, wanted: u32) -> Option<Piece> {
+    fn value_piece(&mut self, buffer: &mut BytesMut, wanted: u32) -> Option<PduPiece> {
         if buffer.is_empty() && wanted > 0 {
             return None;
         }
@@ -185,22 +186,22 @@ impl Splitter {
         if is_whole {
             self.value = None;
         }
-        Some(Piece::Value(Value { context, is_command, is_last, bytes }))
+        Some(PduPiece::Pdv(PdvChunk { context, is_command, is_last, bytes }))
     }
 }
 
-enum Step {
+enum SplitStep {
     Wait,
     Go,
-    Whole(Piece),
+    Whole(PduPiece),
 }
 
-/// Reads an A-ASSOCIATE-RQ, leaving out items of types that are not defined, as PS3.8 §9.3.1 asks.
+/// Reads an A-ASSOCIATE-RQ, ignoring items of undefined types, as PS3.8 §9.3.1 requires.
 ///
 /// # Errors
 /// [`Violation::Request`] if a length is wrong or something needed is missing.
 pub fn read_associate(pdu: &Bytes) -> Result<AssociationRQ, Violation> {
-    // dicom-ul refuses a request for the sake of an unknown item, so they go first.
+    // dicom-ul refuses a request with an unknown item, so unknown items are removed first.
     let pdu = without_unknown_items(pdu).ok_or(Violation::Request)?;
     match read_pdu(&pdu[..], MAX_ASSOCIATE_BYTES, true) {
         Ok(Some(Pdu::AssociationRQ(request))) => Ok(request),
@@ -227,7 +228,7 @@ fn without_unknown_items(pdu: &[u8]) -> Option<Vec<u8>> {
 /// The bytes of a PDU of the association (not of P-DATA-TF).
 pub fn association_pdu(pdu: &Pdu) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Writing to memory fails only where a text of the peer's cannot be written back in its character set.
+    // Writing to memory fails only if a text of the peer cannot be encoded in its character set again.
     if write_pdu(&mut bytes, pdu).is_err() {
         return abort_pdu(AbortRQSource::ServiceProvider(AbortRQServiceProviderReason::ReasonNotSpecified));
     }
@@ -279,14 +280,14 @@ mod tests {
     }
 
     /// Splits what arrives in the given portions, with the pieces of each value joined again.
-    fn split<'a>(portions: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Piece>, Violation> {
-        let (mut splitter, mut buffer) = (Splitter::new(64), BytesMut::new());
-        let mut pieces: Vec<Piece> = Vec::new();
+    fn split<'a>(portions: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<PduPiece>, Violation> {
+        let (mut splitter, mut buffer) = (PduSplitter::new(64), BytesMut::new());
+        let mut pieces: Vec<PduPiece> = Vec::new();
         for portion in portions {
             buffer.extend_from_slice(portion);
             while let Some(piece) = splitter.next(&mut buffer)? {
                 match (pieces.last_mut(), piece) {
-                    (Some(Piece::Value(before)), Piece::Value(value))
+                    (Some(PduPiece::Pdv(before)), PduPiece::Pdv(value))
                         if !before.is_last
                             && (before.context, before.is_command) == (value.context, value.is_command) =>
                     {
@@ -300,8 +301,8 @@ mod tests {
         Ok(pieces)
     }
 
-    fn value(context: u8, is_command: bool, is_last: bool, bytes: &'static [u8]) -> Piece {
-        Piece::Value(Value { context, is_command, is_last, bytes: Bytes::from_static(bytes) })
+    fn value(context: u8, is_command: bool, is_last: bool, bytes: &'static [u8]) -> PduPiece {
+        PduPiece::Pdv(PdvChunk { context, is_command, is_last, bytes: Bytes::from_static(bytes) })
     }
 
     #[test]
@@ -318,8 +319,8 @@ mod tests {
         let expected = [
             value(1, true, true, b"command"),
             value(1, false, true, b"data set"),
-            Piece::Release,
-            Piece::Abort,
+            PduPiece::Release,
+            PduPiece::Abort,
         ];
         for first in 0..=stream.len() {
             for second in first..=stream.len() {
@@ -354,7 +355,7 @@ mod tests {
         let stream = pdata(&[(1, 2, b"0123456789")]);
         let mut buffer = BytesMut::from(&stream[..]);
         let place = buffer[12..].as_ptr();
-        let Ok(Some(Piece::Value(value))) = Splitter::new(64).next(&mut buffer) else { panic!() };
+        let Ok(Some(PduPiece::Pdv(value))) = PduSplitter::new(64).next(&mut buffer) else { panic!() };
         assert_eq!(value.bytes.as_ptr(), place);
     }
 

@@ -1,9 +1,9 @@
-//! The only place where an outcome becomes a DIMSE status: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest.
+//! Turns outcomes into DIMSE statuses: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest. No other file does.
 
 use crate::archive::store::{Outcome, Refusal};
 use crate::dicom::attributes::Tag;
 use crate::dicom::failure::Failure;
-use crate::dimse::command::{Operation, Status};
+use crate::dimse::command::{DimseOperation, Status};
 
 const INVALID_SOP_INSTANCE: u16 = 0x0117;
 const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
@@ -17,12 +17,12 @@ const AFFECTED_SOP_CLASS_UID: Tag = Tag(0x0000_0002);
 const AFFECTED_SOP_INSTANCE_UID: Tag = Tag(0x0000_1000);
 const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
-/// Why a C-STORE-RQ cannot even begin.
+/// The reason for which a C-STORE-RQ is refused before its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unacceptable {
-    /// It names no SOP class, or another than its presentation context.
+    /// The request names no SOP class, or another than its presentation context.
     SopClass,
-    /// It names no SOP instance, or by something that is no UID.
+    /// The request names no SOP instance, or the name is no UID.
     SopInstance,
     /// No data set follows.
     NoDataSet,
@@ -45,7 +45,7 @@ pub fn of_outcome(outcome: &Outcome) -> Status {
 fn of_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Unreadable(failure) => of_failure(failure),
-        // No C-STORE brings metadata.
+        // Metadata and their errors come with STOW-RS only.
         Refusal::Metadata(_) | Refusal::Attributes(_) | Refusal::NoTransferSyntax(_) => {
             Status::new(CANNOT_UNDERSTAND, "cannot be understood")
         }
@@ -53,7 +53,7 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::OtherStudy { .. } => Status::new(DOES_NOT_MATCH, "of another study"),
         Refusal::OtherInstance { .. } => Status {
             offending: Some(SOP_INSTANCE_UID),
-            ..Status::new(DOES_NOT_MATCH, "another instance than the command says")
+            ..Status::new(DOES_NOT_MATCH, "not the instance that the command names")
         },
         Refusal::Different => Status {
             offending: Some(SOP_INSTANCE_UID),
@@ -64,13 +64,13 @@ fn of_refusal(refusal: &Refusal) -> Status {
             ..Status::new(DOES_NOT_MATCH, "this UID is stored in another study or series")
         },
         Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
-        // "Out of resources" is what makes a modality try again.
+        // Modalities try again after "out of resources".
         Refusal::Failed(_) => Status::new(OUT_OF_RESOURCES, "the server failed, try again"),
     }
 }
 
 fn of_failure(failure: &Failure) -> Status {
-    // The messages hold places, tags and limits, no values, so they may go out.
+    // The messages hold positions, tags and limits, no values, so they may be sent to the peer.
     let offending = match failure {
         Failure::Malformed { tag, .. } | Failure::NoIdentity { tag, .. } => Some(*tag),
         Failure::NotDicom
@@ -86,7 +86,7 @@ fn of_failure(failure: &Failure) -> Status {
     Status { offending, ..Status::new(CANNOT_UNDERSTAND, failure.to_string()) }
 }
 
-/// The status of a C-STORE-RQ that cannot begin.
+/// The status of a C-STORE-RQ that is refused before its data set.
 pub fn of_unacceptable(reason: Unacceptable) -> Status {
     match reason {
         Unacceptable::SopClass => Status {
@@ -101,11 +101,11 @@ pub fn of_unacceptable(reason: Unacceptable) -> Status {
     }
 }
 
-/// The status of an operation that is not offered.
-pub fn of_unrecognized(operation: Operation) -> Status {
+/// The status of an operation that is not supported.
+pub fn of_unrecognized(operation: DimseOperation) -> Status {
     let comment = match operation {
-        Operation::Other(field) => format!("operation {field:04X}H is not offered"),
-        _ => "not offered in this presentation context".to_owned(),
+        DimseOperation::Other(field) => format!("operation {field:04X}H is not supported"),
+        _ => "not supported in this presentation context".to_owned(),
     };
     Status::new(UNRECOGNIZED_OPERATION, comment)
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::clock::now_millis;
+use crate::config::Duplicates;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::conflict::ConflictRetries;
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
@@ -18,17 +19,6 @@ use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
-
-/// The policy for an instance whose SOP Instance UID is stored with other bytes (setting
-/// `ingest.duplicates`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Duplicates {
-    /// Refuse the new instance.
-    Reject,
-    /// Replace the stored instance.
-    Replace,
-}
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]

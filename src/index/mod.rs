@@ -26,7 +26,7 @@ mod study_update;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{CommitOutcome, Duplicates};
+pub use commit::CommitOutcome;
 pub use delete::{DeletionEntry, ObjectToDelete};
 pub use rows::InstanceLocation;
 pub use search::{ResultSink, SearchLimits};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
+use crate::config::Duplicates;
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
@@ -13,7 +14,7 @@ use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, PreviewState};
 use crate::index::search_tests::search;
-use crate::index::{CommitOutcome, Duplicates, Error, Index, ObjectToDelete, keys};
+use crate::index::{CommitOutcome, Error, Index, ObjectToDelete, keys};
 use crate::query::attributes::{
     ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
     STUDY_INSTANCE_UID, STUDY_TIME,

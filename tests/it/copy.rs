@@ -12,7 +12,7 @@ use cuspid::archive::copy::{Copied, Step};
 use cuspid::archive::records::{InstanceRecord, StudyRecord};
 use cuspid::archive::retrieve::Scope;
 use cuspid::cli::Arguments;
-use cuspid::index::Duplicates;
+use cuspid::config::Duplicates;
 use cuspid::server;
 use futures_util::TryStreamExt;
 use tempfile::TempDir;

@@ -10,7 +10,7 @@ use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::retrieve::Scope;
 use cuspid::config::{Config, Dimse};
-use cuspid::dimse::tenants::Callers;
+use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
     PDataValueType, Pdu, PresentationContextProposed, UserVariableItem, read_pdu, write_pdu,

@@ -126,7 +126,7 @@ async fn requests_at_the_same_time_get_the_same_bytes_and_leave_one_object() {
 
 #[tokio::test]
 async fn what_is_kept_is_bounded() {
-    let server = Server::with(|config| config.temporary.max_bytes = 10).await;
+    let server = Server::with(|config| config.derived.cache_max_bytes = 10).await;
     assert_eq!(server.store(&[native("1.1", "1.2", "1.3")]).await.status(), 200);
     for leaf in LOSSLESS {
         assert_eq!(instance(&server, PATH, leaf).await.status(), 200);

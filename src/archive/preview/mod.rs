@@ -208,10 +208,10 @@ impl Archive {
         let mut sources = self.sources(&caller, &due.record).await?;
         let (order, slice_spacing) = arrange(&mut sources);
         let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
-        let limit = self.preview.max_slices;
+        let limit = self.preview.max_frames;
         let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
         let number_of_slices = number_of_slices.ok_or_else(|| {
-            Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_slices)"))
+            Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
         })?;
         let index = Index {
             number_of_slices,
@@ -270,7 +270,9 @@ impl Archive {
                 Err(error) => return Err(error.into()),
             };
             let picture = frame.decode();
-            match picture.and_then(|decoded| encode(decoded, self.preview.rate, self.preview.binning)) {
+            match picture
+                .and_then(|decoded| encode(decoded, self.preview.compression_ratio, self.preview.binning))
+            {
                 Ok(picture) => writer.append(number, geometry, &picture)?,
                 Err(error) => writer.omit(number, &geometry, error.to_string()),
             }

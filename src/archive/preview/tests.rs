@@ -267,7 +267,7 @@ async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_series_of_too_many_frames_fails_at_once() {
-    let bench = Bench::new(&[("max_slices", "2")]);
+    let bench = Bench::new(&[("max_frames", "2")]);
     let dots = image("1.3", 1)
         .us(0x0028_0002, &[1])
         .text(0x0028_0004, "CS", "MONOCHROME2")
@@ -279,7 +279,7 @@ async fn a_series_of_too_many_frames_fails_at_once() {
     bench.store(dots.file(EXPLICIT)).await;
     assert_eq!(bench.make_all().await, [Outcome::Failed]);
     let PreviewState::Failed { reason, .. } = bench.state("1.3").await else { panic!("not failed") };
-    assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_slices)");
+    assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_frames)");
 }
 
 /// Objects in memory that cannot be read without a panic.

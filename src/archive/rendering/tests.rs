@@ -253,7 +253,7 @@ async fn thumbnails_of_one_thing_that_are_kept_have_a_limit() {
 
 #[tokio::test]
 async fn a_thumbnail_is_no_larger_than_the_limit() {
-    let bench = Bench::new(&[("max_thumbnail_side", "4")]);
+    let bench = Bench::new(&[("max_thumbnail_px", "4")]);
     bench.store(image("1.3", 1, &[10])).await;
     assert_eq!(bench.thumbnail(&scope(None, None), None).await.unwrap().0.size, (4, 2));
 }

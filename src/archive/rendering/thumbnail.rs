@@ -50,7 +50,7 @@ struct Place {
 
 impl Archive {
     /// The thumbnail of a study, a series, an instance or its frame (from 1): no larger than `width` × `height` pixels,
-    /// nor than `rendering.max_thumbnail_side`. Made once, then kept until what it shows changes.
+    /// nor than `rendering.max_thumbnail_px`. Made once, then kept until what it shows changes.
     ///
     /// It shows the middle frame of the middle instance, by the order of space or else of numbers; of a study, of
     /// its first series with frames. What has no picture is stood for by a sheet with its modality on it.
@@ -65,7 +65,7 @@ impl Archive {
         format: Format,
         area: [u32; 2],
     ) -> Result<Thumbnail, Error> {
-        let area = area.map(|side| side.clamp(1, self.rendering.max_thumbnail_side));
+        let area = area.map(|side| side.clamp(1, self.rendering.max_thumbnail_px));
         let version = self.version(caller, scope).await?;
         let place = place(caller, scope, &version, &file(frame, format, area));
         if let Some(thumbnail) = self.kept_thumbnail(&place).await? {

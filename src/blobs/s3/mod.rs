@@ -9,8 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-
-use aws_sdk_s3::types::ServerSideEncryption;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use futures_util::stream::BoxStream;
 
 use crate::blobs::s3::client::Requests;
@@ -18,7 +17,7 @@ use crate::blobs::s3::failure::RequestFailure;
 use crate::blobs::scratch::Scratch;
 use crate::blobs::staged::{Spill, StagedData};
 use crate::blobs::{Blobs, Bucket, ByteStream, Error, Key, ListedObject, Staged};
-use crate::config;
+use crate::config::{self, Encryption};
 
 mod client;
 mod failure;
@@ -28,12 +27,9 @@ mod open;
 mod proxy;
 mod put;
 mod read;
-mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
-
-pub use settings::{BucketNames, Checksum, Encryption, StorageClasses};
 
 /// Objects in S3; any number of processes may use them at the same time.
 #[derive(Debug)]
@@ -90,7 +86,7 @@ impl Blobs for S3Blobs {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let (bucket, name) = self.store.settings.bucket.of(key);
+        let (bucket, name) = self.store.locate(key);
         let request = self.store.requests.client.delete_object().bucket(bucket).key(name);
         match self.store.requests.send("DeleteObject", request.send()).await {
             Ok(_) => Ok(()),
@@ -117,9 +113,15 @@ impl Blobs for S3Blobs {
 }
 
 impl Store {
+    /// The bucket of an object and its key there.
+    fn locate(&self, key: &Key) -> (String, String) {
+        let template = &self.settings.bucket;
+        (template.bucket(key.bucket), template.prefix(key.bucket) + &key.path)
+    }
+
     /// As [`Blobs::size`].
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let (bucket, name) = self.settings.bucket.of(key);
+        let (bucket, name) = self.locate(key);
         let request = self.requests.client.head_object().bucket(bucket).key(name);
         match self.requests.send("HeadObject", request.send()).await {
             Ok(head) => {
@@ -134,7 +136,16 @@ impl Store {
     }
 
     fn encryption(&self) -> Option<ServerSideEncryption> {
-        self.settings.encryption.header()
+        match self.settings.encryption {
+            Encryption::Bucket => None,
+            Encryption::S3 => Some(ServerSideEncryption::Aes256),
+            Encryption::Kms => Some(ServerSideEncryption::AwsKms),
+        }
+    }
+
+    /// The storage class of the objects of a bucket; `None` for the bucket's own.
+    fn storage_class(&self, bucket: Bucket) -> Option<StorageClass> {
+        self.settings.storage_classes.of(bucket).map(StorageClass::from)
     }
 
     fn kms_key(&self) -> Option<String> {

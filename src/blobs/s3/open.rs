@@ -83,7 +83,7 @@ async fn is_conditional(store: &Store) -> Result<bool, Error> {
         let request = request
             .set_server_side_encryption(store.encryption())
             .set_ssekms_key_id(store.kms_key())
-            .set_storage_class(store.settings.storage_classes.of(Bucket::Temporary))
+            .set_storage_class(store.storage_class(Bucket::Temporary))
             .body(ByteStream::from_static(b"probe"));
         match store.requests.send("PutObject", request.send()).await {
             Ok(_) => {}

@@ -8,10 +8,11 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
+use crate::blobs::s3::Store;
 use crate::blobs::s3::failure::RequestFailure;
 use crate::blobs::s3::source::StagedSource;
-use crate::blobs::s3::{Checksum, Store};
 use crate::blobs::{Bucket, Error, Key, Staged};
+use crate::config::Checksum;
 use crate::telemetry;
 
 /// The most parts of an object.
@@ -68,7 +69,7 @@ struct ObjectPut<'a> {
 
 impl<'a> ObjectPut<'a> {
     fn new(store: &'a Arc<Store>, key: &'a Key, length: u64, source: StagedSource) -> Self {
-        let (bucket, name) = store.settings.bucket.of(key);
+        let (bucket, name) = store.locate(key);
         Self { store, key, bucket, name, length, source }
     }
 
@@ -89,7 +90,7 @@ impl<'a> ObjectPut<'a> {
             .set_checksum_sha256(sum.sha256)
             .set_server_side_encryption(store.encryption())
             .set_ssekms_key_id(store.kms_key())
-            .set_storage_class(store.settings.storage_classes.of(self.key.bucket))
+            .set_storage_class(store.storage_class(self.key.bucket))
             .content_length(self.length as i64)
             .body(body);
         store.requests.send("PutObject", request.send()).await?;
@@ -107,7 +108,7 @@ impl<'a> ObjectPut<'a> {
             })
             .set_server_side_encryption(store.encryption())
             .set_ssekms_key_id(store.kms_key())
-            .set_storage_class(store.settings.storage_classes.of(self.key.bucket));
+            .set_storage_class(store.storage_class(self.key.bucket));
         let created = store.requests.send("CreateMultipartUpload", request.send()).await?;
         let id = created.upload_id.ok_or(RequestFailure::InvalidResponse("without an upload's id"))?;
         let (bucket, name) = (self.bucket.clone(), self.name.clone());

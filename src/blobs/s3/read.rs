@@ -56,7 +56,7 @@ pub(super) async fn read(store: &Arc<Store>, key: &Key, range: Range<u64>) -> Re
 
 /// Requests a range, which is not empty; the answer holds exactly that range.
 async fn get(store: &Store, key: &Key, range: &Range<u64>) -> Result<GetObjectOutput, Error> {
-    let (bucket, name) = store.settings.bucket.of(key);
+    let (bucket, name) = store.locate(key);
     let request = store.requests.client.get_object().bucket(bucket).key(name);
     let request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
     let out_of_range = || Error::OutOfRange { key: key.clone(), range: range.clone() };

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::blobs::s3::Checksum;
 use crate::blobs::staged::{StagedData, StagedFile};
+use crate::config::Checksum;
 
 /// The size of the buffer for reads of a file.
 const BUFFER_BYTES: usize = 256 * 1024;

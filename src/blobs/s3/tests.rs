@@ -11,7 +11,7 @@ use crate::blobs::cached::CachedBlobs;
 use crate::blobs::contract::{self, chunks, key, put};
 use crate::blobs::s3::failure::causes;
 use crate::blobs::s3::proxy::{Proxy, ProxyFault};
-use crate::config::Config;
+use crate::config::{Checksum, Config};
 
 const MIB: usize = 1024 * 1024;
 

@@ -25,7 +25,7 @@ use crate::http::error::chain;
 pub(super) struct Provider {
     issuer: String,
     client: Client,
-    max_answer_bytes: usize,
+    max_response_bytes: usize,
     refresh: Duration,
     min_refresh: Duration,
     /// How long a request waits for an attempt: two answers of the provider.
@@ -52,7 +52,7 @@ enum Failure {
     Unreachable(String, #[source] reqwest::Error),
     #[error("{0} answers with {1}")]
     Status(String, StatusCode),
-    #[error("{url} answers with more than {limit} bytes (auth.max_answer_bytes)")]
+    #[error("{url} answers with more than {limit} bytes (auth.max_response_bytes)")]
     TooLarge { url: String, limit: usize },
     #[error("{0} is not what it should be")]
     Unreadable(String, #[source] serde_json::Error),
@@ -75,7 +75,7 @@ impl Provider {
         Ok(Self {
             issuer: settings.issuer.clone(),
             client,
-            max_answer_bytes: settings.max_answer_bytes,
+            max_response_bytes: settings.max_response_bytes,
             refresh: Duration::from_secs(settings.refresh_seconds),
             min_refresh: Duration::from_secs(settings.min_refresh_seconds),
             patience: 2 * patience,
@@ -190,8 +190,8 @@ impl Provider {
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + piece.len() > self.max_answer_bytes {
-                return Err(Failure::TooLarge { url: url.to_owned(), limit: self.max_answer_bytes });
+            if body.len() + piece.len() > self.max_response_bytes {
+                return Err(Failure::TooLarge { url: url.to_owned(), limit: self.max_response_bytes });
             }
             body.extend_from_slice(&piece);
         }

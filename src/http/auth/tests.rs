@@ -372,7 +372,7 @@ async fn a_provider_that_is_another_or_says_too_much_has_no_keys() {
             configuration.to_string().replace("CERTS", "ISSUER/certs").replace("ISSUER", &provider.issuer);
         provider.describe(&serde_json::from_str(&filled).unwrap());
         let (authenticator, _stop) =
-            run(&config::Auth { max_answer_bytes: 4096, ..settings(&provider.issuer) });
+            run(&config::Auth { max_response_bytes: 4096, ..settings(&provider.issuer) });
         let token = signer.sign(&claims(&provider.issuer, "a"));
         assert!(matches!(authenticator.caller(&token).await, Err(Error::NoKeys)), "{filled}");
         assert_eq!(provider.fetches(), 0, "{filled}");

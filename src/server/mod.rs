@@ -1,0 +1,163 @@
+//! Wiring: opens the stores, builds the archive, starts the protocol layers and the jobs, and stops them
+//! gracefully.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::archive::Archive;
+use crate::config::{Auth, BlobStore, Config};
+use crate::dimse;
+use crate::dimse::callers::Callers;
+use crate::http;
+use crate::index::Index;
+use crate::jobs;
+use crate::server::stores::{INDEX_FILE, open_blobs, open_queue, open_table};
+use crate::telemetry;
+
+mod rebuild;
+mod stores;
+
+pub use rebuild::Rebuild;
+
+/// A running server.
+pub struct Server {
+    /// The address of HTTP.
+    pub http: SocketAddr,
+    /// The address of DIMSE, if it is served.
+    pub dimse: Option<SocketAddr>,
+    /// The archive behind both.
+    pub archive: Arc<Archive>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    stop_timeout: Duration,
+}
+
+/// Starts a server, which answers requests when this function returns.
+///
+/// # Errors
+/// A data directory that cannot be used or is in use, an address that cannot be listened on.
+pub async fn start(config: Config) -> anyhow::Result<Server> {
+    let metrics = telemetry::metrics();
+    let archive = open(&config).await?;
+    if config.storage.blobs == BlobStore::Fs {
+        // In S3 all processes share derived objects, and a lifecycle rule of the bucket deletes them.
+        archive.sweep_temporary().await.context("cannot read the cache of derived objects")?;
+    }
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
+    let http = listener.local_addr()?;
+    let service = http::Service::new(archive.clone(), &config, metrics);
+    let service = service.context("cannot make a client for the OpenID provider (auth.issuer)")?;
+    let dimse_listener = match config.dimse.listen.as_str() {
+        "" => None,
+        address => Some(listen(address, "dimse.listen", &config.auth).await?),
+    };
+    tasks.spawn(http::run(listener, service, stop.clone()));
+
+    let mut dimse = None;
+    if let Some(listener) = dimse_listener {
+        dimse = Some(listener.local_addr()?);
+        tasks.spawn(dimse::run(
+            listener,
+            archive.clone(),
+            config.dimse.clone(),
+            Callers::of(&config),
+            stop.clone(),
+        ));
+    }
+    if config.jobs.in_server {
+        start_jobs(&archive, &config, &stop, &tasks);
+    }
+    match dimse {
+        Some(dimse) => info!("ready: HTTP on http://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title),
+        None => info!("ready: HTTP on http://{http}/"),
+    }
+    let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
+    Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
+}
+
+/// Starts the background jobs of an archive.
+fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken, tasks: &TaskTracker) {
+    let every = Duration::from_secs(config.jobs.reconcile_seconds);
+    tasks.spawn(jobs::reconcile::run(archive.clone(), every, stop.clone()));
+    if config.preview.enabled {
+        let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
+        tasks.spawn(async move { jobs::previews::run(archive, &config, stop).await });
+    }
+}
+
+/// Runs the background jobs of an archive, and nothing else, until `stop`.
+///
+/// # Errors
+/// A store that cannot be used.
+pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let archive = open(&config).await?;
+    let tasks = TaskTracker::new();
+    start_jobs(&archive, &config, &stop, &tasks);
+    info!("ready: running background jobs");
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+impl Server {
+    /// Accepts no more connections, finishes running requests and jobs, and returns when all have ended.
+    ///
+    /// # Errors
+    /// If that takes longer than `http.shutdown_timeout_seconds`. No acknowledged instance is lost.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(self.stop_timeout, self.tasks.wait()).await.is_err() {
+            warn!("stopped before all connections had ended");
+            bail!("connections were still open after {} s", self.stop_timeout.as_secs());
+        }
+        Ok(())
+    }
+}
+
+/// Opens the archive that the settings name, and recovers from a process that was killed. A data directory
+/// may be open in one process only.
+///
+/// # Errors
+/// A store that cannot be used, or an index that is being rebuilt.
+pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
+    let blobs = open_blobs(config).await?;
+    let table = open_table(config, INDEX_FILE).await?;
+    let index = Arc::new(Index::new(table));
+    ensure!(
+        !index.is_rebuilding().await?,
+        "the index is being rebuilt, or a rebuild was interrupted: `cuspid reindex` continues it"
+    );
+    let queue = open_queue(config, &index).await?;
+    let archive = Archive::with_queue(blobs, index, queue, config);
+    let settled = archive.settle().await.context("cannot recover the objects that a killed process left")?;
+    if settled > 0 {
+        info!("recovered or deleted {settled} objects that a killed process left");
+    }
+    Ok(archive)
+}
+
+/// Listens on an address. An address that is not on loopback needs authentication, or the setting that allows
+/// anonymous callers.
+async fn listen(address: &str, setting: &str, auth: &Auth) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address} ({setting})"))?;
+    let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    ensure!(
+        is_loopback || auth.is_on() || auth.allow_anonymous,
+        "{setting} cannot be {address} without authentication: any client could read, store and delete everything. \
+         Set auth.issuer, or auth.allow_anonymous if access is restricted in another way"
+    );
+    Ok(listener)
+}

@@ -1,0 +1,110 @@
+//! Rebuilding the index: which table the new index is built in, and how it replaces the old one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use rustix::fs::{Mode, OFlags};
+use tracing::warn;
+
+use crate::archive::Archive;
+use crate::blobs::Blobs;
+use crate::config::{Config, TableEngine};
+use crate::index::Index;
+use crate::server::stores::{INDEX_FILE, REBUILT_INDEX_FILE, open_blobs, open_table};
+
+/// An index that is being rebuilt: in a second file if the index is embedded, else in an empty table.
+pub struct Rebuild {
+    archive: Arc<Archive>,
+    target: RebuildTarget,
+}
+
+/// The table that a rebuild writes to.
+enum RebuildTarget {
+    /// A second file in this data directory, beside the index in use.
+    File(PathBuf),
+    /// The empty table that servers use after the rebuild.
+    Table(Arc<Index>),
+}
+
+impl Rebuild {
+    /// Opens the archive with a new, empty index. The objects in the deletion queue of an old index in the
+    /// data directory are deleted first: the rebuild would make instances of them. The queue of an index that
+    /// cannot be read is lost.
+    ///
+    /// # Errors
+    /// A store that cannot be used; a table that is not empty, unless a rebuild of the table was interrupted.
+    pub async fn begin(config: &Config) -> anyhow::Result<Self> {
+        let blobs = open_blobs(config).await?;
+        match config.storage.table {
+            TableEngine::Redb => Self::begin_in_file(blobs, config).await,
+            TableEngine::Dynamodb => Self::begin_in_table(blobs, config).await,
+        }
+    }
+
+    async fn begin_in_file(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
+        let data = config.storage.data.clone();
+        if data.join(INDEX_FILE).exists()
+            && let Err(error) = sweep_garbage(blobs.clone(), config).await
+        {
+            let error = format!("{error:#}");
+            warn!(error, "the deletion queue of the old index cannot be read; its objects are indexed again");
+        }
+        let rebuilt = data.join(REBUILT_INDEX_FILE);
+        if rebuilt.exists() {
+            std::fs::remove_file(&rebuilt).context("cannot remove the file of an earlier rebuild")?;
+        }
+        let index = Index::new(open_table(config, REBUILT_INDEX_FILE).await?);
+        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), target: RebuildTarget::File(data) })
+    }
+
+    async fn begin_in_table(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
+        let index = Arc::new(Index::new(open_table(config, INDEX_FILE).await?));
+        ensure!(
+            index.begin_rebuilding().await?,
+            "the table {} (dynamodb.table) is not empty, and servers may be using it: create another one with \
+             `cuspid table create`, reindex into that one, and then set dynamodb.table of the servers to it",
+            config.dynamodb.table
+        );
+        Ok(Self { archive: Archive::new(blobs, index.clone(), config), target: RebuildTarget::Table(index) })
+    }
+
+    /// The archive, over the new index.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// Describes the state of the index after an error before [`Rebuild::finish`].
+    pub fn state(&self) -> &'static str {
+        match self.target {
+            RebuildTarget::File(_) => "the old index is still in place",
+            RebuildTarget::Table(_) => "the index is not complete: run `cuspid reindex` again to continue",
+        }
+    }
+
+    /// Replaces the old index by the new one, or marks the new one as complete, so that servers can use it.
+    ///
+    /// # Errors
+    /// If the file cannot be moved; the old index is then still in place. If the table fails.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        let data = match self.target {
+            RebuildTarget::File(data) => data,
+            RebuildTarget::Table(index) => {
+                return index.end_rebuilding().await.context("cannot mark the index as complete");
+            }
+        };
+        drop(self.archive);
+        let moved = std::fs::rename(data.join(REBUILT_INDEX_FILE), data.join(INDEX_FILE));
+        moved.context("cannot replace the old index; it is still in place")?;
+        let directory = rustix::fs::open(&data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        let synced = directory.and_then(rustix::fs::fsync);
+        synced.context("the new index is in place, but may be lost in a power failure")
+    }
+}
+
+/// Deletes the objects in the deletion queue of the old index.
+async fn sweep_garbage(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
+    let index = Index::new(open_table(config, INDEX_FILE).await?);
+    Archive::new(blobs, Arc::new(index), config).sweep_garbage().await?;
+    Ok(())
+}
