@@ -1,21 +1,25 @@
-//! Cuspid, a DICOMweb-first PACS server. The library part serves the binary, tests and benches only.
+//! Cuspid, a DICOMweb-first PACS server. The library part is for the binary, tests and benches only.
 //!
 //! # Map
-//! Data goes one way, and each module imports only those to its right:
+//! Data flows in one direction, and each module imports only modules to its right:
 //!
-//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`, `query` } →
-//! { `dicom`, `pixel` }
+//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`,
+//! `query` } → { `dicom`, `pixel` }
 //!
-//! - [`http`] and [`dimse`] are the doors: a protocol in words of the archive, and back.
-//! - [`archive`] is the server, in no protocol's words; [`jobs`] do later what is in the archive, and learn of
-//!   it from a [`queue`].
-//! - [`blobs`] keeps bytes under a key, [`index`] knows what is stored, over a [`table`].
-//! - [`query`] is what a match is. [`dicom`] and [`pixel`] are pure functions on bytes and samples.
+//! - [`cli`] reads the command line; [`server`] opens the stores and starts everything.
+//! - [`http`] and [`dimse`] are the protocol layers: they translate between a protocol and the archive.
+//! - [`archive`] is the server without a protocol: ingest, retrieval, derived objects, maintenance. [`jobs`]
+//!   run its background work, which a [`queue`] announces.
+//! - [`blobs`] stores bytes under a key; [`index`] holds the records of studies, series and instances in a
+//!   [`table`].
+//! - [`query`] defines when a record matches a query. [`dicom`] and [`pixel`] are pure functions on bytes and
+//!   samples.
+//! - [`config`] and [`telemetry`] are used by all modules.
 //!
 //! # Three journeys
-//! 1. Upload: `http::store` → `http::multipart` (a part at a time) → `archive::store` → `dicom::scan`,
-//!    `dicom::instance` → `blobs.keep` → `index.commit` → up again: stored or refused, instance by instance.
-//! 2. Frames: `http::retrieve::frames` → `archive::retrieve` → one index row → one ranged `blobs.read`.
+//! 1. Upload: `http::store` → `http::multipart` (one part at a time) → `archive::store` → `dicom::scan`,
+//!    `dicom::instance` → `Blobs::keep` → `Index::commit` → back: stored or refused, instance by instance.
+//! 2. Frames: `http::retrieve::frames` → `archive::retrieve` → one index row → one ranged `Blobs::read`.
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::store`.
 
 pub mod archive;

@@ -1,4 +1,4 @@
-//! `cuspid`: arguments to a command.
+//! The binary `cuspid`: runs the command that the arguments name.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use clap::Parser;
 use cuspid::cli::Arguments;
 use mimalloc::MiMalloc;
 
-// Buffers come and go on many threads; this allocator gives them back to the system. Without huge pages (a feature of
-// the crate), it holds a quarter of the memory.
+// Many threads allocate and free large buffers; this allocator returns their memory to the system. Without
+// huge pages (feature `no_thp`) it holds a quarter of the memory.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // All causes on one line; a backtrace would say nothing to whoever typed the command.
+            // All causes on one line; a backtrace does not help a user of the command line.
             let causes = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
             let _ = writeln!(std::io::stderr(), "cuspid: {causes}");
             ExitCode::FAILURE

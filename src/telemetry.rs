@@ -1,4 +1,4 @@
-//! Logs and metrics: every metric's name, unit and help in one place. No patient data in either.
+//! Logs and metrics. The name, unit and help of every metric are declared here. Neither holds patient data.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -31,16 +31,16 @@ const TABLE_UNITS: &str = "cuspid_table_units_total";
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// Starts the log, on standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call changes nothing.
 ///
 /// # Errors
-/// A filter that cannot be read.
+/// If the filter cannot be parsed.
 pub fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.filter).with_context(|| format!("log.filter `{}`", log.filter))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colours are for people: in a file they would hide words from a search.
+    // Colours only on a terminal: in a file the escape sequences would break searches.
     let subscriber = subscriber.with_ansi(std::io::stderr().is_terminal());
-    // A process that runs several servers, as tests do, has one log.
+    // In a process with several servers, as in tests, the log is started already.
     let _ = subscriber.try_init();
     Ok(())
 }
@@ -56,30 +56,39 @@ fn start_metrics() -> PrometheusHandle {
     let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
     let recorder = builder.expect("the buckets are not empty").build_recorder();
     let handle = recorder.handle();
-    // It fails only where another recorder is in place, which nothing else in this process sets.
+    // Fails only if another recorder is installed, and nothing else in this process installs one.
     let _ = metrics::set_global_recorder(recorder);
-    describe_counter!(INSTANCES, "Instances received, by outcome: stored, known, replaced, refused, failed");
+    describe_counter!(
+        INSTANCES,
+        "Instances received, by outcome: stored, duplicate, replaced, refused, failed"
+    );
     describe_counter!(DELETED, "Instances deleted");
     describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
     describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
-    describe_histogram!(REQUEST_SECONDS, "Seconds from an HTTP request to the head of its answer, by route");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        "Seconds from an HTTP request to the head of its response, by route"
+    );
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
-    describe_counter!(PREVIEWS, "Previews, by outcome: made, retried, failed");
+    describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
     describe_counter!(
         S3_REQUESTS,
-        "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, throttled, failed, \
-         unreachable"
+        "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, \
+         throttled, failed, unreachable"
     );
-    describe_counter!(S3_RETRIES, "Requests to S3 that were sent again");
-    describe_counter!(S3_BYTES, "Bytes of objects moved to and from S3, by direction: sent, received");
-    describe_counter!(CACHE_READS, "Reads of objects that may be in the cache, by outcome: hit, miss");
-    describe_gauge!(CACHE_BYTES, "Bytes of objects in the cache");
+    describe_counter!(S3_RETRIES, "Retries of requests to S3");
+    describe_counter!(
+        S3_BYTES,
+        "Bytes of objects sent to and received from S3, by direction: sent, received"
+    );
+    describe_counter!(CACHE_READS, "Reads through the cache of originals, by outcome: hit, miss");
+    describe_gauge!(CACHE_BYTES, "Bytes in the cache of originals");
     describe_counter!(TABLE_REQUESTS, "Requests to DynamoDB, each attempt, by operation");
-    describe_counter!(TABLE_RETRIES, "Requests to DynamoDB that were sent again");
+    describe_counter!(TABLE_RETRIES, "Retries of requests to DynamoDB");
     describe_counter!(
         TABLE_UNITS,
-        "Units that requests to DynamoDB consumed, each rounded up, by operation and kind: read, write"
+        "Capacity units that requests to DynamoDB consumed, each rounded up, by operation and kind: read, write"
     );
     handle
 }
@@ -95,7 +104,7 @@ pub fn instances_deleted(count: u64) {
     counter!(DELETED).increment(count);
 }
 
-/// Counts an HTTP request whose answer begins. `route` is the pattern of the URL, never the URL.
+/// Counts an HTTP request whose response begins. `route` is the pattern of the URL, never the URL.
 pub fn request_answered(route: &'static str, status: u16, duration: Duration) {
     let class = ["1xx", "2xx", "3xx", "4xx", "5xx"];
     let class = class.get(usize::from(status / 100).wrapping_sub(1)).copied().unwrap_or("other");
@@ -103,7 +112,7 @@ pub fn request_answered(route: &'static str, status: u16, duration: Duration) {
     histogram!(REQUEST_SECONDS, "route" => route).record(duration);
 }
 
-/// Counts an association that opens (1) or closes (-1).
+/// Counts an association that opens (`by` is 1) or closes (`by` is -1).
 pub fn associations_changed(by: f64) {
     gauge!(ASSOCIATIONS).increment(by);
 }
@@ -114,56 +123,56 @@ pub fn preview_ended(outcome: &'static str, duration: Duration) {
     histogram!(PREVIEW_SECONDS).record(duration);
 }
 
-/// Counts a request to S3 that has ended, with all its retries. `operation` is S3's name of it.
+/// Counts a request to S3 that has ended, with all its retries. `operation` is the name in the API of S3.
 pub fn s3_answered(operation: &'static str, outcome: &'static str) {
     counter!(S3_REQUESTS, "operation" => operation, "outcome" => outcome).increment(1);
 }
 
-/// Counts a request to S3 that is sent again.
+/// Counts a retry of a request to S3.
 pub fn s3_retried() {
     counter!(S3_RETRIES).increment(1);
 }
 
-/// Counts bytes of objects that S3 has taken.
+/// Counts bytes of objects that were sent to S3.
 pub fn s3_sent(bytes: u64) {
     counter!(S3_BYTES, "direction" => "sent").increment(bytes);
 }
 
-/// Counts bytes of objects that S3 has given.
+/// Counts bytes of objects that were received from S3.
 pub fn s3_received(bytes: u64) {
     counter!(S3_BYTES, "direction" => "received").increment(bytes);
 }
 
-/// Counts a read of an object that may be in the cache: `hit` or `miss`.
+/// Counts a read through the cache of originals: `hit` or `miss`.
 pub fn cache_read(outcome: &'static str) {
     counter!(CACHE_READS, "outcome" => outcome).increment(1);
 }
 
-/// Notes how many bytes the cache takes on disk.
+/// Sets the number of bytes that the cache of originals takes on disk.
 pub fn cache_holds(bytes: u64) {
     gauge!(CACHE_BYTES).set(bytes as f64);
 }
 
-/// Counts a request to DynamoDB, which may be another attempt.
+/// Counts a request to DynamoDB; each attempt is counted.
 pub fn table_requested(operation: &'static str) {
     counter!(TABLE_REQUESTS, "operation" => operation).increment(1);
 }
 
-/// Counts a request to DynamoDB that is to be sent again.
+/// Counts a retry of a request to DynamoDB.
 pub fn table_retried() {
     counter!(TABLE_RETRIES).increment(1);
 }
 
-/// What DynamoDB charges for.
+/// The units in which DynamoDB bills requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Units {
-    /// 4 KiB read consistently.
+    /// A consistent read of 4 KiB.
     Read,
-    /// 1 KiB written.
+    /// A write of 1 KiB.
     Write,
 }
 
-/// Counts what a request to DynamoDB consumed.
+/// Counts the units that a request to DynamoDB consumed.
 pub fn table_units_consumed(operation: &'static str, kind: Units, units: f64) {
     let kind = match kind {
         Units::Read => "read",

@@ -1,4 +1,4 @@
-//! `cuspid check`: verifies every object against the index, both ways.
+//! `cuspid check`: verifies that objects and index agree.
 
 use std::io::{self, Write};
 
@@ -16,12 +16,12 @@ use crate::server;
 pub(super) struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Remove index rows whose object is missing; take objects that the index does not know into it, and delete
-    /// those that are damaged, refused or replaced.
+    /// Remove the records of missing objects; index the objects that no record refers to, and delete those
+    /// that are damaged, refused or replaced.
     #[arg(long)]
     repair: bool,
-    /// No server or worker is running: objects of the last hour are looked at like all others. Only where several may be
-    /// running; a data directory is used by one process at a time.
+    /// No server or worker is running: check the objects of the last hour too. Only needed on S3 and
+    /// DynamoDB; a data directory is used by one process at a time.
     #[arg(long)]
     stopped: bool,
 }
@@ -47,21 +47,22 @@ impl Check {
         }
         if report.young > 0 {
             let young = report.young;
-            writeln!(
-                out,
-                "{young} objects of the last hour that nothing refers to yet; they are left alone"
-            )?;
+            writeln!(out, "{young} objects of the last hour have no record yet; they were not checked")?;
         }
         if report.uncounted > 0 {
-            writeln!(out, "{} studies were changed all the time and not counted", report.uncounted)?;
+            writeln!(
+                out,
+                "{} studies were not counted, since they changed during every attempt",
+                report.uncounted
+            )?;
         }
         writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
         let is_harmless = |finding: &Finding| matches!(finding, Finding::Orphan(_));
         match (report.findings.iter().filter(|finding| !is_harmless(finding)).count(), self.repair) {
             (0, _) => Ok(()),
-            (count, true) => Ok(writeln!(out, "{count} faults; repaired what can be repaired")?),
+            (count, true) => Ok(writeln!(out, "{count} faults; those that can be repaired were repaired")?),
             (count, false) => {
-                bail!("{count} faults; `cuspid check --repair` removes the rows of missing objects")
+                bail!("{count} faults; `cuspid check --repair` removes the records of missing objects")
             }
         }
     }

@@ -1,4 +1,5 @@
-//! `cuspid copy`: copies everything to another archive, on whatever backends. Run again, it copies what is missing.
+//! `cuspid copy`: copies all instances to another archive, between any two backends. A second run copies only
+//! the instances that are missing at the destination.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,16 +20,16 @@ use crate::server;
 pub(super) struct Copy {
     #[command(flatten)]
     settings: Settings,
-    /// Configuration file (TOML) of the archive to copy to. The environment says nothing of it.
+    /// Configuration file (TOML) of the destination. Environment variables do not apply to the destination.
     #[arg(long, value_name = "FILE", required_unless_present = "to_data")]
     to: Option<PathBuf>,
-    /// Directory of everything that is stored there.
+    /// Data directory of the destination.
     #[arg(long, value_name = "DIR")]
     to_data: Option<PathBuf>,
-    /// Any setting of the archive to copy to, as in `--to-set dynamodb.table=other`; may be repeated.
+    /// Any setting of the destination, as in `--to-set dynamodb.table=other`; may be repeated.
     #[arg(long, value_name = "SECTION.NAME=VALUE", value_parser = parse_setting)]
     to_set: Vec<Override>,
-    /// Instances that are copied at the same time.
+    /// Number of instances that are copied at the same time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
 }
@@ -38,13 +39,13 @@ impl Copy {
         let from = without_cache(self.settings.load([])?);
         let to = without_cache(self.destination()?);
         require_data(&from)?;
-        refuse_same(&from, &to)?;
+        ensure_distinct(&from, &to)?;
         let started = Instant::now();
         let copied = runtime()?.block_on(copy(&from, &to, self.concurrency.into()))?;
         print(&copied, started.elapsed())?;
         match copied.failures.len() {
             0 => Ok(()),
-            count if copied.is_cut_off => bail!("gave up after {count} instances that could not be copied"),
+            count if copied.is_cut_off => bail!("stopped after {count} instances that could not be copied"),
             count => bail!("{count} instances could not be copied"),
         }
     }
@@ -59,8 +60,8 @@ impl Copy {
     }
 }
 
-/// Refuses to copy an archive to itself, or to where a part of it is.
-fn refuse_same(from: &Config, to: &Config) -> anyhow::Result<()> {
+/// Refuses a destination that shares its data directory, bucket or table with the source.
+fn ensure_distinct(from: &Config, to: &Config) -> anyhow::Result<()> {
     let data = |config: &Config| config.storage.data.canonicalize().ok();
     let is_in_cloud = is_shared(&from.storage) && is_shared(&to.storage);
     let (from_data, to_data) = (data(from), data(to));
@@ -72,7 +73,7 @@ fn refuse_same(from: &Config, to: &Config) -> anyhow::Result<()> {
     let are_in_s3 = from.storage.blobs == BlobStore::S3 && to.storage.blobs == BlobStore::S3;
     ensure!(
         !are_in_s3 || (&from.s3.endpoint, &from.s3.bucket) != (&to.s3.endpoint, &to.s3.bucket),
-        "both have their objects in the same place (s3.bucket); another index of the same objects is made by `cuspid reindex`"
+        "both have their objects in the same buckets (s3.bucket); `cuspid reindex` builds another index of the same objects"
     );
     let table = |config: &Config| {
         let table = &config.dynamodb;
@@ -97,7 +98,7 @@ async fn copy(from: &Config, to: &Config, concurrency: usize) -> anyhow::Result<
     progress.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     let copied = source.copy_to(&destination, concurrency, |step, size_bytes| match step {
         Step::Copied => progress.inc(size_bytes),
-        // The rate is that of what is copied.
+        // The rate is that of copied bytes only.
         Step::Known | Step::Gone | Step::Failed(_) => progress.dec_length(size_bytes),
     });
     let copied = copied.await;
@@ -114,11 +115,11 @@ fn print(copied: &Copied, took: Duration) -> io::Result<()> {
         writeln!(out, "not copied: {key}: {reason}")?;
     }
     if failures.len() >= MAX_FAILURES {
-        writeln!(out, "the rest was not tried")?;
+        writeln!(out, "the other instances were not attempted")?;
     }
     writeln!(
         out,
         "{instances} instances copied, {bytes} bytes, in {seconds:.1} s ({rate:.0} instances/s, {megabytes:.1} MB/s)"
     )?;
-    writeln!(out, "{known} were there before, {gone} were deleted at the source meanwhile")
+    writeln!(out, "{known} were there already, {gone} were deleted at the source during the copy")
 }

@@ -1,6 +1,6 @@
-//! `cuspid import`: takes in files, folders and zip archives, through the same intake as STOW-RS and C-STORE.
+//! `cuspid import`: ingests files, folders and zip archives, as STOW-RS and C-STORE do.
 //!
-//! What is stored already is recognised, so that an import that was interrupted is simply run again.
+//! Duplicates are recognised, so an import that was interrupted can be run again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -23,9 +23,9 @@ use crate::cli::{Settings, runtime};
 use crate::dicom::failure::Failure;
 use crate::server;
 
-/// Threads that read. Commits that wait together share a flush, which is what this number is for.
+/// Threads that read files. Several are needed so that their commits share a flush.
 const THREADS: usize = 8;
-/// Instances of one thread that may wait for their commit.
+/// Instances of one thread that may be waiting for their commit.
 const MAX_PENDING: usize = 8;
 const READ_BYTES: usize = 256 * 1024;
 
@@ -34,7 +34,7 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) struct Import {
     #[command(flatten)]
     settings: Settings,
-    /// The tenant whose they are; with authentication it has to be named [default: default].
+    /// Tenant to store the instances for; required with authentication [default: default].
     #[arg(long, value_name = "NAME")]
     tenant: Option<Tenant>,
     /// Files, folders and zip archives.
@@ -48,7 +48,7 @@ impl Import {
         let caller = match self.tenant {
             Some(tenant) => Caller::server(tenant),
             None if config.auth.is_on() => {
-                bail!("--tenant is missing: with authentication it has to be named")
+                bail!("--tenant is missing: it is required with authentication")
             }
             None => Caller::anonymous(),
         };
@@ -60,14 +60,15 @@ impl Import {
         let archive = runtime.block_on(server::open(&config))?;
         let summary = import(files, &archive, &caller, runtime.handle());
         summary.print()?;
-        if summary.has_losses() {
+        if summary.has_failures() {
             bail!("not everything was stored");
         }
         Ok(())
     }
 }
 
-/// The files below `path`, itself if it is one. Links to folders are not followed: they may go in circles.
+/// Collects the files below `path`, or `path` itself if it is a file. Links to folders are not followed,
+/// since they may form a cycle.
 fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     if !path.is_dir() {
         path.metadata()?;
@@ -94,12 +95,12 @@ fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, caller: &Caller, runtime:
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let mut worker = Worker::new(archive, caller, runtime, &summary);
+                let mut thread = ImportThread::new(archive, caller, runtime, &summary);
                 while let Some(file) = next(&files) {
-                    worker.take_file(&file);
+                    thread.import_file(&file);
                     progress.inc(1);
                 }
-                worker.settle(0);
+                thread.wait_for_commits(0);
             });
         }
     });
@@ -111,8 +112,8 @@ fn next(files: &Mutex<std::vec::IntoIter<PathBuf>>) -> Option<PathBuf> {
     files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next()
 }
 
-/// One thread's work.
-struct Worker<'a> {
+/// A thread that imports one file after the other.
+struct ImportThread<'a> {
     archive: &'a Arc<Archive>,
     caller: &'a Caller,
     runtime: &'a Handle,
@@ -120,10 +121,10 @@ struct Worker<'a> {
     pending: VecDeque<(String, Pending)>,
 }
 
-/// An outcome that is waited for.
+/// An outcome that is not known before the commit.
 type Pending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-impl<'a> Worker<'a> {
+impl<'a> ImportThread<'a> {
     fn new(
         archive: &'a Arc<Archive>,
         caller: &'a Caller,
@@ -133,39 +134,39 @@ impl<'a> Worker<'a> {
         Self { archive, caller, runtime, summary, pending: VecDeque::new() }
     }
 
-    fn take_file(&mut self, path: &Path) {
+    fn import_file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        if let Err(error) = self.try_file(path, &name) {
-            self.count(&name, Count::Lost(error.to_string()));
+        if let Err(error) = self.try_import_file(path, &name) {
+            self.count(&name, ImportOutcome::NotStored(error.to_string()));
         }
     }
 
     #[expect(clippy::disallowed_types, reason = "the files to import are the user's, not the store's")]
-    fn try_file(&mut self, path: &Path, name: &str) -> io::Result<()> {
+    fn try_import_file(&mut self, path: &Path, name: &str) -> io::Result<()> {
         let mut file = std::fs::File::open(path)?;
         let mut magic = [0; 4];
         let is_zip = file.read_exact(&mut magic).is_ok() && magic == *b"PK\x03\x04";
         file.rewind()?;
-        if is_zip { self.take_zip(file, name) } else { self.take(&mut file, name) }
+        if is_zip { self.import_zip(file, name) } else { self.import_object(&mut file, name) }
     }
 
-    fn take_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
+    fn import_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
         let limits = Limits { max_entries: u64::MAX, max_bytes: u64::MAX };
         let ended = unzip::unpack(file, &limits, &mut |entry, content| {
             let name = format!("{name}:{entry}");
-            let taken = content.map(|content| self.take(content, &name));
-            match taken {
+            let imported = content.map(|content| self.import_object(content, &name));
+            match imported {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => self.count(&name, Count::Lost(error.to_string())),
-                Err(error) => self.count(&name, Count::Lost(error.to_string())),
+                Ok(Err(error)) => self.count(&name, ImportOutcome::NotStored(error.to_string())),
+                Err(error) => self.count(&name, ImportOutcome::NotStored(error.to_string())),
             }
             Ok(())
         });
         ended.map_err(io::Error::other)
     }
 
-    /// Takes one object, whatever its name.
-    fn take(&mut self, reader: &mut dyn Read, name: &str) -> io::Result<()> {
+    /// Imports one object, whatever its name.
+    fn import_object(&mut self, reader: &mut dyn Read, name: &str) -> io::Result<()> {
         let mut upload = self.runtime.block_on(self.archive.receive(self.caller, None));
         loop {
             let mut buffer = Vec::with_capacity(READ_BYTES);
@@ -176,78 +177,80 @@ impl<'a> Worker<'a> {
         }
         let outcome = self.runtime.block_on(upload.finish());
         self.pending.push_back((name.to_owned(), Box::pin(outcome)));
-        self.settle(MAX_PENDING);
+        self.wait_for_commits(MAX_PENDING);
         Ok(())
     }
 
-    /// Waits until at most `pending` instances wait for their commit.
-    fn settle(&mut self, pending: usize) {
+    /// Waits until at most `pending` instances are not committed.
+    fn wait_for_commits(&mut self, pending: usize) {
         while self.pending.len() > pending {
             let Some((name, outcome)) = self.pending.pop_front() else { return };
             let outcome = self.runtime.block_on(outcome);
-            self.count(&name, Count::from(outcome));
+            self.count(&name, ImportOutcome::from(outcome));
         }
     }
 
-    fn count(&self, name: &str, count: Count) {
-        self.summary.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(name, count);
+    fn count(&self, name: &str, outcome: ImportOutcome) {
+        self.summary.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(name, outcome);
     }
 }
 
-/// What became of a file.
-enum Count {
+/// The outcome of importing an object.
+enum ImportOutcome {
     Stored,
-    Known,
+    Duplicate,
     Replaced,
-    NoInstance,
-    Lost(String),
+    NotDicom,
+    NotStored(String),
 }
 
-impl From<Outcome> for Count {
+impl From<Outcome> for ImportOutcome {
     fn from(outcome: Outcome) -> Self {
         match outcome.result {
-            Ok(stored) if stored.was_known => Self::Known,
+            Ok(stored) if stored.was_known => Self::Duplicate,
             Ok(stored) if stored.has_replaced => Self::Replaced,
             Ok(_) => Self::Stored,
-            Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)) => Self::NoInstance,
-            Err(Refusal::Failed(cause)) => Self::Lost(format!("{cause:#}")),
-            Err(refusal) => Self::Lost(refusal.to_string()),
+            Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)) => Self::NotDicom,
+            Err(Refusal::Failed(cause)) => Self::NotStored(format!("{cause:#}")),
+            Err(refusal) => Self::NotStored(refusal.to_string()),
         }
     }
 }
 
-/// How many files came to what, and the names of those that were not stored by their reason.
+/// Numbers of objects by outcome, and the names of the objects that were not stored, by reason.
 #[derive(Default)]
 struct Summary {
     stored: u64,
-    known: u64,
+    duplicates: u64,
     replaced: u64,
-    no_instance: u64,
-    lost: BTreeMap<String, Vec<String>>,
+    not_dicom: u64,
+    not_stored: BTreeMap<String, Vec<String>>,
 }
 
 impl Summary {
-    fn add(&mut self, name: &str, count: Count) {
-        match count {
-            Count::Stored => self.stored += 1,
-            Count::Known => self.known += 1,
-            Count::Replaced => self.replaced += 1,
-            Count::NoInstance => self.no_instance += 1,
-            Count::Lost(reason) => self.lost.entry(reason).or_default().push(name.to_owned()),
+    fn add(&mut self, name: &str, outcome: ImportOutcome) {
+        match outcome {
+            ImportOutcome::Stored => self.stored += 1,
+            ImportOutcome::Duplicate => self.duplicates += 1,
+            ImportOutcome::Replaced => self.replaced += 1,
+            ImportOutcome::NotDicom => self.not_dicom += 1,
+            ImportOutcome::NotStored(reason) => {
+                self.not_stored.entry(reason).or_default().push(name.to_owned())
+            }
         }
     }
 
-    fn has_losses(&self) -> bool {
-        !self.lost.is_empty()
+    fn has_failures(&self) -> bool {
+        !self.not_stored.is_empty()
     }
 
     fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "{:>8} stored", self.stored)?;
-        writeln!(out, "{:>8} stored already", self.known)?;
-        writeln!(out, "{:>8} took the place of other bytes", self.replaced)?;
-        writeln!(out, "{:>8} skipped: not DICOM instances", self.no_instance)?;
-        for (reason, names) in &self.lost {
+        writeln!(out, "{:>8} stored already", self.duplicates)?;
+        writeln!(out, "{:>8} replaced other bytes", self.replaced)?;
+        writeln!(out, "{:>8} skipped: not DICOM instances", self.not_dicom)?;
+        for (reason, names) in &self.not_stored {
             writeln!(out, "{:>8} not stored: {reason}", names.len())?;
             for name in names {
                 writeln!(out, "         {name}")?;

@@ -1,4 +1,4 @@
-//! The command line: a file a command.
+//! The command line, with one file for each command.
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -35,27 +35,27 @@ pub struct Arguments {
 enum Command {
     /// Run the server.
     Serve(serve::Serve),
-    /// Do the work that servers leave for later: previews, clearing away.
+    /// Run background jobs: previews, garbage collection.
     Worker(worker::Worker),
-    /// Take in files, folders and zip archives.
+    /// Import files, folders and zip archives.
     Import(import::Import),
-    /// Verify every stored object against the index, both ways.
+    /// Verify that stored objects and index agree.
     Check(check::Check),
-    /// Build the whole index again from the stored objects alone.
+    /// Rebuild the index from the stored objects.
     Reindex(reindex::Reindex),
-    /// Copy everything to another archive, whatever keeps either.
+    /// Copy all instances to another archive, between any two backends.
     Copy(copy::Copy),
-    /// Make the table of the index in DynamoDB.
-    Table(table::Table),
+    /// Manage the table of the index in DynamoDB.
+    Table(table::TableArguments),
 }
 
-/// Options that every command has.
+/// The options of every command.
 #[derive(Debug, Args)]
 struct Settings {
-    /// Configuration file (TOML); what it leaves out keeps its default.
+    /// Configuration file (TOML) with the settings that differ from the defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Directory of everything that is stored [default: ./cuspid-data].
+    /// Directory for all data on this machine [default: ./cuspid-data].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Any setting, as in `--set ingest.duplicates=replace`; may be repeated.
@@ -67,7 +67,7 @@ impl Arguments {
     /// Carries out the command.
     ///
     /// # Errors
-    /// What stops the command from doing its work, in words for whoever typed it.
+    /// An error that is written for the user of the command line.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(command) => command.run(),
@@ -82,7 +82,7 @@ impl Arguments {
 }
 
 impl Settings {
-    /// Settings from all sources, `flags` of the command last; starts the log with them.
+    /// Loads the settings from all sources, with `flags` of the command last, and starts the log.
     fn load(&self, flags: impl IntoIterator<Item = Override>) -> anyhow::Result<Config> {
         let file = self.config.as_deref().map(read_file).transpose()?;
         let mut overrides = config::from_environment(std::env::vars());
@@ -102,8 +102,8 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
     text.with_context(|| format!("cannot read the configuration file {}", path.display()))
 }
 
-/// Refuses a data directory that is not there: to make an empty one and find it in order would hide a slip of typing. Where
-/// nothing that lasts is in it, it need not be there.
+/// Refuses a data directory that does not exist: to create an empty one would hide a mistyped path. With S3
+/// and DynamoDB the directory holds no lasting data and may be missing.
 fn require_data(config: &Config) -> anyhow::Result<()> {
     let data = &config.storage.data;
     ensure!(
@@ -114,7 +114,7 @@ fn require_data(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has objects read from where they are: what is in a cache tells nothing of them, and each is read once.
+/// Turns the cache of originals off: a command reads each object once, and is to read the stored bytes.
 fn without_cache(mut config: Config) -> Config {
     config.s3.cache_max_bytes = 0;
     config
@@ -129,7 +129,7 @@ fn parse_setting(text: &str) -> Result<Override, String> {
 fn runtime() -> anyhow::Result<Runtime> {
     let cores = available_parallelism().map_or(1, NonZero::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // Work on blocking threads is short; more threads than this would only hold memory.
+    // Blocking tasks are short; more threads would only use more memory.
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS_PER_CORE * cores);
     builder.build().context("cannot start the runtime")
 }

@@ -1,4 +1,4 @@
-//! `cuspid reindex`: builds the whole index again from the objects alone.
+//! `cuspid reindex`: rebuilds the index from the objects.
 
 use std::io::{self, Write};
 

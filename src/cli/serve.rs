@@ -1,4 +1,4 @@
-//! `cuspid serve`: runs the server until it is told to stop.
+//! `cuspid serve`: runs the server until SIGINT or SIGTERM.
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,10 +12,10 @@ use crate::server;
 pub(super) struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// Address of HTTP [default: 127.0.0.1:8080].
+    /// Address to listen on for HTTP [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Address of DIMSE; empty for none [default: 127.0.0.1:11112].
+    /// Address to listen on for DIMSE; empty to turn DIMSE off [default: 127.0.0.1:11112].
     #[arg(long, value_name = "ADDR")]
     dimse: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Serve {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            info!("stopping: finishing what was begun");
+            info!("stopping: finishing running requests");
             server.stop().await
         })
     }

@@ -1,4 +1,4 @@
-//! `cuspid table`: the table of the index in DynamoDB.
+//! `cuspid table`: manages the table of the index in DynamoDB.
 
 use std::io::{self, Write};
 
@@ -10,14 +10,14 @@ use crate::table::dynamodb::DynamodbTable;
 
 /// Arguments of `cuspid table`.
 #[derive(Debug, Args)]
-pub(super) struct Table {
+pub(super) struct TableArguments {
     #[command(subcommand)]
-    command: Command,
+    command: TableCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Make the table that dynamodb.table names, or verify the one that is there.
+enum TableCommand {
+    /// Create the table that dynamodb.table names, or verify an existing one.
     Create(Create),
 }
 
@@ -26,15 +26,16 @@ enum Command {
 struct Create {
     #[command(flatten)]
     settings: Settings,
-    /// Forbid to delete the table, until that is allowed again with the AWS tools.
+    /// Turn on deletion protection: the table cannot be deleted until protection is turned off with the AWS
+    /// tools.
     #[arg(long)]
     deletion_protection: bool,
 }
 
-impl Table {
+impl TableArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Create(command) => command.run(),
+            TableCommand::Create(command) => command.run(),
         }
     }
 }
@@ -43,19 +44,19 @@ impl Create {
     fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
         let name = &config.dynamodb.table;
-        let made = runtime()?.block_on(async {
+        let created = runtime()?.block_on(async {
             let table = DynamodbTable::connect(&config.dynamodb).await;
             table.create(self.deletion_protection).await
         });
-        let made = made.with_context(|| format!("cannot make the table {name} (dynamodb.table)"))?;
+        let created = created.with_context(|| format!("cannot create the table {name} (dynamodb.table)"))?;
         let mut out = io::stdout().lock();
         writeln!(
             out,
             "the table {name} {}",
-            if made.is_new { "was made" } else { "is there, as it must be" }
+            if created.is_new { "was created" } else { "exists and has the right schema" }
         )?;
-        if !made.has_recovery {
-            writeln!(out, "this service knows no point in time recovery: make back-ups")?;
+        if !created.has_recovery {
+            writeln!(out, "this service has no point-in-time recovery: make backups")?;
         }
         Ok(())
     }

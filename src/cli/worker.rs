@@ -1,4 +1,4 @@
-//! `cuspid worker`: does the jobs of an archive that servers share, until it is told to stop.
+//! `cuspid worker`: runs the background jobs of a shared archive until SIGINT or SIGTERM.
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +28,7 @@ impl Worker {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            info!("stopping: giving back what was begun");
+            info!("stopping: releasing unfinished jobs");
             stop.cancel();
             work.await?
         })

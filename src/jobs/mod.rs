@@ -1,4 +1,4 @@
-//! When work is done after the answer; what is done is in the archive. Every job may run twice.
+//! The background jobs: when they run. The work itself is in the archive. Every job may run twice.
 
 pub mod previews;
 pub mod reconcile;

@@ -1,4 +1,5 @@
-//! Makes the previews that are due, on threads of their own at the lowest priority: taking in never waits for them.
+//! Makes the previews that are due, on threads of their own at the lowest priority, so that ingest is not
+//! slowed down.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::config::Config;
 use crate::queue::Delivery;
 use crate::telemetry;
 
-/// How long a worker waits after a failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// The lowest priority there is.
+/// The pause of a worker after a failure.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// The lowest priority.
 const NICE: i32 = 19;
 
-/// Makes previews until `stop`; what is half made then is given back.
+/// Makes previews until `stop`; the lease of an unfinished preview is then released.
 pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = if config.preview.threads == 0 { (cores / 2).max(1) } else { config.preview.threads };
@@ -33,12 +34,12 @@ pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken
         let (end, ended) = oneshot::channel::<()>();
         let runtime = Handle::current();
         let worker = thread::Builder::new().name(format!("preview-{number}")).spawn(move || {
-            // It ends with the thread, even if that panics.
+            // The channel closes when the thread ends, also by a panic.
             let _end = end;
             if let Err(error) = rustix::process::setpriority_process(None, NICE) {
                 warn!(%error, "previews are made at normal priority");
             }
-            runtime.block_on(work(&archive, lease, &stop));
+            runtime.block_on(run_worker(&archive, lease, &stop));
         });
         match worker {
             Ok(_) => ends.push(ended),
@@ -46,49 +47,52 @@ pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken
         }
     }
     for ended in ends {
-        // An error says that the other side is gone, which is what is waited for.
+        // The error of a closed channel is the expected result.
         let _ = ended.await;
     }
 }
 
 /// Makes one preview after the other until `stop`.
-async fn work(archive: &Archive, lease: Duration, stop: &CancellationToken) {
-    let mut at_hand = None;
-    let works = async {
+async fn run_worker(archive: &Archive, lease: Duration, stop: &CancellationToken) {
+    let mut current = None;
+    let jobs = async {
         loop {
-            if let Err(error) = next(archive, lease, &mut at_hand).await {
+            if let Err(error) = run_next(archive, lease, &mut current).await {
                 let error = format!("{error:#}");
-                error!(error, "cannot work; trying again");
-                tokio::time::sleep(AFTER_FAILURE).await;
+                error!(error, "a preview job failed; trying again");
+                tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }
     };
-    stop.run_until_cancelled(works).await;
-    if let Some((due, delivery)) = at_hand
-        && let Err(error) = give_back(archive, &due, &delivery).await
+    stop.run_until_cancelled(jobs).await;
+    if let Some((due, delivery)) = current
+        && let Err(error) = release(archive, &due, &delivery).await
     {
         let error = format!("{error:#}");
-        warn!(error, "cannot give work back; others get it when the lease ends");
+        warn!(error, "cannot release a preview job; another worker gets the job when its lease ends");
     }
 }
 
-/// Waits for a preview that is to be made and makes it. Leaves it in `at_hand` while it is being made.
-async fn next(
+/// Waits for a preview that is due and makes it. `current` holds the preview while it is being made.
+async fn run_next(
     archive: &Archive,
     lease: Duration,
-    at_hand: &mut Option<(Due, Delivery)>,
+    current: &mut Option<(Due, Delivery)>,
 ) -> anyhow::Result<()> {
-    let deliveries = archive.queue().receive(lease).await.context("cannot ask for work")?;
+    let deliveries = archive.queue().receive(lease).await.context("cannot receive jobs")?;
     for delivery in deliveries {
-        let turn = archive.take_preview(&delivery.job, lease).await.context("cannot take work")?;
+        let turn = archive
+            .take_preview(&delivery.job, lease)
+            .await
+            .context("cannot acquire the lease of a preview")?;
         match turn {
             Turn::Mine(due) => {
-                let (due, delivery) = at_hand.insert((due, delivery));
+                let (due, delivery) = current.insert((due, delivery));
                 let done = make(archive, due, delivery, lease).await;
-                *at_hand = None;
+                *current = None;
                 return done;
             }
-            // Announced anew, not kept: what is received often is taken for work that kills its workers.
+            // Announced again, not left in the queue: a queue gives up a message that is received too often.
             Turn::NotFor(wait) => {
                 archive.queue().announce(&delivery.job, wait).await?;
                 archive.queue().delete(&delivery).await?;
@@ -99,23 +103,28 @@ async fn next(
     Ok(())
 }
 
-/// Makes a preview, and keeps it from others meanwhile.
+/// Makes a preview, and renews its lease meanwhile.
 async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
     let start = Instant::now();
     let outcome = tokio::select! {
         outcome = archive.make_preview(due) => outcome.context("cannot record the outcome of a preview")?,
-        lost = hold(archive, due, delivery, lease) => return lost,
+        lost = renew_lease(archive, due, delivery, lease) => return lost,
     };
     telemetry::preview_ended(outcome.name(), start.elapsed());
     if matches!(outcome, Outcome::Overtaken | Outcome::Retried) {
-        // It is due again, sooner or later: who is told then finds out when.
+        // The preview is due again, and the worker that receives the job finds out when.
         archive.queue().announce(&delivery.job, Duration::ZERO).await?;
     }
     Ok(archive.queue().delete(delivery).await?)
 }
 
-/// Renews a lease until there is nothing left to hold: the series has changed.
-async fn hold(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
+/// Renews a lease until it is lost because the series has changed.
+async fn renew_lease(
+    archive: &Archive,
+    due: &Due,
+    delivery: &Delivery,
+    lease: Duration,
+) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(lease / 3).await;
         archive.queue().extend(delivery, lease).await?;
@@ -126,7 +135,8 @@ async fn hold(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration
     }
 }
 
-async fn give_back(archive: &Archive, due: &Due, delivery: &Delivery) -> anyhow::Result<()> {
+/// Gives up the lease of an unfinished preview, so that another worker can make it at once.
+async fn release(archive: &Archive, due: &Due, delivery: &Delivery) -> anyhow::Result<()> {
     archive.hold_preview(due, Duration::ZERO).await?;
     Ok(archive.queue().extend(delivery, Duration::ZERO).await?)
 }

@@ -1,4 +1,5 @@
-//! Finds what was lost: work that nobody announced, because whoever should have died, and objects that nobody deleted.
+//! Finds lost work: previews whose job was never announced because a process was killed, and entries of the
+//! deletion queue whose objects were not deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,25 +9,25 @@ use tracing::{info, warn};
 
 use crate::archive::{Archive, Error};
 
-/// Looks once in `every`, until `stop`.
-pub async fn run(archive: Arc<Archive>, every: Duration, stop: CancellationToken) {
-    let looks = async {
+/// Looks for lost work once per `interval`, until `stop`.
+pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationToken) {
+    let rounds = async {
         loop {
-            tokio::time::sleep(every).await;
-            if let Err(error) = look(&archive, every).await {
+            tokio::time::sleep(interval).await;
+            if let Err(error) = reconcile(&archive, interval).await {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                warn!(error, "cannot look for what was lost; the next look will");
+                warn!(error, "cannot look for lost work; trying again after the interval");
             }
         }
     };
-    stop.run_until_cancelled(looks).await;
+    stop.run_until_cancelled(rounds).await;
 }
 
-async fn look(archive: &Archive, every: Duration) -> Result<(), Error> {
+async fn reconcile(archive: &Archive, interval: Duration) -> Result<(), Error> {
     let deleted = archive.sweep_garbage().await?;
     if deleted > 0 {
         info!("deleted {deleted} objects whose deletion was not finished");
     }
-    archive.announce_overdue_previews(every).await?;
+    archive.announce_overdue_previews(interval).await?;
     Ok(())
 }
