@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-/// The policy for different bytes under a stored SOP Instance UID (setting `ingest.duplicates`).
+/// The policy for an instance whose SOP Instance UID is stored with other bytes (setting `ingest.duplicates`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
-    /// Refuse them.
+    /// Refuse the new instance.
     Reject,
-    /// Let them take the place of the first.
+    /// Replace the stored instance.
     Replace,
 }
