@@ -48,7 +48,7 @@ impl Archive {
         else {
             return Ok(false);
         };
-        let notes = self.index.deletions_of(tenant.as_str(), &study).await?;
+        let notes = self.index.deletion_queue_of(tenant.as_str(), &study).await?;
         let is_it =
             |of: &ObjectToDelete| of.series == series && of.instance == instance && of.object == object;
         Ok(notes.iter().flat_map(|note| &note.objects).any(is_it))

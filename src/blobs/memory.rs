@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::blobs::staged::StagedData;
 use crate::blobs::{Blobs, Bucket, ByteStream, CHUNK_BYTES, Error, Key, ListedObject, Staged};
+use crate::clock::now_millis;
 
 /// Objects in memory. They do not survive the process; all else is as the contract says.
 #[derive(Debug, Default)]
@@ -53,8 +53,7 @@ impl Blobs for MemoryBlobs {
                 source: "the object was staged in another store".into(),
             });
         };
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.objects().insert(key.clone(), (bytes.into(), since.as_millis() as i64));
+        self.objects().insert(key.clone(), (bytes.into(), now_millis()));
         Ok(())
     }
 

@@ -56,16 +56,20 @@ struct Removal<'a> {
 
 impl Index {
     /// The entries of the deletion queue for a study.
-    pub async fn deletions_of(&self, tenant: &str, study: &StudyUid) -> Result<Vec<DeletionEntry>, Error> {
-        self.deletions_below(&format!("{tenant}#{study}#")).await
+    pub async fn deletion_queue_of(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+    ) -> Result<Vec<DeletionEntry>, Error> {
+        self.deletion_queue_below(&format!("{tenant}#{study}#")).await
     }
 
     /// All entries of the deletion queue, of all tenants.
-    pub async fn deletions(&self) -> Result<Vec<DeletionEntry>, Error> {
-        self.deletions_below("").await
+    pub async fn deletion_queue(&self) -> Result<Vec<DeletionEntry>, Error> {
+        self.deletion_queue_below("").await
     }
 
-    async fn deletions_below(&self, prefix: &str) -> Result<Vec<DeletionEntry>, Error> {
+    async fn deletion_queue_below(&self, prefix: &str) -> Result<Vec<DeletionEntry>, Error> {
         let mut range = read::whole_partition(None, keys::DELETION_QUEUE.into(), MAX_WRITES);
         if !prefix.is_empty() {
             range.from = Bound::Included(prefix.to_owned());
@@ -82,7 +86,7 @@ impl Index {
     }
 
     /// Removes an entry of the deletion queue whose objects were deleted durably. The call may be repeated.
-    pub async fn remove_deletion(&self, entry: &DeletionEntry) -> Result<(), Error> {
+    pub async fn remove_deletion_entry(&self, entry: &DeletionEntry) -> Result<(), Error> {
         let write = Write::Delete(keys::deletion_entry(entry), Expect::Anything);
         Ok(self.table.transact(vec![write]).await?)
     }

@@ -71,7 +71,7 @@ impl Engine {
 }
 
 /// A table that counts its calls.
-pub(super) struct Counted {
+pub(super) struct CountingTable {
     table: Arc<dyn Table>,
     reads: AtomicUsize,
     rows: AtomicUsize,
@@ -79,7 +79,7 @@ pub(super) struct Counted {
     conflicts: AtomicUsize,
 }
 
-/// The counts of a [`Counted`] table.
+/// The counts of a [`CountingTable`] table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     /// The number of calls that read.
@@ -92,7 +92,7 @@ pub(super) struct Counts {
     pub(super) conflicts: usize,
 }
 
-impl Counted {
+impl CountingTable {
     pub(super) fn new(table: Arc<dyn Table>) -> Self {
         let zero = AtomicUsize::default;
         Self { table, reads: zero(), rows: zero(), transactions: zero(), conflicts: zero() }
@@ -116,7 +116,7 @@ impl Counted {
 }
 
 #[async_trait]
-impl Table for Counted {
+impl Table for CountingTable {
     async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
         let found = self.table.get(keys).await?;
         self.read(found.iter().flatten().count());

@@ -51,7 +51,7 @@ impl Index {
         sink: &mut ResultSink<'_>,
     ) -> Result<SearchSummary, Error> {
         let max_rows_read = limits.max_rows_read;
-        let mut search = Search::new(self.table.clone(), tenant, query, limits, sink);
+        let mut search = RunningSearch::new(self.table.clone(), tenant, query, limits, sink);
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
         search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
         while !search.is_over() {
@@ -78,8 +78,8 @@ pub struct SearchLimits {
 /// A function that takes one result and returns whether it can take another.
 pub type ResultSink<'a> = dyn FnMut(Attributes) -> bool + Send + 'a;
 
-/// The state of a search.
-struct Search<'a> {
+/// A search with its progress.
+struct RunningSearch<'a> {
     table: Arc<dyn Table>,
     tenant: &'a str,
     query: &'a Query,
@@ -103,7 +103,7 @@ fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
     conditions.iter().all(|condition| matches(condition, attributes))
 }
 
-impl<'a> Search<'a> {
+impl<'a> RunningSearch<'a> {
     fn new(
         table: Arc<dyn Table>,
         tenant: &'a str,

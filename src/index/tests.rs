@@ -9,7 +9,7 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::frames::{Frames, PixelLayout};
 use crate::dicom::instance::Layout;
 use crate::dicom::metadata::{self, Metadata};
-use crate::index::engine_tests::{Counted, Engine, on_each_engine};
+use crate::index::engine_tests::{CountingTable, Engine, on_each_engine};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, PreviewState};
@@ -151,7 +151,7 @@ async fn counts_are_exact_after_commits_at_the_same_time_through_two_indexes(eng
 
 /// A CT of 600 slices in three series; every tenth slice is sent to two nodes.
 async fn a_series_ingested_on_eight_nodes_is_stored_once_and_counted_exactly(engine: Engine) {
-    let table = Arc::new(Counted::new(engine.table));
+    let table = Arc::new(CountingTable::new(engine.table));
     let nodes: Vec<_> = (0..8).map(|_| Arc::new(Index::new(table.clone()))).collect();
     let slices = (0..600).flat_map(|number| {
         let twice = if number % 10 == 0 { 2 } else { 1 };
@@ -489,7 +489,7 @@ async fn removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed(
     let other = instance(1, 1, 2);
     store(&index, other.clone()).await;
     assert_eq!(index.remove(TENANT, &other.study, None, None).await.unwrap(), 2);
-    let entries = index.deletions_of(TENANT, &other.study).await.unwrap();
+    let entries = index.deletion_queue_of(TENANT, &other.study).await.unwrap();
     let of = |record: &InstanceRecord, object: &str| ObjectToDelete {
         series: record.series.clone(),
         instance: record.instance.clone(),
@@ -499,10 +499,10 @@ async fn removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed(
         [of(&replaced, "second-2"), of(&replaced, &instance(1, 1, 1).object), of(&other, &other.object)];
     let objects: Vec<ObjectToDelete> = entries.iter().flat_map(|entry| entry.objects.clone()).collect();
     assert_eq!(objects, expected);
-    assert_eq!(index.deletions().await.unwrap(), entries);
-    assert_eq!(index.deletions_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
+    assert_eq!(index.deletion_queue().await.unwrap(), entries);
+    assert_eq!(index.deletion_queue_of(TENANT, &"1.10".parse().unwrap()).await.unwrap(), []);
     for _ in 0..2 {
-        index.remove_deletion(&entries[0]).await.unwrap();
-        assert_eq!(index.deletions().await.unwrap(), []);
+        index.remove_deletion_entry(&entries[0]).await.unwrap();
+        assert_eq!(index.deletion_queue().await.unwrap(), []);
     }
 }

@@ -53,7 +53,7 @@ impl Archive {
         }
         telemetry::instances_deleted(deleted);
         self.delete_orphans(tenant, scope).await?;
-        let noted = self.index.deletions_of(tenant.as_str(), study).await?;
+        let noted = self.index.deletion_queue_of(tenant.as_str(), study).await?;
         if noted.is_empty() {
             // Another process took the notes, and crossed them out; what was derived since is left.
             self.delete_derived(tenant, study).await?;
@@ -94,7 +94,7 @@ impl Archive {
     /// # Errors
     /// If the store or the index fails; it may be called again.
     pub async fn sweep_garbage(&self) -> Result<usize, Error> {
-        self.delete_garbage(self.index.deletions().await?).await
+        self.delete_garbage(self.index.deletion_queue().await?).await
     }
 
     async fn delete_garbage(&self, all: Vec<DeletionEntry>) -> Result<usize, Error> {
@@ -126,7 +126,7 @@ impl Archive {
         }
         self.blobs.flush().await?;
         for garbage in &all {
-            self.index.remove_deletion(garbage).await?;
+            self.index.remove_deletion_entry(garbage).await?;
         }
         Ok(count)
     }

@@ -195,7 +195,7 @@ async fn nothing_is_left_of_what_is_deleted_and_nothing_else_goes() {
         }
         assert_eq!(bench.archive.study(&bench.caller, &before.study).await.unwrap(), before);
         assert_eq!(bench.objects(Bucket::Previews, "1.20").await.len(), 1);
-        assert_eq!(bench.index.deletions().await.unwrap(), []);
+        assert_eq!(bench.index.deletion_queue().await.unwrap(), []);
     }
 }
 
