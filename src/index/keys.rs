@@ -35,26 +35,32 @@ pub(crate) const INSTANCE_PREFIX: &str = "I#";
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
+/// The row that names a tenant.
 pub(crate) fn tenant(tenant: &str) -> ItemKey {
     ItemKey { partition: TENANTS.into(), sort: tenant.into() }
 }
 
+/// The partition of the rows of a study and its series.
 pub(crate) fn study_partition(tenant: &str, study: &StudyUid) -> String {
     format!("T#{tenant}#S#{study}")
 }
 
+/// The row of a study.
 pub(crate) fn study(tenant: &str, study: &StudyUid) -> ItemKey {
     ItemKey { partition: study_partition(tenant, study), sort: "STUDY".into() }
 }
 
+/// The row of a series.
 pub(crate) fn series(tenant: &str, study: &StudyUid, series: &SeriesUid) -> ItemKey {
     ItemKey { partition: study_partition(tenant, study), sort: format!("{SERIES_PREFIX}{series}") }
 }
 
+/// The partition of the rows of a series' instances.
 pub(crate) fn instance_partition(tenant: &str, study: &StudyUid, series: &SeriesUid) -> String {
     format!("T#{tenant}#S#{study}#{series}")
 }
 
+/// The row of an instance.
 pub(crate) fn instance(
     tenant: &str,
     study: &StudyUid,
@@ -76,6 +82,7 @@ pub(crate) fn continuation(instance: &ItemKey, object: &str, number: usize) -> I
     ItemKey { partition, sort: format!("{object}#{number:04}") }
 }
 
+/// The row of an entry of the deletion queue.
 pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
     let DeletionEntry { id, tenant, study, .. } = entry;
     ItemKey { partition: DELETION_QUEUE.into(), sort: format!("{tenant}#{study}#{id}") }

@@ -160,6 +160,7 @@ fn decode_all<R: for<'a> serde::Deserialize<'a>>(page: &[(String, Item)]) -> Res
     page.iter().map(|(_, item)| rows::decode(&item.key, &item.body)).collect()
 }
 
+/// The range of the rows of a study's series.
 pub(crate) fn series_range(tenant: &str, study: &StudyUid) -> Range {
     let mut range = whole_partition(None, keys::study_partition(tenant, study), PAGE_RECORDS);
     range.from = Bound::Included(keys::SERIES_PREFIX.into());
