@@ -39,3 +39,4 @@ pub mod queue;
 pub mod server;
 pub mod table;
 pub mod telemetry;
+pub mod zip;

@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use cuspid::archive::unzip::{Limits, unpack};
+use cuspid::zip::reader::{Limits, unpack};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { max_entries: 100, max_bytes: 1 << 20 };

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::archive::access::Tenant;
-use crate::archive::retrieve::Scope;
+use crate::archive::read::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::archive::claims::Claims;
-use crate::archive::temporary::Temporary;
+use crate::archive::derived::cache::Temporary;
+use crate::archive::keyed_lock::Claims;
 use crate::blobs::Blobs;
 use crate::config::{BlobStore, Config, Ingest, Preview, Rendering, Search, Storage, TableEngine};
 use crate::index::Index;
@@ -18,36 +18,15 @@ use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
 
 pub mod access;
-pub mod assembly;
-mod bundle;
-pub mod check;
-mod claims;
-pub mod copy;
-mod delete;
-pub mod derive;
-pub mod document;
-pub mod explicit;
-mod inflate;
-mod keep;
+pub mod derived;
+pub mod ingest;
+mod keyed_lock;
 mod keys;
-pub mod preview;
-pub mod references;
-mod reindex;
-pub mod rendering;
-pub mod retrieve;
-mod same;
+pub mod maintenance;
+pub mod read;
 pub mod search;
-mod settle;
-pub mod spool;
-pub mod store;
-mod temporary;
-pub mod transcode;
-pub mod unzip;
-mod values;
-pub mod zip;
-pub mod zipped;
 
-pub use bundle::MetadataStream;
+pub use crate::archive::read::MetadataStream;
 
 pub use crate::index::records;
 

@@ -6,8 +6,8 @@ use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::archive::check::{Finding, Manner};
 use crate::archive::is_shared;
+use crate::archive::maintenance::check::{Finding, Manner};
 use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 

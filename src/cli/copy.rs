@@ -9,8 +9,8 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::archive::copy::{Copied, MAX_FAILURES, Step};
 use crate::archive::is_shared;
+use crate::archive::maintenance::copy::{Copied, MAX_FAILURES, Step};
 use crate::cli::{Settings, parse_setting, read_file, require_data, runtime, without_cache};
 use crate::config::{BlobStore, Config, Override, TableEngine};
 use crate::server;

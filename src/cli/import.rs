@@ -17,11 +17,11 @@ use tokio::runtime::Handle;
 
 use crate::archive::Archive;
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::store::{Outcome, Refusal};
-use crate::archive::unzip::{self, Limits};
+use crate::archive::ingest::{Outcome, Refusal};
 use crate::cli::{Settings, runtime};
 use crate::dicom::failure::Failure;
 use crate::server;
+use crate::zip::reader::{self, Limits};
 
 /// Threads that read files. Several are needed so that their commits share a flush.
 const THREADS: usize = 8;
@@ -152,7 +152,7 @@ impl<'a> ImportThread<'a> {
 
     fn import_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
         let limits = Limits { max_entries: u64::MAX, max_bytes: u64::MAX };
-        let ended = unzip::unpack(file, &limits, &mut |entry, content| {
+        let ended = reader::unpack(file, &limits, &mut |entry, content| {
             let name = format!("{name}:{entry}");
             let imported = content.map(|content| self.import_object(content, &name));
             match imported {

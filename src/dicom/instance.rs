@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
-use crate::dicom::document;
 use crate::dicom::elements;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::frames::{self, Frames, PixelLayout};
+use crate::dicom::json_metadata;
 use crate::dicom::metadata::{self, Metadata};
 use crate::dicom::scan::{Kind, Outline};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
@@ -118,7 +118,7 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
     let sop_class = sop_class.to_string();
 
     let path = format!("/studies/{study}/series/{series}/instances/{instance}");
-    let document = document::write(outline, &path);
+    let document = json_metadata::write(outline, &path);
     let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
     let mut pixels = pixel_layout(outline, &attributes, &mut warnings);
     let frames = match &mut pixels {

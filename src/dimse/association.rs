@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::archive::Archive;
-use crate::archive::store::Upload;
+use crate::archive::ingest::Upload;
 use crate::config::Dimse;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::store::Upload;
+use crate::archive::ingest::Upload;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::write::file_head;
 use crate::dimse::command::{DimseRequest, Status};

@@ -1,6 +1,6 @@
 //! Turns outcomes into DIMSE statuses: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest. No other file does.
 
-use crate::archive::store::{Outcome, Refusal};
+use crate::archive::ingest::{Outcome, Refusal};
 use crate::dicom::attributes::Tag;
 use crate::dicom::failure::Failure;
 use crate::dimse::command::{DimseOperation, Status};
@@ -113,7 +113,7 @@ pub fn of_unrecognized(operation: DimseOperation) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::store::Stored;
+    use crate::archive::ingest::Stored;
     use crate::dicom::failure::Warning;
 
     fn refused(refusal: Refusal) -> Outcome {

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::store::hexadecimal;
-use crate::archive::transcode::TranscodedFile;
+use crate::archive::ingest::hexadecimal;
+use crate::archive::derived::transcode::TranscodedFile;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;

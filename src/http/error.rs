@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::archive;
-use crate::archive::store::Refusal;
+use crate::archive::ingest::Refusal;
 use crate::http::auth;
 
 /// Seconds after which a client may try again what the server could not do.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::archive::preview::{Due, Outcome, Turn};
+use crate::archive::derived::preview::{Due, Outcome, Turn};
 use crate::config::Config;
 use crate::queue::Delivery;
 use crate::telemetry;

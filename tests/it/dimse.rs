@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::retrieve::Scope;
+use cuspid::archive::read::Scope;
 use cuspid::config::{Config, Dimse};
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{

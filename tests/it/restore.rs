@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
-use cuspid::archive::check::Manner;
+use cuspid::archive::maintenance::check::Manner;
 use cuspid::config::Config;
 use cuspid::server;
 use cuspid::server::Rebuild;

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::retrieve::Scope;
-use crate::archive::transcode::REVISION;
+use crate::archive::read::Scope;
+use crate::archive::derived::transcode::REVISION;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::instance::BulkValue;
 use crate::http::Service;

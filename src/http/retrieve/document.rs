@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::document::{Document, Kind, Stored, kind};
+use crate::archive::read::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
 use crate::dicom::report::{Report, html, text};
 use crate::http::accept::Accept;

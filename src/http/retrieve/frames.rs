@@ -9,7 +9,7 @@ use axum::http::Response;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::transcode::{Codec, codecs};
+use crate::archive::derived::transcode::{Codec, codecs};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::frames::Frames;
 use crate::http::Service;

@@ -11,9 +11,9 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
-use crate::archive::explicit::ExplicitFile;
+use crate::archive::derived::explicit_vr::ExplicitFile;
 use crate::archive::records::InstanceRecord;
-use crate::archive::transcode::{Encoding, REVISION, encodings};
+use crate::archive::derived::transcode::{Encoding, REVISION, encodings};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};

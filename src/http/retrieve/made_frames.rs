@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::transcode::{Codec, REVISION};
+use crate::archive::derived::transcode::{Codec, REVISION};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::accept::Offer;
 use crate::http::content::{Content, Stable, describe, finish};

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::retrieve::Scope;
+use crate::archive::read::Scope;
 use crate::archive::{Archive, MetadataStream};
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::rendering::{Format, Painter, Rendering};
+use crate::archive::derived::rendering::{Format, Painter, Rendering};
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::accept::Offer;
 use crate::http::content::{begin, describe, fingerprint, finish};

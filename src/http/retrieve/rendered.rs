@@ -11,9 +11,9 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::references::{Reference, is_presentation_state};
-use crate::archive::rendering::Format;
-use crate::archive::retrieve::Scope;
+use crate::archive::derived::references::{Reference, is_presentation_state};
+use crate::archive::derived::rendering::Format;
+use crate::archive::read::Scope;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::error::Error;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::Response;
 
 use crate::archive::access::Caller;
-use crate::archive::retrieve::Scope;
+use crate::archive::read::Scope;
 use crate::http::Service;
 use crate::http::content::finish;
 use crate::http::error::Error;

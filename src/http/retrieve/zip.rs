@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::retrieve::Scope;
-use crate::archive::zip::Contents;
+use crate::archive::read::Scope;
+use crate::archive::read::zip_download::Contents;
 use crate::http::Service;
 use crate::http::accept::{Accept, Offer};
 use crate::http::content::{describe, finish};

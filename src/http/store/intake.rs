@@ -9,11 +9,11 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::archive::assembly;
-use crate::archive::assembly::Assembly;
-use crate::archive::spool::Spool;
-use crate::archive::store::{Outcome, Refusal, Upload};
-use crate::archive::zipped::Entry;
+use crate::archive::ingest::assembly;
+use crate::archive::ingest::assembly::Assembly;
+use crate::archive::ingest::spool::Spool;
+use crate::archive::ingest::{Outcome, Refusal, Upload};
+use crate::archive::ingest::zip_upload::Entry;
 use crate::dicom::failure::Failure;
 use crate::dicom::uid::StudyUid;
 use crate::http::error::{Error, failure_reason};

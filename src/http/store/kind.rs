@@ -1,6 +1,6 @@
 //! What a request to store, and each part of it, is by its header fields (PS3.18 §10.5.1.4, §10.5.4, §8.7.3).
 
-use crate::archive::assembly::{Form, Part};
+use crate::archive::ingest::assembly::{Form, Part};
 use crate::http::accept::MediaType;
 use crate::http::error::Error;
 use crate::http::multipart::Head;

@@ -8,8 +8,8 @@ use axum::http::header::{
 };
 use axum::http::{Response, StatusCode};
 
-use crate::archive::assembly::Unmade;
-use crate::archive::store::{Identity, Outcome, Refusal, Stored};
+use crate::archive::ingest::assembly::Unmade;
+use crate::archive::ingest::{Identity, Outcome, Refusal, Stored};
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::json;

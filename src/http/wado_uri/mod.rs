@@ -11,8 +11,8 @@ use axum::http::{HeaderValue, Response};
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::archive::references::is_presentation_state;
-use crate::archive::rendering::Format;
+use crate::archive::derived::references::is_presentation_state;
+use crate::archive::derived::rendering::Format;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::http::Service;

@@ -8,7 +8,7 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::archive::records::InstanceRecord;
-use crate::archive::rendering::{Function, Viewport, Window};
+use crate::archive::derived::rendering::{Function, Viewport, Window};
 use crate::dicom::uid::{InstanceUid, NotAUid, SeriesUid};
 use crate::http::accept::Accept;
 use crate::http::error::Error;

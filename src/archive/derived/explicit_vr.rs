@@ -1,0 +1,213 @@
+//! Giving an instance in Explicit VR Little Endian, whatever it is stored in (PS3.18 §8.7.3.4), while it is sent.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::Caller;
+use crate::archive::derived::frames::DecodedFrame;
+use crate::archive::ingest::limits;
+use crate::archive::read::deflated::is_deflated;
+use crate::archive::{Archive, Error};
+use crate::blobs;
+use crate::blobs::ByteStream;
+use crate::dicom::explicit;
+use crate::dicom::explicit::{Pixels, Plan, Rewrite, Segment};
+use crate::dicom::frames::Frames;
+use crate::dicom::scan::{Outline, Scanner};
+use crate::index::records::InstanceRecord;
+
+/// Frames that are decoded ahead of the one that is sent.
+const DECODE_AHEAD: usize = 2;
+
+/// A file in Explicit VR Little Endian that is made while it is read.
+pub struct ExplicitFile {
+    source: Source,
+    pub(in crate::archive) plan: Plan,
+    /// Bytes of the decoded frames, if there are any.
+    decoded_bytes: u64,
+}
+
+/// What a file is made of.
+#[derive(Clone)]
+pub(in crate::archive) struct Source {
+    pub(in crate::archive) archive: Arc<Archive>,
+    pub(in crate::archive) caller: Caller,
+    pub(in crate::archive) record: Arc<InstanceRecord>,
+}
+
+impl Archive {
+    /// Plans an instance as a file in Explicit VR Little Endian. Reads the object once, to find its elements, and
+    /// decodes the first frame of a compressed one.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] with the reason if it cannot be given in this transfer syntax.
+    pub async fn explicit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        record: &InstanceRecord,
+    ) -> Result<ExplicitFile, Error> {
+        let (archive, caller, record) = (self.clone(), caller.clone(), Arc::new(record.clone()));
+        Source { archive, caller, record }.explicit(explicit::TRANSFER_SYNTAX).await
+    }
+}
+
+impl Source {
+    /// The same, in a transfer syntax whose data set is encoded like this one's.
+    pub(in crate::archive) async fn explicit(
+        self,
+        transfer_syntax: &'static str,
+    ) -> Result<ExplicitFile, Error> {
+        let outline = self.outline().await?;
+        let mut rewrite = Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::Frames::Stored };
+        let mut decoded_bytes = 0;
+        if let Frames::Encapsulated { .. } = self.record.layout.frames {
+            let (length, bits_allocated, pixels) = self.decoded().await?;
+            decoded_bytes = length;
+            rewrite.changes = pixels.elements();
+            rewrite.frames = explicit::Frames::Native { length, bits_allocated };
+        }
+        let plan = explicit::plan(&outline, &rewrite)
+            .map_err(|error| Error::NotAcceptable(format!("transfer syntax {transfer_syntax}: {error}")))?;
+        Ok(ExplicitFile { source: self, plan, decoded_bytes })
+    }
+
+    /// Finds the elements of the object by reading all of it.
+    pub(in crate::archive) async fn outline(&self) -> Result<Outline, Error> {
+        let Self { archive, caller, record } = self;
+        let unreadable =
+            |failure| Error::NotAcceptable(format!("the stored object cannot be read: {failure}"));
+        let mut scanner = Scanner::new(limits(&archive.ingest));
+        let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
+        while let Some(chunk) = object.try_next().await? {
+            if !is_deflated(&record.transfer_syntax) {
+                scanner.push(&chunk).map_err(unreadable)?;
+                continue;
+            }
+            // A chunk may be inflated to a thousand times as much.
+            let turn = archive.turn_to_parse().await;
+            let scan = spawn_blocking(move || {
+                let pushed = scanner.push(&chunk);
+                drop(turn);
+                pushed.map(|()| scanner)
+            });
+            let failed = |_| Error::NotAcceptable("the stored object cannot be read".into());
+            scanner = scan.await.map_err(failed)?.map_err(unreadable)?;
+        }
+        scanner.finish().map_err(unreadable)
+    }
+
+    /// What the frames of a compressed instance are once decoded: as the first one is. Bytes of all of them, Bits
+    /// Allocated, and what is to be said of them.
+    async fn decoded(&self) -> Result<(u64, u16, Pixels), Error> {
+        let frame = self.archive.decoded_frame(&self.caller, &self.record, 1).await?;
+        let DecodedFrame { bytes, photometric, is_planar } = frame;
+        let layout = self.record.layout.pixels.as_ref();
+        let layout = layout.ok_or_else(|| Error::NotAcceptable("there is no image".into()))?;
+        let length = bytes.len() as u64 * u64::from(layout.number_of_frames);
+        let pixels =
+            Pixels { photometric, samples: layout.samples, is_planar, bits_stored: layout.bits_stored };
+        Ok((length, layout.bits_allocated, pixels))
+    }
+
+    /// The bytes of planned segments.
+    pub(in crate::archive) fn read(
+        &self,
+        segments: Vec<Segment>,
+    ) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+        let source = self.clone();
+        let segments = stream::iter(segments).then(move |segment| {
+            let Source { archive, caller, record } = source.clone();
+            async move {
+                Ok::<_, Error>(match segment {
+                    Segment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
+                    Segment::Copy { offset, length, swap } => {
+                        let bytes = archive.read(&caller, &record, offset..offset + length).await?;
+                        swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
+                    }
+                })
+            }
+        });
+        segments.try_flatten().boxed()
+    }
+}
+
+impl ExplicitFile {
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        let segments = self.plan.before.iter().chain(&self.plan.after);
+        segments.map(Segment::length).sum::<u64>() + self.decoded_bytes
+    }
+
+    /// Reads the file. A frame that cannot be decoded ends it with an error.
+    pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+        let Self { source, plan, decoded_bytes } = self;
+        let before = source.read(plan.before);
+        let after = source.read(plan.after);
+        if decoded_bytes == 0 {
+            return before.chain(after).boxed();
+        }
+        let Source { archive, caller, record } = source;
+        before.chain(decoded_frames(archive, caller, record, decoded_bytes)).chain(after).boxed()
+    }
+}
+
+/// All frames, decoded; `length` bytes or an error.
+fn decoded_frames(
+    archive: Arc<Archive>,
+    caller: Caller,
+    record: Arc<InstanceRecord>,
+    length: u64,
+) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send {
+    let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+    let frame_bytes = length / u64::from(frames.max(1));
+    stream::iter(1..=frames)
+        .map(move |number| {
+            let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
+            async move {
+                let bytes = archive.decoded_frame(&caller, &record, number).await?.bytes;
+                if bytes.len() as u64 != frame_bytes {
+                    let problem = format!("frame {number} has another size than the first");
+                    return Err(Error::NotAcceptable(problem));
+                }
+                Ok(Bytes::from(bytes))
+            }
+        })
+        .buffered(DECODE_AHEAD)
+}
+
+/// Bytes with the order within each word of `word` bytes reversed; a rest that is no whole word stays as it is.
+pub(in crate::archive) fn swapped(bytes: ByteStream, word: usize) -> ByteStream {
+    if word <= 1 {
+        return bytes;
+    }
+    let state = (bytes.fuse(), BytesMut::new());
+    let words = stream::try_unfold(state, move |(mut bytes, mut rest)| async move {
+        while let Some(chunk) = bytes.try_next().await? {
+            rest.extend_from_slice(&chunk);
+            let mut whole = rest.split_to(rest.len() / word * word);
+            if !whole.is_empty() {
+                whole.chunks_exact_mut(word).for_each(<[u8]>::reverse);
+                return Ok(Some((whole.freeze(), (bytes, rest))));
+            }
+        }
+        let rest = rest.freeze();
+        Ok::<_, blobs::Error>((!rest.is_empty()).then(|| (rest, (bytes, BytesMut::new()))))
+    });
+    words.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn words_are_swapped_across_chunks() {
+        let chunks = [&[1, 2, 3][..], &[4], &[5, 6, 7]];
+        let chunks = chunks.map(|chunk| Ok(Bytes::from_static(chunk)));
+        let bytes: Vec<Bytes> = swapped(stream::iter(chunks).boxed(), 2).try_collect().await.unwrap();
+        assert_eq!(bytes.concat(), [2, 1, 4, 3, 6, 5, 7]);
+    }
+}

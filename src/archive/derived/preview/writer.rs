@@ -1,0 +1,88 @@
+//! Writes a preview: codestreams as they come, the index last, since only then it is known.
+
+use std::io;
+
+use crate::archive::derived::preview::Halt;
+use crate::archive::derived::preview::geometry::Geometry;
+use crate::archive::derived::preview::slices::{Description, Index, Slice};
+use crate::blobs;
+use crate::blobs::Staged;
+use crate::dicom::uid::InstanceUid;
+use crate::pixel::j2k::resolution_ends;
+use crate::pixel::preview::Picture;
+
+/// A preview while it is being written.
+pub(super) struct Writer {
+    staged: Staged,
+    index: Index,
+}
+
+impl Writer {
+    /// Begins with an index without slices.
+    pub(super) fn new(staged: Staged, index: Index) -> Self {
+        Self { staged, index }
+    }
+
+    /// Begins the next instance.
+    pub(super) fn begin_instance(&mut self, instance: InstanceUid) {
+        self.index.instances.push(instance);
+    }
+
+    /// Appends frame `frame` (from 1) of the last instance.
+    pub(super) fn append(&mut self, frame: u32, geometry: Geometry, picture: &Picture) -> Result<(), Halt> {
+        let geometry = geometry.binned(picture.binning);
+        let description = Description::new(picture, &geometry);
+        let images = &mut self.index.images;
+        let known = images.iter().rposition(|image| *image == description);
+        let image = known.unwrap_or_else(|| {
+            images.push(description);
+            images.len() - 1
+        });
+        let mut slice = self.next_slice(frame, &geometry);
+        slice.image = Some(image as u32);
+        slice.length = picture.codestream.len() as u32;
+        slice.resolutions = resolution_ends(&picture.codestream);
+        self.staged.write(&picture.codestream).map_err(cannot_write)?;
+        self.index.slices.push(slice);
+        Ok(())
+    }
+
+    /// Leaves a frame of the last instance out.
+    pub(super) fn omit(&mut self, frame: u32, geometry: &Geometry, reason: String) {
+        let mut slice = self.next_slice(frame, geometry);
+        slice.failure = Some(reason);
+        self.index.slices.push(slice);
+    }
+
+    fn next_slice(&self, frame: u32, geometry: &Geometry) -> Slice {
+        Slice {
+            number: self.index.slices.len() as u32,
+            instance: self.index.instances.len() as u32 - 1,
+            frame,
+            image: None,
+            position: geometry.position,
+            offset: self.staged.length(),
+            length: 0,
+            resolutions: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Ends the preview with its index.
+    pub(super) fn finish(mut self) -> Result<Staged, Halt> {
+        if self.index.images.is_empty() {
+            let reasons = self.index.slices.into_iter().find_map(|slice| slice.failure);
+            return Err(Halt::Hopeless(reasons.unwrap_or_else(|| "there are no frames".into())));
+        }
+        self.staged.write(&self.index.tail()).map_err(cannot_write)?;
+        Ok(self.staged)
+    }
+}
+
+fn cannot_write(error: io::Error) -> Halt {
+    let operation = "write a preview".to_owned();
+    Halt::from(match error.kind() {
+        io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
+        _ => blobs::Error::Backend { operation, source: error.into() },
+    })
+}

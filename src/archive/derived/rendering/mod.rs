@@ -1,0 +1,318 @@
+//! Pictures for people: frames rendered to JPEG, PNG or GIF, and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4, §8.3.5.1).
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::Caller;
+use crate::archive::derived::frames::{StoredFrame, collect};
+use crate::archive::derived::rendering::annotation::Lines;
+use crate::archive::derived::rendering::described::Described;
+use crate::archive::derived::rendering::presentation::{Presentation, Subject};
+use crate::archive::derived::transcode::has_float_pixels;
+use crate::archive::{Archive, Error};
+use crate::dicom::uid::{InstanceUid, SeriesUid};
+use crate::index::records::InstanceRecord;
+use crate::pixel::render;
+use crate::pixel::render::encode::{Animation, encode};
+use crate::pixel::render::window::Voi;
+use crate::pixel::render::{Canvas, Display, icc, viewport};
+
+pub mod annotation;
+mod described;
+mod graphics;
+mod placeholder;
+mod presentation;
+#[cfg(test)]
+mod tests;
+pub mod thumbnail;
+
+pub use crate::archive::derived::rendering::annotation::Annotation;
+pub use crate::archive::derived::rendering::thumbnail::Thumbnail;
+pub use crate::pixel::render::encode::Format;
+pub use crate::pixel::render::icc::IccProfile;
+pub use crate::pixel::render::viewport::Viewport;
+pub use crate::pixel::render::window::{Function, Window};
+
+/// ICC Profile, at the end of the path of a bulk value.
+const ICC_PROFILE: &str = "00282000";
+/// The largest ICC profile that is read, in bytes.
+const MAX_ICC_BYTES: u64 = 16 << 20;
+
+/// How a frame is to be rendered (PS3.18 §8.3.5.1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendering {
+    /// The format of the picture.
+    pub format: Format,
+    /// The window to use instead of what the image says; without one: its first VOI LUT or window, or else all values.
+    pub window: Option<Window>,
+    /// The part of the image to show, and the size to scale it to; without one: all pixels as they are.
+    pub viewport: Option<Viewport>,
+    /// Quality of lossy formats, 1 to 100.
+    pub quality: Option<u8>,
+    /// What to write into the picture.
+    pub annotation: Annotation,
+    /// The colour profile to put into the picture.
+    pub icc_profile: IccProfile,
+    /// A presentation state in the same study to apply.
+    pub presentation_state: Option<(SeriesUid, InstanceUid)>,
+}
+
+impl Rendering {
+    /// In a format, as the image says.
+    pub fn plain(format: Format) -> Self {
+        Self {
+            format,
+            window: None,
+            viewport: None,
+            quality: None,
+            annotation: Annotation::default(),
+            icc_profile: IccProfile::default(),
+            presentation_state: None,
+        }
+    }
+}
+
+impl Archive {
+    /// Pixels of the longer side of a thumbnail that is asked for without a size (`rendering.thumbnail_px`).
+    pub fn thumbnail_px(&self) -> u32 {
+        self.rendering.thumbnail_px
+    }
+
+    /// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
+    pub fn max_viewport_pixels(&self) -> u64 {
+        self.rendering.max_viewport_pixels
+    }
+
+    /// Prepares to paint frames of an instance: what all of them need is read once.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such presentation state, [`Error::NotAcceptable`] with the reason if it, or the
+    /// instance, cannot be rendered.
+    pub async fn painter(
+        self: &Arc<Self>,
+        caller: &Caller,
+        record: &Arc<InstanceRecord>,
+        rendering: &Rendering,
+    ) -> Result<Painter, Error> {
+        let scene = Arc::new(self.scene(caller, record, rendering).await?);
+        let quality = rendering.quality.unwrap_or(self.rendering.quality);
+        Ok(Painter {
+            archive: self.clone(),
+            caller: caller.clone(),
+            scene,
+            format: rendering.format,
+            quality,
+        })
+    }
+
+    /// What is needed to paint frames of an instance, besides the frames.
+    async fn scene(
+        &self,
+        caller: &Caller,
+        record: &Arc<InstanceRecord>,
+        rendering: &Rendering,
+    ) -> Result<Scene, Error> {
+        if has_float_pixels(record) {
+            return Err(Error::NotAcceptable("floating point pixels cannot be rendered".into()));
+        }
+        if let Some(Viewport { width, height, .. }) = rendering.viewport {
+            let (pixels, limit) = (u64::from(width) * u64::from(height), self.rendering.max_viewport_pixels);
+            if pixels > limit {
+                let reason = format!("viewport: {width} x {height} is more than {limit} pixels");
+                return Err(Error::NotAcceptable(format!("{reason} (rendering.max_viewport_pixels)")));
+            }
+        }
+        let own_profile = match rendering.icc_profile {
+            IccProfile::No => None,
+            _ => self.icc_profile(caller, record).await?,
+        };
+        let presentation = match &rendering.presentation_state {
+            Some((series, instance)) => {
+                let state = self.instance(caller, &record.study, series, instance).await?;
+                let read = spawn_blocking(move || Presentation::read(&state)).await;
+                let failed = |_| Err(Error::NotAcceptable("the presentation state cannot be read".into()));
+                Some(read.unwrap_or_else(failed)?)
+            }
+            None => None,
+        };
+        let max_pixels = self.rendering.max_viewport_pixels;
+        let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
+        let (record, described) = (record.clone(), OnceLock::new());
+        Ok(Scene {
+            record,
+            described,
+            window,
+            viewport,
+            max_pixels,
+            annotation,
+            icc_profile,
+            own_profile,
+            presentation,
+        })
+    }
+
+    /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
+    async fn icc_profile(&self, caller: &Caller, record: &InstanceRecord) -> Result<Option<Vec<u8>>, Error> {
+        let mut bulk = record.layout.bulk.iter();
+        let Some(value) = bulk.find(|value| value.path.ends_with(ICC_PROFILE)) else { return Ok(None) };
+        if value.length > MAX_ICC_BYTES {
+            return Err(Error::NotAcceptable("the image's ICC profile is too large".into()));
+        }
+        let range = value.offset..value.offset + value.length;
+        Ok(Some(collect(self.read(caller, record, range).await?).await?))
+    }
+}
+
+/// Paints frames of one instance, all in the same way.
+pub struct Painter {
+    archive: Arc<Archive>,
+    caller: Caller,
+    scene: Arc<Scene>,
+    format: Format,
+    quality: u8,
+}
+
+impl Painter {
+    /// Renders frame `number` (from 1) as a picture.
+    ///
+    /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be rendered.
+    pub async fn frame(&self, number: u32) -> Result<Bytes, Error> {
+        let (format, quality) = (self.format, self.quality);
+        self.paint(number, move |canvas, profile, _| {
+            encode(&canvas, format, quality, profile.as_deref()).map(Bytes::from)
+        })
+        .await
+    }
+
+    /// Renders all frames as one animated GIF, at the rate that the instance tells.
+    ///
+    /// # Errors
+    /// As [`Painter::frame`]; [`Error::NotAcceptable`] too if it would be larger than `rendering.max_animation_frames` or
+    /// `rendering.max_animation_bytes` allow.
+    pub async fn animation(&self) -> Result<Bytes, Error> {
+        let settings = &self.archive.rendering;
+        let frames = self.scene.record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        let limit = settings.max_animation_frames;
+        if frames > limit {
+            let reason =
+                format!("there are {frames} frames, more than {limit} (rendering.max_animation_frames)");
+            return Err(Error::NotAcceptable(reason));
+        }
+        if frames < 2 {
+            return self.frame(1).await;
+        }
+        let _place = self.archive.animations.acquire().await.expect("the semaphore is never closed");
+        let mut animation = Animation::new();
+        for number in 1..=frames {
+            animation = self
+                .paint(number, move |canvas, _, described| {
+                    animation.append(&canvas, described.frame_time())?;
+                    Ok(animation)
+                })
+                .await?;
+            let limit = settings.max_animation_bytes;
+            if animation.length() > limit {
+                let reason =
+                    format!("the animation takes more than {limit} bytes (rendering.max_animation_bytes)");
+                return Err(Error::NotAcceptable(reason));
+            }
+        }
+        animation.finish().map(Bytes::from).map_err(refusal)
+    }
+
+    /// Paints frame `number` (from 1), and does with the canvas and its ICC profile what is to be done with them.
+    async fn paint<T: Send + 'static>(
+        &self,
+        number: u32,
+        then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Self { archive, caller, .. } = self;
+        let turn = archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let frame = archive.stored_frame(caller, &self.scene.record, number).await?;
+        let scene = self.scene.clone();
+        blocking(number, move || {
+            let (canvas, profile) = scene.paint(number, &frame)?;
+            let done = then(canvas, profile, scene.described());
+            // It goes on to the end even if nobody waits for it any longer.
+            drop(turn);
+            done
+        })
+        .await
+    }
+}
+
+/// How frames of an instance are painted.
+struct Scene {
+    record: Arc<InstanceRecord>,
+    /// Read for the first frame that is painted.
+    described: OnceLock<Described>,
+    window: Option<Window>,
+    viewport: Option<Viewport>,
+    max_pixels: u64,
+    annotation: Annotation,
+    icc_profile: IccProfile,
+    own_profile: Option<Vec<u8>>,
+    presentation: Option<Presentation>,
+}
+
+impl Scene {
+    fn described(&self) -> &Described {
+        self.described.get_or_init(|| Described::read(&self.record.metadata))
+    }
+
+    /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.
+    fn paint(&self, number: u32, frame: &StoredFrame) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
+        let (record, described) = (&self.record, self.described());
+        let mut display = described.display(&frame.layout, number - 1);
+        let subject = Subject { instance: record.instance.as_str(), frame: number };
+        if let Some(presentation) = &self.presentation {
+            presentation.adjust(&mut display, &frame.layout, subject);
+        }
+        if let Some(window) = self.window {
+            display.voi = Voi::Window(window);
+        }
+        let mut canvas = shown(frame, &display)?;
+        if let Some(presentation) = &self.presentation {
+            canvas = presentation.arrange(canvas, self.viewport.as_ref(), self.max_pixels, subject)?;
+        } else if let Some(viewport) = &self.viewport {
+            canvas = viewport::show(canvas, viewport)?;
+        }
+        let described_profile = match (self.icc_profile, &self.own_profile) {
+            (IccProfile::No, _) | (_, Some(_)) => None,
+            (_, None) => described.icc_profile(),
+        };
+        let own = self.own_profile.as_deref().or(described_profile.as_deref());
+        let (mut canvas, profile) = icc::apply(canvas, self.icc_profile, own)?;
+        Lines::new(self.annotation, record, number, &display.voi).write(&mut canvas);
+        Ok((canvas, profile))
+    }
+}
+
+/// What is seen of a stored frame.
+fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error> {
+    let words = frame.little_endian().and_then(|bytes| render::show_words(bytes, &frame.layout, display));
+    match words {
+        Some(canvas) => Ok(canvas),
+        None => render::show(frame.decode()?, display),
+    }
+}
+
+/// Runs what takes a core for a while. A panic costs the picture, and nothing else.
+async fn blocking<T: Send + 'static>(
+    number: u32,
+    work: impl FnOnce() -> Result<T, render::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(refusal),
+        Err(_) => Err(Error::NotAcceptable(format!("frame {number} cannot be rendered"))),
+    }
+}
+
+fn refusal(error: render::Error) -> Error {
+    Error::NotAcceptable(error.to_string())
+}

@@ -1,0 +1,201 @@
+//! Presentation states: how somebody chose to see an image, with graphics over it (PS3.3 §A.33, §C.10.4 to §C.10.6,
+//! §C.11.8; PS3.4 Annex N; PS3.18 §8.3.5.1.6).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::archive::Error;
+use crate::archive::derived::rendering::described::{Plain, Table, has_negative_values};
+use crate::archive::derived::rendering::graphics::{Annotated, Placement};
+use crate::dicom::frames::PixelLayout;
+use crate::dicom::json_values::{Sequence, Values};
+use crate::index::records::InstanceRecord;
+use crate::pixel::render;
+use crate::pixel::render::graphics::MAX_DOTS;
+use crate::pixel::render::viewport::Viewport;
+use crate::pixel::render::window::Voi;
+use crate::pixel::render::{Canvas, Display, viewport};
+
+/// The SOP classes that are applied: grayscale and colour softcopy presentation states.
+const APPLIED: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.11.2"];
+
+/// What is read of a presentation state.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Presentation {
+    #[serde(skip)]
+    plain: Plain,
+    #[serde(rename = "00283110", default)]
+    softcopy_voi_luts: Sequence<Value>,
+    #[serde(rename = "20500010", default)]
+    presentation_luts: Sequence<Table>,
+    #[serde(rename = "20500020", default)]
+    presentation_shape: Values,
+    #[serde(rename = "00700041", default)]
+    horizontal_flip: Values,
+    #[serde(rename = "00700042", default)]
+    rotation: Values,
+    #[serde(rename = "0070005A", default)]
+    areas: Sequence<Area>,
+    #[serde(rename = "00700001", default)]
+    annotations: Sequence<Annotated>,
+}
+
+/// The images that an item is for: all, if it names none.
+pub(super) type References = Sequence<ImageReference>;
+
+/// An item of the Softcopy VOI LUT Sequence, besides the VOI LUT.
+#[derive(Debug, Default, Deserialize)]
+struct Softcopy {
+    #[serde(rename = "00081140", default)]
+    images: References,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ImageReference {
+    #[serde(rename = "00081155", default)]
+    instance: Values,
+    #[serde(rename = "00081160", default)]
+    frames: Values,
+}
+
+/// An item of the Displayed Area Selection Sequence.
+#[derive(Debug, Default, Deserialize)]
+struct Area {
+    #[serde(rename = "00081140", default)]
+    images: References,
+    #[serde(rename = "00700052", default)]
+    top_left: Values,
+    #[serde(rename = "00700053", default)]
+    bottom_right: Values,
+    #[serde(rename = "00700100", default)]
+    size_mode: Values,
+    #[serde(rename = "00700103", default)]
+    magnification: Values,
+}
+
+/// The frame that is to be presented.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) instance: &'a str,
+    /// From 1.
+    pub(super) frame: u32,
+}
+
+impl ImageReference {
+    fn is_of(&self, subject: Subject<'_>) -> bool {
+        let frames = self.frames.all_numbers();
+        self.instance.text() == Some(subject.instance)
+            && (frames.is_empty() || frames.contains(&f64::from(subject.frame)))
+    }
+}
+
+/// Whether an item that names these images is for the subject.
+fn is_for(images: &References, subject: Subject<'_>) -> bool {
+    images.items.is_empty() || images.items.iter().any(|image| image.is_of(subject))
+}
+
+impl Presentation {
+    /// Reads a presentation state.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] if it is of a kind that is not applied.
+    pub(super) fn read(record: &InstanceRecord) -> Result<Self, Error> {
+        if !APPLIED.contains(&record.sop_class.as_str()) {
+            let reason = format!("a presentation state of SOP class {} cannot be applied", record.sop_class);
+            return Err(Error::NotAcceptable(reason));
+        }
+        let mut text = Vec::new();
+        let read = record.metadata.write_text("", &mut text);
+        Ok(read.map(|()| Self::parse(&text)).unwrap_or_default())
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let state: Self = serde_json::from_slice(text).unwrap_or_default();
+        Self { plain: serde_json::from_slice(text).unwrap_or_default(), ..state }
+    }
+
+    /// Has the image displayed by the state's transformations of values instead of its own.
+    pub(super) fn adjust(&self, display: &mut Display, layout: &PixelLayout, subject: Subject<'_>) {
+        if let Some(modality) = self.plain.modality(layout) {
+            display.modality = modality;
+        }
+        let is_signed = has_negative_values(&display.modality, layout);
+        let items = self.softcopy_voi_luts.items.iter();
+        let mut items =
+            items.filter(|item| Softcopy::deserialize(*item).is_ok_and(|item| is_for(&item.images, subject)));
+        let voi = items.find_map(|item| Plain::deserialize(item).ok()?.voi(is_signed));
+        display.voi = voi.unwrap_or(Voi::Full);
+        display.presentation = self.presentation_luts.items.first().and_then(|item| item.read(false));
+        display.is_inverted = self.presentation_shape.text() == Some("INVERSE");
+    }
+
+    /// Cuts out the displayed area, fits it into `viewport`, turns and flips it, and draws the graphics.
+    pub(super) fn arrange(
+        &self,
+        canvas: Canvas,
+        viewport: Option<&Viewport>,
+        max_pixels: u64,
+        subject: Subject<'_>,
+    ) -> Result<Canvas, render::Error> {
+        let image = [canvas.width, canvas.height];
+        let quarters = (self.rotation.number().unwrap_or(0.0) / 90.0).round().rem_euclid(4.0) as u32;
+        let is_flipped = self.horizontal_flip.text() == Some("Y");
+        let area = self.areas.items.iter().find(|area| is_for(&area.images, subject));
+        let region = area.and_then(Area::region).unwrap_or([0.0, 0.0, image[0].into(), image[1].into()]);
+        let shown = area.map_or(1.0, Area::magnification);
+        let mut fit = match viewport {
+            Some(viewport) => [viewport.width, viewport.height],
+            None => [region[2], region[3]].map(|side| (side * shown).round().clamp(1.0, 65_535.0) as u32),
+        };
+        if viewport.is_some() && quarters % 2 == 1 {
+            fit.reverse();
+        }
+        if u64::from(fit[0]) * u64::from(fit[1]) > max_pixels.max(canvas.pixels.len() as u64) {
+            return Err(render::Error::Unsupported(
+                "a magnified area beyond rendering.max_viewport_pixels".into(),
+            ));
+        }
+        let [left, top, width, height] = region;
+        let cut = Viewport {
+            left_top: [left, top],
+            size: [Some(width), Some(height)],
+            ..Viewport::area(fit[0], fit[1])
+        };
+        let mut canvas = viewport::show(canvas, &cut)?;
+        let region = cut.region(image)?;
+        let placement = Placement { region, size: [canvas.width, canvas.height], quarters, is_flipped };
+        for _ in 0..quarters {
+            canvas.turn_clockwise();
+        }
+        if is_flipped {
+            canvas.flip_horizontally();
+        }
+        let mut room = MAX_DOTS;
+        let annotations = self.annotations.items.iter();
+        for annotation in annotations.filter(|annotation| is_for(&annotation.images, subject)) {
+            annotation.draw(&mut canvas, &placement, &mut room);
+        }
+        Ok(canvas)
+    }
+}
+
+impl Area {
+    /// Left, top, width and height of the displayed area. Its corners are pixels from 1 on, of the image as it is: they
+    /// are the upper left and lower right ones only after it was turned.
+    fn region(&self) -> Option<[f64; 4]> {
+        let ([x1, y1], [x2, y2]) = (self.top_left.numbers()?, self.bottom_right.numbers()?);
+        let (left, top) = (x1.min(x2) - 1.0, y1.min(y2) - 1.0);
+        // Beyond the image there is nothing to show.
+        let (right, bottom) = (x1.max(x2), y1.max(y2));
+        let (left, top) = (left.max(0.0), top.max(0.0));
+        (right > left && bottom > top).then_some([left, top, right - left, bottom - top])
+    }
+
+    /// Pixels of the picture that a pixel of the image is wide, of the mode that says so.
+    fn magnification(&self) -> f64 {
+        match self.size_mode.text() {
+            Some("MAGNIFY") => self.magnification.number().filter(|&ratio| ratio > 0.0).unwrap_or(1.0),
+            _ => 1.0,
+        }
+    }
+}

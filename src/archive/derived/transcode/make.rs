@@ -1,0 +1,209 @@
+//! Makes a file in another transfer syntax, a frame at a time, into a staged object.
+
+use std::io;
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
+use uuid::Builder;
+
+use crate::archive::derived::explicit_vr::Source;
+use crate::archive::derived::transcode::offsets::Offsets;
+use crate::archive::derived::transcode::{DEFLATED, Encoding};
+use crate::archive::{Error, cores};
+use crate::blobs;
+use crate::blobs::Staged;
+use crate::dicom::derived;
+use crate::dicom::explicit;
+use crate::dicom::explicit::{Element, Pixels, Rewrite, fragment_header};
+use crate::dicom::frames::PixelLayout;
+use crate::dicom::scan::Outline;
+use crate::pixel::transcode::{Codec, Encoded, REVISION};
+
+/// Bytes that are collected before they are written.
+const BATCH_BYTES: usize = 256 * 1024;
+
+impl Source {
+    /// Makes the file, and tells where its Basic Offset Table starts, if it has one. Holds as many frames as there are
+    /// cores.
+    pub(super) async fn make(self, encoding: Encoding) -> Result<(Staged, Option<u64>), Error> {
+        let output = Output { staged: Some(self.archive.blobs.stage().await?), batch: Vec::new() };
+        match encoding {
+            Encoding::Deflated => Ok((self.deflate(output).await?, None)),
+            Encoding::Compressed(codec) => self.compress(output, codec).await,
+        }
+    }
+
+    /// Writes the file with encapsulated frames. What is not known before the last frame is filled in after it.
+    async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
+        let layout = self.record.layout.pixels.as_ref().ok_or_else(|| refused("there is no image"))?;
+        let outline = self.outline().await?;
+        let first = self.archive.encode_frame(&self.caller, &self.record, 1, codec).await?;
+        let photometric = first.photometric;
+        let mut offsets = Offsets::new(layout);
+        let mut changes = self.changes(&outline, layout, photometric, codec);
+        changes.extend(offsets.elements());
+        changes.sort_by_key(|change| change.tag);
+        let frames = explicit::Frames::Encapsulated { table_length: offsets.basic_bytes() };
+        let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax(), changes, frames };
+        let plan = explicit::plan(&outline, &rewrite).map_err(|error| refused(&error.to_string()))?;
+        drop(outline);
+
+        output.write_all(self.read(plan.before)).await?;
+        let mut frames = self.frames(first, layout.number_of_frames, codec);
+        while let Some(frame) = frames.try_next().await? {
+            if frame.photometric != photometric {
+                return Err(refused("the frames are not of one photometric interpretation"));
+            }
+            let length = u32::try_from(frame.bytes.len()).map_err(|_| refused("a frame is too large"))?;
+            offsets.push(length);
+            output.write(&fragment_header(length)).await?;
+            output.write(&frame.bytes).await?;
+        }
+        output.write_all(self.read(plan.after)).await?;
+        let mut patches = offsets.patches(&plan.places);
+        patches.extend(offsets.ratio(&rewrite.changes, &plan.places));
+        Ok((output.finish(patches).await?, offsets.basic_at(&plan.places)))
+    }
+
+    /// What the file says that the stored one does not, offset tables left out.
+    fn changes(
+        &self,
+        outline: &Outline,
+        layout: &PixelLayout,
+        photometric: &str,
+        codec: Codec,
+    ) -> Vec<Element> {
+        let PixelLayout { samples, bits_stored, .. } = *layout;
+        let pixels = Pixels { photometric: photometric.into(), samples, is_planar: false, bits_stored };
+        let mut changes = pixels.elements();
+        if let Some(lossy) = codec.lossy() {
+            let uid = derived_uid(&self.record.digest, codec);
+            changes.extend(derived::elements(outline, &uid, lossy.method, lossy.description));
+        }
+        changes
+    }
+
+    /// All frames, encoded, of which the first one is there already.
+    fn frames(
+        &self,
+        first: Encoded,
+        number_of_frames: u32,
+        codec: Codec,
+    ) -> BoxStream<'static, Result<Encoded, Error>> {
+        let source = self.clone();
+        let others = stream::iter(2..=number_of_frames).map(move |number| {
+            let Self { archive, caller, record } = source.clone();
+            async move { archive.encode_frame(&caller, &record, number, codec).await }
+        });
+        stream::iter([Ok(first)]).chain(others.buffered(cores())).boxed()
+    }
+
+    /// Writes the file with its data set deflated, and a zero behind it if its length is odd (PS3.5 §A.5).
+    async fn deflate(self, mut output: Output) -> Result<Staged, Error> {
+        let decoders = self.archive.decoders.clone();
+        let file = self.explicit(DEFLATED).await?;
+        let mut head_bytes = file.plan.data_set_at as usize;
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
+        let mut chunks = file.read();
+        while let Some(mut chunk) = chunks.try_next().await? {
+            let head = chunk.split_to(head_bytes.min(chunk.len()));
+            head_bytes -= head.len();
+            output.write(&head).await?;
+            let turn = decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+            deflate = blocking(move || {
+                let outcome = deflate.write_all(&chunk);
+                drop(turn);
+                outcome.map(|()| deflate)
+            })
+            .await?;
+            output.write(&std::mem::take(deflate.get_mut())).await?;
+        }
+        output.write(&blocking(move || deflate.finish()).await?).await?;
+        output.finish(Vec::new()).await
+    }
+}
+
+/// The UID of the image that a lossy codec makes of the object with this digest: the same each time (PS3.5 §B.2).
+fn derived_uid(digest: &str, codec: Codec) -> String {
+    let name = format!("{digest} {} {REVISION}", codec.transfer_syntax());
+    let hash = Sha256::digest(name);
+    let bytes = hash.first_chunk().copied().unwrap_or_default();
+    format!("2.25.{}", Builder::from_custom_bytes(bytes).into_uuid().as_u128())
+}
+
+/// A staged object, written in batches on threads that may block.
+struct Output {
+    /// Nothing only while a batch is being written.
+    staged: Option<Staged>,
+    batch: Vec<u8>,
+}
+
+impl Output {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.batch.extend_from_slice(bytes);
+        if self.batch.len() < BATCH_BYTES {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.apply(move |staged| staged.write(&batch)).await
+    }
+
+    async fn write_all(&mut self, mut bytes: BoxStream<'_, Result<Bytes, Error>>) -> Result<(), Error> {
+        while let Some(bytes) = bytes.try_next().await? {
+            self.write(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and fills in what became known: bytes and where they go.
+    async fn finish(mut self, patches: Vec<(u64, Vec<u8>)>) -> Result<Staged, Error> {
+        let batch = std::mem::take(&mut self.batch);
+        self.apply(move |staged| {
+            staged.write(&batch)?;
+            if !staged.length().is_multiple_of(2) {
+                staged.write(&[0])?;
+            }
+            patches.iter().try_for_each(|(place, bytes)| staged.overwrite(*place, bytes))
+        })
+        .await?;
+        self.staged.ok_or_else(gone)
+    }
+
+    async fn apply(
+        &mut self,
+        change: impl FnOnce(&mut Staged) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut staged = self.staged.take().ok_or_else(gone)?;
+        self.staged = Some(blocking(move || change(&mut staged).map(|()| staged)).await?);
+        Ok(())
+    }
+}
+
+/// Runs what takes time on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let outcome = spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let operation = "write a transcoded instance".to_owned();
+    outcome.map_err(|error| {
+        Error::Blobs(match error.kind() {
+            io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
+            _ => blobs::Error::Backend { operation, source: error.into() },
+        })
+    })
+}
+
+fn gone() -> Error {
+    let operation = "write a transcoded instance".to_owned();
+    Error::Blobs(blobs::Error::Backend { operation, source: "an earlier write failed".into() })
+}
+
+fn refused(reason: &str) -> Error {
+    Error::NotAcceptable(format!("the instance cannot be transcoded: {reason}"))
+}

@@ -1,0 +1,250 @@
+//! Giving instances and frames in other transfer syntaxes than the one that they are stored in (PS3.18 §8.7.3).
+//!
+//! Where the frames of a file are is told before the first of them, and how long a deflated file is shows at its end:
+//! such a file is made as a whole, a frame at a time, and kept for a while. Whoever asks for it meanwhile waits.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::Caller;
+use crate::archive::derived::explicit_vr::Source;
+use crate::archive::derived::frames::collect;
+use crate::archive::read::Scope;
+use crate::archive::read::deflated::is_deflated;
+use crate::archive::{Archive, Error, keys};
+use crate::blobs;
+use crate::blobs::{ByteStream, Key};
+use crate::dicom::frames::Frames;
+use crate::index::records::InstanceRecord;
+use crate::pixel::decode::is_decodable;
+use crate::pixel::transcode::Encoded;
+
+mod make;
+mod offsets;
+
+pub use crate::pixel::transcode::{Codec, REVISION};
+
+/// Bytes of the header of a fragment.
+const ITEM_HEADER: u64 = 8;
+
+/// Frames that an instance may have to be encoded: some ten bytes are held of each.
+const MAX_FRAMES: u32 = 1 << 20;
+/// Bytes that may be inflated to encode a deflated instance: each of its frames costs all that is before it.
+const MAX_INFLATED_BYTES: u64 = 16 << 30;
+
+/// Deflated Explicit VR Little Endian.
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+/// A form that is made of an instance, besides Explicit VR Little Endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Compressed frames.
+    Compressed(Codec),
+    /// Deflated Explicit VR Little Endian.
+    Deflated,
+}
+
+impl Encoding {
+    /// The UID of its transfer syntax.
+    pub fn transfer_syntax(self) -> &'static str {
+        match self {
+            Self::Compressed(codec) => codec.transfer_syntax(),
+            Self::Deflated => DEFLATED,
+        }
+    }
+}
+
+/// A file that was made, to be read by [`Archive::read_transcoded`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranscodedFile {
+    key: Key,
+    /// Bytes of the file.
+    pub size_bytes: u64,
+}
+
+/// The codecs that the frames of an instance can be given in, besides what they are stored in: lossless ones first, those
+/// first that cost least. Whether each frame can really be decoded shows when it is.
+pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
+    let pixels = record.layout.pixels.as_ref();
+    let Some(pixels) = pixels.filter(|_| is_readable(record) && is_affordable(record)) else {
+        return Vec::new();
+    };
+    let is_stored = |codec: &Codec| codec.transfer_syntax() == record.transfer_syntax;
+    Codec::ALL.into_iter().filter(|codec| !is_stored(codec) && codec.can_carry(pixels)).collect()
+}
+
+/// The forms that an instance can be given in, besides the stored one and Explicit VR Little Endian.
+pub fn encodings(record: &InstanceRecord) -> Vec<Encoding> {
+    let codecs = codecs(record).into_iter().map(Encoding::Compressed);
+    let is_native = !matches!(record.layout.frames, Frames::Encapsulated { .. });
+    let can_be_deflated = record.transfer_syntax != DEFLATED && (is_native || is_readable(record));
+    codecs.chain(can_be_deflated.then_some(Encoding::Deflated)).collect()
+}
+
+/// Whether there is a codec to read the frames; floating point numbers are no pixels to any.
+fn is_readable(record: &InstanceRecord) -> bool {
+    match record.layout.frames {
+        Frames::None => false,
+        Frames::Native { .. } => !has_float_pixels(record),
+        Frames::Encapsulated { .. } => is_decodable(&record.transfer_syntax),
+    }
+}
+
+/// Whether all frames can be read one by one in bounded time and memory: it goes on even if nobody waits any longer.
+fn is_affordable(record: &InstanceRecord) -> bool {
+    let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+    frames <= MAX_FRAMES
+        && (!is_deflated(&record.transfer_syntax)
+            || bytes_to_inflate(&record.layout.frames, frames) <= MAX_INFLATED_BYTES)
+}
+
+/// Bytes that are inflated to read each frame of a deflated instance by itself.
+fn bytes_to_inflate(frames: &Frames, number_of_frames: u32) -> u64 {
+    let last = frames.ranges(frames.count().saturating_sub(1));
+    let end = last.last().map_or(0, |range| range.end);
+    (end / 2).saturating_mul(number_of_frames.into())
+}
+
+/// Whether the pixels of an instance are floating point numbers (PS3.3 §C.7.6.24, §C.7.6.25).
+pub(in crate::archive) fn has_float_pixels(record: &InstanceRecord) -> bool {
+    let is_float = |path: &str| matches!(path, "7FE00008" | "7FE00009");
+    record.layout.bulk.iter().any(|value| is_float(&value.path))
+}
+
+impl Archive {
+    /// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]: of the whole instance if that is
+    /// there, or made for the purpose.
+    ///
+    /// Holds the frame in memory, several times over while it is being encoded, which is done for as many frames at a
+    /// time as there are cores.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be
+    /// decoded or encoded.
+    pub async fn encoded_frame(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        number: u32,
+        codec: Codec,
+    ) -> Result<Vec<u8>, Error> {
+        self.frame(record, number)?;
+        let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
+        if let Some(table_at) = self.temporary.frame_table(&key)
+            && let Some(frame) = self.kept_frame(&key, table_at, record, number).await
+        {
+            return Ok(frame);
+        }
+        Ok(self.encode_frame(caller, record, number, codec).await?.bytes)
+    }
+
+    /// A frame of an instance that is kept; `None` if it is not any longer.
+    async fn kept_frame(
+        &self,
+        key: &Key,
+        table_at: u64,
+        record: &InstanceRecord,
+        number: u32,
+    ) -> Option<Vec<u8>> {
+        let read =
+            async |start, length: u64| collect(self.blobs.read(key, start..start + length).await?).await;
+        let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
+        let offset = read(table_at + 4 * u64::from(number - 1), 4).await.ok()?;
+        let offset = u64::from(u32::from_le_bytes(*offset.first_chunk()?));
+        let fragment = table_at + 4 * frames + offset;
+        let header = read(fragment, ITEM_HEADER).await.ok()?;
+        let length = u32::from_le_bytes(*header.last_chunk()?);
+        read(fragment + ITEM_HEADER, length.into()).await.ok()
+    }
+
+    /// Decodes frame `number` (from 1) and encodes it.
+    async fn encode_frame(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        number: u32,
+        codec: Codec,
+    ) -> Result<Encoded, Error> {
+        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let frame = self.stored_frame(caller, record, number).await?;
+        let encoded = spawn_blocking(move || {
+            let encoded = codec.encode(frame.decode()?, &frame.layout);
+            // It goes on to the end even if nobody waits for it any longer.
+            drop(turn);
+            encoded
+        });
+        let refused = |reason: String| Error::NotAcceptable(format!("frame {number}: {reason}"));
+        match encoded.await {
+            Ok(outcome) => outcome.map_err(|error| refused(error.to_string())),
+            Err(_) => Err(refused("it cannot be encoded".into())),
+        }
+    }
+
+    /// An instance in another transfer syntax, one of its [`encodings`]: made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] with the reason if it cannot be made.
+    pub async fn transcoded(
+        self: &Arc<Self>,
+        caller: &Caller,
+        record: &InstanceRecord,
+        encoding: Encoding,
+    ) -> Result<TranscodedFile, Error> {
+        let key = keys::transcoded(&caller.tenant, record, encoding.transfer_syntax(), REVISION);
+        if let Some(size_bytes) = self.find_temporary(&key).await? {
+            return Ok(TranscodedFile { key, size_bytes });
+        }
+        let source =
+            Source { archive: self.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
+        // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
+        // has a place leaves nothing behind.
+        let place = self.makers.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let made = tokio::spawn(async move {
+            let _place = place;
+            let Source { archive, caller, record } = source.clone();
+            let _turn = archive.claims.derive(&key).await;
+            if let Some(size_bytes) = archive.find_temporary(&key).await? {
+                return Ok(TranscodedFile { key, size_bytes });
+            }
+            let (staged, table_at) = source.make(encoding).await?;
+            let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
+            let (series, instance) = (Some(series.clone()), Some(instance.clone()));
+            let scope = Scope { study: study.clone(), series, instance };
+            let kept = archive.keep_temporary(&caller, (&scope, digest), staged, (&key, table_at));
+            let size_bytes = kept.await?;
+            Ok(TranscodedFile { key, size_bytes })
+        });
+        made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))
+    }
+
+    /// Bytes `range` of a file that was made, which must lie inside.
+    ///
+    /// # Errors
+    /// [`Error::NotYet`] if it had to make room for others: asked for again, it is made again.
+    pub async fn read_transcoded(
+        &self,
+        file: &TranscodedFile,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        self.blobs.read(&file.key, range).await.map_err(|error| match error {
+            blobs::Error::NotFound(_) => Error::NotYet("the instance has to be transcoded again".into()),
+            error => error.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inflated_grows_with_the_square_of_the_frames() {
+        let frames = |count| Frames::Native { offset: 1000, frame_bits: 8_000, count, is_big_endian: false };
+        assert_eq!(bytes_to_inflate(&frames(10), 10), 55_000);
+        assert_eq!(bytes_to_inflate(&frames(100), 100), 5_050_000);
+        assert!(bytes_to_inflate(&frames(8000), 8000) > MAX_INFLATED_BYTES);
+        assert_eq!(bytes_to_inflate(&Frames::None, 0), 0);
+    }
+}

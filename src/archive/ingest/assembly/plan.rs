@@ -1,0 +1,226 @@
+//! What an instance is put together from: pieces of its own, and ranges of the spool (PS3.10 §7.1, PS3.5 §A.4).
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use serde_json::{Value as Json, json};
+
+use crate::archive::ingest::Refusal;
+use crate::archive::ingest::assembly::pixels::{self, Pixels};
+use crate::archive::ingest::assembly::{BulkPart, Form, Parts, Unmade, uri};
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::failure::Warning;
+use crate::dicom::uid::InstanceUid;
+use crate::dicom::write::{self, Segment};
+use crate::dicom::xml;
+use crate::pixel::consumer::Kind;
+
+const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
+const ENCAPSULATED_DOCUMENT: Tag = Tag(0x0042_0011);
+/// What pads UIDs; some senders leave it in JSON.
+const PADDING: [char; 2] = ['\0', ' '];
+
+/// The attributes that identify an instance: all are UIDs.
+const IDENTITY: [Tag; 4] = [Tag(0x0008_0016), Tag(0x0008_0018), Tag(0x0020_000D), Tag(0x0020_000E)];
+
+/// How to put an instance together.
+pub(super) struct Plan {
+    /// Its bytes in order.
+    pub(super) pieces: Vec<Piece>,
+    /// What is wrong with it and is let pass.
+    pub(super) warnings: Vec<Warning>,
+    /// SOP class and SOP instance.
+    pub(super) reference: (String, String),
+    /// The locations of its bulk data in full.
+    pub(super) used: HashSet<String>,
+}
+
+/// The next bytes.
+pub(super) enum Piece {
+    /// These.
+    Bytes(Vec<u8>),
+    /// A range of the spool.
+    Spooled(Range<u64>),
+    /// The frames of the file in a range of the spool, decoded.
+    Picture(Kind, Range<u64>),
+}
+
+/// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
+pub(super) fn plan(form: Form, text: &[u8], parts: &Parts) -> Result<Plan, Unmade> {
+    let mut data_set = match form {
+        Form::Json => {
+            serde_json::from_slice(text).map_err(|error| not_metadata(format!("not valid JSON: {error}")))?
+        }
+        Form::Xml => xml::read(text).map_err(|error| not_metadata(error.to_string()))?,
+    };
+    let uid = |tag: Tag| text_of(&data_set, tag).trim_matches(PADDING).to_owned();
+    let reference = (uid(IDENTITY[0]), uid(IDENTITY[1]));
+    let known = [&reference.0, &reference.1].iter().all(|text| text.parse::<InstanceUid>().is_ok());
+    let planned = plan_data_set(&mut data_set, parts, &reference);
+    planned.map_err(|refusal| Unmade { reference: known.then_some(reference), refusal })
+}
+
+/// The first value of an attribute, if it is text.
+fn text_of(data_set: &Json, tag: Tag) -> &str {
+    data_set[tag.to_string()]["Value"][0].as_str().unwrap_or_default()
+}
+
+fn not_metadata(reason: String) -> Unmade {
+    Refusal::Metadata(reason).into()
+}
+
+fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {
+    let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: HashSet::new() };
+    planner.check_identity(data_set);
+    let pixels = match planner.parts_of(&data_set[PIXEL_DATA.to_string()]) {
+        Some(found) => Some(pixels::read(found, &parts.spooled)?),
+        None => None,
+    };
+    if let Some(pixels) = &pixels {
+        planner.describe_pixels(data_set, pixels);
+    }
+    planner.describe_document(data_set);
+    let written = match write::write(data_set) {
+        Ok(written) => written,
+        Err(faults) => {
+            planner.faults.extend(faults);
+            return Err(Refusal::Attributes(planner.faults));
+        }
+    };
+    planner.warnings.extend(written.warnings);
+    let transfer_syntax = pixels.as_ref().map_or(write::TRANSFER_SYNTAX, Pixels::transfer_syntax);
+    let mut pieces = vec![Piece::Bytes(write::file_head(&reference.0, &reference.1, transfer_syntax))];
+    for segment in written.segments {
+        match segment {
+            Segment::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
+            Segment::Bulk { tag, vr, uri, is_top_level, .. } => {
+                let is_pixels = tag == PIXEL_DATA && is_top_level;
+                match pixels.as_ref().filter(|_| is_pixels).and_then(Pixels::element) {
+                    Some(element) => {
+                        planner.use_of(&uri);
+                        pieces.extend(element);
+                    }
+                    None => planner.value(tag, vr, &uri, &mut pieces),
+                }
+            }
+        }
+    }
+    if !planner.faults.is_empty() {
+        return Err(Refusal::Attributes(planner.faults));
+    }
+    Ok(Plan { pieces, warnings: planner.warnings, reference: reference.clone(), used: planner.used })
+}
+
+struct Planner<'a> {
+    parts: &'a Parts,
+    faults: Vec<Warning>,
+    warnings: Vec<Warning>,
+    used: HashSet<String>,
+}
+
+impl<'a> Planner<'a> {
+    fn check_identity(&mut self, data_set: &Json) {
+        for tag in IDENTITY {
+            let text = text_of(data_set, tag).trim_matches(PADDING);
+            if text.is_empty() {
+                self.fault(tag, "is missing or empty");
+            } else if text.parse::<InstanceUid>().is_err() {
+                self.fault(tag, "is not a UID");
+            }
+        }
+    }
+
+    /// The parts that an attribute refers to.
+    fn parts_of(&self, attribute: &Json) -> Option<&'a [BulkPart]> {
+        let location = uri::resolve(&self.parts.base, attribute["BulkDataURI"].as_str()?);
+        self.parts.bulk.get(&location).map(Vec::as_slice)
+    }
+
+    /// Adds to the data set what is missing of the Image Pixel Description Macro and can be told from the pixels
+    /// (PS3.18 §10.5.2). What is there is left as it is.
+    fn describe_pixels(&mut self, data_set: &mut Json, pixels: &Pixels) {
+        let Json::Object(members) = data_set else { return };
+        // They tell the places of frames in the object that the metadata was taken from.
+        members.retain(|tag, _| !["7FE00001", "7FE00002"].contains(&tag.to_ascii_uppercase().as_str()));
+        for (tag, attribute) in pixels.described() {
+            let tag_text = tag.to_string();
+            let is_missing = members.get(&tag_text).is_none_or(|sent| sent["Value"][0].is_null());
+            let is_other = || {
+                let sent = &members[&tag_text]["Value"][0];
+                write::number(&attribute["Value"][0]) != write::number(sent)
+            };
+            if !is_missing && (pixels.are_made() || pixels::must_agree(tag)) && is_other() {
+                self.warn(tag, "is not what the compressed pixels say");
+            }
+            if is_missing || pixels.are_made() {
+                members.insert(tag_text, attribute);
+            }
+        }
+        let frames = members.get("00280008").map(|attribute| write::number(&attribute["Value"][0]));
+        if let Some(expected) = pixels.number_of_frames() {
+            match frames.flatten() {
+                Some(frames) if frames != expected => {
+                    let reason = format!("says {frames} frames, of which {expected} came");
+                    self.fault(Tag(0x0028_0008), &reason);
+                }
+                None if expected > 1 => {
+                    members.insert("00280008".into(), json!({"vr": "IS", "Value": [expected]}));
+                }
+                _ => {}
+            }
+        }
+        if pixels.has_other_syntax() {
+            self.warn(PIXEL_DATA, "is not in the transfer syntax that its Content-Type names");
+        }
+    }
+
+    /// Adds how long an encapsulated document is, where padding would hide it (PS3.3 §C.24.2).
+    fn describe_document(&self, data_set: &mut Json) {
+        let parts = self.parts_of(&data_set[ENCAPSULATED_DOCUMENT.to_string()]).unwrap_or_default();
+        if let ([part], Json::Object(members)) = (parts, data_set) {
+            let length = part.range.end - part.range.start;
+            if length % 2 == 1 {
+                members.entry("00420015").or_insert_with(|| json!({"vr": "UL", "Value": [length]}));
+            }
+        }
+    }
+
+    /// An element whose value is one part, as it came.
+    fn value(&mut self, tag: Tag, vr: Vr, uri: &str, pieces: &mut Vec<Piece>) {
+        let range = match self.use_of(uri) {
+            [] => return self.fault(tag, "has a BulkDataURI that is the Content-Location of no part"),
+            [part] => part.range.clone(),
+            _ => {
+                return self
+                    .fault(tag, "has a BulkDataURI that is the Content-Location of more than one part");
+            }
+        };
+        let length = range.end - range.start;
+        let Some(header) = write::element_header(tag, vr, length) else {
+            return self.fault(tag, "has a value of 4 GiB or more, which only compressed pixels can have");
+        };
+        pieces.push(Piece::Bytes(header));
+        pieces.push(Piece::Spooled(range));
+        if !length.is_multiple_of(2) {
+            pieces.push(Piece::Bytes(vec![write::padding(vr)]));
+        }
+    }
+
+    fn use_of(&mut self, uri: &str) -> &'a [BulkPart] {
+        let location = uri::resolve(&self.parts.base, uri);
+        let parts = self.parts.bulk.get(&location).map(Vec::as_slice).unwrap_or_default();
+        // Only what came: metadata can name any number of others.
+        if !parts.is_empty() {
+            self.used.insert(location);
+        }
+        parts
+    }
+
+    fn fault(&mut self, tag: Tag, reason: &str) {
+        self.faults.push(Warning { tag, reason: reason.to_owned() });
+    }
+
+    fn warn(&mut self, tag: Tag, reason: &str) {
+        self.warnings.push(Warning { tag, reason: reason.to_owned() });
+    }
+}

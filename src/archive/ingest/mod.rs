@@ -1,0 +1,446 @@
+//! Taking in: STOW-RS, C-STORE and import all come through here, one instance at a time, streamed.
+//!
+//! Bytes are hashed, scanned and staged as they arrive. When the last one is there: what identifies the
+//! instance is read, the bytes are made durable under their digest, and the index commit is the moment at
+//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which the next
+//! start settles.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::error;
+
+use crate::archive;
+use crate::archive::Archive;
+use crate::archive::access::Caller;
+use crate::blobs;
+use crate::blobs::Staged;
+use crate::clock::now_millis;
+use crate::config::Ingest;
+use crate::dicom::attributes::Tag;
+use crate::dicom::failure::{Failure, Warning};
+use crate::dicom::instance;
+use crate::dicom::instance::Instance;
+use crate::dicom::scan::{Limits, Scanner};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
+use crate::query::attributes::indexed_tags;
+use crate::telemetry;
+
+pub mod assembly;
+pub(in crate::archive) mod duplicate;
+pub(in crate::archive) mod persist;
+pub mod spool;
+pub mod zip_upload;
+
+/// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
+const BATCH_BYTES: usize = 128 * 1024;
+const SOP_CLASS_UID: Tag = Tag(0x0008_0016);
+
+/// An instance that is coming in. Dropping it leaves nothing behind.
+pub struct Upload {
+    archive: Arc<Archive>,
+    caller: Caller,
+    study: Option<StudyUid>,
+    instance: Option<InstanceUid>,
+    sop_class: Option<String>,
+    warnings: Vec<Warning>,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+    work: Work,
+    /// One of `ingest.max_uploads`; held until the instance is committed.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where the intake of an upload is.
+enum Work {
+    /// At hand.
+    Idle(Box<Intake>),
+    /// On a blocking thread, with the batch before.
+    Busy(JoinHandle<Box<Intake>>),
+    /// Lost: the blocking thread panicked.
+    Lost,
+}
+
+/// How taking in one instance ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the instance says that it is, if that much could be read.
+    pub identity: Option<Identity>,
+    /// Stored, or why not.
+    pub result: Result<Stored, Refusal>,
+}
+
+/// What an instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Study Instance UID.
+    pub study: StudyUid,
+    /// Series Instance UID.
+    pub series: SeriesUid,
+    /// SOP Instance UID.
+    pub instance: InstanceUid,
+    /// SOP Class UID.
+    pub sop_class: String,
+}
+
+/// An instance is durably stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Whether these very bytes were there before, or the same data set under another file header.
+    pub was_known: bool,
+    /// Whether other bytes under the same UID gave way.
+    pub has_replaced: bool,
+    /// What was wrong with it and was let pass.
+    pub warnings: Vec<Warning>,
+}
+
+/// Why an instance was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be understood.
+    #[error(transparent)]
+    Unreadable(#[from] Failure),
+    /// Metadata that cannot be made an instance.
+    #[error("{0}")]
+    Metadata(String),
+    /// Attributes that cannot be written, or that are needed and missing.
+    #[error("attributes of the metadata cannot be stored")]
+    Attributes(Vec<Warning>),
+    /// Pixels in a form for which there is no transfer syntax.
+    #[error("{0}")]
+    NoTransferSyntax(String),
+    /// It is larger than `ingest.max_instance_bytes`.
+    #[error("the instance is larger than {limit} bytes (ingest.max_instance_bytes)")]
+    TooLarge {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// It is of another study than the request names.
+    #[error("the instance is of study {found}, not of the study in the URL")]
+    OtherStudy {
+        /// Its study.
+        found: StudyUid,
+    },
+    /// It is another instance than the request names.
+    #[error("the instance is {found}, not the one that the request names")]
+    OtherInstance {
+        /// Its SOP Instance UID.
+        found: InstanceUid,
+    },
+    /// Other bytes are stored under its UID, and the policy is to keep those.
+    #[error("other bytes are stored under this SOP Instance UID (ingest.duplicates)")]
+    Different,
+    /// Its UID is stored in another study or series.
+    #[error("this SOP Instance UID is stored in another study or series")]
+    Elsewhere,
+    /// There is no room left.
+    #[error("no space left to store the instance")]
+    NoSpace,
+    /// The archive failed; sending it again may succeed.
+    #[error("the instance could not be stored")]
+    Failed(#[source] anyhow::Error),
+}
+
+impl Archive {
+    /// Begins to take in an instance, as soon as one of `ingest.max_uploads` places is free.
+    ///
+    /// `study` is the study that it must be of, if the request named one.
+    pub async fn receive(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>) -> Upload {
+        let permit = self.uploads.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let staged = self.blobs.stage().await.map_err(Refusal::from);
+        let intake = Box::new(Intake::new(staged, &self.ingest));
+        Upload {
+            archive: self.clone(),
+            caller: caller.clone(),
+            study,
+            instance: None,
+            sop_class: None,
+            warnings: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            work: Work::Idle(intake),
+            _permit: permit,
+        }
+    }
+
+    /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
+    /// work, memory would fill with what waits.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+}
+
+impl Upload {
+    /// Names the instance that it must be; another is refused.
+    pub fn expect_instance(&mut self, instance: InstanceUid) {
+        self.instance = Some(instance);
+    }
+
+    /// Names the SOP class that it should be of; another is stored with a warning.
+    pub fn expect_sop_class(&mut self, sop_class: &str) {
+        self.sop_class = Some(sop_class.to_owned());
+    }
+
+    /// Adds what is known to be wrong with it before it is read.
+    pub fn warn(&mut self, warnings: Vec<Warning>) {
+        self.warnings.extend(warnings);
+    }
+
+    /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
+    /// still being worked on. After a refusal, the rest is swallowed: [`Upload::finish`] tells.
+    pub async fn write(&mut self, bytes: Bytes) {
+        self.batch_bytes += bytes.len();
+        self.batch.push(bytes);
+        if self.batch_bytes >= BATCH_BYTES {
+            self.hand_over().await;
+        }
+    }
+
+    /// Ends the object, as soon as there is a thread to work on its last bytes; the future that this returns is for
+    /// the rest. When that returns `Stored`, the instance is durable and can be found.
+    ///
+    /// The work goes on by itself, whether that future is polled or dropped: several that go on together share
+    /// their flushes.
+    pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
+        let started = Instant::now();
+        let turn = self.archive.turn().await;
+        let task = tokio::spawn(async move {
+            let outcome = self.conclude(turn).await;
+            telemetry::instance_received(outcome.label(), started.elapsed());
+            outcome
+        });
+        async move { task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into()))) }
+    }
+
+    async fn hand_over(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if let Some(mut intake) = self.idle().await {
+            let turn = self.archive.turn().await;
+            self.work = Work::Busy(spawn_blocking(move || {
+                intake.take_in(&batch);
+                drop((batch, turn));
+                intake
+            }));
+        }
+    }
+
+    /// The intake, when the batch before has been worked on.
+    async fn idle(&mut self) -> Option<Box<Intake>> {
+        match std::mem::replace(&mut self.work, Work::Lost) {
+            Work::Idle(intake) => Some(intake),
+            Work::Busy(task) => task.await.ok(),
+            Work::Lost => None,
+        }
+    }
+
+    async fn conclude(mut self, turn: OwnedSemaphorePermit) -> Outcome {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(mut intake) = self.idle().await else {
+            return Outcome::refused(None, Refusal::Failed(anyhow!("reading the instance panicked")));
+        };
+        let received = spawn_blocking(move || {
+            intake.take_in(&batch);
+            drop(batch);
+            let received = intake.conclude();
+            drop(turn);
+            received
+        });
+        let mut received = match received.await {
+            Ok(Ok(received)) => received,
+            Ok(Err(refusal)) => return Outcome::refused(None, refusal),
+            Err(error) => return Outcome::refused(None, Refusal::Failed(error.into())),
+        };
+        let identity = Some(received.identity());
+        let found = &received.instance.study;
+        if self.study.as_ref().is_some_and(|study| study != found) {
+            return Outcome::refused(identity, Refusal::OtherStudy { found: found.clone() });
+        }
+        let found = &received.instance.instance;
+        if self.instance.as_ref().is_some_and(|instance| instance != found) {
+            return Outcome::refused(identity, Refusal::OtherInstance { found: found.clone() });
+        }
+        received.instance.warnings.append(&mut self.warnings);
+        if self.sop_class.is_some_and(|sop_class| sop_class != received.instance.sop_class) {
+            let reason = "not the SOP class that the request names".to_owned();
+            received.instance.warnings.push(Warning { tag: SOP_CLASS_UID, reason });
+        }
+        match self.archive.keep(&self.caller, received).await {
+            Ok(stored) => Outcome { identity, result: Ok(stored) },
+            Err(refusal) => Outcome::refused(identity, refusal),
+        }
+    }
+}
+
+impl Outcome {
+    fn label(&self) -> &'static str {
+        match &self.result {
+            Ok(stored) if stored.was_known => "known",
+            Ok(stored) if stored.has_replaced => "replaced",
+            Ok(_) => "stored",
+            Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
+            Err(_) => "refused",
+        }
+    }
+
+    fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
+        if let Refusal::Failed(cause) = &refusal {
+            error!(error = format!("{cause:#}"), "cannot store an instance");
+        }
+        Self { identity, result: Err(refusal) }
+    }
+}
+
+/// What is held of an instance while its bytes arrive.
+struct Intake {
+    staged: Result<Staged, Refusal>,
+    scanner: Scanner,
+    hasher: Sha256,
+    max_bytes: u64,
+}
+
+/// An instance whose bytes are all there.
+pub(in crate::archive) struct Received {
+    pub(in crate::archive) instance: Instance,
+    pub(in crate::archive) digest: String,
+    pub(in crate::archive) staged: Staged,
+    /// Where its data set starts in them.
+    pub(in crate::archive) data_set_offset: u64,
+}
+
+impl Intake {
+    fn new(staged: Result<Staged, Refusal>, ingest: &Ingest) -> Self {
+        let scanner = Scanner::new(limits(ingest));
+        Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
+    }
+
+    /// Takes a batch; after a refusal, swallows it.
+    fn take_in(&mut self, batch: &[Bytes]) {
+        for bytes in batch {
+            if let Ok(staged) = &mut self.staged
+                && let Err(refusal) = append(staged, &mut self.scanner, bytes, self.max_bytes)
+            {
+                self.staged = Err(refusal);
+            }
+            if self.staged.is_ok() {
+                self.hasher.update(bytes);
+            }
+        }
+    }
+
+    fn conclude(self) -> Result<Received, Refusal> {
+        let staged = self.staged?;
+        let outline = self.scanner.finish()?;
+        let instance = instance::read(&outline, indexed_tags())?;
+        let digest = hexadecimal(&self.hasher.finalize());
+        Ok(Received { instance, digest, staged, data_set_offset: outline.data_set_offset })
+    }
+}
+
+impl Received {
+    fn identity(&self) -> Identity {
+        Identity {
+            study: self.instance.study.clone(),
+            series: self.instance.series.clone(),
+            instance: self.instance.instance.clone(),
+            sop_class: self.instance.sop_class.clone(),
+        }
+    }
+}
+
+/// The index record of an instance, and its warnings.
+///
+/// `replaced` are objects whose place it takes though they had the same bytes.
+pub(crate) fn record(
+    instance: Instance,
+    digest: String,
+    object: String,
+    replaced: &[String],
+    size_bytes: u64,
+) -> (InstanceRecord, Vec<Warning>) {
+    let record = InstanceRecord {
+        study: instance.study,
+        series: instance.series,
+        instance: instance.instance,
+        sop_class: instance.sop_class,
+        transfer_syntax: instance.transfer_syntax,
+        digest,
+        object,
+        replaced: replaced.to_vec(),
+        size_bytes,
+        stored_at: now_millis(),
+        attributes: instance.attributes,
+        metadata: instance.metadata,
+        layout: instance.layout,
+    };
+    (record, instance.warnings)
+}
+
+impl From<archive::Error> for Refusal {
+    fn from(error: archive::Error) -> Self {
+        match error {
+            archive::Error::Blobs(error) => error.into(),
+            archive::Error::Index(error) => error.into(),
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<blobs::Error> for Refusal {
+    fn from(error: blobs::Error) -> Self {
+        match error {
+            blobs::Error::NoSpace { .. } => Self::NoSpace,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(anyhow::Error::new(error).context("cannot read what was staged"))
+    }
+}
+
+impl From<crate::index::Error> for Refusal {
+    fn from(error: crate::index::Error) -> Self {
+        if error.is_no_space() { Self::NoSpace } else { Self::Failed(error.into()) }
+    }
+}
+
+/// The bounds of a scan, from the settings.
+pub(crate) fn limits(ingest: &Ingest) -> Limits {
+    Limits {
+        max_header_bytes: ingest.max_header_bytes,
+        max_sequence_depth: ingest.max_sequence_depth,
+        max_elements: ingest.max_elements,
+        max_inflated_bytes: ingest.max_inflated_bytes,
+        max_deflate_ratio: ingest.max_deflate_ratio,
+    }
+}
+
+fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {
+    if staged.length() + bytes.len() as u64 > limit {
+        return Err(Refusal::TooLarge { limit });
+    }
+    scanner.push(bytes)?;
+    staged.write(bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => Refusal::NoSpace,
+        _ => Refusal::Failed(anyhow::Error::new(error).context("cannot write a staged object")),
+    })
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,135 @@
+//! Instances in a zip archive that was spooled: each entry goes the way of every other instance.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::archive::Archive;
+use crate::archive::access::Caller;
+use crate::archive::ingest::Upload;
+use crate::archive::ingest::spool::Spooled;
+use crate::dicom::uid::StudyUid;
+use crate::zip::reader::{self, Limits};
+
+/// Bytes of an entry that are read at a time.
+const READ_BYTES: usize = 256 * 1024;
+/// Entries that may wait to be taken over.
+const MAX_WAITING: usize = 4;
+
+/// An entry of an archive.
+pub struct Entry {
+    /// Its name, as it stands in the archive.
+    pub name: String,
+    /// Whether it is a zip archive itself.
+    pub is_zip: bool,
+    /// Its bytes, all written; or why there are none.
+    pub upload: Result<Upload, reader::Error>,
+}
+
+/// The entries of an archive.
+pub struct Entries {
+    entries: mpsc::Receiver<Result<Entry, reader::Error>>,
+}
+
+impl Archive {
+    /// Unpacks an archive. The work goes on while entries are taken over, and ends when this is dropped.
+    pub fn receive_zip(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>, zip: Spooled) -> Entries {
+        let (sender, entries) = mpsc::channel(MAX_WAITING);
+        let (archive, caller) = (Arc::clone(self), caller.clone());
+        tokio::spawn(async move {
+            let turn =
+                archive.unpackers.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let runtime = Handle::current();
+            spawn_blocking(move || {
+                let mut worker = Worker { archive, caller, study, runtime, sender };
+                worker.unpack(zip);
+                drop(turn);
+            });
+        });
+        Entries { entries }
+    }
+
+    /// The limits on one zip archive.
+    pub fn zip_limits(&self) -> Limits {
+        Limits { max_entries: self.ingest.max_parts as u64, max_bytes: self.ingest.max_request_bytes }
+    }
+}
+
+impl Entries {
+    /// The next entry that is no folder; an error, the last, if the archive cannot be read on.
+    pub async fn next(&mut self) -> Option<Result<Entry, reader::Error>> {
+        self.entries.recv().await
+    }
+}
+
+struct Worker {
+    archive: Arc<Archive>,
+    caller: Caller,
+    study: Option<StudyUid>,
+    runtime: Handle,
+    sender: mpsc::Sender<Result<Entry, reader::Error>>,
+}
+
+impl Worker {
+    fn unpack(&mut self, zip: Spooled) {
+        let limits = self.archive.zip_limits();
+        let reader = Reader { zip, position: 0 };
+        let ended = reader::unpack(reader, &limits, &mut |name, content| {
+            let mut is_zip = false;
+            let upload = content.and_then(|content| self.take(content, &mut is_zip));
+            let entry = Entry { name: name.to_owned(), is_zip, upload };
+            // Nobody may be waiting any more.
+            self.sender.blocking_send(Ok(entry)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
+        if let Err(error) = ended {
+            // The same.
+            let _ = self.sender.blocking_send(Err(error));
+        }
+    }
+
+    fn take(&self, content: &mut dyn Read, is_zip: &mut bool) -> Result<Upload, reader::Error> {
+        let mut upload = self.runtime.block_on(self.archive.receive(&self.caller, self.study.clone()));
+        let mut is_first = true;
+        loop {
+            let mut bytes = Vec::with_capacity(READ_BYTES);
+            if let Err(error) = content.take(READ_BYTES as u64).read_to_end(&mut bytes) {
+                return Err(error.downcast::<reader::Error>().unwrap_or_else(reader::Error::Io));
+            }
+            if bytes.is_empty() {
+                return Ok(upload);
+            }
+            *is_zip |= std::mem::replace(&mut is_first, false) && bytes.starts_with(b"PK\x03\x04");
+            self.runtime.block_on(upload.write(Bytes::from(bytes)));
+        }
+    }
+}
+
+/// Reads a spool from any place.
+struct Reader {
+    zip: Spooled,
+    position: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.zip.read_at(buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Reader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(from_end) => self.zip.length().checked_add_signed(from_end),
+            SeekFrom::Current(from_here) => self.position.checked_add_signed(from_here),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}

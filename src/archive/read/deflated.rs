@@ -1,0 +1,156 @@
+//! Reading objects whose data set is deflated (PS3.5 §A.5): what is in it can be reached only by inflating what is
+//! before, so that this costs more the further in it lies.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+use flate2::{Decompress, FlushDecompress, Status};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::yield_now;
+
+use crate::blobs;
+use crate::blobs::ByteStream;
+
+/// Deflated Explicit VR Little Endian, and JPIP referenced ones.
+const DEFLATED: [&str; 3] = ["1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"];
+/// Where group 0002 says how long it is: preamble, prefix, and its first element (PS3.10 §7.1).
+const AFTER_GROUP_LENGTH: usize = 144;
+/// Bytes that are inflated at a time.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// Whether offsets in an object of this transfer syntax count as if its data set were inflated.
+pub(in crate::archive) fn is_deflated(transfer_syntax: &str) -> bool {
+    DEFLATED.contains(&transfer_syntax)
+}
+
+/// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the range.
+pub(in crate::archive) fn inflated(object: ByteStream, range: Range<u64>) -> ByteStream {
+    let inflate = Inflate { object, input: Bytes::new(), head: Vec::new(), stream: None, position: 0 };
+    let steps = stream::try_unfold(inflate, |mut inflate| async move {
+        // Of much that is passed over, nobody else awaits anything.
+        yield_now().await;
+        let step = inflate.step().await?;
+        Ok(step.map(|step| (step, inflate)))
+    });
+    let end = range.end;
+    let parts = steps
+        .try_take_while(move |(position, _)| {
+            let is_wanted = *position < end;
+            async move { Ok(is_wanted) }
+        })
+        .try_filter_map(move |(position, bytes)| {
+            let from = range.start.clamp(position, position + bytes.len() as u64) - position;
+            let to = range.end.clamp(position, position + bytes.len() as u64) - position;
+            let part = bytes.slice(from as usize..to as usize);
+            async move { Ok((!part.is_empty()).then_some(part)) }
+        });
+    parts.boxed()
+}
+
+/// Inflates an object that comes in pieces.
+struct Inflate {
+    object: ByteStream,
+    /// Bytes of the object that are still to be used.
+    input: Bytes,
+    /// What came before the data set is known to begin.
+    head: Vec<u8>,
+    stream: Option<Decompress>,
+    /// Where the next byte lies.
+    position: u64,
+}
+
+impl Inflate {
+    /// The next bytes and where they lie; `None` at the end.
+    async fn step(&mut self) -> Result<Option<(u64, Bytes)>, blobs::Error> {
+        loop {
+            let is_last = self.input.is_empty() && !self.refill().await?;
+            let made = match &mut self.stream {
+                None if is_last => return Ok(None),
+                None => self.take_head()?,
+                Some(stream) => {
+                    let mut buffer = vec![0; STEP_BYTES];
+                    let (read, made) = (stream.total_in(), stream.total_out());
+                    let status = stream.decompress(&self.input, &mut buffer, FlushDecompress::None);
+                    let status = status.map_err(damaged)?;
+                    let (read, made) = (stream.total_in() - read, stream.total_out() - made);
+                    drop(self.input.split_to(read as usize));
+                    if made == 0 && (status == Status::StreamEnd || is_last) {
+                        return Ok(None);
+                    }
+                    if made == 0 && read == 0 {
+                        return Err(damaged("inflation comes to a standstill"));
+                    }
+                    buffer.truncate(made as usize);
+                    Bytes::from(buffer)
+                }
+            };
+            if !made.is_empty() {
+                let position = self.position;
+                self.position += made.len() as u64;
+                return Ok(Some((position, made)));
+            }
+        }
+    }
+
+    async fn refill(&mut self) -> Result<bool, blobs::Error> {
+        let next = self.object.try_next().await?;
+        self.input = next.unwrap_or_default();
+        Ok(!self.input.is_empty())
+    }
+
+    /// Gathers preamble and group 0002, and starts to inflate what follows. Empty until all of it is there.
+    fn take_head(&mut self) -> Result<Bytes, blobs::Error> {
+        self.head.extend_from_slice(&std::mem::take(&mut self.input));
+        let Some(length) = self.head.get(AFTER_GROUP_LENGTH - 4..AFTER_GROUP_LENGTH) else {
+            return Ok(Bytes::new());
+        };
+        let length = length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        if !self.head[128..].starts_with(b"DICM\x02\x00\x00\x00UL\x04\x00") {
+            return Err(damaged("group 0002 does not say how long it is"));
+        }
+        let start = AFTER_GROUP_LENGTH + length;
+        let Some(&[first, second, ..]) = self.head.get(start..) else { return Ok(Bytes::new()) };
+        // Some writers wrap the data set as zlib does (RFC 1950).
+        let is_zlib = first & 0x0F == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
+        self.stream = Some(Decompress::new(is_zlib));
+        let mut head = Bytes::from(std::mem::take(&mut self.head));
+        self.input = head.split_off(start);
+        Ok(head)
+    }
+}
+
+fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> blobs::Error {
+    let source = io::Error::new(io::ErrorKind::InvalidData, cause.into());
+    blobs::Error::Backend { operation: "inflate a deflated data set".into(), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    async fn read(object: &[u8], piece: usize, range: Range<u64>) -> Vec<u8> {
+        let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let parts: Vec<Bytes> = inflated(stream::iter(pieces).boxed(), range).try_collect().await.unwrap();
+        parts.concat()
+    }
+
+    #[tokio::test]
+    async fn any_range_is_read_however_the_object_is_cut() {
+        let mut head = [0; 128].to_vec();
+        head.extend(b"DICM\x02\x00\x00\x00UL\x04\x00\x04\x00\x00\x00meta");
+        let data_set: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let mut deflate = flate2::write::DeflateEncoder::new(head.clone(), flate2::Compression::fast());
+        deflate.write_all(&data_set).unwrap();
+        let object = deflate.finish().unwrap();
+        let inflated = [head, data_set].concat();
+        for piece in [1000, 65_536, object.len()] {
+            for range in [0..10, 140..160, 150..150, 400_000..700_001, 0..inflated.len()] {
+                let part = read(&object, piece, range.start as u64..range.end as u64).await;
+                assert!(part == inflated[range.clone()], "{piece} {range:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Metadata of many instances. Where the index is a service that answers in pages of 1 MB, those of a large series are
+//! kept as one object (docs/decisions/0086), made when they are asked for the first time and of use as long as the series
+//! stays as it is.
+//!
+//! A bundle is a list of [`MetadataRecord`]s in MessagePack, each after its length: 32 bits, little endian.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use crate::archive::access::Caller;
+use crate::archive::read::{Scope, series_version};
+use crate::archive::{Archive, Error, keys};
+use crate::blobs;
+use crate::blobs::{ByteStream, Key, Staged};
+use crate::dicom::uid::SeriesUid;
+use crate::index::records::{MetadataRecord, SeriesRecord};
+
+/// Metadata of instances, some hundred at a time.
+pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
+
+/// The least instances of a series whose metadata are bundled: fewer are one page of the index.
+const MIN_INSTANCES: u64 = 50;
+/// Records, and about the bytes of them, that are given at a time.
+const PAGE_RECORDS: usize = 200;
+const PAGE_BYTES: usize = 4 << 20;
+/// The longest record that a bundle holds.
+const MAX_RECORD_BYTES: usize = 64 << 20;
+const LENGTH_BYTES: usize = 4;
+
+impl Archive {
+    /// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
+    pub async fn metadata(self: &Arc<Self>, caller: &Caller, scope: &Scope) -> Result<MetadataStream, Error> {
+        let (Some(series), None, true) = (&scope.series, &scope.instance, self.keeps_bundles) else {
+            return self.records(caller, scope).await;
+        };
+        let record = self.series(caller, &scope.study, series).await?;
+        if record.number_of_instances >= MIN_INSTANCES {
+            let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
+            if let Some(bytes) = self.read_bundle(&key).await? {
+                return Ok(records(bytes, key));
+            }
+            self.begin_bundle(caller, record, key);
+        }
+        Ok(self.all_metadata(caller, scope, series))
+    }
+
+    fn all_metadata(&self, caller: &Caller, scope: &Scope, series: &SeriesUid) -> MetadataStream {
+        let pages = self.index.instances(caller.tenant.as_str(), &scope.study, Some(series));
+        pages.map_err(Error::from).boxed()
+    }
+
+    async fn read_bundle(&self, key: &Key) -> Result<Option<ByteStream>, Error> {
+        let size_bytes = match self.temporary.size_of(key) {
+            Some(size_bytes) => Some(size_bytes),
+            None => self.find_temporary(key).await?,
+        };
+        let Some(size_bytes) = size_bytes else { return Ok(None) };
+        match self.blobs.read(key, 0..size_bytes).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            // Another process made room for others, or the store let it expire.
+            Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => {
+                self.temporary.forget(key);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a bundle beside the answer that is given without it. Where others are being made already it makes none:
+    /// whoever asks next may find a place.
+    fn begin_bundle(self: &Arc<Self>, caller: &Caller, record: SeriesRecord, key: Key) {
+        let Ok(place) = self.bundlers.clone().try_acquire_owned() else { return };
+        let (archive, caller) = (self.clone(), caller.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            match archive.make_bundle(&caller, &record, &key).await {
+                // The series has changed meanwhile, or is gone.
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    warn!(error, "cannot keep the metadata of a series as one object");
+                }
+            }
+        });
+    }
+
+    async fn make_bundle(&self, caller: &Caller, record: &SeriesRecord, key: &Key) -> Result<(), Error> {
+        let _turn = self.claims.derive(key).await;
+        if self.temporary.size_of(key).is_some() {
+            return Ok(());
+        }
+        let SeriesRecord { study, series, .. } = record;
+        let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
+        let mut staged = self.blobs.stage().await?;
+        let mut pages = self.all_metadata(caller, &scope, series);
+        while let Some(page) = pages.try_next().await? {
+            let written = spawn_blocking(move || write(staged, &page)).await;
+            staged = written
+                .map_err(|error| cannot_write(key, error))?
+                .map_err(|error| cannot_write(key, error))?;
+        }
+        self.keep_temporary(caller, (&scope, &series_version(record)), staged, (key, None)).await.map(drop)
+    }
+}
+
+fn write(mut staged: Staged, page: &[MetadataRecord]) -> std::io::Result<Staged> {
+    for record in page {
+        let bytes = rmp_serde::to_vec(record).map_err(std::io::Error::other)?;
+        let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+        staged.write(&length.to_le_bytes())?;
+        staged.write(&bytes)?;
+    }
+    Ok(staged)
+}
+
+/// The records of a bundle.
+fn records(bytes: ByteStream, key: Key) -> MetadataStream {
+    let start = (bytes, BytesMut::new(), key);
+    stream::try_unfold(Some(start), |state| async move {
+        let Some((mut bytes, mut buffer, key)) = state else { return Ok(None) };
+        let (mut page, mut page_bytes) = (Vec::new(), 0);
+        while page.len() < PAGE_RECORDS && page_bytes < PAGE_BYTES {
+            if let Some(record) = next(&mut buffer).map_err(|source| damaged(&key, source))? {
+                page_bytes += record.len();
+                page.push(rmp_serde::from_slice(&record).map_err(|source| damaged(&key, source))?);
+                continue;
+            }
+            match bytes.try_next().await? {
+                Some(chunk) => buffer.extend_from_slice(&chunk),
+                None if buffer.is_empty() => {
+                    return Ok((!page.is_empty()).then_some((page, None)));
+                }
+                None => return Err(damaged(&key, "it ends in the middle of a record")),
+            }
+        }
+        Ok(Some((page, Some((bytes, buffer, key)))))
+    })
+    .boxed()
+}
+
+/// The next record that is there as a whole.
+fn next(buffer: &mut BytesMut) -> Result<Option<BytesMut>, &'static str> {
+    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > MAX_RECORD_BYTES {
+        return Err("a record is too long");
+    }
+    if buffer.len() < LENGTH_BYTES + length {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Some(buffer.split_to(length)))
+}
+
+fn cannot_write(key: &Key, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    blobs::Error::Backend { operation: format!("write {key}"), source: source.into() }.into()
+}
+
+fn damaged(key: &Key, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    blobs::Error::Backend { operation: format!("read {key}"), source: source.into() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::blobs::Blobs;
+    use crate::blobs::Bucket;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::{Config, TableEngine};
+    use crate::dicom::build::DataSet;
+    use crate::dicom::metadata::compress;
+    use crate::index::Index;
+
+    fn record(number: usize) -> MetadataRecord {
+        MetadataRecord { metadata: compress(&[format!("{{\"{number}\"").into_bytes(), vec![b'x'; number]]) }
+    }
+
+    fn key() -> Key {
+        Key { bucket: Bucket::Temporary, path: "bundle".into() }
+    }
+
+    async fn bundle(count: usize) -> Vec<u8> {
+        let all: Vec<_> = (0..count).map(record).collect();
+        let blobs = MemoryBlobs::new();
+        let staged = write(blobs.stage().await.unwrap(), &all).unwrap();
+        let length = staged.length();
+        blobs.put(staged, &key()).await.unwrap();
+        blobs.read(&key(), 0..length).await.unwrap().try_collect::<Vec<_>>().await.unwrap().concat()
+    }
+
+    fn chunks(bytes: &[u8], length: usize) -> ByteStream {
+        let chunks: Vec<_> = bytes.chunks(length).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        stream::iter(chunks).boxed()
+    }
+
+    #[tokio::test]
+    async fn records_come_out_as_they_went_in_however_they_are_cut() {
+        let bytes = bundle(450).await;
+        for length in [1, 7, 1000, bytes.len()] {
+            let pages: Vec<_> = records(chunks(&bytes, length), key()).try_collect().await.unwrap();
+            assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [200, 200, 50]);
+            assert!(pages.concat().iter().enumerate().all(|(number, found)| *found == record(number)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_series_is_bundled_as_it_is_and_anew_when_it_has_changed() {
+        let mut config = Config::defaults();
+        config.storage.table = TableEngine::Dynamodb;
+        config.preview.enabled = false;
+        let blobs = Arc::new(MemoryBlobs::new());
+        let archive = Archive::new(blobs.clone(), Arc::new(Index::in_memory()), &config);
+        let caller = Caller::anonymous();
+        let scope = Scope { study: "1.2".parse().unwrap(), series: "1.2.1".parse().ok(), instance: None };
+        let store = async |number: u64| {
+            let data_set = DataSet::explicit()
+                .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.7")
+                .text(0x0008_0018, "UI", &format!("1.2.1.{}", 1000 + number))
+                .text(0x0020_000D, "UI", "1.2")
+                .text(0x0020_000E, "UI", "1.2.1");
+            let mut upload = archive.receive(&caller, None).await;
+            upload.write(Bytes::from(data_set.file("1.2.840.10008.1.2.1"))).await;
+            upload.finish().await.await.result.unwrap();
+        };
+        let metadata = async || {
+            let pages = archive.metadata(&caller, &scope).await.unwrap();
+            pages.try_collect::<Vec<_>>().await.unwrap().concat()
+        };
+        let bundled = async || {
+            let version = archive.version(&caller, &scope).await.unwrap();
+            let key = keys::bundle(&caller.tenant, &scope.study, scope.series.as_ref().unwrap(), &version);
+            while blobs.size(&key).await.unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            key
+        };
+        for number in 1..=MIN_INSTANCES {
+            store(number).await;
+        }
+        let from_index = metadata().await;
+        assert_eq!(from_index.len() as u64, MIN_INSTANCES);
+        let first = bundled().await;
+        assert_eq!(metadata().await, from_index);
+        store(MIN_INSTANCES + 1).await;
+        assert_eq!(metadata().await[..from_index.len()], from_index);
+        let second = bundled().await;
+        assert_ne!(first, second);
+        // Gone, as if another process had made room.
+        blobs.delete(&second).await.unwrap();
+        assert_eq!(metadata().await.len() as u64, MIN_INSTANCES + 1);
+        bundled().await;
+        // That it is read shows when it holds something else.
+        let staged = write(blobs.stage().await.unwrap(), &[record(1)]).unwrap();
+        blobs.put(staged, &second).await.unwrap();
+        archive.temporary.forget(&second);
+        assert_eq!(metadata().await, [record(1)]);
+    }
+
+    #[tokio::test]
+    async fn a_bundle_that_is_not_whole_is_an_error() {
+        let bytes = bundle(3).await;
+        let mut too_long = bytes.clone();
+        too_long[3] = 0xFF;
+        for damaged in [&bytes[..bytes.len() - 1], &bytes[..2], &too_long] {
+            let outcome = records(chunks(damaged, 64), key()).try_collect::<Vec<_>>().await;
+            assert!(matches!(outcome, Err(Error::Blobs(_))), "{outcome:?}");
+        }
+    }
+}

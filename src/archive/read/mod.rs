@@ -1,0 +1,233 @@
+//! Giving back: an index row and one ranged read. Nothing is parsed here.
+
+use std::ops::Range;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
+
+use crate::archive::access::Caller;
+use crate::archive::derived::explicit_vr::swapped;
+use crate::archive::read::deflated::{inflated, is_deflated};
+use crate::archive::{Archive, Error, keys};
+use crate::blobs;
+use crate::blobs::ByteStream;
+use crate::dicom::attributes::Tag;
+use crate::dicom::explicit;
+use crate::dicom::instance::BulkValue;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+
+pub(in crate::archive) mod deflated;
+pub mod document;
+mod metadata;
+pub mod zip_download;
+
+pub use metadata::MetadataStream;
+
+/// Explicit VR Big Endian, retired (PS3.5 §A.3).
+const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+
+/// What a retrieval is of.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The study.
+    pub study: StudyUid,
+    /// Only this series.
+    pub series: Option<SeriesUid>,
+    /// Only this instance.
+    pub instance: Option<InstanceUid>,
+}
+
+/// Records of instances, some hundred at a time.
+pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
+
+impl Archive {
+    /// A study's record.
+    pub async fn study(&self, caller: &Caller, study: &StudyUid) -> Result<StudyRecord, Error> {
+        let record = self.index.study(caller.tenant.as_str(), study).await?;
+        record.ok_or_else(|| Error::NotFound(format!("study {study}")))
+    }
+
+    /// A series' record.
+    pub async fn series(
+        &self,
+        caller: &Caller,
+        study: &StudyUid,
+        series: &SeriesUid,
+    ) -> Result<SeriesRecord, Error> {
+        let record = self.index.series(caller.tenant.as_str(), study, series).await?;
+        record.ok_or_else(|| Error::NotFound(format!("series {series} in study {study}")))
+    }
+
+    /// An instance's record.
+    pub async fn instance(
+        &self,
+        caller: &Caller,
+        study: &StudyUid,
+        series: &SeriesUid,
+        instance: &InstanceUid,
+    ) -> Result<InstanceRecord, Error> {
+        let record = self.index.instance(caller.tenant.as_str(), study, series, instance).await?;
+        record.ok_or_else(|| no_instance(study, series, instance))
+    }
+
+    /// The records of all instances in a scope, by series and instance UID; at least one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] at once, not in the stream.
+    pub async fn instances(&self, caller: &Caller, scope: &Scope) -> Result<RecordStream, Error> {
+        self.records(caller, scope).await
+    }
+
+    /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.
+    pub(in crate::archive) async fn records<R: DeserializeOwned + Send + 'static>(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+    ) -> Result<BoxStream<'static, Result<Vec<R>, Error>>, Error> {
+        let tenant = caller.tenant.as_str();
+        match (&scope.series, &scope.instance) {
+            (Some(series), Some(instance)) => {
+                let record = self.index.instance(tenant, &scope.study, series, instance).await?;
+                let record = record.ok_or_else(|| no_instance(&scope.study, series, instance))?;
+                return Ok(stream::iter([Ok(vec![record])]).boxed());
+            }
+            (Some(series), None) => drop(self.series(caller, &scope.study, series).await?),
+            (None, _) => drop(self.study(caller, &scope.study).await?),
+        }
+        let pages = self.index.instances(tenant, &scope.study, scope.series.as_ref());
+        Ok(pages.map_err(Error::from).boxed())
+    }
+
+    /// A validator of everything in a scope: it changes whenever anything in it does (RFC 9110 §8.8.3). Opaque,
+    /// without quotation marks.
+    pub async fn version(&self, caller: &Caller, scope: &Scope) -> Result<String, Error> {
+        Ok(match (&scope.series, &scope.instance) {
+            (Some(series), Some(instance)) => {
+                self.instance(caller, &scope.study, series, instance).await?.digest
+            }
+            (Some(series), None) => series_version(&self.series(caller, &scope.study, series).await?),
+            (None, _) => {
+                let record = self.study(caller, &scope.study).await?;
+                format!("{}-{}", record.generation, record.changed_at)
+            }
+        })
+    }
+
+    /// A stored object as it was sent, or bytes `range` of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the instance was deleted after its record was read.
+    pub async fn read_object(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        let InstanceRecord { study, series, instance, .. } = record;
+        let key = keys::original_of(&caller.tenant, record);
+        match self.blobs.read(&key, range).await {
+            // The record may be of a moment ago, and the instance be deleted by now.
+            Err(error @ blobs::Error::NotFound(_)) => {
+                self.instance(caller, study, series, instance).await?;
+                Err(error.into())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Bytes of a frame or a bulk value, where the record's layout says that they are.
+    ///
+    /// They are bytes of the object as it was sent, but in a deflated one, which is inflated up to their end.
+    pub async fn read(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        if is_deflated(&record.transfer_syntax) {
+            let object = self.read_object(caller, record, 0..record.size_bytes).await?;
+            return Ok(inflated(object, range));
+        }
+        self.read_object(caller, record, range).await
+    }
+
+    /// The same, but in little endian: what is a bulk value, or a part of one, has the bytes of its numbers reversed where
+    /// the object is in big endian (PS3.18 §8.7.3.3.1).
+    pub async fn read_value(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        let is_within =
+            |value: &&BulkValue| value.offset <= range.start && range.end <= value.offset + value.length;
+        let is_big_endian = record.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN;
+        let value = record.layout.bulk.iter().filter(|_| is_big_endian).find(is_within);
+        let word = value.map_or(1, |value| word_bytes(record, value));
+        let Some(value) = value.filter(|_| word > 1) else { return self.read(caller, record, range).await };
+        let start = range.start - (range.start - value.offset) % word;
+        let end = value.offset + (range.end - value.offset).next_multiple_of(word).min(value.length);
+        let words = swapped(self.read(caller, record, start..end).await?, word as usize);
+        Ok(cut(words, range.start - start..range.end - start))
+    }
+
+    /// The stored frame `number` (from 1): its byte ranges in the object, one for native, one a fragment else.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such frame.
+    pub fn frame(&self, record: &InstanceRecord, number: u32) -> Result<Vec<Range<u64>>, Error> {
+        let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
+        let ranges = match number {
+            number if (1..=frames).contains(&number) => record.layout.frames.ranges(number - 1),
+            _ => Vec::new(),
+        };
+        if ranges.is_empty() {
+            let instance = &record.instance;
+            return Err(Error::NotFound(format!(
+                "frame {number} in instance {instance}, which has {frames}"
+            )));
+        }
+        Ok(ranges)
+    }
+
+    /// A bulk value by its path (see [`BulkValue::path`]).
+    pub fn bulk_value(&self, record: &InstanceRecord, path: &str) -> Result<BulkValue, Error> {
+        let found = record.layout.bulk.iter().find(|value| value.path.eq_ignore_ascii_case(path));
+        found
+            .cloned()
+            .ok_or_else(|| Error::NotFound(format!("bulk data {path} in instance {}", record.instance)))
+    }
+}
+
+/// See [`Archive::version`].
+pub(in crate::archive) fn series_version(record: &SeriesRecord) -> String {
+    format!("{}-{}", record.generation, record.changed_at)
+}
+
+/// Bytes of the numbers that a bulk value consists of.
+fn word_bytes(record: &InstanceRecord, value: &BulkValue) -> u64 {
+    let tag = value.path.rsplit('/').next().and_then(|tag| u32::from_str_radix(tag, 16).ok());
+    let bits_allocated = record.layout.pixels.as_ref().map_or(16, |pixels| pixels.bits_allocated);
+    explicit::word_size(Tag(tag.unwrap_or_default()), value.vr, bits_allocated).into()
+}
+
+/// Bytes `range` of what a stream gives.
+fn cut(bytes: ByteStream, range: Range<u64>) -> ByteStream {
+    let parts = bytes.scan(0, move |position, chunk| {
+        let part = chunk.map(|chunk| {
+            let start = *position;
+            *position += chunk.len() as u64;
+            let from = range.start.clamp(start, *position) - start;
+            let to = range.end.clamp(start, *position) - start;
+            chunk.slice(from as usize..to as usize)
+        });
+        std::future::ready(Some(part))
+    });
+    parts.try_filter(|part| std::future::ready(!part.is_empty())).boxed()
+}
+
+fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {
+    Error::NotFound(format!("instance {instance} in series {series} of study {study}"))
+}

@@ -1,0 +1,331 @@
+//! Instances as a zip file, streamed: stored without compression, byte for byte as they were sent (docs/decisions/0060).
+//!
+//! Names and lengths are known from the index, so that the length of the whole is, before the first object is opened.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
+
+use crate::archive::access::{Caller, Tenant};
+use crate::archive::read::Scope;
+use crate::archive::{Archive, Error, keys};
+use crate::blobs::Key;
+use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::dicom::dicomdir;
+use crate::dicom::dicomdir::File;
+use crate::dicom::json;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
+use crate::zip;
+use crate::zip::writer::{Directory, Header};
+
+const SERIES_NUMBER: Tag = Tag(0x0020_0011);
+const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
+/// The name of a directory of a file-set (PS3.10 §8.6) and what its File-set ID is.
+const DICOMDIR: &str = "DICOMDIR";
+const FILE_SET_ID: &str = "CUSPID";
+/// The folder of all instances of a file-set.
+const FILE_SET_FOLDER: &str = "DICOM";
+/// Objects that are opened ahead of the one that is being sent.
+const OPEN_AHEAD: usize = 2;
+
+/// What is to be in a zip file.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// The study, series or instance.
+    pub scope: Scope,
+    /// Only these instances of the series, by their positions (from 1) in the order of Instance Number and UID.
+    pub positions: Option<RangeInclusive<usize>>,
+    /// Whether to make it a file-set with a DICOMDIR.
+    pub with_directory: bool,
+}
+
+/// A zip file that is about to be read. Holds some hundred bytes for each instance, of which there is a limit.
+#[derive(Debug)]
+pub struct Zip {
+    entries: Vec<Entry>,
+    transfer_syntaxes: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    header: Header,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Object(Key),
+    Text(Bytes),
+}
+
+/// The bytes of a zip file. An object that vanishes meanwhile is an error in the stream.
+pub type ZipStream = BoxStream<'static, Result<Bytes, Error>>;
+
+impl Archive {
+    /// Plans a zip file of a study, a series, a part of one, or an instance, by series and instance number.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooLarge`] if there are more than
+    /// `limit` instances.
+    pub async fn zip(&self, caller: &Caller, contents: &Contents, limit: usize) -> Result<Zip, Error> {
+        let mut instances = if contents.with_directory {
+            self.described(caller, &contents.scope, limit).await?
+        } else {
+            self.listed(caller, &contents.scope, limit).await?
+        };
+        instances.sort_by(|one, other| one.order().cmp(&other.order()));
+        if let Some(positions) = &contents.positions {
+            let count = instances.len();
+            let end = (*positions.end()).min(count);
+            let start = positions.start().saturating_sub(1);
+            if start >= end {
+                return Err(Error::NotFound(format!(
+                    "instance {} of {count} in the series",
+                    positions.start()
+                )));
+            }
+            instances = instances.drain(start..end).collect();
+        }
+        let transfer_syntaxes = instances.iter().map(|instance| instance.transfer_syntax.clone()).collect();
+        let tenant = caller.tenant.clone();
+        let entries = if contents.with_directory {
+            spawn_blocking(move || file_set(&tenant, instances)).await.map_err(|_| cannot_be_described())?
+        } else {
+            instances.into_iter().map(|instance| plain(&tenant, instance)).collect()
+        };
+        Ok(Zip { entries, transfer_syntaxes })
+    }
+
+    /// The instances with as much as it takes to name and order them.
+    async fn listed(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
+        let mut pages = self.records::<Instance>(caller, scope).await?;
+        let mut instances = Vec::new();
+        while let Some(mut page) = pages.try_next().await? {
+            page.iter_mut().for_each(Instance::forget_all_but_numbers);
+            instances.extend(page);
+            at_most(limit, &instances)?;
+        }
+        Ok(instances)
+    }
+
+    /// The instances with what their records in a directory tell.
+    async fn described(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
+        let mut pages = self.instances(caller, scope).await?;
+        let mut instances = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            // Inflating the metadata of those that need it takes a while.
+            let described =
+                spawn_blocking(move || page.into_iter().map(Instance::described).collect::<Vec<_>>());
+            instances.extend(described.await.map_err(|_| cannot_be_described())?);
+            at_most(limit, &instances)?;
+        }
+        Ok(instances)
+    }
+}
+
+fn at_most(limit: usize, instances: &[Instance]) -> Result<(), Error> {
+    if instances.len() > limit {
+        let reason = format!("a zip file can have {limit} instances (http.max_zip_instances)");
+        return Err(Error::TooLarge(reason));
+    }
+    Ok(())
+}
+
+/// The error for what only a fault of the program can cause.
+fn cannot_be_described() -> Error {
+    Error::NotAcceptable("the instances cannot be described in a zip file".into())
+}
+
+impl Zip {
+    /// Bytes of the whole file.
+    pub fn length(&self) -> u64 {
+        zip::writer::length(self.entries.iter().map(|entry| &entry.header))
+    }
+
+    /// The transfer syntaxes of the instances.
+    pub fn transfer_syntaxes(&self) -> impl Iterator<Item = &str> {
+        self.transfer_syntaxes.iter().map(String::as_str)
+    }
+
+    /// The file, made while it is read.
+    pub fn read(self, archive: &Arc<Archive>) -> ZipStream {
+        let archive = archive.clone();
+        let opened = stream::iter(self.entries)
+            .map(move |Entry { header, source }| {
+                let archive = archive.clone();
+                async move {
+                    let bytes = match source {
+                        Source::Text(text) => stream::iter([Ok(text)]).boxed(),
+                        Source::Object(key) => archive.blobs.read(&key, 0..header.size_bytes).await?,
+                    };
+                    Ok::<_, Error>((header, bytes.map_err(Error::from).boxed()))
+                }
+            })
+            .buffered(OPEN_AHEAD)
+            .boxed();
+        let writer = Writer { opened, current: None, directory: Directory::default() };
+        stream::try_unfold(Some(writer), |writer| async move {
+            let Some(writer) = writer else { return Ok(None) };
+            writer.step().await.map(Some)
+        })
+        .boxed()
+    }
+}
+
+/// What is being written.
+struct Writer {
+    opened: BoxStream<'static, Result<(Header, ZipStream), Error>>,
+    /// The entry that is being sent, with the checksum of what was.
+    current: Option<(Header, ZipStream, crc32fast::Hasher)>,
+    directory: Directory,
+}
+
+impl Writer {
+    /// The next bytes, and what is to follow them.
+    async fn step(mut self) -> Result<(Bytes, Option<Self>), Error> {
+        if let Some((header, mut bytes, mut checksum)) = self.current.take() {
+            if let Some(chunk) = bytes.try_next().await? {
+                checksum.update(&chunk);
+                self.current = Some((header, bytes, checksum));
+                return Ok((chunk, Some(self)));
+            }
+            let end = self.directory.end_entry(&header, checksum.finalize());
+            return Ok((end.into(), Some(self)));
+        }
+        Ok(match self.opened.try_next().await? {
+            Some((header, bytes)) => {
+                let start = header.local();
+                self.current = Some((header, bytes, crc32fast::Hasher::new()));
+                (start.into(), Some(self))
+            }
+            None => (self.directory.into_bytes().into(), None),
+        })
+    }
+}
+
+/// As much of an instance's record as it takes to put it into a zip file.
+#[derive(Debug, Deserialize)]
+struct Instance {
+    study: StudyUid,
+    series: SeriesUid,
+    instance: InstanceUid,
+    sop_class: String,
+    transfer_syntax: String,
+    digest: String,
+    object: String,
+    size_bytes: u64,
+    stored_at: i64,
+    attributes: Attributes,
+    /// Known where it is asked for.
+    #[serde(skip)]
+    has_pixels: bool,
+}
+
+impl Instance {
+    fn described(record: InstanceRecord) -> Self {
+        let mut instance = Self {
+            study: record.study,
+            series: record.series,
+            instance: record.instance,
+            sop_class: record.sop_class,
+            transfer_syntax: record.transfer_syntax,
+            object: record.object,
+            digest: record.digest,
+            size_bytes: record.size_bytes,
+            stored_at: record.stored_at,
+            attributes: record.attributes,
+            has_pixels: record.layout.pixels.is_some(),
+        };
+        if instance.file(["", "", ""]).needs_more_than_its_number() {
+            let mut text = Vec::new();
+            let read = record.metadata.write_text("", &mut text).ok().and_then(|()| json::read(&text).ok());
+            instance.attributes.extend(read.unwrap_or_default());
+        }
+        dicomdir::keep_needed(&instance.sop_class, instance.has_pixels, &mut instance.attributes);
+        instance
+    }
+
+    /// Most of what an instance takes in memory are its attributes.
+    fn forget_all_but_numbers(&mut self) {
+        self.attributes.retain(|tag, _| [SERIES_NUMBER, INSTANCE_NUMBER].contains(tag));
+    }
+
+    /// By series, then by instance: by number, what has none last, then by UID.
+    fn order(&self) -> (bool, i64, &str, bool, i64, &str) {
+        let number = |tag| {
+            let text = self.attributes.get(&tag).and_then(Attribute::first_text);
+            text.and_then(|text| text.trim().parse::<i64>().ok())
+        };
+        let (series, instance) = (number(SERIES_NUMBER), number(INSTANCE_NUMBER));
+        (
+            series.is_none(),
+            series.unwrap_or(0),
+            self.series.as_str(),
+            instance.is_none(),
+            instance.unwrap_or(0),
+            self.instance.as_str(),
+        )
+    }
+
+    fn file<'a>(&'a self, id: [&'a str; 3]) -> File<'a> {
+        let Self { sop_class, instance, transfer_syntax, has_pixels, .. } = self;
+        let instance = instance.as_str();
+        File { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
+    }
+
+    fn entry(self, tenant: &Tenant, name: String) -> Entry {
+        let header = Header { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
+        let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
+        Entry { header, source: Source::Object(key) }
+    }
+}
+
+/// An entry under the UIDs of its study, series and itself.
+fn plain(tenant: &Tenant, instance: Instance) -> Entry {
+    let name = format!("{}/{}/{}.dcm", instance.study, instance.series, instance.instance);
+    instance.entry(tenant, name)
+}
+
+/// The entries of a file-set, its DICOMDIR first (PS3.10 §8); `instances` are in order.
+fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
+    let mut directory = dicomdir::Directory::default();
+    let mut identity = Sha256::new();
+    let mut entries = Vec::with_capacity(1 + instances.len());
+    let mut modified_at = 0;
+    let (mut last_series, mut series, mut number) = (None, 0, 0);
+    for instance in instances {
+        if entries.is_empty() {
+            directory.patient(&instance.attributes);
+            directory.study(&instance.attributes);
+        }
+        if last_series.as_ref() != Some(&instance.series) {
+            (series, number) = (series + 1, 0);
+            directory.series(&instance.attributes, series);
+            last_series = Some(instance.series.clone());
+        }
+        number += 1;
+        let (folder, name) = (format!("SE{series:06}"), format!("IM{number:06}"));
+        directory.instance(&instance.file([FILE_SET_FOLDER, &folder, &name]), &instance.attributes, number);
+        identity.update(instance.digest.as_bytes());
+        modified_at = modified_at.max(instance.stored_at);
+        entries.push(instance.entry(tenant, format!("{FILE_SET_FOLDER}/{folder}/{name}")));
+    }
+    let text = Bytes::from(directory.into_file(&uid(&identity.finalize()), FILE_SET_ID));
+    let header = Header { name: DICOMDIR.into(), size_bytes: text.len() as u64, modified_at };
+    entries.insert(0, Entry { header, source: Source::Text(text) });
+    entries
+}
+
+/// A UID of what a digest tells from everything else, in the form of one made of a UUID (PS3.5 §B.2).
+fn uid(digest: &[u8]) -> String {
+    let number = digest.iter().take(16).fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
+    format!("2.25.{number}")
+}
