@@ -5,7 +5,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use cuspid::http::multipart::{Error, Event, Scanner};
+use cuspid::http::request::multipart::{Error, Event, Scanner};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use crate::archive::access::Caller;
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::path::Target;
+use crate::http::request::path::Target;
 
 /// `DELETE` of a study, a series or an instance: 204 when it is durably gone, with all that was derived of it.
 pub(crate) async fn delete(

@@ -9,37 +9,26 @@ use crate::archive::Archive;
 use crate::config;
 use crate::config::Config;
 use crate::http::auth::Authenticator;
-use crate::http::fair_share::FairShare;
+use crate::http::middleware::concurrency_limit::FairShare;
 
-pub mod accept;
 mod auth;
-mod base_url;
 mod capabilities;
-mod console;
-mod content;
 mod delete;
 mod error;
-mod every_answer;
-mod fair_share;
-mod impatient;
-mod long_text;
-pub mod multipart;
+mod middleware;
 mod ops;
-mod path;
-mod rendering_parameters;
-mod request;
+mod preview_stream;
+pub mod request;
+mod response;
 mod retrieve;
 mod routes;
 mod search;
-mod serve;
+mod server;
 mod store;
-mod stream;
-mod tidy_path;
-mod unread;
-mod viewer;
 mod wado_uri;
+mod web;
 
-pub use serve::run;
+pub use server::run;
 
 /// What the door gives access to, and its settings.
 pub struct Service {

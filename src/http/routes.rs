@@ -8,10 +8,10 @@ use axum::routing::get;
 
 use crate::http::Service;
 use crate::http::error::Error;
+use crate::http::middleware::every_answer;
 use crate::http::retrieve::{bulk_values, bulkdata, frames, instances, metadata, rendered, thumbnail};
-use crate::http::{
-    auth, capabilities, console, delete, every_answer, ops, search, store, stream, viewer, wado_uri,
-};
+use crate::http::web::{console, viewer};
+use crate::http::{auth, capabilities, delete, ops, preview_stream, search, store, wado_uri};
 
 /// All resources.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -24,7 +24,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         // §9 URI Service (WADO-URI), here and below the base URL of the other services.
         .route("/wado", get(wado_uri::retrieve))
         // The fast stream (docs/fast-stream.md).
-        .route("/stream/studies/{study}/series/{series}", get(stream::stream))
+        .route("/stream/studies/{study}/series/{series}", get(preview_stream::stream))
         // The built-in web page.
         .route("/", get(console::page))
         .route("/console/console.css", get(console::style))

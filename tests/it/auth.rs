@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dimse::Peer;
+use crate::fake_provider::{Signer, StandIn, claims};
 use crate::harness::{STORE_TYPE, data_set, multipart, native};
-use crate::stand_in::{Signer, StandIn, claims};
 
 /// A server with both doors, on a directory of its own, with a provider whose tokens it takes.
 struct Guarded {

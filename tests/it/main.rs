@@ -15,6 +15,9 @@ mod dimse;
 mod documents;
 mod engine;
 mod errors;
+#[path = "../../src/http/auth/fake_provider.rs"]
+#[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
+mod fake_provider;
 mod frames;
 mod harness;
 mod instances;
@@ -26,9 +29,6 @@ mod recovery;
 mod rendered;
 mod restore;
 mod search;
-#[path = "../../src/http/auth/stand_in.rs"]
-#[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
-mod stand_in;
 mod store;
 mod store_metadata;
 mod store_zip;

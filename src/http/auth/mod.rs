@@ -18,16 +18,16 @@ use crate::config;
 use crate::http::Service;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::Rules;
-use crate::http::base_url;
 use crate::http::capabilities::{Access, Found, find};
 use crate::http::error::Error as HttpError;
+use crate::http::request::base_url;
 
 mod cookie;
+#[cfg(test)]
+mod fake_provider;
 mod keys;
 mod provider;
 mod sign_in;
-#[cfg(test)]
-mod stand_in;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -8,8 +8,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tokio_util::sync::DropGuard;
 
+use super::fake_provider::{Signer, StandIn, claims, forged};
 use super::keys::Keys;
-use super::stand_in::{Signer, StandIn, claims, forged};
 use super::*;
 use crate::archive::access::Rights;
 use crate::config::Config;

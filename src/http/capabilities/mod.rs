@@ -13,9 +13,9 @@ use crate::dicom::attributes::Tag;
 use crate::http::Service;
 use crate::http::auth::Authenticator;
 use crate::http::capabilities::resources::RESOURCES;
-use crate::http::content::{begin, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::response::ranged::{begin, fingerprint, finish};
 use crate::query::Level;
 use crate::query::attributes;
 

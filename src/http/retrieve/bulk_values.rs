@@ -14,22 +14,23 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
-use crate::archive::read::Scope;
 use crate::archive::derived::transcode::REVISION;
+use crate::archive::read::Scope;
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::instance::BulkValue;
 use crate::http::Service;
-use crate::http::accept::{Accept, Offer};
-use crate::http::content::{describe, fingerprint, finish};
 use crate::http::error::Error;
-use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::path::Target;
+use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{describe, fingerprint, finish};
 use crate::http::retrieve::bulkdata;
 use crate::http::retrieve::frames::{Form, choose_form, stored_form, stores_native};
-use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
 use crate::http::retrieve::pictures::number_of_frames;
-use crate::http::retrieve::{made_frames, not_acceptable, parts, url};
+use crate::http::retrieve::{not_acceptable, transcoded_frames, url};
 
 /// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel Data.
 const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
@@ -230,7 +231,7 @@ async fn part(
         Form::Decoded => None,
         Form::Encoded(codec) => Some(*codec),
     };
-    match made_frames::frame(archive, caller, record, number, codec).await {
+    match transcoded_frames::frame(archive, caller, record, number, codec).await {
         Err(ArchiveError::NotAcceptable(_)) => stored(archive, caller, record, number).await,
         frame => {
             let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();

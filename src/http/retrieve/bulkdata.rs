@@ -11,13 +11,14 @@ use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
 use crate::dicom::frames::Frames;
 use crate::http::Service;
-use crate::http::accept::Offer;
-use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
-use crate::http::path::Instance;
 use crate::http::request::Head;
-use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
-use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, parts, url};
+use crate::http::request::accept::Offer;
+use crate::http::request::path::Instance;
+use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{Content, Stable};
+use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, url};
 
 const PIXEL_DATA: &str = "7FE00010";
 

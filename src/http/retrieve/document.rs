@@ -15,12 +15,13 @@ use crate::archive::access::Caller;
 use crate::archive::read::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
 use crate::dicom::report::{Report, html, text};
-use crate::http::accept::Accept;
-use crate::http::content::{Content, Stable, fingerprint};
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::retrieve::media_types::{OCTET_STREAM, of_frames};
-use crate::http::retrieve::{digest_prefix, etag, parts, url};
+use crate::http::request::accept::Accept;
+use crate::http::response::media_types::{OCTET_STREAM, of_frames};
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{Content, Stable, fingerprint};
+use crate::http::retrieve::{digest_prefix, etag, url};
 
 const HTML: &str = "text/html";
 const PLAIN: &str = "text/plain";

@@ -8,18 +8,19 @@ use axum::extract::State;
 use axum::http::Response;
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::transcode::{Codec, codecs};
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::frames::Frames;
 use crate::http::Service;
-use crate::http::accept::{Accept, Offer};
-use crate::http::content::{Content, Stable};
 use crate::http::error::Error;
-use crate::http::path::{Instance, frame_numbers};
 use crate::http::request::Head;
-use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
-use crate::http::retrieve::{choose, digest_prefix, etag, made_frames, parts, url};
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::path::{Instance, frame_numbers};
+use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{Content, Stable};
+use crate::http::retrieve::{choose, digest_prefix, etag, transcoded_frames, url};
 
 /// `GET …/frames/{list}`.
 pub(crate) async fn frames(
@@ -51,12 +52,20 @@ pub(super) async fn answer(
     match form {
         Form::Stored => {}
         Form::Encoded(codec) => {
-            return made_frames::answer(archive, &caller, &record, numbers, (&chosen, Some(codec)), head)
-                .await;
+            return transcoded_frames::answer(
+                archive,
+                &caller,
+                &record,
+                numbers,
+                (&chosen, Some(codec)),
+                head,
+            )
+            .await;
         }
         Form::Decoded => {
             let answer =
-                made_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head).await;
+                transcoded_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head)
+                    .await;
             let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
             if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
                 return answer;

@@ -12,19 +12,20 @@ use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::ExplicitFile;
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::transcode::{Encoding, REVISION, encodings};
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
-use crate::http::accept::{Accept, Offer};
-use crate::http::content::{Content, Stable, describe, fingerprint, finish};
 use crate::http::error::Error;
-use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::path::Target;
+use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{Content, Stable, describe, fingerprint, finish};
 use crate::http::retrieve;
 use crate::http::retrieve::bulk_values::{self, Values};
-use crate::http::retrieve::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
-use crate::http::retrieve::{digest_prefix, etag, parts, url, zip};
+use crate::http::retrieve::{digest_prefix, etag, url, zip};
 
 const DICOM: &str = "application/dicom";
 

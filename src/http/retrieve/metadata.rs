@@ -14,14 +14,15 @@ use crate::archive::access::Caller;
 use crate::archive::read::Scope;
 use crate::archive::{Archive, MetadataStream};
 use crate::http::Service;
-use crate::http::accept::{Accept, Offer};
-use crate::http::content::{describe, finish};
 use crate::http::error::Error;
-use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::path::Target;
+use crate::http::response::multipart as parts;
+use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
+use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::metadata_writer::{Form, Writer};
-use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
-use crate::http::retrieve::{not_acceptable, parts};
+use crate::http::retrieve::not_acceptable;
 
 const DICOM_JSON: &str = "application/dicom+json";
 

@@ -10,8 +10,8 @@ use crate::archive::records::MetadataRecord;
 use crate::dicom::metadata::{GzipJoiner, Metadata};
 use crate::dicom::{json, xml};
 use crate::http::error::Error;
-use crate::http::retrieve::parts;
-use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
+use crate::http::response::multipart as parts;
+use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
 
 /// What an answer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,22 +1,20 @@
 //! WADO-RS: giving back (PS3.18 §10.4). A file is the last word of its URLs.
 
 use crate::archive::records::InstanceRecord;
-use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
+use crate::http::request::accept::{Accept, Offer};
 
 pub(crate) mod bulk_values;
 pub(crate) mod bulkdata;
 pub(in crate::http) mod document;
 pub(crate) mod frames;
 pub(crate) mod instances;
-mod made_frames;
-mod media_types;
 pub(crate) mod metadata;
 mod metadata_writer;
-pub(in crate::http) mod parts;
 pub(in crate::http) mod pictures;
 pub(crate) mod rendered;
 pub(crate) mod thumbnail;
+mod transcoded_frames;
 mod zip;
 
 /// The ETag of one form of an instance or of what is in it; the stored bytes decide, and so does the form.

@@ -12,14 +12,15 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::rendering::{Format, Painter, Rendering};
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
-use crate::http::accept::Offer;
-use crate::http::content::{begin, describe, fingerprint, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::retrieve::{parts, url};
+use crate::http::request::accept::Offer;
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{begin, describe, fingerprint, finish};
+use crate::http::retrieve::url;
 
 /// Pictures that are drawn at the same time for one answer.
 const DRAWN_AHEAD: usize = 2;

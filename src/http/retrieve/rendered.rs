@@ -10,16 +10,16 @@ use axum::http::Response;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::references::{Reference, is_presentation_state};
 use crate::archive::derived::rendering::Format;
 use crate::archive::read::Scope;
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::error::Error;
-use crate::http::path::{Instance, Target, frame_numbers};
-use crate::http::rendering_parameters::{Wishes, wrong};
 use crate::http::request::Head;
+use crate::http::request::path::{Instance, Target, frame_numbers};
+use crate::http::request::rendering_parameters::{Wishes, wrong};
 use crate::http::retrieve::pictures::{Drawing, Frame, Packing};
 use crate::http::retrieve::{document, not_acceptable, pictures};
 

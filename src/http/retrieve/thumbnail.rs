@@ -9,11 +9,11 @@ use axum::http::Response;
 use crate::archive::access::Caller;
 use crate::archive::read::Scope;
 use crate::http::Service;
-use crate::http::content::finish;
 use crate::http::error::Error;
-use crate::http::path::{Instance, Target, frame_numbers};
-use crate::http::rendering_parameters::thumbnail_size;
 use crate::http::request::Head;
+use crate::http::request::path::{Instance, Target, frame_numbers};
+use crate::http::request::rendering_parameters::thumbnail_size;
+use crate::http::response::ranged::finish;
 use crate::http::retrieve::pictures::Packing;
 use crate::http::retrieve::{not_acceptable, pictures};
 

@@ -13,10 +13,10 @@ use crate::archive::access::Caller;
 use crate::archive::read::Scope;
 use crate::archive::read::zip_download::Contents;
 use crate::http::Service;
-use crate::http::accept::{Accept, Offer};
-use crate::http::content::{describe, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::not_acceptable;
 
 const ZIP: &str = "application/zip";

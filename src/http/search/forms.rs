@@ -2,11 +2,12 @@
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::{dictionary, json, xml};
-use crate::http::accept::{Accept, Offer};
 use crate::http::error::Error;
-use crate::http::long_text::LongText;
-use crate::http::retrieve::parts::{DICOM_XML, MODEL_BOUNDARY};
-use crate::http::retrieve::{not_acceptable, parts};
+use crate::http::request::accept::{Accept, Offer};
+use crate::http::response::compressed_buffer::LongText;
+use crate::http::response::multipart as parts;
+use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
+use crate::http::retrieve::not_acceptable;
 use crate::http::search::RETRIEVE_URL;
 use crate::query::private_creators;
 use crate::query::return_attributes::ReturnAttributes;

@@ -1,9 +1,9 @@
 //! What a request to store, and each part of it, is by its header fields (PS3.18 §10.5.1.4, §10.5.4, §8.7.3).
 
 use crate::archive::ingest::assembly::{Form, Part};
-use crate::http::accept::MediaType;
 use crate::http::error::Error;
-use crate::http::multipart::Head;
+use crate::http::request::accept::MediaType;
+use crate::http::request::multipart::Head;
 
 const ZIP: [&str; 3] = ["application/zip", "application/x-zip-compressed", "application/x-zip"];
 const INSTANCE: [&str; 2] = ["application/dicom", "application/x-dicom"];

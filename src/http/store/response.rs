@@ -14,11 +14,11 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::json;
 use crate::dicom::xml;
-use crate::http::accept::Offer;
-use crate::http::content;
 use crate::http::error::{Error, failure_reason};
 use crate::http::request::Head;
-use crate::http::retrieve::parts::DICOM_XML;
+use crate::http::request::accept::Offer;
+use crate::http::response::multipart::DICOM_XML;
+use crate::http::response::ranged;
 use crate::http::search::warning;
 
 const ERROR_COMMENT: Tag = Tag(0x0000_0902);
@@ -159,7 +159,7 @@ pub(super) fn respond(
     }
     let (media_type, text) = written(&module.into_attributes(), head);
     let response = response.status(status).header(CONTENT_TYPE, media_type);
-    content::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
+    ranged::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
 }
 
 /// The module in the form that the client prefers, and its media type.

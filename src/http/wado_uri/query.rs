@@ -7,12 +7,14 @@ use std::str::FromStr;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::rendering::{Function, Viewport, Window};
+use crate::archive::records::InstanceRecord;
 use crate::dicom::uid::{InstanceUid, NotAUid, SeriesUid};
-use crate::http::accept::Accept;
 use crate::http::error::Error;
-use crate::http::rendering_parameters::{MAX_SIDE, Wishes, checked_window, decimal, quality, side, wrong};
+use crate::http::request::accept::Accept;
+use crate::http::request::rendering_parameters::{
+    MAX_SIDE, Wishes, checked_window, decimal, quality, side, wrong,
+};
 use crate::http::retrieve::pictures;
 use crate::http::wado_uri::DICOM;
 

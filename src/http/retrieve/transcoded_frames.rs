@@ -9,15 +9,16 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
 use crate::archive::derived::transcode::{Codec, REVISION};
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
-use crate::http::accept::Offer;
-use crate::http::content::{Content, Stable, describe, finish};
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::request::accept::Offer;
+use crate::http::response::multipart as parts;
+use crate::http::response::ranged::{Content, Stable, describe, finish};
 use crate::http::retrieve::frames::etag_form;
-use crate::http::retrieve::{digest_prefix, etag, parts, url};
+use crate::http::retrieve::{digest_prefix, etag, url};
 
 /// Frames that are made ahead of the one that is sent.
 const MAKE_AHEAD: usize = 2;

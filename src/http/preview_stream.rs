@@ -10,10 +10,10 @@ use axum::http::Response;
 use crate::archive::access::Caller;
 use crate::archive::read::Scope;
 use crate::http::Service;
-use crate::http::content::{begin, finish};
 use crate::http::error::Error;
-use crate::http::path::Target;
 use crate::http::request::Head;
+use crate::http::request::path::Target;
+use crate::http::response::ranged::{begin, finish};
 
 /// The media type of a stream.
 const MEDIA_TYPE: &str = "application/vnd.cuspid.stream";

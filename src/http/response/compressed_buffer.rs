@@ -12,9 +12,9 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::stream;
 
-use crate::http::content;
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::response::ranged;
 
 /// Text up to this length is kept as it is.
 const MAX_PLAIN_BYTES: usize = 64 * 1024;
@@ -68,7 +68,7 @@ impl LongText {
     pub(crate) fn answer(self, response: Builder, head: &Head) -> Result<Response<Body>, Error> {
         let compressed = match self.text {
             Text::Plain(plain) if plain.len() < MIN_GZIP_BYTES || !head.takes_gzip() => {
-                return content::finish(response.header(CONTENT_LENGTH, plain.len()), Body::from(plain));
+                return ranged::finish(response.header(CONTENT_LENGTH, plain.len()), Body::from(plain));
             }
             Text::Plain(plain) => gzip(&plain),
             Text::Compressed(encoder) => *encoder,
@@ -76,10 +76,10 @@ impl LongText {
         let compressed = compressed.finish().expect("a vector takes every byte");
         if head.takes_gzip() {
             let response = response.header(CONTENT_ENCODING, "gzip").header(CONTENT_LENGTH, compressed.len());
-            return content::finish(response, Body::from(compressed));
+            return ranged::finish(response, Body::from(compressed));
         }
         let response = response.header(CONTENT_LENGTH, self.length);
-        content::finish(response, inflated(compressed))
+        ranged::finish(response, inflated(compressed))
     }
 }
 

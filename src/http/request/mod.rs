@@ -10,8 +10,13 @@ use axum::http::{HeaderMap, HeaderName};
 use percent_encoding::NON_ALPHANUMERIC;
 
 use crate::http::Service;
-use crate::http::accept::Accept;
-use crate::http::base_url;
+use crate::http::request::accept::Accept;
+
+pub mod accept;
+pub(in crate::http) mod base_url;
+pub mod multipart;
+pub(in crate::http) mod path;
+pub(in crate::http) mod rendering_parameters;
 
 /// The head of a request.
 pub(crate) struct Head {

@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::http::fair_share::Peer;
-use crate::http::impatient::Impatient;
+use crate::http::middleware::concurrency_limit::Peer;
+use crate::http::middleware::write_timeout::Impatient;
 use crate::http::{Service, routes};
 
 /// Bytes of a request's head, and of what is read from or written to a socket at a time.

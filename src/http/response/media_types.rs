@@ -1,13 +1,13 @@
 //! The media type of compressed frames in each transfer syntax (PS3.18 Table 8.7.3-5).
 
 /// Explicit VR Little Endian: the default of all resources (PS3.18 §8.7.3.4).
-pub(super) const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
+pub(in crate::http) const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 
 /// The media type of bytes that are not compressed, or in no way that has a type of its own.
-pub(super) const OCTET_STREAM: &str = "application/octet-stream";
+pub(in crate::http) const OCTET_STREAM: &str = "application/octet-stream";
 
 /// The media type of frames in a transfer syntax; `None` if it does not compress or the standard names no type.
-pub(super) fn of_frames(transfer_syntax: &str) -> Option<&'static str> {
+pub(in crate::http) fn of_frames(transfer_syntax: &str) -> Option<&'static str> {
     let leaf = transfer_syntax.strip_prefix("1.2.840.10008.1.2.")?;
     Some(match leaf {
         "5" => "image/dicom-rle",
@@ -25,7 +25,7 @@ pub(super) fn of_frames(transfer_syntax: &str) -> Option<&'static str> {
 }
 
 /// Whether what is stored in a transfer syntax has, or may have, lost something (PS3.5 §A.4).
-pub(super) fn may_be_lossy(transfer_syntax: &str) -> bool {
+pub(in crate::http) fn may_be_lossy(transfer_syntax: &str) -> bool {
     let Some(leaf) = transfer_syntax.strip_prefix("1.2.840.10008.1.2.4.") else { return false };
     let is_lossless = ["57", "70", "80", "90", "92", "201", "202", "110"].contains(&leaf);
     !is_lossless

@@ -9,8 +9,9 @@ use axum::http::header::{REFERRER_POLICY, X_FRAME_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use quick_xml::escape::escape;
 
+use crate::http::Service;
 use crate::http::auth::Authenticator;
-use crate::http::{Service, viewer};
+use crate::http::web::viewer;
 
 /// Only what this server serves: no inline scripts or styles, no frames, no other origins.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \

@@ -17,11 +17,11 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::http::Service;
-use crate::http::base_url;
 use crate::http::error::{Cause, Error};
-use crate::http::fair_share::{Peer, Placed, client};
-use crate::http::tidy_path;
-use crate::http::unread;
+use crate::http::middleware::concurrency_limit::{Peer, Placed, client};
+use crate::http::middleware::normalize_path;
+use crate::http::middleware::unread_body;
+use crate::http::request::base_url;
 use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,7 +40,7 @@ const EXPOSED_HEADERS: &str = "Content-Type, Content-Length, Content-Range, Cont
 /// Wraps every answer of the server.
 pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    if let Some(tidied) = tidy_path::tidied(request.uri()) {
+    if let Some(tidied) = normalize_path::tidied(request.uri()) {
         *request.uri_mut() = tidied;
     }
     let route = route(request.uri().path());
@@ -48,7 +48,7 @@ pub(crate) async fn wrap(State(service): State<Arc<Service>>, mut request: Reque
     let origin = allowed_origin(&service.settings.allowed_origins, request.headers());
     let method = request.method().clone();
     let location = location(&service, &request);
-    let (request, progress) = unread::watch(request);
+    let (request, progress) = unread_body::watch(request);
     let mut response = answer(&service, request, next).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = not_allowed(&method, response.headers());

@@ -14,9 +14,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
-use crate::archive::records::InstanceRecord;
-use crate::archive::ingest::hexadecimal;
 use crate::archive::derived::transcode::TranscodedFile;
+use crate::archive::ingest::hexadecimal;
+use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;

@@ -1,8 +1,10 @@
 //! How a client wants its pictures: the query parameters of rendered resources, read into the archive's terms
 //! (PS3.18 §8.3.5.1). What they share with WADO-URI is used from `wado_uri.rs`.
 
+use crate::archive::derived::rendering::{
+    Annotation, Format, Function, IccProfile, Rendering, Viewport, Window,
+};
 use crate::archive::records::InstanceRecord;
-use crate::archive::derived::rendering::{Annotation, Format, Function, IccProfile, Rendering, Viewport, Window};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::http::error::Error;
 use crate::http::search::warning;
