@@ -9,7 +9,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Log;
+use crate::config::LogSettings;
 
 const INSTANCES: &str = "cuspid_instances_received_total";
 const DELETED: &str = "cuspid_instances_deleted_total";
@@ -35,7 +35,7 @@ const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 ///
 /// # Errors
 /// If the filter cannot be parsed.
-pub fn start_log(log: &Log) -> anyhow::Result<()> {
+pub fn start_log(log: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.filter).with_context(|| format!("log.filter `{}`", log.filter))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours only on a terminal: in a file the escape sequences would break searches.

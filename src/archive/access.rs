@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Auth;
+use crate::config::AuthSettings;
 pub use crate::config::{NotATenant, Tenant};
 
 /// What a caller may do.
@@ -63,7 +63,7 @@ pub struct Roles([(Right, Vec<String>); 4]);
 
 impl Roles {
     /// The table that the settings describe.
-    pub fn of(settings: &Auth) -> Self {
+    pub fn of(settings: &AuthSettings) -> Self {
         Self([
             (Right::Read, settings.read_roles.clone()),
             (Right::Write, settings.write_roles.clone()),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn each_right_comes_from_its_own_roles_alone() {
-        let settings = Auth {
+        let settings = AuthSettings {
             read_roles: vec!["reader".into(), "boss".into()],
             write_roles: vec!["sender".into()],
             delete_roles: vec![],

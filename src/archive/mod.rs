@@ -12,7 +12,10 @@ use tracing::warn;
 use crate::archive::derived::cache::Temporary;
 use crate::archive::keyed_lock::Claims;
 use crate::blobs::Blobs;
-use crate::config::{BlobStore, Config, Ingest, Preview, Rendering, Search, Storage, TableEngine};
+use crate::config::{
+    BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
+    TableEngine,
+};
 use crate::index::Index;
 use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
@@ -49,10 +52,10 @@ pub struct Archive {
     queue: Arc<dyn Queue>,
     /// Whether other processes may be using the store and the index.
     is_shared: bool,
-    ingest: Ingest,
-    search: Search,
-    preview: Preview,
-    rendering: Rendering,
+    ingest: IngestSettings,
+    search: SearchSettings,
+    preview: PreviewSettings,
+    rendering: RenderingSettings,
     uploads: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
@@ -151,7 +154,7 @@ impl Archive {
 }
 
 /// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
-pub fn is_shared(storage: &Storage) -> bool {
+pub fn is_shared(storage: &StorageSettings) -> bool {
     storage.blobs == BlobStore::S3 && storage.table == TableEngine::Dynamodb
 }
 

@@ -13,7 +13,7 @@ use crate::server;
 
 /// Arguments of `cuspid check`.
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     settings: Settings,
     /// Remove the records of missing objects; index the objects that no record refers to, and delete those
@@ -26,7 +26,7 @@ pub(super) struct Check {
     stopped: bool,
 }
 
-impl Check {
+impl CheckArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = without_cache(self.settings.load([])?);
         require_data(&config)?;

@@ -17,7 +17,7 @@ use crate::server;
 
 /// Arguments of `cuspid copy`.
 #[derive(Debug, Args)]
-pub(super) struct Copy {
+pub(super) struct CopyArguments {
     #[command(flatten)]
     settings: Settings,
     /// Configuration file (TOML) of the destination. Environment variables do not apply to the destination.
@@ -34,7 +34,7 @@ pub(super) struct Copy {
     concurrency: u16,
 }
 
-impl Copy {
+impl CopyArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let from = without_cache(self.settings.load([])?);
         let to = without_cache(self.destination()?);

@@ -31,7 +31,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// Arguments of `cuspid import`.
 #[derive(Debug, Args)]
-pub(super) struct Import {
+pub(super) struct ImportArguments {
     #[command(flatten)]
     settings: Settings,
     /// Tenant to store the instances for; required with authentication [default: default].
@@ -42,7 +42,7 @@ pub(super) struct Import {
     paths: Vec<PathBuf>,
 }
 
-impl Import {
+impl ImportArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
         let caller = match self.tenant {

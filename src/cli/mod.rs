@@ -34,17 +34,17 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server.
-    Serve(serve::Serve),
+    Serve(serve::ServeArguments),
     /// Run background jobs: previews, garbage collection.
-    Worker(worker::Worker),
+    Worker(worker::WorkerArguments),
     /// Import files, folders and zip archives.
-    Import(import::Import),
+    Import(import::ImportArguments),
     /// Verify that stored objects and index agree.
-    Check(check::Check),
+    Check(check::CheckArguments),
     /// Rebuild the index from the stored objects.
-    Reindex(reindex::Reindex),
+    Reindex(reindex::ReindexArguments),
     /// Copy all instances to another archive, between any two backends.
-    Copy(copy::Copy),
+    Copy(copy::CopyArguments),
     /// Manage the table of the index in DynamoDB.
     Table(table::TableArguments),
 }

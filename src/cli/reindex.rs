@@ -11,12 +11,12 @@ use crate::server;
 
 /// Arguments of `cuspid reindex`.
 #[derive(Debug, Args)]
-pub(super) struct Reindex {
+pub(super) struct ReindexArguments {
     #[command(flatten)]
     settings: Settings,
 }
 
-impl Reindex {
+impl ReindexArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = without_cache(self.settings.load([])?);
         require_data(&config)?;

@@ -9,7 +9,7 @@ use crate::server;
 
 /// Arguments of `cuspid serve`.
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+pub(super) struct ServeArguments {
     #[command(flatten)]
     settings: Settings,
     /// Address to listen on for HTTP [default: 127.0.0.1:8080].
@@ -20,7 +20,7 @@ pub(super) struct Serve {
     dimse: Option<String>,
 }
 
-impl Serve {
+impl ServeArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let listen = |section: &str, address| (section.to_owned(), "listen".to_owned(), address);
         let http = self.http.map(|address| listen("http", address));

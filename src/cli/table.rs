@@ -18,12 +18,12 @@ pub(super) struct TableArguments {
 #[derive(Debug, Subcommand)]
 enum TableCommand {
     /// Create the table that dynamodb.table names, or verify an existing one.
-    Create(Create),
+    Create(CreateArguments),
 }
 
 /// Arguments of `cuspid table create`.
 #[derive(Debug, Args)]
-struct Create {
+struct CreateArguments {
     #[command(flatten)]
     settings: Settings,
     /// Turn on deletion protection: the table cannot be deleted until protection is turned off with the AWS
@@ -40,7 +40,7 @@ impl TableArguments {
     }
 }
 
-impl Create {
+impl CreateArguments {
     fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
         let name = &config.dynamodb.table;

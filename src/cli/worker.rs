@@ -10,12 +10,12 @@ use crate::server;
 
 /// Arguments of `cuspid worker`.
 #[derive(Debug, Args)]
-pub(super) struct Worker {
+pub(super) struct WorkerArguments {
     #[command(flatten)]
     settings: Settings,
 }
 
-impl Worker {
+impl WorkerArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
         runtime()?.block_on(async {

@@ -12,7 +12,7 @@ const MAX_LEEWAY_SECONDS: u64 = 600;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Auth {
+pub struct AuthSettings {
     pub issuer: String,
     pub allow_anonymous: bool,
     pub audiences: Vec<String>,
@@ -49,7 +49,7 @@ pub enum SigningAlgorithm {
     EdDSA,
 }
 
-impl Auth {
+impl AuthSettings {
     /// Whether authentication is on.
     pub fn is_on(&self) -> bool {
         !self.issuer.is_empty()

@@ -15,13 +15,14 @@ mod storage_class;
 mod tenant;
 mod tenant_rule;
 
-pub use auth::{Auth, SigningAlgorithm, is_trustworthy};
+pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use duplicates::Duplicates;
-pub use s3::{Checksum, Encryption, S3};
+pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
-    BlobStore, Derived, Dimse, Dynamodb, Http, Ingest, JobQueue, Jobs, Log, Preview, Rendering, Search,
-    Storage, TableEngine, Viewer,
+    BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, HttpSettings, IngestSettings, JobQueue,
+    JobsSettings, LogSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
+    TableEngine, ViewerSettings,
 };
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
@@ -38,20 +39,20 @@ const MAX_RETRY_SECONDS: u64 = 300;
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct Config {
-    pub storage: Storage,
-    pub s3: S3,
-    pub dynamodb: Dynamodb,
-    pub http: Http,
-    pub auth: Auth,
-    pub viewer: Viewer,
-    pub dimse: Dimse,
-    pub ingest: Ingest,
-    pub search: Search,
-    pub preview: Preview,
-    pub jobs: Jobs,
-    pub rendering: Rendering,
-    pub derived: Derived,
-    pub log: Log,
+    pub storage: StorageSettings,
+    pub s3: S3Settings,
+    pub dynamodb: DynamodbSettings,
+    pub http: HttpSettings,
+    pub auth: AuthSettings,
+    pub viewer: ViewerSettings,
+    pub dimse: DimseSettings,
+    pub ingest: IngestSettings,
+    pub search: SearchSettings,
+    pub preview: PreviewSettings,
+    pub jobs: JobsSettings,
+    pub rendering: RenderingSettings,
+    pub derived: DerivedSettings,
+    pub log: LogSettings,
 }
 
 /// A setting from the environment or the command line: section, name, text.

@@ -9,7 +9,7 @@ use crate::config::{BucketNames, StorageClasses};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct S3 {
+pub struct S3Settings {
     pub bucket: BucketNames,
     pub region: String,
     pub endpoint: String,
@@ -30,7 +30,7 @@ pub struct S3 {
     pub cache_max_bytes: u64,
 }
 
-impl S3 {
+impl S3Settings {
     /// The minimum size of a part of an upload, except the last one: a limit of S3.
     const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
     /// The maximum size of an object or a part that is sent in one request: a limit of S3.

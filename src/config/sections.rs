@@ -11,7 +11,7 @@ use crate::config::{Duplicates, TenantRule};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Storage {
+pub struct StorageSettings {
     pub blobs: BlobStore,
     pub table: TableEngine,
     pub data: PathBuf,
@@ -42,7 +42,7 @@ pub enum TableEngine {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Dynamodb {
+pub struct DynamodbSettings {
     pub table: String,
     pub region: String,
     pub endpoint: String,
@@ -57,7 +57,7 @@ pub struct Dynamodb {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Http {
+pub struct HttpSettings {
     pub listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
@@ -73,7 +73,7 @@ pub struct Http {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Viewer {
+pub struct ViewerSettings {
     pub directory: PathBuf,
 }
 
@@ -81,7 +81,7 @@ pub struct Viewer {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Dimse {
+pub struct DimseSettings {
     pub listen: String,
     pub ae_title: String,
     pub accept_called: Vec<String>,
@@ -99,7 +99,7 @@ pub struct Dimse {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Ingest {
+pub struct IngestSettings {
     pub duplicates: Duplicates,
     pub max_request_bytes: u64,
     pub min_bytes_per_second: u64,
@@ -117,7 +117,7 @@ pub struct Ingest {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Search {
+pub struct SearchSettings {
     pub default_limit: usize,
     pub max_limit: usize,
     pub max_rows_read: usize,
@@ -128,7 +128,7 @@ pub struct Search {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Preview {
+pub struct PreviewSettings {
     pub enabled: bool,
     pub quiet_seconds: u64,
     pub compression_ratio: u32,
@@ -143,7 +143,7 @@ pub struct Preview {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Jobs {
+pub struct JobsSettings {
     pub queue: JobQueue,
     pub queue_url: String,
     pub region: String,
@@ -167,7 +167,7 @@ pub enum JobQueue {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Rendering {
+pub struct RenderingSettings {
     pub quality: u8,
     pub max_viewport_pixels: u64,
     pub thumbnail_px: u32,
@@ -180,7 +180,7 @@ pub struct Rendering {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Derived {
+pub struct DerivedSettings {
     pub cache_max_bytes: u64,
 }
 
@@ -188,6 +188,6 @@ pub struct Derived {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
-pub struct Log {
+pub struct LogSettings {
     pub filter: String,
 }

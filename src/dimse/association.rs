@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::archive::Archive;
 use crate::archive::ingest::Upload;
-use crate::config::Dimse;
+use crate::config::DimseSettings;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;
 use crate::dimse::callers::Callers;
@@ -33,7 +33,7 @@ pub struct Acceptor {
     /// The archive that stores instances.
     pub archive: Arc<Archive>,
     /// Section `[dimse]`.
-    pub settings: Dimse,
+    pub settings: DimseSettings,
     /// The callers by their AE titles.
     pub callers: Callers,
     /// Cancelled when the server stops.

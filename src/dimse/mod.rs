@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::config::Dimse;
+use crate::config::DimseSettings;
 use crate::dimse::association::{Acceptor, serve};
 use crate::dimse::callers::Callers;
 use crate::telemetry;
@@ -41,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn run(
     listener: TcpListener,
     archive: Arc<Archive>,
-    settings: Dimse,
+    settings: DimseSettings,
     callers: Callers,
     shutdown: CancellationToken,
 ) {

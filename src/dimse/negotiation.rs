@@ -9,7 +9,7 @@ use dicom_ul::pdu::{
 };
 
 use crate::archive::access::Caller;
-use crate::config::Dimse;
+use crate::config::DimseSettings;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uid::InstanceUid;
 use crate::dimse::callers::Callers;
@@ -77,7 +77,7 @@ pub struct PresentationContext {
 /// The A-ASSOCIATE-RJ to send.
 pub fn negotiate(
     request: &AssociationRQ,
-    settings: &Dimse,
+    settings: &DimseSettings,
     callers: &Callers,
 ) -> Result<Agreement, AssociationRJ> {
     let caller = authorize(request, settings, callers)?;
@@ -131,7 +131,11 @@ pub fn congestion() -> AssociationRJ {
 }
 
 /// Finds the caller, if the association is allowed.
-fn authorize(request: &AssociationRQ, settings: &Dimse, callers: &Callers) -> Result<Caller, AssociationRJ> {
+fn authorize(
+    request: &AssociationRQ,
+    settings: &DimseSettings,
+    callers: &Callers,
+) -> Result<Caller, AssociationRJ> {
     let reject = |source| Err(AssociationRJ { result: AssociationRJResult::Permanent, source });
     let user = AssociationRJSource::ServiceUser;
     if request.protocol_version & 1 == 0 {
@@ -204,7 +208,7 @@ fn uid_text(uid: &str) -> &str {
 /// means default behaviour.
 fn user_information(
     request: &AssociationRQ,
-    settings: &Dimse,
+    settings: &DimseSettings,
     contexts: &[PresentationContext],
 ) -> Vec<UserVariableItem> {
     let mut items = vec![
@@ -266,7 +270,7 @@ mod tests {
         }
     }
 
-    fn settings() -> Dimse {
+    fn settings() -> DimseSettings {
         Config::defaults().dimse
     }
 
@@ -313,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_setting_narrows_what_is_stored_but_not_verification() {
-        let settings = Dimse { accept_sop_classes: vec![CT.into()], ..settings() };
+        let settings = DimseSettings { accept_sop_classes: vec![CT.into()], ..settings() };
         let proposed = [(1, CT, &[EXPLICIT][..]), (3, "1.2.3", &[EXPLICIT]), (5, VERIFICATION, &[EXPLICIT])];
         let agreement = negotiate(&request(&proposed), &settings, &anyone()).unwrap();
         assert_eq!(agreement.contexts.iter().map(|context| context.id).collect::<Vec<_>>(), [1, 5]);
@@ -321,7 +325,8 @@ mod tests {
 
     #[test]
     fn strangers_are_rejected_with_the_reason() {
-        let strict = Dimse { accept_called: vec![], accept_calling: vec!["MODALITY".into()], ..settings() };
+        let strict =
+            DimseSettings { accept_called: vec![], accept_calling: vec!["MODALITY".into()], ..settings() };
         assert!(negotiate(&request(&[]), &strict, &anyone()).is_ok());
         type Change = fn(&mut AssociationRQ);
         let cases: [(Change, &str); 4] = [
@@ -363,7 +368,7 @@ mod tests {
             let mut request = request(&[]);
             let window = vec![0, proposed, 0, 1];
             request.user_variables.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window));
-            let settings = Dimse { max_operations: limit, ..settings() };
+            let settings = DimseSettings { max_operations: limit, ..settings() };
             let answer = negotiate(&request, &settings, &anyone()).unwrap().answer;
             let granted = UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, vec![0, granted, 0, 1]);
             assert!(answer.user_variables.contains(&granted), "{proposed} of {limit}");

@@ -35,8 +35,8 @@ pub struct Service {
     archive: Arc<Archive>,
     /// Who tells callers by their tokens; nobody if they are all the same.
     auth: Option<Authenticator>,
-    settings: config::Http,
-    viewer: config::Viewer,
+    settings: config::HttpSettings,
+    viewer: config::ViewerSettings,
     metrics: PrometheusHandle,
     fair_share: Arc<FairShare>,
     /// Cancelled when the server begins to stop.

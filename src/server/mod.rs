@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::archive::Archive;
-use crate::config::{Auth, BlobStore, Config};
+use crate::config::{AuthSettings, BlobStore, Config};
 use crate::dimse;
 use crate::dimse::callers::Callers;
 use crate::http;
@@ -150,7 +150,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
 
 /// Listens on an address. An address that is not on loopback needs authentication, or the setting that allows
 /// anonymous callers.
-async fn listen(address: &str, setting: &str, auth: &Auth) -> anyhow::Result<TcpListener> {
+async fn listen(address: &str, setting: &str, auth: &AuthSettings) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("cannot listen on {address} ({setting})"))?;
     let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();

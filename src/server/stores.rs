@@ -9,7 +9,7 @@ use crate::blobs::Blobs;
 use crate::blobs::cached::CachedBlobs;
 use crate::blobs::fs::FileBlobs;
 use crate::blobs::s3::S3Blobs;
-use crate::config::{BlobStore, Config, JobQueue, Jobs, Storage, TableEngine};
+use crate::config::{BlobStore, Config, JobQueue, JobsSettings, StorageSettings, TableEngine};
 use crate::index::Index;
 use crate::queue::Queue;
 use crate::queue::embedded::EmbeddedQueue;
@@ -47,7 +47,7 @@ pub(super) async fn open_blobs(config: &Config) -> anyhow::Result<Arc<dyn Blobs>
 
 /// Opens the table of the index; `file` is the name of an embedded table in the data directory.
 pub(super) async fn open_table(config: &Config, file: &str) -> anyhow::Result<Arc<dyn Table>> {
-    let Storage { data, index_cache_mib, table, .. } = &config.storage;
+    let StorageSettings { data, index_cache_mib, table, .. } = &config.storage;
     match table {
         TableEngine::Redb => {
             let table = Redb::open(&data.join(file), index_cache_mib << 20);
@@ -74,7 +74,7 @@ pub(super) async fn open_table(config: &Config, file: &str) -> anyhow::Result<Ar
 
 /// Opens the job queue.
 pub(super) async fn open_queue(config: &Config, index: &Arc<Index>) -> anyhow::Result<Arc<dyn Queue>> {
-    let Jobs { queue, queue_url, region, endpoint, .. } = &config.jobs;
+    let JobsSettings { queue, queue_url, region, endpoint, .. } = &config.jobs;
     Ok(match queue {
         JobQueue::Table => Arc::new(EmbeddedQueue::new(index.clone())),
         JobQueue::Sqs => {

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::read::Scope;
-use cuspid::config::{Config, Dimse};
+use cuspid::config::{Config, DimseSettings};
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
@@ -38,7 +38,7 @@ struct Server {
     _engine: Engine,
 }
 
-async fn start(change: impl FnOnce(&mut Dimse)) -> Server {
+async fn start(change: impl FnOnce(&mut DimseSettings)) -> Server {
     let mut config = Config::defaults();
     change(&mut config.dimse);
     let engine = Engine::open(&config).await;

@@ -23,7 +23,7 @@ use crate::archive::access::Caller;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
-use crate::config::Ingest;
+use crate::config::IngestSettings;
 use crate::dicom::attributes::Tag;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
@@ -283,7 +283,7 @@ impl Upload {
 impl Outcome {
     fn label(&self) -> &'static str {
         match &self.result {
-            Ok(stored) if stored.was_known => "known",
+            Ok(stored) if stored.was_known => "duplicate",
             Ok(stored) if stored.has_replaced => "replaced",
             Ok(_) => "stored",
             Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
@@ -317,7 +317,7 @@ pub(in crate::archive) struct Received {
 }
 
 impl Intake {
-    fn new(staged: Result<Staged, Refusal>, ingest: &Ingest) -> Self {
+    fn new(staged: Result<Staged, Refusal>, ingest: &IngestSettings) -> Self {
         let scanner = Scanner::new(limits(ingest));
         Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
     }
@@ -416,7 +416,7 @@ impl From<crate::index::Error> for Refusal {
 }
 
 /// The bounds of a scan, from the settings.
-pub(crate) fn limits(ingest: &Ingest) -> Limits {
+pub(crate) fn limits(ingest: &IngestSettings) -> Limits {
     Limits {
         max_header_bytes: ingest.max_header_bytes,
         max_sequence_depth: ingest.max_sequence_depth,

@@ -30,7 +30,11 @@ impl Archive {
     ///
     /// The transaction that removes a row notes its object: where there is no row, the note is there or, once the object is
     /// deleted, neither is.
-    pub(in crate::archive) async fn standing(&self, entry: &ListedObject, is_alone: bool) -> Result<Standing, Error> {
+    pub(in crate::archive) async fn standing(
+        &self,
+        entry: &ListedObject,
+        is_alone: bool,
+    ) -> Result<Standing, Error> {
         if self.is_referred_to(&entry.key).await? {
             return Ok(Standing::Owned);
         }

@@ -40,7 +40,7 @@ pub(super) const BACKOFF: Backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
 
 /// The SDK's own configuration: credentials, and the region if the settings name none, from where all AWS
 /// SDKs find them.
-pub(super) async fn sdk_config(settings: &config::S3) -> SdkConfig {
+pub(super) async fn sdk_config(settings: &config::S3Settings) -> SdkConfig {
     let loader = aws_config::defaults(BehaviorVersion::latest());
     let loader = match (settings.region.is_empty(), settings.endpoint.is_empty()) {
         (false, _) => loader.region(Region::new(settings.region.clone())),
@@ -73,7 +73,7 @@ impl Requests {
     ///
     /// # Errors
     /// A value that neither the settings nor the SDK's configuration has.
-    pub(super) fn new(settings: &config::S3, sdk_config: &SdkConfig) -> Result<Self, String> {
+    pub(super) fn new(settings: &config::S3Settings, sdk_config: &SdkConfig) -> Result<Self, String> {
         if sdk_config.region().is_none() {
             return Err("no region is known: set s3.region, or AWS_REGION in the environment".into());
         }

@@ -42,7 +42,7 @@ pub struct S3Blobs {
 #[derive(Debug)]
 struct Store {
     requests: Requests,
-    settings: config::S3,
+    settings: config::S3Settings,
     /// Whether the service supports `If-None-Match: *`, which refuses to replace an object.
     is_conditional: bool,
 }
@@ -53,7 +53,7 @@ impl S3Blobs {
     ///
     /// # Errors
     /// [`Error::Backend`], whose cause names the setting that is wrong.
-    pub async fn open(settings: &config::S3, staging: &Path) -> Result<Self, Error> {
+    pub async fn open(settings: &config::S3Settings, staging: &Path) -> Result<Self, Error> {
         let staging = Scratch::create(staging).map_err(|error| Error::Backend {
             operation: format!("use the directory {}", staging.display()),
             source: error.into(),

@@ -17,7 +17,7 @@ use crate::config;
 const NO_CREDENTIALS: &str = "no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, profiles, the sdk_config's role)";
 
 /// As [`crate::blobs::s3::S3Blobs::open`], with the configuration of the SDK.
-pub(super) async fn open(settings: &config::S3, sdk_config: &SdkConfig) -> Result<Store, Error> {
+pub(super) async fn open(settings: &config::S3Settings, sdk_config: &SdkConfig) -> Result<Store, Error> {
     let cannot = |reason: String| Error::Backend { operation: "use S3".into(), source: reason.into() };
     let requests = Requests::new(settings, sdk_config).map_err(cannot)?;
     if let Err(cause) = credentials(sdk_config).await {

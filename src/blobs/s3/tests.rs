@@ -50,7 +50,7 @@ impl S3Bench {
         Self::with(server, |_| {}).await
     }
 
-    async fn with(server: S3Server, change: impl FnOnce(&mut config::S3)) -> Self {
+    async fn with(server: S3Server, change: impl FnOnce(&mut config::S3Settings)) -> Self {
         let (mut settings, client, bucket) = bucket(server).await;
         change(&mut settings);
         let directory = tempfile::tempdir().unwrap();
@@ -72,7 +72,10 @@ impl S3Bench {
 }
 
 /// A store on radosgw with a proxy in between, which injects no fault yet.
-async fn behind(fault: ProxyFault, change: impl FnOnce(&mut config::S3)) -> (S3Blobs, Proxy, TempDir) {
+async fn behind(
+    fault: ProxyFault,
+    change: impl FnOnce(&mut config::S3Settings),
+) -> (S3Blobs, Proxy, TempDir) {
     let (mut settings, ..) = bucket(S3Server::Radosgw).await;
     let proxy = Proxy::start(&settings.endpoint, fault).await;
     settings.endpoint = proxy.endpoint.clone();
@@ -84,7 +87,7 @@ async fn behind(fault: ProxyFault, change: impl FnOnce(&mut config::S3)) -> (S3B
 }
 
 /// Creates a bucket, and returns the settings for it.
-async fn bucket(server: S3Server) -> (config::S3, Client, String) {
+async fn bucket(server: S3Server) -> (config::S3Settings, Client, String) {
     let bucket = format!("test-{}", Uuid::new_v4());
     let mut settings = Config::defaults().s3;
     settings.bucket = format!("{bucket}/some/{{class}}").try_into().unwrap();
@@ -379,7 +382,7 @@ async fn each_class_has_its_storage_class() {
 async fn a_start_that_fails_names_the_setting() {
     let (settings, ..) = bucket(S3Server::Radosgw).await;
     let directory = tempfile::tempdir().unwrap();
-    let fails = async |change: &dyn Fn(&mut config::S3), reason: &str| {
+    let fails = async |change: &dyn Fn(&mut config::S3Settings), reason: &str| {
         let mut settings = settings.clone();
         settings.max_attempts = 1;
         change(&mut settings);

@@ -75,7 +75,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// The machine has no certificates to trust, so that no provider can be asked.
-    pub(crate) fn new(settings: &config::Auth) -> reqwest::Result<Option<Self>> {
+    pub(crate) fn new(settings: &config::AuthSettings) -> reqwest::Result<Option<Self>> {
         if !settings.is_on() {
             return Ok(None);
         }

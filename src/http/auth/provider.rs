@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Auth, is_trustworthy};
+use crate::config::{AuthSettings, is_trustworthy};
 use crate::http::auth::Error;
 use crate::http::auth::keys::Keys;
 use crate::http::auth::sign_in::Endpoints;
@@ -69,7 +69,7 @@ impl Provider {
     ///
     /// # Errors
     /// The machine has no certificates to trust.
-    pub(super) fn new(settings: &Auth) -> reqwest::Result<Self> {
+    pub(super) fn new(settings: &AuthSettings) -> reqwest::Result<Self> {
         let patience = Duration::from_secs(settings.timeout_seconds);
         let client = Client::builder().timeout(patience).redirect(Policy::none()).build()?;
         Ok(Self {

@@ -16,8 +16,8 @@ use crate::config::Config;
 
 const ISSUER: &str = "https://login.example/realms/test";
 
-fn settings(issuer: &str) -> config::Auth {
-    config::Auth { issuer: issuer.into(), min_refresh_seconds: 1, ..Config::defaults().auth }
+fn settings(issuer: &str) -> config::AuthSettings {
+    config::AuthSettings { issuer: issuer.into(), min_refresh_seconds: 1, ..Config::defaults().auth }
 }
 
 fn set(members: &[Value]) -> Keys {
@@ -25,14 +25,14 @@ fn set(members: &[Value]) -> Keys {
 }
 
 /// What becomes of a token with these keys.
-fn judge(settings: &config::Auth, keys: &Keys, token: &str) -> Result<Caller, Error> {
+fn judge(settings: &config::AuthSettings, keys: &Keys, token: &str) -> Result<Caller, Error> {
     let rules = Rules::of(settings);
     let header = rules.header(token)?;
     let key = keys.find(&header).ok_or(Error::Invalid("is signed by a key that is not there"))?;
     rules.caller(token, &header, key)
 }
 
-fn refused(settings: &config::Auth, keys: &Keys, token: &str) -> String {
+fn refused(settings: &config::AuthSettings, keys: &Keys, token: &str) -> String {
     judge(settings, keys, token).expect_err("this token must not be taken").to_string()
 }
 
@@ -45,7 +45,8 @@ fn a_token_by_any_algorithm_that_is_allowed_names_its_tenant_and_its_rights() {
         let caller = caller.unwrap();
         assert_eq!((caller.tenant.as_str(), &*caller.subject), ("clinic-a", "u-1"), "{name}");
         assert_eq!(caller.rights, Rights::ALL);
-        let narrow = config::Auth { algorithms: vec![config::SigningAlgorithm::ES256], ..settings(ISSUER) };
+        let narrow =
+            config::AuthSettings { algorithms: vec![config::SigningAlgorithm::ES256], ..settings(ISSUER) };
         let token = signer.sign(&claims(ISSUER, "clinic-a"));
         assert_eq!(judge(&narrow, &set(&[signer.public()]), &token).is_ok(), name == "ES256");
     }
@@ -203,7 +204,7 @@ fn tenant_and_roles_are_where_the_settings_say() {
     let signer = Signer::new(Algorithm::EdDSA, "k");
     let keys = set(&[signer.public()]);
     let told = |tenant_claim: &str, roles_claim: &str, more: Value| {
-        let settings = config::Auth {
+        let settings = config::AuthSettings {
             tenant_claim: tenant_claim.into(),
             roles_claim: roles_claim.into(),
             ..settings(ISSUER)
@@ -277,7 +278,7 @@ fn a_token_is_in_one_authorization_field_and_nowhere_else() {
 }
 
 /// An authenticator that runs until the guard is dropped.
-fn run(settings: &config::Auth) -> (Arc<Authenticator>, DropGuard) {
+fn run(settings: &config::AuthSettings) -> (Arc<Authenticator>, DropGuard) {
     let authenticator = Arc::new(Authenticator::new(settings).unwrap().unwrap());
     let stop = CancellationToken::new();
     let (running, stopped) = (Arc::clone(&authenticator), stop.clone());
@@ -313,7 +314,7 @@ async fn keys_rotate_without_a_restart() {
 async fn invented_key_ids_do_not_reach_the_provider() {
     let signer = Signer::new(Algorithm::ES256, "k");
     let provider = StandIn::start(&[&signer]).await;
-    let patient = config::Auth { min_refresh_seconds: 600, ..settings(&provider.issuer) };
+    let patient = config::AuthSettings { min_refresh_seconds: 600, ..settings(&provider.issuer) };
     let (authenticator, _stop) = run(&patient);
     assert!(authenticator.caller(&signer.sign(&claims(&provider.issuer, "a"))).await.is_ok());
     for number in 0..50 {
@@ -328,7 +329,8 @@ async fn invented_key_ids_do_not_reach_the_provider() {
 async fn a_provider_that_fails_locks_nobody_out_whose_key_is_known() {
     let [signer, stranger] = ["k", "stranger"].map(|id| Signer::new(Algorithm::ES256, id));
     let provider = StandIn::start(&[&signer]).await;
-    let (authenticator, _stop) = run(&config::Auth { refresh_seconds: 1, ..settings(&provider.issuer) });
+    let (authenticator, _stop) =
+        run(&config::AuthSettings { refresh_seconds: 1, ..settings(&provider.issuer) });
     let token = signer.sign(&claims(&provider.issuer, "a"));
     assert!(authenticator.caller(&token).await.is_ok());
     for answer in [None, Some("rubbish".to_owned()), Some("{\"keys\":[]}".to_owned())] {
@@ -372,7 +374,7 @@ async fn a_provider_that_is_another_or_says_too_much_has_no_keys() {
             configuration.to_string().replace("CERTS", "ISSUER/certs").replace("ISSUER", &provider.issuer);
         provider.describe(&serde_json::from_str(&filled).unwrap());
         let (authenticator, _stop) =
-            run(&config::Auth { max_response_bytes: 4096, ..settings(&provider.issuer) });
+            run(&config::AuthSettings { max_response_bytes: 4096, ..settings(&provider.issuer) });
         let token = signer.sign(&claims(&provider.issuer, "a"));
         assert!(matches!(authenticator.caller(&token).await, Err(Error::NoKeys)), "{filled}");
         assert_eq!(provider.fetches(), 0, "{filled}");

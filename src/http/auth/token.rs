@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
 use crate::archive::access::{Caller, Roles};
-use crate::config::{Auth, SigningAlgorithm};
+use crate::config::{AuthSettings, SigningAlgorithm};
 use crate::http::auth::Error;
 
 /// What a token must be like.
@@ -29,7 +29,7 @@ pub(super) struct Header {
 
 impl Rules {
     /// The rules that the settings describe.
-    pub(super) fn of(settings: &Auth) -> Self {
+    pub(super) fn of(settings: &AuthSettings) -> Self {
         let mut validation = Validation::default();
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.set_issuer(&[&settings.issuer]);

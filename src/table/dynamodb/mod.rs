@@ -44,7 +44,7 @@ impl DynamodbTable {
     /// The table of the settings, without a check that it exists: see [`DynamodbTable::verify`].
     ///
     /// Credentials are found as the AWS tools find them: environment, profile, container, machine.
-    pub async fn connect(settings: &config::Dynamodb) -> Self {
+    pub async fn connect(settings: &config::DynamodbSettings) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(settings.connect_timeout_seconds))
             .operation_attempt_timeout(Duration::from_secs(settings.request_timeout_seconds))

@@ -25,10 +25,10 @@ pub(crate) fn each_server() -> Vec<DynamodbServer> {
 }
 
 /// Settings for a table of its own on a server.
-pub(crate) fn settings(server: &DynamodbServer) -> config::Dynamodb {
+pub(crate) fn settings(server: &DynamodbServer) -> config::DynamodbSettings {
     let table = format!("test-{}", uuid::Uuid::new_v4());
     let (region, endpoint) = ("us-east-1".into(), server.endpoint.clone());
-    config::Dynamodb { table, region, endpoint, ..Config::defaults().dynamodb }
+    config::DynamodbSettings { table, region, endpoint, ..Config::defaults().dynamodb }
 }
 
 /// A new, empty table.

@@ -72,7 +72,7 @@ impl Outcome {
     pub fn name(self) -> &'static str {
         match self {
             Self::Made => "made",
-            Self::Overtaken => "overtaken",
+            Self::Overtaken => "stale",
             Self::Retried => "retried",
             Self::Failed => "failed",
         }
