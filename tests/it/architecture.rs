@@ -14,18 +14,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry.rs", &["config"]),
     ("dicom", &[]),
+    ("zip", &[]),
     ("pixel", &["dicom"]),
     ("blobs", &[]),
     ("table", &[]),
     ("query", &["dicom"]),
     ("index", &["dicom", "query", "table"]),
     ("queue", &["dicom", "index"]),
-    ("archive", &["dicom", "pixel", "query", "blobs", "index", "queue"]),
+    ("archive", &["dicom", "pixel", "zip", "query", "blobs", "index", "queue"]),
     ("jobs", &["dicom", "pixel", "archive", "queue"]),
     ("http", &["dicom", "query", "archive"]),
     ("dimse", &["dicom", "query", "archive"]),
     ("server", &["archive", "blobs", "dimse", "http", "index", "jobs", "queue", "table"]),
-    ("cli", &["dicom", "archive", "server", "table"]),
+    ("cli", &["dicom", "zip", "archive", "server", "table"]),
 ];
 
 #[test]
