@@ -18,7 +18,7 @@
 //!
 //! # Three journeys
 //! 1. Upload: `http::store` → `http::multipart` (one part at a time) → `archive::store` → `dicom::scan`,
-//!    `dicom::instance` → `Blobs::keep` → `Index::commit` → back: stored or refused, instance by instance.
+//!    `dicom::instance` → `Blobs::put` → `Index::commit` → back: stored or refused, instance by instance.
 //! 2. Frames: `http::retrieve::frames` → `archive::retrieve` → one index row → one ranged `Blobs::read`.
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::store`.
 

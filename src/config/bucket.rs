@@ -68,7 +68,7 @@ impl TryFrom<String> for BucketNames {
         }
         let because = |reason: &str| Err(format!("s3.bucket cannot be `{text}`: {reason}"));
         if text.matches(CLASS).count() != 1 {
-            return because("it holds {class} once, as in `clinic-{class}` or `clinic/{class}`");
+            return because("it must hold {class} once, as in `clinic-{class}` or `clinic/{class}`");
         }
         let (bucket, prefix) = text.split_once('/').unwrap_or((&text, ""));
         let is_safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);

@@ -24,7 +24,7 @@ impl TryFrom<Vec<String>> for StorageClasses {
         for entry in entries {
             let because = |reason: &str| format!("s3.storage_classes cannot have `{entry}`: {reason}");
             let parts = entry.split_once('=').map(|(class, storage)| (class.trim(), storage.trim()));
-            let (class, storage) = parts.ok_or_else(|| because("it is written class=STORAGE_CLASS"))?;
+            let (class, storage) = parts.ok_or_else(|| because("the form is class=STORAGE_CLASS"))?;
             let class = Bucket::ALL.into_iter().find(|bucket| bucket.name() == class);
             let class = class
                 .ok_or_else(|| because("the classes are originals, previews, thumbnails and temporary"))?;
@@ -32,7 +32,7 @@ impl TryFrom<Vec<String>> for StorageClasses {
                 return Err(because("a storage class is written as in INTELLIGENT_TIERING"));
             }
             if classes.iter().any(|(known, _)| *known == class) {
-                return Err(because("the class has another one already"));
+                return Err(because("the class occurs twice"));
             }
             classes.push((class, storage.to_owned()));
         }

@@ -30,7 +30,7 @@ mod sender;
 pub(crate) mod testing;
 mod write;
 
-const UNREADABLE: &str = "an item is not as it was written";
+const UNREADABLE: &str = "an item cannot be decoded";
 
 /// A table in DynamoDB.
 #[derive(Debug)]

@@ -185,7 +185,7 @@ fn is_ready(table: &TableDescription) -> bool {
 fn differences(table: &TableDescription) -> Vec<String> {
     let mut differences = Vec::new();
     if !is_key(table.key_schema(), item::PARTITION, item::SORT) {
-        differences.push(format!("its key is not {} and {}", item::PARTITION, item::SORT));
+        differences.push(format!("the key is not {} and {}", item::PARTITION, item::SORT));
     }
     let texts: BTreeSet<&str> = table
         .attribute_definitions()
@@ -200,7 +200,7 @@ fn differences(table: &TableDescription) -> Vec<String> {
     for [name, partition, sort] in INDEXES.map(item::names) {
         let found = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(name));
         let Some(found) = found else {
-            differences.push(format!("it has no index {name}"));
+            differences.push(format!("index {name} is missing"));
             continue;
         };
         if !is_key(found.key_schema(), partition, sort) {

@@ -82,5 +82,5 @@ fn bounds(range: &Range) -> Option<KeyBounds> {
 }
 
 fn corrupted() -> redb::Error {
-    redb::Error::Corrupted("an entry is not as it was written".into())
+    redb::Error::Corrupted("an item or a key cannot be decoded".into())
 }
