@@ -46,9 +46,11 @@ pub(super) fn run(puts: mpsc::Receiver<PendingPut>, root: &Root, journal: Journa
     }
 }
 
-fn put_all(mut puts: mpsc::Receiver<PendingPut>, root: &Root, mut journal: Journal) {
+fn put_all(puts: mpsc::Receiver<PendingPut>, root: &Root, mut journal: Journal) {
     let mut group = Vec::new();
     let mut changed = BTreeSet::new();
+    // Declared last, and so dropped first: a panic closes the queue before the puts of the group fail.
+    let mut puts = puts;
     while puts.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         #[cfg(test)]
         assert!(!group.iter().any(|put| put.target.ends_with(PANIC_NAME)), "a panic for a test");

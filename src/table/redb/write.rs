@@ -57,8 +57,10 @@ pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &Red
     }
 }
 
-fn write_all(mut transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
+fn write_all(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
     let mut group = Vec::new();
+    // Declared last, and so dropped first: a panic closes the queue before the transactions of the group fail.
+    let mut transactions = transactions;
     while transactions.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         #[cfg(test)]
         for write in group.iter().flat_map(|transaction| &transaction.writes) {
