@@ -5,6 +5,7 @@ use std::{fmt, ops::Range};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use rustix::io::Errno;
 
 pub mod cached;
 #[cfg(test)]
@@ -84,6 +85,16 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl Error {
+    /// The error of an operation on a file.
+    fn from_errno(error: Errno, operation: impl FnOnce() -> String) -> Self {
+        match error {
+            Errno::NOSPC | Errno::DQUOT => Self::NoSpace { operation: operation() },
+            error => Self::Backend { operation: operation(), source: std::io::Error::from(error).into() },
+        }
+    }
 }
 
 /// A store of objects.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::blobs::Error;
+
 /// An object that is being written and has no key yet: bytes in memory, or a file that is removed on drop.
 #[derive(Debug)]
 pub struct Staged {
@@ -37,9 +39,15 @@ impl Staged {
     /// Appends bytes. Blocks: call it on a thread that may block.
     ///
     /// # Errors
-    /// The error of the file system, [`io::ErrorKind::StorageFull`] among them; a part of the bytes may then
-    /// have been appended, and the object cannot be used any more.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// [`Error::NoSpace`] or [`Error::Backend`]. A part of the bytes may then have been appended, and the
+    /// object cannot be used any more.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.append(bytes).map_err(cannot_write)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         match &mut self.data {
             StagedData::File(file) => file.append(bytes)?,
             StagedData::Memory(memory) => memory.extend_from_slice(bytes),
@@ -53,20 +61,18 @@ impl Staged {
                 self.data = StagedData::File(file);
             }
         }
-        self.length += bytes.len() as u64;
         Ok(())
     }
 
     /// Overwrites bytes that were written, from `at` on. Blocks: call it on a thread that may block.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if not all of these bytes were written before; else the error of the
-    /// file system.
-    pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+    /// [`Error::NoSpace`] or [`Error::Backend`], also if not all of these bytes were written before.
+    pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = at.checked_add(bytes.len() as u64).filter(|&end| end <= self.length);
-        let end = end.ok_or(io::ErrorKind::InvalidInput)?;
+        let end = end.ok_or_else(|| cannot_write(Errno::INVAL))?;
         match &mut self.data {
-            StagedData::File(file) => file.overwrite(at, bytes)?,
+            StagedData::File(file) => file.overwrite(at, bytes).map_err(cannot_write)?,
             StagedData::Memory(memory) | StagedData::Growing(memory, _) => {
                 memory[at as usize..end as usize].copy_from_slice(bytes)
             }
@@ -104,6 +110,10 @@ impl Staged {
     pub(super) fn into_data(self) -> StagedData {
         self.data
     }
+}
+
+fn cannot_write(error: Errno) -> Error {
+    Error::from_errno(error, || "write a staged object".into())
 }
 
 /// A file in a staging directory.
@@ -227,5 +237,15 @@ mod tests {
         assert_eq!((&buffer[..10], staged.length()), (&b"aBcdefgHIj"[..], 10));
         drop(staged);
         assert_eq!(files(), 0, "the file is removed with its owner");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = rustix::fs::open("/dev/full", OFlags::RDWR, Mode::empty()).unwrap();
+        let file = StagedFile { file, path: directory.path().join("none"), is_released: false };
+        let mut staged = Staged::new(StagedData::File(file));
+        assert!(matches!(staged.write(b"x"), Err(Error::NoSpace { .. })));
+        assert_eq!(staged.length(), 0);
     }
 }

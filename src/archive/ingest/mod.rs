@@ -431,10 +431,7 @@ fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) 
         return Err(Refusal::TooLarge { limit });
     }
     scanner.push(bytes)?;
-    staged.write(bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull => Refusal::NoSpace,
-        _ => Refusal::Failed(anyhow::Error::new(error).context("cannot write a staged object")),
-    })
+    Ok(staged.write(bytes)?)
 }
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {

@@ -91,13 +91,11 @@ impl Spool {
         };
         let written = spawn_blocking(move || {
             batch.iter().try_for_each(|bytes| staged.write(bytes))?;
-            Ok::<_, io::Error>(staged)
+            Ok::<_, blobs::Error>(staged)
         });
         self.state = match written.await {
             Ok(Ok(staged)) => State::Good(staged),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::StorageFull => {
-                State::Failed { has_no_space: true }
-            }
+            Ok(Err(blobs::Error::NoSpace { .. })) => State::Failed { has_no_space: true },
             Ok(Err(error)) => failed(&error.into()),
             Err(error) => failed(&error.into()),
         };

@@ -233,7 +233,7 @@ impl Archive {
                 staged.write(&chunk).map(|()| (hasher, staged))
             });
             let written = written.await.map_err(|_| index::Error::Interrupted)?;
-            (hasher, staged) = written.map_err(|error| cannot_stage(&key, error))?;
+            (hasher, staged) = written?;
         }
         let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
         Ok(is_intact.then_some(staged))
@@ -258,14 +258,6 @@ fn flat<'a, R: Send + 'a>(
 ) -> BoxStream<'a, Result<R, Error>> {
     let pages = pages.map_err(Error::from);
     pages.map_ok(|page| stream::iter(page).map(Ok::<R, Error>)).try_flatten().boxed()
-}
-
-fn cannot_stage(key: &Key, error: std::io::Error) -> blobs::Error {
-    let operation = format!("stage {key}");
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
-        _ => blobs::Error::Backend { operation, source: error.into() },
-    }
 }
 
 fn is_no_space(error: &Error) -> bool {

@@ -108,10 +108,10 @@ impl Archive {
     }
 }
 
-fn write(mut staged: Staged, page: &[MetadataRecord]) -> std::io::Result<Staged> {
+fn write(mut staged: Staged, page: &[MetadataRecord]) -> anyhow::Result<Staged> {
     for record in page {
-        let bytes = rmp_serde::to_vec(record).map_err(std::io::Error::other)?;
-        let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+        let bytes = rmp_serde::to_vec(record)?;
+        let length = u32::try_from(bytes.len())?;
         staged.write(&length.to_le_bytes())?;
         staged.write(&bytes)?;
     }

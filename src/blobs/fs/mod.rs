@@ -60,7 +60,8 @@ impl FileBlobs {
     /// # Errors
     /// [`Error::Backend`] if the directory cannot be used or another process uses it.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let cannot = |error: Errno| failed(error, || format!("open the object store {}", root.display()));
+        let cannot =
+            |error: Errno| Error::from_errno(error, || format!("open the object store {}", root.display()));
         let staging = root.join("staging");
         make_directories(root)
             .and_then(|()| make_directories(&staging))
@@ -113,7 +114,7 @@ impl Blobs for FileBlobs {
     async fn stage(&self) -> Result<Staged, Error> {
         let staging = self.root.path.join("staging");
         let file = blocking(move || StagedFile::create(&staging)).await?;
-        let file = file.map_err(|error| failed(error, || "stage an object".into()))?;
+        let file = file.map_err(|error| Error::from_errno(error, || "stage an object".into()))?;
         Ok(Staged::new(StagedData::File(file)))
     }
 
@@ -130,13 +131,13 @@ impl Blobs for FileBlobs {
         if is_large {
             file = blocking(move || file.sync().map(|()| file))
                 .await?
-                .map_err(|error| failed(error, || format!("put {key}")))?;
+                .map_err(|error| Error::from_errno(error, || format!("put {key}")))?;
         }
         let (done, outcome) = oneshot::channel();
         let put = flush::PendingPut { file, target, done };
         self.flusher.send(put).await.map_err(|_| Error::FlusherEnded)?;
         let outcome = outcome.await.map_err(|_| Error::FlusherEnded)?;
-        outcome.map_err(|error| failed(error, || format!("put {key}")))
+        outcome.map_err(|error| Error::from_errno(error, || format!("put {key}")))
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
@@ -159,13 +160,13 @@ impl Blobs for FileBlobs {
         let path = path_of(key)?;
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || delete(&root.directory, &path)).await?;
-        outcome.map_err(|error| failed(error, || format!("delete {key}")))
+        outcome.map_err(|error| Error::from_errno(error, || format!("delete {key}")))
     }
 
     async fn flush(&self) -> Result<(), Error> {
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || rustix::fs::syncfs(&root.directory)).await?;
-        outcome.map_err(|error| failed(error, || "flush the object store".into()))
+        outcome.map_err(|error| Error::from_errno(error, || "flush the object store".into()))
     }
 
     fn health(&self) -> Result<(), Error> {
@@ -235,18 +236,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .map_err(|error| Error::Backend { operation: "use the file system".into(), source: error.into() })
 }
 
-fn failed(error: Errno, operation: impl FnOnce() -> String) -> Error {
-    match error {
-        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { operation: operation() },
-        error => {
-            let source = std::io::Error::from(error);
-            Error::Backend { operation: operation(), source: source.into() }
-        }
-    }
-}
-
 fn invalid_key(key: &Key) -> Error {
-    failed(Errno::INVAL, || format!("use {key}"))
+    Error::from_errno(Errno::INVAL, || format!("use {key}"))
 }
 
 #[cfg(test)]

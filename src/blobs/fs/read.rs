@@ -11,7 +11,7 @@ use futures_util::stream;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::blobs::fs::{Root, blocking, failed, path_of};
+use crate::blobs::fs::{Root, blocking, path_of};
 use crate::blobs::{ByteStream, CHUNK_BYTES, Error, Key};
 
 /// The most buffers that are held for reuse.
@@ -46,7 +46,7 @@ pub(super) async fn open(root: &Arc<Root>, key: &Key) -> Result<OpenFile, Error>
             Ok(OpenFile { file, size_bytes: u64::try_from(status.st_size).unwrap_or(0) })
         }
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(Error::NotFound(key.clone())),
-        Err(error) => Err(failed(error, || format!("read {key}"))),
+        Err(error) => Err(Error::from_errno(error, || format!("read {key}"))),
     }
 }
 
@@ -112,13 +112,13 @@ impl FileReader {
             }
         };
         match outcome {
-            Ok(0) => Err(failed(Errno::IO, || format!("read {}: it was cut short", self.key))),
+            Ok(0) => Err(Error::from_errno(Errno::IO, || format!("read {}: it was cut short", self.key))),
             Ok(read) => {
                 self.range.start += read as u64;
                 buffer.length = read;
                 Ok(Bytes::from_owner(buffer))
             }
-            Err(error) => Err(failed(error, || format!("read {}", self.key))),
+            Err(error) => Err(Error::from_errno(error, || format!("read {}", self.key))),
         }
     }
 }

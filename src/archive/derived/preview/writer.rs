@@ -1,11 +1,8 @@
 //! Writes a preview: codestreams as they come, the index last, since only then it is known.
 
-use std::io;
-
 use crate::archive::derived::preview::Halt;
 use crate::archive::derived::preview::geometry::Geometry;
 use crate::archive::derived::preview::slices::{Description, Index, Slice};
-use crate::blobs;
 use crate::blobs::Staged;
 use crate::dicom::uid::InstanceUid;
 use crate::pixel::j2k::resolution_ends;
@@ -42,7 +39,7 @@ impl Writer {
         slice.image = Some(image as u32);
         slice.length = picture.codestream.len() as u32;
         slice.resolutions = resolution_ends(&picture.codestream);
-        self.staged.write(&picture.codestream).map_err(cannot_write)?;
+        self.staged.write(&picture.codestream)?;
         self.index.slices.push(slice);
         Ok(())
     }
@@ -74,15 +71,7 @@ impl Writer {
             let reasons = self.index.slices.into_iter().find_map(|slice| slice.failure);
             return Err(Halt::Hopeless(reasons.unwrap_or_else(|| "there are no frames".into())));
         }
-        self.staged.write(&self.index.tail()).map_err(cannot_write)?;
+        self.staged.write(&self.index.tail())?;
         Ok(self.staged)
     }
-}
-
-fn cannot_write(error: io::Error) -> Halt {
-    let operation = "write a preview".to_owned();
-    Halt::from(match error.kind() {
-        io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
-        _ => blobs::Error::Backend { operation, source: error.into() },
-    })
 }

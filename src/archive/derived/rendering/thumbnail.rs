@@ -127,10 +127,7 @@ impl Archive {
             return Ok(());
         }
         let mut staged = self.blobs.stage().await?;
-        staged.write(bytes).map_err(|error| blobs::Error::Backend {
-            operation: "write a thumbnail".into(),
-            source: error.into(),
-        })?;
+        staged.write(bytes)?;
         self.keep_derived(caller, scope, version, staged, &place.key).await.map(drop)
     }
 

@@ -1,6 +1,5 @@
 //! Makes a file in another transfer syntax, a frame at a time, into a staged object.
 
-use std::io;
 use std::io::Write;
 
 use bytes::Bytes;
@@ -119,12 +118,12 @@ impl Source {
             deflate = blocking(move || {
                 let outcome = deflate.write_all(&chunk);
                 drop(turn);
-                outcome.map(|()| deflate)
+                outcome.map(|()| deflate).map_err(cannot_write)
             })
             .await?;
             output.write(&std::mem::take(deflate.get_mut())).await?;
         }
-        output.write(&blocking(move || deflate.finish()).await?).await?;
+        output.write(&blocking(move || deflate.finish().map_err(cannot_write)).await?).await?;
         output.finish(Vec::new()).await
     }
 }
@@ -177,7 +176,7 @@ impl Output {
 
     async fn apply(
         &mut self,
-        change: impl FnOnce(&mut Staged) -> io::Result<()> + Send + 'static,
+        change: impl FnOnce(&mut Staged) -> Result<(), blobs::Error> + Send + 'static,
     ) -> Result<(), Error> {
         let mut staged = self.staged.take().ok_or_else(gone)?;
         self.staged = Some(blocking(move || change(&mut staged).map(|()| staged)).await?);
@@ -187,21 +186,19 @@ impl Output {
 
 /// Runs what takes time on a thread that may block.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    work: impl FnOnce() -> Result<T, blobs::Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let outcome = spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let operation = "write a transcoded instance".to_owned();
-    outcome.map_err(|error| {
-        Error::Blobs(match error.kind() {
-            io::ErrorKind::StorageFull => blobs::Error::NoSpace { operation },
-            _ => blobs::Error::Backend { operation, source: error.into() },
-        })
-    })
+    let outcome = spawn_blocking(work).await.unwrap_or_else(|error| Err(cannot_write(error)));
+    outcome.map_err(Error::Blobs)
 }
 
 fn gone() -> Error {
+    Error::Blobs(cannot_write("an earlier write failed"))
+}
+
+fn cannot_write(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> blobs::Error {
     let operation = "write a transcoded instance".to_owned();
-    Error::Blobs(blobs::Error::Backend { operation, source: "an earlier write failed".into() })
+    blobs::Error::Backend { operation, source: cause.into() }
 }
 
 fn refused(reason: &str) -> Error {
