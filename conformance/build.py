@@ -1,4 +1,4 @@
-"""Instances in a few lines, each with UIDs of its own unless told otherwise."""
+"""Short builders of instances. Each instance has UIDs of its own unless attributes name others."""
 
 from io import BytesIO
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
+import allowed_skips
 import cuspid_server
 import multipart
 import orthanc_server
@@ -54,7 +55,7 @@ class Origin:
 
 
 def launched(directory: Path, *settings: str):
-    """A server of the kind that is tested, started on a directory, and its origin."""
+    """Starts a server of the kind under test on a directory; returns the server and its origin."""
     if os.environ.get("CONFORMANCE_SERVER") == "orthanc":
         server, ae_title = orthanc_server.Orthanc(directory), orthanc_server.AE_TITLE
     else:
@@ -75,7 +76,7 @@ def server(tmp_path_factory):
     server, origin = launched(tmp_path_factory.mktemp("server"), "log.filter=warn")
     try:
         yield server, origin
-        # A server waits a moment for connections that are still open.
+        # A server that stops waits for connections that are still open.
         origin.session.close()
         ended = server.stop()
         if not isinstance(server, orthanc_server.Orthanc):
@@ -92,7 +93,7 @@ def origin(server):
 
 @pytest.fixture(autouse=True)
 def server_lives(request):
-    """A server that a test has brought down is started again, so that the other tests count for themselves."""
+    """Starts a server again that a test has brought down, so that later tests do not fail with that test."""
     if "origin" in request.fixturenames:
         process, origin = request.getfixturevalue("server")
         if process and process.has_ended():
@@ -118,9 +119,18 @@ class Results:
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "only(parameter, values): the cases of a test in which the parameter has one of these values")
+    # Another server may leave out what the standard leaves open.
+    if os.environ.get("CONFORMANCE_SERVER", "cuspid") == "cuspid" and "CUSPID_URL" not in os.environ:
+        config.pluginmanager.register(allowed_skips.Gate(allowed_skips.read()))
     if config.getoption("--results"):
         config.stash[RESULTS] = Results()
         config.pluginmanager.register(config.stash[RESULTS])
+
+
+def pytest_collection_modifyitems(items):
+    """Removes the cases that a mark `only` leaves out. The parameter itself stays the same for all tests, so that they share its fixture."""
+    items[:] = [item for item in items if all(item.callspec.params[mark.args[0]] in mark.args[1] for mark in item.iter_markers("only"))]
 
 
 def pytest_unconfigure(config):

@@ -1,4 +1,4 @@
-"""Settings with which Cuspid keeps everything in S3 and DynamoDB servers, as `tools/cloud.py` starts them for tests."""
+"""Settings of a Cuspid server whose blobs are in S3 and whose table is in DynamoDB. `tools/cloud.py` starts both for tests."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from botocore.config import Config
 
 
 def endpoint(service: str, name: str = "") -> str:
-    """The URL of the first server of a service (`s3`, `dynamodb`, `sqs`), or of the one of this name."""
+    """The URL of the first server of a service (`s3`, `dynamodb`, `sqs`), or of the server with this name."""
     variable = f"CUSPID_TEST_{service.upper()}"
     if variable not in os.environ:
         raise RuntimeError(f"{variable} is not set: run this under tools/cloud.py")
@@ -18,7 +18,7 @@ def endpoint(service: str, name: str = "") -> str:
 
 
 def s3_client(url: str):
-    # What S3 servers other than Amazon's understand.
+    # Options that S3 servers other than Amazon's accept, too.
     config = Config(
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",
@@ -30,7 +30,7 @@ def s3_client(url: str):
 class Cloud:
     """An empty bucket and an empty table, and the settings that name them.
 
-    The servers may be reached through others (`s3_url`, `dynamodb_url`), as proxies that count or fail.
+    `s3_url` and `dynamodb_url` may name proxies before the servers, for example proxies that count requests or make them fail.
     """
 
     def __init__(self, binary: os.PathLike, s3_url: str = "", dynamodb_url: str = ""):

@@ -1,6 +1,6 @@
-"""A Cuspid server on a directory, on free ports of loopback, for whoever tests it from outside.
+"""A Cuspid server process on a directory and on free ports of loopback, for black-box tests.
 
-With `CUSPID_TEST_ENGINE=cloud` it keeps everything in S3 and DynamoDB (see `tools/cloud.py`), and only scratch in the directory.
+With `CUSPID_TEST_ENGINE=cloud` the data are in S3 and DynamoDB (see `tools/cloud.py`), and only scratch files in the directory.
 """
 
 import os
@@ -27,17 +27,17 @@ def free_port() -> int:
 
 
 def engine_settings() -> list:
-    """Settings of an engine that is empty: none for the one in the directory of data."""
+    """Settings of an empty engine; none for the embedded engine, which is in the data directory."""
     if os.environ.get("CUSPID_TEST_ENGINE") != "cloud":
         return []
-    # It needs boto3, which those who test other servers need not have.
+    # This module imports boto3, which tests of other servers do not need.
     from cuspid_cloud import Cloud
 
     return Cloud(binary()).settings
 
 
 class Server:
-    """Starts with `start`, ends with `stop` or `kill`, may be started again on the same data and ports."""
+    """A server process. `start` starts it, `stop` and `kill` end it; `start` again uses the same data and ports."""
 
     ready_path = "/readyz"
 
@@ -56,7 +56,7 @@ class Server:
         return self
 
     def launch(self) -> None:
-        """Starts the process and does not wait for it."""
+        """Starts the process without waiting until the server is ready."""
         command = [binary(), "serve", "--data", self.data]
         command += ["--http", f"127.0.0.1:{self.http_port}", "--dimse", f"127.0.0.1:{self.dimse_port}"]
         command += self.arguments()
@@ -101,11 +101,11 @@ class Server:
             raise
 
     def arguments(self) -> list:
-        """The settings, for every command."""
+        """The settings as arguments, which every command accepts."""
         return [argument for setting in self.settings for argument in ("--set", setting)]
 
     def check(self, *options: str) -> subprocess.CompletedProcess:
-        """Runs `cuspid check` on the data; a server that keeps them in its directory must have ended."""
+        """Runs `cuspid check` on the data. With the embedded engine the server must have ended."""
         return self.command("check", *options)
 
     def reindex(self) -> subprocess.CompletedProcess:

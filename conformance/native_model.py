@@ -1,4 +1,4 @@
-"""Reading the Native DICOM Model (PS3.19 §A.1), with Python's own XML parser, into what can be compared."""
+"""Reads the Native DICOM Model (PS3.19 §A.1) with Python's own XML parser, into dictionaries that can be compared."""
 
 import base64
 import subprocess
@@ -69,14 +69,14 @@ def value(element):
 
 
 def of_dcmtk(path: Path) -> dict:
-    """What dcmtk's dcm2xml makes of a file."""
+    """The model that dcmtk's dcm2xml writes of a file."""
     command = ["dcm2xml", "--quiet", "--native-format", "--encode-base64", "--convert-to-utf8", path]
     done = subprocess.run(command, capture_output=True, check=True)
     return read(done.stdout)
 
 
 def differences(ours: dict, theirs: dict, path: str = ""):
-    """Attributes in which two models differ, where both can be right in one way only."""
+    """Yields the attributes in which two models differ, apart from differences that the standard allows."""
     ours, theirs = ({block_free(key): value for key, value in side.items()} for side in (ours, theirs))
     for key in sorted(set(ours) ^ set(theirs), key=str):
         if key[0] not in ADDED and not key[0].startswith("7FE0"):
@@ -87,7 +87,7 @@ def differences(ours: dict, theirs: dict, path: str = ""):
         if key[0] in ADDED:
             continue
         if mine["vr"] != other["vr"]:
-            # Attributes sent as UN or in implicit VR: each knows others of them.
+            # Attributes sent as UN or in implicit VR: each side has a dictionary of its own.
             if "UN" not in (mine["vr"], other["vr"]) and {mine["vr"], other["vr"]} > {"OB", "OW"}:
                 yield place, mine["vr"], other["vr"]
             continue
@@ -104,14 +104,14 @@ def differences(ours: dict, theirs: dict, path: str = ""):
             if [one for one in left if one] != [one for one in right if one]:
                 yield place, left, right
         elif "inline" in mine and "inline" in other:
-            # dcmtk gives words in big endian, for which there is no reason in PS3.19 or PS3.18 §F.2.7.
+            # dcmtk writes words in big endian; PS3.19 and PS3.18 §F.2.7 do not.
             other = swapped(other["inline"]) if mine["vr"] == "OW" else other["inline"]
             if mine["inline"] != other:
                 yield place, mine["inline"][:20], other[:20]
 
 
 def block_free(key: tuple) -> tuple:
-    """A private attribute without a creator may keep its block or not."""
+    """The key without the block, for a private attribute without a creator: its block may be written or not."""
     tag, creator = key
     is_orphan = int(tag[3], 16) % 2 and not creator
     return (f"{tag[:4]}00{tag[6:]}", None) if is_orphan else key
@@ -124,13 +124,13 @@ def swapped(words: bytes) -> bytes:
 
 
 def level(vr: str, value):
-    """Brings one value to one spelling."""
+    """A value in a normal form, so that two spellings of one value are equal."""
     if isinstance(value, dict):
         groups = {name: {part: text.strip() for part, text in parts.items() if text.strip()} for name, parts in value.items()}
         return {name: parts for name, parts in groups.items() if parts}
     if vr in ("DS", "IS", "FL", "FD"):
         try:
-            # dcmtk writes one digit less than a double can need.
+            # dcmtk writes 15 significant digits of a double, which may need 17.
             return float(numpy.float32(value)) if vr == "FL" else float(f"{float(value):.15g}")
         except ValueError:
             pass

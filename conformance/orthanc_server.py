@@ -1,4 +1,4 @@
-"""Debian's Orthanc on a directory, so that the same tests can be run on another origin server."""
+"""Debian's Orthanc on a directory: another origin server to run the same tests on."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 class Orthanc(Server):
-    """Settings as they are by default, but for what loopback, free ports and DICOMweb take."""
+    """An Orthanc process with default settings, apart from loopback, free ports and DICOMweb."""
 
     ready_path = "/system"
 

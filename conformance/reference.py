@@ -1,4 +1,4 @@
-"""What a frame must look like, computed with NumPy from the formulas of the standard alone."""
+"""The expected rendered image of a frame, computed with NumPy from the formulas of the standard alone."""
 
 import warnings
 
@@ -30,14 +30,14 @@ def rendered(data_set: Dataset, frame: int = 1, window: tuple | None = None) -> 
 
 
 def modality(data_set: Dataset, values: numpy.ndarray) -> numpy.ndarray:
-    """PS3.3 §C.11.1."""
+    """The values after the modality LUT or rescaling (PS3.3 §C.11.1)."""
     if "ModalityLUTSequence" in data_set:
         return look_up(data_set.ModalityLUTSequence[0], values)
     return values * float(data_set.get("RescaleSlope", 1)) + float(data_set.get("RescaleIntercept", 0))
 
 
 def interest(data_set: Dataset, values: numpy.ndarray, window: tuple | None) -> numpy.ndarray:
-    """From 0 to 1: PS3.3 §C.11.2."""
+    """The levels from 0 to 1 after the VOI LUT or window (PS3.3 §C.11.2)."""
     if window is None and "VOILUTSequence" in data_set:
         item = data_set.VOILUTSequence[0]
         return look_up(item, values) / (2 ** item.LUTDescriptor[2] - 1)
@@ -57,8 +57,8 @@ def interest(data_set: Dataset, values: numpy.ndarray, window: tuple | None) -> 
 
 
 def full_range(data_set: Dataset, values: numpy.ndarray) -> numpy.ndarray:
-    """The standard leaves it open what is seen without a window: of at most 8 bits, all that there could be, else what
-    there is."""
+    """The levels from 0 to 1 without a window, which the standard leaves open: over all possible values up to 8 bits, over
+    the values of the frame beyond."""
     lowest, highest = values.min(), values.max()
     if data_set.BitsStored <= 8:
         ends = numpy.array([0, 2**data_set.BitsStored - 1.0])
@@ -79,7 +79,7 @@ def look_up(item: Dataset, values: numpy.ndarray) -> numpy.ndarray:
 
 
 def palette(data_set: Dataset, stored: numpy.ndarray) -> numpy.ndarray:
-    """PS3.3 §C.7.6.3.1.5, §C.7.9.2."""
+    """The colours of a palette (PS3.3 §C.7.6.3.1.5, §C.7.9.2)."""
     channels = []
     order = ">" if data_set.original_encoding[1] is False else "<"
     for colour in ("Red", "Green", "Blue"):

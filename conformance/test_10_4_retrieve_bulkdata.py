@@ -1,4 +1,4 @@
-"""Bulk data resources (PS3.18 §10.4.1.1.5, §8.7.3.3, §F.2.2): whatever metadata refer to."""
+"""Bulk data resources (PS3.18 §10.4.1.1.5, §8.7.3.3, §F.2.2) that metadata refer to."""
 
 import base64
 

@@ -116,7 +116,7 @@ def test_an_encapsulated_document_is_given_without_its_padding(origin, sop_class
 
 
 @pytest.mark.parametrize("accept", ["application/pdf", "application/*", "text/html, application/pdf;q=0.1", "image/png, */*"])
-def test_a_pdf_is_given_to_whoever_takes_it(origin, accept):
+def test_a_pdf_is_given_to_clients_that_accept_it(origin, accept):
     data_set = document(EncapsulatedPDFStorage, PDF, "application/pdf")
     origin.store(encode(data_set))
     assert rendered(origin, data_set, accept).content == PDF
@@ -179,7 +179,7 @@ def test_a_report_is_html_by_default(origin, accept):
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
-def test_a_report_is_plain_text_for_whoever_prefers_it(origin):
+def test_a_report_is_plain_text_for_clients_that_prefer_it(origin):
     data_set = report(item("TEXT", "Finding", TextValue="a <small> mass"))
     origin.store(encode(data_set))
     answer = rendered(origin, data_set, "text/plain, text/html;q=0.5")
@@ -187,7 +187,7 @@ def test_a_report_is_plain_text_for_whoever_prefers_it(origin):
     assert "a <small> mass" in answer.content.decode("utf-8")
 
 
-def test_a_report_is_xml_for_whoever_asks_for_it(origin):
+def test_a_report_is_xml_for_clients_that_ask_for_it(origin):
     data_set = report(item("TEXT", "Finding", TextValue="a <small> & 'odd' mass\x0c"))
     origin.store(encode(data_set))
     answer = rendered(origin, data_set, "text/xml")

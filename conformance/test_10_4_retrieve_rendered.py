@@ -1,11 +1,11 @@
-"""Retrieve Transaction of rendered resources (PS3.18 §10.4.1.1.3): what is given, in which form."""
+"""Retrieve Transaction of rendered resources (PS3.18 §10.4.1.1.3): resources and media types."""
 
 import numpy
 import pytest
 
 import multipart
 from build import encode, instance, instance_path, series_path, study_path
-from pictures import COLUMNS, ROWS, difference, gradient, grey, picture, values, windowed
+from rendered_images import COLUMNS, ROWS, difference, gradient, grey, rendered_image, values, windowed
 
 JPEG, PNG, GIF = "image/jpeg", "image/png", "image/gif"
 WINDOW = "window=1500,3000,linear"
@@ -46,7 +46,7 @@ def test_a_single_frame_comes_in_each_media_type(origin, slice_of_ct, media_type
     answer = origin.get(f"{instance_path(slice_of_ct)}/rendered", media_type, Accept_Encoding="identity")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, media_type)
     assert int(answer.headers["Content-Length"]) == len(answer.content)
-    found = picture(answer.content)
+    found = rendered_image(answer.content)
     assert (found.format, found.size) == (name, (COLUMNS, ROWS))
 
 
@@ -89,7 +89,7 @@ def test_frames_come_as_parts_in_the_order_asked_for(origin, movie):
         assert difference(part.body, windowed(values(number), 1500, 3000)) <= 1
 
 
-def test_each_part_says_what_it_is_a_picture_of(origin, movie):
+def test_each_part_names_the_image_that_it_was_rendered_from(origin, movie):
     answer = origin.get(f"{instance_path(movie)}/frames/3,1/rendered", parts_of(PNG))
     locations = [part.headers["content-location"] for part in multipart.read(answer)]
     assert [location.rsplit("/studies/")[-1] for location in locations] == [
@@ -107,7 +107,7 @@ def test_all_frames_of_a_movie_come_as_parts(origin, movie):
 def test_a_movie_comes_animated(origin, movie):
     answer = origin.get(f"{instance_path(movie)}/rendered", GIF)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, GIF)
-    assert picture(answer.content).n_frames == 4
+    assert rendered_image(answer.content).n_frames == 4
 
 
 @pytest.mark.parametrize("level", [study_path, series_path])
@@ -161,7 +161,7 @@ def test_an_image_without_pixels_cannot_be_rendered(origin):
     assert origin.get(f"{instance_path(data_set)}/rendered", "*/*").status_code in (404, 406)
 
 
-def test_pictures_have_an_entity_tag_that_depends_on_how_they_are_made(origin, slice_of_ct):
+def test_rendered_images_have_an_entity_tag_that_depends_on_their_parameters(origin, slice_of_ct):
     path = f"{instance_path(slice_of_ct)}/rendered"
     first = origin.get(path, PNG)
     assert origin.get(path, PNG, If_None_Match=first.headers["ETag"]).status_code == 304

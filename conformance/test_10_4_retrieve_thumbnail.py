@@ -3,7 +3,7 @@
 import pytest
 
 from build import encode, instance, instance_path, series_path, study_path
-from pictures import COLUMNS, ROWS, gradient, grey, picture
+from rendered_images import COLUMNS, ROWS, gradient, grey, rendered_image
 
 JPEG, PNG, GIF = "image/jpeg", "image/png", "image/gif"
 
@@ -23,7 +23,7 @@ def test_each_level_has_a_thumbnail(origin, stored, level):
     answer = origin.get(f"{level(stored)}/thumbnail", "*/*", Accept_Encoding="identity")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, JPEG)
     assert int(answer.headers["Content-Length"]) == len(answer.content)
-    found = picture(answer.content)
+    found = rendered_image(answer.content)
     assert found.format == "JPEG"
     assert abs(found.width / found.height - COLUMNS / ROWS) < 0.05, "not distorted"
     levels = grey(answer.content)
@@ -35,7 +35,7 @@ def test_a_thumbnail_comes_in_the_media_type_asked_for(origin, stored, media_typ
     for path, accept in [("thumbnail", media_type), (f"thumbnail?accept={media_type}", "*/*")]:
         answer = origin.get(f"{series_path(stored)}/{path}", accept)
         assert answer.headers["Content-Type"] == media_type
-        assert picture(answer.content).format == name
+        assert rendered_image(answer.content).format == name
 
 
 @pytest.mark.parametrize("value, size", [("32,32", (32, 24)), ("128%2C96", (128, 96)), ("256,256", (256, 192)), ("20,100", (20, 15))])
@@ -43,7 +43,7 @@ def test_a_thumbnail_is_as_large_as_fits(origin, stored, value, size):
     for level in LEVELS:
         answer = origin.get(f"{level(stored)}/thumbnail?viewport={value}", JPEG)
         assert answer.status_code == 200
-        assert picture(answer.content).size == size
+        assert rendered_image(answer.content).size == size
 
 
 @pytest.mark.parametrize("value", ["", "256", "256,", "0,256", "-1,256", "1.5,256", "256,256,0,0", "256,256,,,10,10", "a,b"])
@@ -58,7 +58,7 @@ def test_what_is_not_there_is_404(origin, stored):
     assert origin.get(f"{instance_path(stored)}/frames/4/thumbnail", "*/*").status_code == 404
 
 
-def test_what_has_no_pixels_is_a_picture_or_a_client_error(origin):
+def test_the_thumbnail_of_an_instance_without_pixels_is_an_image_or_a_client_error(origin):
     data_set = instance()
     origin.store(encode(data_set))
     for level in [study_path, series_path, instance_path]:

@@ -270,7 +270,7 @@ def test_the_image_pixel_description_may_be_left_out(origin, name, media_type, s
 
 
 def native_files() -> list:
-    """Files of pydicom that hold an instance in an uncompressed syntax, by name."""
+    """Files of pydicom that hold an instance in an uncompressed syntax, and that pydicom can write as metadata, by name."""
     names = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -280,6 +280,7 @@ def native_files() -> list:
                 syntax = data_set.file_meta.TransferSyntaxUID
                 whole = all(keyword in data_set for keyword in ["SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID"])
                 if whole and not syntax.is_compressed and syntax.is_little_endian:
+                    split(pydicom.dcmread(path))
                     names.append(path.replace("\\", "/").split("test_files/")[-1])
             except Exception:
                 continue
@@ -294,10 +295,7 @@ def test_files_come_back_as_they_went_in_metadata_and_bulk_data(origin, name, fo
         data_set = pydicom.dcmread(pydicom.data.get_testdata_file(name.split("/")[-1]))
         data_set.SOPInstanceUID = generate_uid()
         data_set.SeriesInstanceUID = generate_uid()
-        try:
-            model, bulk = split(data_set)
-        except Exception as error:
-            pytest.skip(f"pydicom cannot write it: {error}")
+        model, bulk = split(data_set)
         for tag in [tag for tag in model if tag.endswith("0000") or tag.startswith("FFFC")]:
             del model[tag]
         answer = store(origin, metadata(form, model) + [(RAW, uri, value) for uri, value in bulk], root=form)

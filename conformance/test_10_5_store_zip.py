@@ -1,4 +1,4 @@
-"""Storing instances in a zip archive, which PS3.18 §10.5.4 leaves to the server: it either does it, or says 415."""
+"""Store Transaction of a zip archive, which PS3.18 §10.5.4 leaves to the server: it stores the instances, or answers 415."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ REFERENCED, FAILED_OTHER = "00081199", "0008119A"
 
 
 class Unseekable(io.RawIOBase):
-    """What cannot be sought makes the writer use data descriptors, as one that streams must."""
+    """An output that cannot seek, so that zipfile writes data descriptors, as a streaming writer does."""
 
     def __init__(self):
         self.bytes = bytearray()
@@ -76,7 +76,7 @@ def test_the_name_of_an_entry_leads_nowhere(origin, post, name):
     assert origin.get(instance_path(data_set), "application/dicom; transfer-syntax=*").content == encode(data_set)
 
 
-def test_what_is_no_instance_is_passed_over_and_told(post):
+def test_entries_that_are_no_instances_are_passed_over_and_reported(post):
     entries = {"DICOM/1": encode(image()), "README": b"hello", "viewer/run.exe": b"MZ" + bytes(1000), "empty": b""}
     answer = post(archive(entries))
     assert answer.status_code == 200

@@ -264,7 +264,7 @@ def test_a_study_is_found_as_soon_as_its_store_is_answered(origin):
 
 
 @pytest.mark.parametrize("path", ["/studies", "/series", "/instances", "{study}/series", "{study}/instances", "{series}/instances"])
-def test_the_time_zone_is_told_at_every_level(origin, path):
+def test_the_time_zone_is_returned_at_every_level(origin, path):
     """PS3.18 Tables 10.6.3-3, 10.6.3-4, 10.6.3-5."""
     data_set = instance(TimezoneOffsetFromUTC="+0530")
     origin.store(encode(data_set))

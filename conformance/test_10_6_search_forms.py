@@ -26,7 +26,7 @@ def mark(origin):
 
 
 def of_json(data_set: dict) -> dict:
-    """A data set in DICOM JSON as far as `native_model` tells of one in XML."""
+    """A data set in DICOM JSON, in the form that `native_model` reads from XML."""
     found = {}
     for tag, attribute in data_set.items():
         values = attribute.get("Value", [])
@@ -92,7 +92,7 @@ def test_a_warning_field_is_a_list_of_warnings(origin, mark):
     assert values and ", ".join(f'{code} {agent} "{text}"' for code, agent, text in values) == answer.headers["Warning"]
 
 
-# What follows are extensions, which another server need not have.
+# The tests below are of extensions.
 
 
 def pages(origin, url: str) -> list:

@@ -1,4 +1,4 @@
-"""Optional manners of matching (PS3.18 §8.3.4.1.1 to §8.3.4.6, PS3.4 §C.2.2.2): done, or said to be not done."""
+"""Optional matching (PS3.18 §8.3.4.1.1 to §8.3.4.6, PS3.4 §C.2.2.2): carried out, or reported by a Warning."""
 
 import urllib.parse
 
@@ -24,7 +24,7 @@ class Studies:
         origin.store(*map(encode, studies.values()))
 
     def search(self, query: dict, resource: str = "studies"):
-        """The studies found, or what the server says that it has not done."""
+        """The studies found, or the Warning of the answer."""
         query = urllib.parse.urlencode({"AccessionNumber": self.mark, **query})
         answer = self.origin.get(f"/{resource}?{query}", JSON)
         assert answer.status_code == 200, answer.text
@@ -34,7 +34,7 @@ class Studies:
 
 
 def must(found, expected: set):
-    """Done as asked, or reported by a Warning (PS3.18 §8.3.4)."""
+    """Checks the studies found. Skips the test if a Warning reports that the matching is not supported (PS3.18 §8.3.4)."""
     if isinstance(found, str):
         assert found.startswith("299 ")
         pytest.skip(found)
@@ -162,7 +162,7 @@ def names(origin):
 )
 def test_fuzzy_names_match_without_accents_case_and_order(names, wanted, expected):
     found = names.search({"PatientName": wanted, "fuzzymatching": "true"})
-    # What else sounds like them is found or not.
+    # Other names that sound alike may be found or not.
     must(found if isinstance(found, str) else found & (expected or found), expected)
     assert len(found) < len(names.names)
 
@@ -262,15 +262,16 @@ def test_sequences_are_returned_whole(origin, sequences):
                 assert item["00080102"]["Value"] == ["RADLEX"]
 
 
-def test_an_attribute_that_no_index_keeps_is_matched_or_reported(origin):
-    # Distance Source to Patient: of an instance, and not what one searches by.
+@pytest.mark.parametrize("resource", ["studies", "series", "instances"])
+def test_an_attribute_that_indexes_lack_is_matched_or_reported(origin, resource):
+    # Distance Source to Patient is an attribute of an instance that indexes usually lack.
     studies = Studies(origin, {"near": instance(DistanceSourceToPatient="500"), "far": instance(DistanceSourceToPatient="900.0")})
-    for resource in ["studies", "series", "instances"]:
-        must(studies.search({"DistanceSourceToPatient": "900"}, resource), {"far"})
+    found = studies.search({"DistanceSourceToPatient": "900"}, resource)
+    assert found == {"far"} or (isinstance(found, str) and found.startswith("299 "))
 
 
 def test_every_value_of_a_patient_id_is_found_at_every_level(origin):
-    # More than one is against PS3.6, and occurs.
+    # PS3.6 allows one value only, but several occur.
     first, second = generate_uid()[-12:], generate_uid()[-12:]
     data_set = image(PatientID=[first, second])
     origin.store(encode(data_set))

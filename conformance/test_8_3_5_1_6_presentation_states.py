@@ -1,4 +1,4 @@
-"""Rendered presentation states (PS3.18 §8.3.5.1.6, PS3.4 Annex N): the images that they refer to, as they say."""
+"""Rendered presentation states (PS3.18 §8.3.5.1.6, PS3.4 Annex N): the referenced images, with the state applied."""
 
 import numpy
 import pytest
@@ -45,7 +45,7 @@ def state_of(image: Dataset, **attributes) -> Dataset:
 @pytest.fixture(scope="module")
 def image(origin):
     data_set = grey((16, 12, 11), photometric="MONOCHROME1")
-    # Neither of which a presentation state lets through.
+    # A presentation state allows neither.
     data_set.WindowCenter, data_set.WindowWidth = 100, 200
     origin.store(encode(data_set))
     return data_set

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from build import encode, instance_path
-from pictures import COLUMNS, ROWS, difference, gradient, grey, picture, values, windowed
+from rendered_images import COLUMNS, ROWS, difference, gradient, grey, rendered_image, values, windowed
 
 JPEG, PNG, GIF = "image/jpeg", "image/png", "image/gif"
 WINDOW = "window=1500,3000,linear"
@@ -63,10 +63,10 @@ def test_a_window_that_is_none_is_400(rendered, value):
         ("100,100,32", (67, 100)),
     ],
 )
-def test_a_picture_is_as_large_as_fits_into_the_viewport(rendered, value, size):
+def test_a_rendered_image_is_as_large_as_fits_into_the_viewport(rendered, value, size):
     answer = rendered(f"viewport={value}")
     assert answer.status_code == 200
-    width, height = picture(answer.content).size
+    width, height = rendered_image(answer.content).size
     assert abs(width - size[0]) <= 1 and abs(height - size[1]) <= 1
 
 
@@ -82,7 +82,7 @@ def test_negative_sizes_flip(rendered, sign):
     assert difference(body, expected) <= 1
 
 
-def test_a_picture_that_is_scaled_down_still_shows_the_image(rendered):
+def test_a_rendered_image_that_is_scaled_down_still_shows_the_image(rendered):
     body = rendered(f"{WINDOW}&viewport={COLUMNS // 2},{ROWS // 2}").content
     expected = windowed(values(), 1500, 3000).reshape(ROWS // 2, 2, COLUMNS // 2, 2).mean(axis=(1, 3))
     assert difference(body, expected) <= 6
@@ -114,7 +114,7 @@ def test_a_quality_that_is_none_is_400(rendered, value):
 
 @pytest.mark.parametrize("value", ["patient", "technique", "patient,technique", quote("technique,patient")])
 def test_annotations_are_burned_in(rendered, value):
-    # Small pictures may have no room for text.
+    # Small images may have no room for text.
     plain, annotated = (rendered(f"viewport=640,480{more}") for more in ("", f"&annotation={value}"))
     assert annotated.status_code == 200
     assert "Warning" not in annotated.headers
@@ -138,7 +138,7 @@ def test_no_annotation_at_all_is_400(rendered, value):
 def test_a_colour_profile_is_there_if_it_is_asked_for(rendered, media_type, value, is_present):
     answer = rendered(f"iccprofile={value}", media_type)
     assert answer.status_code == 200
-    assert ("icc_profile" in picture(answer.content).info) == is_present
+    assert ("icc_profile" in rendered_image(answer.content).info) == is_present
 
 
 def test_a_colour_profile_that_the_media_type_cannot_hold_is_400(rendered):
@@ -158,7 +158,7 @@ def test_parameters_that_are_not_known_are_ignored(rendered):
 
 def test_parameters_are_applied_together(rendered):
     answer = rendered("window=1500,3000,linear&viewport=16,8,20,30,-16,8&quality=100", JPEG)
-    found = picture(answer.content)
+    found = rendered_image(answer.content)
     assert (found.format, found.size) == ("JPEG", (16, 8))
     expected = windowed(values()[30:38, 20:36], 1500, 3000)[:, ::-1]
     assert difference(answer.content, expected) <= 4

@@ -1,4 +1,4 @@
-"""What browsers need of HTTP: methods (PS3.18 §8.1.1.1), errors (§8.5), cross-origin requests (Fetch standard)."""
+"""HTTP as browsers use it: methods (PS3.18 §8.1.1.1), errors (§8.5), cross-origin requests (Fetch standard)."""
 
 import pytest
 

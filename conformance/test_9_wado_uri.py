@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from build import encode, instance, instance_path
-from pictures import COLUMNS, ROWS, difference, gradient, picture, values, windowed
+from rendered_images import COLUMNS, ROWS, difference, gradient, rendered_image, values, windowed
 
 DICOM, JPEG, PNG, GIF = "application/dicom", "image/jpeg", "image/png", "image/gif"
 WINDOW = {"windowCenter": "1500", "windowWidth": "3000"}
@@ -18,7 +18,7 @@ WINDOW = {"windowCenter": "1500", "windowWidth": "3000"}
 
 @pytest.fixture(scope="module")
 def wado(origin):
-    """Asks for an instance; the service is at `CUSPID_WADO_URL`, or at `/wado` of the server's root."""
+    """Requests an instance. The service is at `CUSPID_WADO_URL`, or at `/wado` of the server's root."""
     url = os.environ.get("CUSPID_WADO_URL") or origin.url.rsplit("/", 1)[0] + "/wado"
 
     def get(data_set, headers=None, encoded="", **parameters):
@@ -51,14 +51,14 @@ def movie(origin):
     return data_set
 
 
-# §9.1.2, §9.3: what is asked for, and in which form
+# §9.1.2, §9.3: identifiers and media types
 
 
 def test_an_image_is_a_jpeg_by_default(wado, stored):
     answer = wado(stored)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, JPEG)
     assert int(answer.headers["Content-Length"]) == len(answer.content)
-    found = picture(answer.content)
+    found = rendered_image(answer.content)
     assert (found.format, found.size) == ("JPEG", (COLUMNS, ROWS))
 
 
@@ -66,10 +66,10 @@ def test_an_image_is_a_jpeg_by_default(wado, stored):
     "content_type, expected",
     [(JPEG, JPEG), (PNG, PNG), (GIF, GIF), (f"image/x-unknown,{PNG}", PNG), (f"{JPEG};q=0.1,{PNG}", PNG), ("", JPEG)],
 )
-def test_a_picture_comes_in_the_media_type_asked_for(wado, stored, content_type, expected):
+def test_a_rendered_image_comes_in_the_media_type_asked_for(wado, stored, content_type, expected):
     answer = wado(stored, contentType=content_type)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, expected)
-    picture(answer.content)
+    rendered_image(answer.content)
 
 
 def test_values_may_be_percent_encoded(wado, stored):
@@ -159,18 +159,18 @@ def test_a_transfer_syntax_that_is_no_uid_is_400(wado, stored, value):
     assert wado(stored, contentType=DICOM, transferSyntax=value).status_code == 400
 
 
-def test_a_window_is_for_pictures_only(wado, stored):
+def test_a_window_is_for_rendered_images_only(wado, stored):
     assert wado(stored, contentType=DICOM, **WINDOW).status_code == 400
 
 
 @pytest.mark.parametrize("content_type", [DICOM, JPEG])
-def test_nobody_is_named_who_must_not_be(wado, stored, content_type):
+def test_a_request_to_anonymize_is_refused_or_carried_out(wado, stored, content_type):
     """A server that cannot de-identify refuses (§9.4.2.3)."""
     answer = wado(stored, contentType=content_type, anonymize="yes")
     assert answer.status_code >= 400 or b"Doe" not in answer.content
 
 
-# §9.5: pictures
+# §9.5: rendered images
 
 
 def test_a_window_is_applied(wado, stored):
@@ -204,10 +204,10 @@ def test_a_frame_that_is_not_there_is_400(wado, movie, number):
     assert wado(movie, frameNumber=number).status_code == 400
 
 
-def test_a_movie_without_a_frame_number_is_one_picture(wado, movie):
+def test_a_movie_without_a_frame_number_is_one_image(wado, movie):
     answer = wado(movie, contentType=JPEG)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, JPEG)
-    assert picture(answer.content).size == (COLUMNS, ROWS)
+    assert rendered_image(answer.content).size == (COLUMNS, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_a_movie_without_a_frame_number_is_one_picture(wado, movie):
         ({"rows": "", "columns": "", "region": ""}, (64, 48)),
     ],
 )
-def test_a_picture_fits_into_rows_and_columns(wado, stored, parameters, size):
+def test_a_rendered_image_fits_into_rows_and_columns(wado, stored, parameters, size):
     answer = wado(stored, contentType=PNG, **parameters)
     assert answer.status_code == 200
-    assert picture(answer.content).size == size
+    assert rendered_image(answer.content).size == size
 
 
 def test_a_region_is_cut_out_exactly(wado, stored):
@@ -278,7 +278,7 @@ def test_a_presentation_state_that_is_not_stored_is_400(wado, stored):
     assert wado(stored, presentationSeriesUID=generate_uid(), presentationUID=generate_uid()).status_code == 400
 
 
-def test_a_picture_says_what_it_is_of(wado, stored):
+def test_a_rendered_image_names_its_instance(wado, stored):
     for content_type in [JPEG, DICOM]:
         location = wado(stored, contentType=content_type).headers["Content-Location"]
         assert location.endswith(instance_path(stored))

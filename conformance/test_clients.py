@@ -1,4 +1,4 @@
-"""Clients that others wrote: dicomweb-client, and dcmtk's storescu and echoscu."""
+"""Clients of other projects: dicomweb-client, and dcmtk's storescu and echoscu."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ def client(origin):
 def movie(client):
     data_set = image(frames=3, PatientID="dicomweb-client")
     encode(data_set)
-    # Without one, dicomweb-client sends a file that it cannot read itself when it is given back.
+    # Without it, dicomweb-client writes a file that dicomweb-client itself cannot read back.
     data_set.preamble = bytes(128)
     client.store_instances([data_set])
     return data_set

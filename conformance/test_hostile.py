@@ -1,4 +1,4 @@
-"""What no honest client sends: each has the right answer (PS3.18 §10.5.3.1, PS3.8 §9), and the server goes on."""
+"""Hostile requests: each gets the right answer (PS3.18 §10.5.3.1, PS3.8 §9), and the server goes on."""
 
 import socket
 import struct
@@ -16,7 +16,7 @@ PREAMBLE = bytes(128) + b"DICM"
 
 @pytest.fixture(autouse=True)
 def server_goes_on(origin):
-    """After each of these tests an honest instance is stored and given back."""
+    """Stores and retrieves a normal instance after each test."""
     yield
     data_set = image()
     origin.store(encode(data_set))
@@ -36,7 +36,7 @@ def nested(levels: int, is_closed: bool = True) -> bytes:
 
 
 def raw_http(origin, sent: bytes) -> bytes:
-    """Sends bytes, closes the sending half, and returns what comes; connections cut by the server are answers too."""
+    """Sends bytes, closes the sending half, and returns the answer; a connection that the server cuts is an answer, too."""
     url = urlsplit(origin.url)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
         try:

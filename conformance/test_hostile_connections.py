@@ -1,4 +1,4 @@
-"""Connections that are slow, silent, cut, or many: others do not notice (PS3.8 §9, RFC 9112 §9)."""
+"""Slow, silent, cut and many connections: the server still answers others (PS3.8 §9, RFC 9112 §9)."""
 
 import concurrent.futures
 import contextlib
@@ -16,7 +16,7 @@ import multipart
 from build import encode, image, instance_path
 from conftest import INSTANCES, JSON
 
-# What any honest request may take while others misbehave, on a machine that is busy.
+# The longest time that a normal request may take beside hostile connections, on a busy machine.
 SOON_SECONDS = 5
 
 
@@ -50,10 +50,10 @@ def first_line(origin) -> bytes:
 
 
 @pytest.mark.parametrize("sent", ["nothing", "a line", "half an upload"])
-def test_silent_connections_keep_nobody_waiting(origin, sent):
+def test_silent_connections_delay_no_other_client(origin, sent):
     body = multipart.write([encode(image())])
     bytes_sent = {"nothing": b"", "a line": first_line(origin), "half an upload": upload_head(origin, len(body)) + body[:400]}[sent]
-    # Fewer uploads than a server may well take at once; connections are cheaper.
+    # Fewer uploads than a server may accept at once; connections cost less.
     with contextlib.ExitStack() as stack:
         for _ in range(4 if sent == "half an upload" else 200):
             connection = stack.enter_context(connect(origin))
@@ -61,7 +61,7 @@ def test_silent_connections_keep_nobody_waiting(origin, sent):
         assert_others_are_served(origin)
 
 
-def test_clients_that_do_not_read_keep_nobody_waiting(origin):
+def test_clients_that_do_not_read_delay_no_other_client(origin):
     data_set = image(frames=8, rows=512, columns=512)
     origin.store(encode(data_set))
     request = f"GET {urlsplit(origin.url).path}{instance_path(data_set)} HTTP/1.1\r\nHost: x\r\nAccept: {INSTANCES}\r\n\r\n"
@@ -94,7 +94,7 @@ def test_a_cut_upload_keeps_its_finished_parts_whole_or_not_at_all(origin, kept)
         answer = origin.get(instance_path(data_set), INSTANCES)
         assert answer.status_code == 404 or encode(data_set) in answer.content
     assert origin.get(instance_path(data_sets[-1]), INSTANCES).status_code == 404
-    # Sent again, all is stored: nothing is left in the way.
+    # A second request stores everything: the cut one leaves nothing that prevents this.
     origin.store(*map(encode, data_sets))
 
 
@@ -177,7 +177,7 @@ def echo(origin) -> int:
         association.release()
 
 
-def test_silent_associations_keep_nobody_waiting(origin):
+def test_silent_associations_delay_no_other_client(origin):
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(socket.create_connection(origin.dimse, timeout=20)).sendall(b"\x01\x00\x00\x00\x10\x00")

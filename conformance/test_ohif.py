@@ -1,4 +1,4 @@
-"""What OHIF 3.13 asks for, in the forms in which it asks (recorded in a browser): each is to be answered (PS3.18 §8, §10)."""
+"""The requests of OHIF 3.13, as recorded in a browser: each must be answered (PS3.18 §8, §10)."""
 
 import pytest
 from pydicom.dataset import Dataset

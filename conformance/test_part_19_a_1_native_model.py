@@ -1,4 +1,4 @@
-"""The Native DICOM Model (PS3.19 §A.1.5) as metadata are given in it, against documents written by hand and dcmtk's."""
+"""Metadata in the Native DICOM Model (PS3.19 §A.1.5), compared with documents written by hand and by dcmtk."""
 
 import pytest
 from pydicom.dataset import Dataset
@@ -147,7 +147,7 @@ def test_xml_is_given_where_it_is_preferred(origin, everything, accept):
     assert (answer.status_code, media_type, parameters["type"]) == (200, "multipart/related", "application/dicom+xml")
 
 
-# The second is the standard's own example (PS3.18 §B.16), with a plus that is none in a form.
+# The second is the standard's own example (PS3.18 §B.16); its plus sign does not stand for a space.
 @pytest.mark.parametrize("subtype", ["dicom%2Bxml", "dicom+xml"])
 def test_the_accept_query_parameter_may_ask_for_xml(origin, everything, subtype):
     query = f"accept=multipart/related;type=%22application/{subtype}%22"

@@ -1,4 +1,4 @@
-"""Character sets (PS3.3 §C.12.1.1.2, PS3.5 §6.1 and its examples in Annexes H to K): stored in any, found and given in UTF-8."""
+"""Character sets (PS3.3 §C.12.1.1.2, PS3.5 §6.1 and its examples in Annexes H to K): stored in any, searched and returned in UTF-8."""
 
 import codecs
 import json
@@ -68,7 +68,7 @@ EXTENDED = [
 
 
 def with_bytes(data_set: Dataset, **values: bytes) -> bytes:
-    """The data set as a file, with bytes of our own as values: each takes the place of a text of its length."""
+    """The data set as a file in which given bytes replace texts of the same length."""
     fillers = {}
     for letter, (keyword, value) in zip("XYZ", values.items()):
         fillers[letter.encode() * len(value)] = value
@@ -151,7 +151,7 @@ def test_items_have_the_character_set_around_them_or_their_own(origin):
     found = metadata(origin, data_set)
     items = found["00081120"]["Value"]
     assert [item["00104000"]["Value"][0].strip() for item in items] == ["äöü", "Иван"]
-    # What follows the sequence is in the character set of the data set again.
+    # Elements after the sequence are in the character set of the data set again.
     assert found["00324000"]["Value"][0].strip() == "äöü"
     for one in [found, *items]:
         assert one.get("00080005", {"Value": ["ISO_IR 192"]})["Value"] == ["ISO_IR 192"]

@@ -1,7 +1,7 @@
-"""Every file of pydicom's test set: stored, it comes back byte for byte, with pydicom's own metadata and frames.
+"""Every file of pydicom's test set: retrieved byte for byte, with metadata and frames equal to pydicom's.
 
-Many of the files share a SOP Instance UID, so each gets a server of its own. What is refused is listed in `REFUSED` with
-its reason; a file that is refused without being listed, or listed and stored, fails.
+Many of the files share a SOP Instance UID, so each gets a server of its own. `REFUSED` lists the files that must be
+refused, with reasons: a file that is refused without being listed, or stored although listed, fails.
 """
 
 import base64
@@ -29,7 +29,7 @@ from test_10_5_store import FAILED, FAILED_OTHER
 XML = 'multipart/related; type="application/dicom+xml"'
 EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
 
-# File name: why it cannot be stored.
+# Files that must be refused, with reasons.
 NO_STUDY = "it has no Study Instance UID"
 NO_INSTANCE = "it is the directory of a medium (PS3.10 §8), no instance"
 REFUSED = {
@@ -58,19 +58,19 @@ REFUSED = {
     "rtplan_truncated.dcm": "it ends within an element",
 }
 
-# File name: why its frames cannot be compared.
+# Files whose frames cannot be compared, with reasons.
 FRAMES_NOT_COMPARED = {"badVR.dcm": "its Number of Frames is no number"}
 
-# File name: why its frames cannot be given in Explicit VR Little Endian.
+# Files whose frames the server cannot decode, with reasons.
 NOT_DECODED = {"JPGExtended.dcm": "JPEG of 12 bits"}
 
-# File name: why its metadata cannot be compared.
+# Files whose metadata cannot be compared, with reasons.
 METADATA_NOT_COMPARED = {
     "badVR.dcm": "pydicom leaves out what it cannot convert",
     "emri_small_jpeg_2k_lossless_too_short.dcm": "pydicom stops at a fragment that is too short",
 }
 
-# File name: why its metadata in XML cannot be compared with what dcmtk's dcm2xml makes of it.
+# Files whose metadata in XML cannot be compared with dcm2xml's, with reasons.
 DCMTK_REPEATS = "dcmtk repeats the ideographic group of its name as phonetic"
 DCMTK_CANNOT = "dcm2xml cannot convert it"
 XML_NOT_COMPARED = {
@@ -97,7 +97,7 @@ def files() -> dict:
     found = {}
     for path in sorted({*get_testdata_files(), *get_charset_files()}):
         path = Path(path)
-        # Not all in the packages is DICOM; some names are in both.
+        # The packages have other files, too; some names are in both packages.
         if path.is_file() and path.suffix in (".dcm", "") and path.name != "README":
             found.setdefault(path.name, path)
     return found
@@ -110,6 +110,20 @@ def read(path: Path) -> pydicom.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pydicom.dcmread(path, force=True)
+
+
+def is_encapsulated(data_set: pydicom.Dataset) -> bool:
+    return data_set.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian).is_encapsulated
+
+
+def with_pixels() -> dict:
+    """The files that can be stored and have pixels, by name, and whether the pixels are encapsulated."""
+    data_sets = {name: read(path) for name, path in FILES.items() if name not in REFUSED}
+    return {name: is_encapsulated(data_set) for name, data_set in data_sets.items() if "PixelData" in data_set and "Rows" in data_set}
+
+
+WITH_PIXELS = with_pixels()
+STORED = pytest.mark.only("sent", FILES.keys() - REFUSED.keys())
 
 
 @pytest.fixture(scope="module", params=FILES)
@@ -127,8 +141,6 @@ def sent(request, tmp_path_factory):
 @pytest.fixture
 def stored(sent):
     """A file that was stored: its server, name, and the path of its instance."""
-    if sent.name in REFUSED:
-        pytest.skip(f"refused: {REFUSED[sent.name]}")
     url = sent.answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     return SimpleNamespace(origin=sent.origin, name=sent.name, path=url.removeprefix(sent.origin.url))
 
@@ -136,10 +148,7 @@ def stored(sent):
 @pytest.fixture
 def image(stored):
     """A stored file that has pixels."""
-    data_set = read(FILES[stored.name])
-    if "PixelData" not in data_set or "Rows" not in data_set:
-        pytest.skip("it has no pixels")
-    return stored, data_set
+    return stored, read(FILES[stored.name])
 
 
 def test_the_whole_set_is_there():
@@ -155,12 +164,14 @@ def test_a_file_is_stored_or_its_refusal_is_listed(sent):
         assert sent.answer.status_code in (200, 202), sent.answer.text
 
 
+@STORED
 def test_a_file_comes_back_byte_for_byte(stored):
     answer = stored.origin.get(stored.path, "application/dicom; transfer-syntax=*")
     assert answer.status_code == 200
     assert answer.content == FILES[stored.name].read_bytes()
 
 
+@STORED
 def test_metadata_equals_pydicoms(stored):
     if stored.name in METADATA_NOT_COMPARED:
         pytest.skip(METADATA_NOT_COMPARED[stored.name])
@@ -171,6 +182,7 @@ def test_metadata_equals_pydicoms(stored):
     assert list(differences(found, expected)) == []
 
 
+@STORED
 def test_metadata_in_xml_equal_dcmtks(stored):
     if stored.name in XML_NOT_COMPARED:
         pytest.skip(XML_NOT_COMPARED[stored.name])
@@ -180,7 +192,7 @@ def test_metadata_in_xml_equal_dcmtks(stored):
 
 
 def pydicoms_metadata(data_set: pydicom.Dataset) -> dict:
-    """Without what is no part of metadata: pixels, group lengths; with words in little endian, as PS3.18 §F.2.7 wants."""
+    """pydicom's DICOM JSON without pixels and group lengths, which metadata leave out; words in little endian (PS3.18 §F.2.7)."""
     for tag in PIXELS:
         if tag in data_set:
             del data_set[tag]
@@ -197,11 +209,11 @@ def pydicoms_metadata(data_set: pydicom.Dataset) -> dict:
 
 
 def differences(ours: dict, theirs: dict, path: str = ""):
-    """Attributes of text and numbers in which two data sets in DICOM JSON differ."""
+    """Yields the attributes of text and numbers in which two data sets in DICOM JSON differ."""
     for tag in sorted((set(ours) & set(theirs)) - ADDED):
         mine, other = ours[tag], theirs[tag]
         if mine["vr"] != other["vr"]:
-            # pydicom knows private attributes that were sent as UN, and leaves some of UN as they are.
+            # pydicom has a dictionary of private attributes for those sent as UN.
             if "UN" not in (mine["vr"], other["vr"]):
                 yield path + tag, mine["vr"], other["vr"]
         elif mine["vr"] == "SQ":
@@ -222,7 +234,7 @@ def differences(ours: dict, theirs: dict, path: str = ""):
 
 
 def level(vr: str, value):
-    """Brings one value to one spelling."""
+    """A value in a normal form, so that two spellings of one value are equal."""
     if isinstance(value, dict):
         return {group: text.strip() for group, text in value.items() if text.strip()} or None
     if vr in ("DS", "IS", "FL", "FD") and value not in (None, ""):
@@ -234,7 +246,7 @@ def level(vr: str, value):
 
 
 def strip(values: list) -> list:
-    """Without empty values at the end."""
+    """The values without empty ones at the end."""
     while values and values[-1] is None:
         values = values[:-1]
     return values
@@ -253,14 +265,11 @@ def stored_frames(data_set: pydicom.Dataset) -> list:
     return [pixels[size * number : size * (number + 1)] for number in range(count)]
 
 
-def is_encapsulated(data_set: pydicom.Dataset) -> bool:
-    return data_set.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian).is_encapsulated
-
-
 def get_frames(stored, count: int, accept: str):
     return stored.origin.get(f"{stored.path}/frames/{','.join(map(str, range(1, count + 1)))}", accept)
 
 
+@pytest.mark.only("sent", WITH_PIXELS.keys())
 def test_stored_frames_equal_pydicoms(image):
     stored, data_set = image
     if stored.name in FRAMES_NOT_COMPARED:
@@ -272,10 +281,9 @@ def test_stored_frames_equal_pydicoms(image):
         assert part.body.rstrip(b"\0") == frame.rstrip(b"\0")
 
 
+@pytest.mark.only("sent", {name for name, encapsulated in WITH_PIXELS.items() if encapsulated})
 def test_decoded_frames_equal_pydicoms(image):
     stored, data_set = image
-    if not is_encapsulated(data_set):
-        pytest.skip("native frames are not decoded")
     try:
         # In the stored colours and in RGB: a decoder of JPEG may give either.
         expected = [pixel_array(data_set, raw=is_raw) for is_raw in (True, False)]
@@ -293,7 +301,7 @@ def test_decoded_frames_equal_pydicoms(image):
 
 
 def largest_difference(given: list, arrays) -> int:
-    """In levels, over all samples of all frames."""
+    """The largest difference in levels, over all samples of all frames."""
     largest = 0
     for body, array in zip(given, arrays, strict=True):
         samples = numpy.frombuffer(body[: array.nbytes], array.dtype.newbyteorder("<")).reshape(array.shape)
@@ -302,5 +310,5 @@ def largest_difference(given: list, arrays) -> int:
 
 
 def tolerance(data_set: pydicom.Dataset) -> int:
-    """Decoders of lossy JPEG round differently."""
+    """The difference in levels that is allowed: decoders of lossy JPEG round differently."""
     return 5 if data_set.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit) else 0

@@ -1,4 +1,4 @@
-"""DELETE of studies, series and instances (RFC 9110 §9.3.5): PS3.18 leaves it open, several origin servers have it."""
+"""DELETE of studies, series and instances (RFC 9110 §9.3.5): PS3.18 leaves it open, several origin servers offer it."""
 
 import pytest
 from pydicom.uid import generate_uid
@@ -9,7 +9,7 @@ from conftest import INSTANCES
 
 @pytest.fixture
 def three(origin):
-    """Two series of one study: two images and one. Skips where the method is not offered, which must be said by 405."""
+    """Two series of one study: two images and one. Skips if the server does not offer the method, for which it must answer 405 or 404."""
     data_sets = two_series()
     origin.store(*map(encode, data_sets))
     probe = image()

@@ -23,7 +23,7 @@ def stored(origin):
 
 
 def resources(data_set) -> dict:
-    """Accept by path: what has an entity tag of its own."""
+    """The paths of resources that have an entity tag, each with its Accept."""
     path = instance_path(data_set)
     return {path: FILE, f"{path}/frames/1": FRAME, f"{path}/metadata": JSON, f"{series_path(data_set)}/metadata": JSON}
 
@@ -235,7 +235,7 @@ def test_plain_characters_in_a_query_need_no_escapes(origin):
 
 @pytest.mark.parametrize("tail", ["/studies/", "//studies", "{instance}/", "{instance}/metadata/", "/{instance}/frames//1"])
 def test_slashes_too_many_are_not_held_against_a_client(origin, stored, tail):
-    """As clients make them that join a base URL and a resource, each with a slash."""
+    """Double slashes, as clients send them that join a base URL and a resource, each with a slash."""
     path = tail.format(instance=instance_path(stored))
     plain = "/" + "/".join(segment for segment in path.split("/") if segment)
     expected = origin.get(plain, "*/*")
@@ -245,8 +245,8 @@ def test_slashes_too_many_are_not_held_against_a_client(origin, stored, tail):
 
 
 @pytest.mark.parametrize("method, path", [("PUT", "/studies"), ("PATCH", "/studies"), ("POST", "/series"), ("POST", "/no-such-resource")])
-def test_a_body_that_nobody_reads_does_not_spoil_the_next_request(origin, method, path):
-    """RFC 9112 §9.3: the server reads all of it, or says that it closes the connection."""
+def test_a_body_that_no_resource_reads_does_not_spoil_the_next_request(origin, method, path):
+    """RFC 9112 §9.3: the server reads the whole body, or closes the connection with `Connection: close`."""
     url = urlsplit(origin.url)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     connection.putrequest(method, f"{url.path}{path}")

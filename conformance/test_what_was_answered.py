@@ -1,4 +1,4 @@
-"""Every status that the other tests have seen is one that the server says it answers with (OpenAPI 3.1). Comes last."""
+"""The statuses that the other tests have seen: the server's OpenAPI 3.1 description has each of them. Runs last."""
 
 import re
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs conformance/ on Cuspid and on Debian's Orthanc, and writes both columns into docs/conformance.md.
 
-A row is a test function, which is one behaviour; where it has several cases, a column says how many of them passed.
-Ends with the status of the run on Cuspid: what Orthanc does not do is shown, and no failure.
+A row is a test function, which is one behaviour; where it has several cases, a column says how many of them passed, and
+how many were skipped.
+Ends with the status of the run on Cuspid: behaviours that Orthanc lacks are shown, but are no failure.
 """
 
 import json
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,22 +28,33 @@ def run(server: str, results: Path) -> int:
 
 
 def cell(counts: dict | None) -> str:
-    """How the cases of a test ended, without those that were skipped."""
-    counts = {**(counts or {})}
-    counts.pop("skipped", None)
-    total, passed = sum(counts.values()), counts.get("passed", 0)
-    if total == 0:
+    """How the cases of a test ended."""
+    if not counts:
         return "not run"
+    total, passed, skipped = sum(counts.values()), counts.get("passed", 0), counts.get("skipped", 0)
+    if passed == total:
+        return "yes"
+    if skipped == total:
+        return "skipped"
     if total == 1:
-        return "yes" if passed else "no"
-    return "yes" if passed == total else f"{passed} of {total}"
+        return "no"
+    return f"{passed} of {total}" + (f", {skipped} skipped" if skipped else "")
+
+
+def sums(server: str, found: dict, tests: dict) -> str:
+    """The line of one server before the tables: of how many behaviours no case failed or was skipped, and all its cases."""
+    in_full = sum(cell(found.get(test)) == "yes" for test in tests)
+    cases = Counter()
+    for test in tests:
+        cases.update(found.get(test, {}))
+    skipped = cases.pop("skipped", 0)
+    return f"| {server} | {in_full} of {len(tests)} | {cases['passed']} | {cases.total() - cases['passed']} | {skipped} |"
 
 
 def table(cuspid: dict, orthanc: dict) -> list:
     """The lines of one table for each file, and the sums before them."""
-    columns = {"Cuspid": cuspid, "Orthanc": orthanc}
-    sums = [f"{name} {sum(cell(found.get(test)) == 'yes' for test in cuspid)}" for name, found in columns.items()]
-    lines = [f"Of {len(cuspid)} behaviours in full: {', '.join(sums)}."]
+    lines = ["| server | behaviours in full | cases passed | failed | skipped |", "|---|---|---|---|---|"]
+    lines += [sums("Cuspid", cuspid, cuspid), sums("Orthanc", orthanc, cuspid)]
     file = None
     for test in cuspid:
         path, name = test.split("::")
@@ -62,6 +75,7 @@ def main() -> int:
     before, rest = PAGE.read_text().split(BEGIN)
     after = rest.split(END)[1]
     PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after)
+    print(*lines[:4], sep="\n")
     return status
 
 

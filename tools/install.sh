@@ -2,9 +2,9 @@
 # Installs the Debian packages that a purpose needs, if they are missing. Usage: tools/install.sh build|test|versus...
 set -euo pipefail
 
-# A command that tells whether a package is there, and the package.
+# Pairs of a command and the package that has it.
 build="cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config"
-test="python3:python3 storescu:dcmtk echoscu:dcmtk curl:curl"
+test="python3:python3 storescu:dcmtk echoscu:dcmtk dciodvfy:dicom3tools unzip:unzip curl:curl"
 viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
 versus="nginx:nginx-light Orthanc:orthanc"
@@ -30,7 +30,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -q
-    # Debian starts some servers as soon as they are installed; here each is started by who tests with it.
+    # Debian starts some servers at installation; here the tests start them.
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi

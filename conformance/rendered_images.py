@@ -1,4 +1,4 @@
-"""Images to be rendered, the grey levels that they must have, and pictures read back."""
+"""Images to render, their expected grey levels, and rendered images read back."""
 
 from io import BytesIO
 
@@ -12,7 +12,7 @@ ROWS, COLUMNS = 48, 64
 
 
 def values(frame: int = 1) -> numpy.ndarray:
-    """What frame `frame` (from 1) of `gradient` holds: rising to the right and, faster with each frame, downwards."""
+    """The samples of frame `frame` (from 1) of `gradient`: they rise to the right and, faster with each frame, downwards."""
     row, column = numpy.mgrid[0:ROWS, 0:COLUMNS]
     return (40 * column + 8 * frame * row).astype("<u2")
 
@@ -41,19 +41,19 @@ def windowed(samples: numpy.ndarray, center: float, width: float, function: str 
     return 255 * y.clip(0, 1)
 
 
-def picture(body: bytes) -> Image.Image:
+def rendered_image(body: bytes) -> Image.Image:
     opened = Image.open(BytesIO(body))
     opened.load()
     return opened
 
 
 def grey(body: bytes) -> numpy.ndarray:
-    """The grey levels of a picture."""
-    return numpy.asarray(picture(body).convert("L")).astype(float)
+    """The grey levels of a rendered image."""
+    return numpy.asarray(rendered_image(body).convert("L")).astype(float)
 
 
 def difference(body: bytes, expected: numpy.ndarray) -> float:
-    """The largest difference of a picture from what it must be."""
+    """The largest difference between a rendered image and the expected levels."""
     found = grey(body)
     assert found.shape == expected.shape
     return numpy.abs(found - expected).max()
