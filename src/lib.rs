@@ -4,7 +4,7 @@
 //! Data flows in one direction, and each module imports only modules to its right:
 //!
 //! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`,
-//! `query` } → { `dicom`, `pixel` }
+//! `query` } → { `dicom`, `pixel`, `zip` }
 //!
 //! - [`cli`] reads the command line; [`server`] opens the stores and starts everything.
 //! - [`http`] and [`dimse`] are the protocol layers: they translate between a protocol and the archive.
@@ -12,15 +12,16 @@
 //!   run its background work, which a [`queue`] announces.
 //! - [`blobs`] stores bytes under a key; [`index`] holds the records of studies, series and instances in a
 //!   [`table`].
-//! - [`query`] defines when a record matches a query. [`dicom`] and [`pixel`] are pure functions on bytes and
-//!   samples.
-//! - [`config`] and [`telemetry`] are used by all modules.
+//! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and samples
+//!   alone.
+//! - [`config`], [`telemetry`], [`clock`] and [`backoff`] are used by all modules.
 //!
 //! # Three journeys
-//! 1. Upload: `http::store` → `http::multipart` (one part at a time) → `archive::store` → `dicom::scan`,
-//!    `dicom::instance` → `Blobs::put` → `Index::commit` → back: stored or refused, instance by instance.
-//! 2. Frames: `http::retrieve::frames` → `archive::retrieve` → one index row → one ranged `Blobs::read`.
-//! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::store`.
+//! 1. Upload: `http::store` → `http::request::multipart` (one part at a time) → `archive::ingest` →
+//!    `dicom::scan`, `dicom::instance` → `Blobs::put` → `Index::commit` → back: stored or refused, instance by
+//!    instance.
+//! 2. Frames: `http::retrieve::frames` → `archive::read` → one index row → one ranged `Blobs::read`.
+//! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::ingest`.
 
 pub mod archive;
 pub mod backoff;
