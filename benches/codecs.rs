@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use cuspid::dicom::frames::PixelLayout;
-use cuspid::pixel::decode::{Decoded, Stored, decode};
+use cuspid::pixel::decode::{Decoded, FrameEncoding, decode};
 use cuspid::pixel::render::encode::{Format, encode};
 use cuspid::pixel::render::{Display, show};
 use cuspid::pixel::transcode::Codec;
@@ -39,7 +39,7 @@ fn slice() -> (PixelLayout, Vec<u8>) {
 }
 
 fn native(layout: &PixelLayout, samples: &[u8]) -> Decoded {
-    let stored = Stored::Native { is_big_endian: false, first_bit: 0 };
+    let stored = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
     decode(samples, layout, stored).expect("the frame is whole")
 }
 
@@ -53,7 +53,7 @@ fn codecs(criterion: &mut Criterion) {
             bencher.iter(|| codec.encode(black_box(frame.clone()), &layout));
         });
         criterion.bench_function(&format!("{codec:?}: decode"), |bencher| {
-            let stored = Stored::Compressed(codec.transfer_syntax());
+            let stored = FrameEncoding::Compressed(codec.transfer_syntax());
             bencher.iter(|| decode(black_box(&encoded), &layout, stored));
         });
     }

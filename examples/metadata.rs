@@ -4,7 +4,7 @@
 use std::io::{BufRead, Write};
 
 use cuspid::dicom::instance;
-use cuspid::dicom::scan::{Limits, Scanner};
+use cuspid::dicom::scan::{ScanLimits, Scanner};
 
 fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -20,7 +20,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn metadata(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let limits = Limits {
+    let limits = ScanLimits {
         max_header_bytes: 16 << 20,
         max_sequence_depth: 64,
         max_elements: 1_000_000,

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use cuspid::dicom::split::{Object, Splitter};
+use cuspid::dicom::split::{SplitObject, Splitter};
 use cuspid::dicom::write::write;
 use libfuzzer_sys::fuzz_target;
 
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn objects(text: &[u8], size: usize) -> (Vec<Object>, bool) {
+fn objects(text: &[u8], size: usize) -> (Vec<SplitObject>, bool) {
     let mut splitter = Splitter::new(10_000, 1000);
     let mut objects = Vec::new();
     for piece in text.chunks(size.max(1)) {

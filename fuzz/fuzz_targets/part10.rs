@@ -6,10 +6,11 @@
 
 use cuspid::dicom::derived;
 use cuspid::dicom::explicit;
-use cuspid::dicom::explicit::{Frames, Rewrite};
+use cuspid::dicom::explicit::{FrameOutput, Rewrite};
 use cuspid::dicom::failure::Failure;
 use cuspid::dicom::instance;
-use cuspid::dicom::scan::{Limits, Outline, Scanner};
+use cuspid::dicom::scan::{Outline, ScanLimits, Scanner};
+use cuspid::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,8 +19,8 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(at_once, scan(object, size.into()), "the cuts mattered");
     if let Ok(outline) = at_once {
         assert!(outline.head.len() <= object.len().max(MAX_INFLATED_BYTES as usize), "bytes out of nowhere");
-        for frames in [Frames::Stored, Frames::Encapsulated { table_length: 4 }] {
-            let transfer_syntax = explicit::TRANSFER_SYNTAX;
+        for frames in [FrameOutput::Stored, FrameOutput::Encapsulated { table_length: 4 }] {
+            let transfer_syntax = EXPLICIT_VR_LITTLE_ENDIAN;
             let changes = derived::elements(&outline, "2.25.1", "ISO_10918_1", "fuzzed");
             let _ = explicit::plan(&outline, &Rewrite { transfer_syntax, changes, frames });
         }
@@ -30,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
 const MAX_INFLATED_BYTES: u64 = 1 << 20;
 
 fn scan(object: &[u8], size: usize) -> Result<Outline, Failure> {
-    let mut scanner = Scanner::new(Limits {
+    let mut scanner = Scanner::new(ScanLimits {
         max_header_bytes: 1 << 20,
         max_sequence_depth: 16,
         max_elements: 10_000,

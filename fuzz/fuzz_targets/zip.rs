@@ -4,10 +4,10 @@
 
 use std::io::Cursor;
 
-use cuspid::zip::reader::{Limits, unpack};
+use cuspid::zip::reader::{ZipLimits, unpack};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits = Limits { max_entries: 100, max_bytes: 1 << 20 };
+const LIMITS: ZipLimits = ZipLimits { max_entries: 100, max_bytes: 1 << 20 };
 
 fuzz_target!(|input: &[u8]| {
     let (mut entries, mut bytes) = (0, 0);

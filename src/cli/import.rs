@@ -21,7 +21,7 @@ use crate::archive::ingest::{Outcome, Refusal};
 use crate::cli::{Settings, runtime};
 use crate::dicom::failure::Failure;
 use crate::server;
-use crate::zip::reader::{self, Limits};
+use crate::zip::reader::{self, ZipLimits};
 
 /// Threads that read files. Several are needed so that their commits share a flush.
 const THREADS: usize = 8;
@@ -151,7 +151,7 @@ impl<'a> ImportThread<'a> {
     }
 
     fn import_zip(&mut self, file: impl Read + Seek, name: &str) -> io::Result<()> {
-        let limits = Limits { max_entries: u64::MAX, max_bytes: u64::MAX };
+        let limits = ZipLimits { max_entries: u64::MAX, max_bytes: u64::MAX };
         let ended = reader::unpack(file, &limits, &mut |entry, content| {
             let name = format!("{name}:{entry}");
             let imported = content.map(|content| self.import_object(content, &name));

@@ -1,6 +1,7 @@
 //! Builds data sets for tests in a few lines, in any of the uncompressed encodings (PS3.5 §7).
 
-/// A data set that grows, or an item of one. Values are padded to an even length with a zero byte, text with a space.
+/// A data set that grows, or an item of one. Values are padded to an even length with a zero byte, text with
+/// a space.
 #[derive(Clone)]
 pub(crate) struct DataSet {
     is_explicit: bool,

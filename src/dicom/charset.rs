@@ -1,6 +1,7 @@
 //! Text decoded by Specific Character Set (0008,0005), with code extensions by escape sequences.
 //!
-//! PS3.3 §C.12.1.1.2, PS3.5 §6.1.2.5. Names and bytes are read liberally: text always comes out.
+//! PS3.3 §C.12.1.1.2, PS3.5 §6.1.2.5. Damaged names of character sets and damaged bytes never fail: the
+//! result is always text.
 
 use std::borrow::Cow;
 
@@ -26,15 +27,15 @@ pub struct Charset {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Scheme {
-    /// Nothing is declared, or nothing that is known: UTF-8 if it is valid, else Latin-1.
+    /// No known character set is declared: UTF-8 if the text is valid UTF-8, else Latin-1.
     Guess,
     /// One encoding without code extensions.
     Whole(&'static Encoding),
-    /// ISO 2022: what the upper half means at first, and what it may mean where nothing was designated.
+    /// ISO 2022: the initial set of the upper half, and the set that is tried where none was designated.
     Extended { initial: Option<Upper>, fallback: Option<Upper> },
 }
 
-/// What is designated as G0, the lower half of the code table.
+/// The character set designated as G0, the lower half of the code table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lower {
     Ascii,
@@ -42,7 +43,7 @@ enum Lower {
     Jis0212,
 }
 
-/// What is designated as G1, the upper half of the code table.
+/// The character set designated as G1, the upper half of the code table.
 type Upper = &'static Encoding;
 
 impl Default for Charset {
@@ -53,7 +54,7 @@ impl Default for Charset {
 }
 
 impl Charset {
-    /// Reads a value of Specific Character Set. The second result tells whether every term is known.
+    /// Reads a value of Specific Character Set. The second result is whether every term is known.
     pub fn from_value(value: &[u8]) -> (Self, bool) {
         let terms: Vec<Term> = value.split(|&byte| byte == b'\\').map(term).collect();
         let all_known = !terms.contains(&Term::Unknown);
@@ -68,8 +69,8 @@ impl Charset {
 
     /// Decodes text. The second result is false if bytes had to be guessed or replaced by U+FFFD.
     ///
-    /// Designations end at control characters and at each of `delimiters` (PS3.5 §6.1.2.5.3), which count only
-    /// where they are characters of their own: decoded text can be split at them.
+    /// Designations end at control characters and at each of `delimiters` (PS3.5 §6.1.2.5.3), which count
+    /// only where they are characters of their own: decoded text can be split at them.
     pub fn decode<'a>(&self, bytes: &'a [u8], delimiters: &[u8]) -> (Cow<'a, str>, bool) {
         if let Some(text) = plain_ascii(bytes) {
             return (Cow::Borrowed(text), true);
@@ -119,7 +120,7 @@ impl Term {
     }
 }
 
-/// Reads a term whatever way it is punctuated: `ISO_IR 100`, `ISO-IR 100`, `iso ir100`, `UTF8`.
+/// Reads a term in any punctuation: `ISO_IR 100`, `ISO-IR 100`, `iso ir100`, `UTF8`.
 fn term(bytes: &[u8]) -> Term {
     let letters = bytes.iter().filter(|byte| byte.is_ascii_alphanumeric()).take(24);
     let name: String = letters.map(|byte| byte.to_ascii_uppercase() as char).collect();
@@ -190,7 +191,7 @@ fn decode_extended<'a>(
 
 /// Takes one character of G0, or one delimiter, and returns how many bytes it has.
 fn lower_run(bytes: &[u8], lower: Lower, text: &mut String, ok: &mut bool) -> usize {
-    // A space is itself in every set: a name in kanji may be padded without going back to ASCII.
+    // A space is a space in every set: a name in kanji may be padded without a switch back to ASCII.
     if lower == Lower::Ascii || bytes[0] == b' ' {
         text.push(char::from(bytes[0]));
         return 1;
@@ -229,7 +230,7 @@ fn push_decoded(encoding: &'static Encoding, bytes: &[u8], text: &mut String, ok
     *ok &= !had_errors;
 }
 
-/// What an escape sequence designates.
+/// The character set that an escape sequence designates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Designated {
     Lower(Lower),
@@ -245,7 +246,8 @@ impl Designated {
     }
 }
 
-/// Reads an escape sequence after ESC: its bytes, and what it designates (PS3.3 Table C.12-3 and C.12-4).
+/// Reads an escape sequence after ESC: the number of its bytes, and the set that it designates (PS3.3 Table
+/// C.12-3 and C.12-4).
 fn designation(bytes: &[u8]) -> Option<(usize, Designated)> {
     use Designated::{Lower as G0, Upper as G1};
     Some(match bytes {

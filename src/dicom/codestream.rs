@@ -1,14 +1,17 @@
-//! What a compressed image says of itself: its transfer syntax and the Image Pixel Description Macro that can be derived
-//! from it (PS3.18 §10.5.2, PS3.5 §8.2; ISO/IEC 10918-1 §B, 14495-1 §C, 15444-1 §A).
+//! The description that a compressed image holds of itself: its transfer syntax and the Image Pixel
+//! Description Macro that can be derived from it (PS3.18 §10.5.2, PS3.5 §8.2; ISO/IEC 10918-1 §B, 14495-1 §C,
+//! 15444-1 §A).
 
 use memchr::memmem;
 
-/// What the first bytes of a compressed frame tell.
+use crate::dicom::transfer_syntax;
+
+/// The description at the start of a compressed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Codestream {
-    /// The transfer syntax of PS3.5 §A.4 that it can be encapsulated in.
+    /// The transfer syntax of PS3.5 §A.4 in which the codestream can be encapsulated.
     pub transfer_syntax: &'static str,
-    /// Whether something was lost.
+    /// Whether the compression is lossy.
     pub is_lossy: bool,
     /// Rows, at least one.
     pub rows: u32,
@@ -22,7 +25,8 @@ pub struct Codestream {
     pub is_signed: bool,
     /// Photometric Interpretation.
     pub photometric: &'static str,
-    /// Where the codestream begins: what stands before it is a file format's, which DICOM leaves out (PS3.5 §8.2.4).
+    /// The offset of the codestream, after the header of a file format such as JP2, which DICOM leaves out
+    /// (PS3.5 §8.2.4).
     pub offset: usize,
 }
 
@@ -37,8 +41,8 @@ impl Codestream {
     }
 }
 
-/// Reads the start of a frame in JPEG, JPEG-LS, JPEG 2000 or HTJ2K; `None` if it is none of them, is of a kind for which
-/// there is no transfer syntax, or if `head` ends before it has told.
+/// Reads the start of a frame in JPEG, JPEG-LS, JPEG 2000 or HTJ2K; `None` if it is none of them, is of a
+/// kind for which there is no transfer syntax, or if `head` ends before the description does.
 pub fn describe(head: &[u8]) -> Option<Codestream> {
     if head.starts_with(&[0xFF, 0xD8, 0xFF]) {
         return jpeg(head);
@@ -47,13 +51,13 @@ pub fn describe(head: &[u8]) -> Option<Codestream> {
     Some(Codestream { offset, ..jpeg_2000(head.get(offset..)?)? })
 }
 
-/// A marker segment: the marker's second byte and what follows its length.
-struct Segments<'a> {
+/// The marker segments: of each the second byte of the marker, and the bytes after the length.
+struct JpegSegments<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Iterator for Segments<'a> {
+impl<'a> Iterator for JpegSegments<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -77,10 +81,10 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// JPEG and JPEG-LS, up to their first scan, whose header has the last word on the transfer syntax.
+/// Describes JPEG and JPEG-LS. The header of the first scan decides the transfer syntax.
 fn jpeg(head: &[u8]) -> Option<Codestream> {
     let (mut frame, mut has_jfif, mut adobe_transform) = (None, false, None);
-    for (marker, segment) in (Segments { bytes: head, at: 2 }) {
+    for (marker, segment) in (JpegSegments { bytes: head, at: 2 }) {
         match marker {
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => frame = Some((marker, segment)),
             0xE0 => has_jfif |= segment.starts_with(b"JFIF\0"),
@@ -96,7 +100,7 @@ fn jpeg(head: &[u8]) -> Option<Codestream> {
     None
 }
 
-/// What tells the colour space of a JPEG image, beside its components.
+/// The parts of a JPEG header that decide the colour space, besides the components.
 struct Color {
     has_jfif: bool,
     adobe_transform: Option<u8>,
@@ -107,12 +111,12 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
     // Ss of the scan is the predictor in lossless JPEG, and the allowed error (NEAR) in JPEG-LS.
     let selection = *scan.get(1 + 2 * usize::from(*scan.first()?))?;
     let (transfer_syntax, is_lossy) = match kind {
-        0xC0 => ("1.2.840.10008.1.2.4.50", true),
-        0xC1 => ("1.2.840.10008.1.2.4.51", true),
-        0xC3 if selection == 1 => ("1.2.840.10008.1.2.4.70", false),
-        0xC3 => ("1.2.840.10008.1.2.4.57", false),
-        0xF7 if selection == 0 => ("1.2.840.10008.1.2.4.80", false),
-        0xF7 => ("1.2.840.10008.1.2.4.81", true),
+        0xC0 => (transfer_syntax::JPEG_BASELINE8_BIT, true),
+        0xC1 => (transfer_syntax::JPEG_EXTENDED12_BIT, true),
+        0xC3 if selection == 1 => (transfer_syntax::JPEG_LOSSLESS_SV1, false),
+        0xC3 => (transfer_syntax::JPEG_LOSSLESS, false),
+        0xF7 if selection == 0 => (transfer_syntax::JPEGLS_LOSSLESS, false),
+        0xF7 => (transfer_syntax::JPEGLS_NEAR_LOSSLESS, true),
         _ => return None,
     };
     let (rows, columns) = (u16_at(frame, 1)?, u16_at(frame, 3)?);
@@ -136,7 +140,8 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
     })
 }
 
-/// Whether three components are RGB: as the Adobe segment says, else as they are named, else as the process has it.
+/// Whether three components are RGB: as the Adobe segment says, else as they are named, else as the process
+/// has it.
 fn is_rgb(kind: u8, frame: &[u8], color: &Color) -> bool {
     let names = [6, 9, 12].map(|at| frame.get(at).copied().unwrap_or_default());
     match color.adobe_transform {
@@ -146,7 +151,7 @@ fn is_rgb(kind: u8, frame: &[u8], color: &Color) -> bool {
     }
 }
 
-/// Where the codestream begins in the file format JP2 or JPH: in the first `jp2c` box.
+/// The offset of the codestream in a JP2 or JPH file: in the first `jp2c` box.
 fn jp2_codestream(head: &[u8]) -> Option<usize> {
     if !head.starts_with(b"\0\0\0\x0CjP  \r\n\x87\n") {
         return None;
@@ -159,7 +164,7 @@ fn jp2_codestream(head: &[u8]) -> Option<usize> {
 
 fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
     let (mut size, mut coding, mut is_high_throughput) = (None, None, false);
-    for (marker, segment) in (Segments { bytes: codestream, at: 2 }) {
+    for (marker, segment) in (JpegSegments { bytes: codestream, at: 2 }) {
         match marker {
             0x51 => size = Some(segment),
             0x50 => is_high_throughput = true,
@@ -180,11 +185,11 @@ fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
     let is_rpcl = *coding.get(1)? == 2;
     let has_transform = *coding.get(4)? == 1;
     let (transfer_syntax, is_lossy) = match (is_high_throughput, is_reversible) {
-        (true, true) if is_rpcl => ("1.2.840.10008.1.2.4.202", false),
-        (true, true) => ("1.2.840.10008.1.2.4.201", false),
-        (true, false) => ("1.2.840.10008.1.2.4.203", true),
-        (false, true) => ("1.2.840.10008.1.2.4.90", false),
-        (false, false) => ("1.2.840.10008.1.2.4.91", true),
+        (true, true) if is_rpcl => (transfer_syntax::HTJ2K_LOSSLESS_RPCL, false),
+        (true, true) => (transfer_syntax::HTJ2K_LOSSLESS, false),
+        (true, false) => (transfer_syntax::HTJ2K, true),
+        (false, true) => (transfer_syntax::JPEG2000_LOSSLESS, false),
+        (false, false) => (transfer_syntax::JPEG2000, true),
     };
     let photometric = match (components, has_transform, is_reversible) {
         (1, ..) => "MONOCHROME2",
@@ -299,7 +304,7 @@ mod tests {
         let mut high_throughput = jpeg_2000_image(7, 1, 0, 1, 2);
         let size_ends = 2 + 4 + 39;
         high_throughput.splice(size_ends..size_ends, segment(0x50, &[0, 2, 0, 0, 0, 0]));
-        assert_eq!(describe(&high_throughput).unwrap().transfer_syntax, "1.2.840.10008.1.2.4.202");
+        assert_eq!(describe(&high_throughput).unwrap().transfer_syntax, transfer_syntax::HTJ2K_LOSSLESS_RPCL);
     }
 
     #[test]

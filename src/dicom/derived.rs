@@ -1,60 +1,57 @@
-//! What an image says of itself that was compressed with loss from another (PS3.3 §C.7.6.1.1.2, §C.7.6.1.1.5 and
-//! §C.12.4.1).
+//! The attributes of an image that was compressed with loss from another image (PS3.3 §C.7.6.1.1.2,
+//! §C.7.6.1.1.5 and §C.12.4.1).
 
 use crate::dicom::attributes::{Tag, Vr};
-use crate::dicom::explicit::{Element, item, top_level};
+use crate::dicom::explicit::{EncodedElement, item, top_level};
 use crate::dicom::scan::Outline;
+use crate::dicom::tags;
 
-/// Lossy Image Compression Ratio (0028,2112).
-pub const RATIO: Tag = Tag(0x0028_2112);
-/// Characters at the end of its value that are left blank, for the ratio to be written once it is known.
+/// Blank characters at the end of Lossy Image Compression Ratio: the ratio is written there when it is known.
 pub const RATIO_CHARACTERS: usize = 16;
-
-const IMAGE_TYPE: Tag = Tag(0x0008_0008);
-const SOP_CLASS: Tag = Tag(0x0008_0016);
-const SOP_INSTANCE: Tag = Tag(0x0008_0018);
-const REFERENCED_SOP_CLASS: Tag = Tag(0x0008_1150);
-const REFERENCED_SOP_INSTANCE: Tag = Tag(0x0008_1155);
-const DERIVATION_DESCRIPTION: Tag = Tag(0x0008_2111);
-const SOURCE_IMAGES: Tag = Tag(0x0008_2112);
-const LOSSY: Tag = Tag(0x0028_2110);
-const METHOD: Tag = Tag(0x0028_2114);
-const PURPOSE_OF_REFERENCE: Tag = Tag(0x0040_A170);
 
 /// The length of ST (PS3.5 §6.2).
 const MAX_DESCRIPTION_BYTES: usize = 1024;
 
-/// The elements in which the compressed image differs from the one that it is made of, in the order of their tags.
+/// The elements in which a compressed image differs from its source, in the order of their tags.
 ///
-/// It is a derived image under a SOP Instance UID of its own, `uid`, and refers to its source. What is known of earlier
-/// compression stays in front of `method`, the Lossy Image Compression Method (0028,2114), and `description`.
-pub fn elements(source: &Outline, uid: &str, method: &str, description: &str) -> Vec<Element> {
-    let element = |tag, vr: &[u8; 2], value: Vec<u8>| Element { tag, vr: Vr(*vr), value };
+/// The compressed image is a derived image with its own SOP Instance UID, `uid`, and refers to its source.
+/// The methods of earlier compression stay in front of `method`, the Lossy Image Compression Method
+/// (0028,2114), and `description`.
+pub fn elements(source: &Outline, uid: &str, method: &str, description: &str) -> Vec<EncodedElement> {
+    let element = |tag, vr: &[u8; 2], value: Vec<u8>| EncodedElement { tag, vr: Vr(*vr), value };
     let stored = |tag| text(source, tag);
     let mut image_type = b"DERIVED".to_vec();
-    match stored(IMAGE_TYPE).iter().position(|&byte| byte == b'\\') {
-        Some(second) => image_type.extend_from_slice(&stored(IMAGE_TYPE)[second..]),
+    match stored(tags::IMAGE_TYPE).iter().position(|&byte| byte == b'\\') {
+        Some(second) => image_type.extend_from_slice(&stored(tags::IMAGE_TYPE)[second..]),
         None => image_type.extend_from_slice(b"\\PRIMARY"),
     }
-    let told = joined(stored(DERIVATION_DESCRIPTION), b"; ", description.as_bytes());
+    let told = joined(stored(tags::DERIVATION_DESCRIPTION), b"; ", description.as_bytes());
     let told = if told.len() > MAX_DESCRIPTION_BYTES { description.as_bytes().to_vec() } else { told };
     let source_image = item(&[
-        element(REFERENCED_SOP_CLASS, b"UI", stored(SOP_CLASS).to_vec()),
-        element(REFERENCED_SOP_INSTANCE, b"UI", stored(SOP_INSTANCE).to_vec()),
-        element(PURPOSE_OF_REFERENCE, b"SQ", uncompressed_predecessor()),
+        element(tags::REFERENCED_SOP_CLASS_UID, b"UI", stored(tags::SOP_CLASS_UID).to_vec()),
+        element(tags::REFERENCED_SOP_INSTANCE_UID, b"UI", stored(tags::SOP_INSTANCE_UID).to_vec()),
+        element(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, b"SQ", uncompressed_predecessor()),
     ]);
     vec![
-        element(IMAGE_TYPE, b"CS", image_type),
-        element(SOP_INSTANCE, b"UI", uid.as_bytes().to_vec()),
-        element(DERIVATION_DESCRIPTION, b"ST", told),
-        element(SOURCE_IMAGES, b"SQ", source_image),
-        element(LOSSY, b"CS", b"01".to_vec()),
-        element(RATIO, b"DS", ratio(stored(RATIO))),
-        element(METHOD, b"CS", joined(stored(METHOD), b"\\", method.as_bytes())),
+        element(tags::IMAGE_TYPE, b"CS", image_type),
+        element(tags::SOP_INSTANCE_UID, b"UI", uid.as_bytes().to_vec()),
+        element(tags::DERIVATION_DESCRIPTION, b"ST", told),
+        element(tags::SOURCE_IMAGE_SEQUENCE, b"SQ", source_image),
+        element(tags::LOSSY_IMAGE_COMPRESSION, b"CS", b"01".to_vec()),
+        element(
+            tags::LOSSY_IMAGE_COMPRESSION_RATIO,
+            b"DS",
+            ratio(stored(tags::LOSSY_IMAGE_COMPRESSION_RATIO)),
+        ),
+        element(
+            tags::LOSSY_IMAGE_COMPRESSION_METHOD,
+            b"CS",
+            joined(stored(tags::LOSSY_IMAGE_COMPRESSION_METHOD), b"\\", method.as_bytes()),
+        ),
     ]
 }
 
-/// The ratios so far and room for one, of even length together.
+/// The stored ratios, and blanks for one more, of even length together.
 fn ratio(stored: &[u8]) -> Vec<u8> {
     let mut ratios = joined(stored, b"\\", b"");
     if !ratios.len().is_multiple_of(2) {
@@ -66,11 +63,11 @@ fn ratio(stored: &[u8]) -> Vec<u8> {
 
 /// The code for the source of a compressed image (CID 7202).
 fn uncompressed_predecessor() -> Vec<u8> {
-    let code = |tag, vr: &[u8; 2], value: &str| Element { tag: Tag(tag), vr: Vr(*vr), value: value.into() };
+    let code = |tag, vr: &[u8; 2], value: &str| EncodedElement { tag, vr: Vr(*vr), value: value.into() };
     item(&[
-        code(0x0008_0100, b"SH", "121320"),
-        code(0x0008_0102, b"SH", "DCM"),
-        code(0x0008_0104, b"LO", "Uncompressed predecessor"),
+        code(tags::CODE_VALUE, b"SH", "121320"),
+        code(tags::CODING_SCHEME_DESIGNATOR, b"SH", "DCM"),
+        code(tags::CODE_MEANING, b"LO", "Uncompressed predecessor"),
     ])
 }
 
@@ -91,6 +88,7 @@ mod tests {
     use super::*;
     use crate::dicom::build::DataSet;
     use crate::dicom::scan::tests::scan;
+    use crate::dicom::transfer_syntax;
 
     #[test]
     fn what_was_known_of_earlier_loss_stays() {
@@ -119,7 +117,7 @@ mod tests {
             (data_set(""), ["DERIVED\\PRIMARY", "smaller", &blank, "ISO_14495_1"]),
         ] {
             let made = elements(
-                &scan(&set.file("1.2.840.10008.1.2.1")).unwrap(),
+                &scan(&set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap(),
                 "2.25.7",
                 "ISO_14495_1",
                 "smaller",

@@ -8,7 +8,7 @@ use crate::dicom::attributes::{Tag, Vr};
 
 /// The tag of a standard attribute by its keyword, in the keyword's own spelling.
 ///
-/// Repeating groups answer with their first: `OverlayData` is (6000,3000).
+/// For a repeating group the result is its first tag: `OverlayData` is (6000,3000).
 pub fn tag_by_keyword(keyword: &str) -> Option<Tag> {
     let entry = StandardDataDictionary.by_name(keyword)?;
     let tag = entry.tag();
@@ -25,8 +25,8 @@ pub fn keyword(tag: Tag) -> Option<&'static str> {
 
 /// The value representation that an attribute has by the dictionary, UN if it is unknown.
 ///
-/// `is_signed` tells whether Pixel Representation is 1, which decides between SS and US. Where the dictionary
-/// leaves OB or OW, or US or OW, open it is OW, as in implicit VR (PS3.5 §A.1).
+/// `is_signed` is whether Pixel Representation is 1, which decides between SS and US. Where the dictionary
+/// allows OB or OW, or US or OW, the result is OW, as in implicit VR (PS3.5 §A.1).
 pub fn vr(tag: Tag, is_signed: bool) -> Vr {
     if tag.is_private() {
         return match tag.element() {
@@ -43,8 +43,8 @@ pub fn vr(tag: Tag, is_signed: bool) -> Vr {
     }
 }
 
-/// Whether an attribute may have a value representation by the dictionary. UN, and what the dictionary does not know, may be
-/// anything (PS3.5 §6.2.2).
+/// Whether an attribute may have a value representation by the dictionary. UN, and attributes that are not in
+/// the dictionary, may be anything (PS3.5 §6.2.2).
 pub fn allows(tag: Tag, vr: Vr) -> bool {
     let entry = if tag.is_private() { None } else { StandardDataDictionary.by_tag(inner(tag)) };
     let one_of = |letters: &[&[u8; 2]]| letters.contains(&&vr.0);

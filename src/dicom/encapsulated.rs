@@ -1,4 +1,4 @@
-//! What an instance says of the document that it encapsulates (PS3.3 §C.24.2).
+//! The attributes of an encapsulated document (PS3.3 §C.24.2).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// A document in a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encapsulated {
+pub struct EncapsulatedDocument {
     /// MIME Type of Encapsulated Document (0042,0012) in lower case, if it is one.
     pub media_type: Option<String>,
     /// Encapsulated Document Length (0042,0015): the bytes without padding.
@@ -15,31 +15,36 @@ pub struct Encapsulated {
     pub inline: Option<Vec<u8>>,
 }
 
-/// Reads what the DICOM JSON metadata of an instance says of its document.
+/// Reads the attributes of the document from the DICOM JSON metadata of an instance.
 ///
 /// # Errors
 /// If the text is not JSON, or not of that model.
-pub fn read(metadata: &[u8]) -> Result<Encapsulated, serde_json::Error> {
-    let attributes: Attributes = serde_json::from_slice(metadata)?;
-    let first =
-        |attribute: Option<Attribute>| attribute.and_then(|attribute| attribute.values.into_iter().next());
+pub fn read(metadata: &[u8]) -> Result<EncapsulatedDocument, serde_json::Error> {
+    let attributes: DocumentAttributes = serde_json::from_slice(metadata)?;
+    let first = |attribute: Option<JsonAttribute>| {
+        attribute.and_then(|attribute| attribute.values.into_iter().next())
+    };
     let media_type = first(attributes.media_type).and_then(|value| media_type(value.as_str()?));
     let inline = attributes.document.and_then(|document| STANDARD.decode(document.inline?).ok());
-    Ok(Encapsulated { media_type, length: first(attributes.length).and_then(|value| value.as_u64()), inline })
+    Ok(EncapsulatedDocument {
+        media_type,
+        length: first(attributes.length).and_then(|value| value.as_u64()),
+        inline,
+    })
 }
 
 #[derive(Deserialize)]
-struct Attributes {
+struct DocumentAttributes {
     #[serde(rename = "00420011")]
-    document: Option<Attribute>,
+    document: Option<JsonAttribute>,
     #[serde(rename = "00420012")]
-    media_type: Option<Attribute>,
+    media_type: Option<JsonAttribute>,
     #[serde(rename = "00420015")]
-    length: Option<Attribute>,
+    length: Option<JsonAttribute>,
 }
 
 #[derive(Deserialize)]
-struct Attribute {
+struct JsonAttribute {
     #[serde(rename = "Value", default)]
     values: Vec<serde_json::Value>,
     #[serde(rename = "InlineBinary")]
@@ -67,7 +72,7 @@ mod tests {
             br#"{"00080005":{"vr":"CS"},"00420011":{"vr":"OB","InlineBinary":"AQIDAA=="},
                 "00420012":{"vr":"LO","Value":["Text/XML"]},"00420015":{"vr":"UL","Value":[3]}}"#,
         );
-        let expected = Encapsulated {
+        let expected = EncapsulatedDocument {
             media_type: Some("text/xml".into()),
             length: Some(3),
             inline: Some(vec![1, 2, 3, 0]),

@@ -1,4 +1,4 @@
-//! Why bytes cannot be taken as a SOP instance, and what was wrong with one that was taken.
+//! The reasons to refuse bytes as a SOP instance, and warnings about an instance that was accepted.
 
 use crate::dicom::attributes::Tag;
 
@@ -14,15 +14,15 @@ pub enum Failure {
     /// The bytes end inside an element, an item or a sequence.
     #[error("the data set ends too early, in the element at byte {offset}")]
     Truncated {
-        /// Where the unfinished element starts.
+        /// The offset of the unfinished element.
         offset: u64,
     },
     /// An item or delimiter where none can be, or a structure that contradicts itself.
     #[error("the data set is malformed at byte {offset}: unexpected {tag:?}")]
     Malformed {
-        /// Where it starts.
+        /// The offset of the element.
         offset: u64,
-        /// What stands there.
+        /// The tag at that offset.
         tag: Tag,
     },
     /// The limit `max_sequence_depth`.
@@ -70,11 +70,11 @@ pub enum Failure {
     },
 }
 
-/// Something that is wrong with an instance that was taken all the same.
+/// A fault of an instance that was accepted in spite of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The attribute at fault, the outermost one if it is nested.
     pub tag: Tag,
-    /// What is wrong with it: lower case, no period, no value of it (it may be patient data).
+    /// The fault: lower case, no period, no value of the attribute (it may be patient data).
     pub reason: String,
 }

@@ -1,21 +1,19 @@
-//! Where each frame's bytes lie in the stored object (PS3.5 §8 and §A.4).
+//! The place of each frame in the stored object (PS3.5 §8 and §A.4).
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::attributes::Vr;
 use crate::dicom::failure::Warning;
-use crate::dicom::scan::{Event, Kind, Outline};
+use crate::dicom::scan::{EventKind, Outline, ScanEvent};
+use crate::dicom::tags;
+use crate::dicom::transfer_syntax;
 
-const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
-const EXTENDED_OFFSET_TABLE: Tag = Tag(0x7FE0_0001);
-/// What the UIDs of the transfer syntaxes of video have in common (PS3.5 §8.2.5 to §8.2.9).
-const VIDEO: &str = "1.2.840.10008.1.2.4.10";
 /// Bytes of an item's header.
 const ITEM_HEADER: u64 = 8;
 
-/// How the pixels of an instance are laid out (PS3.3 §C.7.6.3).
+/// The layout of the pixels of an instance (PS3.3 §C.7.6.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PixelLayout {
     /// (0028,0010).
@@ -36,14 +34,14 @@ pub struct PixelLayout {
     pub photometric: String,
     /// Planar Configuration (0028,0006) is 1.
     pub is_planar: bool,
-    /// Number of Frames (0028,0008), 1 if it is absent; not more than can be found ([`Frames::count`]).
+    /// Number of Frames (0028,0008), 1 if it is absent; not more than can be found ([`FrameTable::count`]).
     pub number_of_frames: u32,
 }
 
 /// The frame table of an instance: where its frames are. Offsets are in bytes from the start of the stored
 /// object; in a deflated object, from the start of the object with its data set inflated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Frames {
+pub enum FrameTable {
     /// There are no frames.
     None,
     /// Uncompressed frames one after the other, without gaps.
@@ -52,7 +50,7 @@ pub enum Frames {
         offset: u64,
         /// Bits of one frame; not a multiple of 8 only when Bits Allocated is 1.
         frame_bits: u64,
-        /// How many frames are there, which may be fewer than Number of Frames says.
+        /// The number of frames that are there; may be less than Number of Frames.
         count: u32,
         /// Whether the object's words are big endian.
         is_big_endian: bool,
@@ -66,8 +64,8 @@ pub enum Frames {
     },
 }
 
-impl Frames {
-    /// How many frames there are, whatever Number of Frames says.
+impl FrameTable {
+    /// The number of frames that are there; may differ from Number of Frames.
     pub fn count(&self) -> u32 {
         match self {
             Self::None => 0,
@@ -108,35 +106,31 @@ impl Frames {
 }
 
 /// Finds the frames of a scanned object: native from the layout; encapsulated by the Extended Offset Table
-/// (7FE0,0001), the Basic Offset Table, one fragment a frame if the counts agree, one frame of all fragments if
-/// there is one frame (and for video), or else by the fragments that begin as a codestream begins.
+/// (7FE0,0001), the Basic Offset Table, one fragment a frame if the counts agree, one frame of all fragments
+/// if there is one frame (and for video), or else by the fragments that begin as a codestream begins.
 ///
-/// Frames that are not all there cannot be asked for; the warning says so.
+/// Frames that are missing or incomplete are not in the table; the warning says so.
 ///
 /// PS3.5 §8, §A.4; PS3.3 §C.7.6.3.1.8.
-pub fn locate(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warning>) {
+pub fn locate(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
     let mut depth = 0;
     for event in &outline.events {
         match event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth -= 1,
-            Kind::Bulk if depth == 0 && is_pixel_data(event.tag) => return native(event, layout),
-            Kind::Encapsulated if depth == 0 && event.tag == PIXEL_DATA => {
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth -= 1,
+            EventKind::Bulk if depth == 0 && tags::is_pixel_data(event.tag) => return native(event, layout),
+            EventKind::Encapsulated if depth == 0 && event.tag == tags::PIXEL_DATA => {
                 return encapsulated(outline, layout);
             }
             _ => {}
         }
     }
-    (Frames::None, None)
+    (FrameTable::None, None)
 }
 
-fn is_pixel_data(tag: Tag) -> bool {
-    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
-}
-
-fn native(pixels: &Event, layout: &PixelLayout) -> (Frames, Option<Warning>) {
+fn native(pixels: &ScanEvent, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
     let Some(frame_bits) = native_frame_bits(layout).filter(|&bits| bits > 0) else {
-        return (Frames::None, warning("the size of its frames is unknown"));
+        return (FrameTable::None, warning("the size of its frames is unknown"));
     };
     let available = u128::from(pixels.length) * 8 / u128::from(frame_bits);
     let count = u32::try_from(available).unwrap_or(u32::MAX).min(layout.number_of_frames);
@@ -144,7 +138,7 @@ fn native(pixels: &Event, layout: &PixelLayout) -> (Frames, Option<Warning>) {
         if count < layout.number_of_frames { warning("it is too short for its frames") } else { None };
     // Bytes (OB) have no byte order, in whatever transfer syntax (PS3.5 §7.3).
     let is_big_endian = pixels.is_big_endian && pixels.vr != Some(Vr(*b"OB"));
-    let frames = Frames::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
+    let frames = FrameTable::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
     (frames, missing)
 }
 
@@ -159,19 +153,19 @@ fn native_frame_bits(layout: &PixelLayout) -> Option<u64> {
         .checked_mul(layout.bits_allocated.into())
 }
 
-fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warning>) {
+fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
     let fragments = &outline.fragments;
     let count = layout.number_of_frames as usize;
     let frames = |first_fragments: Vec<u32>| {
         let is_one_each = first_fragments.len() == fragments.len();
         let first_fragments = if is_one_each { Vec::new() } else { first_fragments };
-        Frames::Encapsulated { fragments: fragments.clone(), first_fragments }
+        FrameTable::Encapsulated { fragments: fragments.clone(), first_fragments }
     };
     if fragments.is_empty() {
-        return (Frames::None, warning("it holds no fragments"));
+        return (FrameTable::None, warning("it holds no fragments"));
     }
-    if outline.transfer_syntax.starts_with(VIDEO) {
-        // One stream, whatever the number of its pictures and of the pieces that it was cut into (PS3.5 §A.4.5).
+    if transfer_syntax::is_video(&outline.transfer_syntax) {
+        // A video is one stream, whatever its number of pictures and fragments (PS3.5 §A.4.5).
         return (frames(vec![0]), None);
     }
     let table = offset_table(outline);
@@ -195,16 +189,17 @@ fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (Frames, Option<Warn
     if fragments.len() < count {
         return (frames(Vec::new()), warning("it holds fewer frames than it should"));
     }
-    (Frames::None, warning("its frames cannot be told apart"))
+    (FrameTable::None, warning("its frames cannot be told apart"))
 }
 
 /// The offsets of the frames, from the first fragment's item; `None` if there is no table.
 fn offset_table(outline: &Outline) -> Option<Vec<u64>> {
-    let bytes_of = |event: &Event| match &event.kind {
-        Kind::Value(range) => outline.head.get(range.clone()),
+    let bytes_of = |event: &ScanEvent| match &event.kind {
+        EventKind::Value(range) => outline.head.get(range.clone()),
         _ => None,
     };
-    let extended = outline.events.iter().rfind(|event| event.tag == EXTENDED_OFFSET_TABLE).and_then(bytes_of);
+    let extended =
+        outline.events.iter().rfind(|event| event.tag == tags::EXTENDED_OFFSET_TABLE).and_then(bytes_of);
     if let Some(bytes) = extended.filter(|bytes| !bytes.is_empty()) {
         return Some(bytes.as_chunks().0.iter().map(|&offset| u64::from_le_bytes(offset)).collect());
     }
@@ -223,7 +218,7 @@ fn fragments_at(offsets: &[u64], fragments: &[(u64, u32)]) -> Option<Vec<u32>> {
 }
 
 fn warning(reason: &str) -> Option<Warning> {
-    Some(Warning { tag: PIXEL_DATA, reason: reason.to_owned() })
+    Some(Warning { tag: tags::PIXEL_DATA, reason: reason.to_owned() })
 }
 
 #[cfg(test)]
@@ -232,7 +227,6 @@ mod tests {
     use crate::dicom::build::DataSet;
     use crate::dicom::scan::tests::scan;
 
-    const JPEG: &str = "1.2.840.10008.1.2.4.50";
     const START: &[u8] = &[0xFF, 0xD8, 0xFF, 0xE0];
     const REST: &[u8] = &[1, 2, 3, 4, 5, 6];
 
@@ -264,7 +258,7 @@ mod tests {
         {
             let length = (15 * usize::from(bits) * frames as usize).div_ceil(8).next_multiple_of(2);
             let set = icon_then(DataSet::explicit().element(0x7FE0_0010, "OW", &vec![0; length]));
-            let file = set.file("1.2.840.10008.1.2.1");
+            let file = set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
             let start = (file.len() - length) as u64;
             let (located, warning) = locate(&scan(&file).unwrap(), &layout(frames, bits));
             let relative = |index| {
@@ -317,9 +311,10 @@ mod tests {
         ] {
             let items = [&table[..], fragments[0], fragments[1], fragments[2]];
             let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
-            let (located, warning) = locate(&scan(&set.file(JPEG)).unwrap(), &layout(frames, 8));
+            let (located, warning) =
+                locate(&scan(&set.file(transfer_syntax::JPEG_BASELINE8_BIT)).unwrap(), &layout(frames, 8));
             let found = match located {
-                Frames::Encapsulated { first_fragments, .. } => Some(first_fragments),
+                FrameTable::Encapsulated { first_fragments, .. } => Some(first_fragments),
                 _ => None,
             };
             assert_eq!((found, warning.is_some()), (expected, is_warned), "{claim}");
@@ -332,7 +327,7 @@ mod tests {
         for items in [[&table, REST, REST], [&[], REST, REST], [&table[..4], REST, REST]] {
             let file = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
             let (located, warning) =
-                locate(&scan(&file.file("1.2.840.10008.1.2.4.102")).unwrap(), &layout(2, 8));
+                locate(&scan(&file.file(transfer_syntax::MPEG4HP41)).unwrap(), &layout(2, 8));
             assert_eq!((located.count(), located.ranges(0).len(), warning), (1, 2, None));
         }
     }
@@ -341,7 +336,8 @@ mod tests {
     fn the_extended_offset_table_goes_first() {
         let offsets: Vec<u8> = [0u64, 26].iter().flat_map(|offset| offset.to_le_bytes()).collect();
         let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0001, "OV", &offsets);
-        let file = set.encapsulated(&[&[], START, REST, REST, REST]).file(JPEG);
+        let file =
+            set.encapsulated(&[&[], START, REST, REST, REST]).file(transfer_syntax::JPEG_BASELINE8_BIT);
         let (located, warning) = locate(&scan(&file).unwrap(), &layout(2, 8));
         assert_eq!(warning, None);
         let frame: Vec<&[u8]> = located

@@ -1,19 +1,20 @@
-//! All that the archive learns of an instance when it comes in; afterwards no DICOM is parsed any more.
+//! Reads a scanned instance into everything that the archive needs: no later step parses DICOM.
 
-use serde::{Deserialize, Serialize};
-
-use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
-use crate::dicom::elements;
+use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::dicom::element_reader;
 use crate::dicom::failure::{Failure, Warning};
-use crate::dicom::frames::{self, Frames, PixelLayout};
+use crate::dicom::frames::{self, FrameTable, PixelLayout};
 use crate::dicom::json_metadata;
+use crate::dicom::layout::Layout;
 use crate::dicom::metadata::{self, Metadata};
-use crate::dicom::scan::{Kind, Outline};
+use crate::dicom::scan::{EventKind, Outline};
+use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
+use crate::dicom::uids;
 
-/// What was read of an instance.
+/// An instance as it was read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Instance {
+pub struct ParsedInstance {
     /// Study Instance UID.
     pub study: StudyUid,
     /// Series Instance UID.
@@ -28,93 +29,52 @@ pub struct Instance {
     pub attributes: Attributes,
     /// The DICOM JSON metadata.
     pub metadata: Metadata,
-    /// Where pixels and bulk values lie.
+    /// The places of frames and bulk values.
     pub layout: Layout,
-    /// What was wrong and was let pass.
+    /// The faults that did not prevent reading.
     pub warnings: Vec<Warning>,
-}
-
-/// Where the bulk values and frames of an instance lie in the stored object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Layout {
-    /// The image pixel module, if there are pixels.
-    pub pixels: Option<PixelLayout>,
-    /// The frame table.
-    pub frames: Frames,
-    /// Values that the metadata refers to by BulkDataURI.
-    pub bulk: Vec<BulkValue>,
-}
-
-/// A value that is not in the metadata.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BulkValue {
-    /// Its place in the data set: `ggggeeee`, or `ggggeeee/n/ggggeeee` with items counted from 1; the last
-    /// segments of its BulkDataURI.
-    pub path: String,
-    /// Its value representation.
-    pub vr: Vr,
-    /// Its first byte in the stored object.
-    pub offset: u64,
-    /// Its bytes; for encapsulated Pixel Data all items with their headers, without the sequence delimiter.
-    pub length: u64,
 }
 
 /// Attributes that are read besides the ones to keep.
 const NEEDED: [Tag; 14] = [
-    SOP_CLASS,
-    SOP_INSTANCE,
-    STUDY,
-    SERIES,
-    SAMPLES,
-    PHOTOMETRIC,
-    PLANAR,
-    NUMBER_OF_FRAMES,
-    ROWS,
-    COLUMNS,
-    BITS_ALLOCATED,
-    BITS_STORED,
-    HIGH_BIT,
-    PIXEL_REPRESENTATION,
+    tags::SOP_CLASS_UID,
+    tags::SOP_INSTANCE_UID,
+    tags::STUDY_INSTANCE_UID,
+    tags::SERIES_INSTANCE_UID,
+    tags::SAMPLES_PER_PIXEL,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::PLANAR_CONFIGURATION,
+    tags::NUMBER_OF_FRAMES,
+    tags::ROWS,
+    tags::COLUMNS,
+    tags::BITS_ALLOCATED,
+    tags::BITS_STORED,
+    tags::HIGH_BIT,
+    tags::PIXEL_REPRESENTATION,
 ];
-
-const SOP_CLASS: Tag = Tag(0x0008_0016);
-const SOP_INSTANCE: Tag = Tag(0x0008_0018);
-const STUDY: Tag = Tag(0x0020_000D);
-const SERIES: Tag = Tag(0x0020_000E);
-const SAMPLES: Tag = Tag(0x0028_0002);
-const PHOTOMETRIC: Tag = Tag(0x0028_0004);
-const PLANAR: Tag = Tag(0x0028_0006);
-const NUMBER_OF_FRAMES: Tag = Tag(0x0028_0008);
-const ROWS: Tag = Tag(0x0028_0010);
-const COLUMNS: Tag = Tag(0x0028_0011);
-const BITS_ALLOCATED: Tag = Tag(0x0028_0100);
-const BITS_STORED: Tag = Tag(0x0028_0101);
-const HIGH_BIT: Tag = Tag(0x0028_0102);
-const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
-const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
-/// Media Storage SOP Class UID and SOP Instance UID of the file meta information.
-const META_SOP_CLASS: Tag = Tag(0x0002_0002);
-const META_SOP_INSTANCE: Tag = Tag(0x0002_0003);
-/// Media Storage Directory Storage (PS3.4 §I.4).
-const MEDIA_STORAGE_DIRECTORY: &str = "1.2.840.10008.1.3.10";
 
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.
 ///
 /// # Errors
-/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NoIdentity`] if a UID that identifies it is missing; all else
-/// that cannot be read is a warning.
-pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
+/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NoIdentity`] if a UID that identifies it is
+/// missing; all else that cannot be read is a warning.
+pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failure> {
     let is_indexed = |tag: &Tag| indexed.binary_search(tag).is_ok();
-    let mut attributes = elements::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
+    let mut attributes = element_reader::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
     let meta = |tag| file_meta_text(outline, tag);
-    if meta(META_SOP_CLASS) == Some(MEDIA_STORAGE_DIRECTORY) {
+    if meta(tags::MEDIA_STORAGE_SOP_CLASS_UID) == Some(uids::MEDIA_STORAGE_DIRECTORY_STORAGE) {
         return Err(Failure::MediaDirectory);
     }
-    let study: StudyUid = identity(&attributes, STUDY, "StudyInstanceUID", None)?;
-    let series: SeriesUid = identity(&attributes, SERIES, "SeriesInstanceUID", None)?;
-    let instance: InstanceUid =
-        identity(&attributes, SOP_INSTANCE, "SOPInstanceUID", meta(META_SOP_INSTANCE))?;
-    let sop_class: InstanceUid = identity(&attributes, SOP_CLASS, "SOPClassUID", meta(META_SOP_CLASS))?;
+    let study: StudyUid = identity(&attributes, tags::STUDY_INSTANCE_UID, "StudyInstanceUID", None)?;
+    let series: SeriesUid = identity(&attributes, tags::SERIES_INSTANCE_UID, "SeriesInstanceUID", None)?;
+    let instance: InstanceUid = identity(
+        &attributes,
+        tags::SOP_INSTANCE_UID,
+        "SOPInstanceUID",
+        meta(tags::MEDIA_STORAGE_SOP_INSTANCE_UID),
+    )?;
+    let sop_class: InstanceUid =
+        identity(&attributes, tags::SOP_CLASS_UID, "SOPClassUID", meta(tags::MEDIA_STORAGE_SOP_CLASS_UID))?;
     let sop_class = sop_class.to_string();
 
     let path = format!("/studies/{study}/series/{series}/instances/{instance}");
@@ -125,14 +85,14 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<Instance, Failure> {
         Some(pixels) => {
             let (frames, warning) = frames::locate(outline, pixels);
             warnings.extend(warning);
-            // Nobody is to count up to what is merely claimed.
+            // The declared number may be much larger: no loop may count up to it.
             pixels.number_of_frames = pixels.number_of_frames.min(frames.count());
             frames
         }
-        None => Frames::None,
+        None => FrameTable::None,
     };
     attributes.retain(|tag, _| is_indexed(tag));
-    Ok(Instance {
+    Ok(ParsedInstance {
         study,
         series,
         instance,
@@ -159,13 +119,13 @@ fn identity<Kind>(
 
 fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {
     let event = outline.file_meta.iter().find(|event| event.tag == tag)?;
-    let Kind::Value(range) = &event.kind else { return None };
+    let EventKind::Value(range) = &event.kind else { return None };
     let text = std::str::from_utf8(outline.head.get(range.clone())?).ok()?;
     Some(text.trim_matches(['\0', ' ']))
 }
 
-/// The layout of the pixels, if there are any and they have rows and columns. What is missing is filled in by what
-/// it nearly always is, with a warning.
+/// The layout of the pixels, if there are any and they have rows and columns. A missing value gets its most
+/// frequent value, with a warning.
 fn pixel_layout(
     outline: &Outline,
     attributes: &Attributes,
@@ -174,8 +134,8 @@ fn pixel_layout(
     let pixels = pixel_data(outline)?;
     let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
     let extent = |tag| number(tag).filter(|&extent| extent > 0);
-    let (Some(rows), Some(columns)) = (extent(ROWS), extent(COLUMNS)) else {
-        warn(warnings, ROWS, "there are pixels without rows and columns; they have no frames");
+    let (Some(rows), Some(columns)) = (extent(tags::ROWS), extent(tags::COLUMNS)) else {
+        warn(warnings, tags::ROWS, "there are pixels without rows and columns; they have no frames");
         return None;
     };
     let mut or = |tag, range: std::ops::RangeInclusive<u32>, default: u32| {
@@ -185,23 +145,24 @@ fn pixel_layout(
         }
         sent.unwrap_or(default)
     };
-    let samples = or(SAMPLES, 1..=64, 1);
-    let bits_allocated = or(BITS_ALLOCATED, 1..=64, 16);
+    let samples = or(tags::SAMPLES_PER_PIXEL, 1..=64, 1);
+    let bits_allocated = or(tags::BITS_ALLOCATED, 1..=64, 16);
     // Floating point pixels have neither (PS3.3 §C.7.6.24, §C.7.6.25).
-    let (bits_stored, high_bit) = if pixels == PIXEL_DATA {
-        let bits_stored = or(BITS_STORED, 1..=bits_allocated, bits_allocated);
-        (bits_stored, or(HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1))
+    let (bits_stored, high_bit) = if pixels == tags::PIXEL_DATA {
+        let bits_stored = or(tags::BITS_STORED, 1..=bits_allocated, bits_allocated);
+        (bits_stored, or(tags::HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1))
     } else {
         (bits_allocated, bits_allocated - 1)
     };
     let number_of_frames =
-        match attributes.get(&NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
+        match attributes.get(&tags::NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
             None | Some(true) => 1,
-            Some(false) => or(NUMBER_OF_FRAMES, 1..=u32::MAX, 1),
+            Some(false) => or(tags::NUMBER_OF_FRAMES, 1..=u32::MAX, 1),
         };
-    let photometric = attributes.get(&PHOTOMETRIC).and_then(Attribute::first_text).unwrap_or_default();
+    let photometric =
+        attributes.get(&tags::PHOTOMETRIC_INTERPRETATION).and_then(Attribute::first_text).unwrap_or_default();
     if photometric.is_empty() {
-        warn(warnings, PHOTOMETRIC, "missing or unusable; the usual value is taken");
+        warn(warnings, tags::PHOTOMETRIC_INTERPRETATION, "missing or unusable; the usual value is taken");
     }
     let usual = if samples == 3 { "RGB" } else { "MONOCHROME2" };
     Some(PixelLayout {
@@ -211,24 +172,23 @@ fn pixel_layout(
         bits_allocated: bits_allocated as u16,
         bits_stored: bits_stored as u16,
         high_bit: high_bit as u16,
-        is_signed: number(PIXEL_REPRESENTATION) == Some(1),
+        is_signed: number(tags::PIXEL_REPRESENTATION) == Some(1),
         photometric: if photometric.is_empty() { usual.to_owned() } else { photometric.to_uppercase() },
-        is_planar: number(PLANAR) == Some(1),
+        is_planar: number(tags::PLANAR_CONFIGURATION) == Some(1),
         number_of_frames,
     })
 }
 
-/// Whether pixel data that is not empty stands at top level; that of an icon is nested.
-/// The attribute that holds the pixels.
+/// The attribute that holds the pixels, if it is not empty. That of an icon is nested, and does not count.
 fn pixel_data(outline: &Outline) -> Option<Tag> {
     let mut depth = 0;
     let found = outline.events.iter().find(|event| {
         match event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth -= 1,
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth -= 1,
             _ => {}
         }
-        depth == 0 && elements::is_pixel_data(event.tag) && event.length > 0
+        depth == 0 && tags::is_pixel_data(event.tag) && event.length > 0
     });
     found.map(|event| event.tag)
 }
@@ -240,14 +200,14 @@ fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dicom::attributes::Value;
+    use crate::dicom::attributes::{Value, Vr};
     use crate::dicom::build::DataSet;
-    use crate::dicom::scan::{Limits, Scanner};
-
-    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+    use crate::dicom::layout::BulkValue;
+    use crate::dicom::scan::{ScanLimits, Scanner};
+    use crate::dicom::transfer_syntax;
 
     fn scan(file: &[u8]) -> Outline {
-        let limits = Limits {
+        let limits = ScanLimits {
             max_header_bytes: 1 << 20,
             max_sequence_depth: 32,
             max_elements: 100_000,
@@ -259,19 +219,19 @@ mod tests {
         scanner.finish().unwrap()
     }
 
-    fn read_file(file: &[u8], indexed: &[Tag]) -> Instance {
+    fn read_file(file: &[u8], indexed: &[Tag]) -> ParsedInstance {
         read(&scan(file), indexed).unwrap()
     }
 
     fn identified(data_set: DataSet) -> DataSet {
-        data_set.text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2").text(0x0008_0018, "UI", "1.2.3")
+        data_set.text(0x0008_0016, "UI", uids::CT_IMAGE_STORAGE).text(0x0008_0018, "UI", "1.2.3")
     }
 
     fn in_series(data_set: DataSet) -> DataSet {
         data_set.text(0x0020_000D, "UI", "1.2").text(0x0020_000E, "UI", "1.2.1")
     }
 
-    fn json(instance: &Instance) -> String {
+    fn json(instance: &ParsedInstance) -> String {
         let mut text = Vec::new();
         instance.metadata.write_text("http://pacs", &mut text).unwrap();
         String::from_utf8(text).unwrap()
@@ -294,7 +254,7 @@ mod tests {
             .us(0x0028_0103, &[1])
             .sequence(0x0040_0275, &[step, DataSet::explicit()])
             .element(0x7FE0_0010, "OW", &[7; 12]);
-        let file = data_set.file(EXPLICIT);
+        let file = data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         let instance = read_file(&file, &[Tag(0x0010_0010), Tag(0x0010_0020), Tag(0x0040_0275)]);
 
         assert_eq!(instance.attributes.len(), 3);
@@ -315,9 +275,9 @@ mod tests {
             json(&instance),
             concat!(
                 r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"#,
-                r#""00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},"#,
+                r#""00080016":{"vr":"UI","Value":[uids::CT_IMAGE_STORAGE]},"#,
                 r#""00080018":{"vr":"UI","Value":["1.2.3"]},"#,
-                r#""00083002":{"vr":"UI","Value":["1.2.840.10008.1.2.1"]},"#,
+                r#""00083002":{"vr":"UI","Value":[transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN]},"#,
                 r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"Bé^A"}]},"#,
                 r#""00100020":{"vr":"LO","Value":["P1"]},"#,
                 r#""0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.2.1"]},"#,
@@ -345,7 +305,7 @@ mod tests {
             .element(0x0018_0050, "DS", b"1,5 ");
         let data_set =
             in_series(data_set).element(0x0028_0103, "US", &[]).element(0x0028_1050, "FD", &[1, 2]);
-        let instance = read_file(&data_set.file(EXPLICIT), &[]);
+        let instance = read_file(&data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN), &[]);
         let text = json(&instance);
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         for expected in [
@@ -369,14 +329,14 @@ mod tests {
     fn a_thousand_bad_attributes_are_told_of_in_part() {
         let whole = in_series(identified(DataSet::explicit()));
         let bad = (0..1000).fold(whole, |set, number| set.element(0x0021_1000 + number, "DS", b"one "));
-        let warnings = read_file(&bad.file(EXPLICIT), &[]).warnings;
+        let warnings = read_file(&bad.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN), &[]).warnings;
         assert!((1..100).contains(&warnings.len()), "{}", warnings.len());
     }
 
     #[test]
     fn text_beyond_ascii_without_a_character_set_is_declared() {
         let data_set = in_series(identified(DataSet::explicit()).text(0x0010_0010, "PN", "é"));
-        let text = json(&read_file(&data_set.file(EXPLICIT), &[]));
+        let text = json(&read_file(&data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN), &[]));
         assert!(text.starts_with(r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"00080016""#), "{text}");
     }
 
@@ -391,9 +351,12 @@ mod tests {
                 .us(0x0028_0011, &[2])
                 .us(0x0028_0100, &[8])
         };
-        let native = |frames| image(frames).element(0x7FE0_0010, "OB", &[0; 8]).file(EXPLICIT);
+        let native = |frames| {
+            image(frames).element(0x7FE0_0010, "OB", &[0; 8]).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)
+        };
         let fragments: [&[u8]; 3] = [&[], &[1, 2], &[3, 4]];
-        let encapsulated = |frames| image(frames).encapsulated(&fragments).file("1.2.840.10008.1.2.4.50");
+        let encapsulated =
+            |frames| image(frames).encapsulated(&fragments).file(transfer_syntax::JPEG_BASELINE8_BIT);
         for (file, expected) in [
             (native("1"), 1),
             (native("2"), 2),
@@ -410,27 +373,31 @@ mod tests {
         let fill = |data_set: DataSet| {
             in_series(identified(data_set).text(0x0010_0020, "LO", "P1")).us(0x0028_0106, &[258])
         };
-        let explicit = json(&read_file(&fill(DataSet::explicit()).file(EXPLICIT), &[]));
-        for (data_set, syntax) in
-            [(DataSet::implicit(), "1.2.840.10008.1.2"), (DataSet::big_endian(), "1.2.840.10008.1.2.2")]
-        {
+        let explicit = json(&read_file(
+            &fill(DataSet::explicit()).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
+            &[],
+        ));
+        for (data_set, syntax) in [
+            (DataSet::implicit(), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
+            (DataSet::big_endian(), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
+        ] {
             let other = json(&read_file(&fill(data_set).file(syntax), &[]));
-            assert_eq!(other, explicit.replace(EXPLICIT, syntax));
+            assert_eq!(other, explicit.replace(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, syntax));
         }
     }
 
     #[test]
     fn without_identity_an_instance_is_refused_by_name() {
         let whole = || in_series(identified(DataSet::explicit()));
-        assert!(read(&scan(&whole().file(EXPLICIT)), &[]).is_ok());
+        assert!(read(&scan(&whole().file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)), &[]).is_ok());
         for (data_set, tag) in [
-            (identified(DataSet::explicit()), STUDY),
-            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "../1"), STUDY),
-            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "1"), SERIES),
-            (in_series(DataSet::explicit()), SOP_INSTANCE),
-            (in_series(DataSet::explicit().text(0x0008_0018, "UI", "1.2.3")), SOP_CLASS),
+            (identified(DataSet::explicit()), tags::STUDY_INSTANCE_UID),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "../1"), tags::STUDY_INSTANCE_UID),
+            (identified(DataSet::explicit()).text(0x0020_000D, "UI", "1"), tags::SERIES_INSTANCE_UID),
+            (in_series(DataSet::explicit()), tags::SOP_INSTANCE_UID),
+            (in_series(DataSet::explicit().text(0x0008_0018, "UI", "1.2.3")), tags::SOP_CLASS_UID),
         ] {
-            let refused = read(&scan(&data_set.file(EXPLICIT)), &[]);
+            let refused = read(&scan(&data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)), &[]);
             assert!(
                 matches!(refused, Err(Failure::NoIdentity { tag: named, .. }) if named == tag),
                 "{tag:?}"

@@ -6,21 +6,21 @@ use serde::de::DeserializeOwned;
 use serde_json::{Deserializer, Value as Json};
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
-use crate::dicom::values::{Token, json_number};
+use crate::dicom::value_reader::{Token, json_number};
 
-/// Objects and arrays within each other, at most: reading them takes stack. A sequence takes three.
+/// The maximum nesting of objects and arrays, as reading takes stack. A sequence takes three levels.
 const MAX_NESTING: usize = 400;
 
-/// Why a text is not DICOM JSON.
+/// The reason why a text is not DICOM JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is no JSON.
+    /// The text is not JSON.
     #[error("not valid JSON")]
     Syntax(#[source] serde_json::Error),
-    /// It is nested too deeply to be read.
+    /// The text is nested too deeply.
     #[error("nested more than {MAX_NESTING} levels deep")]
     TooDeep,
-    /// It is JSON, but not an object of attributes.
+    /// The text is JSON, but not an object of attributes.
     #[error("not DICOM JSON: {0}")]
     Model(&'static str),
 }
@@ -47,7 +47,7 @@ pub fn write(attributes: &Attributes, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// A data set as JSON: what [`write()`] writes, read.
+/// A data set as JSON: the output of [`write()`], parsed.
 pub fn tree(attributes: &Attributes) -> Json {
     let mut text = Vec::new();
     write(attributes, &mut text);
@@ -68,7 +68,7 @@ pub(crate) fn begin_attribute(tag: Tag, vr: Vr, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends what stands before the value of this index (from 0).
+/// Appends the JSON before the value with this index (from 0).
 pub(crate) fn begin_value(index: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(if index == 0 { b",\"Value\":[" } else { b"," });
 }
@@ -143,7 +143,7 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// How many objects and arrays there are within each other.
+/// The maximum nesting of objects and arrays.
 fn nesting(text: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut is_string, mut is_escaped) = (false, false);

@@ -1,5 +1,5 @@
-//! Values of an instance's metadata as numbers and bytes (PS3.18 §F.2), for those who read a few attributes of many
-//! by `serde`: what is of another form than it should be counts as absent.
+//! Values of DICOM JSON metadata as numbers and bytes (PS3.18 §F.2), to deserialize a few attributes of many
+//! by `serde`. A value of another form than expected counts as absent.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 /// A sequence whose items are read as `Item`.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Sequence<Item> {
+pub(crate) struct JsonSequence<Item> {
     #[serde(rename = "Value", default = "Vec::new")]
     pub(crate) items: Vec<Item>,
 }
 
-impl<Item> Default for Sequence<Item> {
+impl<Item> Default for JsonSequence<Item> {
     fn default() -> Self {
         Self { items: Vec::new() }
     }
@@ -21,14 +21,14 @@ impl<Item> Default for Sequence<Item> {
 
 /// The values of an attribute that is no sequence.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct Values {
+pub(crate) struct JsonValues {
     #[serde(rename = "Value", default)]
     values: Vec<Value>,
     #[serde(rename = "InlineBinary", default)]
     binary: String,
 }
 
-impl Values {
+impl JsonValues {
     /// The first `N` values as numbers, whether they are written as numbers or as strings.
     pub(crate) fn numbers<const N: usize>(&self) -> Option<[f64; N]> {
         let numbers: Option<Vec<f64>> = self.values.get(..N)?.iter().map(as_number).collect();
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn numbers_and_bytes_are_read_in_every_form() {
-        let read = |json: &str| serde_json::from_str::<Values>(json).unwrap();
+        let read = |json: &str| serde_json::from_str::<JsonValues>(json).unwrap();
         assert_eq!(read(r#"{"vr":"DS","Value":[1.5,"2 "]}"#).numbers(), Some([1.5, 2.0]));
         assert_eq!(read(r#"{"vr":"DS","Value":[1.5,null]}"#).numbers::<2>(), None);
         assert_eq!(read(r#"{"vr":"DS"}"#).number(), None);

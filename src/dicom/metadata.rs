@@ -1,4 +1,5 @@
-//! DICOM JSON metadata of an instance, in pieces that are joined to an answer without decompressing.
+//! The DICOM JSON metadata of an instance, in compressed pieces that are joined to a response without
+//! decompressing.
 
 use std::cell::RefCell;
 
@@ -6,7 +7,8 @@ use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde::{Deserialize, Serialize};
 
-/// The DICOM JSON object of one instance (PS3.18 §F.2), cut wherever a BulkDataURI needs the server's base URL.
+/// The DICOM JSON object of one instance (PS3.18 §F.2), cut wherever a BulkDataURI needs the server's base
+/// URL.
 ///
 /// The text is: piece 0, base URL, piece 1, base URL, …, last piece. The base URL ends before `/studies/…`.
 /// Each piece is raw deflate (RFC 1951) that was ended by a full flush: it closes on a byte boundary, is not
@@ -14,16 +16,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The pieces in order; at least one.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<MetadataPiece>,
 }
 
 /// A piece of JSON text, compressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct MetadataPiece {
     /// Raw deflate, fully flushed, not final.
     #[serde(with = "serde_bytes")]
     pub deflated: Vec<u8>,
-    /// CRC-32 of the text (as gzip wants it).
+    /// CRC-32 of the text, as in gzip.
     pub crc32: u32,
     /// Bytes of the text.
     pub length: u32,
@@ -31,7 +33,7 @@ pub struct Piece {
 
 /// Level 1: at the size of a header it is within a few per cent of the default at a third of the time.
 const LEVEL: u32 = 1;
-/// What a byte of deflate can stand for at most, and the least that a piece costs.
+/// The maximum number of bytes that one byte of deflate expands to.
 const MAX_DEFLATE_RATIO: usize = 1032;
 /// Room for the empty block that a flush leaves at the end.
 const FLUSH_BYTES: usize = 16;
@@ -50,12 +52,12 @@ pub fn compress(pieces: &[Vec<u8>]) -> Metadata {
     })
 }
 
-fn compress_piece(deflate: &mut Compress, text: &[u8]) -> Piece {
+fn compress_piece(deflate: &mut Compress, text: &[u8]) -> MetadataPiece {
     let mut deflated = Vec::with_capacity(text.len() / 2 + 64);
     let before = deflate.total_in();
     loop {
         let consumed = (deflate.total_in() - before) as usize;
-        // The only failure is a lack of room, which the next round makes.
+        // The only failure is a full buffer, and the next round extends it.
         let _ = deflate.compress_vec(&text[consumed..], &mut deflated, FlushCompress::Full);
         if deflated.len() < deflated.capacity() && (deflate.total_in() - before) as usize == text.len() {
             break;
@@ -63,7 +65,7 @@ fn compress_piece(deflate: &mut Compress, text: &[u8]) -> Piece {
         deflated.reserve(text.len() / 4 + 64);
     }
     deflated.shrink_to_fit();
-    Piece { deflated, crc32: crc32fast::hash(text), length: text.len() as u32 }
+    MetadataPiece { deflated, crc32: crc32fast::hash(text), length: text.len() as u32 }
 }
 
 impl Metadata {
@@ -89,7 +91,11 @@ impl Metadata {
     }
 }
 
-fn inflate_piece(inflate: &mut Decompress, piece: &Piece, out: &mut Vec<u8>) -> Result<(), std::io::Error> {
+fn inflate_piece(
+    inflate: &mut Decompress,
+    piece: &MetadataPiece,
+    out: &mut Vec<u8>,
+) -> Result<(), std::io::Error> {
     let damaged = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the metadata record is damaged");
     let length = piece.length as usize;
     if length > piece.deflated.len().saturating_mul(MAX_DEFLATE_RATIO) {
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn a_damaged_record_is_an_error() {
         let whole = compress(&[header_like(1)]);
-        let damage: [fn(&mut Piece); 5] = [
+        let damage: [fn(&mut MetadataPiece); 5] = [
             |piece| piece.length = u32::MAX,
             |piece| piece.length -= 1,
             |piece| piece.crc32 ^= 1,

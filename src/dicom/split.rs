@@ -1,35 +1,37 @@
-//! Takes the metadata of a request, an array of DICOM JSON objects, apart as its bytes arrive (PS3.18 §10.5.1.4, §F.2.1).
+//! Splits the metadata of a request, an array of DICOM JSON objects, while its bytes arrive (PS3.18
+//! §10.5.1.4, §F.2.1).
 //!
-//! Looks at braces and strings only: whether an object is DICOM JSON is for who parses it. One object is held at a time.
+//! Only braces and strings are looked at: the parser decides whether an object is DICOM JSON. One object is
+//! held at a time.
 
 use std::collections::VecDeque;
 
 use crate::dicom::failure::Failure;
 
-/// The text of one object, or why it is not to be parsed.
-pub type Object = Result<Vec<u8>, Failure>;
+/// The text of one object, or the reason not to parse it.
+pub type SplitObject = Result<Vec<u8>, Failure>;
 
-/// Values that there may be for each object that there may be.
+/// The maximum number of values for each allowed object.
 const VALUES_OF_OBJECT: usize = 4;
 
 /// A splitter for one array; a single object counts as an array of one.
 pub struct Splitter {
     max_bytes: usize,
     max_objects: usize,
-    state: State,
+    state: SplitterState,
     /// Whether there is no array around the object.
     is_single: bool,
     object: Vec<u8>,
-    /// Objects in the one at hand, itself included, and commas between whatever is in it.
+    /// Objects in the current object, itself included.
     objects: usize,
     commas: usize,
     depth: usize,
     failure: Option<Failure>,
-    done: VecDeque<Object>,
+    done: VecDeque<SplitObject>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SplitterState {
     Start,
     /// In the array, after `[` or a comma, or (true) after an object.
     Between(bool),
@@ -41,13 +43,13 @@ enum State {
 }
 
 impl Splitter {
-    /// A splitter whose objects have at most `max_bytes` of text and `max_objects` objects in them: what a parser makes
-    /// of an object can take a hundred times the memory of its text.
+    /// A splitter whose objects have at most `max_bytes` of text and `max_objects` objects in them: what a
+    /// parser makes of an object can take a hundred times the memory of its text.
     pub fn new(max_bytes: usize, max_objects: usize) -> Self {
         Self {
             max_bytes,
             max_objects,
-            state: State::Start,
+            state: SplitterState::Start,
             is_single: false,
             object: Vec::new(),
             objects: 0,
@@ -66,30 +68,30 @@ impl Splitter {
     }
 
     /// The next object that is complete.
-    pub fn take_object(&mut self) -> Option<Object> {
+    pub fn take_object(&mut self) -> Option<SplitObject> {
         self.done.pop_front()
     }
 
     /// Ends the text; whether it was one array of objects, or one object. Those before a mistake are whole.
     pub fn finish(self) -> bool {
-        self.state == State::End
+        self.state == SplitterState::End
     }
 
     fn take(&mut self, byte: u8) {
         match (self.state, byte) {
-            (State::Object, b'"') => self.state = State::String,
-            (State::Object, b'{') => {
+            (SplitterState::Object, b'"') => self.state = SplitterState::String,
+            (SplitterState::Object, b'{') => {
                 self.depth += 1;
                 self.objects += 1;
             }
-            (State::Object, b'}') => self.depth -= 1,
-            (State::Object, b',') => self.commas += 1,
-            (State::Object, _) => {}
-            (State::String, b'\\') => self.state = State::Escaped,
-            (State::String, b'"') => self.state = State::Object,
-            (State::String, _) => {}
-            (State::Escaped, _) => self.state = State::String,
-            (State::Malformed, _) => return,
+            (SplitterState::Object, b'}') => self.depth -= 1,
+            (SplitterState::Object, b',') => self.commas += 1,
+            (SplitterState::Object, _) => {}
+            (SplitterState::String, b'\\') => self.state = SplitterState::Escaped,
+            (SplitterState::String, b'"') => self.state = SplitterState::Object,
+            (SplitterState::String, _) => {}
+            (SplitterState::Escaped, _) => self.state = SplitterState::String,
+            (SplitterState::Malformed, _) => return,
             (state, byte) => return self.take_outside(state, byte),
         }
         self.keep(byte);
@@ -98,20 +100,20 @@ impl Splitter {
         }
     }
 
-    fn take_outside(&mut self, state: State, byte: u8) {
+    fn take_outside(&mut self, state: SplitterState, byte: u8) {
         self.state = match (state, byte) {
             // White space, and a byte order mark before the start.
-            (_, b' ' | b'\t' | b'\r' | b'\n') | (State::Start, 0xEF | 0xBB | 0xBF) => state,
-            (State::Start, b'[') => State::Between(false),
-            (State::Start | State::Between(false), b'{') => {
+            (_, b' ' | b'\t' | b'\r' | b'\n') | (SplitterState::Start, 0xEF | 0xBB | 0xBF) => state,
+            (SplitterState::Start, b'[') => SplitterState::Between(false),
+            (SplitterState::Start | SplitterState::Between(false), b'{') => {
                 (self.depth, self.objects, self.commas) = (1, 1, 0);
                 self.object.push(byte);
-                self.is_single = state == State::Start;
-                State::Object
+                self.is_single = state == SplitterState::Start;
+                SplitterState::Object
             }
-            (State::Between(true), b',') => State::Between(false),
-            (State::Between(_), b']') => State::End,
-            _ => State::Malformed,
+            (SplitterState::Between(true), b',') => SplitterState::Between(false),
+            (SplitterState::Between(_), b']') => SplitterState::End,
+            _ => SplitterState::Malformed,
         };
     }
 
@@ -137,7 +139,7 @@ impl Splitter {
     fn end_object(&mut self) {
         let text = std::mem::take(&mut self.object);
         self.done.push_back(self.failure.take().map_or(Ok(text), Err));
-        self.state = if self.is_single { State::End } else { State::Between(true) };
+        self.state = if self.is_single { SplitterState::End } else { SplitterState::Between(true) };
     }
 }
 

@@ -4,9 +4,9 @@ use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A UID that names a `Kind` of thing: 1 to 64 digits and full stops, neither first nor last a full stop.
+/// A UID of a `Kind` of object: 1 to 64 digits and full stops, neither first nor last a full stop.
 ///
-/// Leading zeros in a component are against PS3.5 §9.1 but occur; they are let through. What passes is safe
+/// Leading zeros in a component are against PS3.5 §9.1 but occur, and are accepted. Every UID is safe
 /// as a file name and as a URL segment.
 #[derive(Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -16,20 +16,20 @@ pub struct Uid<Kind> {
 }
 
 /// Marks the UID of a study.
-pub enum Study {}
+pub enum StudyMarker {}
 /// Marks the UID of a series.
-pub enum Series {}
+pub enum SeriesMarker {}
 /// Marks the UID of a SOP instance.
-pub enum Instance {}
+pub enum InstanceMarker {}
 
 /// A Study Instance UID (0020,000D).
-pub type StudyUid = Uid<Study>;
+pub type StudyUid = Uid<StudyMarker>;
 /// A Series Instance UID (0020,000E).
-pub type SeriesUid = Uid<Series>;
+pub type SeriesUid = Uid<SeriesMarker>;
 /// A SOP Instance UID (0008,0018).
-pub type InstanceUid = Uid<Instance>;
+pub type InstanceUid = Uid<InstanceMarker>;
 
-/// Why a text is no UID.
+/// The error of a text that is not a UID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a UID: 1 to 64 digits and full stops")]
 pub struct NotAUid(pub String);

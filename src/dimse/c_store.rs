@@ -9,9 +9,10 @@ use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::ingest::Upload;
 use crate::dicom::uid::InstanceUid;
+use crate::dicom::uids;
 use crate::dicom::write::file_head;
 use crate::dimse::command::{DimseRequest, Status};
-use crate::dimse::negotiation::{PresentationContext, VERIFICATION};
+use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::status::{self, Unacceptable};
 
 /// Begins a C-STORE. The caller writes the data set to the upload.
@@ -24,7 +25,7 @@ pub async fn begin(
     archive: &Arc<Archive>,
     caller: &Caller,
 ) -> Result<Upload, Status> {
-    if context.abstract_syntax == VERIFICATION {
+    if context.abstract_syntax == uids::VERIFICATION {
         return Err(status::of_unrecognized(request.operation));
     }
     if request.sop_class.as_ref() != Some(&context.abstract_syntax) {

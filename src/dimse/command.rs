@@ -1,21 +1,11 @@
 //! Command sets, read and written as per PS3.7 §6.3.1: elements of group 0000 in implicit VR little endian.
 
 use crate::dicom::attributes::Tag;
+use crate::dicom::tags;
 use crate::dimse::pdu::Violation;
 
 /// The maximum length of a command set; real ones have a few hundred bytes.
 pub const MAX_COMMAND_BYTES: usize = 1 << 16;
-
-const GROUP_LENGTH: u16 = 0x0000;
-const AFFECTED_SOP_CLASS_UID: u16 = 0x0002;
-const COMMAND_FIELD: u16 = 0x0100;
-const MESSAGE_ID: u16 = 0x0110;
-const MESSAGE_ID_BEING_RESPONDED_TO: u16 = 0x0120;
-const COMMAND_DATA_SET_TYPE: u16 = 0x0800;
-const STATUS: u16 = 0x0900;
-const OFFENDING_ELEMENT: u16 = 0x0901;
-const ERROR_COMMENT: u16 = 0x0902;
-const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
 
 const NO_DATA_SET: u16 = 0x0101;
 const RESPONSE: u16 = 0x8000;
@@ -80,13 +70,13 @@ pub fn read(bytes: &[u8]) -> Result<DimseRequest, Violation> {
     let mut data_set_type = NO_DATA_SET;
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (element, value, after) = next_element(rest).ok_or(Violation::Command)?;
-        match element {
-            COMMAND_FIELD => operation = Some(number(value)?),
-            MESSAGE_ID => message_id = Some(number(value)?),
-            COMMAND_DATA_SET_TYPE => data_set_type = number(value)?,
-            AFFECTED_SOP_CLASS_UID => sop_class = text(value),
-            AFFECTED_SOP_INSTANCE_UID => sop_instance = text(value),
+        let (tag, value, after) = next_element(rest).ok_or(Violation::Command)?;
+        match tag {
+            tags::COMMAND_FIELD => operation = Some(number(value)?),
+            tags::MESSAGE_ID => message_id = Some(number(value)?),
+            tags::COMMAND_DATA_SET_TYPE => data_set_type = number(value)?,
+            tags::AFFECTED_SOP_CLASS_UID => sop_class = text(value),
+            tags::AFFECTED_SOP_INSTANCE_UID => sop_instance = text(value),
             _ => {}
         }
         rest = after;
@@ -106,11 +96,11 @@ pub fn read(bytes: &[u8]) -> Result<DimseRequest, Violation> {
     Ok(DimseRequest { operation, message_id, sop_class, sop_instance, has_data_set })
 }
 
-/// The number and value of the first element, and the bytes after the element.
-fn next_element(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+/// The tag and value of the first element, and the bytes after the element.
+fn next_element(bytes: &[u8]) -> Option<(Tag, &[u8], &[u8])> {
     let ([0, 0, low, high, length @ ..], rest) = bytes.split_first_chunk::<8>()? else { return None };
     let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some((u16::from_le_bytes([*low, *high]), value, rest))
+    Some((Tag(u16::from_le_bytes([*low, *high]).into()), value, rest))
 }
 
 fn number(value: &[u8]) -> Result<u16, Violation> {
@@ -133,35 +123,35 @@ pub fn write_response(request: &DimseRequest, status: &Status) -> Vec<u8> {
         };
     let mut elements = Vec::with_capacity(256);
     if let Some(uid) = &request.sop_class {
-        push(&mut elements, AFFECTED_SOP_CLASS_UID, uid.as_bytes(), 0);
+        push(&mut elements, tags::AFFECTED_SOP_CLASS_UID, uid.as_bytes(), 0);
     }
-    push(&mut elements, COMMAND_FIELD, &command_field.to_le_bytes(), 0);
-    push(&mut elements, MESSAGE_ID_BEING_RESPONDED_TO, &request.message_id.to_le_bytes(), 0);
-    push(&mut elements, COMMAND_DATA_SET_TYPE, &NO_DATA_SET.to_le_bytes(), 0);
-    push(&mut elements, STATUS, &status.code.to_le_bytes(), 0);
+    push(&mut elements, tags::COMMAND_FIELD, &command_field.to_le_bytes(), 0);
+    push(&mut elements, tags::MESSAGE_ID_BEING_RESPONDED_TO, &request.message_id.to_le_bytes(), 0);
+    push(&mut elements, tags::COMMAND_DATA_SET_TYPE, &NO_DATA_SET.to_le_bytes(), 0);
+    push(&mut elements, tags::STATUS, &status.code.to_le_bytes(), 0);
     if let Some(tag) = status.offending {
         let (group, element) = (tag.group().to_le_bytes(), tag.element().to_le_bytes());
-        push(&mut elements, OFFENDING_ELEMENT, &[group, element].concat(), 0);
+        push(&mut elements, tags::OFFENDING_ELEMENT, &[group, element].concat(), 0);
     }
     if !status.comment.is_empty() {
         let is_plain = |character: &char| matches!(character, ' '..='~') && *character != '\\';
         let comment: String = status.comment.chars().filter(is_plain).take(64).collect();
-        push(&mut elements, ERROR_COMMENT, comment.as_bytes(), b' ');
+        push(&mut elements, tags::ERROR_COMMENT, comment.as_bytes(), b' ');
     }
     if let Some(uid) = &request.sop_instance {
-        push(&mut elements, AFFECTED_SOP_INSTANCE_UID, uid.as_bytes(), 0);
+        push(&mut elements, tags::AFFECTED_SOP_INSTANCE_UID, uid.as_bytes(), 0);
     }
     let mut command = Vec::with_capacity(12 + elements.len());
-    push(&mut command, GROUP_LENGTH, &(elements.len() as u32).to_le_bytes(), 0);
+    push(&mut command, tags::COMMAND_GROUP_LENGTH, &(elements.len() as u32).to_le_bytes(), 0);
     command.append(&mut elements);
     command
 }
 
-fn push(elements: &mut Vec<u8>, element: u16, value: &[u8], padding: u8) {
+fn push(elements: &mut Vec<u8>, tag: Tag, value: &[u8], padding: u8) {
     let is_odd = value.len() % 2 == 1;
     let length = value.len() as u32 + u32::from(is_odd);
-    elements.extend_from_slice(&[0, 0]);
-    elements.extend_from_slice(&element.to_le_bytes());
+    elements.extend_from_slice(&tag.group().to_le_bytes());
+    elements.extend_from_slice(&tag.element().to_le_bytes());
     elements.extend_from_slice(&length.to_le_bytes());
     elements.extend_from_slice(value);
     if is_odd {
@@ -173,15 +163,15 @@ fn push(elements: &mut Vec<u8>, element: u16, value: &[u8], padding: u8) {
 mod tests {
     use super::*;
 
-    fn elements(elements: &[(u16, &[u8])]) -> Vec<u8> {
+    fn elements(elements: &[(u32, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (element, value) in elements {
-            push(&mut bytes, *element, value, 0);
+            push(&mut bytes, Tag(*element), value, 0);
         }
         bytes
     }
 
-    const STORE: &[(u16, &[u8])] = &[
+    const STORE: &[(u32, &[u8])] = &[
         (0x0000, &[0, 0, 0, 0]),
         (0x0002, b"1.2.840.10008.5.1.4.1.1.2"),
         (0x0100, &[1, 0]),
@@ -230,23 +220,23 @@ mod tests {
         let response = write_response(&request, &status);
         let (mut found, mut rest) = (Vec::new(), &response[..]);
         while !rest.is_empty() {
-            let (element, value, after) = next_element(rest).unwrap();
-            assert_eq!(value.len() % 2, 0, "{element:04x}");
-            found.push((element, value.to_vec()));
+            let (tag, value, after) = next_element(rest).unwrap();
+            assert_eq!(value.len() % 2, 0, "{tag:?}");
+            found.push((tag, value.to_vec()));
             rest = after;
         }
         assert_eq!(
             found,
             [
-                (GROUP_LENGTH, (response.len() as u32 - 12).to_le_bytes().to_vec()),
-                (AFFECTED_SOP_CLASS_UID, b"1.2.840.10008.5.1.4.1.1.2\0".to_vec()),
-                (COMMAND_FIELD, vec![1, 0x80]),
-                (MESSAGE_ID_BEING_RESPONDED_TO, vec![7, 0]),
-                (COMMAND_DATA_SET_TYPE, vec![1, 1]),
-                (STATUS, vec![0, 0xA9]),
-                (OFFENDING_ELEMENT, vec![0x20, 0, 0x0D, 0]),
-                (ERROR_COMMENT, vec![b'x'; 64]),
-                (AFFECTED_SOP_INSTANCE_UID, b"1.2.3\0".to_vec()),
+                (tags::COMMAND_GROUP_LENGTH, (response.len() as u32 - 12).to_le_bytes().to_vec()),
+                (tags::AFFECTED_SOP_CLASS_UID, b"1.2.840.10008.5.1.4.1.1.2\0".to_vec()),
+                (tags::COMMAND_FIELD, vec![1, 0x80]),
+                (tags::MESSAGE_ID_BEING_RESPONDED_TO, vec![7, 0]),
+                (tags::COMMAND_DATA_SET_TYPE, vec![1, 1]),
+                (tags::STATUS, vec![0, 0xA9]),
+                (tags::OFFENDING_ELEMENT, vec![0x20, 0, 0x0D, 0]),
+                (tags::ERROR_COMMENT, vec![b'x'; 64]),
+                (tags::AFFECTED_SOP_INSTANCE_UID, b"1.2.3\0".to_vec()),
             ]
         );
     }

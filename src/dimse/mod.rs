@@ -29,7 +29,6 @@ pub mod connection;
 pub mod negotiation;
 pub mod pdu;
 pub mod status;
-pub mod transfer_syntaxes;
 
 /// The pause after the system could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -11,19 +11,13 @@ use dicom_ul::pdu::{
 use crate::archive::access::Caller;
 use crate::config::DimseSettings;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
+use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
+use crate::dicom::uids;
 use crate::dimse::callers::Callers;
-use crate::dimse::transfer_syntaxes::STANDARD_TRANSFER_SYNTAXES;
-
-/// Verification SOP Class (PS3.4 §A.4).
-pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 
 const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
-const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
-const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 
-/// The root of the UIDs of the standard (PS3.5 §9); all others are private.
-const DICOM_ROOT: &str = "1.2.840.10008.";
 /// The arc of the SOP classes of the storage service (PS3.4 §B.5), also of later editions.
 const STORAGE_ARC: &str = "5.1.4.1.1.";
 /// SOP classes below that arc that are queries, retrievals or services of inventories and protocols (PS3.6
@@ -94,7 +88,7 @@ pub fn negotiate(
         let (reason, transfer_syntax) = match result {
             Ok(chosen) => (PresentationContextResultReason::Acceptance, chosen),
             // Required also in a rejected context, but without meaning there (PS3.8 §9.3.3.2).
-            Err(reason) => (reason, IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+            Err(reason) => (reason, transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
         };
         if reason == PresentationContextResultReason::Acceptance {
             let abstract_syntax = uid_text(&proposed.abstract_syntax).to_owned();
@@ -114,7 +108,7 @@ pub fn negotiate(
         protocol_version: 1,
         calling_ae_title: request.calling_ae_title.clone(),
         called_ae_title: request.called_ae_title.clone(),
-        application_context_name: APPLICATION_CONTEXT.to_owned(),
+        application_context_name: uids::DICOM_APPLICATION_CONTEXT.to_owned(),
         presentation_contexts: results,
         user_variables: user_information(request, settings, &contexts),
     };
@@ -142,7 +136,7 @@ fn authorize(
         let reason = AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported;
         return reject(AssociationRJSource::ServiceProviderASCE(reason));
     }
-    if uid_text(&request.application_context_name) != APPLICATION_CONTEXT {
+    if uid_text(&request.application_context_name) != uids::DICOM_APPLICATION_CONTEXT {
         return reject(user(AssociationRJServiceUserReason::ApplicationContextNameNotSupported));
     }
     let called = request.called_ae_title.as_str();
@@ -173,20 +167,20 @@ fn choose_transfer_syntax(
     }
     let uids = || proposed.transfer_syntaxes.iter().map(|uid| uid_text(uid)).filter(|uid| is_uid(uid));
     uids()
-        .find(|uid| STANDARD_TRANSFER_SYNTAXES.contains(uid))
+        .find(|uid| transfer_syntax::STANDARD.contains(uid))
         .or_else(|| uids().next())
         .map(str::to_owned)
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
 }
 
 fn is_accepted(sop_class: &str, accept_sop_classes: &[String]) -> bool {
-    if sop_class == VERIFICATION {
+    if sop_class == uids::VERIFICATION {
         return true;
     }
     if !accept_sop_classes.is_empty() {
         return accept_sop_classes.iter().any(|accepted| accepted == sop_class);
     }
-    match sop_class.strip_prefix(DICOM_ROOT) {
+    match sop_class.strip_prefix(uids::DICOM_ROOT) {
         Some(standard) => match standard.strip_prefix(STORAGE_ARC) {
             Some(class) => is_uid(class) && !NO_STORAGE_BELOW_ARC.contains(&class),
             None => STORAGE_OUTSIDE_ARC.contains(&standard),
@@ -249,10 +243,12 @@ fn operations(proposed: u16, limit: u16) -> u16 {
 mod tests {
     use super::*;
     use crate::config::Config;
-
-    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-    const JPEG: &str = "1.2.840.10008.1.2.4.50";
+    use crate::dicom::transfer_syntax::{
+        EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN, JPEG_BASELINE8_BIT as JPEG,
+    };
+    use crate::dicom::uids::{
+        CT_IMAGE_STORAGE as CT, DICOM_APPLICATION_CONTEXT as APPLICATION_CONTEXT, VERIFICATION,
+    };
 
     fn request(contexts: &[(u8, &str, &[&str])]) -> AssociationRQ {
         let proposed = |(id, class, syntaxes): &(u8, &str, &[&str])| PresentationContextProposed {

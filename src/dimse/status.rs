@@ -1,8 +1,8 @@
 //! Turns outcomes into DIMSE statuses: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest. No other file does.
 
 use crate::archive::ingest::{Outcome, Refusal};
-use crate::dicom::attributes::Tag;
 use crate::dicom::failure::Failure;
+use crate::dicom::tags;
 use crate::dimse::command::{DimseOperation, Status};
 
 const INVALID_SOP_INSTANCE: u16 = 0x0117;
@@ -12,10 +12,6 @@ const OUT_OF_RESOURCES: u16 = 0xA700;
 const DOES_NOT_MATCH: u16 = 0xA900;
 const DOES_NOT_MATCH_WARNING: u16 = 0xB007;
 const CANNOT_UNDERSTAND: u16 = 0xC000;
-
-const AFFECTED_SOP_CLASS_UID: Tag = Tag(0x0000_0002);
-const AFFECTED_SOP_INSTANCE_UID: Tag = Tag(0x0000_1000);
-const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
 /// The reason for which a C-STORE-RQ is refused before its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +48,15 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::TooLarge { .. } => Status::new(OUT_OF_RESOURCES, "larger than ingest.max_instance_bytes"),
         Refusal::OtherStudy { .. } => Status::new(DOES_NOT_MATCH, "of another study"),
         Refusal::OtherInstance { .. } => Status {
-            offending: Some(SOP_INSTANCE_UID),
+            offending: Some(tags::SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "not the instance that the command names")
         },
         Refusal::Different => Status {
-            offending: Some(SOP_INSTANCE_UID),
+            offending: Some(tags::SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "other bytes are stored under this UID")
         },
         Refusal::Elsewhere => Status {
-            offending: Some(SOP_INSTANCE_UID),
+            offending: Some(tags::SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "this UID is stored in another study or series")
         },
         Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
@@ -90,11 +86,11 @@ fn of_failure(failure: &Failure) -> Status {
 pub fn of_unacceptable(reason: Unacceptable) -> Status {
     match reason {
         Unacceptable::SopClass => Status {
-            offending: Some(AFFECTED_SOP_CLASS_UID),
+            offending: Some(tags::AFFECTED_SOP_CLASS_UID),
             ..Status::new(SOP_CLASS_NOT_SUPPORTED, "not the SOP class of the presentation context")
         },
         Unacceptable::SopInstance => Status {
-            offending: Some(AFFECTED_SOP_INSTANCE_UID),
+            offending: Some(tags::AFFECTED_SOP_INSTANCE_UID),
             ..Status::new(INVALID_SOP_INSTANCE, "the Affected SOP Instance UID is not a UID")
         },
         Unacceptable::NoDataSet => Status::new(CANNOT_UNDERSTAND, "there is no data set"),
@@ -114,6 +110,7 @@ pub fn of_unrecognized(operation: DimseOperation) -> Status {
 mod tests {
     use super::*;
     use crate::archive::ingest::Stored;
+    use crate::dicom::attributes::Tag;
     use crate::dicom::failure::Warning;
 
     fn refused(refusal: Refusal) -> Outcome {
@@ -131,7 +128,10 @@ mod tests {
             (stored(vec![]), 0x0000),
             (stored(vec![warning]), 0xB007),
             (refused(Failure::NotDicom.into()), 0xC000),
-            (refused(Failure::NoIdentity { tag: SOP_INSTANCE_UID, name: "SOPInstanceUID" }.into()), 0xC000),
+            (
+                refused(Failure::NoIdentity { tag: tags::SOP_INSTANCE_UID, name: "SOPInstanceUID" }.into()),
+                0xC000,
+            ),
             (refused(Refusal::TooLarge { limit: 1 }), 0xA700),
             (refused(Refusal::OtherInstance { found: "1.2".parse().unwrap() }), 0xA900),
             (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),

@@ -5,14 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::dicom::attributes::Tag;
+use crate::dicom::tags;
 use crate::dicom::uid::StudyUid;
 use crate::index::records::{SeriesRecord, StudyRecord};
 use crate::index::rows::InstanceLocation;
 use crate::index::{Error, keys, read, rows};
-use crate::query::attributes::{
-    ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
-    STUDY_INSTANCE_UID,
-};
 use crate::query::matching::Matcher;
 use crate::query::temporal::add_days;
 use crate::query::{Level, Query};
@@ -137,9 +134,10 @@ async fn named_studies(
         return Ok(Some(vec![study.clone()]));
     }
     let mut named = BTreeMap::new();
-    if let Some(uids) = uids(query, STUDY_INSTANCE_UID) {
+    if let Some(uids) = uids(query, tags::STUDY_INSTANCE_UID) {
         named.extend(uids.iter().filter_map(|uid| uid.parse().ok()).map(|uid: StudyUid| (uid, ())));
-    } else if let Some(uids) = uids(query, SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance) {
+    } else if let Some(uids) = uids(query, tags::SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance)
+    {
         let instances = uids.iter().filter_map(|uid| uid.parse().ok());
         let locations: Vec<ItemKey> =
             instances.map(|uid| keys::location(tenant, &uid)).take(max_rows).collect();
@@ -148,7 +146,7 @@ async fn named_studies(
             let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
             named.insert(location.study, ());
         }
-    } else if let Some(uids) = uids(query, SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study) {
+    } else if let Some(uids) = uids(query, tags::SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study) {
         for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
             let partition = keys::series_uid(tenant, &uid);
             let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
@@ -191,16 +189,16 @@ type SortBounds = (Bound<String>, Bound<String>);
 fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, SortBounds)> {
     let all = || (Bound::Unbounded, Bound::Unbounded);
     // Studies with several accession numbers or patient IDs are in a separate partition.
-    if let Some(number) = literal(query, ACCESSION_NUMBER) {
+    if let Some(number) = literal(query, tags::ACCESSION_NUMBER) {
         let partitions = [keys::accession(tenant, number), keys::mixed_accessions(tenant)];
         return partitions.map(|partition| (Secondary::Fourth, partition, all())).into();
     }
-    if let Some(id) = literal(query, PATIENT_ID) {
+    if let Some(id) = literal(query, tags::PATIENT_ID) {
         let partitions = [keys::patient(tenant, id), keys::mixed_patients(tenant)];
         return partitions.map(|partition| (Secondary::Second, partition, all())).into();
     }
     // If the query also has a date, reading by date is better: it needs no sorting and can stop early.
-    let Some(Matcher::Name(name)) = matcher(query, PATIENT_NAME).filter(|_| !has_date(query)) else {
+    let Some(Matcher::Name(name)) = matcher(query, tags::PATIENT_NAME).filter(|_| !has_date(query)) else {
         return Vec::new();
     };
     let [pattern] = name.groups.as_slice() else { return Vec::new() };
@@ -218,12 +216,12 @@ fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, 
 }
 
 fn has_date(query: &Query) -> bool {
-    matches!(matcher(query, STUDY_DATE), Some(Matcher::Date(_) | Matcher::DateAndTime { .. }))
+    matches!(matcher(query, tags::STUDY_DATE), Some(Matcher::Date(_) | Matcher::DateAndTime { .. }))
 }
 
 /// The range of all studies, or of those with a date of the query, the latest first.
 fn by_date(tenant: &str, query: &Query) -> Range {
-    let (from, to) = match matcher(query, STUDY_DATE) {
+    let (from, to) = match matcher(query, tags::STUDY_DATE) {
         Some(Matcher::Date(span)) | Some(Matcher::DateAndTime { span, .. }) => {
             (span.from.as_deref(), span.to.as_deref())
         }

@@ -1,7 +1,8 @@
 //! The conditions of a query, grouped by the record that they are matched against.
 
 use crate::dicom::attributes::Tag;
-use crate::query::attributes::{self, MODALITIES_IN_STUDY, MODALITY, SOP_CLASS_UID, SOP_CLASSES_IN_STUDY};
+use crate::dicom::tags;
+use crate::query::indexed_attributes;
 use crate::query::matching::Matcher;
 use crate::query::{Condition, Level, Query};
 
@@ -27,16 +28,19 @@ impl Conditions {
             // In a search for studies, viewers send Modality and mean Modalities in Study; the same for SOP
             // classes.
             if query.level == Level::Study && condition.path.len() == 1 {
-                if tag == MODALITY {
-                    condition.path = vec![MODALITIES_IN_STUDY];
-                } else if tag == SOP_CLASS_UID {
-                    condition.path = vec![SOP_CLASSES_IN_STUDY];
+                if tag == tags::MODALITY {
+                    condition.path = vec![tags::MODALITIES_IN_STUDY];
+                } else if tag == tags::SOP_CLASS_UID {
+                    condition.path = vec![tags::SOP_CLASSES_IN_STUDY];
                 }
             }
-            let level =
-                condition.path.first().and_then(|tag| attributes::entry(*tag)).map(|entry| entry.level);
+            let level = condition
+                .path
+                .first()
+                .and_then(|tag| indexed_attributes::entry(*tag))
+                .map(|entry| entry.level);
             match level {
-                Some(_) if query.level == Level::Series && condition.path == [SOP_CLASS_UID] => {
+                Some(_) if query.level == Level::Series && condition.path == [tags::SOP_CLASS_UID] => {
                     sorted.instance.push(condition);
                 }
                 Some(level) if level > query.level => sorted.ignore(tag),

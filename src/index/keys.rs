@@ -12,10 +12,10 @@
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
+use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::DeletionEntry;
 use crate::index::records::{PreviewState, SeriesRecord, StudyRecord};
-use crate::query::attributes::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_TIME};
 use crate::query::temporal::{normal_date, normal_time};
 use crate::query::text::fold;
 use crate::table::{ItemKey, Secondary, SecondaryKey};
@@ -139,8 +139,8 @@ pub(crate) fn series_uid(tenant: &str, series: &SeriesUid) -> String {
 /// without date come last.
 pub(crate) fn order(record: &StudyRecord) -> String {
     let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).unwrap_or("");
-    let date = normal_date(text(STUDY_DATE)).unwrap_or_default();
-    let time = normal_time(text(STUDY_TIME)).unwrap_or_default();
+    let date = normal_date(text(tags::STUDY_DATE)).unwrap_or_default();
+    let time = normal_time(text(tags::STUDY_TIME)).unwrap_or_default();
     format!("{date}#{time}#{}", record.study)
 }
 
@@ -154,15 +154,17 @@ pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> 
     let order = order(record);
     let mut keys =
         vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: order.clone() }];
-    if let Some(partition) = value_partition(record, PATIENT_ID, tenant, patient, mixed_patients) {
+    if let Some(partition) = value_partition(record, tags::PATIENT_ID, tenant, patient, mixed_patients) {
         keys.push(SecondaryKey { index: Secondary::Second, partition, sort: order.clone() });
     }
-    if let Some(name) = record.attributes.get(&PATIENT_NAME).filter(|name| !name.values.is_empty()) {
+    if let Some(name) = record.attributes.get(&tags::PATIENT_NAME).filter(|name| !name.values.is_empty()) {
         let partition = if is_mixed(name) { mixed_names(tenant) } else { names(tenant) };
         let folded = name_prefix(&fold(name.first_text().unwrap_or("").trim()));
         keys.push(SecondaryKey { index: Secondary::Third, partition, sort: format!("{folded}\u{1}{order}") });
     }
-    if let Some(partition) = value_partition(record, ACCESSION_NUMBER, tenant, accession, mixed_accessions) {
+    if let Some(partition) =
+        value_partition(record, tags::ACCESSION_NUMBER, tenant, accession, mixed_accessions)
+    {
         keys.push(SecondaryKey { index: Secondary::Fourth, partition, sort: order });
     }
     keys

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::attributes::Attributes;
-use crate::dicom::instance::Layout;
+use crate::dicom::layout::Layout;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use crate::dicom::attributes::Attributes;
 use crate::dicom::json;
 use crate::dicom::metadata::Metadata;
+use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::candidates;
 use crate::index::conditions::Conditions;
@@ -16,7 +17,6 @@ use crate::index::ordered::OrderedMatches;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 use crate::index::results;
 use crate::index::{Error, Index, keys, read, rows};
-use crate::query::attributes::{SOP_CLASS_UID, TIMEZONE_OFFSET};
 use crate::query::matching::matches;
 use crate::query::order;
 use crate::query::return_attributes::ReturnAttributes;
@@ -290,11 +290,11 @@ impl<'a> RunningSearch<'a> {
     /// Searches one series. `study` holds the attributes of its study.
     async fn series(&mut self, study: &Attributes, record: SeriesRecord) -> Result<(), Error> {
         let mut all = results::of_series(&record);
-        if let Some(offset) = study.get(&TIMEZONE_OFFSET) {
-            all.entry(TIMEZONE_OFFSET).or_insert_with(|| offset.clone());
+        if let Some(offset) = study.get(&tags::TIMEZONE_OFFSET_FROM_UTC) {
+            all.entry(tags::TIMEZONE_OFFSET_FROM_UTC).or_insert_with(|| offset.clone());
         }
         let has_class = |condition: &Condition| {
-            condition.path != [SOP_CLASS_UID]
+            condition.path != [tags::SOP_CLASS_UID]
                 || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain_text(class))
         };
         if !meets(&self.conditions.series, &all) || !self.conditions.instance.iter().all(has_class) {

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
+use crate::dicom::tags;
 use crate::index::engine_tests::{Engine, on_each_engine};
 use crate::index::records::InstanceRecord;
-use crate::index::tests::{INSTANCE_NUMBER, NOT_INDEXED, TENANT, instance, query, store, text_metadata};
+use crate::index::tests::{NOT_INDEXED, TENANT, instance, query, store, text_metadata};
 use crate::index::{Index, SearchLimits};
-use crate::query::attributes::{
-    ACCESSION_NUMBER, MODALITIES_IN_STUDY, MODALITY, PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID,
-    STUDY_DATE, STUDY_INSTANCE_UID, STUDY_TIME,
-};
 use crate::query::matching::matches;
 use crate::query::order;
 use crate::query::{Level, Query, SearchSummary};
@@ -104,21 +101,25 @@ pub(super) async fn search(
 fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
     let mut modalities: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for record in records {
-        let modality = record.attributes[&MODALITY].values.clone();
+        let modality = record.attributes[&tags::MODALITY].values.clone();
         modalities.entry(record.study.as_str()).or_default().extend(modality);
     }
     let mut rows = BTreeMap::new();
     for record in records {
         let mut all = record.attributes.clone();
         let values = modalities[record.study.as_str()].clone();
-        all.insert(MODALITIES_IN_STUDY, Attribute { vr: Vr(*b"CS"), values });
-        all.insert(NOT_INDEXED, record.attributes[&INSTANCE_NUMBER].clone());
+        all.insert(tags::MODALITIES_IN_STUDY, Attribute { vr: Vr(*b"CS"), values });
+        all.insert(NOT_INDEXED, record.attributes[&tags::INSTANCE_NUMBER].clone());
         let text = |tag| all.get(&tag).and_then(Attribute::first_text).unwrap_or_default().to_owned();
-        let study = (text(STUDY_DATE), text(STUDY_TIME), text(STUDY_INSTANCE_UID));
+        let study = (text(tags::STUDY_DATE), text(tags::STUDY_TIME), text(tags::STUDY_INSTANCE_UID));
         let below = match query.level {
-            Level::Study => (String::new(), String::new(), text(STUDY_INSTANCE_UID)),
-            Level::Series => (text(SERIES_INSTANCE_UID), String::new(), text(SERIES_INSTANCE_UID)),
-            Level::Instance => (text(SERIES_INSTANCE_UID), text(SOP_INSTANCE_UID), text(SOP_INSTANCE_UID)),
+            Level::Study => (String::new(), String::new(), text(tags::STUDY_INSTANCE_UID)),
+            Level::Series => {
+                (text(tags::SERIES_INSTANCE_UID), String::new(), text(tags::SERIES_INSTANCE_UID))
+            }
+            Level::Instance => {
+                (text(tags::SERIES_INSTANCE_UID), text(tags::SOP_INSTANCE_UID), text(tags::SOP_INSTANCE_UID))
+            }
         };
         if query.conditions.iter().all(|condition| matches(condition, &all)) {
             rows.insert(
@@ -151,9 +152,9 @@ async fn a_search_finds_the_same_as_matching_all_records(engine: Engine) {
         let query = random_query(&mut dice);
         let (results, found) = search(&index, &query, 1_000_000).await;
         let uid = match query.level {
-            Level::Study => STUDY_INSTANCE_UID,
-            Level::Series => SERIES_INSTANCE_UID,
-            Level::Instance => SOP_INSTANCE_UID,
+            Level::Study => tags::STUDY_INSTANCE_UID,
+            Level::Series => tags::SERIES_INSTANCE_UID,
+            Level::Instance => tags::SOP_INSTANCE_UID,
         };
         let uids: Vec<String> =
             results.iter().filter_map(|result| Some(result[&uid].first_text()?.to_owned())).collect();
@@ -191,7 +192,7 @@ async fn more_matches_than_can_be_sorted_give_a_warning(engine: Engine) {
         let limits = SearchLimits { max_rows_read: 1000, max_ordered };
         let found = index.search(TENANT, &query, limits, &mut sink).await.unwrap();
         assert_eq!((results.len(), found.has_more, !found.warnings.is_empty()), (3, true, is_warned));
-        assert_eq!(results[0][&PATIENT_ID].first_text(), Some("P0"));
+        assert_eq!(results[0][&tags::PATIENT_ID].first_text(), Some("P0"));
     }
 }
 
@@ -223,8 +224,8 @@ async fn a_study_is_found_by_each_of_its_numbers(engine: Engine) {
         values: values.map(|value| Value::Text(value.into())).to_vec(),
     };
     let mut record = instance(1, 1, 1);
-    record.attributes.insert(PATIENT_ID, several(b"LO", ["P1", "OTHER"]));
-    record.attributes.insert(ACCESSION_NUMBER, several(b"SH", ["A1", "ELSEWHERE"]));
+    record.attributes.insert(tags::PATIENT_ID, several(b"LO", ["P1", "OTHER"]));
+    record.attributes.insert(tags::ACCESSION_NUMBER, several(b"SH", ["A1", "ELSEWHERE"]));
     store(&index, record).await;
     store(&index, instance(1, 2, 1)).await;
     store(&index, instance(8, 1, 1)).await;
@@ -272,10 +273,11 @@ async fn unindexed_attributes_are_matched_and_returned_from_the_first_instance_o
         let parameters = [creator.clone(), ("00091001", value.into()), ("includefield", "Exposure".into())];
         let (results, found) = search(&index, &query(level, &parameters), 1000).await;
         let studies: Vec<_> =
-            results.iter().filter_map(|result| result[&STUDY_INSTANCE_UID].first_text()).collect();
+            results.iter().filter_map(|result| result[&tags::STUDY_INSTANCE_UID].first_text()).collect();
         assert_eq!((studies, found.warnings.len()), (expected.to_vec(), 0), "{level:?} {value}");
         for result in &results {
-            let block = if result[&STUDY_INSTANCE_UID].first_text() == Some("1.2") { 0x20 } else { 0x10 };
+            let block =
+                if result[&tags::STUDY_INSTANCE_UID].first_text() == Some("1.2") { 0x20 } else { 0x10 };
             assert_eq!(result[&Tag(0x0009_0000 | block)].first_text(), Some("ACME"));
             assert_eq!(result[&Tag(0x0009_0001 | block << 8)].first_text(), Some(value));
             assert!(result.contains_key(&Tag(0x0018_1152)), "{level:?} {result:?}");
@@ -290,8 +292,8 @@ async fn a_date_of_another_time_zone_is_found_on_the_day_before(engine: Engine) 
     let index = engine.index();
     let mut record = instance(1, 1, 1);
     record.attributes.insert(Tag(0x0008_0201), Attribute::text(b"SH", "+0900"));
-    record.attributes.insert(STUDY_DATE, Attribute::text(b"DA", "20240301"));
-    record.attributes.insert(STUDY_TIME, Attribute::text(b"TM", "0800"));
+    record.attributes.insert(tags::STUDY_DATE, Attribute::text(b"DA", "20240301"));
+    record.attributes.insert(tags::STUDY_TIME, Attribute::text(b"TM", "0800"));
     store(&index, record).await;
     for (timezone, date, expected) in [
         ("-0500", "20240229", 1),
@@ -312,7 +314,7 @@ async fn a_date_of_another_time_zone_is_found_on_the_day_before(engine: Engine) 
 async fn results_hold_the_attributes_of_their_level(engine: Engine) {
     let index = engine.index();
     let mut record = instance(1, 1, 1);
-    record.attributes.remove(&ACCESSION_NUMBER);
+    record.attributes.remove(&tags::ACCESSION_NUMBER);
     store(&index, record).await;
     for (level, parameters, present, absent) in [
         (
@@ -339,7 +341,8 @@ async fn results_hold_the_attributes_of_their_level(engine: Engine) {
     ] {
         let query = query(level, &[("includefield", parameters.to_owned())]);
         let (results, _) = search(&index, &query, 100).await;
-        let has = |name: &&str| results[0].contains_key(&crate::query::attributes::tag(name).unwrap());
+        let has =
+            |name: &&str| results[0].contains_key(&crate::query::indexed_attributes::tag(name).unwrap());
         assert!(present.iter().all(has), "{level:?} {parameters} {:?}", results);
         assert!(!absent.iter().any(has), "{level:?} {parameters} {:?}", results);
     }

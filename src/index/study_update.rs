@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Attribute, Attributes, Value};
+use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord, StudyRecord};
 use crate::index::{Error, keys, rows};
 use crate::query::Level;
-use crate::query::attributes::{self, MODALITY};
+use crate::query::indexed_attributes;
 use crate::table::{Expect, Item, ItemKey, SecondaryKey, Write};
 
 /// The maximum bytes of an attribute in the record of a study or series, which must fit in one row. Larger
@@ -219,7 +220,7 @@ fn empty_series(instance: &InstanceRecord, now: i64) -> SeriesRecord {
 /// have a value if the instance replaces another.
 fn merge(merged: &mut Attributes, instance: &InstanceRecord, level: Level, is_replacing: bool) {
     for (tag, attribute) in &instance.attributes {
-        if attributes::entry(*tag).is_none_or(|entry| entry.level != level) {
+        if indexed_attributes::entry(*tag).is_none_or(|entry| entry.level != level) {
             continue;
         }
         let is_missing = merged.get(tag).is_none_or(|present| present.values.is_empty());
@@ -242,7 +243,7 @@ fn preview_after_removal(series: &SeriesRecord, now: i64) -> PreviewState {
 }
 
 fn modality(instance: &InstanceRecord) -> Option<&str> {
-    let text = instance.attributes.get(&MODALITY).and_then(Attribute::first_text)?.trim();
+    let text = instance.attributes.get(&tags::MODALITY).and_then(Attribute::first_text)?.trim();
     (!text.is_empty()).then_some(text)
 }
 

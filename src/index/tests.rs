@@ -6,19 +6,18 @@ use futures_util::TryStreamExt;
 
 use crate::config::Duplicates;
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
-use crate::dicom::frames::{Frames, PixelLayout};
-use crate::dicom::instance::Layout;
+use crate::dicom::frames::{FrameTable, PixelLayout};
+use crate::dicom::layout::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::dicom::tags;
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 use crate::index::engine_tests::{CountingTable, Engine, on_each_engine};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::read::whole_partition;
 use crate::index::records::{InstanceRecord, PreviewState};
 use crate::index::search_tests::search;
 use crate::index::{CommitOutcome, Error, Index, ObjectToDelete, keys};
-use crate::query::attributes::{
-    ACCESSION_NUMBER, MODALITY, PATIENT_ID, PATIENT_NAME, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_DATE,
-    STUDY_INSTANCE_UID, STUDY_TIME,
-};
 use crate::query::parameters::{self, ResultLimits, SearchTarget};
 use crate::query::{Level, Query};
 use crate::table::{Expect, MAX_TRANSACTION_BYTES, Secondary, Write};
@@ -43,37 +42,35 @@ on_each_engine! {
 }
 
 pub(super) const TENANT: &str = "clinic";
-pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
-const STUDY_DESCRIPTION: Tag = Tag(0x0008_1030);
-pub(super) const NOT_INDEXED: Tag = Tag(0x0018_1151);
+pub(super) const NOT_INDEXED: Tag = tags::X_RAY_TUBE_CURRENT;
 
 /// Makes the record of an instance with pixel data, from the numbers of its study, its series and itself.
 pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRecord {
     let (study_uid, series_uid) = (format!("1.{study}"), format!("1.{study}.{series}"));
     let uid = format!("{series_uid}.{number}");
     let mut attributes = Attributes::from([
-        (STUDY_INSTANCE_UID, Attribute::text(b"UI", study_uid.as_str())),
-        (SERIES_INSTANCE_UID, Attribute::text(b"UI", series_uid.as_str())),
-        (SOP_INSTANCE_UID, Attribute::text(b"UI", uid.as_str())),
-        (MODALITY, Attribute::text(b"CS", ["CT", "MR", "SR"][(study + series) % 3])),
-        (PATIENT_ID, Attribute::text(b"LO", format!("P{}", study % 7))),
+        (tags::STUDY_INSTANCE_UID, Attribute::text(b"UI", study_uid.as_str())),
+        (tags::SERIES_INSTANCE_UID, Attribute::text(b"UI", series_uid.as_str())),
+        (tags::SOP_INSTANCE_UID, Attribute::text(b"UI", uid.as_str())),
+        (tags::MODALITY, Attribute::text(b"CS", ["CT", "MR", "SR"][(study + series) % 3])),
+        (tags::PATIENT_ID, Attribute::text(b"LO", format!("P{}", study % 7))),
         (
-            ACCESSION_NUMBER,
+            tags::ACCESSION_NUMBER,
             Attribute::text(b"SH", if study.is_multiple_of(4) { String::new() } else { format!("A{study}") }),
         ),
-        (INSTANCE_NUMBER, Attribute::number(b"IS", number)),
-        (PATIENT_NAME, name(study)),
+        (tags::INSTANCE_NUMBER, Attribute::number(b"IS", number)),
+        (tags::PATIENT_NAME, name(study)),
     ]);
     if !study.is_multiple_of(5) {
-        attributes.insert(STUDY_DATE, Attribute::text(b"DA", format!("202401{:02}", 1 + study % 9)));
-        attributes.insert(STUDY_TIME, Attribute::text(b"TM", format!("{:02}30", study % 3 * 4 + 8)));
+        attributes.insert(tags::STUDY_DATE, Attribute::text(b"DA", format!("202401{:02}", 1 + study % 9)));
+        attributes.insert(tags::STUDY_TIME, Attribute::text(b"TM", format!("{:02}30", study % 3 * 4 + 8)));
     }
     InstanceRecord {
         study: study_uid.parse().unwrap(),
         series: series_uid.parse().unwrap(),
         instance: uid.parse().unwrap(),
-        sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
-        transfer_syntax: "1.2.840.10008.1.2.1".into(),
+        sop_class: uids::CT_IMAGE_STORAGE.into(),
+        transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
         digest: format!("first {uid}"),
         object: format!("first {uid}-1"),
         replaced: Vec::new(),
@@ -81,7 +78,7 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         stored_at: 0,
         attributes,
         metadata: text_metadata(&format!(r#"{{"{NOT_INDEXED}":{{"vr":"IS","Value":[{number}]}}}}"#)),
-        layout: Layout { pixels: Some(pixels()), frames: Frames::None, bulk: Vec::new() },
+        layout: Layout { pixels: Some(pixels()), frames: FrameTable::None, bulk: Vec::new() },
     }
 }
 
@@ -193,7 +190,7 @@ async fn a_duplicate_is_detected_refused_or_replaces_the_stored_instance(engine:
     let mut other = first.clone();
     (other.digest, other.object) = ("second".into(), "second-2".into());
     other.size_bytes = 25;
-    other.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
+    other.attributes.insert(tags::STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
     let mut elsewhere = other.clone();
     elsewhere.series = "1.1.9".parse().unwrap();
     assert_eq!(store(&index, first.clone()).await, CommitOutcome::Stored);
@@ -210,7 +207,7 @@ async fn a_duplicate_is_detected_refused_or_replaces_the_stored_instance(engine:
     assert_eq!(replaced, CommitOutcome::Replaced { object: first.object.clone() });
     let study = index_study(&index).await;
     assert_eq!((study.number_of_instances, study.number_of_series, study.size_bytes), (1, 1, 25));
-    assert_eq!(study.attributes[&STUDY_DESCRIPTION].first_text(), Some("corrected"));
+    assert_eq!(study.attributes[&tags::STUDY_DESCRIPTION].first_text(), Some("corrected"));
     assert_eq!(study.generation, generation + 1);
     let found = index.instance(TENANT, &other.study, &other.series, &other.instance).await.unwrap();
     assert_eq!(found, Some(InstanceRecord { replaced: vec![first.object], ..other.clone() }));
@@ -247,9 +244,9 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine
     let table = engine.table.clone();
     let index = Index::new(table.clone());
     let mut record = instance(1, 1, 1);
-    record.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x"));
+    record.attributes.insert(tags::STUDY_DESCRIPTION, Attribute::text(b"LO", "x"));
     record.layout.bulk = (0..40_000)
-        .map(|number| crate::dicom::instance::BulkValue {
+        .map(|number| crate::dicom::layout::BulkValue {
             path: format!("{number:08}"),
             vr: Vr(*b"OB"),
             offset: number,
@@ -383,8 +380,8 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
 ) {
     let index = Arc::new(engine.index());
     let mut large = instance(1, 1, 0);
-    large.attributes.insert(STUDY_DESCRIPTION, Attribute::text(b"LO", "x".repeat(500_000)));
-    large.attributes.insert(MODALITY, Attribute::text(b"CS", "y".repeat(500_000)));
+    large.attributes.insert(tags::STUDY_DESCRIPTION, Attribute::text(b"LO", "x".repeat(500_000)));
+    large.attributes.insert(tags::MODALITY, Attribute::text(b"CS", "y".repeat(500_000)));
     let records = std::iter::once(large.clone()).chain((1..40).map(|number| instance(1, 1, number)));
     let commits = records.map(|record| {
         let index = index.clone();
@@ -394,7 +391,7 @@ async fn an_attribute_as_large_as_a_row_costs_neither_the_instance_nor_those_com
     assert!(outcomes.iter().all(|outcome| *outcome == CommitOutcome::Stored), "{outcomes:?}");
     let study = index_study(&index).await;
     assert_eq!(study.number_of_instances, 40);
-    assert!(!study.attributes.contains_key(&STUDY_DESCRIPTION), "too large for the study's row");
+    assert!(!study.attributes.contains_key(&tags::STUDY_DESCRIPTION), "too large for the study's row");
     let found = index.instance(TENANT, &large.study, &large.series, &large.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&large));
     index.remove(TENANT, &large.study, Some(&large.series), Some(&large.instance)).await.unwrap();
@@ -405,7 +402,7 @@ async fn a_study_of_ever_more_modalities_and_classes_still_takes_instances(engin
     let index = engine.index();
     for number in 0..60 {
         let mut record = instance(1, 1, number);
-        record.attributes.insert(MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
+        record.attributes.insert(tags::MODALITY, Attribute::text(b"CS", format!("{number:09000}")));
         assert_eq!(store(&index, record).await, CommitOutcome::Stored, "{number}");
     }
     assert_eq!(index_study(&index).await.number_of_instances, 60);

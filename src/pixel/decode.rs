@@ -1,14 +1,16 @@
-//! From the stored bytes of a frame to its samples, and from samples to native Pixel Data (PS3.5 §8).
+//! Decodes the stored bytes of a frame to samples, and writes samples as native Pixel Data (PS3.5 §8).
 
 use crate::dicom::frames::PixelLayout;
+use crate::dicom::transfer_syntax;
 use crate::pixel::{Error, Image, Shape, j2k, jpeg, rle};
 
-/// How the bytes of a frame are written.
+/// The encoding of the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored<'a> {
+pub enum FrameEncoding<'a> {
     /// Uncompressed.
     Native {
-        /// Whether words (OW) are big endian; 8-bit samples then stand in pairs, the second first (PS3.5 §8.1.1).
+        /// Whether words (OW) are big endian; 8-bit samples then stand in pairs, the second first (PS3.5
+        /// §8.1.1).
         is_big_endian: bool,
         /// The bit of the first byte, from the least significant, at which the frame starts; 0 unless Bits
         /// Allocated is 1.
@@ -29,18 +31,18 @@ pub struct Decoded {
 
 /// Decodes one frame.
 ///
-/// Colour comes as it is stored, but for JPEG and JPEG 2000, whose luminance and chrominance become RGB, and for
-/// `YBR_FULL_422`, whose pixels each get their own chrominance.
+/// Colour comes as it is stored, but for JPEG and JPEG 2000, whose luminance and chrominance become RGB, and
+/// for `YBR_FULL_422`, whose pixels each get their own chrominance.
 ///
 /// # Errors
-/// See [`Error`]: whatever the bytes, it ends with samples or with a reason.
-pub fn decode(frame: &[u8], layout: &PixelLayout, stored: Stored<'_>) -> Result<Decoded, Error> {
+/// See [`Error`]. No input makes it panic.
+pub fn decode(frame: &[u8], layout: &PixelLayout, stored: FrameEncoding<'_>) -> Result<Decoded, Error> {
     let shape = Shape { rows: layout.rows, columns: layout.columns, samples: layout.samples };
     let count = shape.number_of_samples()?;
     check_bits(layout)?;
     let photometric = layout.photometric.as_str();
     match stored {
-        Stored::Native { is_big_endian, first_bit } => {
+        FrameEncoding::Native { is_big_endian, first_bit } => {
             let raw = match layout.bits_allocated {
                 1 => unpack_bits(frame, first_bit as usize, count)?,
                 _ if photometric == "YBR_FULL_422" => expand_422(frame, shape)?,
@@ -53,28 +55,55 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: Stored<'_>) -> Result<
             }
             Ok(Decoded { image, photometric })
         }
-        Stored::Compressed("1.2.840.10008.1.2.5") => {
-            let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
-            Ok(Decoded { image: from_raw(raw, shape, layout), photometric: photometric.into() })
-        }
-        Stored::Compressed(syntax) => {
-            let (image, is_rgb) = decompress(frame, shape, syntax, photometric)?;
-            let photometric = if is_rgb { "RGB" } else { photometric };
-            Ok(Decoded { image: as_declared(image, layout), photometric: photometric.into() })
+        FrameEncoding::Compressed(uid) => {
+            let unsupported = || Error::Unsupported(format!("transfer syntax {uid}"));
+            decompress(frame, layout, shape, Decoder::of(uid).ok_or_else(unsupported)?)
         }
     }
 }
 
-/// Whether there is a codec for frames that are compressed in this transfer syntax.
-pub fn is_decodable(transfer_syntax: &str) -> bool {
-    let number = transfer_syntax.strip_prefix("1.2.840.10008.1.2.").unwrap_or_default();
-    let jpeg = ["4.50", "4.51", "4.53", "4.55", "4.57", "4.70", "4.80", "4.81"];
-    let jpeg_2000 = ["4.90", "4.91", "4.92", "4.93", "4.201", "4.202", "4.203"];
-    number == "5" || jpeg.contains(&number) || jpeg_2000.contains(&number)
+/// The codec of a compressed frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decoder {
+    Rle,
+    Jpeg,
+    JpegLs,
+    /// JPEG 2000, its Part 2, and High-Throughput JPEG 2000.
+    Jpeg2000,
 }
 
-/// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated, planar
-/// configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least significant bit on.
+impl Decoder {
+    /// The decoder for a transfer syntax; `None` if there is none.
+    fn of(uid: &str) -> Option<Self> {
+        Some(match uid {
+            transfer_syntax::RLE_LOSSLESS => Self::Rle,
+            transfer_syntax::JPEG_BASELINE8_BIT
+            | transfer_syntax::JPEG_EXTENDED12_BIT
+            | transfer_syntax::JPEG_SPECTRAL_SELECTION_NON_HIERARCHICAL68
+            | transfer_syntax::JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012
+            | transfer_syntax::JPEG_LOSSLESS
+            | transfer_syntax::JPEG_LOSSLESS_SV1 => Self::Jpeg,
+            transfer_syntax::JPEGLS_LOSSLESS | transfer_syntax::JPEGLS_NEAR_LOSSLESS => Self::JpegLs,
+            transfer_syntax::JPEG2000_LOSSLESS
+            | transfer_syntax::JPEG2000
+            | transfer_syntax::JPEG2000MC_LOSSLESS
+            | transfer_syntax::JPEG2000MC
+            | transfer_syntax::HTJ2K_LOSSLESS
+            | transfer_syntax::HTJ2K_LOSSLESS_RPCL
+            | transfer_syntax::HTJ2K => Self::Jpeg2000,
+            _ => return None,
+        })
+    }
+}
+
+/// Whether there is a decoder for frames that are compressed in this transfer syntax.
+pub fn is_decodable(transfer_syntax: &str) -> bool {
+    Decoder::of(transfer_syntax).is_some()
+}
+
+/// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated,
+/// planar configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least
+/// significant bit on.
 pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
     let samples = &image.samples;
     match bits_allocated {
@@ -106,7 +135,7 @@ pub fn to_rgb(mut decoded: Decoded) -> Decoded {
     decoded
 }
 
-/// Puts the samples of each pixel together that were stored plane by plane.
+/// Interleaves samples that were stored plane by plane.
 pub(super) fn interleave(planes: &[i32], samples: usize) -> Vec<i32> {
     let pixels = planes.len() / samples;
     (0..pixels * samples).map(|place| planes[place % samples * pixels + place / samples]).collect()
@@ -159,10 +188,10 @@ fn expand_422(frame: &[u8], shape: Shape) -> Result<Vec<u32>, Error> {
     Ok(pairs.flat_map(|&[first, second, b, r]| [first, b, r, second, b, r].map(u32::from)).collect())
 }
 
-/// Takes the stored bits out of raw words, with their sign.
+/// Extracts the stored bits of raw words, with their sign.
 fn from_raw(raw: Vec<u32>, shape: Shape, layout: &PixelLayout) -> Image {
     let stored = u32::from(layout.bits_stored);
-    // A High Bit that leaves no room for the stored bits is taken for the usual one.
+    // A High Bit that leaves no room for the stored bits is replaced by the usual one.
     let shift = (u32::from(layout.high_bit) + 1).saturating_sub(stored);
     let shift = if shift + stored > u32::from(layout.bits_allocated) { 0 } else { shift };
     let samples = raw.into_iter().map(|word| narrow(word >> shift, stored, layout.is_signed)).collect();
@@ -175,21 +204,22 @@ fn narrow(word: u32, bits: u32, is_signed: bool) -> i32 {
     if is_signed { ((word << unused) as i32) >> unused } else { (word << unused >> unused) as i32 }
 }
 
-/// A frame decompressed, and whether its colours became RGB.
-fn decompress(frame: &[u8], shape: Shape, syntax: &str, photometric: &str) -> Result<(Image, bool), Error> {
-    let number = syntax.strip_prefix("1.2.840.10008.1.2.4.").unwrap_or_default();
-    match number {
-        "50" | "51" | "53" | "55" | "57" | "70" => jpeg::decode(frame, shape, photometric.starts_with("YBR")),
-        "80" | "81" => Ok((jpeg::decode_ls(frame, shape)?, false)),
-        // JPEG 2000, its Part 2, and High-Throughput JPEG 2000.
-        "90" | "91" | "92" | "93" | "201" | "202" | "203" => {
-            Ok((j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT")))
+fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, decoder: Decoder) -> Result<Decoded, Error> {
+    let photometric = layout.photometric.as_str();
+    let (image, is_rgb) = match decoder {
+        Decoder::Rle => {
+            let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
+            return Ok(Decoded { image: from_raw(raw, shape, layout), photometric: photometric.into() });
         }
-        _ => Err(Error::Unsupported(format!("transfer syntax {syntax}"))),
-    }
+        Decoder::Jpeg => jpeg::decode(frame, shape, photometric.starts_with("YBR"))?,
+        Decoder::JpegLs => (jpeg::decode_ls(frame, shape)?, false),
+        Decoder::Jpeg2000 => (j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT")),
+    };
+    let photometric = if is_rgb { "RGB" } else { photometric };
+    Ok(Decoded { image: as_declared(image, layout), photometric: photometric.into() })
 }
 
-/// Reads what a codec gave as the attributes mean it: codecs know less of signs than they do.
+/// Applies the sign of the attributes to decoded samples, as codestreams often do not state the sign.
 fn as_declared(mut image: Image, layout: &PixelLayout) -> Image {
     if layout.is_signed && !image.is_signed {
         let bits = image.precision.min(layout.bits_stored.into());
@@ -206,8 +236,8 @@ fn as_declared(mut image: Image, layout: &PixelLayout) -> Image {
 mod tests {
     use super::*;
 
-    const LITTLE: Stored<'_> = Stored::Native { is_big_endian: false, first_bit: 0 };
-    const BIG: Stored<'_> = Stored::Native { is_big_endian: true, first_bit: 0 };
+    const LITTLE: FrameEncoding<'_> = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
+    const BIG: FrameEncoding<'_> = FrameEncoding::Native { is_big_endian: true, first_bit: 0 };
 
     fn layout(columns: u32, samples: u16, bits: [u16; 3], is_signed: bool) -> PixelLayout {
         let [bits_allocated, bits_stored, high_bit] = bits;
@@ -243,7 +273,7 @@ mod tests {
 
     #[test]
     fn one_bit_samples_start_anywhere_in_a_byte() {
-        let stored = Stored::Native { is_big_endian: false, first_bit: 6 };
+        let stored = FrameEncoding::Native { is_big_endian: false, first_bit: 6 };
         let decoded = decode(&[0b0100_0000, 0b10], &layout(4, 1, [1, 1, 0], false), stored).unwrap();
         assert_eq!(decoded.image.samples, [1, 0, 0, 1]);
         assert_eq!(native_bytes(&decoded.image, 1), [0b1001]);
@@ -287,7 +317,7 @@ mod tests {
             for syntax in syntaxes {
                 let syntax = format!("1.2.840.10008.{syntax}");
                 let layout = layout(2, 1, [16, 12, 11], false);
-                assert!(decode(frame, &layout, Stored::Compressed(&syntax)).is_err(), "{syntax}");
+                assert!(decode(frame, &layout, FrameEncoding::Compressed(&syntax)).is_err(), "{syntax}");
             }
         }
     }

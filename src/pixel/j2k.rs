@@ -1,4 +1,5 @@
-//! JPEG 2000 codestreams, plain and high-throughput, through OpenJPEG (ISO/IEC 15444-1 and -15; PS3.5 §8.2.4).
+//! JPEG 2000 codestreams, plain and high-throughput, through OpenJPEG (ISO/IEC 15444-1 and -15; PS3.5
+//! §8.2.4).
 //!
 //! A codestream's size is read and checked before OpenJPEG sees it.
 #![expect(unsafe_code, reason = "OpenJPEG is a C library; this is the only file that speaks to it")]
@@ -20,7 +21,7 @@ const STREAM_BYTES: usize = 64 * 1024;
 /// The end of a codestream.
 const END_OF_CODESTREAM: [u8; 2] = [0xFF, 0xD9];
 
-/// How much is lost in encoding.
+/// The loss of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
     /// Nothing: reversible 5/3 wavelet.
@@ -29,8 +30,8 @@ pub enum Loss {
     Bytes(usize),
 }
 
-/// Encodes a frame of 1 to 16 bits and 1 or 3 samples; three are taken for red, green and blue, which are turned to
-/// luminance and chrominance first.
+/// Encodes a frame of 1 to 16 bits and 1 or 3 samples; three are taken for red, green and blue, which are
+/// turned to luminance and chrominance first.
 ///
 /// The codestream goes by resolution (RPCL), one tile, one tile-part a resolution: cut after a tile-part (see
 /// [`resolution_ends`]) and ended by `FF D9`, it is the frame at that resolution.
@@ -41,7 +42,7 @@ pub fn encode(image: &Image, loss: Loss) -> Result<Vec<u8>, Error> {
     encode_components(image, loss, image.shape.samples == 3)
 }
 
-/// The same, with three samples of whatever colours, turned to luminance and chrominance or not.
+/// Encodes as [`encode`], with three samples of any colours, turned to luminance and chrominance or not.
 ///
 /// # Errors
 /// As [`encode`].
@@ -67,8 +68,8 @@ pub(super) fn encode_components(image: &Image, loss: Loss, is_turned: bool) -> R
 ///
 /// # Errors
 /// [`Error::Mismatch`] if its size is not `expected`, [`Error::Size`] if that is too large,
-/// [`Error::Unsupported`] if its components are of different sizes or of more than 31 bits, [`Error::Codec`] if
-/// it is damaged.
+/// [`Error::Unsupported`] if its components are of different sizes or of more than 31 bits, [`Error::Codec`]
+/// if it is damaged.
 pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error> {
     let expected_samples = expected.number_of_samples()?;
     let codestream = find_codestream(bytes)?;
@@ -84,7 +85,7 @@ pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error
     }
 }
 
-/// Where each resolution of a codestream made by [`encode`] ends, the coarsest first, in bytes from its start.
+/// The end of each resolution of a codestream from [`encode`], the coarsest first, in bytes from its start.
 pub fn resolution_ends(codestream: &[u8]) -> Vec<u32> {
     let mut ends = Vec::new();
     let mut at = 2;
@@ -108,7 +109,7 @@ pub fn resolution_ends(codestream: &[u8]) -> Vec<u32> {
     ends
 }
 
-/// The codestream in what may be a JP2 file: from its first two markers, SOC and SIZ.
+/// Finds the codestream, perhaps in a JP2 file, by its first two markers, SOC and SIZ.
 fn find_codestream(bytes: &[u8]) -> Result<&[u8], Error> {
     let start = memchr::memmem::find(bytes, &[0xFF, 0x4F, 0xFF, 0x51]);
     start.map(|start| &bytes[start..]).ok_or_else(|| failed("there is no codestream"))
@@ -133,7 +134,7 @@ fn check_size(codestream: &[u8], expected: Shape) -> Result<(), Error> {
     Ok(())
 }
 
-/// The codestream with an end marker: some encoders leave it out, and OpenJPEG insists on it.
+/// The codestream with an end marker, which some encoders leave out and OpenJPEG requires.
 fn with_end(codestream: &[u8]) -> Cow<'_, [u8]> {
     let padding = codestream.iter().rev().take_while(|&&byte| byte == 0).count();
     let significant = &codestream[..codestream.len() - padding];
@@ -169,7 +170,7 @@ fn rate(image: &Image, loss: Loss) -> f32 {
     }
 }
 
-/// What OpenJPEG complains about: its first error, or else its first warning.
+/// The messages of OpenJPEG: its first error, or else its first warning.
 #[derive(Default)]
 struct Messages {
     error: Option<String>,
@@ -182,7 +183,7 @@ impl Messages {
     }
 }
 
-/// Something of OpenJPEG's that is destroyed with this.
+/// A structure of OpenJPEG that is destroyed when this is dropped.
 struct Owned<T> {
     pointer: NonNull<T>,
     destroy: unsafe extern "C" fn(*mut T),
@@ -231,8 +232,8 @@ fn write_codestream(
 }
 
 fn encoder_parameters(image: &Image, loss: Loss, is_turned: bool) -> opj::opj_cparameters_t {
-    // SAFETY: the structure is plain numbers and pointers, for all of which zero is a value (its enums have one
-    // for 0); OpenJPEG then sets all that is not zero by default.
+    // SAFETY: the structure is plain numbers and pointers, for all of which zero is a value (its enums have
+    // one for 0); OpenJPEG then sets all that is not zero by default.
     let mut parameters = unsafe {
         let mut parameters = std::mem::zeroed();
         opj::opj_set_default_encoder_parameters(&mut parameters);
@@ -269,8 +270,8 @@ fn to_components(image: &Image) -> Option<Owned<opj::opj_image_t>> {
     let mut parameters = vec![component; samples.into()];
     let planes = usize::from(samples);
     // SAFETY: OpenJPEG reads `samples` parameters and allocates rows × columns values for each component, or
-    // returns null, which `Owned` refuses. `image.samples` holds that many values for each plane, as the caller
-    // has checked.
+    // returns null, which `Owned` refuses. `image.samples` holds that many values for each plane, as the
+    // caller has checked.
     unsafe {
         let created = opj::opj_image_create(samples.into(), parameters.as_mut_ptr(), space);
         let created = Owned::new(created, opj::opj_image_destroy)?;
@@ -288,9 +289,9 @@ fn to_components(image: &Image) -> Option<Owned<opj::opj_image_t>> {
 
 /// Decodes a codestream; `None` if OpenJPEG fails.
 fn read_codestream(codestream: &[u8], reduce: u32, messages: &mut Messages) -> Option<Image> {
-    let mut source = Source { bytes: codestream, position: 0 };
-    // SAFETY: as in `write_codestream`; `source` lives until the end of the function. OpenJPEG sets `image` to
-    // null or to an image that is ours to destroy.
+    let mut source = SampleSource { bytes: codestream, position: 0 };
+    // SAFETY: as in `write_codestream`; `source` lives until the end of the function. OpenJPEG sets `image`
+    // to null or to an image that is ours to destroy.
     unsafe {
         let codec = opj::opj_create_decompress(opj::CODEC_FORMAT::OPJ_CODEC_J2K);
         let codec = Owned::new(codec, opj::opj_destroy_codec)?;
@@ -316,8 +317,8 @@ fn read_codestream(codestream: &[u8], reduce: u32, messages: &mut Messages) -> O
 
 /// Copies an image of OpenJPEG's; `None` if its components differ or one was not decoded.
 fn from_components(image: &Owned<opj::opj_image_t>) -> Option<Image> {
-    // SAFETY: OpenJPEG made the image: `comps` points to `numcomps` components, and `data` is null or points to
-    // w × h values.
+    // SAFETY: OpenJPEG made the image: `comps` points to `numcomps` components, and `data` is null or points
+    // to w × h values.
     let components = unsafe {
         let image = &*image.get();
         std::slice::from_raw_parts(NonNull::new(image.comps)?.as_ptr(), image.numcomps as usize)
@@ -342,7 +343,7 @@ fn succeeded(result: opj::OPJ_BOOL) -> Option<()> {
     (result == 1).then_some(())
 }
 
-/// Has the codec's messages kept instead of dropped.
+/// Registers callbacks that keep the messages of a codec.
 ///
 /// # Safety
 /// `codec` is valid, and `messages` outlives it and is not touched before it is destroyed.
@@ -376,14 +377,14 @@ unsafe extern "C" fn append(bytes: *mut c_void, length: usize, written: *mut c_v
 }
 
 /// A codestream that OpenJPEG reads.
-struct Source<'a> {
+struct SampleSource<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 unsafe extern "C" fn read(buffer: *mut c_void, length: usize, source: *mut c_void) -> usize {
     // SAFETY: OpenJPEG gives room for `length` bytes, and the pointer to the source that it was given.
-    let (buffer, source) = unsafe { (buffer.cast::<u8>(), &mut *source.cast::<Source<'_>>()) };
+    let (buffer, source) = unsafe { (buffer.cast::<u8>(), &mut *source.cast::<SampleSource<'_>>()) };
     let rest = source.bytes.get(source.position..).unwrap_or_default();
     if rest.is_empty() {
         return usize::MAX; // the end, in OpenJPEG's words
@@ -397,7 +398,7 @@ unsafe extern "C" fn read(buffer: *mut c_void, length: usize, source: *mut c_voi
 
 unsafe extern "C" fn skip(bytes: i64, source: *mut c_void) -> i64 {
     // SAFETY: OpenJPEG gives the pointer to the source that it was given.
-    let source = unsafe { &mut *source.cast::<Source<'_>>() };
+    let source = unsafe { &mut *source.cast::<SampleSource<'_>>() };
     let target = (source.position as i64).saturating_add(bytes).clamp(0, source.bytes.len() as i64);
     let skipped = target - source.position as i64;
     source.position = target as usize;
@@ -406,7 +407,7 @@ unsafe extern "C" fn skip(bytes: i64, source: *mut c_void) -> i64 {
 
 unsafe extern "C" fn seek(position: i64, source: *mut c_void) -> opj::OPJ_BOOL {
     // SAFETY: as in `skip`.
-    let source = unsafe { &mut *source.cast::<Source<'_>>() };
+    let source = unsafe { &mut *source.cast::<SampleSource<'_>>() };
     let is_inside = (0..=source.bytes.len() as i64).contains(&position);
     if is_inside {
         source.position = position as usize;

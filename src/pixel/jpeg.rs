@@ -1,6 +1,6 @@
 //! JPEG (ISO/IEC 10918-1) and JPEG-LS (ISO/IEC 14495-1) frames (PS3.5 §8.2.1 and §8.2.3).
 //!
-//! The size in a frame's header is checked before a codec sees it, and a codec's panic becomes an error.
+//! The size in the header of a frame is checked before decoding, and a panic of a codec becomes an error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,8 +10,8 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::pixel::{Error, Image, Shape};
 
-/// What the headers of a frame say.
-struct Header {
+/// The headers of a frame.
+struct JpegHeader {
     precision: u32,
     shape: Shape,
     /// The colour transform of an Adobe APP14 segment.
@@ -26,7 +26,7 @@ struct Header {
 /// itself says so, but never in a lossless one; returns whether they did.
 pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
     let header = read_header(frame, expected)?;
-    // Devices write RGB without an Adobe segment; the decoder alone would take that for YCbCr.
+    // Devices write RGB without an Adobe segment, and the decoder would read that as YCbCr.
     let is_turned = header.adobe_transform.map_or(is_ybr, |code| code == 1);
     let is_converted = expected.samples == 3 && !header.is_lossless && is_turned;
     let count = expected.number_of_samples()?;
@@ -57,11 +57,11 @@ pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
     image(header, samples)
 }
 
-/// Encodes a frame of 8 bits as baseline JPEG, colour with halved chrominance (4:2:2), at a quality from 1 to 100.
-/// Three samples are red, green and blue, or luminance and chrominance if `is_ybr`.
+/// Encodes a frame of 8 bits as baseline JPEG, colour with halved chrominance (4:2:2), at a quality from 1 to
+/// 100. Three samples are red, green and blue, or luminance and chrominance if `is_ybr`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for other frames; [`Error::Codec`] if the codec gives up.
+/// [`Error::Unsupported`] for other frames; [`Error::Codec`] if the codec fails.
 pub(super) fn encode(image: &Image, is_ybr: bool, quality: u8) -> Result<Vec<u8>, Error> {
     let Shape { rows, columns, samples } = image.shape;
     let (Ok(height), Ok(width), 8) = (u16::try_from(rows), u16::try_from(columns), image.precision) else {
@@ -83,12 +83,12 @@ pub(super) fn encode(image: &Image, is_ybr: bool, quality: u8) -> Result<Vec<u8>
     Ok(frame)
 }
 
-/// Encodes a frame of 2 to 16 bits as JPEG-LS. No sample comes back farther than `near` from what it was; negative
-/// ones are written as their two's complement of as many bits as the image's precision, and must come with a `near`
-/// of 0.
+/// Encodes a frame of 2 to 16 bits as JPEG-LS. No sample comes back farther than `near` from what it was;
+/// negative ones are written as their two's complement of as many bits as the image's precision, and must
+/// come with a `near` of 0.
 ///
 /// # Errors
-/// [`Error::Codec`] if the codec gives up.
+/// [`Error::Codec`] if the codec fails.
 pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
     let Shape { rows, columns, samples } = image.shape;
     let mask = ((1_u64 << image.precision) - 1) as i32;
@@ -112,7 +112,7 @@ pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn image(header: Header, samples: Vec<i32>) -> Result<Image, Error> {
+fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {
     let needed = header.shape.number_of_samples()?;
     if samples.len() != needed {
         return Err(Error::Short { needed, found: samples.len() });
@@ -133,7 +133,7 @@ fn guarded<T>(codec: &'static str, decode: impl FnOnce() -> Result<T, String>) -
 }
 
 /// Reads the segments up to the first scan (ISO/IEC 10918-1 §B.2).
-fn read_header(frame: &[u8], expected: Shape) -> Result<Header, Error> {
+fn read_header(frame: &[u8], expected: Shape) -> Result<JpegHeader, Error> {
     let damaged = |reason: &str| Error::Codec { codec: "JPEG", reason: reason.into() };
     let mut adobe_transform = None;
     let mut size = None;
@@ -171,7 +171,7 @@ fn read_header(frame: &[u8], expected: Shape) -> Result<Header, Error> {
                     return Err(Error::Mismatch { expected, found });
                 }
                 let is_planar = content.iter().rev().nth(1) == Some(&0);
-                return Ok(Header { precision, shape, adobe_transform, is_planar, is_lossless });
+                return Ok(JpegHeader { precision, shape, adobe_transform, is_planar, is_lossless });
             }
             _ => {}
         }

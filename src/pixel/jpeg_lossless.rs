@@ -1,6 +1,6 @@
-//! Encoding lossless JPEG frames, Process 14, Selection Value 1 (ISO/IEC 10918-1 Annex H; PS3.5 §8.2.1): each sample
-//! is told by its difference from the one on its left, as the number of bits of the difference, in a Huffman code
-//! made for the frame, and these bits.
+//! Encoding lossless JPEG frames, Process 14, Selection Value 1 (ISO/IEC 10918-1 Annex H; PS3.5 §8.2.1): each
+//! sample is written as its difference from the sample on its left: the number of bits of the difference, in
+//! a Huffman code made for the frame, and these bits.
 
 use crate::pixel::{Error, Image};
 
@@ -9,8 +9,8 @@ const SYMBOLS: usize = 17;
 /// The longest code that there may be.
 const MAX_CODE_BITS: usize = 16;
 
-/// Encodes a frame of 2 to 16 bits and at most 65,535 rows and columns, the samples of a pixel one after the other.
-/// Negative samples are written as their two's complement of as many bits as the image's precision.
+/// Encodes a frame of 2 to 16 bits and at most 65,535 rows and columns, the samples of a pixel one after the
+/// other. Negative samples are written as their two's complement of as many bits as the image's precision.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for other frames, [`Error::Short`] if samples are missing.
@@ -27,15 +27,15 @@ pub(super) fn encode(image: &Image) -> Result<Vec<u8>, Error> {
     let differences = differences(image);
     let mut counts = [0; SYMBOLS];
     differences.iter().for_each(|&difference| counts[bits_of(difference)] += 1);
-    let code = Code::of(&counts);
+    let code = HuffmanCode::of(&counts);
     let mut frame = header([rows, columns], image, &code);
     write_scan(&differences, &code, &mut frame);
     frame.extend([0xFF, 0xD9]);
     Ok(frame)
 }
 
-/// Each sample less its prediction, modulo 65536 (§H.1.2.1): the sample on its left; in the first column the one
-/// above; at first, half of the range.
+/// Each sample less its prediction, modulo 65536 (§H.1.2.1): the sample on its left; in the first column the
+/// one above; at first, half of the range.
 fn differences(image: &Image) -> Vec<i16> {
     let pixel = usize::from(image.shape.samples);
     let line = image.shape.columns as usize * pixel;
@@ -59,8 +59,8 @@ fn bits_of(difference: i16) -> usize {
 }
 
 /// A Huffman code (§C.2).
-struct Code {
-    /// How many codes there are of each length, from 1.
+struct HuffmanCode {
+    /// The number of codes of each length, from 1.
     counts: [u8; MAX_CODE_BITS],
     /// The symbols, by the length of their codes.
     symbols: Vec<u8>,
@@ -68,7 +68,7 @@ struct Code {
     codes: [(u16, u8); SYMBOLS],
 }
 
-impl Code {
+impl HuffmanCode {
     /// The best code for symbols that occur so often.
     fn of(occurrences: &[u64; SYMBOLS]) -> Self {
         let mut symbols: Vec<u8> = (0..).zip(occurrences).filter(|(_, n)| **n > 0).map(|(s, _)| s).collect();
@@ -93,8 +93,8 @@ impl Code {
     }
 }
 
-/// The lengths of the codes of symbols with these weights, in ascending order. One code, of ones only, stays unused
-/// (§K.2).
+/// The lengths of the codes of symbols with these weights, in ascending order. One code, of ones only, stays
+/// unused (§K.2).
 fn lengths(weights: &[u64]) -> Vec<usize> {
     // Trees that are still apart: weight, and the depth of each leaf.
     let mut trees: Vec<(u64, Vec<usize>)> = weights.iter().map(|&weight| (weight, vec![0])).collect();
@@ -113,7 +113,7 @@ fn lengths(weights: &[u64]) -> Vec<usize> {
 }
 
 /// All segments up to the scan's (§B.2).
-fn header([rows, columns]: [u16; 2], image: &Image, code: &Code) -> Vec<u8> {
+fn header([rows, columns]: [u16; 2], image: &Image, code: &HuffmanCode) -> Vec<u8> {
     let components = image.shape.samples as u8;
     let mut header = vec![0xFF, 0xD8, 0xFF, 0xC3, 0, 8 + 3 * components, image.precision as u8];
     header.extend(rows.to_be_bytes());
@@ -131,14 +131,14 @@ fn header([rows, columns]: [u16; 2], image: &Image, code: &Code) -> Vec<u8> {
 }
 
 /// The bits of all differences, `FF` followed by `00`, the rest of the last byte filled with ones.
-fn write_scan(differences: &[i16], code: &Code, frame: &mut Vec<u8>) {
+fn write_scan(differences: &[i16], code: &HuffmanCode, frame: &mut Vec<u8>) {
     let (mut bits, mut count) = (0_u64, 0);
     for &difference in differences {
         let extra = bits_of(difference);
         let (prefix, length) = code.codes[extra];
         bits = bits << length | u64::from(prefix);
         count += u32::from(length);
-        // What needs 16 bits is always the same, and is told by its prefix alone.
+        // A difference of 16 bits has one value only, so its prefix suffices.
         if (1..16).contains(&extra) {
             let value = if difference < 0 { difference - 1 } else { difference };
             bits = bits << extra | (value as u64 & ((1 << extra) - 1));
@@ -188,7 +188,7 @@ mod tests {
         let steep: [u64; SYMBOLS] = std::array::from_fn(|symbol| 1 << (2 * symbol));
         let single = std::array::from_fn(|symbol| u64::from(symbol == 3));
         for (occurrences, symbols) in [(steep, SYMBOLS), ([1; SYMBOLS], SYMBOLS), (single, 1)] {
-            let code = Code::of(&occurrences);
+            let code = HuffmanCode::of(&occurrences);
             assert_eq!(code.counts.iter().map(|&count| usize::from(count)).sum::<usize>(), symbols);
             for (code, length) in code.codes.into_iter().filter(|(_, length)| *length > 0) {
                 assert!(u32::from(code) < (1 << length) - 1, "{code:b} of {length} bits");

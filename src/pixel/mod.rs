@@ -1,10 +1,10 @@
-//! Pictures as pure functions on samples: no async, no files, no network.
+//! Images as pure functions on samples: no async, no files, no network.
 
-pub mod consumer;
 pub mod decode;
 pub mod j2k;
 mod jpeg;
 mod jpeg_lossless;
+pub mod png_gif;
 pub mod preview;
 pub mod render;
 mod rle;
@@ -19,8 +19,8 @@ pub struct Image {
     pub precision: u32,
     /// Whether values may be negative.
     pub is_signed: bool,
-    /// rows × columns × samples values, by row, the samples of a pixel together. Unsigned values of 32 bits are
-    /// kept by their bits.
+    /// rows × columns × samples values, by row, the samples of a pixel together. Unsigned values of 32 bits
+    /// are kept by their bits.
     pub samples: Vec<i32>,
 }
 
@@ -39,7 +39,7 @@ pub struct Shape {
 pub const MAX_SAMPLES: usize = 1 << 26;
 
 impl Shape {
-    /// How many samples a frame has.
+    /// The number of samples of a frame.
     ///
     /// # Errors
     /// [`Error::Size`] if there are none, or more than [`MAX_SAMPLES`].
@@ -54,13 +54,13 @@ impl Shape {
     }
 }
 
-/// Why a frame cannot be decoded or encoded.
+/// The reason why a frame cannot be decoded or encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It has no pixels or too many.
+    /// The frame has no pixels or too many.
     #[error("{} x {} pixels of {} samples cannot be decoded", .0.rows, .0.columns, .0.samples)]
     Size(Shape),
-    /// The frame holds fewer bytes than its size asks for.
+    /// The frame has fewer bytes than its size needs.
     #[error("the frame has {found} bytes and needs {needed}")]
     Short {
         /// Bytes needed.
@@ -72,20 +72,20 @@ pub enum Error {
     #[error("the codestream holds {found}, not {} x {} pixels of {} samples",
         .expected.rows, .expected.columns, .expected.samples)]
     Mismatch {
-        /// What the attributes say.
+        /// The size in the attributes.
         expected: Shape,
-        /// What the codestream says, in words.
+        /// The size in the codestream, in words.
         found: String,
     },
-    /// It is written in a way that is not supported.
+    /// The encoding is not supported.
     #[error("{0} is not supported")]
     Unsupported(String),
-    /// The codec gave up.
+    /// The codec failed.
     #[error("{codec}: {reason}")]
     Codec {
         /// The codec.
         codec: &'static str,
-        /// What it said.
+        /// The reason.
         reason: String,
     },
 }

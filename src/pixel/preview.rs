@@ -8,7 +8,7 @@ const MIN_BYTES: usize = 1024;
 
 /// A frame of a preview.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct PreviewImage {
     /// JPEG 2000, see [`j2k::encode`].
     pub codestream: Vec<u8>,
     /// The size of the picture.
@@ -23,13 +23,13 @@ pub struct Picture {
     pub binning: u32,
 }
 
-/// Encodes a frame in a `rate`th of its raw size (at 8 or 16 bits), after `binning` × `binning` pixels have become
-/// one. Palette colours and samples of less than 8 bits are kept as they are: no value between two of theirs means
-/// anything.
+/// Encodes a frame in a `rate`th of its raw size (at 8 or 16 bits), after `binning` × `binning` pixels have
+/// become one. Palette colours and samples of less than 8 bits are kept as they are: no value between two of
+/// theirs means anything.
 ///
 /// # Errors
 /// What [`j2k::encode`] says.
-pub fn encode(decoded: Decoded, rate: u32, binning: u32) -> Result<Picture, Error> {
+pub fn encode(decoded: Decoded, rate: u32, binning: u32) -> Result<PreviewImage, Error> {
     let Decoded { image, photometric } = to_rgb(decoded);
     let is_exact = image.precision < 8 || photometric.starts_with("PALETTE");
     let binning = if is_exact { 1 } else { binning.max(1) };
@@ -39,7 +39,7 @@ pub fn encode(decoded: Decoded, rate: u32, binning: u32) -> Result<Picture, Erro
     let loss = if is_exact { j2k::Loss::None } else { j2k::Loss::Bytes(bytes) };
     let codestream = j2k::encode(&image, loss)?;
     let Image { shape, precision, is_signed, .. } = image;
-    Ok(Picture { codestream, shape, precision, is_signed, photometric, binning })
+    Ok(PreviewImage { codestream, shape, precision, is_signed, photometric, binning })
 }
 
 /// Joins `factor` × `factor` pixels to their mean; those at the right and lower edge may be of fewer.

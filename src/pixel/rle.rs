@@ -12,8 +12,8 @@ const MAX_RUN: usize = 128;
 /// Decodes a frame to its samples' raw bits: rows × columns × samples, the samples of a pixel together.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if `bytes_per_sample` needs more segments than there may be, [`Error::Codec`] if the
-/// frame is damaged, [`Error::Short`] if a segment ends early.
+/// [`Error::Unsupported`] if `bytes_per_sample` needs more segments than there may be, [`Error::Codec`] if
+/// the frame is damaged, [`Error::Short`] if a segment ends early.
 pub(super) fn decode(frame: &[u8], shape: Shape, bytes_per_sample: usize) -> Result<Vec<u32>, Error> {
     let count = shape.number_of_samples()?;
     let samples = usize::from(shape.samples);

@@ -1,20 +1,22 @@
-//! Frames from one transfer syntax to another: what each codec may carry (PS3.5 §8.2 and Annex A.4), and encoding.
+//! Encodes frames in another transfer syntax, within the limits of each codec (PS3.5 §8.2 and Annex A.4).
 
 use crate::dicom::frames::PixelLayout;
+use crate::dicom::transfer_syntax;
 use crate::pixel::decode::{Decoded, to_rgb};
 use crate::pixel::j2k::Loss;
 use crate::pixel::{Error, j2k, jpeg, jpeg_lossless, rle};
 
-/// Raised when the same frame would be encoded to other bytes than before: what was kept is then of no more use.
+/// The revision of the encoders: raised when a frame is encoded to other bytes than before, so that cached
+/// frames are made again.
 pub const REVISION: u32 = 1;
 
 /// Quality of baseline JPEG, of 100: no difference that is seen at the usual magnifications.
 const JPEG_QUALITY: u8 = 90;
-/// How far a sample of near-lossless JPEG-LS may come back from what it was.
+/// The maximum error of a sample in near-lossless JPEG-LS.
 const NEAR: u8 = 2;
-/// How many times smaller than uncompressed a lossy JPEG 2000 frame is.
+/// The ratio of an uncompressed frame to a lossy JPEG 2000 frame.
 const JPEG_2000_RATIO: usize = 10;
-/// The longest side of what JPEG and JPEG-LS can tell the size of.
+/// The longest side that JPEG and JPEG-LS can express.
 const MAX_JPEG_SIDE: u32 = 65_535;
 
 /// A codec that frames can be encoded with.
@@ -45,7 +47,7 @@ pub struct Encoded {
     pub photometric: &'static str,
 }
 
-/// What a lossy codec loses (PS3.3 §C.7.6.1.1.5).
+/// The description of a lossy compression (PS3.3 §C.7.6.1.1.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lossy {
     /// Lossy Image Compression Method (0028,2114).
@@ -66,20 +68,20 @@ impl Codec {
         Self::Jpeg2000Lossy,
     ];
 
-    /// The UID of the transfer syntax that it makes.
+    /// The UID of its transfer syntax.
     pub fn transfer_syntax(self) -> &'static str {
         match self {
-            Self::JpegLs => "1.2.840.10008.1.2.4.80",
-            Self::JpegLossless => "1.2.840.10008.1.2.4.70",
-            Self::Jpeg2000 => "1.2.840.10008.1.2.4.90",
-            Self::Rle => "1.2.840.10008.1.2.5",
-            Self::JpegBaseline => "1.2.840.10008.1.2.4.50",
-            Self::JpegLsNear => "1.2.840.10008.1.2.4.81",
-            Self::Jpeg2000Lossy => "1.2.840.10008.1.2.4.91",
+            Self::JpegLs => transfer_syntax::JPEGLS_LOSSLESS,
+            Self::JpegLossless => transfer_syntax::JPEG_LOSSLESS_SV1,
+            Self::Jpeg2000 => transfer_syntax::JPEG2000_LOSSLESS,
+            Self::Rle => transfer_syntax::RLE_LOSSLESS,
+            Self::JpegBaseline => transfer_syntax::JPEG_BASELINE8_BIT,
+            Self::JpegLsNear => transfer_syntax::JPEGLS_NEAR_LOSSLESS,
+            Self::Jpeg2000Lossy => transfer_syntax::JPEG2000,
         }
     }
 
-    /// What it loses; `None` if nothing.
+    /// The description of its loss; `None` if it is lossless.
     pub fn lossy(self) -> Option<Lossy> {
         let (method, description) = match self {
             Self::JpegLs | Self::JpegLossless | Self::Jpeg2000 | Self::Rle => return None,
@@ -92,10 +94,10 @@ impl Codec {
         Some(Lossy { method, description })
     }
 
-    /// Whether it may carry frames of this layout.
+    /// Whether the codec may encode frames of this layout.
     ///
-    /// PS3.5 Tables 8.2.1-1 to 8.2.4-1; signed samples go to no codec that would lose some of them without knowing
-    /// their sign.
+    /// PS3.5 Tables 8.2.1-1 to 8.2.4-1. A lossy codec that ignores the sign would damage signed samples, and
+    /// may not encode their sign.
     pub fn can_carry(self, layout: &PixelLayout) -> bool {
         let (stored, allocated) = (layout.bits_stored, layout.bits_allocated);
         let is_lossless = self.lossy().is_none();
@@ -123,13 +125,13 @@ impl Codec {
         has_meaning && has_bits && !is_wide_ybr && !(is_palette && is_colour)
     }
 
-    /// Encodes a frame that it may carry ([`Codec::can_carry`]), decoded from `layout`.
+    /// Encodes a frame of a layout that [`Codec::can_carry`] allows.
     ///
     /// # Errors
-    /// What the codec says; [`Error::Unsupported`] if a decoded frame turns out to be other than its layout.
+    /// The error of the codec; [`Error::Unsupported`] if a decoded frame differs from its layout.
     pub fn encode(self, mut decoded: Decoded, layout: &PixelLayout) -> Result<Encoded, Error> {
         check_range(&decoded, layout)?;
-        // What a codec gave has a precision of its own; the one that counts is the attributes'.
+        // A decoder returns a precision of its own; that of the attributes counts.
         decoded.image.precision = layout.bits_stored.into();
         if matches!(self, Self::Jpeg2000Lossy) {
             decoded = to_rgb(decoded);
@@ -168,7 +170,7 @@ impl Codec {
     }
 }
 
-/// Refuses samples that need more bits than the attributes say: they would not come back.
+/// Refuses samples that need more bits than the attributes say: they would be cut.
 fn check_range(decoded: &Decoded, layout: &PixelLayout) -> Result<(), Error> {
     let bits = layout.bits_stored;
     let bit = |at: u16| 1_i64 << at;
@@ -187,7 +189,7 @@ fn check_range(decoded: &Decoded, layout: &PixelLayout) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pixel::decode::{Stored, decode, native_bytes};
+    use crate::pixel::decode::{FrameEncoding, decode, native_bytes};
     use crate::pixel::{Image, Shape};
 
     fn layout(photometric: &str, bits: [u16; 2], is_signed: bool, [rows, columns]: [u32; 2]) -> PixelLayout {
@@ -235,7 +237,7 @@ mod tests {
         let encoded = codec.encode(picture.clone(), layout).unwrap();
         assert!(encoded.bytes.len().is_multiple_of(2));
         let layout = PixelLayout { photometric: encoded.photometric.into(), ..layout.clone() };
-        decode(&encoded.bytes, &layout, Stored::Compressed(codec.transfer_syntax())).unwrap()
+        decode(&encoded.bytes, &layout, FrameEncoding::Compressed(codec.transfer_syntax())).unwrap()
     }
 
     const SIZES: [[u32; 2]; 5] = [[64, 48], [1, 1], [1, 70], [33, 3], [17, 19]];
@@ -269,7 +271,8 @@ mod tests {
                 }
             }
         }
-        // JPEG-LS and lossless JPEG: 6 widths of grey, signed and not, of a palette and of RGB, 3 of YBR_FULL.
+        // JPEG-LS and lossless JPEG: 6 widths of grey, signed and not, of a palette and of RGB, 3 of
+        // YBR_FULL.
         let expected = [6 * 4 + 6 + 6 + 3, 6 * 4 + 6 + 6 + 3, 7 * 4 + 7 + 7 + 4, 9 * 4 + 9 + 9 + 4, 0, 0, 0];
         assert_eq!(carried, expected.map(|layouts| layouts * SIZES.len()));
     }

@@ -1,8 +1,9 @@
 //! The matching rules of attribute values (PS3.4 §C.2.2.2). They decide, whichever candidates an index finds.
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
+use crate::dicom::tags;
 use crate::query::Condition;
-use crate::query::attributes::{DATE_AND_TIME, TIMEZONE_OFFSET};
+use crate::query::indexed_attributes::DATE_AND_TIME;
 use crate::query::private_creators;
 use crate::query::temporal::{self, Span, normal_date, normal_time};
 use crate::query::text::{Pattern, fold};
@@ -199,7 +200,7 @@ impl TimeZones {
     /// converted.
     fn of(condition: &Condition, attributes: &Attributes) -> Self {
         let Some(requested) = condition.timezone else { return Self::default() };
-        let offset = attributes.get(&TIMEZONE_OFFSET).and_then(Attribute::first_text);
+        let offset = attributes.get(&tags::TIMEZONE_OFFSET_FROM_UTC).and_then(Attribute::first_text);
         let stored = offset.and_then(temporal::offset_minutes).unwrap_or(requested);
         Self { stored, difference: requested - stored }
     }
@@ -263,7 +264,7 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::attributes;
+    use crate::query::indexed_attributes;
     use crate::query::parameters::condition;
 
     fn record() -> Attributes {
@@ -357,14 +358,14 @@ mod tests {
             ("OtherPatientIDsSequence", "", true),
         ];
         for (path, value, expected) in table {
-            let path = path.split('.').map(|name| attributes::tag(name).unwrap()).collect();
+            let path = path.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
             let condition = condition(path, value, MatchingOptions::default()).unwrap();
             assert_eq!(matches(&condition, &record()), expected, "{condition:?} {value}");
         }
     }
 
     fn matches_in(options: MatchingOptions, name: &str, value: &str, record: &Attributes) -> bool {
-        let path = name.split('.').map(|name| attributes::tag(name).unwrap()).collect();
+        let path = name.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
         matches(&condition(path, value, options).unwrap(), record)
     }
 
@@ -416,7 +417,7 @@ mod tests {
     #[test]
     fn dates_and_times_are_matched_in_the_time_zone_of_the_query() {
         let mut stored = record();
-        stored.insert(TIMEZONE_OFFSET, Attribute::text(b"SH", "+0900"));
+        stored.insert(tags::TIMEZONE_OFFSET_FROM_UTC, Attribute::text(b"SH", "+0900"));
         let mut without_time = stored.clone();
         without_time.remove(&Tag(0x0008_0030));
         stored.insert(Tag(0x0040_A120), Attribute::text(b"DT", "20240229103000"));
@@ -452,7 +453,8 @@ mod tests {
             ("PixelData", "x"),
         ] {
             assert!(
-                condition(vec![attributes::tag(name).unwrap()], value, MatchingOptions::default()).is_err(),
+                condition(vec![indexed_attributes::tag(name).unwrap()], value, MatchingOptions::default())
+                    .is_err(),
                 "{name}={value}"
             );
         }

@@ -3,7 +3,7 @@
 use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 
-pub mod attributes;
+pub mod indexed_attributes;
 pub mod matching;
 mod names;
 pub mod order;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
 use crate::query::Level;
-use crate::query::attributes;
+use crate::query::indexed_attributes;
 use crate::query::temporal::{normal_date, normal_time};
 use crate::query::text::fold;
 
@@ -46,9 +46,9 @@ pub fn read(list: &str, level: Level) -> Result<Vec<OrderAttribute>, String> {
             Some(name) => (true, name),
             None => (false, name.trim_start_matches('+')),
         };
-        let tag = attributes::tag(name).filter(|tag| {
-            let entry = attributes::entry(*tag);
-            entry.is_some_and(|entry| entry.level <= level) && attributes::vr(*tag) != Vr(*b"SQ")
+        let tag = indexed_attributes::tag(name).filter(|tag| {
+            let entry = indexed_attributes::entry(*tag);
+            entry.is_some_and(|entry| entry.level <= level) && indexed_attributes::vr(*tag) != Vr(*b"SQ")
         });
         let name: String = name.chars().filter(|character| !character.is_control()).take(80).collect();
         tag.map(|tag| OrderAttribute { tag, is_descending })

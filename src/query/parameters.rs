@@ -1,8 +1,9 @@
 //! Parsing of a URL's query parameters into a [`Query`] (PS3.18 §8.3.4).
 
 use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::query::attributes::{self, DATE_AND_TIME, TIMEZONE_OFFSET};
+use crate::query::indexed_attributes::{self, DATE_AND_TIME};
 use crate::query::matching::{InvalidValue, Matcher, MatchingOptions};
 use crate::query::order;
 use crate::query::private_creators;
@@ -105,7 +106,9 @@ fn matching_options(parameters: &[(String, String)]) -> Result<MatchingOptions, 
             "fuzzymatching" => options.is_fuzzy = boolean(name, value)?,
             "emptyvaluematching" => options.has_empty_value_matching = boolean(name, value)?,
             "multiplevaluematching" => options.has_multiple_value_matching = boolean(name, value)?,
-            _ if attributes::tag(name) == Some(TIMEZONE_OFFSET) && !["", "*"].contains(&value.trim()) => {
+            _ if indexed_attributes::tag(name) == Some(tags::TIMEZONE_OFFSET_FROM_UTC)
+                && !["", "*"].contains(&value.trim()) =>
+            {
                 let minutes = temporal::offset_minutes(value);
                 let minutes =
                     minutes.ok_or_else(|| error(name, "is not an offset from UTC, such as -0500"))?;
@@ -128,10 +131,10 @@ pub(crate) fn condition(
 ) -> Result<Condition, InvalidValue> {
     let tag = path.last().copied();
     // This attribute sets the time zone of the query and is no matching key.
-    let matcher = if path == [TIMEZONE_OFFSET] {
+    let matcher = if path == [tags::TIMEZONE_OFFSET_FROM_UTC] {
         Matcher::Universal
     } else {
-        Matcher::new(tag.map_or(Vr(*b"UN"), attributes::vr), value, options)?
+        Matcher::new(tag.map_or(Vr(*b"UN"), indexed_attributes::vr), value, options)?
     };
     Ok(Condition { path, matcher, creators: Creators::new(), timezone: options.timezone })
 }
@@ -145,7 +148,7 @@ fn collect_creators(query: &mut Query, parameters: &[(String, String)]) -> Resul
         used.extend(tags.iter().copied().filter_map(private_creators::creator_of));
     }
     for (name, value) in parameters {
-        let tag = attributes::tag(name).filter(|tag| used.contains(tag));
+        let tag = indexed_attributes::tag(name).filter(|tag| used.contains(tag));
         if let Some(tag) = tag.filter(|_| !value.trim().is_empty()) {
             query.creators.push((tag, value.trim().to_owned()));
         }
@@ -202,7 +205,7 @@ fn combine_dates_and_times(conditions: &mut [Condition]) {
 
 /// Parses the name of a parameter as a path of tags; `None` if the name is that of no attribute.
 fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
-    let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(attributes::tag).collect();
+    let tags: Option<Vec<Tag>> = name.split('.').take(MAX_PATH + 1).map(indexed_attributes::tag).collect();
     match tags {
         Some(tags) if tags.len() > MAX_PATH => {
             Err(error(name, format!("goes through more than {MAX_PATH} sequences")))
@@ -219,7 +222,7 @@ fn include(included: &mut Include, name: &str, value: &str) -> Result<(), Error>
         }
         // A path into a sequence includes the sequence.
         let first = field.split('.').next().unwrap_or(field);
-        let tag = attributes::tag(first)
+        let tag = indexed_attributes::tag(first)
             .ok_or_else(|| error(name, format!("names {}, which is no attribute", shortened(field))))?;
         if let Include::Some(tags) = included
             && !tags.contains(&tag)

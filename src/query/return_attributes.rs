@@ -1,10 +1,8 @@
 //! The attributes that a result has (PS3.18 §10.6.3.3).
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
-use crate::query::attributes::{
-    self, INSTANCE_AVAILABILITY, MODALITIES_IN_STUDY, Returned, SERIES_INSTANCE_UID, SOP_CLASSES_IN_STUDY,
-    STUDY_INSTANCE_UID, TIMEZONE_OFFSET,
-};
+use crate::dicom::tags;
+use crate::query::indexed_attributes::{self, Returned};
 use crate::query::private_creators;
 use crate::query::{Creators, Include, Level, Query};
 
@@ -40,7 +38,7 @@ impl ReturnAttributes {
         }
         requested.sort_unstable();
         requested.dedup();
-        let has_unindexed = requested.iter().any(|tag| attributes::entry(*tag).is_none());
+        let has_unindexed = requested.iter().any(|tag| indexed_attributes::entry(*tag).is_none());
         let (creators, is_all) = (query.creators.clone(), query.include == Include::All);
         Self { level: query.level, related, requested, has_unindexed, creators, is_all }
     }
@@ -53,8 +51,9 @@ impl ReturnAttributes {
 
     /// All attributes that a result may have; of `includefield=all`, only the indexed ones.
     pub fn all(&self) -> Vec<Tag> {
-        let indexed = attributes::all().iter().map(|entry| entry.tag).filter(|tag| self.contains(*tag));
-        let others = self.requested.iter().copied().filter(|tag| attributes::entry(*tag).is_none());
+        let indexed =
+            indexed_attributes::all().iter().map(|entry| entry.tag).filter(|tag| self.contains(*tag));
+        let others = self.requested.iter().copied().filter(|tag| indexed_attributes::entry(*tag).is_none());
         indexed.chain(others).collect()
     }
 
@@ -73,15 +72,17 @@ impl ReturnAttributes {
                 && !is_of_other_creator(*tag)
                 && (self.is_all || !attribute.values.is_empty() || self.is_requested(*tag))
         });
-        for entry in attributes::all() {
+        for entry in indexed_attributes::all() {
             let is_required = entry.returned == Returned::Always && self.related.contains(&entry.level);
             if is_required
                 || (self.is_requested(entry.tag)
                     && entry.level == self.level
                     && self.is_returned_empty(entry.tag))
             {
-                all.entry(entry.tag)
-                    .or_insert_with(|| Attribute { vr: attributes::vr(entry.tag), values: Vec::new() });
+                all.entry(entry.tag).or_insert_with(|| Attribute {
+                    vr: indexed_attributes::vr(entry.tag),
+                    values: Vec::new(),
+                });
             }
         }
         all.extend(private);
@@ -90,7 +91,7 @@ impl ReturnAttributes {
 
     /// Whether a requested attribute without value is returned as empty.
     fn is_returned_empty(&self, tag: Tag) -> bool {
-        self.level != Level::Instance && tag != MODALITIES_IN_STUDY && tag != SOP_CLASSES_IN_STUDY
+        self.level != Level::Instance && tag != tags::MODALITIES_IN_STUDY && tag != tags::SOP_CLASSES_IN_STUDY
     }
 
     fn is_requested(&self, tag: Tag) -> bool {
@@ -100,19 +101,20 @@ impl ReturnAttributes {
     /// Whether an attribute is part of the results, if the match has it.
     pub fn contains(&self, tag: Tag) -> bool {
         // The Retrieve URL of a result is built from these.
-        if tag == STUDY_INSTANCE_UID || (tag == SERIES_INSTANCE_UID && self.level > Level::Study) {
+        if tag == tags::STUDY_INSTANCE_UID || (tag == tags::SERIES_INSTANCE_UID && self.level > Level::Study)
+        {
             return true;
         }
         // Results for studies and instances have this attribute (Tables 10.6.3-3, 10.6.3-5), those for series
         // do not.
-        if tag == INSTANCE_AVAILABILITY {
+        if tag == tags::INSTANCE_AVAILABILITY {
             return self.level == Level::Instance || self.related.contains(&Level::Study);
         }
         // The time zone of a study applies to its series and instances (Tables 10.6.3-4, 10.6.3-5).
-        if tag == TIMEZONE_OFFSET {
+        if tag == tags::TIMEZONE_OFFSET_FROM_UTC {
             return true;
         }
-        let Some(entry) = attributes::entry(tag) else {
+        let Some(entry) = indexed_attributes::entry(tag) else {
             return self.is_requested(tag) || (self.is_all && self.level == Level::Instance);
         };
         let is_default = entry.returned != Returned::OnRequest || (self.is_all && entry.level == self.level);

@@ -1,6 +1,6 @@
-//! Takes zip archives apart, by their central directory and within limits (APPNOTE.TXT 6.3 §4.3, PS3.10 §7 for what is in them).
+//! Reads zip archives by their central directory, within limits (APPNOTE.TXT 6.3 §4.3).
 //!
-//! Names of entries are told to the sender and nothing else: no entry becomes a file. Memory does not depend on what an
+//! Names of entries are used in messages only: no entry becomes a file. Memory does not depend on what an
 //! archive claims: the directory is read twice, an entry at a time.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -12,14 +12,14 @@ use memchr::memmem;
 
 /// Limits on one archive.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ZipLimits {
     /// Entries, folders included (`ingest.max_parts`).
     pub max_entries: u64,
     /// Bytes of all entries when unpacked (`ingest.max_request_bytes`).
     pub max_bytes: u64,
 }
 
-/// Why an archive, or an entry of it, cannot be read.
+/// The reason why an archive, or an entry of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no end of a central directory.
@@ -56,7 +56,7 @@ pub enum Error {
 
 /// An entry of the central directory.
 #[derive(Debug)]
-struct Entry {
+struct ZipEntry {
     name: String,
     flags: u16,
     method: u16,
@@ -75,19 +75,19 @@ const END_BYTES: u64 = 22;
 const ENTRY_BYTES: usize = 46;
 const LOCAL_ENTRY_BYTES: u64 = 30;
 const MAX_COMMENT_BYTES: u64 = 65_535;
-/// Characters of an entry's name that are told.
+/// The maximum number of characters of an entry's name in a message.
 const MAX_NAME_CHARACTERS: usize = 200;
 
-/// Takes an entry: its name, and its bytes or why it has none.
+/// The receiver of entries: gets the name of each, and its bytes or the error.
 pub type Take<'a> = dyn FnMut(&str, Result<&mut dyn Read, Error>) -> io::Result<()> + 'a;
 
-/// Hands every entry that is no folder to `take`, with its name and its bytes or why it has none. The bytes end with an
-/// error, which holds an [`Error`], if they turn out not to be what was packed.
+/// Calls `take` for every entry that is not a folder, with its name and its bytes or the error. The bytes end
+/// with an error, which holds an [`Error`], if their length or checksum is wrong.
 ///
 /// # Errors
-/// What is wrong with the archive as a whole, and what `take` returns; entries before were handed over.
-pub fn unpack<R: Read + Seek>(mut archive: R, limits: &Limits, take: &mut Take<'_>) -> Result<(), Error> {
-    let directory = Directory::find(&mut archive)?;
+/// The fault of the archive as a whole, or the error of `take`; entries before it were passed to `take`.
+pub fn unpack<R: Read + Seek>(mut archive: R, limits: &ZipLimits, take: &mut Take<'_>) -> Result<(), Error> {
+    let directory = CentralDirectory::find(&mut archive)?;
     if directory.entries > limits.max_entries {
         return Err(Error::TooManyEntries(limits.max_entries));
     }
@@ -110,15 +110,15 @@ pub fn unpack<R: Read + Seek>(mut archive: R, limits: &Limits, take: &mut Take<'
     Ok(())
 }
 
-/// Where the central directory is.
-struct Directory {
+/// The place of the central directory.
+struct CentralDirectory {
     place: Range<u64>,
     entries: u64,
     /// Bytes before the archive that its offsets do not count, as of a self-extracting one.
     shift: u64,
 }
 
-impl Directory {
+impl CentralDirectory {
     fn find(archive: &mut (impl Read + Seek)) -> Result<Self, Error> {
         let size = archive.seek(SeekFrom::End(0))?;
         let tail_start = size.saturating_sub(END_BYTES + MAX_COMMENT_BYTES + 20);
@@ -149,7 +149,7 @@ impl Directory {
         Ok(Self { place: start..directory_end, entries, shift })
     }
 
-    /// Refuses archives whose entries share bytes: a small one could be unpacked for ever.
+    /// Refuses archives whose entries share bytes: a small archive could hold endless data.
     fn check_places(&self, archive: &mut (impl Read + Seek)) -> Result<(), Error> {
         let mut places = Vec::new();
         let mut at = self.place.start;
@@ -171,8 +171,8 @@ impl Directory {
     }
 }
 
-/// Reads the entry of the central directory at a place; where the next one starts.
-fn read_entry(archive: &mut (impl Read + Seek), at: u64) -> Result<(Entry, u64), Error> {
+/// Reads the entry of the central directory at an offset. The second result is the offset of the next entry.
+fn read_entry(archive: &mut (impl Read + Seek), at: u64) -> Result<(ZipEntry, u64), Error> {
     let head = read_at(archive, at, ENTRY_BYTES)?;
     if !head.starts_with(ENTRY) {
         return Err(Error::Directory);
@@ -180,7 +180,7 @@ fn read_entry(archive: &mut (impl Read + Seek), at: u64) -> Result<(Entry, u64),
     let (name, extra, comment) = (u16_at(&head, 28), u16_at(&head, 30), u16_at(&head, 32));
     let rest = read_at(archive, at + ENTRY_BYTES as u64, usize::from(name) + usize::from(extra))?;
     let (name, extra) = rest.split_at(name.into());
-    let mut entry = Entry {
+    let mut entry = ZipEntry {
         name: String::from_utf8_lossy(name).chars().take(MAX_NAME_CHARACTERS).collect(),
         flags: u16_at(&head, 8),
         method: u16_at(&head, 10),
@@ -189,7 +189,7 @@ fn read_entry(archive: &mut (impl Read + Seek), at: u64) -> Result<(Entry, u64),
         bytes: u32_at(&head, 24).into(),
         header_offset: u32_at(&head, 42).into(),
     };
-    // Sizes of 4 GiB and more stand in an extra field, those that are meant one after the other (§4.5.3).
+    // Sizes of 4 GiB and more are in an extra field, one after the other (§4.5.3).
     let mut wide = extra_field(extra, 1).unwrap_or_default().chunks_exact(8);
     for number in [&mut entry.bytes, &mut entry.packed_bytes, &mut entry.header_offset] {
         if *number == u64::from(u32::MAX) {
@@ -212,9 +212,9 @@ fn extra_field(mut fields: &[u8], id: u16) -> Option<&[u8]> {
 
 fn open<'a, R: Read + Seek>(
     archive: &'a mut R,
-    entry: &Entry,
+    entry: &ZipEntry,
     shift: u64,
-) -> Result<Content<Box<dyn Read + 'a>>, Error> {
+) -> Result<EntryContent<Box<dyn Read + 'a>>, Error> {
     if entry.flags & 1 != 0 {
         return Err(Error::Encrypted);
     }
@@ -231,18 +231,18 @@ fn open<'a, R: Read + Seek>(
         8 => Box::new(DeflateDecoder::new(BufReader::new(packed))),
         other => return Err(Error::Method(other)),
     };
-    Ok(Content { unpacked, left: entry.bytes, crc: entry.crc, hasher: Hasher::new() })
+    Ok(EntryContent { unpacked, left: entry.bytes, crc: entry.crc, hasher: Hasher::new() })
 }
 
-/// An entry's bytes, of which there are as many as the directory says.
-struct Content<R> {
+/// The bytes of an entry, checked against the length in the directory.
+struct EntryContent<R> {
     unpacked: R,
     left: u64,
     crc: u32,
     hasher: Hasher,
 }
 
-impl<R: Read> Read for Content<R> {
+impl<R: Read> Read for EntryContent<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -289,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { max_entries: 100, max_bytes: 1_000_000 };
+    const LIMITS: ZipLimits = ZipLimits { max_entries: 100, max_bytes: 1_000_000 };
 
     fn zip(entries: &[(&str, &[u8], CompressionMethod)]) -> Vec<u8> {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -303,7 +303,7 @@ mod tests {
     type Entries = Vec<(String, Result<Vec<u8>, String>)>;
 
     /// The entries with their bytes or errors, and how reading ended.
-    fn unpacked(archive: &[u8], limits: &Limits) -> (Entries, Option<String>) {
+    fn unpacked(archive: &[u8], limits: &ZipLimits) -> (Entries, Option<String>) {
         let mut entries = Vec::new();
         let end = unpack(Cursor::new(archive), limits, &mut |name, content| {
             let mut bytes = Vec::new();
@@ -366,9 +366,9 @@ mod tests {
             ("a", &[0; 600], CompressionMethod::Deflated),
             ("b", &[0; 600], CompressionMethod::Deflated),
         ]);
-        let (found, end) = unpacked(&archive, &Limits { max_entries: 1, ..LIMITS });
+        let (found, end) = unpacked(&archive, &ZipLimits { max_entries: 1, ..LIMITS });
         assert_eq!((found.len(), end), (0, Some(Error::TooManyEntries(1).to_string())));
-        let (found, end) = unpacked(&archive, &Limits { max_bytes: 1000, ..LIMITS });
+        let (found, end) = unpacked(&archive, &ZipLimits { max_bytes: 1000, ..LIMITS });
         assert_eq!((found.len(), end), (1, Some(Error::TooLarge(1000).to_string())));
         // More bytes than the directory says do not come out.
         let mut lying = archive;

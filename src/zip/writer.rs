@@ -1,5 +1,5 @@
-//! The records of a zip file (APPNOTE 6.3.10 §4.3): entries that are stored, their checksums after them; zip64 where sizes,
-//! places or their number need it.
+//! The records of a zip file (APPNOTE 6.3.10 §4.3): entries that are stored, their checksums after them;
+//! zip64 where sizes, places or their number need it.
 
 use time::OffsetDateTime;
 
@@ -22,13 +22,13 @@ const MADE_BY: u16 = 3 << 8 | ZIP64_VERSION;
 const MODE: u32 = 0o100_644 << 16;
 const ZIP64_FIELD: u16 = 1;
 
-/// What is too large for a field: its value is in the zip64 field.
+/// The mark of a value that is too large for its field, and is in the zip64 field.
 const IN_ZIP64_16: u16 = u16::MAX;
 const IN_ZIP64: u32 = u32::MAX;
 
 /// An entry before its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct EntryHeader {
     /// Its path: ASCII, parted by `/`.
     pub(crate) name: String,
     /// Its bytes.
@@ -37,10 +37,10 @@ pub(crate) struct Header {
     pub(crate) modified_at: i64,
 }
 
-impl Header {
-    /// What stands before its bytes.
+impl EntryHeader {
+    /// The local header, before the bytes of the entry.
     pub(crate) fn local(&self) -> Vec<u8> {
-        let mut record = Record::new(LOCAL_SIGNATURE);
+        let mut record = RecordBytes::new(LOCAL_SIGNATURE);
         record.u16(self.version());
         self.common(&mut record, 0, 0, 0);
         record.u16(if self.is_large() { 20 } else { 0 });
@@ -55,7 +55,7 @@ impl Header {
     }
 
     /// From the version needed to the length of the name, as both kinds of header have it.
-    fn common(&self, record: &mut Record, checksum: u32, stored: u32, size: u32) {
+    fn common(&self, record: &mut RecordBytes, checksum: u32, stored: u32, size: u32) {
         let (date, time) = dos_time(self.modified_at);
         record.u16(FLAGS);
         record.u16(STORED);
@@ -67,9 +67,9 @@ impl Header {
         record.u16(self.name.len() as u16);
     }
 
-    /// What stands after its bytes.
+    /// The data descriptor, after the bytes of the entry.
     fn descriptor(&self, checksum: u32) -> Vec<u8> {
-        let mut record = Record::new(DESCRIPTOR_SIGNATURE);
+        let mut record = RecordBytes::new(DESCRIPTOR_SIGNATURE);
         record.u32(checksum);
         for _ in 0..2 {
             if self.is_large() {
@@ -81,14 +81,14 @@ impl Header {
         record.0
     }
 
-    /// Its place in the directory.
+    /// Its entry in the central directory.
     fn central(&self, checksum: u32, offset: u64) -> Vec<u8> {
         let (size, place) = (fits(self.size_bytes), fits(offset));
         let large: Vec<u64> = [(size, self.size_bytes), (size, self.size_bytes), (place, offset)]
             .into_iter()
             .filter_map(|(field, value)| (field == IN_ZIP64).then_some(value))
             .collect();
-        let mut record = Record::new(CENTRAL_SIGNATURE);
+        let mut record = RecordBytes::new(CENTRAL_SIGNATURE);
         record.u16(MADE_BY);
         record.u16(if large.is_empty() { PLAIN_VERSION } else { ZIP64_VERSION });
         self.common(&mut record, checksum, size, size);
@@ -122,18 +122,18 @@ fn fits(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(IN_ZIP64)
 }
 
-/// The directory at the end, which grows with the entries.
+/// The writer of the central directory, which grows with the entries.
 #[derive(Debug, Default)]
-pub(crate) struct Directory {
+pub(crate) struct DirectoryWriter {
     records: Vec<u8>,
     count: u64,
     /// Bytes of the entries so far.
     offset: u64,
 }
 
-impl Directory {
-    /// Ends an entry whose header and bytes were written; what is to be written after them.
-    pub(crate) fn end_entry(&mut self, header: &Header, checksum: u32) -> Vec<u8> {
+impl DirectoryWriter {
+    /// Ends an entry whose header and bytes were written. Returns the bytes to write after them.
+    pub(crate) fn end_entry(&mut self, header: &EntryHeader, checksum: u32) -> Vec<u8> {
         self.records.extend(header.central(checksum, self.offset));
         let descriptor = header.descriptor(checksum);
         self.count += 1;
@@ -141,7 +141,7 @@ impl Directory {
         descriptor
     }
 
-    /// The directory with what ends the file.
+    /// The central directory and the end records.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         let (size, count) = (self.records.len() as u64, self.count);
         let mut bytes = self.records;
@@ -150,7 +150,7 @@ impl Directory {
         if is_large {
             bytes.extend(end64(count, size, self.offset));
         }
-        let mut record = Record::new(END_SIGNATURE);
+        let mut record = RecordBytes::new(END_SIGNATURE);
         record.u16(0);
         record.u16(0);
         record.u16(short_count);
@@ -164,7 +164,7 @@ impl Directory {
 }
 
 fn end64(count: u64, size: u64, offset: u64) -> Vec<u8> {
-    let mut record = Record::new(END64_SIGNATURE);
+    let mut record = RecordBytes::new(END64_SIGNATURE);
     record.u64(44);
     record.u16(MADE_BY);
     record.u16(ZIP64_VERSION);
@@ -182,8 +182,8 @@ fn end64(count: u64, size: u64, offset: u64) -> Vec<u8> {
 }
 
 /// Bytes of the file that holds these entries.
-pub(crate) fn length<'a>(headers: impl Iterator<Item = &'a Header>) -> u64 {
-    let mut directory = Directory::default();
+pub(crate) fn length<'a>(headers: impl Iterator<Item = &'a EntryHeader>) -> u64 {
+    let mut directory = DirectoryWriter::default();
     for header in headers {
         directory.end_entry(header, 0);
     }
@@ -191,9 +191,9 @@ pub(crate) fn length<'a>(headers: impl Iterator<Item = &'a Header>) -> u64 {
 }
 
 /// Bytes of a record in little endian.
-struct Record(Vec<u8>);
+struct RecordBytes(Vec<u8>);
 
-impl Record {
+impl RecordBytes {
     fn new(signature: u32) -> Self {
         Self(signature.to_le_bytes().to_vec())
     }
@@ -215,7 +215,8 @@ impl Record {
     }
 }
 
-/// Date and time as DOS has them, in UTC to two seconds, not before 1980 and not after 2107; what is no time is 1980.
+/// Date and time as DOS has them, in UTC to two seconds, not before 1980 and not after 2107; what is no time
+/// is 1980.
 fn dos_time(at: i64) -> (u16, u16) {
     let first = OffsetDateTime::from_unix_timestamp(315_532_800).expect("1980 is a year");
     let last = OffsetDateTime::from_unix_timestamp(4_354_819_198).expect("2107 is a year");
@@ -230,8 +231,8 @@ fn dos_time(at: i64) -> (u16, u16) {
 mod tests {
     use super::*;
 
-    fn header(size_bytes: u64) -> Header {
-        Header { name: "a/b".into(), size_bytes, modified_at: 0 }
+    fn header(size_bytes: u64) -> EntryHeader {
+        EntryHeader { name: "a/b".into(), size_bytes, modified_at: 0 }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod capabilities;
 mod check;
 mod copy;
 mod delete;
+mod dictionary;
 mod dimse;
 mod documents;
 mod engine;

@@ -9,14 +9,14 @@ use tokio::task::spawn_blocking;
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::DecodedFrame;
 use crate::archive::ingest::limits;
-use crate::archive::read::deflated::is_deflated;
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::explicit;
-use crate::dicom::explicit::{Pixels, Plan, Rewrite, Segment};
-use crate::dicom::frames::Frames;
+use crate::dicom::explicit::{PixelAttributes, Rewrite, RewritePlan, RewriteSegment};
+use crate::dicom::frames::FrameTable;
 use crate::dicom::scan::{Outline, Scanner};
+use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
 
 /// Frames that are decoded ahead of the one that is sent.
@@ -25,7 +25,7 @@ const DECODE_AHEAD: usize = 2;
 /// A file in Explicit VR Little Endian that is made while it is read.
 pub struct ExplicitFile {
     source: Source,
-    pub(in crate::archive) plan: Plan,
+    pub(in crate::archive) plan: RewritePlan,
     /// Bytes of the decoded frames, if there are any.
     decoded_bytes: u64,
 }
@@ -50,7 +50,7 @@ impl Archive {
         record: &InstanceRecord,
     ) -> Result<ExplicitFile, Error> {
         let (archive, caller, record) = (self.clone(), caller.clone(), Arc::new(record.clone()));
-        Source { archive, caller, record }.explicit(explicit::TRANSFER_SYNTAX).await
+        Source { archive, caller, record }.explicit(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN).await
     }
 }
 
@@ -61,13 +61,14 @@ impl Source {
         transfer_syntax: &'static str,
     ) -> Result<ExplicitFile, Error> {
         let outline = self.outline().await?;
-        let mut rewrite = Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::Frames::Stored };
+        let mut rewrite =
+            Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::FrameOutput::Stored };
         let mut decoded_bytes = 0;
-        if let Frames::Encapsulated { .. } = self.record.layout.frames {
+        if let FrameTable::Encapsulated { .. } = self.record.layout.frames {
             let (length, bits_allocated, pixels) = self.decoded().await?;
             decoded_bytes = length;
             rewrite.changes = pixels.elements();
-            rewrite.frames = explicit::Frames::Native { length, bits_allocated };
+            rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
         }
         let plan = explicit::plan(&outline, &rewrite)
             .map_err(|error| Error::NotAcceptable(format!("transfer syntax {transfer_syntax}: {error}")))?;
@@ -82,7 +83,7 @@ impl Source {
         let mut scanner = Scanner::new(limits(&archive.ingest));
         let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
-            if !is_deflated(&record.transfer_syntax) {
+            if !transfer_syntax::is_deflated(&record.transfer_syntax) {
                 scanner.push(&chunk).map_err(unreadable)?;
                 continue;
             }
@@ -101,29 +102,33 @@ impl Source {
 
     /// What the frames of a compressed instance are once decoded: as the first one is. Bytes of all of them, Bits
     /// Allocated, and what is to be said of them.
-    async fn decoded(&self) -> Result<(u64, u16, Pixels), Error> {
+    async fn decoded(&self) -> Result<(u64, u16, PixelAttributes), Error> {
         let frame = self.archive.decoded_frame(&self.caller, &self.record, 1).await?;
         let DecodedFrame { bytes, photometric, is_planar } = frame;
         let layout = self.record.layout.pixels.as_ref();
         let layout = layout.ok_or_else(|| Error::NotAcceptable("there is no image".into()))?;
         let length = bytes.len() as u64 * u64::from(layout.number_of_frames);
-        let pixels =
-            Pixels { photometric, samples: layout.samples, is_planar, bits_stored: layout.bits_stored };
+        let pixels = PixelAttributes {
+            photometric,
+            samples: layout.samples,
+            is_planar,
+            bits_stored: layout.bits_stored,
+        };
         Ok((length, layout.bits_allocated, pixels))
     }
 
     /// The bytes of planned segments.
     pub(in crate::archive) fn read(
         &self,
-        segments: Vec<Segment>,
+        segments: Vec<RewriteSegment>,
     ) -> stream::BoxStream<'static, Result<Bytes, Error>> {
         let source = self.clone();
         let segments = stream::iter(segments).then(move |segment| {
             let Source { archive, caller, record } = source.clone();
             async move {
                 Ok::<_, Error>(match segment {
-                    Segment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
-                    Segment::Copy { offset, length, swap } => {
+                    RewriteSegment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
+                    RewriteSegment::Copy { offset, length, swap } => {
                         let bytes = archive.read(&caller, &record, offset..offset + length).await?;
                         swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
                     }
@@ -138,7 +143,7 @@ impl ExplicitFile {
     /// Bytes of the file.
     pub fn length(&self) -> u64 {
         let segments = self.plan.before.iter().chain(&self.plan.after);
-        segments.map(Segment::length).sum::<u64>() + self.decoded_bytes
+        segments.map(RewriteSegment::length).sum::<u64>() + self.decoded_bytes
     }
 
     /// Reads the file. A frame that cannot be decoded ends it with an error.

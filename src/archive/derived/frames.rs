@@ -11,11 +11,11 @@ use crate::archive::derived::preview::slices;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
-use crate::dicom::frames::{Frames, PixelLayout};
+use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, PreviewState};
 use crate::pixel;
-use crate::pixel::decode::{Decoded, Stored};
+use crate::pixel::decode::{Decoded, FrameEncoding};
 use crate::pixel::{MAX_SAMPLES, decode};
 
 /// The most bytes that are read to decode one frame: the largest, uncompressed, at 32 bits.
@@ -66,7 +66,7 @@ impl Archive {
     ) -> Result<DecodedFrame, Error> {
         let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
         let frame = self.stored_frame(caller, record, number).await?;
-        if frame.stored() == (Stored::Native { is_big_endian: false, first_bit: 0 }) {
+        if frame.stored() == (FrameEncoding::Native { is_big_endian: false, first_bit: 0 }) {
             let PixelLayout { photometric, is_planar, .. } = frame.layout;
             return Ok(DecodedFrame { bytes: frame.bytes, photometric, is_planar });
         }
@@ -169,7 +169,7 @@ impl Archive {
     ) -> Result<StoredFrame, Error> {
         let mut ranges = self.frame(record, number)?;
         let pixels = record.layout.pixels.as_ref();
-        if let (Frames::Native { is_big_endian: true, .. }, Some(8), [range]) =
+        if let (FrameTable::Native { is_big_endian: true, .. }, Some(8), [range]) =
             (&record.layout.frames, pixels.map(|pixels| pixels.bits_allocated), &mut ranges[..])
         {
             // The last of an odd number of bytes stands in a word with the padding.
@@ -188,11 +188,11 @@ impl Archive {
             }
         }
         let native = match record.layout.frames {
-            Frames::Native { is_big_endian, frame_bits, .. } => {
+            FrameTable::Native { is_big_endian, frame_bits, .. } => {
                 let first_bit = (u64::from(number - 1) * frame_bits % 8) as u32;
                 Some((is_big_endian, first_bit))
             }
-            Frames::None | Frames::Encapsulated { .. } => None,
+            FrameTable::None | FrameTable::Encapsulated { .. } => None,
         };
         Ok(StoredFrame { bytes, layout, native, transfer_syntax: record.transfer_syntax.clone() })
     }
@@ -208,10 +208,10 @@ pub(in crate::archive) struct StoredFrame {
 }
 
 impl StoredFrame {
-    fn stored(&self) -> Stored<'_> {
+    fn stored(&self) -> FrameEncoding<'_> {
         match self.native {
-            Some((is_big_endian, first_bit)) => Stored::Native { is_big_endian, first_bit },
-            None => Stored::Compressed(&self.transfer_syntax),
+            Some((is_big_endian, first_bit)) => FrameEncoding::Native { is_big_endian, first_bit },
+            None => FrameEncoding::Compressed(&self.transfer_syntax),
         }
     }
 

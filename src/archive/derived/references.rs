@@ -6,12 +6,10 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
 use crate::archive::{Archive, Error};
-use crate::dicom::json_values::{Sequence, Values};
+use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
+use crate::dicom::uids;
 use crate::index::records::InstanceRecord;
-
-/// What the UIDs of the SOP classes of softcopy presentation states begin with (PS3.4 §N.1).
-const PRESENTATION_STATE: &str = "1.2.840.10008.5.1.4.1.1.11.";
 
 /// An image of the same study, or some of its frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub struct Reference {
 
 /// Whether an instance is a presentation state, which is shown by showing what it refers to.
 pub fn is_presentation_state(record: &InstanceRecord) -> bool {
-    record.sop_class.starts_with(PRESENTATION_STATE)
+    uids::is_presentation_state(&record.sop_class)
 }
 
 impl Archive {
@@ -66,30 +64,30 @@ fn references(text: &[u8]) -> Vec<Reference> {
     found
 }
 
-fn uid<U: FromStr>(values: &Values) -> Option<U> {
+fn uid<U: FromStr>(values: &JsonValues) -> Option<U> {
     values.text()?.parse().ok()
 }
 
 #[derive(Default, Deserialize)]
 struct State {
     #[serde(rename = "00081115", default)]
-    referenced_series: Sequence<Series>,
+    referenced_series: JsonSequence<Series>,
 }
 
 #[derive(Default, Deserialize)]
 struct Series {
     #[serde(rename = "0020000E", default)]
-    uid: Values,
+    uid: JsonValues,
     #[serde(rename = "00081140", default)]
-    referenced_images: Sequence<Image>,
+    referenced_images: JsonSequence<Image>,
 }
 
 #[derive(Default, Deserialize)]
 struct Image {
     #[serde(rename = "00081155", default)]
-    uid: Values,
+    uid: JsonValues,
     #[serde(rename = "00081160", default)]
-    frames: Values,
+    frames: JsonValues,
 }
 
 #[cfg(test)]

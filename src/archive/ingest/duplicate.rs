@@ -14,7 +14,7 @@ use crate::archive::ingest::Refusal;
 use crate::archive::keys;
 use crate::blobs;
 use crate::blobs::{Key, Staged};
-use crate::dicom::instance::Instance;
+use crate::dicom::instance::ParsedInstance;
 use crate::dicom::scan::is_file_head;
 use crate::index::records::InstanceRecord;
 
@@ -27,12 +27,12 @@ impl Archive {
     pub(in crate::archive) async fn is_known(
         &self,
         caller: &Caller,
-        instance: &Instance,
+        instance: &ParsedInstance,
         known: &str,
         staged: Staged,
         data_set_offset: u64,
     ) -> Result<(bool, Staged), Refusal> {
-        let Instance { study, series, instance: uid, transfer_syntax, .. } = instance;
+        let ParsedInstance { study, series, instance: uid, transfer_syntax, .. } = instance;
         let record: Option<InstanceRecord> =
             self.index.instance(caller.tenant.as_str(), study, series, uid).await?;
         let Some(record) = record.filter(|record| record.transfer_syntax == *transfer_syntax) else {

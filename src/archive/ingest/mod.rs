@@ -24,14 +24,14 @@ use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
 use crate::config::IngestSettings;
-use crate::dicom::attributes::Tag;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
-use crate::dicom::instance::Instance;
-use crate::dicom::scan::{Limits, Scanner};
+use crate::dicom::instance::ParsedInstance;
+use crate::dicom::scan::{ScanLimits, Scanner};
+use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
-use crate::query::attributes::indexed_tags;
+use crate::query::indexed_attributes::indexed_tags;
 use crate::telemetry;
 
 pub mod assembly;
@@ -42,7 +42,6 @@ pub mod zip_upload;
 
 /// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
 const BATCH_BYTES: usize = 128 * 1024;
-const SOP_CLASS_UID: Tag = Tag(0x0008_0016);
 
 /// An instance that is coming in. Dropping it leaves nothing behind.
 pub struct Upload {
@@ -136,10 +135,10 @@ pub enum Refusal {
         found: InstanceUid,
     },
     /// Other bytes are stored under its UID, and the policy is to keep those.
-    #[error("other bytes are stored under this SOP Instance UID (ingest.duplicates)")]
+    #[error("other bytes are stored under this SOP ParsedInstance UID (ingest.duplicates)")]
     Different,
     /// Its UID is stored in another study or series.
-    #[error("this SOP Instance UID is stored in another study or series")]
+    #[error("this SOP ParsedInstance UID is stored in another study or series")]
     Elsewhere,
     /// There is no room left.
     #[error("no space left to store the instance")]
@@ -271,7 +270,7 @@ impl Upload {
         received.instance.warnings.append(&mut self.warnings);
         if self.sop_class.is_some_and(|sop_class| sop_class != received.instance.sop_class) {
             let reason = "not the SOP class that the request names".to_owned();
-            received.instance.warnings.push(Warning { tag: SOP_CLASS_UID, reason });
+            received.instance.warnings.push(Warning { tag: tags::SOP_CLASS_UID, reason });
         }
         match self.archive.keep(&self.caller, received).await {
             Ok(stored) => Outcome { identity, result: Ok(stored) },
@@ -309,7 +308,7 @@ struct Intake {
 
 /// An instance whose bytes are all there.
 pub(in crate::archive) struct Received {
-    pub(in crate::archive) instance: Instance,
+    pub(in crate::archive) instance: ParsedInstance,
     pub(in crate::archive) digest: String,
     pub(in crate::archive) staged: Staged,
     /// Where its data set starts in them.
@@ -360,7 +359,7 @@ impl Received {
 ///
 /// `replaced` are objects whose place it takes though they had the same bytes.
 pub(crate) fn record(
-    instance: Instance,
+    instance: ParsedInstance,
     digest: String,
     object: String,
     replaced: &[String],
@@ -416,8 +415,8 @@ impl From<crate::index::Error> for Refusal {
 }
 
 /// The bounds of a scan, from the settings.
-pub(crate) fn limits(ingest: &IngestSettings) -> Limits {
-    Limits {
+pub(crate) fn limits(ingest: &IngestSettings) -> ScanLimits {
+    ScanLimits {
         max_header_bytes: ingest.max_header_bytes,
         max_sequence_depth: ingest.max_sequence_depth,
         max_elements: ingest.max_elements,

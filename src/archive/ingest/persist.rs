@@ -11,7 +11,7 @@ use crate::blobs::Staged;
 use crate::clock::now_millis;
 use crate::config::Duplicates;
 use crate::dicom::failure::Warning;
-use crate::dicom::instance::Instance;
+use crate::dicom::instance::ParsedInstance;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
 use crate::queue::Job;
@@ -81,7 +81,7 @@ impl Archive {
 
     async fn known(&self, caller: &Caller, mut received: Received) -> Result<(Known, Received), Refusal> {
         let tenant = &caller.tenant;
-        let Instance { study, series, instance, .. } = &received.instance;
+        let ParsedInstance { study, series, instance, .. } = &received.instance;
         let Some(known) = self.index.locate(tenant.as_str(), instance).await? else {
             return Ok((Known::Nothing, received));
         };

@@ -13,7 +13,7 @@ use crate::archive::access::Caller;
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::spool::Spooled;
 use crate::dicom::uid::StudyUid;
-use crate::zip::reader::{self, Limits};
+use crate::zip::reader::{self, ZipLimits};
 
 /// Bytes of an entry that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -54,8 +54,8 @@ impl Archive {
     }
 
     /// The limits on one zip archive.
-    pub fn zip_limits(&self) -> Limits {
-        Limits { max_entries: self.ingest.max_parts as u64, max_bytes: self.ingest.max_request_bytes }
+    pub fn zip_limits(&self) -> ZipLimits {
+        ZipLimits { max_entries: self.ingest.max_parts as u64, max_bytes: self.ingest.max_request_bytes }
     }
 }
 

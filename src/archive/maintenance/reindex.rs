@@ -16,7 +16,7 @@ use crate::dicom::instance;
 use crate::dicom::scan::Scanner;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
-use crate::query::attributes::indexed_tags;
+use crate::query::indexed_attributes::indexed_tags;
 
 /// Objects that are read at the same time.
 const CONCURRENCY: usize = 16;

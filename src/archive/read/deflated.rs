@@ -12,17 +12,10 @@ use tokio::task::yield_now;
 use crate::blobs;
 use crate::blobs::ByteStream;
 
-/// Deflated Explicit VR Little Endian, and JPIP referenced ones.
-const DEFLATED: [&str; 3] = ["1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"];
 /// Where group 0002 says how long it is: preamble, prefix, and its first element (PS3.10 §7.1).
 const AFTER_GROUP_LENGTH: usize = 144;
 /// Bytes that are inflated at a time.
 const STEP_BYTES: usize = 64 * 1024;
-
-/// Whether offsets in an object of this transfer syntax count as if its data set were inflated.
-pub(in crate::archive) fn is_deflated(transfer_syntax: &str) -> bool {
-    DEFLATED.contains(&transfer_syntax)
-}
 
 /// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the range.
 pub(in crate::archive) fn inflated(object: ByteStream, range: Range<u64>) -> ByteStream {

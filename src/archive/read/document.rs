@@ -10,24 +10,25 @@ use tokio::task::spawn_blocking;
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
 use crate::dicom::encapsulated;
-use crate::dicom::encapsulated::Encapsulated;
-use crate::dicom::frames::Frames;
+use crate::dicom::encapsulated::EncapsulatedDocument;
+use crate::dicom::frames::FrameTable;
 use crate::dicom::json;
 use crate::dicom::report;
 use crate::dicom::report::Report;
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 use crate::index::records::InstanceRecord;
 
 /// Path of Encapsulated Document among the bulk values.
 const ENCAPSULATED_DOCUMENT: &str = "00420011";
-/// What the SOP classes of encapsulated documents have in common, each with the type of its documents.
-const ENCAPSULATED: &str = "1.2.840.10008.5.1.4.1.1.104.";
-const MEDIA_TYPES: [(&str, &str); 5] =
-    [("1", "application/pdf"), ("2", "text/xml"), ("3", "model/stl"), ("4", "model/obj"), ("5", "model/mtl")];
-/// What the SOP classes of structured reports have in common, and those that are apart (PS3.4 §B.5).
-const REPORTS: &str = "1.2.840.10008.5.1.4.1.1.88.";
-const OTHER_REPORTS: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.70.1", "1.2.840.10008.5.1.4.1.1.79.1"];
-/// What the transfer syntaxes of video have in common (PS3.5 §8.2.5 to §8.2.9).
-const VIDEO: &str = "1.2.840.10008.1.2.4.10";
+/// The usual media type of the documents of a SOP class.
+const MEDIA_TYPES: [(&str, &str); 5] = [
+    (uids::ENCAPSULATED_PDF_STORAGE, "application/pdf"),
+    (uids::ENCAPSULATED_CDA_STORAGE, "text/xml"),
+    (uids::ENCAPSULATED_STL_STORAGE, "model/stl"),
+    (uids::ENCAPSULATED_OBJ_STORAGE, "model/obj"),
+    (uids::ENCAPSULATED_MTL_STORAGE, "model/mtl"),
+];
 
 /// What an instance is, if it is no image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +70,15 @@ pub enum Stored {
 pub fn kind(record: &InstanceRecord) -> Option<Kind> {
     let class = record.sop_class.as_str();
     match record.layout.frames {
-        Frames::Encapsulated { .. } => record.transfer_syntax.starts_with(VIDEO).then_some(Kind::Video),
-        Frames::Native { .. } => None,
-        Frames::None if class.starts_with(REPORTS) || OTHER_REPORTS.contains(&class) => Some(Kind::Report),
-        Frames::None if class.starts_with(ENCAPSULATED) || place(record).is_some() => {
+        FrameTable::Encapsulated { .. } => {
+            transfer_syntax::is_video(&record.transfer_syntax).then_some(Kind::Video)
+        }
+        FrameTable::Native { .. } => None,
+        FrameTable::None if uids::is_structured_report(class) => Some(Kind::Report),
+        FrameTable::None if uids::is_encapsulated_document(class) || place(record).is_some() => {
             Some(Kind::Encapsulated)
         }
-        Frames::None => None,
+        FrameTable::None => None,
     }
 }
 
@@ -86,7 +89,7 @@ impl Archive {
     /// [`Error::NotAcceptable`] if it is something else, or with the reason if it cannot be read as what it is.
     pub async fn document(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
         match (kind(record), &record.layout.frames) {
-            (Some(Kind::Video), Frames::Encapsulated { fragments, .. }) => {
+            (Some(Kind::Video), FrameTable::Encapsulated { fragments, .. }) => {
                 let ranges = fragments.iter().map(|&(from, bytes)| from..from + u64::from(bytes));
                 Ok(Document::Video(ranges.collect()))
             }
@@ -100,7 +103,7 @@ impl Archive {
     }
 
     async fn encapsulated(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
-        let Encapsulated { media_type, length, inline } =
+        let EncapsulatedDocument { media_type, length, inline } =
             self.read_metadata(record, encapsulated::read).await?;
         let media_type = media_type.unwrap_or_else(|| usual_media_type(&record.sop_class).to_owned());
         let bytes = match (inline, place(record)) {
@@ -151,8 +154,7 @@ fn place(record: &InstanceRecord) -> Option<Range<u64>> {
 
 /// The media type that documents of a SOP class have where they do not name it.
 fn usual_media_type(sop_class: &str) -> &'static str {
-    let leaf = sop_class.strip_prefix(ENCAPSULATED).unwrap_or_default();
-    let usual = MEDIA_TYPES.iter().find(|(class, _)| *class == leaf);
+    let usual = MEDIA_TYPES.iter().find(|(class, _)| *class == sop_class);
     usual.map_or("application/octet-stream", |(_, media_type)| media_type)
 }
 

@@ -176,6 +176,8 @@ mod tests {
     use crate::config::{Config, TableEngine};
     use crate::dicom::build::DataSet;
     use crate::dicom::metadata::compress;
+    use crate::dicom::transfer_syntax;
+    use crate::dicom::uids;
     use crate::index::Index;
 
     fn record(number: usize) -> MetadataRecord {
@@ -221,12 +223,12 @@ mod tests {
         let scope = Scope { study: "1.2".parse().unwrap(), series: "1.2.1".parse().ok(), instance: None };
         let store = async |number: u64| {
             let data_set = DataSet::explicit()
-                .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.7")
+                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
                 .text(0x0008_0018, "UI", &format!("1.2.1.{}", 1000 + number))
                 .text(0x0020_000D, "UI", "1.2")
                 .text(0x0020_000E, "UI", "1.2.1");
             let mut upload = archive.receive(&caller, None).await;
-            upload.write(Bytes::from(data_set.file("1.2.840.10008.1.2.1"))).await;
+            upload.write(Bytes::from(data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
             upload.finish().await.await.result.unwrap();
         };
         let metadata = async || {

@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::swapped;
-use crate::archive::read::deflated::{inflated, is_deflated};
+use crate::archive::read::deflated::inflated;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::attributes::Tag;
 use crate::dicom::explicit;
-use crate::dicom::instance::BulkValue;
+use crate::dicom::layout::BulkValue;
+use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
@@ -24,9 +25,6 @@ mod metadata;
 pub mod zip_download;
 
 pub use metadata::MetadataStream;
-
-/// Explicit VR Big Endian, retired (PS3.5 §A.3).
-const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
 /// What a retrieval is of.
 #[derive(Debug, Clone)]
@@ -146,7 +144,7 @@ impl Archive {
         record: &InstanceRecord,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
-        if is_deflated(&record.transfer_syntax) {
+        if transfer_syntax::is_deflated(&record.transfer_syntax) {
             let object = self.read_object(caller, record, 0..record.size_bytes).await?;
             return Ok(inflated(object, range));
         }
@@ -163,7 +161,7 @@ impl Archive {
     ) -> Result<ByteStream, Error> {
         let is_within =
             |value: &&BulkValue| value.offset <= range.start && range.end <= value.offset + value.length;
-        let is_big_endian = record.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN;
+        let is_big_endian = transfer_syntax::is_big_endian(&record.transfer_syntax);
         let value = record.layout.bulk.iter().filter(|_| is_big_endian).find(is_within);
         let word = value.map_or(1, |value| word_bytes(record, value));
         let Some(value) = value.filter(|_| word > 1) else { return self.read(caller, record, range).await };

@@ -17,17 +17,16 @@ use crate::archive::access::{Caller, Tenant};
 use crate::archive::read::Scope;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Key;
-use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::dicom::attributes::{Attribute, Attributes};
 use crate::dicom::dicomdir;
-use crate::dicom::dicomdir::File;
+use crate::dicom::dicomdir::DirectoryFile;
 use crate::dicom::json;
+use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
 use crate::zip;
-use crate::zip::writer::{Directory, Header};
+use crate::zip::writer::{DirectoryWriter, EntryHeader};
 
-const SERIES_NUMBER: Tag = Tag(0x0020_0011);
-const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 /// The name of a directory of a file-set (PS3.10 §8.6) and what its File-set ID is.
 const DICOMDIR: &str = "DICOMDIR";
 const FILE_SET_ID: &str = "CUSPID";
@@ -56,7 +55,7 @@ pub struct Zip {
 
 #[derive(Debug)]
 struct Entry {
-    header: Header,
+    header: EntryHeader,
     source: Source,
 }
 
@@ -171,7 +170,7 @@ impl Zip {
             })
             .buffered(OPEN_AHEAD)
             .boxed();
-        let writer = Writer { opened, current: None, directory: Directory::default() };
+        let writer = Writer { opened, current: None, directory: DirectoryWriter::default() };
         stream::try_unfold(Some(writer), |writer| async move {
             let Some(writer) = writer else { return Ok(None) };
             writer.step().await.map(Some)
@@ -182,10 +181,10 @@ impl Zip {
 
 /// What is being written.
 struct Writer {
-    opened: BoxStream<'static, Result<(Header, ZipStream), Error>>,
+    opened: BoxStream<'static, Result<(EntryHeader, ZipStream), Error>>,
     /// The entry that is being sent, with the checksum of what was.
-    current: Option<(Header, ZipStream, crc32fast::Hasher)>,
-    directory: Directory,
+    current: Option<(EntryHeader, ZipStream, crc32fast::Hasher)>,
+    directory: DirectoryWriter,
 }
 
 impl Writer {
@@ -255,7 +254,7 @@ impl Instance {
 
     /// Most of what an instance takes in memory are its attributes.
     fn forget_all_but_numbers(&mut self) {
-        self.attributes.retain(|tag, _| [SERIES_NUMBER, INSTANCE_NUMBER].contains(tag));
+        self.attributes.retain(|tag, _| [tags::SERIES_NUMBER, tags::INSTANCE_NUMBER].contains(tag));
     }
 
     /// By series, then by instance: by number, what has none last, then by UID.
@@ -264,7 +263,7 @@ impl Instance {
             let text = self.attributes.get(&tag).and_then(Attribute::first_text);
             text.and_then(|text| text.trim().parse::<i64>().ok())
         };
-        let (series, instance) = (number(SERIES_NUMBER), number(INSTANCE_NUMBER));
+        let (series, instance) = (number(tags::SERIES_NUMBER), number(tags::INSTANCE_NUMBER));
         (
             series.is_none(),
             series.unwrap_or(0),
@@ -275,14 +274,14 @@ impl Instance {
         )
     }
 
-    fn file<'a>(&'a self, id: [&'a str; 3]) -> File<'a> {
+    fn file<'a>(&'a self, id: [&'a str; 3]) -> DirectoryFile<'a> {
         let Self { sop_class, instance, transfer_syntax, has_pixels, .. } = self;
         let instance = instance.as_str();
-        File { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
+        DirectoryFile { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
     }
 
     fn entry(self, tenant: &Tenant, name: String) -> Entry {
-        let header = Header { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
+        let header = EntryHeader { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
         let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
         Entry { header, source: Source::Object(key) }
     }
@@ -296,7 +295,7 @@ fn plain(tenant: &Tenant, instance: Instance) -> Entry {
 
 /// The entries of a file-set, its DICOMDIR first (PS3.10 §8); `instances` are in order.
 fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
-    let mut directory = dicomdir::Directory::default();
+    let mut directory = dicomdir::DicomDir::default();
     let mut identity = Sha256::new();
     let mut entries = Vec::with_capacity(1 + instances.len());
     let mut modified_at = 0;
@@ -319,7 +318,7 @@ fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
         entries.push(instance.entry(tenant, format!("{FILE_SET_FOLDER}/{folder}/{name}")));
     }
     let text = Bytes::from(directory.into_file(&uid(&identity.finalize()), FILE_SET_ID));
-    let header = Header { name: DICOMDIR.into(), size_bytes: text.len() as u64, modified_at };
+    let header = EntryHeader { name: DICOMDIR.into(), size_bytes: text.len() as u64, modified_at };
     entries.insert(0, Entry { header, source: Source::Text(text) });
     entries
 }

@@ -1,11 +1,12 @@
-//! Rewrites a scanned object as a file in Explicit VR Little Endian, or in a transfer syntax that is built on it, as a
-//! plan that holds nothing large (PS3.5 §A.2, §A.4 and §A.5, PS3.10 §7.1).
+//! Rewrites a scanned object as a file in Explicit VR Little Endian, or in a transfer syntax that is built on
+//! it, as a plan that holds nothing large (PS3.5 §A.2, §A.4 and §A.5, PS3.10 §7.1).
 
 use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Tag, Vr};
-use crate::dicom::explicit::writer::{ITEM, Writer, push_item_header};
-use crate::dicom::scan::{Event, Kind, Outline};
+use crate::dicom::explicit::writer::{PlanWriter, push_item_header};
+use crate::dicom::scan::{EventKind, Outline, ScanEvent};
+use crate::dicom::tags;
 
 #[cfg(test)]
 mod tests;
@@ -14,22 +15,9 @@ mod writer;
 pub(crate) use crate::dicom::explicit::writer::{push_element, push_header, push_tag};
 pub use crate::dicom::explicit::writer::{swap_words, word_size};
 
-/// Explicit VR Little Endian.
-pub const TRANSFER_SYNTAX: &str = "1.2.840.10008.1.2.1";
-/// Implementation Class UID of this software, of its own by PS3.5 §B.2. It is part of every stored object that came by
-/// C-STORE, so it must never change.
+/// Implementation Class UID of this software, of its own by PS3.5 §B.2. It is part of every stored object
+/// that came by C-STORE, so it must never change.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.182791676989946688295138610626380437434";
-
-/// Extended Offset Table.
-pub const EXTENDED_OFFSET_TABLE: Tag = Tag(0x7FE0_0001);
-/// Extended Offset Table Lengths.
-pub const EXTENDED_OFFSET_TABLE_LENGTHS: Tag = Tag(0x7FE0_0002);
-/// Pixel Data.
-pub const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
-
-const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028_0004);
-const PLANAR_CONFIGURATION: Tag = Tag(0x0028_0006);
-const HIGH_BIT: Tag = Tag(0x0028_0102);
 
 /// What is to become of an object besides being written in explicit VR.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +25,14 @@ pub struct Rewrite {
     /// The transfer syntax that the file says it is in.
     pub transfer_syntax: &'static str,
     /// Elements of the data set, in the order of their tags, that replace those of the same tag or are added.
-    pub changes: Vec<Element>,
+    pub changes: Vec<EncodedElement>,
     /// What becomes of Pixel Data.
-    pub frames: Frames,
+    pub frames: FrameOutput,
 }
 
 /// An element to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
+pub struct EncodedElement {
     /// Its tag.
     pub tag: Tag,
     /// Its value representation.
@@ -55,7 +43,7 @@ pub struct Element {
 
 /// What becomes of Pixel Data (7FE0,0010).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frames {
+pub enum FrameOutput {
     /// It stays as it is, which must be native.
     Stored,
     /// Other native frames take its place.
@@ -74,21 +62,21 @@ pub enum Frames {
 
 /// How a file is to be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct RewritePlan {
     /// Up to the frames that take the place of Pixel Data; all of it, if none do.
-    pub before: Vec<Segment>,
+    pub before: Vec<RewriteSegment>,
     /// What follows these frames.
-    pub after: Vec<Segment>,
+    pub after: Vec<RewriteSegment>,
     /// Where the data set starts, in bytes from the start of the file.
     pub data_set_at: u64,
-    /// Where the values of changed elements start, and that of the Basic Offset Table as [`PIXEL_DATA`]'s, in bytes from
-    /// the start of the file.
+    /// Where the values of changed elements start, and that of the Basic Offset Table as
+    /// [`tags::PIXEL_DATA`]'s, in bytes from the start of the file.
     pub places: BTreeMap<Tag, u64>,
 }
 
 /// The next bytes of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
+pub enum RewriteSegment {
     /// These.
     Bytes(Vec<u8>),
     /// Bytes of the stored object; of a deflated one, of the object with its data set inflated.
@@ -103,7 +91,7 @@ pub enum Segment {
     },
 }
 
-impl Segment {
+impl RewriteSegment {
     /// Bytes that it takes in the file.
     pub fn length(&self) -> u64 {
         match self {
@@ -115,7 +103,7 @@ impl Segment {
 
 /// What frames are that take the place of others (PS3.3 §C.7.6.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pixels {
+pub struct PixelAttributes {
     /// Photometric Interpretation.
     pub photometric: String,
     /// Samples per Pixel.
@@ -126,14 +114,16 @@ pub struct Pixels {
     pub bits_stored: u16,
 }
 
-impl Pixels {
+impl PixelAttributes {
     /// The elements that say so.
-    pub fn elements(&self) -> Vec<Element> {
-        let us = |tag, number: u16| Element { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
+    pub fn elements(&self) -> Vec<EncodedElement> {
+        let us =
+            |tag, number: u16| EncodedElement { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
         let photometric = self.photometric.clone().into_bytes();
-        let photometric = Element { tag: PHOTOMETRIC_INTERPRETATION, vr: Vr(*b"CS"), value: photometric };
-        let planar = (self.samples > 1).then(|| us(PLANAR_CONFIGURATION, self.is_planar.into()));
-        let high_bit = us(HIGH_BIT, self.bits_stored.saturating_sub(1));
+        let photometric =
+            EncodedElement { tag: tags::PHOTOMETRIC_INTERPRETATION, vr: Vr(*b"CS"), value: photometric };
+        let planar = (self.samples > 1).then(|| us(tags::PLANAR_CONFIGURATION, self.is_planar.into()));
+        let high_bit = us(tags::HIGH_BIT, self.bits_stored.saturating_sub(1));
         [Some(photometric), planar, Some(high_bit)].into_iter().flatten().collect()
     }
 }
@@ -154,17 +144,17 @@ pub enum Error {
 
 /// Plans the file that holds the scanned object in explicit VR, little endian.
 ///
-/// VRs that were not sent come from the dictionary. Sequences and items are written with delimiters. Group lengths are
-/// left out, as they would be wrong, and so is what is encapsulated in items (a compressed icon), as it cannot be in this
-/// transfer syntax.
+/// VRs that were not sent come from the dictionary. Sequences and items are written with delimiters. Group
+/// lengths are left out, as they would be wrong, and so is what is encapsulated in items (a compressed icon),
+/// as it cannot be in this transfer syntax.
 ///
 /// The plan takes memory by the size of `outline.head`, never by that of a bulk value.
 ///
 /// # Errors
-/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay; [`Error::TooLong`] if a value takes 4 GiB
-/// or more.
-pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<Plan, Error> {
-    let mut writer = Writer::new(outline, rewrite);
+/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay; [`Error::TooLong`] if a value
+/// takes 4 GiB or more.
+pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<RewritePlan, Error> {
+    let mut writer = PlanWriter::new(outline, rewrite);
     let mut changes = rewrite.changes.iter().peekable();
     let mut depth = 0usize;
     let mut is_replaced = false;
@@ -176,18 +166,20 @@ pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<Plan, Error> {
                 writer.change(change);
             }
             // It told where fragments were that are not there any more.
-            is_replaced |= rewrite.frames != Frames::Stored && is_offset_table(event.tag);
+            is_replaced |= rewrite.frames != FrameOutput::Stored && is_offset_table(event.tag);
         }
         match event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth = depth.saturating_sub(1),
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth = depth.saturating_sub(1),
             _ => {}
         }
         if is_replaced {
             continue;
         }
         match event.kind {
-            Kind::Value(_) | Kind::Bulk | Kind::Encapsulated if depth == 0 && event.tag == PIXEL_DATA => {
+            EventKind::Value(_) | EventKind::Bulk | EventKind::Encapsulated
+                if depth == 0 && event.tag == tags::PIXEL_DATA =>
+            {
                 writer.pixel_data(event)?;
             }
             _ => writer.event(event)?,
@@ -198,11 +190,11 @@ pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<Plan, Error> {
 }
 
 /// An item of a sequence that holds these elements.
-pub fn item(elements: &[Element]) -> Vec<u8> {
+pub fn item(elements: &[EncodedElement]) -> Vec<u8> {
     let mut content = Vec::new();
     elements.iter().for_each(|element| push_element(&mut content, element.tag, element.vr, &element.value));
     let mut item = Vec::new();
-    push_item_header(&mut item, ITEM, content.len() as u32);
+    push_item_header(&mut item, tags::ITEM, content.len() as u32);
     item.append(&mut content);
     item
 }
@@ -210,18 +202,18 @@ pub fn item(elements: &[Element]) -> Vec<u8> {
 /// The header of an item that holds a fragment of this length.
 pub fn fragment_header(length: u32) -> Vec<u8> {
     let mut header = Vec::new();
-    push_item_header(&mut header, ITEM, length);
+    push_item_header(&mut header, tags::ITEM, length);
     header
 }
 
 /// The value of an attribute that is not nested.
-pub fn top_level(outline: &Outline, tag: Tag) -> Option<(&Event, &[u8])> {
+pub fn top_level(outline: &Outline, tag: Tag) -> Option<(&ScanEvent, &[u8])> {
     let mut depth = 0usize;
     for event in &outline.events {
         match &event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth = depth.saturating_sub(1),
-            Kind::Value(range) if depth == 0 && event.tag == tag => {
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth = depth.saturating_sub(1),
+            EventKind::Value(range) if depth == 0 && event.tag == tag => {
                 return Some((event, outline.head.get(range.clone())?));
             }
             _ => {}
@@ -231,5 +223,5 @@ pub fn top_level(outline: &Outline, tag: Tag) -> Option<(&Event, &[u8])> {
 }
 
 fn is_offset_table(tag: Tag) -> bool {
-    [EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS].contains(&tag)
+    [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS].contains(&tag)
 }

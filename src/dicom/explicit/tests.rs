@@ -3,21 +3,25 @@
 use super::*;
 use crate::dicom::build::DataSet;
 use crate::dicom::scan::tests::scan;
+use crate::dicom::transfer_syntax;
 
-const AS_STORED: Rewrite =
-    Rewrite { transfer_syntax: TRANSFER_SYNTAX, changes: Vec::new(), frames: Frames::Stored };
+const AS_STORED: Rewrite = Rewrite {
+    transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
+    changes: Vec::new(),
+    frames: FrameOutput::Stored,
+};
 
 /// Carries out a plan, with `frames` in the place of Pixel Data.
 fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
     let plan = plan(&scan(bytes).unwrap(), rewrite).unwrap();
     let mut file = Vec::new();
-    let mut write = |segments: Vec<Segment>| {
+    let mut write = |segments: Vec<RewriteSegment>| {
         for segment in segments {
             let before = file.len();
             let length = segment.length();
             match segment {
-                Segment::Bytes(bytes) => file.extend_from_slice(&bytes),
-                Segment::Copy { offset, length, swap } => {
+                RewriteSegment::Bytes(bytes) => file.extend_from_slice(&bytes),
+                RewriteSegment::Copy { offset, length, swap } => {
                     let from = offset as usize;
                     let mut value = bytes[from..from + length as usize].to_vec();
                     swap_words(&mut value, swap);
@@ -28,7 +32,7 @@ fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
         }
     };
     write(plan.before);
-    write(vec![Segment::Bytes(frames.to_vec())]);
+    write(vec![RewriteSegment::Bytes(frames.to_vec())]);
     write(plan.after);
     assert!(plan.places.values().all(|&place| (plan.data_set_at..file.len() as u64).contains(&place)));
     file
@@ -37,8 +41,11 @@ fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
 /// The data set of a written file, its file meta information checked.
 fn data_set_of(file: &[u8]) -> Vec<u8> {
     let outline = scan(file).unwrap();
-    assert_eq!((outline.transfer_syntax.as_str(), outline.warnings), (TRANSFER_SYNTAX, vec![]));
-    let Kind::Value(group_length) = outline.file_meta[0].kind.clone() else { panic!("no group length") };
+    assert_eq!(
+        (outline.transfer_syntax.as_str(), outline.warnings),
+        (transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, vec![])
+    );
+    let EventKind::Value(group_length) = outline.file_meta[0].kind.clone() else { panic!("no group length") };
     let stated = u32::from_le_bytes(outline.head[group_length].try_into().unwrap());
     assert_eq!(u64::from(stated) + 128 + 4 + 12, outline.data_set_offset);
     file[outline.data_set_offset as usize..].to_vec()
@@ -66,10 +73,10 @@ fn every_encoding_becomes_the_same_explicit_data_set() {
     };
     let expected = build(DataSet::explicit(), u16::to_le_bytes, true).bytes();
     for (set, syntax) in [
-        (build(DataSet::explicit(), u16::to_le_bytes, false), "1.2.840.10008.1.2.1"),
-        (build(DataSet::implicit(), u16::to_le_bytes, false), "1.2.840.10008.1.2"),
-        (build(DataSet::implicit(), u16::to_le_bytes, true), "1.2.840.10008.1.2"),
-        (build(DataSet::big_endian(), u16::to_be_bytes, true), "1.2.840.10008.1.2.2"),
+        (build(DataSet::explicit(), u16::to_le_bytes, false), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
+        (build(DataSet::implicit(), u16::to_le_bytes, false), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
+        (build(DataSet::implicit(), u16::to_le_bytes, true), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
+        (build(DataSet::big_endian(), u16::to_be_bytes, true), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
     ] {
         assert_eq!(data_set_of(&written(&set.file(syntax), &AS_STORED, &[])), expected, "{syntax}");
     }
@@ -90,18 +97,18 @@ fn compressed() -> Vec<u8> {
         .element(0x7FE0_0001, "OV", &[0; 8])
         .encapsulated(&[&[], &[0xFF, 0xD8, 0xFF, 0xE0]])
         .element(0xFFFC_FFFC, "OB", &[0; 2])
-        .file("1.2.840.10008.1.2.4.50")
+        .file(transfer_syntax::JPEG_BASELINE8_BIT)
 }
 
-fn pixels() -> Vec<Element> {
-    Pixels { photometric: "RGB".into(), samples: 3, is_planar: false, bits_stored: 8 }.elements()
+fn pixels() -> Vec<EncodedElement> {
+    PixelAttributes { photometric: "RGB".into(), samples: 3, is_planar: false, bits_stored: 8 }.elements()
 }
 
 #[test]
 fn decoded_frames_take_the_place_of_fragments() {
     let native = |length| Rewrite {
         changes: pixels(),
-        frames: Frames::Native { length, bits_allocated: 8 },
+        frames: FrameOutput::Native { length, bits_allocated: 8 },
         ..AS_STORED
     };
     let file = written(&compressed(), &native(9), &[7; 9]);
@@ -118,12 +125,12 @@ fn decoded_frames_take_the_place_of_fragments() {
 fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
     let source = colour("YBR_FULL", 1).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
     let rewrite = Rewrite {
-        transfer_syntax: "1.2.840.10008.1.2.5",
+        transfer_syntax: transfer_syntax::RLE_LOSSLESS,
         changes: pixels(),
-        frames: Frames::Encapsulated { table_length: 4 },
+        frames: FrameOutput::Encapsulated { table_length: 4 },
     };
-    let source = source.file(TRANSFER_SYNTAX);
-    let place = plan(&scan(&source).unwrap(), &rewrite).unwrap().places[&PIXEL_DATA] as usize;
+    let source = source.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
+    let place = plan(&scan(&source).unwrap(), &rewrite).unwrap().places[&tags::PIXEL_DATA] as usize;
     let file = written(&source, &rewrite, &[fragment_header(2), vec![1, 2]].concat());
     assert_eq!(file[place..place + 4], [0; 4]);
     let outline = scan(&file).unwrap();
@@ -140,12 +147,14 @@ fn changes_replace_add_and_are_told_in_the_file_meta_information() {
         .text(0x0008_0018, "UI", "1.2.3")
         .delimited_sequence(0x0008_2112, "SQ", &[nested.clone(), nested])
         .us(0x0028_0010, &[3]);
-    let text = |tag, vr: &[u8; 2], value: &str| Element { tag: Tag(tag), vr: Vr(*vr), value: value.into() };
+    let text =
+        |tag, vr: &[u8; 2], value: &str| EncodedElement { tag: Tag(tag), vr: Vr(*vr), value: value.into() };
     let uid = text(0x0008_0018, b"UI", "2.25.1");
-    let sequence = Element { tag: Tag(0x0008_2112), vr: Vr(*b"SQ"), value: item(std::slice::from_ref(&uid)) };
+    let sequence =
+        EncodedElement { tag: Tag(0x0008_2112), vr: Vr(*b"SQ"), value: item(std::slice::from_ref(&uid)) };
     let changes = vec![text(0x0008_0008, b"CS", "DERIVED"), uid, sequence, text(0x0028_2110, b"CS", "01")];
     let rewrite = Rewrite { changes, ..AS_STORED };
-    let file = written(&source.file(TRANSFER_SYNTAX), &rewrite, &[]);
+    let file = written(&source.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN), &rewrite, &[]);
     let expected = DataSet::explicit()
         .text(0x0008_0008, "CS", "DERIVED")
         .text(0x0008_0018, "UI", "2.25.1")
@@ -162,7 +171,8 @@ fn what_is_too_long_for_its_representation_goes_as_unknown() {
     for (size, expected) in [(60_000, b"DS"), (70_000, b"UN")] {
         let set =
             DataSet::implicit().text(0x0008_0005, "CS", "").element(0x3006_0050, "DS", &vec![b'1'; size]);
-        let outline = scan(&written(&set.file("1.2.840.10008.1.2"), &AS_STORED, &[])).unwrap();
+        let outline =
+            scan(&written(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN), &AS_STORED, &[])).unwrap();
         let contour = outline.events.last().unwrap();
         assert_eq!((contour.vr, contour.length), (Some(Vr(*expected)), size as u64));
     }
@@ -171,6 +181,6 @@ fn what_is_too_long_for_its_representation_goes_as_unknown() {
 #[test]
 fn pixels_of_32_bits_are_reversed_whole() {
     let set = DataSet::big_endian().us(0x0028_0100, &[32]).element(0x7FE0_0010, "OW", &[1, 2, 3, 4]);
-    let file = written(&set.file("1.2.840.10008.1.2.2"), &AS_STORED, &[]);
+    let file = written(&set.file(transfer_syntax::EXPLICIT_VR_BIG_ENDIAN), &AS_STORED, &[]);
     assert_eq!(file[file.len() - 4..], [4, 3, 2, 1]);
 }

@@ -1,48 +1,42 @@
-//! Writes the elements of a plan, and the bytes that stand for them.
+//! The writer of a rewrite plan, and of the bytes of elements in Explicit VR Little Endian.
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
 use crate::dicom::explicit::{
-    Element, Error, Frames, IMPLEMENTATION_CLASS_UID, PIXEL_DATA, Plan, Rewrite, Segment, top_level,
+    EncodedElement, Error, FrameOutput, IMPLEMENTATION_CLASS_UID, Rewrite, RewritePlan, RewriteSegment,
+    top_level,
 };
-use crate::dicom::scan::{Event, Kind, Outline, has_short_length};
-use crate::dicom::values::is_binary;
+use crate::dicom::scan::{EventKind, Outline, ScanEvent, has_short_length};
+use crate::dicom::tags;
+use crate::dicom::value_reader::is_binary;
 
 const IMPLEMENTATION_VERSION_NAME: &str = "CUSPID";
 
-const SOP_CLASS: Tag = Tag(0x0008_0016);
-const SOP_INSTANCE: Tag = Tag(0x0008_0018);
-const BITS_ALLOCATED: Tag = Tag(0x0028_0100);
-const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
-
-pub(super) const ITEM: u32 = 0xFFFE_E000;
-const ITEM_DELIMITER: u32 = 0xFFFE_E00D;
-const SEQUENCE_DELIMITER: u32 = 0xFFFE_E0DD;
 const UNDEFINED: u32 = u32::MAX;
 
-/// What was planned so far.
-pub(super) struct Writer<'a> {
+/// A plan while it is written.
+pub(super) struct PlanWriter<'a> {
     outline: &'a Outline,
-    frames: Frames,
+    frames: FrameOutput,
     is_signed: bool,
     bits_allocated: u16,
-    /// What is to be the next segment, and where in the file it starts.
+    /// The bytes of the next segment.
     bytes: Vec<u8>,
     start: u64,
-    segments: Vec<Segment>,
-    plan: Plan,
+    segments: Vec<RewriteSegment>,
+    plan: RewritePlan,
     has_frames: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> PlanWriter<'a> {
     pub(super) fn new(outline: &'a Outline, rewrite: &Rewrite) -> Self {
         let bytes = file_meta(outline, rewrite);
         Self {
             outline,
             frames: rewrite.frames,
-            is_signed: number(outline, PIXEL_REPRESENTATION) == Some(1),
-            bits_allocated: number(outline, BITS_ALLOCATED).unwrap_or(16),
-            plan: Plan { data_set_at: bytes.len() as u64, ..Plan::default() },
+            is_signed: number(outline, tags::PIXEL_REPRESENTATION) == Some(1),
+            bits_allocated: number(outline, tags::BITS_ALLOCATED).unwrap_or(16),
+            plan: RewritePlan { data_set_at: bytes.len() as u64, ..RewritePlan::default() },
             bytes,
             start: 0,
             segments: Vec::new(),
@@ -50,26 +44,26 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), Error> {
+    pub(super) fn event(&mut self, event: &ScanEvent) -> Result<(), Error> {
         match &event.kind {
-            Kind::Value(_) | Kind::Bulk if event.tag.element() == 0 => {}
-            Kind::Value(range) => {
+            EventKind::Value(_) | EventKind::Bulk if event.tag.element() == 0 => {}
+            EventKind::Value(range) => {
                 let vr = self.vr(event);
                 let mut value = self.outline.head.get(range.clone()).unwrap_or_default().to_vec();
                 swap_words(&mut value, self.word_size(event, vr));
                 push_element(&mut self.bytes, event.tag, vr, &value);
             }
-            Kind::Bulk => self.bulk(event)?,
-            Kind::Encapsulated => {}
-            Kind::Sequence => push_header(&mut self.bytes, event.tag, Vr(*b"SQ"), UNDEFINED),
-            Kind::Item => push_item_header(&mut self.bytes, ITEM, UNDEFINED),
-            Kind::ItemEnd => push_item_header(&mut self.bytes, ITEM_DELIMITER, 0),
-            Kind::SequenceEnd => push_item_header(&mut self.bytes, SEQUENCE_DELIMITER, 0),
+            EventKind::Bulk => self.bulk(event)?,
+            EventKind::Encapsulated => {}
+            EventKind::Sequence => push_header(&mut self.bytes, event.tag, Vr(*b"SQ"), UNDEFINED),
+            EventKind::Item => push_item_header(&mut self.bytes, tags::ITEM, UNDEFINED),
+            EventKind::ItemEnd => push_item_header(&mut self.bytes, tags::ITEM_DELIMITATION_ITEM, 0),
+            EventKind::SequenceEnd => push_item_header(&mut self.bytes, tags::SEQUENCE_DELIMITATION_ITEM, 0),
         }
         Ok(())
     }
 
-    pub(super) fn change(&mut self, Element { tag, vr, value }: &Element) {
+    pub(super) fn change(&mut self, EncodedElement { tag, vr, value }: &EncodedElement) {
         push_element(&mut self.bytes, *tag, *vr, value);
         let place = self.position() - value.len().next_multiple_of(2) as u64;
         self.plan.places.insert(*tag, place);
@@ -79,34 +73,34 @@ impl<'a> Writer<'a> {
         self.start + self.bytes.len() as u64
     }
 
-    fn bulk(&mut self, event: &Event) -> Result<(), Error> {
+    fn bulk(&mut self, event: &ScanEvent) -> Result<(), Error> {
         let vr = self.vr(event);
         let swap = self.word_size(event, vr);
         self.value_header(event.tag, vr, event.length)?;
         self.end_segment();
-        self.segments.push(Segment::Copy { offset: event.offset, length: event.length, swap });
+        self.segments.push(RewriteSegment::Copy { offset: event.offset, length: event.length, swap });
         self.start += event.length;
         self.pad(event.length);
         Ok(())
     }
 
-    pub(super) fn pixel_data(&mut self, event: &Event) -> Result<(), Error> {
+    pub(super) fn pixel_data(&mut self, event: &ScanEvent) -> Result<(), Error> {
         match self.frames {
-            Frames::Stored if event.kind == Kind::Encapsulated => return Err(Error::NotDecoded),
-            Frames::Stored => return self.event(event),
-            Frames::Native { length, bits_allocated } => {
+            FrameOutput::Stored if event.kind == EventKind::Encapsulated => return Err(Error::NotDecoded),
+            FrameOutput::Stored => return self.event(event),
+            FrameOutput::Native { length, bits_allocated } => {
                 let vr = Vr(if bits_allocated > 8 { *b"OW" } else { *b"OB" });
-                self.value_header(PIXEL_DATA, vr, length)?;
+                self.value_header(tags::PIXEL_DATA, vr, length)?;
                 self.split();
                 self.pad(length);
             }
-            Frames::Encapsulated { table_length } => {
-                push_header(&mut self.bytes, PIXEL_DATA, Vr(*b"OB"), UNDEFINED);
-                push_item_header(&mut self.bytes, ITEM, table_length);
-                self.plan.places.insert(PIXEL_DATA, self.position());
+            FrameOutput::Encapsulated { table_length } => {
+                push_header(&mut self.bytes, tags::PIXEL_DATA, Vr(*b"OB"), UNDEFINED);
+                push_item_header(&mut self.bytes, tags::ITEM, table_length);
+                self.plan.places.insert(tags::PIXEL_DATA, self.position());
                 self.bytes.resize(self.bytes.len() + table_length as usize, 0);
                 self.split();
-                push_item_header(&mut self.bytes, SEQUENCE_DELIMITER, 0);
+                push_item_header(&mut self.bytes, tags::SEQUENCE_DELIMITATION_ITEM, 0);
             }
         }
         Ok(())
@@ -122,11 +116,11 @@ impl<'a> Writer<'a> {
     fn end_segment(&mut self) {
         if !self.bytes.is_empty() {
             self.start = self.position();
-            self.segments.push(Segment::Bytes(std::mem::take(&mut self.bytes)));
+            self.segments.push(RewriteSegment::Bytes(std::mem::take(&mut self.bytes)));
         }
     }
 
-    /// Ends what comes before the frames.
+    /// Ends the part of the plan before the frames.
     fn split(&mut self) {
         self.end_segment();
         self.plan.before = std::mem::take(&mut self.segments);
@@ -139,15 +133,15 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn vr(&self, event: &Event) -> Vr {
+    fn vr(&self, event: &ScanEvent) -> Vr {
         event.vr.unwrap_or_else(|| dictionary::vr(event.tag, self.is_signed))
     }
 
-    fn word_size(&self, event: &Event, vr: Vr) -> u8 {
+    fn word_size(&self, event: &ScanEvent, vr: Vr) -> u8 {
         if event.is_big_endian { word_size(event.tag, vr, self.bits_allocated) } else { 1 }
     }
 
-    pub(super) fn finish(mut self) -> Plan {
+    pub(super) fn finish(mut self) -> RewritePlan {
         self.end_segment();
         let part = if self.has_frames { &mut self.plan.after } else { &mut self.plan.before };
         *part = self.segments;
@@ -159,8 +153,8 @@ impl<'a> Writer<'a> {
 /// `bits_allocated` is that of the pixels: they are numbers of their own size, whatever the words of OW are.
 pub fn word_size(tag: Tag, vr: Vr, bits_allocated: u16) -> u8 {
     match &vr.0 {
-        b"OW" if tag == PIXEL_DATA && bits_allocated == 32 => 4,
-        b"OW" if tag == PIXEL_DATA && bits_allocated == 64 => 8,
+        b"OW" if tag == tags::PIXEL_DATA && bits_allocated == 32 => 4,
+        b"OW" if tag == tags::PIXEL_DATA && bits_allocated == 64 => 8,
         b"AT" | b"OW" | b"SS" | b"US" => 2,
         b"FL" | b"OF" | b"OL" | b"SL" | b"UL" => 4,
         b"FD" | b"OD" | b"OV" | b"SV" | b"UV" => 8,
@@ -193,7 +187,7 @@ pub(crate) fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
             bytes.extend_from_slice(&length.to_le_bytes());
         }
         _ => {
-            // What is too long for a length of 16 bits goes as UN (PS3.5 §6.2.2).
+            // A value that is too long for a length of 16 bits is written as UN (PS3.5 §6.2.2).
             bytes.extend_from_slice(if has_short_length(vr) { b"UN" } else { &vr.0 });
             bytes.extend_from_slice(&[0, 0]);
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -201,8 +195,8 @@ pub(crate) fn push_header(bytes: &mut Vec<u8>, tag: Tag, vr: Vr, length: u32) {
     }
 }
 
-pub(super) fn push_item_header(bytes: &mut Vec<u8>, tag: u32, length: u32) {
-    push_tag(bytes, Tag(tag));
+pub(super) fn push_item_header(bytes: &mut Vec<u8>, tag: Tag, length: u32) {
+    push_tag(bytes, tag);
     bytes.extend_from_slice(&length.to_le_bytes());
 }
 
@@ -227,14 +221,24 @@ fn file_meta(outline: &Outline, rewrite: &Rewrite) -> Vec<u8> {
         &value[..end]
     };
     let mut meta = Vec::new();
-    push_element(&mut meta, Tag(0x0002_0001), Vr(*b"OB"), &[0, 1]);
-    push_element(&mut meta, Tag(0x0002_0002), Vr(*b"UI"), uid(SOP_CLASS));
-    push_element(&mut meta, Tag(0x0002_0003), Vr(*b"UI"), uid(SOP_INSTANCE));
-    push_element(&mut meta, Tag(0x0002_0010), Vr(*b"UI"), rewrite.transfer_syntax.as_bytes());
-    push_element(&mut meta, Tag(0x0002_0012), Vr(*b"UI"), IMPLEMENTATION_CLASS_UID.as_bytes());
-    push_element(&mut meta, Tag(0x0002_0013), Vr(*b"SH"), IMPLEMENTATION_VERSION_NAME.as_bytes());
+    push_element(&mut meta, tags::FILE_META_INFORMATION_VERSION, Vr(*b"OB"), &[0, 1]);
+    push_element(&mut meta, tags::MEDIA_STORAGE_SOP_CLASS_UID, Vr(*b"UI"), uid(tags::SOP_CLASS_UID));
+    push_element(&mut meta, tags::MEDIA_STORAGE_SOP_INSTANCE_UID, Vr(*b"UI"), uid(tags::SOP_INSTANCE_UID));
+    push_element(&mut meta, tags::TRANSFER_SYNTAX_UID, Vr(*b"UI"), rewrite.transfer_syntax.as_bytes());
+    push_element(&mut meta, tags::IMPLEMENTATION_CLASS_UID, Vr(*b"UI"), IMPLEMENTATION_CLASS_UID.as_bytes());
+    push_element(
+        &mut meta,
+        tags::IMPLEMENTATION_VERSION_NAME,
+        Vr(*b"SH"),
+        IMPLEMENTATION_VERSION_NAME.as_bytes(),
+    );
     let mut bytes = [&[0; 128], b"DICM".as_slice()].concat();
-    push_element(&mut bytes, Tag(0x0002_0000), Vr(*b"UL"), &(meta.len() as u32).to_le_bytes());
+    push_element(
+        &mut bytes,
+        tags::FILE_META_INFORMATION_GROUP_LENGTH,
+        Vr(*b"UL"),
+        &(meta.len() as u32).to_le_bytes(),
+    );
     bytes.append(&mut meta);
     bytes
 }

@@ -1,9 +1,10 @@
-//! A structured report as an HTML document that stands alone: no script, nothing from elsewhere. It is well-formed XML too.
+//! Writes a structured report as a self-contained HTML document: no script, no external resource. The
+//! document is well-formed XML too.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::dicom::report::{Concept, Item, Reference, Report, Value};
+use crate::dicom::report::{Concept, Report, ReportItem, ReportReference, ReportValue};
 
 /// The style sheet in the document, between its tags.
 pub const STYLE: &str = include_str!("report.css");
@@ -25,32 +26,32 @@ pub fn write(report: &Report, base_url: &str) -> String {
         let _ = writeln!(out, "<div><dt>{label}</dt><dd>{}</dd></div>", escape(text));
     }
     out += "</dl>\n</header>\n<main>\n";
-    let mut writer = Writer { out, base_url, position: vec![1] };
+    let mut writer = HtmlWriter { out, base_url, position: vec![1] };
     writer.items(&report.items);
     writer.out += "</main>\n</body>\n</html>\n";
     writer.out
 }
 
-struct Writer<'a> {
+struct HtmlWriter<'a> {
     out: String,
     base_url: &'a str,
-    /// Where the item is that is being written: the root is 1, its third item 1.3.
+    /// The position of the current item: the root is 1, its third item 1.3.
     position: Vec<u32>,
 }
 
-impl Writer<'_> {
-    fn items(&mut self, items: &[Item]) {
+impl HtmlWriter<'_> {
+    fn items(&mut self, items: &[ReportItem]) {
         for (index, item) in (1..).zip(items) {
             self.position.push(index);
             match item.value {
-                Value::Container => self.container(item),
+                ReportValue::Container => self.container(item),
                 _ => self.item(item),
             }
             self.position.pop();
         }
     }
 
-    fn container(&mut self, item: &Item) {
+    fn container(&mut self, item: &ReportItem) {
         let _ = writeln!(self.out, "<section id=\"{}\">", identifier(&self.position));
         if let Some(concept) = &item.concept {
             let level = self.position.len().min(DEEPEST_HEADING);
@@ -62,7 +63,7 @@ impl Writer<'_> {
         self.out += "</section>\n";
     }
 
-    fn item(&mut self, item: &Item) {
+    fn item(&mut self, item: &ReportItem) {
         let _ = write!(self.out, "<div class=\"item\" id=\"{}\"><p>", identifier(&self.position));
         if !item.relationship.is_empty() {
             let _ = write!(self.out, "<i>{}</i> ", item.relationship);
@@ -81,20 +82,20 @@ impl Writer<'_> {
         self.out += "</div>\n";
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: &ReportValue) {
         match value {
-            Value::Container | Value::None => {}
-            Value::Text(text) => {
+            ReportValue::Container | ReportValue::None => {}
+            ReportValue::Text(text) => {
                 let _ = write!(self.out, "<span>{}</span>", escape(text));
             }
-            Value::Code(concept) => self.concept(concept),
-            Value::Instances(references) => {
+            ReportValue::Code(concept) => self.concept(concept),
+            ReportValue::Instances(references) => {
                 for (index, reference) in references.iter().enumerate() {
                     self.out += if index > 0 { ", " } else { "" };
                     self.reference(reference);
                 }
             }
-            Value::Item(position) => {
+            ReportValue::Item(position) => {
                 let number = position.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
                 let _ = write!(self.out, "<a href=\"#{}\">item {number}</a>", identifier(position));
             }
@@ -106,7 +107,7 @@ impl Writer<'_> {
         let _ = write!(self.out, "<span title=\"{code}\">{meaning}</span>");
     }
 
-    fn reference(&mut self, reference: &Reference) {
+    fn reference(&mut self, reference: &ReportReference) {
         let text = escape(&reference.text);
         let _ = match &reference.path {
             Some(path) => {
@@ -121,7 +122,7 @@ fn identifier(position: &[u32]) -> String {
     position.iter().fold("item".to_owned(), |text, number| text + "-" + &number.to_string())
 }
 
-/// Text that cannot be anything but text, in an element as in a quoted attribute.
+/// Escapes text for elements and quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
     let is_unseen = |c: char| c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}');
     let is_special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (is_unseen(c) && c != '\n');
@@ -170,18 +171,18 @@ mod tests {
     fn nothing_in_a_report_becomes_markup() {
         let evil = "</style><script>x</script>\"'";
         let concept = Concept { meaning: evil.into(), code: evil.into() };
-        let reference = Reference { text: evil.into(), path: Some(evil.into()) };
+        let reference = ReportReference { text: evil.into(), path: Some(evil.into()) };
         let values = [
-            Value::Container,
-            Value::Text(evil.into()),
-            Value::Code(concept.clone()),
-            Value::Instances(vec![reference.clone(), Reference { path: None, ..reference }]),
+            ReportValue::Container,
+            ReportValue::Text(evil.into()),
+            ReportValue::Code(concept.clone()),
+            ReportValue::Instances(vec![reference.clone(), ReportReference { path: None, ..reference }]),
         ];
-        let items = values.map(|value| Item {
+        let items = values.map(|value| ReportItem {
             concept: Some(concept.clone()),
             value,
             observed: evil.into(),
-            ..Item::default()
+            ..ReportItem::default()
         });
         let report =
             Report { title: evil.into(), facts: vec![("Patient", evil.into())], items: items.into() };

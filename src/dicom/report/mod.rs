@@ -1,38 +1,38 @@
-//! Structured reports as a person reads them: the content tree in words (PS3.3 §C.17.3).
+//! Structured reports for people: the content tree as text (PS3.3 §C.17.3).
 //!
-//! [`read`] makes a [`Report`] of a data set; [`html`] and [`text`] write it.
+//! [`read`] reads a data set into a [`Report`]; [`html`] and [`plain_text`] write the report.
 
 pub mod html;
+mod item_values;
+pub mod plain_text;
 mod read;
-pub mod text;
-mod words;
 
 pub use read::read;
 
 /// A report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The concept name of the root, or what else says best what the document is.
+    /// The title: the concept name of the root, or else the Document Title or the Series Description.
     pub title: String,
-    /// What is known of the document besides its content, as label and text: patient, study, state, author.
+    /// The facts about the document besides its content, as label and text: patient, study, state, author.
     pub facts: Vec<(&'static str, String)>,
     /// The content items below the root.
-    pub items: Vec<Item>,
+    pub items: Vec<ReportItem>,
 }
 
 /// A content item (PS3.3 Table C.17-6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Item {
-    /// How it relates to the item that it is in, in words; empty for what is contained in it or describes it.
+pub struct ReportItem {
+    /// Its relationship to the item that contains it, in words; empty for `CONTAINS` and for properties.
     pub relationship: &'static str,
     /// Its concept name.
     pub concept: Option<Concept>,
     /// Its value.
-    pub value: Value,
-    /// When it was observed, if it says so itself.
+    pub value: ReportValue,
+    /// The date and time of its observation, if it has one of its own.
     pub observed: String,
     /// The items in it.
-    pub items: Vec<Item>,
+    pub items: Vec<ReportItem>,
 }
 
 /// A coded concept (PS3.3 §8).
@@ -46,7 +46,7 @@ pub struct Concept {
 
 /// The value of a content item.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Value {
+pub enum ReportValue {
     /// There is none.
     #[default]
     None,
@@ -57,17 +57,17 @@ pub enum Value {
     /// A code.
     Code(Concept),
     /// Other instances, or frames of them.
-    Instances(Vec<Reference>),
+    Instances(Vec<ReportReference>),
     /// Another content item, by its position: the root is 1, its third item 1.3.
     Item(Vec<u32>),
 }
 
 /// A reference to an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// What it refers to, in words.
+pub struct ReportReference {
+    /// The description of the instance, in words.
     pub text: String,
-    /// Where its rendered representation is, from `/studies/` on (PS3.18 §10.4.1.1.3); none if the report does not tell which study
-    /// and series it is in.
+    /// The path of its rendered resource, from `/studies/` on (PS3.18 §10.4.1.1.3); `None` if the report does
+    /// not say in which study and series the instance is.
     pub path: Option<String>,
 }

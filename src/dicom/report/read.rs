@@ -3,91 +3,74 @@
 use std::collections::HashMap;
 
 use crate::dicom::attributes::{Attributes, Tag};
-use crate::dicom::report::words::{concept, item, items, numbers, raw, text, unit};
-use crate::dicom::report::{Item, Reference, Report, Value};
+use crate::dicom::report::item_values::{concept, item, items, numbers, raw, text, unit};
+use crate::dicom::report::{Report, ReportItem, ReportReference, ReportValue};
+use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
-const STUDY_UID: Tag = Tag(0x0020_000D);
-const SERIES_UID: Tag = Tag(0x0020_000E);
-const REFERENCED_SERIES: Tag = Tag(0x0008_1115);
-const REFERENCED_SOP: Tag = Tag(0x0008_1199);
-const REFERENCED_INSTANCE: Tag = Tag(0x0008_1155);
-const REFERENCED_FRAMES: Tag = Tag(0x0008_1160);
-const CURRENT_EVIDENCE: Tag = Tag(0x0040_A375);
-const OTHER_EVIDENCE: Tag = Tag(0x0040_A385);
-const VALUE_TYPE: Tag = Tag(0x0040_A040);
-const RELATIONSHIP: Tag = Tag(0x0040_A010);
-const CONCEPT_NAME: Tag = Tag(0x0040_A043);
-const OBSERVATION_DATE_TIME: Tag = Tag(0x0040_A032);
-const CONTENT: Tag = Tag(0x0040_A730);
-const REFERENCED_ITEM: Tag = Tag(0x0040_DB73);
-const MEASURED_VALUE: Tag = Tag(0x0040_A300);
-const NUMERIC_VALUE: Tag = Tag(0x0040_A30A);
-const QUALIFIER: Tag = Tag(0x0040_A301);
-const UNITS: Tag = Tag(0x0040_08EA);
-const VERIFYING_OBSERVER: Tag = Tag(0x0040_A073);
-const VERIFIER_NAME: Tag = Tag(0x0040_A075);
-const VERIFIED_AT: Tag = Tag(0x0040_A030);
-
-/// Coordinates that are written out; of a long outline only so many.
+/// The maximum number of coordinates that are written out, as an outline may have thousands.
 const SHOWN_COORDINATES: usize = 12;
 
-/// Reads a report. What it lacks is left out; what is in it is never refused.
+/// Reads a report. Missing parts are left out, and nothing is refused.
 ///
 /// The recursion is as deep as the data set is nested, which its reader bounds.
 pub fn read(set: &Attributes) -> Report {
-    let places = Places::of(set);
-    let title = concept(set, CONCEPT_NAME).map(|concept| concept.meaning);
+    let places = ReferencePaths::of(set);
+    let title = concept(set, tags::CONCEPT_NAME_CODE_SEQUENCE).map(|concept| concept.meaning);
     let fallback = || {
-        let described = [0x0042_0010, 0x0008_103E].map(|tag| raw(set, Tag(tag)));
+        let described = [tags::DOCUMENT_TITLE, tags::SERIES_DESCRIPTION].map(|tag| raw(set, tag));
         described.into_iter().find(|text| !text.is_empty()).unwrap_or("Structured report").to_owned()
     };
     Report {
         title: title.unwrap_or_else(fallback),
         facts: facts(set),
-        items: items(set, CONTENT).map(|item| content_item(item, &places)).collect(),
+        items: items(set, tags::CONTENT_SEQUENCE).map(|item| content_item(item, &places)).collect(),
     }
 }
 
 /// Patient, study and state of the document.
 fn facts(set: &Attributes) -> Vec<(&'static str, String)> {
-    let of = |tags: &[u32], separator: &str| {
-        let texts = tags.iter().map(|&tag| text(set, Tag(tag))).filter(|text| !text.is_empty());
+    let of = |tags: &[Tag], separator: &str| {
+        let texts = tags.iter().map(|&tag| text(set, tag)).filter(|text| !text.is_empty());
         texts.collect::<Vec<_>>().join(separator)
     };
-    let verified = items(set, VERIFYING_OBSERVER).map(|observer| {
-        let texts = [text(observer, VERIFIER_NAME), text(observer, VERIFIED_AT)];
+    let verified = items(set, tags::VERIFYING_OBSERVER_SEQUENCE).map(|observer| {
+        let texts =
+            [text(observer, tags::VERIFYING_OBSERVER_NAME), text(observer, tags::VERIFICATION_DATE_TIME)];
         texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
     });
     let facts = [
-        ("Patient", of(&[0x0010_0010], "")),
-        ("Patient ID", of(&[0x0010_0020], "")),
-        ("Born", of(&[0x0010_0030], "")),
-        ("Sex", of(&[0x0010_0040], "")),
-        ("Study", of(&[0x0008_1030, 0x0008_0020, 0x0008_0030], ", ")),
-        ("Accession number", of(&[0x0008_0050], "")),
-        ("Series", of(&[0x0008_103E], "")),
-        ("Referring physician", of(&[0x0008_0090], "")),
-        ("Institution", of(&[0x0008_0080], "")),
-        ("Written", of(&[0x0008_0023, 0x0008_0033], " ")),
-        ("State", of(&[0x0040_A491, 0x0040_A492, 0x0040_A493], ", ")),
+        ("Patient", of(&[tags::PATIENT_NAME], "")),
+        ("Patient ID", of(&[tags::PATIENT_ID], "")),
+        ("Born", of(&[tags::PATIENT_BIRTH_DATE], "")),
+        ("Sex", of(&[tags::PATIENT_SEX], "")),
+        ("Study", of(&[tags::STUDY_DESCRIPTION, tags::STUDY_DATE, tags::STUDY_TIME], ", ")),
+        ("Accession number", of(&[tags::ACCESSION_NUMBER], "")),
+        ("Series", of(&[tags::SERIES_DESCRIPTION], "")),
+        ("Referring physician", of(&[tags::REFERRING_PHYSICIAN_NAME], "")),
+        ("Institution", of(&[tags::INSTITUTION_NAME], "")),
+        ("Written", of(&[tags::CONTENT_DATE, tags::CONTENT_TIME], " ")),
+        (
+            "State",
+            of(&[tags::COMPLETION_FLAG, tags::COMPLETION_FLAG_DESCRIPTION, tags::VERIFICATION_FLAG], ", "),
+        ),
         ("Verified by", verified.collect::<Vec<_>>().join("; ")),
     ];
     facts.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
-fn content_item(set: &Attributes, places: &Places) -> Item {
-    let target = numbers(set, REFERENCED_ITEM);
-    Item {
-        relationship: relationship(raw(set, RELATIONSHIP)),
-        concept: concept(set, CONCEPT_NAME),
-        value: if target.is_empty() { value(set, places) } else { Value::Item(target) },
-        observed: text(set, OBSERVATION_DATE_TIME),
-        items: items(set, CONTENT).map(|item| content_item(item, places)).collect(),
+fn content_item(set: &Attributes, places: &ReferencePaths) -> ReportItem {
+    let target = numbers(set, tags::REFERENCED_CONTENT_ITEM_IDENTIFIER);
+    ReportItem {
+        relationship: relationship(raw(set, tags::RELATIONSHIP_TYPE)),
+        concept: concept(set, tags::CONCEPT_NAME_CODE_SEQUENCE),
+        value: if target.is_empty() { value(set, places) } else { ReportValue::Item(target) },
+        observed: text(set, tags::OBSERVATION_DATE_TIME),
+        items: items(set, tags::CONTENT_SEQUENCE).map(|item| content_item(item, places)).collect(),
     }
 }
 
-/// The relationships that do not speak for themselves (PS3.3 Table C.17.3-8).
+/// The words for a relationship; empty for those that need none (PS3.3 Table C.17.3-8).
 fn relationship(term: &str) -> &'static str {
     match term {
         "INFERRED FROM" => "inferred from",
@@ -97,42 +80,47 @@ fn relationship(term: &str) -> &'static str {
     }
 }
 
-fn value(set: &Attributes, places: &Places) -> Value {
-    let words = match raw(set, VALUE_TYPE) {
-        "CONTAINER" => return Value::Container,
-        "CODE" => return concept(set, Tag(0x0040_A168)).map_or(Value::None, Value::Code),
+fn value(set: &Attributes, places: &ReferencePaths) -> ReportValue {
+    let words = match raw(set, tags::VALUE_TYPE) {
+        "CONTAINER" => return ReportValue::Container,
+        "CODE" => {
+            return concept(set, tags::CONCEPT_CODE_SEQUENCE).map_or(ReportValue::None, ReportValue::Code);
+        }
         kind @ ("IMAGE" | "COMPOSITE" | "WAVEFORM") => {
             let name = if kind == "COMPOSITE" { "object" } else { &kind.to_lowercase() };
-            let references = items(set, REFERENCED_SOP).map(|item| places.reference(name, item));
-            return Value::Instances(references.collect());
+            let references =
+                items(set, tags::REFERENCED_SOP_SEQUENCE).map(|item| places.reference(name, item));
+            return ReportValue::Instances(references.collect());
         }
-        "TEXT" => raw(set, Tag(0x0040_A160)).to_owned(),
+        "TEXT" => raw(set, tags::TEXT_VALUE).to_owned(),
         "NUM" => number(set),
-        "PNAME" => text(set, Tag(0x0040_A123)),
-        "DATETIME" => text(set, Tag(0x0040_A120)),
-        "DATE" => text(set, Tag(0x0040_A121)),
-        "TIME" => text(set, Tag(0x0040_A122)),
-        "UIDREF" => text(set, Tag(0x0040_A124)),
+        "PNAME" => text(set, tags::PERSON_NAME),
+        "DATETIME" => text(set, tags::DATE_TIME),
+        "DATE" => text(set, tags::DATE),
+        "TIME" => text(set, tags::TIME),
+        "UIDREF" => text(set, tags::UID),
         "SCOORD" | "SCOORD3D" => {
-            let kind = raw(set, Tag(0x0070_0023)).to_lowercase();
-            format!("{kind} {}", coordinates(set, Tag(0x0070_0022)))
+            let kind = raw(set, tags::GRAPHIC_TYPE).to_lowercase();
+            format!("{kind} {}", coordinates(set, tags::GRAPHIC_DATA))
         }
         "TCOORD" => {
-            let kind = raw(set, Tag(0x0040_A130)).to_lowercase();
-            let [samples, offsets] = [0x0040_A132, 0x0040_A138].map(|tag| coordinates(set, Tag(tag)));
-            format!("{kind} {samples}{offsets}{}", text(set, Tag(0x0040_A13A)))
+            let kind = raw(set, tags::TEMPORAL_RANGE_TYPE).to_lowercase();
+            let [samples, offsets] = [tags::REFERENCED_SAMPLE_POSITIONS, tags::REFERENCED_TIME_OFFSETS]
+                .map(|tag| coordinates(set, tag));
+            format!("{kind} {samples}{offsets}{}", text(set, tags::REFERENCED_DATE_TIME))
         }
         "" => String::new(),
         other => format!("({})", other.to_lowercase()),
     };
-    if words.trim().is_empty() { Value::None } else { Value::Text(words.trim().to_owned()) }
+    if words.trim().is_empty() { ReportValue::None } else { ReportValue::Text(words.trim().to_owned()) }
 }
 
 /// A measurement with its unit, or why there is none.
 fn number(set: &Attributes) -> String {
-    let qualifier = concept(set, QUALIFIER).map(|concept| concept.meaning);
-    let measured = items(set, MEASURED_VALUE).map(|measured| {
-        let (number, unit) = (text(measured, NUMERIC_VALUE), unit(measured, UNITS));
+    let qualifier = concept(set, tags::NUMERIC_VALUE_QUALIFIER_CODE_SEQUENCE).map(|concept| concept.meaning);
+    let measured = items(set, tags::MEASURED_VALUE_SEQUENCE).map(|measured| {
+        let (number, unit) =
+            (text(measured, tags::NUMERIC_VALUE), unit(measured, tags::MEASUREMENT_UNITS_CODE_SEQUENCE));
         format!("{number} {unit}").trim().to_owned()
     });
     let measured: Vec<String> = measured.filter(|text| !text.is_empty()).collect();
@@ -157,19 +145,28 @@ fn coordinates(set: &Attributes, tag: Tag) -> String {
     if list.is_empty() { list } else { format!("({list})") }
 }
 
-/// Which study and series each instance is in that a report refers to, by its evidence (PS3.3 §C.17.2).
-struct Places(HashMap<String, String>);
+/// The path of each instance that a report refers to, from the evidence sequences of the report (PS3.3
+/// §C.17.2).
+struct ReferencePaths(HashMap<String, String>);
 
-impl Places {
+impl ReferencePaths {
     fn of(set: &Attributes) -> Self {
         let mut places = HashMap::new();
-        let studies = [CURRENT_EVIDENCE, OTHER_EVIDENCE].into_iter().flat_map(|tag| items(set, tag));
+        let studies =
+            [tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, tags::PERTINENT_OTHER_EVIDENCE_SEQUENCE]
+                .into_iter()
+                .flat_map(|tag| items(set, tag));
         for study in studies {
-            let Ok(study_uid) = raw(study, STUDY_UID).parse::<StudyUid>() else { continue };
-            for series in items(study, REFERENCED_SERIES) {
-                let Ok(series_uid) = raw(series, SERIES_UID).parse::<SeriesUid>() else { continue };
-                for instance in items(series, REFERENCED_SOP) {
-                    let Ok(uid) = raw(instance, REFERENCED_INSTANCE).parse::<InstanceUid>() else { continue };
+            let Ok(study_uid) = raw(study, tags::STUDY_INSTANCE_UID).parse::<StudyUid>() else { continue };
+            for series in items(study, tags::REFERENCED_SERIES_SEQUENCE) {
+                let Ok(series_uid) = raw(series, tags::SERIES_INSTANCE_UID).parse::<SeriesUid>() else {
+                    continue;
+                };
+                for instance in items(series, tags::REFERENCED_SOP_SEQUENCE) {
+                    let Ok(uid) = raw(instance, tags::REFERENCED_SOP_INSTANCE_UID).parse::<InstanceUid>()
+                    else {
+                        continue;
+                    };
                     let path = format!("/studies/{study_uid}/series/{series_uid}/instances/{uid}");
                     places.insert(uid.to_string(), path);
                 }
@@ -178,25 +175,28 @@ impl Places {
         Self(places)
     }
 
-    /// What an item of a Referenced SOP Sequence (0008,1199) refers to.
-    fn reference(&self, kind: &str, set: &Attributes) -> Reference {
-        let uid = raw(set, REFERENCED_INSTANCE);
+    /// The reference in an item of a Referenced SOP Sequence (0008,1199).
+    fn reference(&self, kind: &str, set: &Attributes) -> ReportReference {
+        let uid = raw(set, tags::REFERENCED_SOP_INSTANCE_UID);
         let listed = |tag| numbers(set, tag).iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        let (frames, segments) = (listed(REFERENCED_FRAMES), listed(Tag(0x0062_000B)));
+        let (frames, segments) =
+            (listed(tags::REFERENCED_FRAME_NUMBER), listed(tags::REFERENCED_SEGMENT_NUMBER));
         let mut words = format!("{kind} {uid}");
         for (name, list) in [("frame", &frames), ("segment", &segments)] {
             if !list.is_empty() {
                 words += &format!(", {name} {list}");
             }
         }
-        if let Some(state) = item(set, REFERENCED_SOP).map(|state| raw(state, REFERENCED_INSTANCE)) {
+        if let Some(state) = item(set, tags::REFERENCED_SOP_SEQUENCE)
+            .map(|state| raw(state, tags::REFERENCED_SOP_INSTANCE_UID))
+        {
             words += &format!(", as presented by {state}");
         }
         let path = self.0.get(uid).map(|path| match frames.as_str() {
             "" => format!("{path}/rendered"),
             frames => format!("{path}/frames/{frames}/rendered"),
         });
-        Reference { text: words, path }
+        ReportReference { text: words, path }
     }
 }
 
@@ -204,23 +204,23 @@ impl Places {
 mod tests {
     use super::*;
     use crate::dicom::json;
-    use crate::dicom::report::{Concept, text};
+    use crate::dicom::report::{Concept, plain_text};
 
     fn code(value: &str, scheme: &str, meaning: &str) -> String {
         format!(
-            r#"{{"vr":"SQ","Value":[{{"00080100":{{"vr":"SH","Value":["{value}"]}},
-                "00080102":{{"vr":"SH","Value":["{scheme}"]}},"00080104":{{"vr":"LO","Value":["{meaning}"]}}}}]}}"#
+            r#"{{"vr":"SQ","ReportValue":[{{"00080100":{{"vr":"SH","ReportValue":["{value}"]}},
+                "00080102":{{"vr":"SH","ReportValue":["{scheme}"]}},"00080104":{{"vr":"LO","ReportValue":["{meaning}"]}}}}]}}"#
         )
     }
 
     /// A content item of a value type with a concept name and further attributes.
     fn content(value_type: &str, more: &str) -> String {
         let name = code("1", "TEST", &value_type.to_lowercase());
-        format!(r#"{{"0040A040":{{"vr":"CS","Value":["{value_type}"]}},"0040A043":{name}{more}}}"#)
+        format!(r#"{{"0040A040":{{"vr":"CS","ReportValue":["{value_type}"]}},"0040A043":{name}{more}}}"#)
     }
 
     fn report(items: &[String], more: &str) -> Report {
-        let root = format!(r#"{{"0040A730":{{"vr":"SQ","Value":[{}]}}{more}}}"#, items.join(","));
+        let root = format!(r#"{{"0040A730":{{"vr":"SQ","ReportValue":[{}]}}{more}}}"#, items.join(","));
         read(&json::read(root.as_bytes()).unwrap())
     }
 
@@ -230,63 +230,67 @@ mod tests {
         let none = code("1", "UCUM", "no units");
         let measured = |number: &str, unit: &str| {
             format!(
-                r#","0040A300":{{"vr":"SQ","Value":[{{"0040A30A":{{"vr":"DS","Value":[{number}]}},"004008EA":{unit}}}]}}"#
+                r#","0040A300":{{"vr":"SQ","ReportValue":[{{"0040A30A":{{"vr":"DS","ReportValue":[{number}]}},"004008EA":{unit}}}]}}"#
             )
         };
         let qualified = format!(r#","0040A301":{}"#, code("114000", "DCM", "Not a number"));
         let long = (1..=14).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         for (value_type, more, expected) in [
-            ("TEXT", r#","0040A160":{"vr":"UT","Value":["a\nb"]}"#.to_owned(), "a\nb"),
+            ("TEXT", r#","0040A160":{"vr":"UT","ReportValue":["a\nb"]}"#.to_owned(), "a\nb"),
             ("NUM", measured("12.5", &unit), "12.5 mm"),
             ("NUM", measured("3", &none), "3"),
             ("NUM", qualified, "Not a number"),
             (
                 "PNAME",
-                r#","0040A123":{"vr":"PN","Value":[{"Alphabetic":"Doe^Jane"}]}"#.to_owned(),
+                r#","0040A123":{"vr":"PN","ReportValue":[{"Alphabetic":"Doe^Jane"}]}"#.to_owned(),
                 "Jane Doe",
             ),
-            ("DATE", r#","0040A121":{"vr":"DA","Value":["20240131"]}"#.to_owned(), "2024-01-31"),
-            ("TIME", r#","0040A122":{"vr":"TM","Value":["101500"]}"#.to_owned(), "10:15:00"),
+            ("DATE", r#","0040A121":{"vr":"DA","ReportValue":["20240131"]}"#.to_owned(), "2024-01-31"),
+            ("TIME", r#","0040A122":{"vr":"TM","ReportValue":["101500"]}"#.to_owned(), "10:15:00"),
             (
                 "DATETIME",
-                r#","0040A120":{"vr":"DT","Value":["20240131101500"]}"#.to_owned(),
+                r#","0040A120":{"vr":"DT","ReportValue":["20240131101500"]}"#.to_owned(),
                 "2024-01-31 10:15:00",
             ),
-            ("UIDREF", r#","0040A124":{"vr":"UI","Value":["1.2.3"]}"#.to_owned(), "1.2.3"),
+            ("UIDREF", r#","0040A124":{"vr":"UI","ReportValue":["1.2.3"]}"#.to_owned(), "1.2.3"),
             (
                 "SCOORD",
                 format!(
-                    r#","00700023":{{"vr":"CS","Value":["POLYLINE"]}},"00700022":{{"vr":"FL","Value":[{long}]}}"#
+                    r#","00700023":{{"vr":"CS","ReportValue":["POLYLINE"]}},"00700022":{{"vr":"FL","ReportValue":[{long}]}}"#
                 ),
                 "polyline (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, … (14 numbers))",
             ),
             (
                 "TCOORD",
-                r#","0040A130":{"vr":"CS","Value":["POINT"]},"0040A132":{"vr":"UL","Value":[5]}"#.to_owned(),
+                r#","0040A130":{"vr":"CS","ReportValue":["POINT"]},"0040A132":{"vr":"UL","ReportValue":[5]}"#
+                    .to_owned(),
                 "point (5)",
             ),
             ("TABLE", String::new(), "(table)"),
         ] {
             let report = report(&[content(value_type, &more)], "");
-            assert_eq!(report.items[0].value, Value::Text(expected.into()), "{value_type}");
+            assert_eq!(report.items[0].value, ReportValue::Text(expected.into()), "{value_type}");
             let name = Concept { meaning: value_type.to_lowercase(), code: "1, TEST".into() };
             assert_eq!(report.items[0].concept, Some(name));
         }
         let coded = report(&[content("CODE", &format!(r#","0040A168":{}"#, code("2", "T", "yes")))], "");
-        assert_eq!(coded.items[0].value, Value::Code(Concept { meaning: "yes".into(), code: "2, T".into() }));
-        assert_eq!(report(&[content("NUM", "")], "").items[0].value, Value::None);
+        assert_eq!(
+            coded.items[0].value,
+            ReportValue::Code(Concept { meaning: "yes".into(), code: "2, T".into() })
+        );
+        assert_eq!(report(&[content("NUM", "")], "").items[0].value, ReportValue::None);
     }
 
     #[test]
     fn references_lead_to_what_the_evidence_places() {
         let image = |uid: &str, more: &str| {
-            let sop = format!(r#"{{"00081155":{{"vr":"UI","Value":["{uid}"]}}{more}}}"#);
-            content("IMAGE", &format!(r#","00081199":{{"vr":"SQ","Value":[{sop}]}}"#))
+            let sop = format!(r#"{{"00081155":{{"vr":"UI","ReportValue":["{uid}"]}}{more}}}"#);
+            content("IMAGE", &format!(r#","00081199":{{"vr":"SQ","ReportValue":[{sop}]}}"#))
         };
-        let evidence = r#","0040A375":{"vr":"SQ","Value":[{"0020000D":{"vr":"UI","Value":["1.1"]},
-            "00081115":{"vr":"SQ","Value":[{"0020000E":{"vr":"UI","Value":["1.2"]},
-            "00081199":{"vr":"SQ","Value":[{"00081155":{"vr":"UI","Value":["1.3"]}}]}}]}}]}"#;
-        let frames = r#","00081160":{"vr":"IS","Value":[2,5]}"#;
+        let evidence = r#","0040A375":{"vr":"SQ","ReportValue":[{"0020000D":{"vr":"UI","ReportValue":["1.1"]},
+            "00081115":{"vr":"SQ","ReportValue":[{"0020000E":{"vr":"UI","ReportValue":["1.2"]},
+            "00081199":{"vr":"SQ","ReportValue":[{"00081155":{"vr":"UI","ReportValue":["1.3"]}}]}}]}}]}"#;
+        let frames = r#","00081160":{"vr":"IS","ReportValue":[2,5]}"#;
         let report = report(&[image("1.3", ""), image("1.3", frames), image("9.9", "")], evidence);
         let references: Vec<_> = report.items.iter().map(|item| item.value.clone()).collect();
         let instance = "/studies/1.1/series/1.2/instances/1.3";
@@ -295,21 +299,20 @@ mod tests {
             ("image 1.3, frame 2,5", Some(format!("{instance}/frames/2,5/rendered"))),
             ("image 9.9", None),
         ];
-        let expected =
-            expected.map(|(text, path)| Value::Instances(vec![Reference { text: text.into(), path }]));
+        let expected = expected
+            .map(|(text, path)| ReportValue::Instances(vec![ReportReference { text: text.into(), path }]));
         assert_eq!(references, expected);
     }
 
     #[test]
     fn the_tree_is_written_as_text() {
-        let inner = content("TEXT", r#","0040A160":{"vr":"UT","Value":["one\r\ntwo"]}"#);
-        let nested = format!(r#","0040A730":{{"vr":"SQ","Value":[{inner}]}}"#);
-        let by_reference =
-            r#"{"0040A010":{"vr":"CS","Value":["INFERRED FROM"]},"0040DB73":{"vr":"UL","Value":[1,1]}}"#;
-        let patient = r#","00100010":{"vr":"PN","Value":[{"Alphabetic":"Doe^Jane"}]},"0008103E":{"vr":"LO","Value":["Findings"]}"#;
+        let inner = content("TEXT", r#","0040A160":{"vr":"UT","ReportValue":["one\r\ntwo"]}"#);
+        let nested = format!(r#","0040A730":{{"vr":"SQ","ReportValue":[{inner}]}}"#);
+        let by_reference = r#"{"0040A010":{"vr":"CS","ReportValue":["INFERRED FROM"]},"0040DB73":{"vr":"UL","ReportValue":[1,1]}}"#;
+        let patient = r#","00100010":{"vr":"PN","ReportValue":[{"Alphabetic":"Doe^Jane"}]},"0008103E":{"vr":"LO","ReportValue":["Findings"]}"#;
         let report = report(&[content("CONTAINER", &nested), by_reference.to_owned()], patient);
         let expected = "Findings\n\nPatient: Jane Doe\nSeries: Findings\n\n\
                         container:\n  text: one\n    two\ninferred from item 1.1\n";
-        assert_eq!(text::write(&report, ""), expected);
+        assert_eq!(plain_text::write(&report, ""), expected);
     }
 }

@@ -1,33 +1,28 @@
-//! Element headers (PS3.5 §7.1) and what can be told from them: the encoding, and whether a value is kept.
+//! Element headers (PS3.5 §7.1), and decisions by a header: the encoding, and whether a value is kept in
+//! memory.
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
+use crate::dicom::tags;
 
-/// The length field of what ends with a delimiter.
+/// The length field of an element or item that ends with a delimiter.
 pub(super) const UNDEFINED: u32 = u32::MAX;
-
-/// An item starts (PS3.5 §7.5).
-pub(super) const ITEM: Tag = Tag(0xFFFE_E000);
-/// An item of undefined length ends.
-pub(super) const ITEM_DELIMITER: Tag = Tag(0xFFFE_E00D);
-/// A sequence of undefined length ends.
-pub(super) const SEQUENCE_DELIMITER: Tag = Tag(0xFFFE_E0DD);
 
 /// Values of bulky VRs up to this many bytes are kept.
 const KEPT_BINARY_BYTES: u32 = 1024;
 /// Values of the other VRs that may be bulk data up to this many bytes are kept.
 const KEPT_OTHER_BYTES: u32 = 64 * 1024;
 
-/// How elements are encoded.
+/// The encoding of elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Encoding {
+pub(super) struct ElementEncoding {
     /// Whether headers state the VR.
     pub(super) is_explicit: bool,
     /// Whether numbers are big endian.
     pub(super) is_big_endian: bool,
 }
 
-impl Encoding {
+impl ElementEncoding {
     pub(super) const IMPLICIT: Self = Self { is_explicit: false, is_big_endian: false };
     pub(super) const EXPLICIT: Self = Self { is_explicit: true, is_big_endian: false };
     pub(super) const BIG_ENDIAN: Self = Self { is_explicit: true, is_big_endian: true };
@@ -43,7 +38,7 @@ impl Encoding {
 
 /// A header as it was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Header {
+pub(super) struct ElementHeader {
     pub(super) tag: Tag,
     /// `None` in implicit VR and for items and delimiters.
     pub(super) vr: Option<Vr>,
@@ -53,24 +48,25 @@ pub(super) struct Header {
     pub(super) size: usize,
 }
 
-/// Reads the header at the start of `window`; without enough bytes, says how many are wanted.
+/// Reads the header at the start of `window`. If there are too few bytes, the error is the number that is
+/// needed.
 ///
-/// In explicit VR, an element whose VR is not two upper case letters is taken for an implicit one, and unknown
-/// letters for a VR that the standard may add one day, with a length of 32 bits (PS3.5 §6.2, note 4).
-pub(super) fn read(window: &[u8], encoding: Encoding) -> Result<Header, usize> {
+/// In explicit VR, an element whose VR is not two upper case letters is taken for an implicit one, and
+/// unknown letters for a VR that the standard may add one day, with a length of 32 bits (PS3.5 §6.2, note 4).
+pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHeader, usize> {
     let Some(&[g0, g1, e0, e1, v0, v1, l0, l1]) = window.first_chunk() else { return Err(8) };
     let group = encoding.u16([g0, g1]);
     let tag = Tag(u32::from(group) << 16 | u32::from(encoding.u16([e0, e1])));
     let is_implicit = !encoding.is_explicit || !v0.is_ascii_uppercase() || !v1.is_ascii_uppercase();
     if group == 0xFFFE || is_implicit {
-        return Ok(Header { tag, vr: None, length: encoding.u32([v0, v1, l0, l1]), size: 8 });
+        return Ok(ElementHeader { tag, vr: None, length: encoding.u32([v0, v1, l0, l1]), size: 8 });
     }
     let vr = Vr([v0, v1]);
     if has_short_length(vr) {
-        return Ok(Header { tag, vr: Some(vr), length: encoding.u16([l0, l1]).into(), size: 8 });
+        return Ok(ElementHeader { tag, vr: Some(vr), length: encoding.u16([l0, l1]).into(), size: 8 });
     }
     let Some(&[.., l0, l1, l2, l3]) = window.first_chunk::<12>() else { return Err(12) };
-    Ok(Header { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
+    Ok(ElementHeader { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
 }
 
 /// Whether the VR is one of those with a length of 16 bits (PS3.5 Table 7.1-2).
@@ -88,29 +84,29 @@ fn has_long_length(vr: Vr) -> bool {
     )
 }
 
-/// What the first 8 bytes of a data set tell.
+/// The properties of a data set that its first 8 bytes show.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// How the first element is encoded.
-    pub(super) encoding: Encoding,
-    /// Whether it has the letters of a VR that is known, so that `encoding` is beyond doubt.
+pub(super) struct FirstElement {
+    /// The encoding of the first element.
+    pub(super) encoding: ElementEncoding,
+    /// Whether the element has a known VR, so that `encoding` is certain.
     pub(super) has_known_vr: bool,
-    /// Whether a data set may begin so at all.
+    /// Whether a data set can begin with these bytes.
     pub(super) is_plausible: bool,
 }
 
 /// Recognises the encoding of a data set by its first element.
-pub(super) fn recognise(start: [u8; 8]) -> Look {
+pub(super) fn recognise(start: [u8; 8]) -> FirstElement {
     let [g0, g1, _, _, v0, v1, l0, l1] = start;
     let vr = Vr([v0, v1]);
     let has_known_vr = has_short_length(vr) || has_long_length(vr);
     let is_explicit = v0.is_ascii_uppercase() && v1.is_ascii_uppercase();
-    // Data sets begin with a low group: read in the wrong byte order, it is a high one.
+    // Data sets begin with a low group, which is a high one in the wrong byte order.
     let is_big_endian = u16::from_be_bytes([g0, g1]) < u16::from_le_bytes([g0, g1]);
-    let encoding = Encoding { is_explicit, is_big_endian };
+    let encoding = ElementEncoding { is_explicit, is_big_endian };
     let length = encoding.u32([v0, v1, l0, l1]);
     let has_low_group = (1..=0x40).contains(&encoding.u16([g0, g1]));
-    Look { encoding, has_known_vr, is_plausible: has_low_group && (has_known_vr || length < 1 << 20) }
+    FirstElement { encoding, has_known_vr, is_plausible: has_low_group && (has_known_vr || length < 1 << 20) }
 }
 
 /// Whether an element in what should be implicit VR is explicit without doubt: the letters of a VR, and a
@@ -121,14 +117,9 @@ pub(super) fn is_explicit_after_all(start: [u8; 8]) -> bool {
 }
 
 /// Whether `value` starts with the header of an item that fits into `length` bytes.
-pub(super) fn starts_with_item(value: [u8; 8], length: u32, encoding: Encoding) -> bool {
+pub(super) fn starts_with_item(value: [u8; 8], length: u32, encoding: ElementEncoding) -> bool {
     read(&value, encoding)
-        .is_ok_and(|item| item.tag == ITEM && (item.length == UNDEFINED || item.length <= length - 8))
-}
-
-/// Whether the element holds pixels (PS3.3 §C.7.6.3, §C.7.6.24, §C.7.6.25).
-pub(super) fn is_pixel_data(tag: Tag) -> bool {
-    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
+        .is_ok_and(|item| item.tag == tags::ITEM && (item.length == UNDEFINED || item.length <= length - 8))
 }
 
 /// Whether the dictionary has a sequence under this tag; `None` if it does not know the tag.
@@ -140,11 +131,11 @@ pub(super) fn is_sequence_by_dictionary(tag: Tag) -> Option<bool> {
 }
 
 /// Whether a value is left out of memory, as DICOM JSON may refer to it by BulkDataURI (PS3.18 §F.2.2).
-pub(super) fn is_bulk(header: &Header) -> bool {
+pub(super) fn is_bulk(header: &ElementHeader) -> bool {
     match header.tag.0 {
-        _ if is_pixel_data(header.tag) => return true,
-        // The extended offset table and look-up tables: what frames and colours are found by is needed whatever
-        // its size.
+        _ if tags::is_pixel_data(header.tag) => return true,
+        // The extended offset table and look-up tables: frames and colours are found by them, so they are
+        // kept whatever their size.
         0x7FE0_0001 | 0x7FE0_0002 | 0x0028_3006 | 0x0028_1201..=0x0028_1203 | 0x0028_1221..=0x0028_1223 => {
             return false;
         }
@@ -161,12 +152,13 @@ pub(super) fn is_bulk(header: &Header) -> bool {
     }
 }
 
-/// Whether bytes are a file header, preamble, prefix and group 0002, and nothing else (PS3.10 §7.1); also none at all.
+/// Whether bytes are a file header, preamble, prefix and group 0002, and nothing else (PS3.10 §7.1); also
+/// none at all.
 pub(crate) fn is_file_head(head: &[u8]) -> bool {
     let without_preamble = head.get(128..).and_then(|rest| rest.strip_prefix(b"DICM"));
     let mut rest = without_preamble.unwrap_or(head);
     while !rest.is_empty() {
-        let Ok(header) = read(rest, Encoding::EXPLICIT) else { return false };
+        let Ok(header) = read(rest, ElementEncoding::EXPLICIT) else { return false };
         let end = (header.size as u64).saturating_add(header.length.into());
         match usize::try_from(end).ok().and_then(|end| rest.get(end..)) {
             Some(after) if header.tag.group() == 2 => rest = after,

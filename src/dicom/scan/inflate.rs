@@ -3,13 +3,13 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::dicom::failure::Failure;
-use crate::dicom::scan::Limits;
-use crate::dicom::scan::walk::Walker;
+use crate::dicom::scan::ScanLimits;
+use crate::dicom::scan::state::ScanState;
 
-/// Inflated bytes that are let pass whatever the ratio: small data sets may well be repetitive.
+/// The inflated size up to which the ratio is not limited, as small data sets may be repetitive.
 const FREE_OF_RATIO_BYTES: u64 = 1 << 20;
 
-/// Inflates piece by piece; holds a buffer and deflate's window, never the data set.
+/// An inflater with constant memory: a buffer and the window of deflate.
 pub(super) struct Inflater {
     stream: Decompress,
     buffer: Box<[u8]>,
@@ -19,9 +19,9 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    /// `start` are the first bytes of the deflated data set. Some writers wrap it as zlib does (RFC 1950),
-    /// which no encoder's raw deflate looks like.
-    pub(super) fn new(limits: &Limits, start: [u8; 2]) -> Self {
+    /// An inflater for a deflated data set whose first bytes are `start`. Some writers add the header of zlib
+    /// (RFC 1950), which raw deflate never begins with.
+    pub(super) fn new(limits: &ScanLimits, start: [u8; 2]) -> Self {
         let is_zlib = start[0] & 0x0F == 8 && u16::from_be_bytes(start).is_multiple_of(31);
         Self {
             stream: Decompress::new(is_zlib),
@@ -32,16 +32,17 @@ impl Inflater {
         }
     }
 
-    /// Inflates the next bytes and scans what comes out.
-    pub(super) fn push(&mut self, mut bytes: &[u8], walker: &mut Walker) -> Result<(), Failure> {
+    /// Inflates the next bytes and scans the result.
+    pub(super) fn push(&mut self, mut bytes: &[u8], state: &mut ScanState) -> Result<(), Failure> {
         while !self.is_done {
             let (taken, made) = (self.stream.total_in(), self.stream.total_out());
             let outcome = self.stream.decompress(bytes, &mut self.buffer, FlushDecompress::None);
             let within_limit = self.max_bytes.saturating_sub(made);
             let (taken, made) = (self.stream.total_in() - taken, self.stream.total_out() - made);
             bytes = &bytes[taken as usize..];
-            // What came out before a fault or the limit goes first: then the failure does not depend on the pieces.
-            walker.push(&self.buffer[..made.min(within_limit) as usize])?;
+            // Bytes before a fault or the limit are scanned first: then the failure does not depend on the
+            // pieces.
+            state.push(&self.buffer[..made.min(within_limit) as usize])?;
             self.check_limits()?;
             let status = outcome.map_err(|_| Failure::NotDeflate)?;
             self.is_done = status == Status::StreamEnd;
@@ -50,14 +51,14 @@ impl Inflater {
             }
         }
         if bytes.iter().any(|&byte| byte != 0) {
-            walker.warn("bytes follow the deflated data set");
+            state.warn("bytes follow the deflated data set");
         }
         Ok(())
     }
 
     /// Checks that the deflated data set has come to its end.
-    pub(super) fn finish(&self, walker: &Walker) -> Result<(), Failure> {
-        if self.is_done { Ok(()) } else { Err(walker.truncated()) }
+    pub(super) fn finish(&self, state: &ScanState) -> Result<(), Failure> {
+        if self.is_done { Ok(()) } else { Err(state.truncated()) }
     }
 
     fn check_limits(&self) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
-//! The bounded, iterative scanner that raw input passes before anything else touches it (PS3.5 §7, PS3.10 §7).
+//! The scanner for raw input, bounded and without recursion; all other code reads its outline (PS3.5 §7,
+//! PS3.10 §7).
 
 mod elements;
 mod header;
 mod inflate;
+mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod walk;
@@ -13,11 +15,11 @@ use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::{Failure, Warning};
 pub(crate) use crate::dicom::scan::header::{has_short_length, is_file_head};
 use crate::dicom::scan::inflate::Inflater;
-use crate::dicom::scan::walk::Walker;
+use crate::dicom::scan::state::{ScanStage, ScanState};
 
-/// Bounds on what one data set may hold; the settings of the same names under `[ingest]`.
+/// The limits of one data set; the settings of the same names under `[ingest]`.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ScanLimits {
     /// Bytes of all attributes without bulk values that are kept in memory.
     pub max_header_bytes: usize,
     /// Nesting of sequences.
@@ -33,21 +35,21 @@ pub struct Limits {
 /// Scans an object as its bytes arrive, in pieces of any size.
 pub struct Scanner {
     inflater: Option<Inflater>,
-    walker: Walker,
+    state: ScanState,
 }
 
-/// What a scan found: every element's place, and the bytes of all but bulk values.
+/// The result of a scan: the place of every element, and the bytes of all values but bulk values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outline {
     /// Bytes of the values that were kept, one after the other.
     pub head: Vec<u8>,
     /// The data set's events in order, group 0002 left out.
-    pub events: Vec<Event>,
+    pub events: Vec<ScanEvent>,
     /// The transfer syntax: as declared, or as recognised where none is declared or the bytes contradict it.
     pub transfer_syntax: String,
     /// Elements of the file meta information (PS3.10 §7.1), values in `head`; empty if there is none.
-    pub file_meta: Vec<Event>,
-    /// Where the data set starts, in bytes from the start of the object.
+    pub file_meta: Vec<ScanEvent>,
+    /// The offset of the data set, in bytes from the start of the object.
     pub data_set_offset: u64,
     /// Whether the data set is deflated; all offsets then count as if it were inflated in its place.
     pub is_deflated: bool,
@@ -59,35 +61,37 @@ pub struct Outline {
     pub codestream_starts: Vec<u32>,
     /// The Basic Offset Table's value in `head`, if Pixel Data is encapsulated.
     pub basic_offset_table: Option<Range<usize>>,
-    /// What was wrong and was let pass.
+    /// The faults that did not prevent reading.
     pub warnings: Vec<Warning>,
 }
 
-/// One event of a data set. Sequences and items end with events of their own, whatever way they are delimited.
+/// One event of a data set. Sequences and items end with events of their own, whatever way they are
+/// delimited.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
-    /// What it is.
-    pub kind: Kind,
-    /// The element's tag; of ends, the tag of what ends (an item's is FFFE,E000).
+pub struct ScanEvent {
+    /// The kind of the event.
+    pub kind: EventKind,
+    /// The tag of the element; for an end, the tag of the sequence or item that ends (an item's is
+    /// FFFE,E000).
     pub tag: Tag,
     /// The VR as sent; `None` in implicit VR, for items and for ends.
     pub vr: Option<Vr>,
-    /// Where the value starts, in bytes from the start of the object.
+    /// The offset of the value, in bytes from the start of the object.
     pub offset: u64,
-    /// Bytes of the value; for what is delimited, up to the delimiter; 0 for ends.
+    /// Bytes of the value; up to the delimiter if it has one; 0 for ends.
     pub length: u64,
     /// Whether numbers in the value are big endian.
     pub is_big_endian: bool,
 }
 
-/// The kind of an [`Event`].
+/// The kind of a [`ScanEvent`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum EventKind {
     /// An element whose value lies at this range of `head`.
     Value(Range<usize>),
-    /// An element whose value was passed over: a bulk value.
+    /// An element whose value was skipped: a bulk value.
     Bulk,
-    /// Encapsulated pixel data (also float and nested ones), passed over; `length` covers all items with headers.
+    /// Encapsulated pixel data (also float and nested ones), skipped; `length` covers all items with headers.
     Encapsulated,
     /// A sequence starts (also UN that holds one, PS3.5 §6.2.2).
     Sequence,
@@ -101,27 +105,22 @@ pub enum Kind {
 
 impl Scanner {
     /// A scanner for one object.
-    pub fn new(limits: Limits) -> Self {
-        Self { inflater: None, walker: Walker::new(limits, None) }
-    }
-
-    /// A scanner for a data set without preamble and group 0002, in a transfer syntax known from elsewhere.
-    pub fn for_data_set(limits: Limits, transfer_syntax: &str) -> Self {
-        Self { inflater: None, walker: Walker::new(limits, Some(transfer_syntax)) }
+    pub fn new(limits: ScanLimits) -> Self {
+        Self { inflater: None, state: ScanState::new(limits) }
     }
 
     /// Takes the next bytes of the object. After a failure nothing more may be pushed.
     ///
-    /// The outline does not depend on how the object was cut into pieces. A bulk value is passed over in a
+    /// The outline does not depend on how the object was cut into pieces. A bulk value is skipped in a
     /// time that does not depend on its length.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if let Some(inflater) = &mut self.inflater {
-            return inflater.push(bytes, &mut self.walker);
+            return inflater.push(bytes, &mut self.state);
         }
-        let rest = self.walker.push(bytes)?;
-        if let Some((mut inflater, carried)) = self.walker.take_inflater() {
-            inflater.push(&carried, &mut self.walker)?;
-            inflater.push(rest, &mut self.walker)?;
+        let rest = self.state.push(bytes)?;
+        if let Some((mut inflater, carried)) = self.take_inflater() {
+            inflater.push(&carried, &mut self.state)?;
+            inflater.push(rest, &mut self.state)?;
             self.inflater = Some(inflater);
         }
         Ok(())
@@ -134,9 +133,18 @@ impl Scanner {
     /// [`Scanner::push`] in the last few bytes.
     pub fn finish(mut self) -> Result<Outline, Failure> {
         if let Some(inflater) = &self.inflater {
-            inflater.finish(&self.walker)?;
+            inflater.finish(&self.state)?;
         }
-        self.walker.finish()?;
-        Ok(self.walker.into_outline())
+        self.state.finish()?;
+        Ok(self.state.outline)
+    }
+
+    /// An inflater, with the first bytes of the data set, if the scan has just reached a deflated data set.
+    fn take_inflater(&mut self) -> Option<(Inflater, Vec<u8>)> {
+        let ScanStage::Deflated(start) = self.state.stage else { return None };
+        self.state.stage = ScanStage::DataSetStart;
+        self.state.outline.is_deflated = true;
+        let inflater = Inflater::new(&self.state.limits, start);
+        Some((inflater, std::mem::take(&mut self.state.carry)))
     }
 }

@@ -8,16 +8,12 @@ use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::build::DataSet;
 use crate::dicom::failure::Failure;
 use crate::dicom::scan::is_file_head;
-use crate::dicom::scan::{Event, Kind, Limits, Outline, Scanner, header};
+use crate::dicom::scan::{EventKind, Outline, ScanEvent, ScanLimits, Scanner, header};
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 
-const IMPLICIT: &str = "1.2.840.10008.1.2";
-const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
-const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-const JPEG: &str = "1.2.840.10008.1.2.4.50";
-
-fn limits() -> Limits {
-    Limits {
+fn limits() -> ScanLimits {
+    ScanLimits {
         max_header_bytes: 1 << 20,
         max_sequence_depth: 16,
         max_elements: 10_000,
@@ -39,8 +35,8 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<Outline, Failure> {
     scan_pieces([bytes])
 }
 
-fn kept<'a>(outline: &'a Outline, event: &Event) -> &'a [u8] {
-    let Kind::Value(range) = &event.kind else { panic!("{:?} is not kept", event.tag) };
+fn kept<'a>(outline: &'a Outline, event: &ScanEvent) -> &'a [u8] {
+    let EventKind::Value(range) = &event.kind else { panic!("{:?} is not kept", event.tag) };
     &outline.head[range.clone()]
 }
 
@@ -49,16 +45,17 @@ fn value(outline: &Outline, tag: u32) -> &[u8] {
     kept(outline, event)
 }
 
-/// The events as letters: v(alue), b(ulk), e(ncapsulated), S(equence), I(tem), i(tem's end), s(equence's end).
+/// The events as letters: v(alue), b(ulk), e(ncapsulated), S(equence), I(tem), i(tem's end), s(equence's
+/// end).
 fn shape(outline: &Outline) -> String {
-    let letter = |event: &Event| match event.kind {
-        Kind::Value(_) => 'v',
-        Kind::Bulk => 'b',
-        Kind::Encapsulated => 'e',
-        Kind::Sequence => 'S',
-        Kind::Item => 'I',
-        Kind::ItemEnd => 'i',
-        Kind::SequenceEnd => 's',
+    let letter = |event: &ScanEvent| match event.kind {
+        EventKind::Value(_) => 'v',
+        EventKind::Bulk => 'b',
+        EventKind::Encapsulated => 'e',
+        EventKind::Sequence => 'S',
+        EventKind::Item => 'I',
+        EventKind::ItemEnd => 'i',
+        EventKind::SequenceEnd => 's',
     };
     outline.events.iter().map(letter).collect()
 }
@@ -84,9 +81,9 @@ fn everything(start: DataSet) -> DataSet {
 fn every_encoding_of_a_data_set_has_the_same_shape() {
     let shape_of_everything = "vvSISIvvisviIvvisvvSIvviISIvvisvisb";
     for (start, syntax) in [
-        (DataSet::implicit(), IMPLICIT),
-        (DataSet::explicit(), EXPLICIT),
-        (DataSet::big_endian(), BIG_ENDIAN),
+        (DataSet::implicit(), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
+        (DataSet::explicit(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
+        (DataSet::big_endian(), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
     ] {
         let set = everything(start);
         let file = scan(&set.clone().file(syntax)).unwrap();
@@ -95,7 +92,10 @@ fn every_encoding_of_a_data_set_has_the_same_shape() {
         assert_eq!(value(&file, 0x0010_0010), b"Doe^Jane");
         assert_eq!(file.file_meta.len(), 3);
 
-        for (declared, bytes) in [("nothing", set.clone().bytes()), ("another", set.clone().file(JPEG))] {
+        for (declared, bytes) in [
+            ("nothing", set.clone().bytes()),
+            ("another", set.clone().file(transfer_syntax::JPEG_BASELINE8_BIT)),
+        ] {
             let bare = scan(&bytes).unwrap();
             assert_eq!(shape(&bare), shape_of_everything, "{syntax}, declared {declared}");
             assert_eq!(bare.head[bare.head.len() - 20..], file.head[file.head.len() - 20..]);
@@ -107,10 +107,10 @@ fn every_encoding_of_a_data_set_has_the_same_shape() {
 
 #[test]
 fn offsets_and_lengths_are_those_of_the_bytes() {
-    let bytes = everything(DataSet::explicit()).file(EXPLICIT);
+    let bytes = everything(DataSet::explicit()).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let outline = scan(&bytes).unwrap();
     for event in outline.file_meta.iter().chain(&outline.events) {
-        if let Kind::Value(range) = &event.kind {
+        if let EventKind::Value(range) = &event.kind {
             let (from, length) = (event.offset as usize, event.length as usize);
             assert_eq!(bytes[from..from + length], outline.head[range.clone()], "{:?}", event.tag);
         }
@@ -121,13 +121,21 @@ fn offsets_and_lengths_are_those_of_the_bytes() {
 
 #[test]
 fn the_wrong_transfer_syntax_is_corrected() {
-    for declared in ["", IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED] {
+    for declared in [
+        "",
+        transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN,
+        transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
+        transfer_syntax::EXPLICIT_VR_BIG_ENDIAN,
+        transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    ] {
         for (start, syntax) in [
-            (DataSet::implicit(), IMPLICIT),
-            (DataSet::explicit(), EXPLICIT),
-            (DataSet::big_endian(), BIG_ENDIAN),
+            (DataSet::implicit(), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
+            (DataSet::explicit(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
+            (DataSet::big_endian(), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
         ] {
-            if declared == DEFLATED && syntax != EXPLICIT {
+            if declared == transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+                && syntax != transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN
+            {
                 continue;
             }
             let outline = scan(&everything(start).file(declared)).unwrap();
@@ -143,17 +151,22 @@ fn deflate(set: DataSet, wrap: bool) -> Vec<u8> {
     zlib.write_all(&plain).unwrap();
     let wrapped = zlib.finish().unwrap();
     let deflated = if wrap { &wrapped[..] } else { &wrapped[2..wrapped.len() - 4] };
-    DataSet::explicit().raw(deflated).file(DEFLATED)
+    DataSet::explicit().raw(deflated).file(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 }
 
 #[test]
 fn a_deflated_data_set_is_scanned_as_if_inflated_in_its_place() {
-    let plain = scan(&everything(DataSet::explicit()).file(DEFLATED)).unwrap();
+    let plain =
+        scan(&everything(DataSet::explicit()).file(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN))
+            .unwrap();
     for wrap in [false, true] {
         let outline = scan(&deflate(everything(DataSet::explicit()), wrap)).unwrap();
         assert!(outline.is_deflated);
         assert_eq!(outline.events, plain.events);
-        assert_eq!((outline.transfer_syntax.as_str(), outline.warnings.len()), (DEFLATED, 0));
+        assert_eq!(
+            (outline.transfer_syntax.as_str(), outline.warnings.len()),
+            (transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, 0)
+        );
     }
     let bytes = deflate(everything(DataSet::explicit()), false);
     assert!(matches!(scan(&bytes[..bytes.len() - 20]), Err(Failure::Truncated { .. })));
@@ -168,7 +181,7 @@ fn deflated_bytes_that_spell_a_vr_by_chance_are_inflated_all_the_same() {
         let uid = |salt| format!("1.2.826.0.1.3680043.8.498.{}{}", digits(salt), digits(salt + 1));
         let samples: Vec<u16> = (1000..1024).collect();
         let set = DataSet::explicit()
-            .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2")
+            .text(0x0008_0016, "UI", uids::CT_IMAGE_STORAGE)
             .text(0x0008_0018, "UI", &uid(3))
             .text(0x0010_0010, "PN", "Doe^Jane")
             .text(0x0020_000D, "UI", &uid(5))
@@ -187,7 +200,7 @@ fn deflated_bytes_that_spell_a_vr_by_chance_are_inflated_all_the_same() {
 fn what_inflates_too_much_is_refused() {
     let bomb = deflate(DataSet::explicit().element(0x7FE0_0010, "OB", &vec![0; 4 << 20]), false);
     let setting = |max_deflate_ratio, max_inflated_bytes| {
-        let mut scanner = Scanner::new(Limits { max_deflate_ratio, max_inflated_bytes, ..limits() });
+        let mut scanner = Scanner::new(ScanLimits { max_deflate_ratio, max_inflated_bytes, ..limits() });
         match scanner.push(&bomb) {
             Err(Failure::InflatesTooMuch { setting, .. }) => setting,
             other => panic!("{other:?}"),
@@ -201,7 +214,10 @@ fn what_inflates_too_much_is_refused() {
 fn fragments_and_their_offset_table_are_found() {
     let table = [0u8, 0, 0, 0, 12, 0, 0, 0];
     let items: [&[u8]; 4] = [&table, &[0xFF, 0xD8, 0xFF, 0xE0], &[1, 2], &[0xFF, 0xD8, 0xFF, 0xE1]];
-    let bytes = DataSet::explicit().text(0x0008_0005, "CS", "ISO_IR 6").encapsulated(&items).file(JPEG);
+    let bytes = DataSet::explicit()
+        .text(0x0008_0005, "CS", "ISO_IR 6")
+        .encapsulated(&items)
+        .file(transfer_syntax::JPEG_BASELINE8_BIT);
     let outline = scan(&bytes).unwrap();
     assert_eq!(shape(&outline), "ve");
     assert_eq!(outline.head[outline.basic_offset_table.clone().unwrap()], table);
@@ -232,12 +248,12 @@ fn a_bulk_value_is_passed_over_and_a_table_never() {
         (0x0010_4000, "LT", 1026, true),
     ] {
         let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(tag, vr, &long[..size.min(1026)]);
-        let outline = scan(&set.file(EXPLICIT)).unwrap();
+        let outline = scan(&set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
         assert_eq!(shape(&outline), if is_kept { "vv" } else { "vb" }, "{tag:08X} {vr} {size}");
     }
     let text = vec![b'x'; 65_538];
     let set = DataSet::implicit().element(0x0008_0005, "CS", b"").element(0x0010_4000, "LT", &text);
-    assert_eq!(shape(&scan(&set.file(IMPLICIT)).unwrap()), "vb");
+    assert_eq!(shape(&scan(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN)).unwrap()), "vb");
 }
 
 #[test]
@@ -249,7 +265,7 @@ fn an_unknown_sequence_is_implicit_inside() {
             .text(0x0008_0005, "CS", "")
             .delimited_sequence(0x0009_1001, "UN", &[item])
             .text(0x0010_0020, "LO", "4711");
-        let outline = scan(&set.file(EXPLICIT)).unwrap();
+        let outline = scan(&set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
         assert_eq!(shape(&outline), "vSIvvisv");
         assert_eq!(value(&outline, 0x0010_0010), b"Doe^Jane");
         assert_eq!(outline.events[1].vr, Some(Vr(*b"UN")));
@@ -291,21 +307,22 @@ fn what_real_files_do_is_taken_with_a_warning() {
             1,
         ),
     ] {
-        let outline = scan(&set.file(EXPLICIT)).unwrap_or_else(|failure| panic!("{claim}: {failure}"));
+        let outline = scan(&set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))
+            .unwrap_or_else(|failure| panic!("{claim}: {failure}"));
         assert_eq!((shape(&outline).as_str(), outline.warnings.len()), (expected, warnings), "{claim}");
     }
 }
 
 #[test]
 fn a_data_set_cut_inside_an_element_is_truncated() {
-    let bytes = everything(DataSet::explicit()).file(EXPLICIT);
+    let bytes = everything(DataSet::explicit()).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let outline = scan(&bytes).unwrap();
     let mut boundaries = Vec::new();
     let mut depth = 0;
     for event in &outline.events {
         match event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth -= 1,
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth -= 1,
             _ => {}
         }
         if depth == 0 {
@@ -352,15 +369,15 @@ fn what_is_no_data_set_is_not_dicom() {
 fn samples() -> Vec<Vec<u8>> {
     let fragments: [&[u8]; 3] = [&[], &[0xFF, 0xD8, 0xFF, 0xE0], &[0xFF; 40]];
     vec![
-        everything(DataSet::explicit()).file(EXPLICIT),
+        everything(DataSet::explicit()).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
         everything(DataSet::implicit()).bytes(),
-        everything(DataSet::big_endian()).file(BIG_ENDIAN),
+        everything(DataSet::big_endian()).file(transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
         deflate(everything(DataSet::explicit()), false),
-        everything(DataSet::explicit()).encapsulated(&fragments).file(JPEG),
+        everything(DataSet::explicit()).encapsulated(&fragments).file(transfer_syntax::JPEG_BASELINE8_BIT),
         DataSet::explicit()
             .delimited_sequence(0x0009_1001, "UN", &[everything(DataSet::implicit())])
             .delimited_sequence(0x0009_1001, "OB", &[everything(DataSet::explicit())])
-            .file(EXPLICIT),
+            .file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
     ]
 }
 
@@ -397,7 +414,8 @@ proptest! {
 
 #[test]
 fn a_file_header_is_told_from_what_has_more_or_less() {
-    let file = DataSet::explicit().text(0x0008_0018, "UI", "1.2").file("1.2.840.10008.1.2.1");
+    let file =
+        DataSet::explicit().text(0x0008_0018, "UI", "1.2").file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let head = &file[..file.len() - 12];
     assert!(is_file_head(head) && is_file_head(&head[132..]) && is_file_head(b""));
     assert!(

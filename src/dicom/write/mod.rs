@@ -1,6 +1,6 @@
 //! Data sets in the DICOM JSON model as bytes in Explicit VR Little Endian (PS3.18 §F.2, PS3.5 §A.2).
 
-mod values;
+mod value_encoder;
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,27 @@ use serde_json::Value as Json;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
-pub use crate::dicom::explicit::TRANSFER_SYNTAX;
 use crate::dicom::explicit::{IMPLEMENTATION_CLASS_UID, push_element, push_header, push_tag};
 use crate::dicom::failure::Warning;
-use crate::dicom::values::{is_binary, is_known};
+use crate::dicom::tags;
+use crate::dicom::value_reader::{is_binary, is_known};
 
-const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
-/// Made by servers for who reads metadata (PS3.3 §C.12.1): it is of the object that the metadata was taken from.
-const AVAILABLE_TRANSFER_SYNTAX: Tag = Tag(0x0008_3002);
-const ITEM: Tag = Tag(0xFFFE_E000);
-const ITEM_DELIMITER: Tag = Tag(0xFFFE_E00D);
-const SEQUENCE_DELIMITER: Tag = Tag(0xFFFE_E0DD);
 const UNDEFINED: u32 = u32::MAX;
-/// Faults of one data set that are told: what has more is no better understood by more of them.
+/// The maximum number of faults that are reported for one data set.
 const MAX_FAULTS: usize = 32;
 
-/// A data set as it is to be written.
+/// A data set in Explicit VR Little Endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenDataSet {
     /// Its bytes and the places of its bulk data, in order.
-    pub segments: Vec<Segment>,
-    /// What is wrong with it and is written all the same.
+    pub segments: Vec<DataSetSegment>,
+    /// The faults of the data set that did not prevent writing.
     pub warnings: Vec<Warning>,
 }
 
 /// The next part of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
+pub enum DataSetSegment {
     /// Bytes, whole elements.
     Bytes(Vec<u8>),
     /// An element, header and value, that stands elsewhere.
@@ -54,47 +48,57 @@ pub enum Segment {
 
 /// Writes a data set, one DICOM JSON object, without preamble and group 0002.
 ///
-/// Text is written in UTF-8, and Specific Character Set is ISO_IR 192 where it was sent or is needed. Sequences and items
-/// end with delimiters. Group 0002, group lengths and Available Transfer Syntax UID are left out. A VR that is not sent
-/// comes from the dictionary.
+/// Text is written in UTF-8, and Specific Character Set is ISO_IR 192 where it was sent or is needed.
+/// Sequences and items end with delimiters. Group 0002, group lengths and Available Transfer Syntax UID are
+/// left out. A VR that is not sent comes from the dictionary.
 ///
 /// # Errors
-/// The attributes that cannot be written, of nested ones the outermost, each with the reason: not an object, no
-/// representation of PS3.5 §6.2, a value that is none of its representation.
-pub fn write(data_set: &Json) -> Result<Written, Vec<Warning>> {
-    let mut writer = Writer {
+/// The attributes that cannot be written, of nested ones the outermost, each with the reason: not an object,
+/// no representation of PS3.5 §6.2, a value that is none of its representation.
+pub fn write(data_set: &Json) -> Result<WrittenDataSet, Vec<Warning>> {
+    let mut writer = DataSetWriter {
         is_signed: number(&data_set["00280103"]["Value"][0]) == Some(1),
         needs_unicode: has_text_beyond_ascii(data_set),
-        ..Writer::default()
+        ..DataSetWriter::default()
     };
     writer.data_set(data_set, None);
     writer.flush();
     if !writer.faults.is_empty() {
         return Err(writer.faults);
     }
-    Ok(Written { segments: writer.segments, warnings: writer.warnings })
+    Ok(WrittenDataSet { segments: writer.segments, warnings: writer.warnings })
 }
 
 /// Preamble, prefix and file meta information for a data set (PS3.10 §7.1).
 ///
-/// It depends on what is stored alone, not on who sends it nor on the version of this server: a resend must make
+/// It depends only on the instance, not on the sender nor on the version of this server: a resend must make
 /// the same bytes to be recognised (`docs/decisions/0031-file-header-of-instances-received-by-c-store.md`).
 pub fn file_head(sop_class: &str, sop_instance: &str, transfer_syntax: &str) -> Vec<u8> {
     let mut elements = Vec::with_capacity(512);
-    push_element(&mut elements, Tag(0x0002_0001), Vr(*b"OB"), &[0, 1]);
-    push_element(&mut elements, Tag(0x0002_0002), Vr(*b"UI"), sop_class.as_bytes());
-    push_element(&mut elements, Tag(0x0002_0003), Vr(*b"UI"), sop_instance.as_bytes());
-    push_element(&mut elements, Tag(0x0002_0010), Vr(*b"UI"), transfer_syntax.as_bytes());
-    push_element(&mut elements, Tag(0x0002_0012), Vr(*b"UI"), IMPLEMENTATION_CLASS_UID.as_bytes());
+    push_element(&mut elements, tags::FILE_META_INFORMATION_VERSION, Vr(*b"OB"), &[0, 1]);
+    push_element(&mut elements, tags::MEDIA_STORAGE_SOP_CLASS_UID, Vr(*b"UI"), sop_class.as_bytes());
+    push_element(&mut elements, tags::MEDIA_STORAGE_SOP_INSTANCE_UID, Vr(*b"UI"), sop_instance.as_bytes());
+    push_element(&mut elements, tags::TRANSFER_SYNTAX_UID, Vr(*b"UI"), transfer_syntax.as_bytes());
+    push_element(
+        &mut elements,
+        tags::IMPLEMENTATION_CLASS_UID,
+        Vr(*b"UI"),
+        IMPLEMENTATION_CLASS_UID.as_bytes(),
+    );
     let mut head = vec![0; 128];
     head.extend_from_slice(b"DICM");
-    push_element(&mut head, Tag(0x0002_0000), Vr(*b"UL"), &(elements.len() as u32).to_le_bytes());
+    push_element(
+        &mut head,
+        tags::FILE_META_INFORMATION_GROUP_LENGTH,
+        Vr(*b"UL"),
+        &(elements.len() as u32).to_le_bytes(),
+    );
     head.append(&mut elements);
     head
 }
 
-/// The header of an element whose value is `length` bytes, padded to an even number; `None` if the value is too long
-/// for a length of 32 bits.
+/// The header of an element whose value is `length` bytes, padded to an even number; `None` if the value is
+/// too long for a length of 32 bits.
 pub fn element_header(tag: Tag, vr: Vr, length: u64) -> Option<Vec<u8>> {
     let padded =
         u32::try_from(length.checked_next_multiple_of(2)?).ok().filter(|&length| length != UNDEFINED)?;
@@ -103,7 +107,8 @@ pub fn element_header(tag: Tag, vr: Vr, length: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The header of encapsulated Pixel Data and of its first item, the Basic Offset Table with these offsets (PS3.5 §A.4).
+/// The header of encapsulated Pixel Data and of its first item, the Basic Offset Table with these offsets
+/// (PS3.5 §A.4).
 pub fn encapsulation_header(tag: Tag, offsets: &[u32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(20 + 4 * offsets.len());
     push_header(&mut bytes, tag, Vr(*b"OB"), UNDEFINED);
@@ -116,12 +121,12 @@ pub fn encapsulation_header(tag: Tag, offsets: &[u32]) -> Vec<u8> {
 
 /// The header of a fragment of encapsulated Pixel Data, of an even number of bytes.
 pub fn fragment_header(length: u32) -> [u8; 8] {
-    item_header(ITEM, length)
+    item_header(tags::ITEM, length)
 }
 
-/// What ends encapsulated Pixel Data.
+/// The delimiter at the end of encapsulated Pixel Data.
 pub fn encapsulation_end() -> [u8; 8] {
-    item_header(SEQUENCE_DELIMITER, 0)
+    item_header(tags::SEQUENCE_DELIMITATION_ITEM, 0)
 }
 
 fn item_header(tag: Tag, length: u32) -> [u8; 8] {
@@ -131,7 +136,7 @@ fn item_header(tag: Tag, length: u32) -> [u8; 8] {
     bytes.try_into().expect("a tag and a length are eight bytes")
 }
 
-/// What pads a value of this representation to an even length (PS3.5 §6.2).
+/// The byte that pads a value of this representation to an even length (PS3.5 §6.2).
 pub fn padding(vr: Vr) -> u8 {
     if is_binary(vr) || &vr.0 == b"UI" { 0 } else { b' ' }
 }
@@ -145,7 +150,8 @@ pub fn number(value: &Json) -> Option<u64> {
     }
 }
 
-/// Whether a string of the data set needs more than the default repertoire. The JSON parser bounds the recursion.
+/// Whether a string of the data set needs more than the default repertoire. The JSON parser bounds the
+/// recursion.
 fn has_text_beyond_ascii(json: &Json) -> bool {
     match json {
         Json::String(text) => !text.is_ascii(),
@@ -156,23 +162,23 @@ fn has_text_beyond_ascii(json: &Json) -> bool {
 }
 
 #[derive(Default)]
-struct Writer {
+struct DataSetWriter {
     bytes: Vec<u8>,
-    segments: Vec<Segment>,
+    segments: Vec<DataSetSegment>,
     faults: Vec<Warning>,
     warnings: Vec<Warning>,
     is_signed: bool,
     needs_unicode: bool,
 }
 
-/// What an attribute holds.
-enum Content<'a> {
+/// The content of an attribute.
+enum AttributeContent<'a> {
     Values(&'a [Json]),
     Inline(&'a str),
     Bulk(&'a str),
 }
 
-impl Writer {
+impl DataSetWriter {
     /// Writes a data set or, below the attribute `outermost`, an item. The JSON parser bounds the recursion.
     fn data_set(&mut self, json: &Json, outermost: Option<Tag>) {
         let Json::Object(members) = json else {
@@ -189,15 +195,16 @@ impl Writer {
             }
         }
         attributes.retain(|tag, _| !is_left_out(*tag));
-        if outermost.is_none() && (self.needs_unicode || is_declared(attributes.get(&SPECIFIC_CHARACTER_SET)))
+        if outermost.is_none()
+            && (self.needs_unicode || is_declared(attributes.get(&tags::SPECIFIC_CHARACTER_SET)))
         {
-            attributes.insert(SPECIFIC_CHARACTER_SET, &Json::Null);
+            attributes.insert(tags::SPECIFIC_CHARACTER_SET, &Json::Null);
         } else {
-            // Items have what the data set has.
-            attributes.remove(&SPECIFIC_CHARACTER_SET);
+            // Items have the character set of the data set.
+            attributes.remove(&tags::SPECIFIC_CHARACTER_SET);
         }
         for (tag, attribute) in attributes {
-            if tag == SPECIFIC_CHARACTER_SET {
+            if tag == tags::SPECIFIC_CHARACTER_SET {
                 push_element(&mut self.bytes, tag, Vr(*b"CS"), b"ISO_IR 192");
             } else if let Err(reason) = self.attribute(tag, attribute, outermost) {
                 let place = outermost.map(|_| format!("{tag:?} "));
@@ -220,37 +227,39 @@ impl Writer {
             self.warn(outermost.unwrap_or(tag), &reason);
         }
         match content {
-            Content::Bulk(_) if &vr.0 == b"SQ" => Err("is a sequence and cannot be bulk data".into()),
-            Content::Bulk(uri) => {
+            AttributeContent::Bulk(_) if &vr.0 == b"SQ" => {
+                Err("is a sequence and cannot be bulk data".into())
+            }
+            AttributeContent::Bulk(uri) => {
                 self.flush();
                 let is_top_level = outermost.is_none();
-                self.segments.push(Segment::Bulk { tag, vr, uri: uri.to_owned(), is_top_level });
+                self.segments.push(DataSetSegment::Bulk { tag, vr, uri: uri.to_owned(), is_top_level });
                 Ok(())
             }
-            Content::Values(items) if &vr.0 == b"SQ" => {
+            AttributeContent::Values(items) if &vr.0 == b"SQ" => {
                 self.sequence(tag, items, outermost.unwrap_or(tag));
                 Ok(())
             }
-            Content::Values(values) => {
-                let value = values::encode(vr, values)?;
+            AttributeContent::Values(values) => {
+                let value = value_encoder::encode(vr, values)?;
                 push_element(&mut self.bytes, tag, vr, &value);
                 Ok(())
             }
-            Content::Inline(text) if is_binary(vr) => {
+            AttributeContent::Inline(text) if is_binary(vr) => {
                 let value = STANDARD.decode(text).map_err(|_| "has an InlineBinary that is no base64")?;
                 push_element(&mut self.bytes, tag, vr, &value);
                 Ok(())
             }
-            Content::Inline(_) => Err(format!("has an InlineBinary, which {vr:?} cannot have")),
+            AttributeContent::Inline(_) => Err(format!("has an InlineBinary, which {vr:?} cannot have")),
         }
     }
 
-    /// The representation where a sender has left the choice of the dictionary open, as pydicom does with `OB or OW`.
-    fn one_of(&self, tag: Tag, text: &str, content: &Content<'_>) -> Result<Vr, String> {
+    /// The VR for a sender that did not make the choice of the dictionary, as pydicom with `OB or OW`.
+    fn one_of(&self, tag: Tag, text: &str, content: &AttributeContent<'_>) -> Result<Vr, String> {
         let choice = text.split(" or ").map(known_vr).collect::<Result<Vec<_>, _>>()?;
         let usual = dictionary::vr(tag, self.is_signed);
         let numbers = Vr(if self.is_signed { *b"SS" } else { *b"US" });
-        let fits = |vr: &Vr| is_binary(*vr) != matches!(content, Content::Values([_, ..]));
+        let fits = |vr: &Vr| is_binary(*vr) != matches!(content, AttributeContent::Values([_, ..]));
         let found = [usual, numbers].into_iter().find(|vr| choice.contains(vr) && fits(vr));
         Ok(found.or_else(|| choice.iter().copied().find(fits)).unwrap_or(choice[0]))
     }
@@ -258,19 +267,19 @@ impl Writer {
     fn sequence(&mut self, tag: Tag, items: &[Json], outermost: Tag) {
         push_header(&mut self.bytes, tag, Vr(*b"SQ"), UNDEFINED);
         for item in items {
-            self.bytes.extend_from_slice(&item_header(ITEM, UNDEFINED));
+            self.bytes.extend_from_slice(&item_header(tags::ITEM, UNDEFINED));
             // An item without attributes may be written as an empty value.
             if !item.is_null() {
                 self.data_set(item, Some(outermost));
             }
-            self.bytes.extend_from_slice(&item_header(ITEM_DELIMITER, 0));
+            self.bytes.extend_from_slice(&item_header(tags::ITEM_DELIMITATION_ITEM, 0));
         }
-        self.bytes.extend_from_slice(&item_header(SEQUENCE_DELIMITER, 0));
+        self.bytes.extend_from_slice(&item_header(tags::SEQUENCE_DELIMITATION_ITEM, 0));
     }
 
     fn flush(&mut self) {
         if !self.bytes.is_empty() {
-            self.segments.push(Segment::Bytes(std::mem::take(&mut self.bytes)));
+            self.segments.push(DataSetSegment::Bytes(std::mem::take(&mut self.bytes)));
         }
     }
 
@@ -291,7 +300,10 @@ fn note(notes: &mut Vec<Warning>, tag: Tag, reason: &str) {
 
 /// Whether an attribute is of the file, of the transfer or of the encoding, and not of the data set.
 fn is_left_out(tag: Tag) -> bool {
-    tag.group() < 0x0004 || tag.element() == 0 || tag == AVAILABLE_TRANSFER_SYNTAX || tag.group() == 0xFFFE
+    tag.group() < 0x0004
+        || tag.element() == 0
+        || tag == tags::AVAILABLE_TRANSFER_SYNTAX_UID
+        || tag.group() == 0xFFFE
 }
 
 fn is_declared(character_set: Option<&&Json>) -> bool {
@@ -299,13 +311,13 @@ fn is_declared(character_set: Option<&&Json>) -> bool {
         .is_some_and(|attribute| attribute["Value"].as_array().is_some_and(|terms| !terms.is_empty()))
 }
 
-fn content(members: &serde_json::Map<String, Json>) -> Result<Content<'_>, String> {
+fn content(members: &serde_json::Map<String, Json>) -> Result<AttributeContent<'_>, String> {
     let given = |name| members.get(name).filter(|json| !json.is_null());
     match (given("Value"), given("InlineBinary"), given("BulkDataURI")) {
-        (None, None, None) => Ok(Content::Values(&[])),
-        (Some(Json::Array(values)), None, None) => Ok(Content::Values(values)),
-        (None, Some(Json::String(text)), None) => Ok(Content::Inline(text)),
-        (None, None, Some(Json::String(uri))) if !uri.is_empty() => Ok(Content::Bulk(uri)),
+        (None, None, None) => Ok(AttributeContent::Values(&[])),
+        (Some(Json::Array(values)), None, None) => Ok(AttributeContent::Values(values)),
+        (None, Some(Json::String(text)), None) => Ok(AttributeContent::Inline(text)),
+        (None, None, Some(Json::String(uri))) if !uri.is_empty() => Ok(AttributeContent::Bulk(uri)),
         (Some(_), None, None) => Err("has a Value that is no array".into()),
         (None, Some(_), None) => Err("has an InlineBinary that is no text".into()),
         (None, None, Some(_)) => Err("has a BulkDataURI that is no URI".into()),
@@ -325,12 +337,14 @@ mod tests {
 
     use super::*;
     use crate::dicom::build::DataSet;
+    use crate::dicom::transfer_syntax;
+    use crate::dicom::uids;
 
     fn bytes(data_set: &Json) -> Vec<u8> {
         let written = write(data_set).unwrap();
         assert_eq!(written.warnings, []);
         match written.segments.as_slice() {
-            [Segment::Bytes(bytes)] => bytes.clone(),
+            [DataSetSegment::Bytes(bytes)] => bytes.clone(),
             segments => panic!("{segments:?}"),
         }
     }
@@ -394,8 +408,8 @@ mod tests {
         });
         let written = write(&json).unwrap();
         let places = written.segments.iter().map(|segment| match segment {
-            Segment::Bytes(bytes) => (Tag(0), bytes.len(), false),
-            Segment::Bulk { tag, uri, is_top_level, .. } => (*tag, uri.len(), *is_top_level),
+            DataSetSegment::Bytes(bytes) => (Tag(0), bytes.len(), false),
+            DataSetSegment::Bulk { tag, uri, is_top_level, .. } => (*tag, uri.len(), *is_top_level),
         });
         let expected = [(0, 20, false), (0x0042_0011, 3, false), (0, 26, false), (0x0009_1001, 3, true)];
         assert_eq!(places.collect::<Vec<_>>(), expected.map(|(tag, length, top)| (Tag(tag), length, top)));
@@ -456,22 +470,22 @@ mod tests {
         let written = write(&json!({"00100020": {"vr": "SH", "Value": ["1"]}})).unwrap();
         assert_eq!(
             written.segments,
-            [Segment::Bytes(DataSet::explicit().text(0x0010_0020, "SH", "1").bytes())]
+            [DataSetSegment::Bytes(DataSet::explicit().text(0x0010_0020, "SH", "1").bytes())]
         );
         assert_eq!(written.warnings[0].tag, Tag(0x0010_0020));
     }
 
     #[test]
     fn the_file_head_is_read_by_others() {
-        let head = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1");
+        let head = file_head(uids::CT_IMAGE_STORAGE, "1.2.3", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         assert_eq!(head[..128], [0; 128]);
         let mut rest = &head[128..];
         let meta = FileMetaTable::from_reader(&mut rest).unwrap();
         assert!(rest.is_empty(), "{} bytes follow", rest.len());
         assert_eq!(meta.information_group_length as usize, head.len() - 128 - 4 - 12);
-        assert_eq!(meta.media_storage_sop_class_uid(), "1.2.840.10008.5.1.4.1.1.2");
+        assert_eq!(meta.media_storage_sop_class_uid(), uids::CT_IMAGE_STORAGE);
         assert_eq!(meta.media_storage_sop_instance_uid(), "1.2.3");
-        assert_eq!(meta.transfer_syntax(), "1.2.840.10008.1.2.1");
+        assert_eq!(meta.transfer_syntax(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         assert_eq!(meta.implementation_class_uid(), IMPLEMENTATION_CLASS_UID);
         assert_eq!(meta.source_application_entity_title, None);
     }

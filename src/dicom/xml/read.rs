@@ -1,4 +1,5 @@
-//! Reading the Native DICOM Model, from anyone: no document type, no entities, bounded depth (PS3.19 §A.1.5).
+//! Reads the Native DICOM Model from untrusted input: no document type, no entities, bounded depth (PS3.19
+//! §A.1.5).
 
 use std::collections::BTreeMap;
 
@@ -10,25 +11,28 @@ use serde_json::{Map, Number, Value as Json, json};
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
-use crate::dicom::values::json_number;
+use crate::dicom::value_reader::json_number;
 use crate::dicom::xml::{Error, NAME_GROUPS, NAME_PARTS};
 
 /// Sequences within sequences, at most.
 const MAX_DEPTH: usize = 64;
 /// XML attributes of one element, at most: finding doubles among them takes the square of their number.
 const MAX_XML_ATTRIBUTES: usize = 16;
-/// Empty values in a row that may be left out before a `Value`, `Item` or `PersonName`, at most. Each takes memory.
+/// Empty values in a row that may be left out before a `Value`, `Item` or `PersonName`, at most. Each takes
+/// memory.
 const MAX_LEFT_OUT: usize = 16;
 
 /// Reads one `NativeDicomModel` as a DICOM JSON object; `BulkData` elements become `BulkDataURI`.
 ///
-/// Private attributes get the block that their creator has reserved in the data set; if it has none it gets the first
-/// free one, with a Private Creator. Group lengths are left out. Numbers become JSON numbers; those of DS and IS stay
-/// text where a JSON number would be written otherwise. The result takes a small multiple of the text's size.
+/// Private attributes get the block that their creator has reserved in the data set; if it has none it gets
+/// the first free one, with a Private Creator. Group lengths are left out. Numbers become JSON numbers; those
+/// of DS and IS stay text where a JSON number would be written otherwise. The result takes a small multiple
+/// of the text's size.
 ///
 /// # Errors
-/// [`Error::Syntax`] if it is no XML in UTF-8, or has a document type or an entity of its own; [`Error::Model`] if it
-/// is no Native DICOM Model, has an attribute twice, or more than 64 sequences within each other.
+/// [`Error::Syntax`] if it is no XML in UTF-8, or has a document type or an entity of its own;
+/// [`Error::Model`] if it is no Native DICOM Model, has an attribute twice, or more than 64 sequences within
+/// each other.
 pub fn read(text: &[u8]) -> Result<Json, Error> {
     let text = std::str::from_utf8(text).map_err(|_| syntax("the text is not UTF-8"))?;
     let mut parser = Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0 };
@@ -45,12 +49,12 @@ pub fn read(text: &[u8]) -> Result<Json, Error> {
 }
 
 /// An element's name without prefix, and its XML attributes.
-struct Element {
+struct XmlElement {
     name: String,
     attributes: Vec<(String, String)>,
 }
 
-impl Element {
+impl XmlElement {
     fn new(start: &BytesStart<'_>) -> Result<Self, Error> {
         let mut attributes = Vec::new();
         for attribute in start.attributes() {
@@ -70,7 +74,7 @@ impl Element {
 }
 
 /// An attribute as it stands in the text, before its private block is known.
-struct Read {
+struct ReadElement {
     tag: Tag,
     creator: Option<String>,
     attribute: Json,
@@ -78,18 +82,19 @@ struct Read {
 
 struct Parser<'a> {
     reader: Reader<&'a [u8]>,
-    /// Elements that are open: quick-xml tells a wrong end, but not the lack of one.
+    /// Open elements: quick-xml reports a wrong end, but not a missing one.
     open: usize,
 }
 
 impl Parser<'_> {
-    /// The next element within the one that is open; `None` at its end, which is consumed, or at the end of the text.
-    fn child(&mut self) -> Result<Option<Element>, Error> {
+    /// The next element within the one that is open; `None` at its end, which is consumed, or at the end of
+    /// the text.
+    fn child(&mut self) -> Result<Option<XmlElement>, Error> {
         loop {
             match self.reader.read_event().map_err(syntax)? {
                 Event::Start(start) => {
                     self.open += 1;
-                    return Element::new(&start).map(Some);
+                    return XmlElement::new(&start).map(Some);
                 }
                 Event::End(_) => {
                     self.open -= 1;
@@ -156,7 +161,7 @@ impl Parser<'_> {
             let creator = element.get("privateCreator").filter(|_| tag.is_private()).map(str::to_owned);
             let attribute = self.attribute(tag, vr, depth)?;
             if tag.element() != 0 {
-                attributes.push(Read { tag, creator, attribute });
+                attributes.push(ReadElement { tag, creator, attribute });
             }
         }
         place(attributes).map(Json::Object)
@@ -198,7 +203,12 @@ impl Parser<'_> {
     }
 
     /// The key in DICOM JSON and the value of an `InlineBinary` or `BulkData`.
-    fn binary(&mut self, tag: Tag, name: &str, element: &Element) -> Result<(&'static str, String), Error> {
+    fn binary(
+        &mut self,
+        tag: Tag,
+        name: &str,
+        element: &XmlElement,
+    ) -> Result<(&'static str, String), Error> {
         let text = self.text()?;
         if name == "InlineBinary" {
             return Ok(("InlineBinary", text.split_ascii_whitespace().collect()));
@@ -230,7 +240,7 @@ impl Parser<'_> {
 }
 
 /// The number (from 1) of a value; the next one if it does not say.
-fn number(tag: Tag, element: &Element, before: &BTreeMap<usize, Json>) -> Result<usize, Error> {
+fn number(tag: Tag, element: &XmlElement, before: &BTreeMap<usize, Json>) -> Result<usize, Error> {
     let last = before.last_key_value().map_or(0, |(number, _)| *number);
     let Some(number) = element.get("number") else { return Ok(last + 1) };
     let number = number.trim().parse::<u32>().ok().filter(|number| *number > 0);
@@ -255,7 +265,7 @@ fn number_or_text(vr: Vr, text: String) -> Json {
         matches!(&vr.0, b"DS" | b"IS" | b"FD" | b"FL" | b"SL" | b"SS" | b"SV" | b"UL" | b"US" | b"UV");
     let number = || serde_json::from_str::<Number>(json_number(text.trim())?.as_ref()).ok();
     match is_number.then(number).flatten() {
-        // A decimal string is as long as its sender made it: 1.50 says more than 1.5.
+        // A decimal string keeps the digits of its sender: 1.50 says more than 1.5.
         Some(number) if !matches!(&vr.0, b"DS" | b"IS") || number.to_string() == text => Json::Number(number),
         _ if text.is_empty() => Json::Null,
         _ => Json::String(text),
@@ -263,10 +273,10 @@ fn number_or_text(vr: Vr, text: String) -> Json {
 }
 
 /// Puts attributes into a data set, private ones where their creators have their blocks (PS3.5 §7.8.1).
-fn place(attributes: Vec<Read>) -> Result<Map<String, Json>, Error> {
+fn place(attributes: Vec<ReadElement>) -> Result<Map<String, Json>, Error> {
     let mut blocks = Blocks::new(&attributes);
     let mut placed = BTreeMap::new();
-    for Read { tag, creator, attribute } in attributes {
+    for ReadElement { tag, creator, attribute } in attributes {
         let tag = match &creator {
             Some(creator) => blocks.place(tag, creator)?,
             None => tag,
@@ -283,16 +293,16 @@ fn place(attributes: Vec<Read>) -> Result<Map<String, Json>, Error> {
 
 /// The private blocks of a data set.
 struct Blocks {
-    /// The tags of creators, and who they are; `None` for a block that is in use without one.
+    /// The creator of each block, by its tag; `None` for a block that is used without a creator.
     owners: BTreeMap<Tag, Option<String>>,
     /// Creators that are to be added.
     added: Vec<(Tag, String)>,
 }
 
 impl Blocks {
-    fn new(attributes: &[Read]) -> Self {
+    fn new(attributes: &[ReadElement]) -> Self {
         let mut owners = BTreeMap::new();
-        for Read { tag, attribute, .. } in
+        for ReadElement { tag, attribute, .. } in
             attributes.iter().filter(|read| read.tag.is_private() && read.creator.is_none())
         {
             match tag.element() {

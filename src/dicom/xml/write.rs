@@ -6,11 +6,12 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::dictionary;
 use crate::dicom::xml::{NAME_GROUPS, NAME_PARTS, NAMESPACE};
 
-/// Appends one data set, a DICOM JSON object, as a `NativeDicomModel` document in UTF-8, with its XML declaration.
+/// Appends one data set, a DICOM JSON object, as a `NativeDicomModel` document in UTF-8, with its XML
+/// declaration.
 ///
-/// A private attribute is written as `gggg00ee` with its creator beside it, whatever block the creator reserved in
-/// this data set; creators are written too. Characters that XML 1.0 cannot hold become U+FFFD. What is no DICOM JSON
-/// is left out.
+/// A private attribute is written as `gggg00ee` with its creator beside it, whatever block the creator
+/// reserved in this data set; creators are written too. Characters that XML 1.0 cannot hold become U+FFFD.
+/// What is no DICOM JSON is left out.
 pub fn write(data_set: &Json, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xmlns=\"");
     out.extend_from_slice(NAMESPACE.as_bytes());
@@ -43,8 +44,8 @@ fn write_attributes(data_set: &Json, out: &mut Vec<u8>) {
     }
 }
 
-/// The creator of a private attribute, and whether it reserved no block before this one, so that it alone tells the
-/// block. `None` if the attribute is not private, is a creator, or has none.
+/// The creator of a private attribute, and whether it reserved no block before this one, so that it alone
+/// tells the block. `None` if the attribute is not private, is a creator, or has none.
 fn private_creator(tag: Tag, attributes: &Map<String, Json>) -> Option<(&str, bool)> {
     let block = u32::from(tag.element() >> 8);
     if !tag.is_private() || block < 0x10 {
@@ -106,8 +107,8 @@ fn write_element(name: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("</{name}>").as_bytes());
 }
 
-/// Appends text that may stand in an element or in a quoted attribute. Line ends are spelled out where a parser would
-/// make others of them.
+/// Appends text that may stand in an element or in a quoted attribute. Line ends are spelled out where a
+/// parser would make others of them.
 fn write_text(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
 
 use crate::dicom::attributes::Tag;
+use crate::dicom::tags;
 use crate::http::Service;
 use crate::http::auth::Authenticator;
 use crate::http::capabilities::resources::RESOURCES;
@@ -17,7 +18,7 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::response::ranged::{begin, fingerprint, finish};
 use crate::query::Level;
-use crate::query::attributes;
+use crate::query::indexed_attributes;
 
 mod lookup;
 mod openapi;
@@ -71,8 +72,8 @@ fn answer(text: String, media_type: &str, head: &Head) -> Result<Response<Body>,
 /// The attributes that a search for a level matches: those of the level and of the levels above it. The time zone says how dates are
 /// matched, and is among the parameters.
 fn matched(level: Level) -> impl Iterator<Item = Tag> {
-    let of_level = attributes::all().iter().filter(move |entry| entry.level <= level);
-    of_level.map(|entry| entry.tag).filter(|tag| *tag != attributes::TIMEZONE_OFFSET)
+    let of_level = indexed_attributes::all().iter().filter(move |entry| entry.level <= level);
+    of_level.map(|entry| entry.tag).filter(|tag| *tag != tags::TIMEZONE_OFFSET_FROM_UTC)
 }
 
 /// The names in braces of a path.

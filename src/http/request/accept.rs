@@ -276,9 +276,7 @@ fn canonical(essence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-    const LOSSLESS: &str = "1.2.840.10008.1.2.4.70";
+    use crate::dicom::transfer_syntax;
 
     fn accept(header: &str) -> Accept {
         let mut headers = HeaderMap::new();
@@ -294,11 +292,11 @@ mod tests {
     /// What a frame that is stored as JPEG lossless could be given as.
     fn frame_offers() -> Vec<Offer> {
         vec![
-            offer(true, "image/jpeg", LOSSLESS, true),
-            offer(true, "application/octet-stream", LOSSLESS, false),
-            offer(true, "application/octet-stream", EXPLICIT, true),
-            offer(false, "image/jpeg", LOSSLESS, true),
-            offer(false, "application/octet-stream", EXPLICIT, true),
+            offer(true, "image/jpeg", transfer_syntax::JPEG_LOSSLESS_SV1, true),
+            offer(true, "application/octet-stream", transfer_syntax::JPEG_LOSSLESS_SV1, false),
+            offer(true, "application/octet-stream", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true),
+            offer(false, "image/jpeg", transfer_syntax::JPEG_LOSSLESS_SV1, true),
+            offer(false, "application/octet-stream", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true),
         ]
     }
 
@@ -449,7 +447,8 @@ mod tests {
 
     #[test]
     fn frames_are_encoded_for_those_who_name_it_and_those_who_take_nothing_else() {
-        let at_hand = [offer(false, "application/octet-stream", EXPLICIT, true)];
+        let at_hand =
+            [offer(false, "application/octet-stream", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true)];
         let encoded = [
             offer(false, "image/jls", "1.2.840.10008.1.2.4.80", true),
             offer(false, "image/jls", "1.2.840.10008.1.2.4.81", false),

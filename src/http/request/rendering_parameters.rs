@@ -2,7 +2,7 @@
 //! (PS3.18 §8.3.5.1). What they share with WADO-URI is used from `wado_uri.rs`.
 
 use crate::archive::derived::rendering::{
-    Annotation, Format, Function, IccProfile, Rendering, Viewport, Window,
+    Annotation, Format, IccProfile, Rendering, Viewport, VoiFunction, Window,
 };
 use crate::archive::records::InstanceRecord;
 use crate::dicom::uid::{InstanceUid, SeriesUid};
@@ -185,9 +185,9 @@ fn window(text: &str) -> Result<Window, Error> {
     };
     // The standard's attribute has the same words in other spellings.
     let function = match function.to_ascii_lowercase().replace('_', "-").as_str() {
-        "linear" => Function::Linear,
-        "linear-exact" => Function::LinearExact,
-        "sigmoid" => Function::Sigmoid,
+        "linear" => VoiFunction::Linear,
+        "linear-exact" => VoiFunction::LinearExact,
+        "sigmoid" => VoiFunction::Sigmoid,
         _ => return Err(wrong(NAME, "has a function other than `linear`, `linear-exact` or `sigmoid`")),
     };
     let (center, width) = (decimal(NAME, center)?, decimal(NAME, width)?);
@@ -200,7 +200,7 @@ fn window(text: &str) -> Result<Window, Error> {
 /// [`Error::Parameter`] if it has another.
 pub(crate) fn checked_window(name: &str, window: Window) -> Result<Window, Error> {
     match window.function {
-        Function::Linear if window.width < 1.0 => Err(wrong(name, "has a width below 1")),
+        VoiFunction::Linear if window.width < 1.0 => Err(wrong(name, "has a width below 1")),
         _ if window.width <= 0.0 => Err(wrong(name, "has a width that is not above 0")),
         _ => Ok(window),
     }
@@ -266,10 +266,10 @@ mod tests {
     fn windows_are_read() {
         let window = |center, width, function| Window { center, width, function };
         for (text, expected) in [
-            ("40,400,linear", window(40.0, 400.0, Function::Linear)),
-            ("-600.5,1e3,linear-exact", window(-600.5, 1000.0, Function::LinearExact)),
-            (" 0 , 0.5 , SIGMOID ", window(0.0, 0.5, Function::Sigmoid)),
-            ("1,1,LINEAR_EXACT", window(1.0, 1.0, Function::LinearExact)),
+            ("40,400,linear", window(40.0, 400.0, VoiFunction::Linear)),
+            ("-600.5,1e3,linear-exact", window(-600.5, 1000.0, VoiFunction::LinearExact)),
+            (" 0 , 0.5 , SIGMOID ", window(0.0, 0.5, VoiFunction::Sigmoid)),
+            ("1,1,LINEAR_EXACT", window(1.0, 1.0, VoiFunction::LinearExact)),
         ] {
             assert_eq!(read("window", text).unwrap().window, Some(expected), "{text}");
         }

@@ -18,13 +18,14 @@ use crate::archive::derived::transcode::REVISION;
 use crate::archive::read::Scope;
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
-use crate::dicom::instance::BulkValue;
+use crate::dicom::layout::BulkValue;
+use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::Target;
-use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::response::media_types::OCTET_STREAM;
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{describe, fingerprint, finish};
 use crate::http::retrieve::bulkdata;
@@ -136,7 +137,7 @@ fn octets() -> [Offer; 2] {
     [true, false].map(|is_multipart| Offer {
         is_multipart,
         essence: OCTET_STREAM,
-        transfer_syntax: Some(EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        transfer_syntax: Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
         is_default: true,
     })
 }
@@ -224,7 +225,11 @@ async fn part(
     let Some((offer, form)) = &value.frames else {
         let bytes = archive.read_value(caller, record, value.range.clone()).await?;
         let bytes = bytes.map_err(ArchiveError::from).boxed();
-        return Ok(Part { essence: OCTET_STREAM, transfer_syntax: EXPLICIT_VR_LITTLE_ENDIAN.into(), bytes });
+        return Ok(Part {
+            essence: OCTET_STREAM,
+            transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
+            bytes,
+        });
     };
     let codec = match form {
         Form::Stored => return stored(archive, caller, record, number).await,

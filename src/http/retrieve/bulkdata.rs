@@ -9,13 +9,14 @@ use axum::http::Response;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
-use crate::dicom::frames::Frames;
+use crate::dicom::frames::FrameTable;
+use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
 use crate::http::request::path::Instance;
-use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM};
+use crate::http::response::media_types::OCTET_STREAM;
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{Content, Stable};
 use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, url};
@@ -43,7 +44,7 @@ pub(super) async fn answer(
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     let value = archive.bulk_value(&record, path)?;
-    let is_encapsulated = matches!(record.layout.frames, Frames::Encapsulated { .. });
+    let is_encapsulated = matches!(record.layout.frames, FrameTable::Encapsulated { .. });
     if is_encapsulated && value.path.eq_ignore_ascii_case(PIXEL_DATA) {
         // Without the delimiters of fragments (§8.7.3.3.2): a part for each frame.
         let count = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
@@ -52,7 +53,7 @@ pub(super) async fn answer(
     let offers = [true, false].map(|is_multipart| Offer {
         is_multipart,
         essence: OCTET_STREAM,
-        transfer_syntax: Some(EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+        transfer_syntax: Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.to_owned()),
         is_default: true,
     });
     let accept = head.accept();
@@ -63,7 +64,7 @@ pub(super) async fn answer(
         let boundary = format!("cuspid-{}", digest_prefix(&record));
         let mut content = Content::default();
         let location = format!("{}/bulkdata/{}", url(&record, head.base_url()), value.path);
-        let syntax = Some(EXPLICIT_VR_LITTLE_ENDIAN);
+        let syntax = Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         content.text(parts::located(&boundary, true, OCTET_STREAM, syntax, &location));
         content.value(range);
         content.text(parts::tail(&boundary));

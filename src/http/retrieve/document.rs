@@ -14,7 +14,7 @@ use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::read::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
-use crate::dicom::report::{Report, html, text};
+use crate::dicom::report::{Report, html, plain_text};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Accept;
@@ -138,7 +138,7 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
 /// What writes a report in a media type.
 fn writer(essence: &str) -> fn(&Report, &str) -> String {
     match essence {
-        PLAIN => text::write,
+        PLAIN => plain_text::write,
         XML => xml,
         _ => html::write,
     }

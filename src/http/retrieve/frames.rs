@@ -11,13 +11,14 @@ use crate::archive::access::Caller;
 use crate::archive::derived::transcode::{Codec, codecs};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
-use crate::dicom::frames::Frames;
+use crate::dicom::frames::FrameTable;
+use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::{Instance, frame_numbers};
-use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, may_be_lossy, of_frames};
+use crate::http::response::media_types::{OCTET_STREAM, of_frames};
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{Content, Stable};
 use crate::http::retrieve::{choose, digest_prefix, etag, transcoded_frames, url};
@@ -149,7 +150,7 @@ fn stored_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
         // Compressed bytes in this type must be asked for by their syntax: by default it means samples.
         offers.push((OCTET_STREAM, stored, false));
     }
-    offers.push((OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, true));
+    offers.push((OCTET_STREAM, transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true));
     in_packings(&offers, is_single)
 }
 
@@ -159,7 +160,7 @@ fn encoded_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
     for codec in codecs(record) {
         let transfer_syntax = codec.transfer_syntax();
         // Without a name, a type of images means its lossless transfer syntax (Table 8.7.3-5).
-        let is_default = !may_be_lossy(transfer_syntax);
+        let is_default = !transfer_syntax::may_be_lossy(transfer_syntax);
         offers.extend(of_frames(transfer_syntax).map(|essence| (essence, transfer_syntax, is_default)));
         offers.push((OCTET_STREAM, transfer_syntax, false));
     }
@@ -177,16 +178,16 @@ fn in_packings(forms: &[(&'static str, &str, bool)], is_single: bool) -> Vec<Off
 
 /// Whether an instance is stored with samples, not with compressed frames.
 pub(super) fn stores_native(record: &InstanceRecord) -> bool {
-    matches!(record.layout.frames, Frames::Native { .. })
+    matches!(record.layout.frames, FrameTable::Native { .. })
 }
 
 /// Whether a form is other than the stored bytes: samples that are stored compressed, in big endian, or not at the
 /// start of a byte.
 fn is_decoded(record: &InstanceRecord, offer: &Offer) -> bool {
-    let is_explicit = offer.transfer_syntax.as_deref() == Some(EXPLICIT_VR_LITTLE_ENDIAN);
+    let is_explicit = offer.transfer_syntax.as_deref() == Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let is_plain = match record.layout.frames {
-        Frames::Native { frame_bits, is_big_endian, .. } => frame_bits % 8 == 0 && !is_big_endian,
-        Frames::Encapsulated { .. } | Frames::None => false,
+        FrameTable::Native { frame_bits, is_big_endian, .. } => frame_bits % 8 == 0 && !is_big_endian,
+        FrameTable::Encapsulated { .. } | FrameTable::None => false,
     };
     is_explicit && !is_plain
 }

@@ -15,12 +15,12 @@ use crate::archive::derived::explicit_vr::ExplicitFile;
 use crate::archive::derived::transcode::{Encoding, REVISION, encodings};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
+use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::Target;
-use crate::http::response::media_types::{EXPLICIT_VR_LITTLE_ENDIAN, may_be_lossy};
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{Content, Stable, describe, fingerprint, finish};
 use crate::http::retrieve;
@@ -170,11 +170,11 @@ fn made(
 ) -> Result<Response<Body>, Error> {
     let etag = explicit_etag(record, chosen);
     let (mut before, mut after) = (Bytes::new(), Bytes::new());
-    let mut content_type = parts::type_of(DICOM, Some(EXPLICIT_VR_LITTLE_ENDIAN));
+    let mut content_type = parts::type_of(DICOM, Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN));
     if chosen.is_multipart {
         let boundary = format!("cuspid-{}", digest_prefix(record));
         let location = url(record, head.base_url());
-        let syntax = Some(EXPLICIT_VR_LITTLE_ENDIAN);
+        let syntax = Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         before = parts::located(&boundary, true, DICOM, syntax, &location).into();
         after = parts::tail(&boundary).into();
         content_type = parts::content_type(DICOM, &boundary);
@@ -226,9 +226,12 @@ async fn part(
         choose(accept, record, false).map_or_else(|_| default_form(record), |offer| form(record, &offer));
     let outcome = match form {
         Form::Stored => None,
-        Form::Explicit => {
-            Some(archive.explicit(caller, record).await.map(|file| (file.read(), EXPLICIT_VR_LITTLE_ENDIAN)))
-        }
+        Form::Explicit => Some(
+            archive
+                .explicit(caller, record)
+                .await
+                .map(|file| (file.read(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)),
+        ),
         Form::Made(encoding) => Some(made_part(archive, caller, record, encoding).await),
     };
     match outcome {
@@ -279,8 +282,8 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
     let stored = record.transfer_syntax.as_str();
     let is_default_stored = matches!(default_form(record), Form::Stored);
     let mut at_hand = offers(stored, is_default_stored);
-    if stored != EXPLICIT_VR_LITTLE_ENDIAN {
-        at_hand.extend(offers(EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
+    if stored != transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN {
+        at_hand.extend(offers(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
     }
     let encoded = encodings(record).into_iter();
     let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
@@ -289,7 +292,8 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
 
 fn default_form(record: &InstanceRecord) -> Form {
     let stored = record.transfer_syntax.as_str();
-    let is_stored = stored == EXPLICIT_VR_LITTLE_ENDIAN || may_be_lossy(stored);
+    let is_stored =
+        stored == transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN || transfer_syntax::may_be_lossy(stored);
     if is_stored { Form::Stored } else { Form::Explicit }
 }
 

@@ -1,6 +1,7 @@
 //! The forms in which results are given: DICOM JSON, Native DICOM Model XML, and CSV (PS3.18 §10.6.1, §F.2).
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
+use crate::dicom::tags;
 use crate::dicom::{dictionary, json, xml};
 use crate::http::error::Error;
 use crate::http::request::accept::{Accept, Offer};
@@ -8,7 +9,6 @@ use crate::http::response::compressed_buffer::LongText;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::retrieve::not_acceptable;
-use crate::http::search::RETRIEVE_URL;
 use crate::query::private_creators;
 use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Creators, Query};
@@ -120,7 +120,7 @@ impl Form {
 /// The columns of a table of results: what a result may hold, in the order of tags.
 fn columns(query: &Query) -> Vec<Tag> {
     let mut columns = ReturnAttributes::of(query).all();
-    columns.push(RETRIEVE_URL);
+    columns.push(tags::RETRIEVE_URL);
     columns.sort_unstable();
     columns.dedup();
     columns

@@ -9,6 +9,7 @@ use axum::http::{Response, StatusCode};
 
 use crate::archive::access::Caller;
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::dicom::tags;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -26,11 +27,6 @@ pub(crate) use paging::warning;
 
 /// Bytes of an answer that are held until it begins, compressed; there are more results on the next page then.
 const MAX_HELD_BYTES: usize = 64 << 20;
-
-const RETRIEVE_URL: Tag = Tag(0x0008_1190);
-const STUDY_INSTANCE_UID: Tag = Tag(0x0020_000D);
-const SERIES_INSTANCE_UID: Tag = Tag(0x0020_000E);
-const SOP_INSTANCE_UID: Tag = Tag(0x0008_0018);
 
 /// `GET /studies`.
 pub(crate) async fn studies(
@@ -78,7 +74,7 @@ async fn search(
     let mut is_first = true;
     let mut write = |mut result: Attributes| {
         let url = retrieve_url(head.base_url(), level, &result);
-        result.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
+        result.insert(tags::RETRIEVE_URL, Attribute::text(b"UR", url));
         form.result(&result, std::mem::take(&mut is_first), &mut text);
         text.held_bytes() < MAX_HELD_BYTES
     };
@@ -130,12 +126,12 @@ fn resource_url(base_url: &str, within: &Within, level: Level) -> String {
 /// Where a result can be retrieved (PS3.18 §10.6.3.3).
 fn retrieve_url(base_url: &str, level: Level, result: &Attributes) -> String {
     let uid = |tag: Tag| result.get(&tag).and_then(Attribute::first_text).unwrap_or_default();
-    let mut url = format!("{base_url}/studies/{}", uid(STUDY_INSTANCE_UID));
+    let mut url = format!("{base_url}/studies/{}", uid(tags::STUDY_INSTANCE_UID));
     if level >= Level::Series {
-        url += &format!("/series/{}", uid(SERIES_INSTANCE_UID));
+        url += &format!("/series/{}", uid(tags::SERIES_INSTANCE_UID));
     }
     if level >= Level::Instance {
-        url += &format!("/instances/{}", uid(SOP_INSTANCE_UID));
+        url += &format!("/instances/{}", uid(tags::SOP_INSTANCE_UID));
     }
     url
 }

@@ -10,9 +10,10 @@ use axum::http::{Response, StatusCode};
 
 use crate::archive::ingest::assembly::Unmade;
 use crate::archive::ingest::{Identity, Outcome, Refusal, Stored};
-use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
+use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::json;
+use crate::dicom::tags;
 use crate::dicom::xml;
 use crate::http::error::{Error, failure_reason};
 use crate::http::request::Head;
@@ -20,18 +21,6 @@ use crate::http::request::accept::Offer;
 use crate::http::response::multipart::DICOM_XML;
 use crate::http::response::ranged;
 use crate::http::search::warning;
-
-const ERROR_COMMENT: Tag = Tag(0x0000_0902);
-const REFERENCED_SOP_CLASS_UID: Tag = Tag(0x0008_1150);
-const REFERENCED_SOP_INSTANCE_UID: Tag = Tag(0x0008_1155);
-const RETRIEVE_URL: Tag = Tag(0x0008_1190);
-const WARNING_REASON: Tag = Tag(0x0008_1196);
-const FAILURE_REASON: Tag = Tag(0x0008_1197);
-const FAILED_SOP_SEQUENCE: Tag = Tag(0x0008_1198);
-const REFERENCED_SOP_SEQUENCE: Tag = Tag(0x0008_1199);
-const OTHER_FAILURES_SEQUENCE: Tag = Tag(0x0008_119A);
-const SELECTOR_ATTRIBUTE: Tag = Tag(0x0072_0026);
-const FAILED_ATTRIBUTES_SEQUENCE: Tag = Tag(0x0074_1048);
 
 /// "Data Set does not match SOP Class": an attribute breaks a rule and was kept as it came (§I.2.1).
 const DOES_NOT_MATCH: u16 = 0xB007;
@@ -204,10 +193,10 @@ impl Module {
         let study_url = format!("{base_url}/studies/{study}");
         let mut item = reference(identity);
         let url = format!("{study_url}/series/{series}/instances/{instance}");
-        item.insert(RETRIEVE_URL, Attribute::text(b"UR", url));
+        item.insert(tags::RETRIEVE_URL, Attribute::text(b"UR", url));
         if !stored.warnings.is_empty() {
-            item.insert(WARNING_REASON, Attribute::number(b"US", DOES_NOT_MATCH));
-            item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(stored.warnings.iter().map(at_fault)));
+            item.insert(tags::WARNING_REASON, Attribute::number(b"US", DOES_NOT_MATCH));
+            item.insert(tags::FAILED_ATTRIBUTES_SEQUENCE, sequence(stored.warnings.iter().map(at_fault)));
             self.has_warnings = true;
         }
         self.has_created |= !stored.was_known;
@@ -224,8 +213,8 @@ impl Module {
         self.reasons.insert(reason);
         let list = if reference.is_some() { &mut self.failed } else { &mut self.other };
         let mut item = reference.unwrap_or_default();
-        item.insert(FAILURE_REASON, Attribute::number(b"US", reason));
-        item.insert(FAILED_ATTRIBUTES_SEQUENCE, sequence(details.into_iter()));
+        item.insert(tags::FAILURE_REASON, Attribute::number(b"US", reason));
+        item.insert(tags::FAILED_ATTRIBUTES_SEQUENCE, sequence(details.into_iter()));
         list.push(item);
     }
 
@@ -233,8 +222,8 @@ impl Module {
         self.reasons.insert(reason);
         let details = [comment(text)].into_iter().chain(name.map(name_of));
         self.other.push(Attributes::from([
-            (FAILURE_REASON, Attribute::number(b"US", reason)),
-            (FAILED_ATTRIBUTES_SEQUENCE, sequence(details)),
+            (tags::FAILURE_REASON, Attribute::number(b"US", reason)),
+            (tags::FAILED_ATTRIBUTES_SEQUENCE, sequence(details)),
         ]));
     }
 
@@ -258,11 +247,11 @@ impl Module {
 
     fn into_attributes(self) -> Attributes {
         let url = Attribute::text(b"UR", self.study_url.unwrap_or_default());
-        let mut attributes = Attributes::from([(RETRIEVE_URL, url)]);
+        let mut attributes = Attributes::from([(tags::RETRIEVE_URL, url)]);
         for (tag, items) in [
-            (FAILED_SOP_SEQUENCE, self.failed),
-            (REFERENCED_SOP_SEQUENCE, self.stored),
-            (OTHER_FAILURES_SEQUENCE, self.other),
+            (tags::FAILED_SOP_SEQUENCE, self.failed),
+            (tags::REFERENCED_SOP_SEQUENCE, self.stored),
+            (tags::OTHER_FAILURES_SEQUENCE, self.other),
         ] {
             if !items.is_empty() {
                 attributes.insert(tag, sequence(items.into_iter()));
@@ -299,14 +288,14 @@ fn details(refusal: &Refusal) -> Vec<Attributes> {
 
 fn at_fault(fault: &Warning) -> Attributes {
     let mut item = comment(&fault.reason);
-    item.insert(SELECTOR_ATTRIBUTE, Attribute::text(b"AT", fault.tag.to_string()));
+    item.insert(tags::SELECTOR_ATTRIBUTE, Attribute::text(b"AT", fault.tag.to_string()));
     item
 }
 
 fn comment(text: &str) -> Attributes {
     // A backslash would part values.
     let text: String = text.replace('\\', "/").chars().take(MAX_COMMENT_CHARACTERS).collect();
-    Attributes::from([(ERROR_COMMENT, Attribute::text(b"LO", text))])
+    Attributes::from([(tags::ERROR_COMMENT, Attribute::text(b"LO", text))])
 }
 
 /// A name as a comment; of one that is too long, the end, by which names differ.
@@ -326,14 +315,16 @@ fn reference(identity: &Identity) -> Attributes {
 
 fn reference_to(sop_class: &str, instance: &str) -> Attributes {
     Attributes::from([
-        (REFERENCED_SOP_CLASS_UID, Attribute::text(b"UI", sop_class)),
-        (REFERENCED_SOP_INSTANCE_UID, Attribute::text(b"UI", instance)),
+        (tags::REFERENCED_SOP_CLASS_UID, Attribute::text(b"UI", sop_class)),
+        (tags::REFERENCED_SOP_INSTANCE_UID, Attribute::text(b"UI", instance)),
     ])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::attributes::Tag;
+    use crate::dicom::uids;
 
     fn results(items: Vec<Item>) -> Results {
         Results { items, skipped: Skipped::default() }
@@ -348,7 +339,7 @@ mod tests {
             study: study.parse().unwrap(),
             series: "2".parse().unwrap(),
             instance: "3".parse().unwrap(),
-            sop_class: "1.2.840.10008.5.1.4.1.1.7".into(),
+            sop_class: uids::SECONDARY_CAPTURE_IMAGE_STORAGE.into(),
         })
     }
 

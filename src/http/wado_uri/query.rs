@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::archive::derived::rendering::{Function, Viewport, Window};
+use crate::archive::derived::rendering::{Viewport, VoiFunction, Window};
 use crate::archive::records::InstanceRecord;
 use crate::dicom::uid::{InstanceUid, NotAUid, SeriesUid};
 use crate::http::error::Error;
@@ -103,7 +103,7 @@ impl Query {
     fn window(&self) -> Result<Option<Window>, Error> {
         let Some([center, width]) = self.both(["windowCenter", "windowWidth"])? else { return Ok(None) };
         let (center, width) = (decimal("windowCenter", center)?, decimal("windowWidth", width)?);
-        checked_window("windowWidth", Window { center, width, function: Function::Linear }).map(Some)
+        checked_window("windowWidth", Window { center, width, function: VoiFunction::Linear }).map(Some)
     }
 
     /// The frame asked for, from 1 (§9.5.2.1).
@@ -263,7 +263,7 @@ mod tests {
             assert_eq!(named(query(pairs).wishes()), name, "{pairs:?}");
         }
         let wishes = query(&[("windowCenter", "-600.5"), ("windowWidth", "1500"), ("imageQuality", "7")]);
-        let window = Window { center: -600.5, width: 1500.0, function: Function::Linear };
+        let window = Window { center: -600.5, width: 1500.0, function: VoiFunction::Linear };
         let expected = Wishes { window: Some(window), quality: Some(7), ..Wishes::default() };
         assert_eq!(wishes.wishes().unwrap(), expected);
     }

@@ -7,7 +7,7 @@ use jpeg_encoder::ColorType;
 
 use crate::pixel::render::{Canvas, Error};
 
-/// How fast 256 colours are chosen, from 1 (best) to 30.
+/// The speed at which 256 colours are chosen, from 1 (best) to 30.
 const QUANTISING_SPEED: i32 = 10;
 
 /// The format of a picture.
@@ -99,11 +99,12 @@ impl Animation {
         self.begun.as_ref().map_or(0, |(encoder, _)| encoder.get_ref().len())
     }
 
-    /// Appends a frame of the size of the first, to be seen for `time`, in hundredths of a second; of no time, if it
-    /// is alone. Of more than 256 colours, those near to each other become one.
+    /// Appends a frame of the size of the first, to be seen for `time`, in hundredths of a second; of no
+    /// time, if it is alone. Of more than 256 colours, those near to each other become one.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the format has no such sizes, [`Error::Unsupported`] if it is not of the first's size.
+    /// [`Error::TooLarge`] if the format has no such sizes, [`Error::Unsupported`] if it is not of the
+    /// first's size.
     pub fn append(&mut self, canvas: &Canvas, time: Duration) -> Result<(), Error> {
         let size = small_sides(canvas, Format::Gif)?;
         let (encoder, first_size) = match &mut self.begun {

@@ -3,7 +3,7 @@
 use crate::pixel::Image;
 use crate::pixel::render::lut::Lut;
 use crate::pixel::render::window::Voi;
-use crate::pixel::render::{Display, Modality};
+use crate::pixel::render::{Display, ModalityTransform};
 
 /// Entries of the table by which samples are looked up.
 const TABLE_ENTRIES: usize = 1 << 16;
@@ -38,9 +38,9 @@ fn range_of(image: &Image) -> [i64; 2] {
     }
 }
 
-/// What a value looks like.
+/// The grey of a value.
 pub(super) struct Tone<'a> {
-    modality: &'a Modality,
+    modality: &'a ModalityTransform,
     voi: Resolved<'a>,
     presentation: Option<&'a Lut>,
     is_inverted: bool,
@@ -67,8 +67,8 @@ impl<'a> Tone<'a> {
         Self { modality, voi, presentation: presentation.as_ref(), is_inverted, padding }
     }
 
-    /// What the numbers of a range look like, from the first on. As long as any index of 16 bits, so that none has to
-    /// be checked; there are no more numbers than that.
+    /// The grey of the numbers of a range, from the first on. The table has an entry for every index of 16
+    /// bits, so that none has to be checked; there are no more numbers than that.
     pub(super) fn table(&self, [lowest, highest]: [i64; 2]) -> [u8; TABLE_ENTRIES] {
         let mut table = [0; TABLE_ENTRIES];
         for (entry, number) in table.iter_mut().zip(lowest..=highest) {
@@ -77,7 +77,7 @@ impl<'a> Tone<'a> {
         table
     }
 
-    /// What a stored number looks like.
+    /// The grey of a stored number.
     pub(super) fn of(&self, number: i64) -> u8 {
         if is_padding(self.padding, number) {
             return 0;
@@ -96,7 +96,7 @@ impl<'a> Tone<'a> {
     }
 }
 
-impl Modality {
+impl ModalityTransform {
     fn value(&self, number: i64) -> f64 {
         match self {
             Self::Linear { slope, intercept } => number as f64 * slope + intercept,
@@ -120,7 +120,7 @@ fn full_range(image: &Image, display: &Display, range: [i64; 2]) -> [f64; 2] {
     let modality = &display.modality;
     let ends = match modality {
         _ if image.precision <= 8 => return possible_range(display, image.precision, image.is_signed),
-        Modality::Linear { .. } if display.padding.is_none() => range,
+        ModalityTransform::Linear { .. } if display.padding.is_none() => range,
         _ => {
             let numbers = image.samples.iter().map(|&sample| number(image, sample));
             let values = numbers.filter(|&number| !is_padding(display.padding, number));
@@ -136,7 +136,7 @@ fn full_range(image: &Image, display: &Display, range: [i64; 2]) -> [f64; 2] {
 pub(super) fn possible_range(display: &Display, precision: u32, is_signed: bool) -> [f64; 2] {
     let count = 1_i64 << precision;
     match &display.modality {
-        Modality::Table(table) => [0.0, table.highest().into()],
+        ModalityTransform::Table(table) => [0.0, table.highest().into()],
         linear if is_signed => linear.ends([-count / 2, count / 2 - 1]),
         linear => linear.ends([0, count - 1]),
     }
@@ -146,7 +146,7 @@ pub(super) fn possible_range(display: &Display, precision: u32, is_signed: bool)
 mod tests {
     use super::*;
     use crate::pixel::Shape;
-    use crate::pixel::render::window::{Function, Window};
+    use crate::pixel::render::window::{VoiFunction, Window};
 
     fn image(precision: u32, is_signed: bool, samples: &[i32]) -> Image {
         let shape = Shape { rows: 1, columns: samples.len() as u32, samples: 1 };
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn window(center: f64, width: f64) -> Voi {
-        Voi::Window(Window { center, width, function: Function::Linear })
+        Voi::Window(Window { center, width, function: VoiFunction::Linear })
     }
 
     fn lut(descriptor: [i64; 3], words: &[u16]) -> Lut {
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn values_go_through_modality_window_and_shape() {
         let samples = image(12, true, &[-1024, -2, 0, 1000, 2047]);
-        let rescale = Modality::Linear { slope: 2.0, intercept: -1000.0 };
+        let rescale = ModalityTransform::Linear { slope: 2.0, intercept: -1000.0 };
         let display = Display { modality: rescale, voi: window(0.5, 2001.0), ..Display::default() };
         assert_eq!(grey(&samples, &display), [0, 0, 0, 255, 255]);
         let display = Display { voi: window(-999.5, 4001.0), ..display };
@@ -183,8 +183,10 @@ mod tests {
         assert_eq!(grey(&image(8, true, &[-128, 0, 127]), &all), [0, 128, 255]);
         assert_eq!(grey(&image(1, false, &[0, 1, 1]), &all), [0, 255, 255]);
         assert_eq!(grey(&image(16, false, &[7, 7]), &all), [0, 0]);
-        let falling =
-            Display { modality: Modality::Linear { slope: -1.0, intercept: 0.0 }, ..Display::default() };
+        let falling = Display {
+            modality: ModalityTransform::Linear { slope: -1.0, intercept: 0.0 },
+            ..Display::default()
+        };
         assert_eq!(grey(&image(16, true, &[-100, 0, 100]), &falling), [255, 128, 0]);
     }
 
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn tables_map_values() {
         let display = Display {
-            modality: Modality::Table(lut([3, 1, 16], &[10, 20, 30])),
+            modality: ModalityTransform::Table(lut([3, 1, 16], &[10, 20, 30])),
             voi: Voi::Table(lut([3, 19, 12], &[0, 4095, 819])),
             ..Display::default()
         };

@@ -20,9 +20,9 @@ pub enum IccProfile {
     RommRgb,
 }
 
-/// Gives a picture the colours that are asked for; returns it with the profile to embed. `own` is the ICC profile of
-/// the image, if it has one: without one, colours are taken for sRGB. Grey becomes colour, as these profiles are of
-/// colours.
+/// Gives a picture the colours that are asked for; returns it with the profile to embed. `own` is the ICC
+/// profile of the image, if it has one: without one, colours are taken for sRGB. Grey becomes colour, as
+/// these profiles are of colours.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if the image's own profile is needed and cannot be used.

@@ -1,5 +1,5 @@
-//! Look-up tables as data sets hold them: of modality and VOI LUTs (PS3.3 §C.11.1.1, §C.11.2.1.1) and of palettes
-//! (PS3.3 §C.7.6.3.1.5, §C.7.6.3.1.6), plain or in segments (PS3.3 §C.7.9.2).
+//! Look-up tables as data sets hold them: of modality and VOI LUTs (PS3.3 §C.11.1.1, §C.11.2.1.1) and of
+//! palettes (PS3.3 §C.7.6.3.1.5, §C.7.6.3.1.6), plain or in segments (PS3.3 §C.7.9.2).
 
 /// The most entries of a table: its descriptor counts them in 16 bits.
 const MAX_ENTRIES: usize = 1 << 16;
@@ -18,9 +18,10 @@ pub type Palette = [Lut; 3];
 impl Lut {
     /// Reads a table.
     ///
-    /// `descriptor` is that of the data set: how many entries (0 for 65,536), the first value that is mapped, bits of
-    /// an entry. The data set does not always tell whether the second is signed: `is_signed` says so. `data` are the
-    /// entries in little endian, in words or, of 8 bits, in bytes. Missing entries are as the last one.
+    /// `descriptor` is that of the data set: how many entries (0 for 65,536), the first value that is mapped,
+    /// bits of an entry. The data set does not always tell whether the second is signed: `is_signed` says so.
+    /// `data` are the entries in little endian, in words or, of 8 bits, in bytes. Missing entries are as the
+    /// last one.
     ///
     /// `None` if there are no entries.
     pub fn read([count, first, bits]: [i64; 3], data: &[u8], is_signed: bool) -> Option<Self> {
@@ -32,13 +33,13 @@ impl Lut {
         Self::of(first, bits, entries, is_signed)
     }
 
-    /// Reads a table in segments of opcode, length and values, all of them words, or bytes where entries are of 8
-    /// bits. What cannot be understood ends it.
+    /// Reads a table in segments of opcode, length and values, all of them words, or bytes where entries are
+    /// of 8 bits. What cannot be understood ends it.
     ///
     /// `None` if there are no entries.
     pub fn read_segments([count, first, bits]: [i64; 3], data: &[u8], is_signed: bool) -> Option<Self> {
         let data = if bits <= 8 { data.iter().map(|&byte| byte.into()).collect() } else { words(data) };
-        let mut segments = Segments { data: &data, is_bytes: bits <= 8, entries: Vec::new() };
+        let mut segments = LutSegments { data: &data, is_bytes: bits <= 8, entries: Vec::new() };
         segments.expand(0, usize::MAX, true);
         let mut entries = segments.entries;
         entries.truncate(number_of_entries(count));
@@ -76,7 +77,8 @@ impl Lut {
     }
 }
 
-/// Makes a palette of bytes that its descriptor takes for words right again: nothing would be seen of its colours.
+/// Makes a palette of bytes that its descriptor takes for words right again: nothing would be seen of its
+/// colours.
 pub fn palette(mut tables: Palette) -> Palette {
     let highest = tables.iter().flat_map(|table| &table.entries).max();
     if highest.is_some_and(|&highest| highest <= 0xFF) {
@@ -97,13 +99,13 @@ fn words(data: &[u8]) -> Vec<u16> {
 }
 
 /// The segments of a table, and the entries that they have given so far.
-struct Segments<'a> {
+struct LutSegments<'a> {
     data: &'a [u16],
     is_bytes: bool,
     entries: Vec<u16>,
 }
 
-impl Segments<'_> {
+impl LutSegments<'_> {
     /// Expands `count` segments from word (or byte) `at` on. `None` where they end early.
     fn expand(&mut self, mut at: usize, count: usize, may_refer: bool) -> Option<()> {
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! From the samples of a frame to a picture for people: the grayscale and colour pipelines of PS3.4 §N.2, the
+//! Renders the samples of a frame: the grayscale and colour pipelines of PS3.4 §N.2, the
 //! parameters of PS3.18 §8.3.5.1, and the formats of PS3.18 §8.7.4.
 
 use crate::dicom::frames::PixelLayout;
@@ -11,30 +11,30 @@ use crate::pixel::render::window::Voi;
 pub mod canvas;
 mod colour;
 pub mod encode;
-pub mod graphics;
 mod grey;
 pub mod icc;
+pub mod lines;
 pub mod lut;
-pub mod text;
+mod native_grey;
+pub mod text_pen;
 pub mod viewport;
 pub mod window;
-mod words;
 
 pub use canvas::Canvas;
 
-/// How the values of a frame become what is seen.
+/// The steps from the values of a frame to grey or colour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Display {
-    /// From stored values to values with a meaning.
-    pub modality: Modality,
-    /// From these to black and white.
+    /// The modality LUT.
+    pub modality: ModalityTransform,
+    /// The window or VOI LUT.
     pub voi: Voi,
     /// Presentation LUT Sequence (2050,0010): its entries are spread from black to white.
     pub presentation: Option<Lut>,
     /// Whether the lowest values are white.
     pub is_inverted: bool,
-    /// Stored values, from the first to the last, that fill the space beside the image: they are shown black, and
-    /// tell nothing of the range of values.
+    /// Stored values, from the first to the last, that fill the space beside the image: they are shown black,
+    /// and do not count for the range of values.
     pub padding: Option<[i64; 2]>,
     /// The colours of `PALETTE COLOR`.
     pub palette: Option<Palette>,
@@ -42,7 +42,7 @@ pub struct Display {
 
 /// The modality LUT (PS3.3 §C.11.1).
 #[derive(Debug, Clone, PartialEq)]
-pub enum Modality {
+pub enum ModalityTransform {
     /// Rescale Slope and Rescale Intercept.
     Linear {
         /// Rescale Slope (0028,1053).
@@ -54,19 +54,19 @@ pub enum Modality {
     Table(Lut),
 }
 
-/// Why a picture cannot be made.
+/// The reason why a frame cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The frame cannot be decoded.
     #[error(transparent)]
     Pixels(#[from] pixel::Error),
-    /// It has colours, or asks for something, that is not supported.
+    /// The colours are not supported.
     #[error("{0} cannot be rendered")]
     Unsupported(String),
-    /// The region of the viewport has nothing of the image.
+    /// The region of the viewport is outside of the image.
     #[error("the region of the viewport lies outside of the image")]
     OutsideOfImage,
-    /// The picture would be too large for its format.
+    /// The rendered image is too large for its format.
     #[error("a picture of {width} x {height} pixels is too large for {format}")]
     TooLarge {
         /// Pixels from left to right.
@@ -76,12 +76,12 @@ pub enum Error {
         /// The format's name.
         format: &'static str,
     },
-    /// The encoder gave up.
+    /// The encoder failed.
     #[error("{format}: {reason}")]
     Codec {
         /// The format's name.
         format: &'static str,
-        /// What it said.
+        /// The reason.
         reason: String,
     },
 }
@@ -90,7 +90,7 @@ impl Default for Display {
     /// Values as they are, all of them to be seen.
     fn default() -> Self {
         Self {
-            modality: Modality::Linear { slope: 1.0, intercept: 0.0 },
+            modality: ModalityTransform::Linear { slope: 1.0, intercept: 0.0 },
             voi: Voi::Full,
             presentation: None,
             is_inverted: false,
@@ -100,8 +100,8 @@ impl Default for Display {
     }
 }
 
-/// The same as [`show`] makes of it, straight from a native frame in little endian, if it is grey in words of 8 or 16 bits
-/// and tells all that it takes; else `None`.
+/// Renders as [`show`], but directly from a native frame in little endian, if it is grey in words of 8 or 16
+/// bits and needs nothing but its words; else `None`.
 ///
 /// It takes half of the time, and a quarter of the memory.
 pub fn show_words(frame: &[u8], layout: &PixelLayout, display: &Display) -> Option<Canvas> {
@@ -109,15 +109,15 @@ pub fn show_words(frame: &[u8], layout: &PixelLayout, display: &Display) -> Opti
         return None;
     }
     let shape = Shape { rows: layout.rows, columns: layout.columns, samples: 1 };
-    let pixels = words::grey(frame, layout, shape.number_of_samples().ok()?, display)?;
+    let pixels = native_grey::grey(frame, layout, shape.number_of_samples().ok()?, display)?;
     Some(Canvas { width: layout.columns, height: layout.rows, pixels })
 }
 
-/// Makes what is seen of a frame: grey of one sample and `PALETTE COLOR` by `display`, colours as they are.
+/// Renders a frame: one sample and `PALETTE COLOR` by `display`, other colours as they are.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for colours that are neither RGB nor luminance and chrominance, as `ARGB` and `CMYK`
-/// (retired), and for a palette that is missing.
+/// [`Error::Unsupported`] for colours that are neither RGB nor luminance and chrominance, as `ARGB` and
+/// `CMYK` (retired), and for a palette that is missing.
 pub fn show(decoded: Decoded, display: &Display) -> Result<Canvas, Error> {
     let shape = decoded.image.shape;
     let pixels = match (shape.samples, &display.palette, decoded.photometric.as_str()) {

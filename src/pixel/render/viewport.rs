@@ -24,8 +24,8 @@ impl Viewport {
         Self { width, height, left_top: [0.0; 2], size: [None; 2] }
     }
 
-    /// The pixels of a picture of an image of so many pixels from left to right and from top to bottom: one side is
-    /// the area's, the other no larger than it.
+    /// The pixels of a picture of an image of so many pixels from left to right and from top to bottom: one
+    /// side is the area's, the other no larger than it.
     ///
     /// # Errors
     /// [`Error::OutsideOfImage`] if the region has nothing of the image.
@@ -55,7 +55,8 @@ impl Viewport {
     }
 }
 
-/// Crops, scales and flips. Values between pixels are interpolated linearly, and averaged where pixels become fewer.
+/// Crops, scales and flips. Values between pixels are interpolated linearly, and averaged where pixels become
+/// fewer.
 ///
 /// # Errors
 /// [`Error::OutsideOfImage`] if the region has nothing of the image.

@@ -2,10 +2,11 @@
 
 use crate::pixel::render::lut::Lut;
 
-/// From values with a meaning to black and white.
+/// The transformation from values after the modality LUT to grey.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Voi {
-    /// From the lowest value to the highest: of those that are there, or, of at most 8 bits, of all that could be.
+    /// From the lowest value to the highest: of those that are there, or, of at most 8 bits, of all that
+    /// could be.
     Full,
     /// By a window.
     Window(Window),
@@ -18,15 +19,15 @@ pub enum Voi {
 pub struct Window {
     /// Window Center.
     pub center: f64,
-    /// Window Width: more than 0; at least 1 for [`Function::Linear`].
+    /// Window Width: more than 0; at least 1 for [`VoiFunction::Linear`].
     pub width: f64,
     /// VOI LUT Function.
-    pub function: Function,
+    pub function: VoiFunction,
 }
 
 /// VOI LUT Function (0028,1056).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Function {
+pub enum VoiFunction {
     /// LINEAR.
     Linear,
     /// LINEAR_EXACT.
@@ -36,17 +37,17 @@ pub enum Function {
 }
 
 impl Window {
-    /// Whether its width is one that its function has a meaning for.
+    /// Whether its function is defined for its width.
     pub fn is_usable(&self) -> bool {
-        let least = if self.function == Function::Linear { 1.0 } else { f64::MIN_POSITIVE };
+        let least = if self.function == VoiFunction::Linear { 1.0 } else { f64::MIN_POSITIVE };
         self.center.is_finite() && self.width.is_finite() && self.width >= least
     }
 
-    /// What a value becomes, from 0 (black) to 1 (white).
+    /// The grey of a value, from 0 (black) to 1 (white).
     pub fn level(&self, value: f64) -> f64 {
         let Self { center, width, function } = *self;
         match function {
-            Function::Linear => {
+            VoiFunction::Linear => {
                 let (center, width) = (center - 0.5, width - 1.0);
                 if value <= center - width / 2.0 {
                     0.0
@@ -56,8 +57,8 @@ impl Window {
                     (value - center) / width + 0.5
                 }
             }
-            Function::LinearExact => ((value - center) / width + 0.5).clamp(0.0, 1.0),
-            Function::Sigmoid => 1.0 / (1.0 + (-4.0 * (value - center) / width).exp()),
+            VoiFunction::LinearExact => ((value - center) / width + 0.5).clamp(0.0, 1.0),
+            VoiFunction::Sigmoid => 1.0 / (1.0 + (-4.0 * (value - center) / width).exp()),
         }
     }
 }
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn levels_are_those_of_the_standard() {
-        use Function::{Linear, LinearExact, Sigmoid};
+        use VoiFunction::{Linear, LinearExact, Sigmoid};
         for (center, width, function, value, expected) in [
             // The notes of PS3.3 §C.11.2.1.2.1: a width of 1 is a threshold, 2^n-1 and 2^n the identity.
             (0.0, 1.0, Linear, -0.5, 0.0),
@@ -95,12 +96,12 @@ mod tests {
     #[test]
     fn a_window_without_width_is_of_no_use() {
         for (width, function, is_usable) in [
-            (1.0, Function::Linear, true),
-            (0.9, Function::Linear, false),
-            (0.9, Function::Sigmoid, true),
-            (0.0, Function::LinearExact, false),
-            (-1.0, Function::LinearExact, false),
-            (f64::NAN, Function::Sigmoid, false),
+            (1.0, VoiFunction::Linear, true),
+            (0.9, VoiFunction::Linear, false),
+            (0.9, VoiFunction::Sigmoid, true),
+            (0.0, VoiFunction::LinearExact, false),
+            (-1.0, VoiFunction::LinearExact, false),
+            (f64::NAN, VoiFunction::Sigmoid, false),
         ] {
             assert_eq!(
                 Window { center: 0.0, width, function }.is_usable(),

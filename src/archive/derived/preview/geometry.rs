@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::dicom::json_values::{Sequence, Values};
+use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::metadata::Metadata;
 
 /// The geometry of a frame; what was not sent, or cannot be read, is `None`.
@@ -60,49 +60,49 @@ pub(in crate::archive) struct Described {
 #[derive(Debug, Default, Deserialize)]
 struct Groups {
     #[serde(rename = "52009229", default)]
-    shared: Sequence<Group>,
+    shared: JsonSequence<Group>,
     #[serde(rename = "52009230", default)]
-    per_frame: Sequence<Group>,
+    per_frame: JsonSequence<Group>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Plain {
     #[serde(rename = "00200013", default)]
-    instance_number: Values,
+    instance_number: JsonValues,
     #[serde(rename = "00200032", default)]
-    position: Values,
+    position: JsonValues,
     #[serde(rename = "00200037", default)]
-    orientation: Values,
+    orientation: JsonValues,
     #[serde(rename = "00280030", default)]
-    spacing: Values,
+    spacing: JsonValues,
     #[serde(rename = "00281052", default)]
-    intercept: Values,
+    intercept: JsonValues,
     #[serde(rename = "00281053", default)]
-    slope: Values,
+    slope: JsonValues,
     #[serde(rename = "00281050", default)]
-    window_center: Values,
+    window_center: JsonValues,
     #[serde(rename = "00281051", default)]
-    window_width: Values,
+    window_width: JsonValues,
 }
 
 /// A functional group: each attribute stands in a sequence of its own.
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00209113", default)]
-    plane_position: Sequence<Plain>,
+    plane_position: JsonSequence<Plain>,
     #[serde(rename = "00209116", default)]
-    plane_orientation: Sequence<Plain>,
+    plane_orientation: JsonSequence<Plain>,
     #[serde(rename = "00289110", default)]
-    pixel_measures: Sequence<Plain>,
+    pixel_measures: JsonSequence<Plain>,
     #[serde(rename = "00289145", default)]
-    pixel_value_transformation: Sequence<Plain>,
+    pixel_value_transformation: JsonSequence<Plain>,
     #[serde(rename = "00289132", default)]
-    frame_voi_lut: Sequence<Plain>,
+    frame_voi_lut: JsonSequence<Plain>,
 }
 
 impl Plain {
     fn geometry(&self) -> Geometry {
-        let pair = |first: &Values, second: &Values| Some([first.number()?, second.number()?]);
+        let pair = |first: &JsonValues, second: &JsonValues| Some([first.number()?, second.number()?]);
         Geometry {
             position: self.position.numbers(),
             orientation: self.orientation.numbers(),
@@ -116,7 +116,7 @@ impl Plain {
 impl Group {
     fn geometry(&self) -> Geometry {
         let first =
-            |sequence: &Sequence<Plain>| sequence.items.first().map(Plain::geometry).unwrap_or_default();
+            |sequence: &JsonSequence<Plain>| sequence.items.first().map(Plain::geometry).unwrap_or_default();
         Geometry {
             position: first(&self.plane_position).position,
             orientation: first(&self.plane_orientation).orientation,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::derived::preview::geometry::{Geometry, dot};
 use crate::dicom::uid::InstanceUid;
-use crate::pixel::preview::Picture;
+use crate::pixel::preview::PreviewImage;
 
 /// What a stream starts with.
 const MAGIC: [u8; 8] = *b"CUSPIDST";
@@ -129,7 +129,7 @@ pub(in crate::archive) fn index_bytes(header: &[u8]) -> Option<u64> {
 }
 
 impl Description {
-    pub(in crate::archive) fn new(picture: &Picture, geometry: &Geometry) -> Self {
+    pub(in crate::archive) fn new(picture: &PreviewImage, geometry: &Geometry) -> Self {
         Self {
             rows: picture.shape.rows,
             columns: picture.shape.columns,

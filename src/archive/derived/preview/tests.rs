@@ -17,11 +17,10 @@ use crate::blobs::memory::MemoryBlobs;
 use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 use crate::index::records::PreviewState;
 use crate::pixel::{Shape, j2k};
-
-const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-const JPEG_LOSSLESS: &str = "1.2.840.10008.1.2.4.70";
 
 struct Bench {
     archive: Arc<Archive>,
@@ -119,7 +118,7 @@ fn slice(series: &str, number: u32, z: f64, level: i16) -> DataSet {
 
 fn image(series: &str, number: u32) -> DataSet {
     DataSet::explicit()
-        .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2")
+        .text(0x0008_0016, "UI", uids::CT_IMAGE_STORAGE)
         .text(0x0008_0018, "UI", &format!("{series}.{number}"))
         .text(0x0020_000D, "UI", "1.2")
         .text(0x0020_000E, "UI", series)
@@ -137,14 +136,19 @@ fn garbage(series: &str) -> Vec<u8> {
         .us(0x0028_0102, &[11])
         .us(0x0028_0103, &[0])
         .encapsulated(&[&[], &[0xFF, 0xD8, 1, 2, 3, 4]])
-        .file(JPEG_LOSSLESS)
+        .file(transfer_syntax::JPEG_LOSSLESS_SV1)
 }
 
 /// Twelve slices that were numbered against their order in space, stored in no order at all.
 async fn store_twelve(bench: &Bench) {
     for place in [3, 11, 0, 7, 5, 1, 9, 2, 10, 4, 8, 6] {
         let z = 2.5 * f64::from(place);
-        bench.store(slice("1.3", 12 - place, z, 100 * place as i16 - 500).file(EXPLICIT)).await;
+        bench
+            .store(
+                slice("1.3", 12 - place, z, 100 * place as i16 - 500)
+                    .file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN),
+            )
+            .await;
     }
 }
 
@@ -186,7 +190,7 @@ async fn a_range_of_slices_is_a_stream_of_its_own() {
 #[tokio::test]
 async fn every_range_of_bytes_is_that_of_the_whole() {
     let bench = Bench::new(&[]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
     let preview = bench.archive.preview(&bench.caller, &study, &series, None).await.unwrap();
@@ -203,13 +207,13 @@ async fn every_range_of_bytes_is_that_of_the_whole() {
 #[tokio::test]
 async fn what_arrives_later_makes_the_preview_due_again_and_replaces_it() {
     let bench = Bench::new(&[]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let overtaken = bench.due().await;
-    bench.store(slice("1.3", 2, 1.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.archive.make_preview(&overtaken[0]).await.unwrap(), Outcome::Overtaken);
     assert_eq!(bench.number_of_previews().await, 0);
     assert_eq!(bench.make_all().await, [Outcome::Made]);
-    bench.store(slice("1.3", 3, 2.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 3, 2.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert!(matches!(bench.state("1.3").await, PreviewState::Pending { .. }));
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     assert_eq!(bench.number_of_previews().await, 1);
@@ -241,7 +245,7 @@ async fn a_preview_that_is_dropped_at_any_moment_is_due_or_there() {
 async fn a_series_that_cannot_be_decoded_fails_with_its_reason_and_no_other() {
     let bench = Bench::new(&[]);
     bench.store(garbage("1.4")).await;
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let mut outcomes = bench.make_all().await;
     outcomes.sort_by_key(|outcome| outcome.name());
     assert_eq!(outcomes, [Outcome::Failed, Outcome::Made]);
@@ -255,11 +259,11 @@ async fn a_series_that_cannot_be_decoded_fails_with_its_reason_and_no_other() {
 #[tokio::test]
 async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
     let bench = Bench::new(&[]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
     let preview = bench.archive.preview(&bench.caller, &study, &series, None).await.unwrap();
-    bench.store(slice("1.3", 2, 1.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let read = bench.archive.read_preview(&preview, 0..preview.length()).await;
     assert!(matches!(read, Err(Error::NotYet(_))), "{:?}", read.err());
@@ -276,7 +280,7 @@ async fn a_series_of_too_many_frames_fails_at_once() {
         .us(0x0028_0011, &[1])
         .us(0x0028_0100, &[8])
         .element(0x7FE0_0010, "OB", &[0; 4]);
-    bench.store(dots.file(EXPLICIT)).await;
+    bench.store(dots.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.make_all().await, [Outcome::Failed]);
     let PreviewState::Failed { reason, .. } = bench.state("1.3").await else { panic!("not failed") };
     assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_frames)");
@@ -322,7 +326,7 @@ async fn a_panic_costs_the_preview_of_one_series_and_not_the_thread() {
     let index = Arc::new(crate::index::Index::in_memory());
     let archive = Archive::new(Arc::new(Trap(MemoryBlobs::new())), index, &config);
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
-    upload.write(Bytes::from(slice("1.3", 1, 0.0, 0).file(EXPLICIT))).await;
+    upload.write(Bytes::from(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
     upload.finish().await.await.result.unwrap();
     let due = archive.due_previews(10).await.unwrap();
     assert_eq!(archive.make_preview(&due[0]).await.unwrap(), Outcome::Failed);
@@ -333,7 +337,7 @@ async fn a_panic_costs_the_preview_of_one_series_and_not_the_thread() {
 async fn one_damaged_frame_costs_its_slice_alone() {
     let bench = Bench::new(&[]);
     bench.store(garbage("1.3")).await;
-    bench.store(slice("1.3", 2, 0.0, 7).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 2, 0.0, 7).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     let stream = bench.stream("1.3", None).await.unwrap();
     assert!(stream.index.slices[0].failure.is_some() && stream.index.slices[0].length == 0);
@@ -343,7 +347,7 @@ async fn one_damaged_frame_costs_its_slice_alone() {
 #[tokio::test]
 async fn trouble_is_tried_again_later_and_given_up_in_the_end() {
     let bench = Bench::new(&[("retry_seconds", "0"), ("max_attempts", "3")]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();
     bench.blobs.delete(&originals[0].key).await.unwrap();
     assert_eq!(bench.make_all().await, [Outcome::Retried]);
@@ -357,7 +361,7 @@ async fn trouble_is_tried_again_later_and_given_up_in_the_end() {
 #[tokio::test]
 async fn binned_pixels_keep_their_place_in_the_patient() {
     let bench = Bench::new(&[("binning", "2")]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let stream = bench.stream("1.3", None).await.unwrap();
     let image = &stream.index.images[0];
@@ -373,7 +377,7 @@ async fn deflated_objects_have_previews_too() {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&data_set).unwrap();
     let deflated = DataSet::explicit().raw(&encoder.finish().unwrap());
-    bench.store(deflated.file("1.2.840.10008.1.2.1.99")).await;
+    bench.store(deflated.file(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     assert!((bench.stream("1.3", None).await.unwrap().mean(0) - 300.0).abs() < 2.0);
 }
@@ -381,7 +385,7 @@ async fn deflated_objects_have_previews_too() {
 #[tokio::test]
 async fn no_more_frames_are_decoded_at_a_time_than_there_are_cores() {
     let bench = Bench::new(&[]);
-    bench.store(slice("1.3", 1, 0.0, 300).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 300).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let uids = ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.3.1".parse().unwrap());
     let record = bench.archive.instance(&bench.caller, &uids.0, &uids.1, &uids.2).await.unwrap();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -395,7 +399,7 @@ async fn no_more_frames_are_decoded_at_a_time_than_there_are_cores() {
 #[tokio::test]
 async fn a_decoded_frame_is_native_and_little_endian() {
     let bench = Bench::new(&[]);
-    bench.store(slice("1.3", 1, 0.0, 300).file(EXPLICIT)).await;
+    bench.store(slice("1.3", 1, 0.0, 300).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let (study, series, instance) = ("1.2", "1.3", "1.3.1");
     let (study, series, instance) =
         (study.parse().unwrap(), series.parse().unwrap(), instance.parse().unwrap());

@@ -6,7 +6,7 @@ use crate::archive::derived::preview::slices::{Description, Index, Slice};
 use crate::blobs::Staged;
 use crate::dicom::uid::InstanceUid;
 use crate::pixel::j2k::resolution_ends;
-use crate::pixel::preview::Picture;
+use crate::pixel::preview::PreviewImage;
 
 /// A preview while it is being written.
 pub(super) struct Writer {
@@ -26,7 +26,12 @@ impl Writer {
     }
 
     /// Appends frame `frame` (from 1) of the last instance.
-    pub(super) fn append(&mut self, frame: u32, geometry: Geometry, picture: &Picture) -> Result<(), Halt> {
+    pub(super) fn append(
+        &mut self,
+        frame: u32,
+        geometry: Geometry,
+        picture: &PreviewImage,
+    ) -> Result<(), Halt> {
         let geometry = geometry.binned(picture.binning);
         let description = Description::new(picture, &geometry);
         let images = &mut self.index.images;

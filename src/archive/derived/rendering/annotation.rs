@@ -1,23 +1,11 @@
 //! What is written into a picture of whom it shows and how it was made (PS3.18 §8.3.5.1.1).
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
+use crate::dicom::tags;
 use crate::index::records::InstanceRecord;
 use crate::pixel::render::Canvas;
-use crate::pixel::render::text::Pen;
+use crate::pixel::render::text_pen::Pen;
 use crate::pixel::render::window::{Voi, Window};
-
-const STUDY_DATE: Tag = Tag(0x0008_0020);
-const SERIES_DATE: Tag = Tag(0x0008_0021);
-const ACQUISITION_DATE: Tag = Tag(0x0008_0022);
-const CONTENT_DATE: Tag = Tag(0x0008_0023);
-const MODALITY: Tag = Tag(0x0008_0060);
-const SERIES_DESCRIPTION: Tag = Tag(0x0008_103E);
-const PATIENT_NAME: Tag = Tag(0x0010_0010);
-const PATIENT_ID: Tag = Tag(0x0010_0020);
-const BIRTH_DATE: Tag = Tag(0x0010_0030);
-const SEX: Tag = Tag(0x0010_0040);
-const SERIES_NUMBER: Tag = Tag(0x0020_0011);
-const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 
 /// What is written into a picture (PS3.18 §8.3.5.1.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,26 +53,26 @@ impl Lines {
 }
 
 fn patient(attributes: &Attributes) -> Vec<String> {
-    let name = text(attributes, PATIENT_NAME).map(|name| spoken(&name));
-    let birth = text(attributes, BIRTH_DATE).map(|date| format!("*{}", dashed(&date)));
-    let person: Vec<String> = [birth, text(attributes, SEX)].into_iter().flatten().collect();
-    let lines = [name, text(attributes, PATIENT_ID), Some(person.join(" "))];
+    let name = text(attributes, tags::PATIENT_NAME).map(|name| spoken(&name));
+    let birth = text(attributes, tags::PATIENT_BIRTH_DATE).map(|date| format!("*{}", dashed(&date)));
+    let person: Vec<String> = [birth, text(attributes, tags::PATIENT_SEX)].into_iter().flatten().collect();
+    let lines = [name, text(attributes, tags::PATIENT_ID), Some(person.join(" "))];
     lines.into_iter().flatten().filter(|line| !line.is_empty()).collect()
 }
 
 fn technique(attributes: &Attributes, frame: Option<u32>, voi: &Voi) -> Vec<String> {
-    let dates = [ACQUISITION_DATE, CONTENT_DATE, SERIES_DATE, STUDY_DATE];
+    let dates = [tags::ACQUISITION_DATE, tags::CONTENT_DATE, tags::SERIES_DATE, tags::STUDY_DATE];
     let date = dates.into_iter().find_map(|tag| text(attributes, tag)).map(|date| dashed(&date));
-    let made: Vec<String> = [text(attributes, MODALITY), date].into_iter().flatten().collect();
+    let made: Vec<String> = [text(attributes, tags::MODALITY), date].into_iter().flatten().collect();
     let numbered = |name: &str, tag| text(attributes, tag).map(|number| format!("{name} {number}"));
     let frame = frame.map(|frame| format!("Frame {frame}"));
-    let place = [numbered("Series", SERIES_NUMBER), numbered("Image", INSTANCE_NUMBER), frame];
+    let place = [numbered("Series", tags::SERIES_NUMBER), numbered("Image", tags::INSTANCE_NUMBER), frame];
     let place: Vec<String> = place.into_iter().flatten().collect();
     let window = match voi {
         Voi::Window(Window { center, width, .. }) => Some(format!("C {center} W {width}")),
         Voi::Full | Voi::Table(_) => None,
     };
-    let description = text(attributes, SERIES_DESCRIPTION);
+    let description = text(attributes, tags::SERIES_DESCRIPTION);
     let lines = [Some(made.join(" ")), description, Some(place.join(" ")), window];
     lines.into_iter().flatten().filter(|line| !line.is_empty()).collect()
 }
@@ -113,21 +101,21 @@ fn dashed(date: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pixel::render::window::Function;
+    use crate::pixel::render::window::VoiFunction;
 
     #[test]
     fn lines_tell_who_and_how() {
         let attributes = Attributes::from([
-            (STUDY_DATE, Attribute::text(b"DA", "20040119")),
-            (MODALITY, Attribute::text(b"CS", "CT")),
-            (PATIENT_NAME, Attribute::text(b"PN", "Müller^Anna^^Dr")),
-            (PATIENT_ID, Attribute::text(b"LO", "P 1")),
-            (BIRTH_DATE, Attribute::text(b"DA", "19600229")),
-            (SEX, Attribute::text(b"CS", "F")),
-            (SERIES_NUMBER, Attribute::number(b"IS", 3)),
+            (tags::STUDY_DATE, Attribute::text(b"DA", "20040119")),
+            (tags::MODALITY, Attribute::text(b"CS", "CT")),
+            (tags::PATIENT_NAME, Attribute::text(b"PN", "Müller^Anna^^Dr")),
+            (tags::PATIENT_ID, Attribute::text(b"LO", "P 1")),
+            (tags::PATIENT_BIRTH_DATE, Attribute::text(b"DA", "19600229")),
+            (tags::PATIENT_SEX, Attribute::text(b"CS", "F")),
+            (tags::SERIES_NUMBER, Attribute::number(b"IS", 3)),
         ]);
         assert_eq!(patient(&attributes), ["Müller, Anna Dr", "P 1", "*1960-02-29 F"]);
-        let voi = Voi::Window(Window { center: 40.0, width: 400.5, function: Function::Linear });
+        let voi = Voi::Window(Window { center: 40.0, width: 400.5, function: VoiFunction::Linear });
         assert_eq!(
             technique(&attributes, Some(7), &voi),
             ["CT 2004-01-19", "Series 3 Frame 7", "C 40 W 400.5"]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::dicom::frames::PixelLayout;
-use crate::dicom::json_values::{Sequence, Values};
+use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::metadata::Metadata;
 use crate::pixel::render::lut::{self, Lut, Palette};
-use crate::pixel::render::window::{Function, Voi, Window};
-use crate::pixel::render::{Display, Modality};
+use crate::pixel::render::window::{Voi, VoiFunction, Window};
+use crate::pixel::render::{Display, ModalityTransform};
 
 /// Frames that tell of no rate are seen for this long.
 const USUAL_FRAME_TIME: Duration = Duration::from_millis(100);
@@ -29,85 +29,85 @@ pub(super) struct Described {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Plain {
     #[serde(rename = "00281050", default)]
-    window_center: Values,
+    window_center: JsonValues,
     #[serde(rename = "00281051", default)]
-    window_width: Values,
+    window_width: JsonValues,
     #[serde(rename = "00281056", default)]
-    voi_function: Values,
+    voi_function: JsonValues,
     #[serde(rename = "00283010", default)]
-    voi_luts: Sequence<Table>,
+    voi_luts: JsonSequence<Table>,
     #[serde(rename = "00281052", default)]
-    intercept: Values,
+    intercept: JsonValues,
     #[serde(rename = "00281053", default)]
-    slope: Values,
+    slope: JsonValues,
     #[serde(rename = "00283000", default)]
-    modality_luts: Sequence<Table>,
+    modality_luts: JsonSequence<Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Image {
     #[serde(rename = "52009229", default)]
-    shared: Sequence<Group>,
+    shared: JsonSequence<Group>,
     #[serde(rename = "52009230", default)]
-    per_frame: Sequence<Group>,
+    per_frame: JsonSequence<Group>,
     #[serde(rename = "00280120", default)]
-    padding: Values,
+    padding: JsonValues,
     #[serde(rename = "00280121", default)]
-    padding_limit: Values,
+    padding_limit: JsonValues,
     #[serde(rename = "20500020", default)]
-    presentation_shape: Values,
+    presentation_shape: JsonValues,
     #[serde(rename = "00281101", default)]
-    red_descriptor: Values,
+    red_descriptor: JsonValues,
     #[serde(rename = "00281102", default)]
-    green_descriptor: Values,
+    green_descriptor: JsonValues,
     #[serde(rename = "00281103", default)]
-    blue_descriptor: Values,
+    blue_descriptor: JsonValues,
     #[serde(rename = "00281201", default)]
-    red: Values,
+    red: JsonValues,
     #[serde(rename = "00281202", default)]
-    green: Values,
+    green: JsonValues,
     #[serde(rename = "00281203", default)]
-    blue: Values,
+    blue: JsonValues,
     #[serde(rename = "00281221", default)]
-    red_segments: Values,
+    red_segments: JsonValues,
     #[serde(rename = "00281222", default)]
-    green_segments: Values,
+    green_segments: JsonValues,
     #[serde(rename = "00281223", default)]
-    blue_segments: Values,
+    blue_segments: JsonValues,
     #[serde(rename = "00282000", default)]
-    icc_profile: Values,
+    icc_profile: JsonValues,
     #[serde(rename = "00480105", default)]
-    optical_paths: Sequence<OpticalPath>,
+    optical_paths: JsonSequence<OpticalPath>,
     #[serde(rename = "00181063", default)]
-    frame_time: Values,
+    frame_time: JsonValues,
     #[serde(rename = "00180040", default)]
-    cine_rate: Values,
+    cine_rate: JsonValues,
     #[serde(rename = "00082144", default)]
-    display_rate: Values,
+    display_rate: JsonValues,
 }
 
 /// A functional group: what is wanted of it stands in sequences of their own.
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00289145", default)]
-    pixel_value_transformation: Sequence<Plain>,
+    pixel_value_transformation: JsonSequence<Plain>,
     #[serde(rename = "00289132", default)]
-    frame_voi_lut: Sequence<Plain>,
+    frame_voi_lut: JsonSequence<Plain>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct OpticalPath {
     #[serde(rename = "00282000", default)]
-    icc_profile: Values,
+    icc_profile: JsonValues,
 }
 
 /// An item of a sequence of look-up tables.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Table {
     #[serde(rename = "00283002", default)]
-    descriptor: Values,
+    descriptor: JsonValues,
     #[serde(rename = "00283006", default)]
-    data: Values,
+    data: JsonValues,
 }
 
 impl Described {
@@ -134,7 +134,7 @@ impl Described {
         let transformations = groups().flat_map(|group| &group.pixel_value_transformation.items);
         let voi_luts = groups().flat_map(|group| &group.frame_voi_lut.items);
         let mut modalities = transformations.chain([&self.plain]).filter_map(|plain| plain.modality(layout));
-        let modality = modalities.next().unwrap_or(Modality::Linear { slope: 1.0, intercept: 0.0 });
+        let modality = modalities.next().unwrap_or(ModalityTransform::Linear { slope: 1.0, intercept: 0.0 });
         let is_signed = has_negative_values(&modality, layout);
         let voi = voi_luts.chain([&self.plain]).find_map(|plain| plain.voi(is_signed));
         let is_inverse = self.image.presentation_shape.text() == Some("INVERSE");
@@ -151,7 +151,7 @@ impl Described {
     /// The ICC profile of the image, if it stands in its metadata.
     pub(super) fn icc_profile(&self) -> Option<Vec<u8>> {
         let of_paths = self.image.optical_paths.items.iter().map(|path| &path.icc_profile);
-        [&self.image.icc_profile].into_iter().chain(of_paths).find_map(Values::bytes)
+        [&self.image.icc_profile].into_iter().chain(of_paths).find_map(JsonValues::bytes)
     }
 
     /// How long a frame is seen.
@@ -167,12 +167,12 @@ impl Described {
 
 impl Plain {
     /// The modality LUT, if there is one.
-    pub(super) fn modality(&self, layout: &PixelLayout) -> Option<Modality> {
+    pub(super) fn modality(&self, layout: &PixelLayout) -> Option<ModalityTransform> {
         if let Some(table) = self.modality_luts.items.first().and_then(|item| item.read(layout.is_signed)) {
-            return Some(Modality::Table(table));
+            return Some(ModalityTransform::Table(table));
         }
         let (slope, intercept) = (self.slope.number()?, self.intercept.number()?);
-        (slope != 0.0).then_some(Modality::Linear { slope, intercept })
+        (slope != 0.0).then_some(ModalityTransform::Linear { slope, intercept })
     }
 
     /// The first VOI LUT, or else the first window that can be used. Of the two, the LUT says more.
@@ -181,9 +181,9 @@ impl Plain {
             return Some(Voi::Table(table));
         }
         let function = match self.voi_function.text() {
-            Some("LINEAR_EXACT") => Function::LinearExact,
-            Some("SIGMOID") => Function::Sigmoid,
-            _ => Function::Linear,
+            Some("LINEAR_EXACT") => VoiFunction::LinearExact,
+            Some("SIGMOID") => VoiFunction::Sigmoid,
+            _ => VoiFunction::Linear,
         };
         let (center, width) = (self.window_center.number()?, self.window_width.number()?);
         let window = Window { center, width, function };
@@ -199,7 +199,7 @@ impl Table {
 
 impl Image {
     fn palette(&self, layout: &PixelLayout) -> Option<Palette> {
-        let table = |described: &Values, data: &Values, segments: &Values| {
+        let table = |described: &JsonValues, data: &JsonValues, segments: &JsonValues| {
             let descriptor = descriptor(described)?;
             match data.bytes() {
                 Some(data) => Lut::read(descriptor, &data, layout.is_signed),
@@ -215,7 +215,7 @@ impl Image {
 
     /// The range of padding (PS3.3 §C.7.5.1.1.2); its sign is that of the pixels, whatever it was sent as.
     fn padding(&self, layout: &PixelLayout) -> Option<[i64; 2]> {
-        let number = |values: &Values| {
+        let number = |values: &JsonValues| {
             let number = values.number()? as i64;
             Some(match (layout.bits_allocated, layout.is_signed) {
                 (..=16, true) => i64::from(number as i16),
@@ -230,15 +230,15 @@ impl Image {
 }
 
 /// A descriptor of three values. Some leave out the last, the bits of an entry.
-fn descriptor(values: &Values) -> Option<[i64; 3]> {
+fn descriptor(values: &JsonValues) -> Option<[i64; 3]> {
     let bits = values.numbers().map(|[.., bits]: [f64; 3]| bits).unwrap_or(16.0);
     let [count, first] = values.numbers()?;
     Some([count, first, bits].map(|number| number as i64))
 }
 
 /// Whether values after the modality LUT may be negative.
-pub(super) fn has_negative_values(modality: &Modality, layout: &PixelLayout) -> bool {
-    let Modality::Linear { slope, intercept } = modality else { return false };
+pub(super) fn has_negative_values(modality: &ModalityTransform, layout: &PixelLayout) -> bool {
+    let ModalityTransform::Linear { slope, intercept } = modality else { return false };
     let count = 2_f64.powi(layout.bits_stored.into());
     let ends = if layout.is_signed { [-count / 2.0, count / 2.0 - 1.0] } else { [0.0, count - 1.0] };
     ends.iter().any(|end| end * slope + intercept < 0.0)
@@ -269,7 +269,7 @@ mod tests {
         Described::parse(text.to_string().as_bytes())
     }
 
-    fn window(center: f64, width: f64, function: Function) -> Voi {
+    fn window(center: f64, width: f64, function: VoiFunction) -> Voi {
         Voi::Window(Window { center, width, function })
     }
 
@@ -292,13 +292,13 @@ mod tests {
         let described = described(&text);
         for (frame, center) in [(0, 2.0), (1, 3.0), (2, 2.0)] {
             let display = described.display(&layout(12, false, "MONOCHROME2"), frame);
-            assert_eq!(display.voi, window(center, 10.0, Function::Linear));
-            assert_eq!(display.modality, Modality::Linear { slope: 2.0, intercept: -1024.0 });
+            assert_eq!(display.voi, window(center, 10.0, VoiFunction::Linear));
+            assert_eq!(display.modality, ModalityTransform::Linear { slope: 2.0, intercept: -1024.0 });
         }
         let mut plain = text;
         plain.as_object_mut().unwrap().remove("52009229");
         let display = self::described(&plain).display(&layout(12, false, "MONOCHROME2"), 0);
-        assert_eq!(display.voi, window(1.0, 10.0, Function::Sigmoid));
+        assert_eq!(display.voi, window(1.0, 10.0, VoiFunction::Sigmoid));
     }
 
     #[test]

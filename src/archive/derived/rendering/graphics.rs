@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use crate::archive::derived::rendering::presentation::References;
-use crate::dicom::json_values::{Sequence, Values};
+use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::pixel::render::Canvas;
-use crate::pixel::render::graphics::{Point, cross, draw, ellipse};
-use crate::pixel::render::text::Pen;
+use crate::pixel::render::lines::{Point, cross, draw, ellipse};
+use crate::pixel::render::text_pen::Pen;
 
 /// An item of the Graphic Annotation Sequence.
 #[derive(Debug, Default, Deserialize)]
@@ -14,35 +14,35 @@ pub(super) struct Annotated {
     #[serde(rename = "00081140", default)]
     pub(super) images: References,
     #[serde(rename = "00700008", default)]
-    texts: Sequence<TextObject>,
+    texts: JsonSequence<TextObject>,
     #[serde(rename = "00700009", default)]
-    graphics: Sequence<GraphicObject>,
+    graphics: JsonSequence<GraphicObject>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct TextObject {
     #[serde(rename = "00700006", default)]
-    text: Values,
+    text: JsonValues,
     #[serde(rename = "00700003", default)]
-    box_units: Values,
+    box_units: JsonValues,
     #[serde(rename = "00700010", default)]
-    box_top_left: Values,
+    box_top_left: JsonValues,
     #[serde(rename = "00700004", default)]
-    anchor_units: Values,
+    anchor_units: JsonValues,
     #[serde(rename = "00700014", default)]
-    anchor: Values,
+    anchor: JsonValues,
     #[serde(rename = "00700015", default)]
-    anchor_visibility: Values,
+    anchor_visibility: JsonValues,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct GraphicObject {
     #[serde(rename = "00700005", default)]
-    units: Values,
+    units: JsonValues,
     #[serde(rename = "00700022", default)]
-    points: Values,
+    points: JsonValues,
     #[serde(rename = "00700023", default)]
-    kind: Values,
+    kind: JsonValues,
 }
 
 /// Where the image is in the picture.
@@ -74,7 +74,7 @@ impl Placement {
     }
 
     /// Where a place is that is given in pixels of the image, or in parts of the displayed area.
-    fn of(&self, units: &Values, place: Point, canvas: &Canvas) -> Point {
+    fn of(&self, units: &JsonValues, place: Point, canvas: &Canvas) -> Point {
         match units.text() {
             Some("DISPLAY") => [place[0] * f64::from(canvas.width), place[1] * f64::from(canvas.height)],
             _ => self.of_pixel(place),
@@ -126,7 +126,7 @@ impl GraphicObject {
 impl TextObject {
     fn draw(&self, canvas: &mut Canvas, placement: &Placement, room: &mut usize) {
         let Some(text) = self.text.text() else { return };
-        let place = |units, values: &Values| Some(placement.of(units, values.numbers()?, canvas));
+        let place = |units, values: &JsonValues| Some(placement.of(units, values.numbers()?, canvas));
         let corner = place(&self.box_units, &self.box_top_left);
         let anchor = place(&self.anchor_units, &self.anchor);
         let Some([left, top]) = corner.or(anchor) else { return };

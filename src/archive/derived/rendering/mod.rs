@@ -33,7 +33,7 @@ pub use crate::archive::derived::rendering::thumbnail::Thumbnail;
 pub use crate::pixel::render::encode::Format;
 pub use crate::pixel::render::icc::IccProfile;
 pub use crate::pixel::render::viewport::Viewport;
-pub use crate::pixel::render::window::{Function, Window};
+pub use crate::pixel::render::window::{VoiFunction, Window};
 
 /// ICC Profile, at the end of the path of a bulk value.
 const ICC_PROFILE: &str = "00282000";

@@ -4,7 +4,7 @@
 use std::iter::repeat_n;
 
 use crate::pixel::render::Canvas;
-use crate::pixel::render::text::Pen;
+use crate::pixel::render::text_pen::Pen;
 
 /// Pixels of the letters that a sheet is wide or high.
 const SIDE: u32 = 64;

@@ -8,16 +8,18 @@ use crate::archive::Error;
 use crate::archive::derived::rendering::described::{Plain, Table, has_negative_values};
 use crate::archive::derived::rendering::graphics::{Annotated, Placement};
 use crate::dicom::frames::PixelLayout;
-use crate::dicom::json_values::{Sequence, Values};
+use crate::dicom::json_values::{JsonSequence, JsonValues};
+use crate::dicom::uids;
 use crate::index::records::InstanceRecord;
 use crate::pixel::render;
-use crate::pixel::render::graphics::MAX_DOTS;
+use crate::pixel::render::lines::MAX_DOTS;
 use crate::pixel::render::viewport::Viewport;
 use crate::pixel::render::window::Voi;
 use crate::pixel::render::{Canvas, Display, viewport};
 
 /// The SOP classes that are applied: grayscale and colour softcopy presentation states.
-const APPLIED: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.11.2"];
+const APPLIED: [&str; 2] =
+    [uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE, uids::COLOR_SOFTCOPY_PRESENTATION_STATE_STORAGE];
 
 /// What is read of a presentation state.
 #[derive(Debug, Default, Deserialize)]
@@ -25,23 +27,23 @@ pub(super) struct Presentation {
     #[serde(skip)]
     plain: Plain,
     #[serde(rename = "00283110", default)]
-    softcopy_voi_luts: Sequence<Value>,
+    softcopy_voi_luts: JsonSequence<Value>,
     #[serde(rename = "20500010", default)]
-    presentation_luts: Sequence<Table>,
+    presentation_luts: JsonSequence<Table>,
     #[serde(rename = "20500020", default)]
-    presentation_shape: Values,
+    presentation_shape: JsonValues,
     #[serde(rename = "00700041", default)]
-    horizontal_flip: Values,
+    horizontal_flip: JsonValues,
     #[serde(rename = "00700042", default)]
-    rotation: Values,
+    rotation: JsonValues,
     #[serde(rename = "0070005A", default)]
-    areas: Sequence<Area>,
+    areas: JsonSequence<Area>,
     #[serde(rename = "00700001", default)]
-    annotations: Sequence<Annotated>,
+    annotations: JsonSequence<Annotated>,
 }
 
 /// The images that an item is for: all, if it names none.
-pub(super) type References = Sequence<ImageReference>;
+pub(super) type References = JsonSequence<ImageReference>;
 
 /// An item of the Softcopy VOI LUT Sequence, besides the VOI LUT.
 #[derive(Debug, Default, Deserialize)]
@@ -53,9 +55,9 @@ struct Softcopy {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ImageReference {
     #[serde(rename = "00081155", default)]
-    instance: Values,
+    instance: JsonValues,
     #[serde(rename = "00081160", default)]
-    frames: Values,
+    frames: JsonValues,
 }
 
 /// An item of the Displayed Area Selection Sequence.
@@ -64,13 +66,13 @@ struct Area {
     #[serde(rename = "00081140", default)]
     images: References,
     #[serde(rename = "00700052", default)]
-    top_left: Values,
+    top_left: JsonValues,
     #[serde(rename = "00700053", default)]
-    bottom_right: Values,
+    bottom_right: JsonValues,
     #[serde(rename = "00700100", default)]
-    size_mode: Values,
+    size_mode: JsonValues,
     #[serde(rename = "00700103", default)]
-    magnification: Values,
+    magnification: JsonValues,
 }
 
 /// The frame that is to be presented.

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::rendering::{
-    Annotation, Format, Function, IccProfile, Painter, Rendering, Viewport, Window,
+    Annotation, Format, IccProfile, Painter, Rendering, Viewport, VoiFunction, Window,
 };
 use crate::archive::read::Scope;
 use crate::archive::{Archive, Error};
@@ -15,9 +15,9 @@ use crate::blobs::memory::MemoryBlobs;
 use crate::blobs::{Blobs, Bucket};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 use crate::index::records::InstanceRecord;
-
-const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
 struct Bench {
     archive: Arc<Archive>,
@@ -40,7 +40,7 @@ impl Bench {
 
     async fn store(&self, data_set: DataSet) {
         let mut upload = self.archive.receive(&self.caller, None).await;
-        upload.write(Bytes::from(data_set.file(EXPLICIT))).await;
+        upload.write(Bytes::from(data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
         upload.finish().await.await.result.unwrap();
     }
 
@@ -96,7 +96,7 @@ fn image(series: &str, number: u32, levels: &[i16]) -> DataSet {
 fn image_of(modality: &str, series: &str, number: u32, levels: &[i16]) -> DataSet {
     let pixels: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes().repeat(32)).collect();
     DataSet::explicit()
-        .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2")
+        .text(0x0008_0016, "UI", uids::CT_IMAGE_STORAGE)
         .text(0x0008_0018, "UI", &format!("{series}.{number}"))
         .text(0x0008_0060, "CS", modality)
         .text(0x0010_0010, "PN", "Doe^Jane")
@@ -138,7 +138,7 @@ async fn a_frame_is_rendered_by_its_own_window_or_the_one_asked_for() {
         let picture = bench.rendered(frame, &png()).await.unwrap();
         assert_eq!(picture, Picture { size: (8, 4), pixels: vec![expected; 32] });
     }
-    let window = Some(Window { center: 100.0, width: 400.0, function: Function::LinearExact });
+    let window = Some(Window { center: 100.0, width: 400.0, function: VoiFunction::LinearExact });
     let picture = bench.rendered(2, &Rendering { window, ..png() }).await.unwrap();
     assert_eq!(picture.pixels[0], 191);
     assert!(matches!(bench.rendered(3, &png()).await, Err(Error::NotFound(_))));
@@ -272,9 +272,10 @@ fn state(sop_class: &str) -> DataSet {
 async fn a_presentation_state_is_applied_if_it_is_there_and_of_a_known_kind() {
     let presentation_state = Some(("1.9".parse().unwrap(), "1.9.1".parse().unwrap()));
     let presented = Rendering { presentation_state, ..png() };
-    for (sop_class, is_applied) in
-        [("1.2.840.10008.5.1.4.1.1.11.1", true), ("1.2.840.10008.5.1.4.1.1.11.4", false)]
-    {
+    for (sop_class, is_applied) in [
+        (uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE, true),
+        (uids::BLENDING_SOFTCOPY_PRESENTATION_STATE_STORAGE, false),
+    ] {
         let bench = Bench::new(&[]);
         bench.store(image("1.3", 1, &[10])).await;
         assert!(matches!(bench.rendered(1, &presented).await, Err(Error::NotFound(_))));

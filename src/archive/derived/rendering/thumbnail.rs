@@ -17,12 +17,11 @@ use crate::archive::read::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
-use crate::dicom::attributes::{Attribute, Tag};
+use crate::dicom::attributes::Attribute;
+use crate::dicom::tags;
 use crate::index::records::{InstanceRecord, SeriesRecord};
 use crate::pixel::render::encode::encode;
 
-const MODALITY: Tag = Tag(0x0008_0060);
-const SERIES_NUMBER: Tag = Tag(0x0020_0011);
 /// Modalities whose frames are not what the study is about: they stand for it only where nothing else does.
 const DERIVED_MODALITIES: [&str; 8] = ["SEG", "RTDOSE", "PR", "KO", "SR", "DOC", "REG", "OT"];
 /// Thumbnails of one thing that are kept: of frames, sizes and formats there is no end. Others are made each time.
@@ -180,7 +179,7 @@ impl Archive {
                 all.into_iter().min_by_key(rank)
             }
         };
-        let modality = series.as_ref().and_then(|record| record.attributes.get(&MODALITY));
+        let modality = series.as_ref().and_then(|record| record.attributes.get(&tags::MODALITY));
         let word = modality.and_then(Attribute::first_text).unwrap_or("?");
         let picture = encode(&sheet(word, area), format, self.rendering.quality, None);
         Ok(picture.map_err(refusal)?.into())
@@ -220,8 +219,8 @@ impl Archive {
 /// The order of the series of a study.
 fn rank(record: &SeriesRecord) -> (bool, bool, i64, String) {
     let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text);
-    let is_derived = text(MODALITY).is_some_and(|modality| DERIVED_MODALITIES.contains(&modality));
-    let number = text(SERIES_NUMBER).and_then(|number| number.parse().ok());
+    let is_derived = text(tags::MODALITY).is_some_and(|modality| DERIVED_MODALITIES.contains(&modality));
+    let number = text(tags::SERIES_NUMBER).and_then(|number| number.parse().ok());
     (is_derived, number.is_none(), number.unwrap_or_default(), record.series.to_string())
 }
 

@@ -12,16 +12,17 @@ use tokio::task::spawn_blocking;
 use uuid::Builder;
 
 use crate::archive::derived::explicit_vr::Source;
+use crate::archive::derived::transcode::Encoding;
 use crate::archive::derived::transcode::offsets::Offsets;
-use crate::archive::derived::transcode::{DEFLATED, Encoding};
 use crate::archive::{Error, cores};
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::dicom::derived;
 use crate::dicom::explicit;
-use crate::dicom::explicit::{Element, Pixels, Rewrite, fragment_header};
+use crate::dicom::explicit::{EncodedElement, PixelAttributes, Rewrite, fragment_header};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::Outline;
+use crate::dicom::transfer_syntax;
 use crate::pixel::transcode::{Codec, Encoded, REVISION};
 
 /// Bytes that are collected before they are written.
@@ -48,7 +49,7 @@ impl Source {
         let mut changes = self.changes(&outline, layout, photometric, codec);
         changes.extend(offsets.elements());
         changes.sort_by_key(|change| change.tag);
-        let frames = explicit::Frames::Encapsulated { table_length: offsets.basic_bytes() };
+        let frames = explicit::FrameOutput::Encapsulated { table_length: offsets.basic_bytes() };
         let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax(), changes, frames };
         let plan = explicit::plan(&outline, &rewrite).map_err(|error| refused(&error.to_string()))?;
         drop(outline);
@@ -77,9 +78,10 @@ impl Source {
         layout: &PixelLayout,
         photometric: &str,
         codec: Codec,
-    ) -> Vec<Element> {
+    ) -> Vec<EncodedElement> {
         let PixelLayout { samples, bits_stored, .. } = *layout;
-        let pixels = Pixels { photometric: photometric.into(), samples, is_planar: false, bits_stored };
+        let pixels =
+            PixelAttributes { photometric: photometric.into(), samples, is_planar: false, bits_stored };
         let mut changes = pixels.elements();
         if let Some(lossy) = codec.lossy() {
             let uid = derived_uid(&self.record.digest, codec);
@@ -106,7 +108,7 @@ impl Source {
     /// Writes the file with its data set deflated, and a zero behind it if its length is odd (PS3.5 §A.5).
     async fn deflate(self, mut output: Output) -> Result<Staged, Error> {
         let decoders = self.archive.decoders.clone();
-        let file = self.explicit(DEFLATED).await?;
+        let file = self.explicit(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).await?;
         let mut head_bytes = file.plan.data_set_at as usize;
         let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
         let mut chunks = file.read();

@@ -12,11 +12,11 @@ use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::derived::frames::collect;
 use crate::archive::read::Scope;
-use crate::archive::read::deflated::is_deflated;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
-use crate::dicom::frames::Frames;
+use crate::dicom::frames::FrameTable;
+use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
 use crate::pixel::decode::is_decodable;
 use crate::pixel::transcode::Encoded;
@@ -34,9 +34,6 @@ const MAX_FRAMES: u32 = 1 << 20;
 /// Bytes that may be inflated to encode a deflated instance: each of its frames costs all that is before it.
 const MAX_INFLATED_BYTES: u64 = 16 << 30;
 
-/// Deflated Explicit VR Little Endian.
-const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-
 /// A form that is made of an instance, besides Explicit VR Little Endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -51,7 +48,7 @@ impl Encoding {
     pub fn transfer_syntax(self) -> &'static str {
         match self {
             Self::Compressed(codec) => codec.transfer_syntax(),
-            Self::Deflated => DEFLATED,
+            Self::Deflated => transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
         }
     }
 }
@@ -78,17 +75,18 @@ pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
 /// The forms that an instance can be given in, besides the stored one and Explicit VR Little Endian.
 pub fn encodings(record: &InstanceRecord) -> Vec<Encoding> {
     let codecs = codecs(record).into_iter().map(Encoding::Compressed);
-    let is_native = !matches!(record.layout.frames, Frames::Encapsulated { .. });
-    let can_be_deflated = record.transfer_syntax != DEFLATED && (is_native || is_readable(record));
+    let is_native = !matches!(record.layout.frames, FrameTable::Encapsulated { .. });
+    let can_be_deflated = record.transfer_syntax != transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        && (is_native || is_readable(record));
     codecs.chain(can_be_deflated.then_some(Encoding::Deflated)).collect()
 }
 
 /// Whether there is a codec to read the frames; floating point numbers are no pixels to any.
 fn is_readable(record: &InstanceRecord) -> bool {
     match record.layout.frames {
-        Frames::None => false,
-        Frames::Native { .. } => !has_float_pixels(record),
-        Frames::Encapsulated { .. } => is_decodable(&record.transfer_syntax),
+        FrameTable::None => false,
+        FrameTable::Native { .. } => !has_float_pixels(record),
+        FrameTable::Encapsulated { .. } => is_decodable(&record.transfer_syntax),
     }
 }
 
@@ -96,12 +94,12 @@ fn is_readable(record: &InstanceRecord) -> bool {
 fn is_affordable(record: &InstanceRecord) -> bool {
     let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
     frames <= MAX_FRAMES
-        && (!is_deflated(&record.transfer_syntax)
+        && (!transfer_syntax::is_deflated(&record.transfer_syntax)
             || bytes_to_inflate(&record.layout.frames, frames) <= MAX_INFLATED_BYTES)
 }
 
 /// Bytes that are inflated to read each frame of a deflated instance by itself.
-fn bytes_to_inflate(frames: &Frames, number_of_frames: u32) -> u64 {
+fn bytes_to_inflate(frames: &FrameTable, number_of_frames: u32) -> u64 {
     let last = frames.ranges(frames.count().saturating_sub(1));
     let end = last.last().map_or(0, |range| range.end);
     (end / 2).saturating_mul(number_of_frames.into())
@@ -241,10 +239,11 @@ mod tests {
 
     #[test]
     fn what_is_inflated_grows_with_the_square_of_the_frames() {
-        let frames = |count| Frames::Native { offset: 1000, frame_bits: 8_000, count, is_big_endian: false };
+        let frames =
+            |count| FrameTable::Native { offset: 1000, frame_bits: 8_000, count, is_big_endian: false };
         assert_eq!(bytes_to_inflate(&frames(10), 10), 55_000);
         assert_eq!(bytes_to_inflate(&frames(100), 100), 5_050_000);
         assert!(bytes_to_inflate(&frames(8000), 8000) > MAX_INFLATED_BYTES);
-        assert_eq!(bytes_to_inflate(&Frames::None, 0), 0);
+        assert_eq!(bytes_to_inflate(&FrameTable::None, 0), 0);
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::archive::derived::transcode::ITEM_HEADER;
 use crate::dicom::attributes::{Tag, Vr};
-use crate::dicom::derived::{RATIO, RATIO_CHARACTERS};
-use crate::dicom::explicit::{EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS, Element, PIXEL_DATA};
+use crate::dicom::derived::RATIO_CHARACTERS;
+use crate::dicom::explicit::EncodedElement;
 use crate::dicom::frames::PixelLayout;
+use crate::dicom::tags;
 
 /// Bytes of the headers of a fragment and of any codestream in it, at most: those of baseline JPEG are the largest.
 const MOST_HEADER_BYTES: u64 = 1024;
@@ -51,9 +52,10 @@ impl Offsets {
     }
 
     /// The elements of the Extended Offset Table, to be filled in; none beside a basic one.
-    pub(super) fn elements(&self) -> Vec<Element> {
-        let blank = |tag| Element { tag, vr: Vr(*b"OV"), value: vec![0; self.number_of_frames as usize * 8] };
-        let tags = [EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS];
+    pub(super) fn elements(&self) -> Vec<EncodedElement> {
+        let blank =
+            |tag| EncodedElement { tag, vr: Vr(*b"OV"), value: vec![0; self.number_of_frames as usize * 8] };
+        let tags = [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS];
         tags.into_iter().filter(|_| self.is_extended()).map(blank).collect()
     }
 
@@ -66,7 +68,7 @@ impl Offsets {
 
     /// Where the Basic Offset Table starts; `None` if there is an extended one.
     pub(super) fn basic_at(&self, places: &BTreeMap<Tag, u64>) -> Option<u64> {
-        if self.is_extended() { None } else { places.get(&PIXEL_DATA).copied() }
+        if self.is_extended() { None } else { places.get(&tags::PIXEL_DATA).copied() }
     }
 
     /// What is to be filled in, and where, once all frames are written: `places` are those of the plan.
@@ -74,17 +76,28 @@ impl Offsets {
         let words = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let values: Vec<(Tag, Vec<u8>)> = if self.is_extended() {
             let tables = [words(&self.starts), words(&self.lengths)];
-            [EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS].into_iter().zip(tables).collect()
+            [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS]
+                .into_iter()
+                .zip(tables)
+                .collect()
         } else {
-            vec![(PIXEL_DATA, self.starts.iter().flat_map(|&start| (start as u32).to_le_bytes()).collect())]
+            vec![(
+                tags::PIXEL_DATA,
+                self.starts.iter().flat_map(|&start| (start as u32).to_le_bytes()).collect(),
+            )]
         };
         values.into_iter().filter_map(|(tag, value)| Some((*places.get(&tag)?, value))).collect()
     }
 
     /// The same for Lossy Image Compression Ratio, which `changes` leave blank if they have it.
-    pub(super) fn ratio(&self, changes: &[Element], places: &BTreeMap<Tag, u64>) -> Option<(u64, Vec<u8>)> {
-        let blank = changes.iter().find(|change| change.tag == RATIO)?;
-        let place = places.get(&RATIO)? + (blank.value.len() - RATIO_CHARACTERS) as u64;
+    pub(super) fn ratio(
+        &self,
+        changes: &[EncodedElement],
+        places: &BTreeMap<Tag, u64>,
+    ) -> Option<(u64, Vec<u8>)> {
+        let blank = changes.iter().find(|change| change.tag == tags::LOSSY_IMAGE_COMPRESSION_RATIO)?;
+        let place =
+            places.get(&tags::LOSSY_IMAGE_COMPRESSION_RATIO)? + (blank.value.len() - RATIO_CHARACTERS) as u64;
         let compressed_bytes: u64 = self.lengths.iter().sum();
         let ratio = self.uncompressed_bytes as f64 / compressed_bytes.max(1) as f64;
         Some((place, format!("{:.2}", ratio.min(999_999.0)).into_bytes()))
@@ -116,9 +129,16 @@ mod tests {
         assert_eq!((offsets.basic_bytes(), offsets.elements()), (12, vec![]));
         [10, 20, 1024].into_iter().for_each(|length| offsets.push(length));
         let table = [0_u32, 18, 46].iter().flat_map(|start| start.to_le_bytes()).collect();
-        assert_eq!(offsets.patches(&[(PIXEL_DATA, 7)].into()), [(7, table)]);
-        let blank = Element { tag: RATIO, vr: Vr(*b"DS"), value: vec![b' '; 20] };
-        assert_eq!(offsets.ratio(&[blank], &[(RATIO, 100)].into()), Some((104, b"5.83".to_vec())));
+        assert_eq!(offsets.patches(&[(tags::PIXEL_DATA, 7)].into()), [(7, table)]);
+        let blank = EncodedElement {
+            tag: tags::LOSSY_IMAGE_COMPRESSION_RATIO,
+            vr: Vr(*b"DS"),
+            value: vec![b' '; 20],
+        };
+        assert_eq!(
+            offsets.ratio(&[blank], &[(tags::LOSSY_IMAGE_COMPRESSION_RATIO, 100)].into()),
+            Some((104, b"5.83".to_vec()))
+        );
         assert_eq!(offsets.ratio(&[], &BTreeMap::new()), None);
     }
 
@@ -128,7 +148,7 @@ mod tests {
         assert_eq!(offsets.basic_bytes(), 0);
         let sizes: Vec<_> =
             offsets.elements().iter().map(|element| (element.tag, element.value.len())).collect();
-        let tags = [EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS];
+        let tags = [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS];
         assert_eq!(sizes, tags.map(|tag| (tag, 8 * 1025)));
         [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length));
         let words = |numbers: [u64; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();

@@ -21,8 +21,8 @@ use crate::archive::ingest::{Refusal, Upload};
 use crate::dicom::failure::Failure;
 use crate::dicom::split::Splitter;
 use crate::dicom::uid::StudyUid;
-use crate::pixel::consumer;
-use crate::pixel::consumer::Kind;
+use crate::pixel::png_gif;
+use crate::pixel::png_gif::ImageFileFormat;
 
 /// The parts of one request, as they come in.
 pub struct Assembly {
@@ -253,14 +253,19 @@ impl Instances {
     }
 
     /// Writes the frames of a PNG or GIF file, decoded one after the other.
-    async fn write_frames(&self, kind: Kind, range: Range<u64>, upload: &mut Upload) -> Result<(), Refusal> {
+    async fn write_frames(
+        &self,
+        kind: ImageFileFormat,
+        range: Range<u64>,
+        upload: &mut Upload,
+    ) -> Result<(), Refusal> {
         let turn =
             self.archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
         let parts = Arc::clone(&self.parts);
         let (sender, mut frames) = mpsc::channel(1);
         let decoding = spawn_blocking(move || {
             let file = pixels::whole(&range, &parts.spooled)?;
-            let decoded = consumer::decode(kind, &file, &mut |frame| sender.blocking_send(frame).is_ok());
+            let decoded = png_gif::decode(kind, &file, &mut |frame| sender.blocking_send(frame).is_ok());
             drop(turn);
             decoded.map_err(|error| pixels::unreadable(kind, &error))
         });

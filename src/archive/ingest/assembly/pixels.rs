@@ -11,14 +11,11 @@ use crate::archive::ingest::assembly::plan::Piece;
 use crate::archive::ingest::spool::Spooled;
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::codestream::{self, Codestream};
+use crate::dicom::tags;
+use crate::dicom::transfer_syntax;
 use crate::dicom::write;
 use crate::pixel;
-use crate::pixel::consumer::{self, Kind, Picture};
-
-const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
-const ROWS: Tag = Tag(0x0028_0010);
-const COLUMNS: Tag = Tag(0x0028_0011);
-const SAMPLES_PER_PIXEL: Tag = Tag(0x0028_0002);
+use crate::pixel::png_gif::{self, DecodedImage, ImageFileFormat};
 
 /// Bytes that are read of a compressed frame to learn what it is; more if those do not tell.
 const HEAD_BYTES: [usize; 3] = [4 * 1024, 64 * 1024, 1024 * 1024];
@@ -38,9 +35,9 @@ pub(super) enum Pixels {
 
 /// PNG or GIF files, whose frames are alike.
 pub(super) struct Pictures {
-    kind: Kind,
+    kind: ImageFileFormat,
     /// What the files hold, all frames counted.
-    picture: Picture,
+    picture: DecodedImage,
     files: Vec<Range<u64>>,
     /// The header of the element that they become.
     header: Vec<u8>,
@@ -65,10 +62,10 @@ pub(super) struct Encapsulated {
 pub(super) fn read(parts: &[BulkPart], spooled: &Spooled) -> Result<Pixels, Refusal> {
     let Some(first) = parts.first() else { return Ok(Pixels::Native) };
     let named = first.transfer_syntax.as_deref().filter(|uid| *uid != "*");
-    if is_raw(&first.media_type) && named.is_none_or(is_native) {
+    if is_raw(&first.media_type) && named.is_none_or(transfer_syntax::is_native_little_endian) {
         return Ok(Pixels::Native);
     }
-    if named.is_some_and(|named| !is_encapsulated(named)) {
+    if named.is_some_and(|named| !transfer_syntax::is_compressed(named)) {
         return Err(no_syntax(
             "the transfer syntax named for the pixels is none that compressed pixels are in",
         ));
@@ -98,28 +95,28 @@ pub(super) fn read(parts: &[BulkPart], spooled: &Spooled) -> Result<Pixels, Refu
     Ok(Pixels::Encapsulated(Encapsulated { transfer_syntax, is_other, codestream, frames, is_video }))
 }
 
-fn picture_kind(media_type: &str) -> Option<Kind> {
+fn picture_kind(media_type: &str) -> Option<ImageFileFormat> {
     match media_type {
-        "image/png" => Some(Kind::Png),
-        "image/gif" => Some(Kind::Gif),
+        "image/png" => Some(ImageFileFormat::Png),
+        "image/gif" => Some(ImageFileFormat::Gif),
         _ => None,
     }
 }
 
-fn pictures(kind: Kind, parts: &[BulkPart], spooled: &Spooled) -> Result<Pictures, Refusal> {
-    let mut all: Option<Picture> = None;
+fn pictures(kind: ImageFileFormat, parts: &[BulkPart], spooled: &Spooled) -> Result<Pictures, Refusal> {
+    let mut all: Option<DecodedImage> = None;
     for part in parts {
         let file = whole(&part.range, spooled)?;
-        let picture = consumer::describe(kind, &file).map_err(|error| unreadable(kind, &error))?;
-        let before = all.unwrap_or(Picture { frames: 0, ..picture });
+        let picture = png_gif::describe(kind, &file).map_err(|error| unreadable(kind, &error))?;
+        let before = all.unwrap_or(DecodedImage { frames: 0, ..picture });
         if (before.shape, before.bits) != (picture.shape, picture.bits) {
             return Err(no_syntax("the pictures sent as frames are of more than one size"));
         }
-        all = Some(Picture { frames: before.frames.saturating_add(picture.frames), ..picture });
+        all = Some(DecodedImage { frames: before.frames.saturating_add(picture.frames), ..picture });
     }
     let picture = all.ok_or_else(|| no_syntax("there is no picture"))?;
     let vr = Vr(if picture.bits == 16 { *b"OW" } else { *b"OB" });
-    let header = write::element_header(PIXEL_DATA, vr, picture.length());
+    let header = write::element_header(tags::PIXEL_DATA, vr, picture.length());
     let header = header.ok_or_else(|| no_syntax("the pictures become 4 GiB of pixels or more"))?;
     Ok(Pictures { kind, picture, files: parts.iter().map(|part| part.range.clone()).collect(), header })
 }
@@ -148,8 +145,8 @@ fn read_up_to(buffer: &mut [u8], start: u64, spooled: &Spooled) -> Result<usize,
 }
 
 /// Why a PNG or GIF file is no Pixel Data.
-pub(super) fn unreadable(kind: Kind, error: &pixel::Error) -> Refusal {
-    let name = if kind == Kind::Png { "image/png" } else { "image/gif" };
+pub(super) fn unreadable(kind: ImageFileFormat, error: &pixel::Error) -> Refusal {
+    let name = if kind == ImageFileFormat::Png { "image/png" } else { "image/gif" };
     no_syntax(&format!("a picture sent as {name} cannot be read: {error}"))
 }
 
@@ -159,16 +156,6 @@ fn no_syntax(reason: &str) -> Refusal {
 
 fn is_raw(media_type: &str) -> bool {
     !media_type.starts_with("image/") && !media_type.starts_with("video/")
-}
-
-fn is_native(transfer_syntax: &str) -> bool {
-    ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"].contains(&transfer_syntax)
-}
-
-/// Whether pixels in a transfer syntax stand in items (PS3.5 §A.4 to §A.9).
-fn is_encapsulated(transfer_syntax: &str) -> bool {
-    let leaf = transfer_syntax.strip_prefix("1.2.840.10008.1.2.").unwrap_or_default();
-    ["4.", "5", "7.", "8."].iter().any(|start| leaf.starts_with(start))
 }
 
 fn describe(part: &BulkPart, spooled: &Spooled) -> Result<Option<Codestream>, Refusal> {
@@ -208,17 +195,19 @@ fn transfer_syntax(
 ) -> Result<String, Refusal> {
     let found = found.map(|found| found.transfer_syntax);
     let default = match media_type {
-        "image/dicom-rle" | "image/x-dicom-rle" => Some("1.2.840.10008.1.2.5"),
-        "image/jxl" => Some("1.2.840.10008.1.2.4.110"),
-        "image/jpx" if found == Some("1.2.840.10008.1.2.4.90") => Some("1.2.840.10008.1.2.4.92"),
-        "image/jpx" if found.is_some() => Some("1.2.840.10008.1.2.4.93"),
-        "video/mpeg" => Some("1.2.840.10008.1.2.4.101"),
-        "video/mp4" => Some("1.2.840.10008.1.2.4.102"),
-        "video/h265" => Some("1.2.840.10008.1.2.4.107"),
+        "image/dicom-rle" | "image/x-dicom-rle" => Some(transfer_syntax::RLE_LOSSLESS),
+        "image/jxl" => Some(transfer_syntax::JPEGXL_LOSSLESS),
+        "image/jpx" if found == Some(transfer_syntax::JPEG2000_LOSSLESS) => {
+            Some(transfer_syntax::JPEG2000MC_LOSSLESS)
+        }
+        "image/jpx" if found.is_some() => Some(transfer_syntax::JPEG2000MC),
+        "video/mpeg" => Some(transfer_syntax::MPEG2MPHL),
+        "video/mp4" => Some(transfer_syntax::MPEG4HP41),
+        "video/h265" => Some(transfer_syntax::HEVCMP51),
         _ => None,
     };
     match (named, found, default) {
-        (Some(named), Some(found), _) if has(named, found) => Ok(named.to_owned()),
+        (Some(named), Some(found), _) if transfer_syntax::includes(named, found) => Ok(named.to_owned()),
         (Some(named), None, _) => Ok(named.to_owned()),
         (_, _, Some(default)) => Ok(default.to_owned()),
         (_, Some(found), None) => Ok(found.to_owned()),
@@ -228,25 +217,9 @@ fn transfer_syntax(
     }
 }
 
-/// Whether what is found to be in one transfer syntax is in another too (PS3.5 §8.2, §A.4).
-fn has(named: &str, found: &str) -> bool {
-    let leaf = |uid: &str| uid.strip_prefix("1.2.840.10008.1.2.4.").unwrap_or_default().to_owned();
-    named == found
-        || matches!(
-            (leaf(named).as_str(), leaf(found).as_str()),
-            ("57", "70")
-                | ("51", "50")
-                | ("81", "80")
-                | ("91" | "92" | "93", "90")
-                | ("93", "91")
-                | ("201" | "203", "202")
-                | ("203", "201")
-        )
-}
-
 /// Whether what is sent and what the pixels say of an attribute must be the same.
 pub(super) fn must_agree(tag: Tag) -> bool {
-    [ROWS, COLUMNS, SAMPLES_PER_PIXEL].contains(&tag)
+    [tags::ROWS, tags::COLUMNS, tags::SAMPLES_PER_PIXEL].contains(&tag)
 }
 
 impl Pixels {
@@ -258,7 +231,7 @@ impl Pixels {
     /// The transfer syntax of the instance.
     pub(super) fn transfer_syntax(&self) -> &str {
         match self {
-            Self::Native | Self::Pictures(_) => write::TRANSFER_SYNTAX,
+            Self::Native | Self::Pictures(_) => transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
             Self::Encapsulated(pixels) => &pixels.transfer_syntax,
         }
     }
@@ -287,20 +260,20 @@ impl Pixels {
         let number = |number: u64| json!({"vr": "US", "Value": [number]});
         let text = |text: &str| json!({"vr": "CS", "Value": [text]});
         let mut described = vec![
-            (SAMPLES_PER_PIXEL, number(found.samples.into())),
-            (Tag(0x0028_0004), text(found.photometric)),
-            (ROWS, number(found.rows.into())),
-            (COLUMNS, number(found.columns.into())),
-            (Tag(0x0028_0100), number(found.bits_allocated().into())),
-            (Tag(0x0028_0101), number(found.bits_stored.into())),
-            (Tag(0x0028_0102), number(u64::from(found.bits_stored) - 1)),
-            (Tag(0x0028_0103), number(found.is_signed.into())),
+            (tags::SAMPLES_PER_PIXEL, number(found.samples.into())),
+            (tags::PHOTOMETRIC_INTERPRETATION, text(found.photometric)),
+            (tags::ROWS, number(found.rows.into())),
+            (tags::COLUMNS, number(found.columns.into())),
+            (tags::BITS_ALLOCATED, number(found.bits_allocated().into())),
+            (tags::BITS_STORED, number(found.bits_stored.into())),
+            (tags::HIGH_BIT, number(u64::from(found.bits_stored) - 1)),
+            (tags::PIXEL_REPRESENTATION, number(found.is_signed.into())),
         ];
         if found.samples > 1 {
-            described.push((Tag(0x0028_0006), number(0)));
+            described.push((tags::PLANAR_CONFIGURATION, number(0)));
         }
         if found.is_lossy {
-            described.push((Tag(0x0028_2110), text("01")));
+            described.push((tags::LOSSY_IMAGE_COMPRESSION, text("01")));
         }
         described
     }
@@ -318,9 +291,9 @@ impl Pixels {
 impl Pictures {
     /// What the frames say of themselves.
     fn as_codestream(&self) -> Codestream {
-        let Picture { shape, bits, .. } = self.picture;
+        let DecodedImage { shape, bits, .. } = self.picture;
         Codestream {
-            transfer_syntax: write::TRANSFER_SYNTAX,
+            transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
             is_lossy: false,
             rows: shape.rows,
             columns: shape.columns,
@@ -354,7 +327,7 @@ impl Encapsulated {
             next += 8 + (frame.end - frame.start).next_multiple_of(2);
         }
         let offsets: Result<Vec<u32>, _> = offsets.into_iter().map(u32::try_from).collect();
-        let header = write::encapsulation_header(PIXEL_DATA, &offsets.unwrap_or_default());
+        let header = write::encapsulation_header(tags::PIXEL_DATA, &offsets.unwrap_or_default());
         let mut pieces = vec![Piece::Bytes(header)];
         for frame in frames {
             pieces.extend(fragments(frame));

@@ -10,18 +10,19 @@ use crate::archive::ingest::assembly::pixels::{self, Pixels};
 use crate::archive::ingest::assembly::{BulkPart, Form, Parts, Unmade, uri};
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::Warning;
+use crate::dicom::tags;
+use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
-use crate::dicom::write::{self, Segment};
+use crate::dicom::write::{self, DataSetSegment};
 use crate::dicom::xml;
-use crate::pixel::consumer::Kind;
+use crate::pixel::png_gif::ImageFileFormat;
 
-const PIXEL_DATA: Tag = Tag(0x7FE0_0010);
-const ENCAPSULATED_DOCUMENT: Tag = Tag(0x0042_0011);
 /// What pads UIDs; some senders leave it in JSON.
 const PADDING: [char; 2] = ['\0', ' '];
 
 /// The attributes that identify an instance: all are UIDs.
-const IDENTITY: [Tag; 4] = [Tag(0x0008_0016), Tag(0x0008_0018), Tag(0x0020_000D), Tag(0x0020_000E)];
+const IDENTITY: [Tag; 4] =
+    [tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID];
 
 /// How to put an instance together.
 pub(super) struct Plan {
@@ -42,7 +43,7 @@ pub(super) enum Piece {
     /// A range of the spool.
     Spooled(Range<u64>),
     /// The frames of the file in a range of the spool, decoded.
-    Picture(Kind, Range<u64>),
+    Picture(ImageFileFormat, Range<u64>),
 }
 
 /// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
@@ -72,7 +73,7 @@ fn not_metadata(reason: String) -> Unmade {
 fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {
     let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: HashSet::new() };
     planner.check_identity(data_set);
-    let pixels = match planner.parts_of(&data_set[PIXEL_DATA.to_string()]) {
+    let pixels = match planner.parts_of(&data_set[tags::PIXEL_DATA.to_string()]) {
         Some(found) => Some(pixels::read(found, &parts.spooled)?),
         None => None,
     };
@@ -88,13 +89,14 @@ fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String
         }
     };
     planner.warnings.extend(written.warnings);
-    let transfer_syntax = pixels.as_ref().map_or(write::TRANSFER_SYNTAX, Pixels::transfer_syntax);
+    let transfer_syntax =
+        pixels.as_ref().map_or(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, Pixels::transfer_syntax);
     let mut pieces = vec![Piece::Bytes(write::file_head(&reference.0, &reference.1, transfer_syntax))];
     for segment in written.segments {
         match segment {
-            Segment::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
-            Segment::Bulk { tag, vr, uri, is_top_level, .. } => {
-                let is_pixels = tag == PIXEL_DATA && is_top_level;
+            DataSetSegment::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
+            DataSetSegment::Bulk { tag, vr, uri, is_top_level, .. } => {
+                let is_pixels = tag == tags::PIXEL_DATA && is_top_level;
                 match pixels.as_ref().filter(|_| is_pixels).and_then(Pixels::element) {
                     Some(element) => {
                         planner.use_of(&uri);
@@ -161,7 +163,7 @@ impl<'a> Planner<'a> {
             match frames.flatten() {
                 Some(frames) if frames != expected => {
                     let reason = format!("says {frames} frames, of which {expected} came");
-                    self.fault(Tag(0x0028_0008), &reason);
+                    self.fault(tags::NUMBER_OF_FRAMES, &reason);
                 }
                 None if expected > 1 => {
                     members.insert("00280008".into(), json!({"vr": "IS", "Value": [expected]}));
@@ -170,13 +172,13 @@ impl<'a> Planner<'a> {
             }
         }
         if pixels.has_other_syntax() {
-            self.warn(PIXEL_DATA, "is not in the transfer syntax that its Content-Type names");
+            self.warn(tags::PIXEL_DATA, "is not in the transfer syntax that its Content-Type names");
         }
     }
 
     /// Adds how long an encapsulated document is, where padding would hide it (PS3.3 §C.24.2).
     fn describe_document(&self, data_set: &mut Json) {
-        let parts = self.parts_of(&data_set[ENCAPSULATED_DOCUMENT.to_string()]).unwrap_or_default();
+        let parts = self.parts_of(&data_set[tags::ENCAPSULATED_DOCUMENT.to_string()]).unwrap_or_default();
         if let ([part], Json::Object(members)) = (parts, data_set) {
             let length = part.range.end - part.range.start;
             if length % 2 == 1 {

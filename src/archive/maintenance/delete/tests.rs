@@ -18,10 +18,10 @@ use crate::blobs::memory::MemoryBlobs;
 use crate::blobs::{Blobs, Bucket, ByteStream, Key, ListedObject, Staged};
 use crate::config::Config;
 use crate::dicom::build::DataSet;
+use crate::dicom::transfer_syntax;
+use crate::dicom::uids;
 use crate::index::Index;
 use crate::index::records::{InstanceRecord, PreviewState};
-
-const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
 /// Objects in memory on a disk that can be told to fail.
 #[derive(Default)]
@@ -101,7 +101,7 @@ impl Bench {
 
     async fn store(&self, data_set: DataSet) -> Result<Stored, Refusal> {
         let mut upload = self.archive.receive(&self.caller, None).await;
-        upload.write(Bytes::from(data_set.file(EXPLICIT))).await;
+        upload.write(Bytes::from(data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
         upload.finish().await.await.result
     }
 
@@ -136,7 +136,7 @@ impl Bench {
 
 fn instance(study: &str, series: &str, instance: &str) -> DataSet {
     DataSet::explicit()
-        .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.7")
+        .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
         .text(0x0008_0018, "UI", instance)
         .text(0x0020_000D, "UI", study)
         .text(0x0020_000E, "UI", series)

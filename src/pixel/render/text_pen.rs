@@ -1,4 +1,4 @@
-//! Text in a picture: white with a black rim, in fonts of pixels that stay readable at small sizes.
+//! Writes text on an image: white with a black rim, in pixel fonts that are readable at small sizes.
 
 use embedded_graphics::geometry::{OriginDimensions, Point};
 use embedded_graphics::image::GetPixel;
@@ -20,19 +20,20 @@ const MIDDLE: Fonts =
 const LARGE: Fonts =
     [&iso_8859_1::FONT_10X20, &iso_8859_2::FONT_10X20, &iso_8859_5::FONT_10X20, &iso_8859_7::FONT_10X20];
 
-/// From this shorter side on, a picture gets letters of the largest font, and larger ones for every time as much.
+/// The shorter side of an image from which the largest font is used. The font is scaled by the multiples of
+/// this side.
 const LARGE_SIDE: u32 = 800;
 
-/// How text is written in a picture of this size.
+/// The size of text for an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Pen {
     fonts: Fonts,
-    /// Pixels of the picture that a pixel of the font is wide and high.
+    /// Pixels of the image for each pixel of the font, in both directions.
     scale: i64,
 }
 
 impl Pen {
-    /// A pen for pictures of the size of this one.
+    /// A pen for images of the size of this canvas.
     pub fn of(canvas: &Canvas) -> Self {
         let side = canvas.width.min(canvas.height);
         let fonts = match side {

@@ -4,33 +4,27 @@ use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::explicit::{push_element, push_tag};
+use crate::dicom::tags;
+use crate::dicom::uids;
 
-/// What instances' records are called that the standard knows no kind for.
+/// The kind of the records of instances for which the standard has no kind.
 pub(super) const PRIVATE: &str = "PRIVATE";
-/// Instance Number.
-pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020_0013);
 
-const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
-const RELATIONSHIP_TYPE: Tag = Tag(0x0040_A010);
-const VERIFICATION_DATE_TIME: Tag = Tag(0x0040_A030);
-const VERIFYING_OBSERVERS: Tag = Tag(0x0040_A073);
-const CONTENT_SEQUENCE: Tag = Tag(0x0040_A730);
-const ITEM: Tag = Tag(0xFFFE_E000);
-/// Sequences within sequences that are written; what lies deeper is left out.
+/// The maximum nesting of sequences that are written; deeper ones are left out.
 const MAX_DEPTH: usize = 16;
-/// The longest value of a key: it must go into a 16-bit length, and is for people to choose by.
+/// The longest value of a key: its length has 16 bits, and people choose by it.
 const MAX_VALUE_BYTES: usize = 16 * 1024;
 
 /// A key of a record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
-    tag: u32,
+pub(super) struct RecordKey {
+    tag: Tag,
     vr: &'static [u8; 2],
-    need: Need,
+    need: KeyType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
+enum KeyType {
     /// With a value (type 1).
     Value,
     /// At least without value (type 2).
@@ -39,72 +33,85 @@ enum Need {
     None,
 }
 
-impl Key {
+impl RecordKey {
     pub(super) fn tag(&self) -> Tag {
-        Tag(self.tag)
+        self.tag
     }
 }
 
-const fn one(tag: u32, vr: &'static [u8; 2]) -> Key {
-    Key { tag, vr, need: Need::Value }
+const fn one(tag: Tag, vr: &'static [u8; 2]) -> RecordKey {
+    RecordKey { tag, vr, need: KeyType::Value }
 }
 
-const fn two(tag: u32, vr: &'static [u8; 2]) -> Key {
-    Key { tag, vr, need: Need::Presence }
+const fn two(tag: Tag, vr: &'static [u8; 2]) -> RecordKey {
+    RecordKey { tag, vr, need: KeyType::Presence }
 }
 
-const fn conditional(tag: u32, vr: &'static [u8; 2]) -> Key {
-    Key { tag, vr, need: Need::None }
+const fn conditional(tag: Tag, vr: &'static [u8; 2]) -> RecordKey {
+    RecordKey { tag, vr, need: KeyType::None }
 }
 
-const NUMBER: Key = one(0x0020_0013, b"IS");
-const DATE: Key = one(0x0008_0023, b"DA");
-const TIME: Key = one(0x0008_0033, b"TM");
-const LABEL: Key = one(0x0070_0080, b"CS");
-const DESCRIPTION: Key = two(0x0070_0081, b"LO");
-const CREATOR: Key = two(0x0070_0084, b"PN");
-const TITLE_CODE: Key = one(0x0040_A043, b"SQ");
-const CONTENT: Key = conditional(0x0040_A730, b"SQ");
+const NUMBER: RecordKey = one(tags::INSTANCE_NUMBER, b"IS");
+const DATE: RecordKey = one(tags::CONTENT_DATE, b"DA");
+const TIME: RecordKey = one(tags::CONTENT_TIME, b"TM");
+const LABEL: RecordKey = one(tags::CONTENT_LABEL, b"CS");
+const DESCRIPTION: RecordKey = two(tags::CONTENT_DESCRIPTION, b"LO");
+const CREATOR: RecordKey = two(tags::CONTENT_CREATOR_NAME, b"PN");
+const TITLE_CODE: RecordKey = one(tags::CONCEPT_NAME_CODE_SEQUENCE, b"SQ");
+const CONTENT: RecordKey = conditional(tags::CONTENT_SEQUENCE, b"SQ");
 
-pub(super) const PATIENT: &[Key] = &[two(0x0010_0010, b"PN"), one(0x0010_0020, b"LO")];
+pub(super) const PATIENT: &[RecordKey] = &[two(tags::PATIENT_NAME, b"PN"), one(tags::PATIENT_ID, b"LO")];
 
-pub(super) const STUDY: &[Key] = &[
-    one(0x0008_0020, b"DA"),
-    one(0x0008_0030, b"TM"),
-    two(0x0008_0050, b"SH"),
-    two(0x0008_1030, b"LO"),
-    one(0x0020_000D, b"UI"),
-    one(0x0020_0010, b"SH"),
+pub(super) const STUDY: &[RecordKey] = &[
+    one(tags::STUDY_DATE, b"DA"),
+    one(tags::STUDY_TIME, b"TM"),
+    two(tags::ACCESSION_NUMBER, b"SH"),
+    two(tags::STUDY_DESCRIPTION, b"LO"),
+    one(tags::STUDY_INSTANCE_UID, b"UI"),
+    one(tags::STUDY_ID, b"SH"),
 ];
 
-pub(super) const SERIES: &[Key] = &[
-    one(0x0008_0060, b"CS"),
-    one(0x0020_000E, b"UI"),
-    one(0x0020_0011, b"IS"),
-    conditional(0x0008_103E, b"LO"),
+pub(super) const SERIES: &[RecordKey] = &[
+    one(tags::MODALITY, b"CS"),
+    one(tags::SERIES_INSTANCE_UID, b"UI"),
+    one(tags::SERIES_NUMBER, b"IS"),
+    conditional(tags::SERIES_DESCRIPTION, b"LO"),
 ];
 
 /// The kinds of instances' records.
-const KINDS: &[(&str, &[Key])] = &[
+const KINDS: &[(&str, &[RecordKey])] = &[
     ("IMAGE", &[NUMBER]),
-    ("RT DOSE", &[NUMBER, one(0x3004_000A, b"CS")]),
+    ("RT DOSE", &[NUMBER, one(tags::DOSE_SUMMATION_TYPE, b"CS")]),
     (
         "RT STRUCTURE SET",
-        &[NUMBER, one(0x3006_0002, b"SH"), two(0x3006_0008, b"DA"), two(0x3006_0009, b"TM")],
+        &[
+            NUMBER,
+            one(tags::STRUCTURE_SET_LABEL, b"SH"),
+            two(tags::STRUCTURE_SET_DATE, b"DA"),
+            two(tags::STRUCTURE_SET_TIME, b"TM"),
+        ],
     ),
-    ("RT PLAN", &[NUMBER, one(0x300A_0002, b"SH"), two(0x300A_0006, b"DA"), two(0x300A_0007, b"TM")]),
-    ("RT TREAT RECORD", &[NUMBER, two(0x3008_0250, b"DA"), two(0x3008_0251, b"TM")]),
+    (
+        "RT PLAN",
+        &[
+            NUMBER,
+            one(tags::RT_PLAN_LABEL, b"SH"),
+            two(tags::RT_PLAN_DATE, b"DA"),
+            two(tags::RT_PLAN_TIME, b"TM"),
+        ],
+    ),
+    ("RT TREAT RECORD", &[NUMBER, two(tags::TREATMENT_DATE, b"DA"), two(tags::TREATMENT_TIME, b"TM")]),
     (
         "PRESENTATION",
         &[
-            one(0x0070_0082, b"DA"),
-            one(0x0070_0083, b"TM"),
+            one(tags::PRESENTATION_CREATION_DATE, b"DA"),
+            one(tags::PRESENTATION_CREATION_TIME, b"TM"),
             NUMBER,
             LABEL,
             DESCRIPTION,
             CREATOR,
-            conditional(0x0008_1115, b"SQ"),
-            conditional(0x0070_0402, b"SQ"),
+            conditional(tags::REFERENCED_SERIES_SEQUENCE, b"SQ"),
+            conditional(tags::BLENDING_SEQUENCE, b"SQ"),
         ],
     ),
     ("WAVEFORM", &[NUMBER, DATE, TIME]),
@@ -113,11 +120,11 @@ const KINDS: &[(&str, &[Key])] = &[
         "SR DOCUMENT",
         &[
             NUMBER,
-            one(0x0040_A491, b"CS"),
-            one(0x0040_A493, b"CS"),
+            one(tags::COMPLETION_FLAG, b"CS"),
+            one(tags::VERIFICATION_FLAG, b"CS"),
             DATE,
             TIME,
-            conditional(0x0040_A030, b"DT"),
+            conditional(tags::VERIFICATION_DATE_TIME, b"DT"),
             TITLE_CODE,
             CONTENT,
         ],
@@ -126,16 +133,16 @@ const KINDS: &[(&str, &[Key])] = &[
     (
         "SPECTROSCOPY",
         &[
-            one(0x0008_0008, b"CS"),
+            one(tags::IMAGE_TYPE, b"CS"),
             DATE,
             TIME,
             NUMBER,
-            conditional(0x0008_9092, b"SQ"),
-            one(0x0028_0008, b"IS"),
-            one(0x0028_0010, b"US"),
-            one(0x0028_0011, b"US"),
-            one(0x0028_9001, b"UL"),
-            one(0x0028_9002, b"UL"),
+            conditional(tags::REFERENCED_IMAGE_EVIDENCE_SEQUENCE, b"SQ"),
+            one(tags::NUMBER_OF_FRAMES, b"IS"),
+            one(tags::ROWS, b"US"),
+            one(tags::COLUMNS, b"US"),
+            one(tags::DATA_POINT_ROWS, b"UL"),
+            one(tags::DATA_POINT_COLUMNS, b"UL"),
         ],
     ),
     ("REGISTRATION", CONTENT_IDENTIFIED),
@@ -149,28 +156,37 @@ const KINDS: &[(&str, &[Key])] = &[
     (
         "ENCAP DOC",
         &[
-            two(0x0008_0023, b"DA"),
-            two(0x0008_0033, b"TM"),
+            two(tags::CONTENT_DATE, b"DA"),
+            two(tags::CONTENT_TIME, b"TM"),
             NUMBER,
-            two(0x0042_0010, b"ST"),
-            conditional(0x0040_E001, b"ST"),
-            two(0x0040_A043, b"SQ"),
-            one(0x0042_0012, b"LO"),
+            two(tags::DOCUMENT_TITLE, b"ST"),
+            conditional(tags::HL7_INSTANCE_IDENTIFIER, b"ST"),
+            two(tags::CONCEPT_NAME_CODE_SEQUENCE, b"SQ"),
+            one(tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, b"LO"),
         ],
     ),
     ("SURFACE SCAN", &[DATE, TIME]),
-    ("ASSESSMENT", &[NUMBER, one(0x0008_0012, b"DA"), two(0x0008_0013, b"TM")]),
+    (
+        "ASSESSMENT",
+        &[NUMBER, one(tags::INSTANCE_CREATION_DATE, b"DA"), two(tags::INSTANCE_CREATION_TIME, b"TM")],
+    ),
     (
         "RADIOTHERAPY",
-        &[NUMBER, conditional(0x3010_0033, b"SH"), conditional(0x3010_0034, b"LO"), DESCRIPTION, CREATOR],
+        &[
+            NUMBER,
+            conditional(tags::USER_CONTENT_LABEL, b"SH"),
+            conditional(tags::USER_CONTENT_LONG_LABEL, b"LO"),
+            DESCRIPTION,
+            CREATOR,
+        ],
     ),
     (PRIVATE, &[]),
 ];
 
-const CONTENT_IDENTIFIED: &[Key] = &[DATE, TIME, NUMBER, LABEL, DESCRIPTION, CREATOR];
+const CONTENT_IDENTIFIED: &[RecordKey] = &[DATE, TIME, NUMBER, LABEL, DESCRIPTION, CREATOR];
 
 /// The kind of an instance's record and its keys.
-pub(super) fn of_instance(sop_class: &str, has_pixels: bool) -> (&'static str, &'static [Key]) {
+pub(super) fn of_instance(sop_class: &str, has_pixels: bool) -> (&'static str, &'static [RecordKey]) {
     let kind = kind(sop_class, has_pixels);
     KINDS.iter().find(|(name, _)| *name == kind).copied().unwrap_or((PRIVATE, &[]))
 }
@@ -178,8 +194,8 @@ pub(super) fn of_instance(sop_class: &str, has_pixels: bool) -> (&'static str, &
 /// The kind of record by SOP class (PS3.3 Table F.4-1, PS3.4 §B.5).
 fn kind(sop_class: &str, has_pixels: bool) -> &'static str {
     let image = if has_pixels { "IMAGE" } else { PRIVATE };
-    let Some(leaf) = sop_class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else {
-        return if sop_class == "1.2.840.10008.5.1.4.34.7" { "PLAN" } else { image };
+    let Some(leaf) = sop_class.strip_prefix(uids::STORAGE_ROOT) else {
+        return if sop_class == uids::RT_BEAMS_DELIVERY_INSTRUCTION_STORAGE { "PLAN" } else { image };
     };
     let starts_with = |family: &str| leaf.starts_with(family);
     match leaf {
@@ -211,24 +227,24 @@ fn kind(sop_class: &str, has_pixels: bool) -> &'static str {
     }
 }
 
-/// Appends the keys of a record in the order of their tags. A value that must be there and was not sent is made up:
-/// `number` for a number, the first day of 1900, midnight, `UNKNOWN`. Text is in UTF-8.
-pub(super) fn write(keys: &[Key], attributes: &Attributes, number: usize, out: &mut Vec<u8>) {
+/// Appends the keys of a record in the order of their tags. A value that must be there and was not sent gets
+/// a default: `number` for a number, the first day of 1900, midnight, `UNKNOWN`. Text is in UTF-8.
+pub(super) fn write(keys: &[RecordKey], attributes: &Attributes, number: usize, out: &mut Vec<u8>) {
     let mut elements = BTreeMap::new();
     let mut needs_unicode = false;
     for key in keys {
         let attribute = find(key, attributes).unwrap_or(Attribute { vr: Vr(*key.vr), values: Vec::new() });
         let value = value(&attribute, Vr(*key.vr), 0);
         let value = match key.need {
-            Need::Value if value.is_empty() => made_up(key.vr, number),
-            Need::None if value.is_empty() => continue,
+            KeyType::Value if value.is_empty() => made_up(key.vr, number),
+            KeyType::None if value.is_empty() => continue,
             _ => value,
         };
         needs_unicode |= has_text_beyond_ascii(&attribute, 0);
         elements.insert(key.tag(), (Vr(*key.vr), value));
     }
     if needs_unicode {
-        elements.insert(SPECIFIC_CHARACTER_SET, (Vr(*b"CS"), b"ISO_IR 192".to_vec()));
+        elements.insert(tags::SPECIFIC_CHARACTER_SET, (Vr(*b"CS"), b"ISO_IR 192".to_vec()));
     }
     for (tag, (vr, value)) in elements {
         push_element(out, tag, vr, &value);
@@ -246,38 +262,41 @@ fn has_text_beyond_ascii(attribute: &Attribute, depth: usize) -> bool {
     })
 }
 
-/// Keeps of attributes what records with these keys are made of, and the instance's number.
-pub(super) fn keep(keys: &[Key], attributes: &mut Attributes) {
+/// Removes all attributes that records with these keys do not need. Keeps the Instance Number.
+pub(super) fn keep(keys: &[RecordKey], attributes: &mut Attributes) {
     let needed = |tag: Tag| {
-        let mut tags = [PATIENT, STUDY, SERIES, keys].into_iter().flatten().map(Key::tag);
-        tag == INSTANCE_NUMBER
-            || tags.any(|key| key == tag || (key == VERIFICATION_DATE_TIME && tag == VERIFYING_OBSERVERS))
+        let mut tags = [PATIENT, STUDY, SERIES, keys].into_iter().flatten().map(RecordKey::tag);
+        tag == tags::INSTANCE_NUMBER
+            || tags.any(|key| {
+                key == tag
+                    || (key == tags::VERIFICATION_DATE_TIME && tag == tags::VERIFYING_OBSERVER_SEQUENCE)
+            })
     };
     attributes.retain(|tag, _| needed(*tag));
-    if let Some(content) = attributes.get_mut(&CONTENT_SEQUENCE) {
+    if let Some(content) = attributes.get_mut(&tags::CONTENT_SEQUENCE) {
         content.values.retain(modifies_title);
     }
 }
 
 fn modifies_title(item: &Value) -> bool {
-    matches!(item, Value::Item(item) if text(item, RELATIONSHIP_TYPE) == Some("HAS CONCEPT MOD"))
+    matches!(item, Value::Item(item) if text(item, tags::RELATIONSHIP_TYPE) == Some("HAS CONCEPT MOD"))
 }
 
-/// The attribute of a key; some are made of others.
-fn find(key: &Key, attributes: &Attributes) -> Option<Attribute> {
+/// The attribute of a key. Some are computed from other attributes.
+fn find(key: &RecordKey, attributes: &Attributes) -> Option<Attribute> {
     let found = attributes.get(&key.tag());
     match key.tag() {
         // All that modify the title, and nothing else.
-        CONTENT_SEQUENCE => {
+        tags::CONTENT_SEQUENCE => {
             let mut content = found?.clone();
             content.values.retain(modifies_title);
             Some(content)
         }
         // The last verification.
-        VERIFICATION_DATE_TIME => {
-            let observers = attributes.get(&VERIFYING_OBSERVERS)?.values.iter();
+        tags::VERIFICATION_DATE_TIME => {
+            let observers = attributes.get(&tags::VERIFYING_OBSERVER_SEQUENCE)?.values.iter();
             let times = observers.filter_map(|observer| match observer {
-                Value::Item(item) => text(item, VERIFICATION_DATE_TIME),
+                Value::Item(item) => text(item, tags::VERIFICATION_DATE_TIME),
                 _ => None,
             });
             times.max().map(|time| Attribute::text(b"DT", time))
@@ -302,7 +321,8 @@ fn made_up(vr: &[u8; 2], number: usize) -> Vec<u8> {
     }
 }
 
-/// The value of an attribute in explicit VR little endian; empty for what cannot be a key: bulk values, values too long.
+/// The value of an attribute in explicit VR little endian; empty for what cannot be a key: bulk values,
+/// values too long.
 fn value(attribute: &Attribute, vr: Vr, depth: usize) -> Vec<u8> {
     if &vr.0 == b"SQ" {
         return sequence(attribute, depth);
@@ -336,14 +356,14 @@ fn sequence(attribute: &Attribute, depth: usize) -> Vec<u8> {
             let value = self::value(attribute, attribute.vr, depth + 1);
             push_element(&mut own, *tag, attribute.vr, &value);
         }
-        push_tag(&mut bytes, ITEM);
+        push_tag(&mut bytes, tags::ITEM);
         bytes.extend_from_slice(&(own.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&own);
     }
     bytes
 }
 
-/// A number in binary, if that is how its representation is written; what is none is 0.
+/// A number in binary, if its value representation is binary. Text that is no number is 0.
 fn number(vr: Vr, text: &str) -> Option<Vec<u8>> {
     let whole = || text.parse::<i64>().unwrap_or(0);
     let real = || text.parse::<f64>().unwrap_or(0.0);
@@ -418,7 +438,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_makes_the_same_record() {
-        let report = of_instance("1.2.840.10008.5.1.4.1.1.88.11", false).1;
+        let report = of_instance(uids::BASIC_TEXT_SR_STORAGE, false).1;
         let item = |pairs: &[(u32, &str)]| {
             Value::Item(pairs.iter().map(|(tag, text)| (Tag(*tag), Attribute::text(b"DT", *text))).collect())
         };
@@ -426,9 +446,9 @@ mod tests {
         let modifies = item(&[(0x0040_A010, "HAS CONCEPT MOD")]);
         let contains = item(&[(0x0040_A010, "CONTAINS")]);
         let mut attributes = Attributes::from([
-            (INSTANCE_NUMBER, Attribute::number(b"IS", 7)),
-            (VERIFYING_OBSERVERS, sequence(vec![item(&[(0x0040_A030, "20240229")])])),
-            (CONTENT_SEQUENCE, sequence(vec![modifies.clone(), contains])),
+            (tags::INSTANCE_NUMBER, Attribute::number(b"IS", 7)),
+            (tags::VERIFYING_OBSERVER_SEQUENCE, sequence(vec![item(&[(0x0040_A030, "20240229")])])),
+            (tags::CONTENT_SEQUENCE, sequence(vec![modifies.clone(), contains])),
             (Tag(0x0010_0010), Attribute::text(b"PN", "Doe")),
             (Tag(0x0070_0001), sequence(vec![item(&[])])),
         ]);
@@ -440,7 +460,7 @@ mod tests {
         let before = written(&attributes);
         keep(report, &mut attributes);
         assert_eq!(written(&attributes), before);
-        assert_eq!(attributes[&CONTENT_SEQUENCE].values, [modifies]);
+        assert_eq!(attributes[&tags::CONTENT_SEQUENCE].values, [modifies]);
         assert_eq!(attributes.len(), 4);
     }
 }

@@ -1,10 +1,10 @@
-//! Lines over a picture: the graphics of presentation states (PS3.3 §C.10.5), white with a black rim.
+//! Draws lines over an image: the graphics of presentation states (PS3.3 §C.10.5), white with a black rim.
 
 use std::f64::consts::TAU;
 
 use crate::pixel::render::Canvas;
 
-/// A place, from left and from top.
+/// A point: pixels from the left and from the top.
 pub type Point = [f64; 2];
 
 /// Sides of the polygon that stands for a circle.
@@ -12,11 +12,11 @@ const CIRCLE_SIDES: usize = 90;
 /// Half the length of the arms of a cross, in widths of a line.
 const ARM: f64 = 4.0;
 
-/// Pixels of all lines in a picture: more than anybody draws, however large it is. Each is held for a moment.
+/// The maximum number of pixels of all lines in an image, which are all in memory at a time.
 pub const MAX_DOTS: usize = 1 << 22;
 
-/// Draws lines through places of the picture, from its upper left corner on. What is outside is left out, and so is
-/// what goes beyond `room`, the pixels that lines may still take, of at first [`MAX_DOTS`].
+/// Draws lines through places of the picture, from its upper left corner on. What is outside is left out, and
+/// so is what goes beyond `room`, the pixels that lines may still take, of at first [`MAX_DOTS`].
 pub fn draw(canvas: &mut Canvas, lines: &[Vec<Point>], room: &mut usize) {
     let width = i64::from(canvas.width.min(canvas.height) / 800).max(1);
     let mut dots = Vec::new();

@@ -1,5 +1,5 @@
-//! Walks the elements of a scanned data set with what their values need to be read: the value representation, the
-//! character sets in force, and one element for each tag (PS3.5 §6.1, §6.2, §7.1).
+//! Reads the elements of a scanned data set in order, with the context of their values: the value
+//! representation, the character sets in force, and one element for each tag (PS3.5 §6.1, §6.2, §7.1).
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,20 @@ use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr
 use crate::dicom::charset::Charset;
 use crate::dicom::dictionary;
 use crate::dicom::failure::Warning;
-use crate::dicom::scan::{Event, Kind, Outline};
-use crate::dicom::values::{self, Token};
+use crate::dicom::scan::{EventKind, Outline, ScanEvent};
+use crate::dicom::tags;
+use crate::dicom::value_reader::{self, Token};
 
-const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008_0005);
-const PIXEL_REPRESENTATION: Tag = Tag(0x0028_0103);
-
-/// Warnings that are kept; what has more is no better understood by more of them.
+/// The maximum number of warnings about one data set.
 const MAX_WARNINGS: usize = 32;
 
 /// One step through a data set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step<'a> {
-    /// An element with its value at hand; neither a sequence nor a bulk value.
-    Value(Element<'a>),
-    /// An element whose value was passed over, or belongs into no metadata.
-    Bulk(Vr, &'a Event),
+pub(crate) enum ElementStep<'a> {
+    /// An element with its value: neither a sequence nor a bulk value.
+    Value(ValueElement<'a>),
+    /// An element whose value was skipped, or does not belong into metadata.
+    Bulk(Vr, &'a ScanEvent),
     /// A sequence starts.
     Sequence(Tag),
     /// An item starts.
@@ -35,7 +33,7 @@ pub(crate) enum Step<'a> {
 
 /// An element with its value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Element<'a> {
+pub(crate) struct ValueElement<'a> {
     /// Its tag.
     pub(crate) tag: Tag,
     /// Its value representation: one of PS3.5 §6.2, never SQ, and one that the length allows.
@@ -46,20 +44,20 @@ pub(crate) struct Element<'a> {
     pub(crate) is_big_endian: bool,
 }
 
-/// A walk through a data set, a step at a time.
-pub(crate) struct Walk<'a> {
+/// A reader of the elements of a data set, one step at a time.
+pub(crate) struct ElementReader<'a> {
     outline: &'a Outline,
     next: usize,
     is_signed: bool,
     /// The data set and the items that are open.
-    levels: Vec<Level>,
-    /// The element at top level where the walk is.
+    levels: Vec<DataSetLevel>,
+    /// The current element at top level.
     outermost: Tag,
-    /// What was wrong on the way.
+    /// The warnings about the elements so far.
     pub(crate) warnings: Vec<Warning>,
 }
 
-struct Level {
+struct DataSetLevel {
     charset: Charset,
     /// Tags that came in order, which are nearly all.
     ascending: Vec<Tag>,
@@ -67,16 +65,16 @@ struct Level {
     strays: BTreeSet<Tag>,
 }
 
-impl Level {
+impl DataSetLevel {
     fn new(charset: Charset) -> Self {
         Self { charset, ascending: Vec::new(), strays: BTreeSet::new() }
     }
 }
 
-impl<'a> Walk<'a> {
-    /// A walk from the start of the data set.
+impl<'a> ElementReader<'a> {
+    /// A reader at the start of the data set.
     pub(crate) fn new(outline: &'a Outline) -> Self {
-        let top = Level::new(Charset::default());
+        let top = DataSetLevel::new(Charset::default());
         Self {
             outline,
             next: 0,
@@ -87,28 +85,30 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next step, or none at the end. Group lengths and elements whose tag was met before are passed over.
-    pub(crate) fn step(&mut self) -> Option<Step<'a>> {
+    /// The next step, or none at the end. Skips group lengths, and elements whose tag was read before.
+    pub(crate) fn step(&mut self) -> Option<ElementStep<'a>> {
         loop {
             let event = self.outline.events.get(self.next)?;
             self.next += 1;
             match &event.kind {
-                Kind::Item => {
+                EventKind::Item => {
                     let charset = self.level().charset.clone();
-                    self.levels.push(Level::new(charset));
-                    return Some(Step::Item);
+                    self.levels.push(DataSetLevel::new(charset));
+                    return Some(ElementStep::Item);
                 }
-                Kind::ItemEnd => {
+                EventKind::ItemEnd => {
                     if self.levels.len() > 1 {
                         self.levels.pop();
                     }
-                    return Some(Step::ItemEnd);
+                    return Some(ElementStep::ItemEnd);
                 }
-                Kind::SequenceEnd => return Some(Step::SequenceEnd),
+                EventKind::SequenceEnd => return Some(ElementStep::SequenceEnd),
                 _ if self.is_to_be_skipped(event) => self.skip_rest_of(event),
-                Kind::Sequence => return Some(Step::Sequence(event.tag)),
-                Kind::Bulk | Kind::Encapsulated => return Some(Step::Bulk(self.bulk_vr(event), event)),
-                Kind::Value(range) => {
+                EventKind::Sequence => return Some(ElementStep::Sequence(event.tag)),
+                EventKind::Bulk | EventKind::Encapsulated => {
+                    return Some(ElementStep::Bulk(self.bulk_vr(event), event));
+                }
+                EventKind::Value(range) => {
                     let bytes = self.outline.head.get(range.clone()).unwrap_or_default();
                     return Some(self.value(event, bytes));
                 }
@@ -116,14 +116,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Passes over what is left of the sequence that the last step started, its end included.
+    /// Skips the rest of the sequence that the last step started, its end included.
     pub(crate) fn skip_sequence(&mut self) {
         let mut depth = 1;
         while let Some(event) = self.outline.events.get(self.next) {
             self.next += 1;
             match event.kind {
-                Kind::Sequence => depth += 1,
-                Kind::SequenceEnd => depth -= 1,
+                EventKind::Sequence => depth += 1,
+                EventKind::SequenceEnd => depth -= 1,
                 _ => {}
             }
             if depth == 0 {
@@ -132,28 +132,28 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Hands each value of `element`, which is not binary, to `sink`; what is doubtful becomes a warning.
-    pub(crate) fn visit(&mut self, element: &Element<'a>, sink: &mut dyn FnMut(Token<'_>)) {
+    /// Calls `sink` with each value of `element`, which is not binary. Values in doubt become a warning.
+    pub(crate) fn visit(&mut self, element: &ValueElement<'a>, sink: &mut dyn FnMut(Token<'_>)) {
         let charset = &self.level().charset;
-        let doubt = values::visit(element.vr, element.bytes, element.is_big_endian, charset, sink);
+        let doubt = value_reader::visit(element.vr, element.bytes, element.is_big_endian, charset, sink);
         if let Some(doubt) = doubt {
             self.warn(doubt.reason());
         }
     }
 
-    fn level(&self) -> &Level {
+    fn level(&self) -> &DataSetLevel {
         self.levels.last().expect("the top level is never popped")
     }
 
     fn warn(&mut self, reason: &str) {
-        // One attribute with a thousand bad items says it once.
+        // An attribute with a thousand bad items gets one warning.
         let is_said = |said: &Warning| said.tag == self.outermost && said.reason == reason;
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.last().is_some_and(is_said) {
             self.warnings.push(Warning { tag: self.outermost, reason: reason.to_owned() });
         }
     }
 
-    fn is_to_be_skipped(&mut self, event: &Event) -> bool {
+    fn is_to_be_skipped(&mut self, event: &ScanEvent) -> bool {
         if self.levels.len() == 1 {
             self.outermost = event.tag;
         }
@@ -173,14 +173,14 @@ impl<'a> Walk<'a> {
         !is_first
     }
 
-    fn skip_rest_of(&mut self, event: &Event) {
-        if event.kind == Kind::Sequence {
+    fn skip_rest_of(&mut self, event: &ScanEvent) {
+        if event.kind == EventKind::Sequence {
             self.skip_sequence();
         }
     }
 
-    fn value(&mut self, event: &'a Event, bytes: &'a [u8]) -> Step<'a> {
-        if event.tag == SPECIFIC_CHARACTER_SET {
+    fn value(&mut self, event: &'a ScanEvent, bytes: &'a [u8]) -> ElementStep<'a> {
+        if event.tag == tags::SPECIFIC_CHARACTER_SET {
             let (charset, is_known) = Charset::from_value(bytes);
             if let Some(level) = self.levels.last_mut() {
                 level.charset = charset;
@@ -189,52 +189,48 @@ impl<'a> Walk<'a> {
                 self.warn("the character set is unknown; its text is guessed");
             }
         }
-        if is_pixel_data(event.tag) {
-            return Step::Bulk(self.bulk_vr(event), event);
+        if tags::is_pixel_data(event.tag) {
+            return ElementStep::Bulk(self.bulk_vr(event), event);
         }
         let mut vr = self.declared_vr(event, bytes);
-        if values::number_bytes(vr).is_some_and(|size| !bytes.len().is_multiple_of(size)) {
+        if value_reader::number_bytes(vr).is_some_and(|size| !bytes.len().is_multiple_of(size)) {
             self.warn("the length does not fit the value representation");
             vr = Vr(*b"UN");
         }
         if &vr.0 == b"SQ" {
             vr = Vr(*b"UN");
         }
-        Step::Value(Element { tag: event.tag, vr, bytes, is_big_endian: event.is_big_endian })
+        ElementStep::Value(ValueElement { tag: event.tag, vr, bytes, is_big_endian: event.is_big_endian })
     }
 
-    /// The VR that was sent; by the dictionary if none was, an unknown one, or UN for what the dictionary knows.
-    fn declared_vr(&self, event: &Event, bytes: &[u8]) -> Vr {
+    /// The VR that was sent; that of the dictionary if none or an unknown one was sent, or UN for a known
+    /// attribute.
+    fn declared_vr(&self, event: &ScanEvent, bytes: &[u8]) -> Vr {
         let by_dictionary = || dictionary::vr(event.tag, self.is_signed);
         match event.vr {
             Some(vr) if &vr.0 == b"UN" => {
                 let known = by_dictionary();
-                if values::is_plausible(known, bytes) { known } else { vr }
+                if value_reader::is_plausible(known, bytes) { known } else { vr }
             }
-            Some(vr) if values::is_known(vr) => vr,
+            Some(vr) if value_reader::is_known(vr) => vr,
             _ => by_dictionary(),
         }
     }
 
-    fn bulk_vr(&self, event: &Event) -> Vr {
-        let sent = event.vr.filter(|vr| values::is_known(*vr) && &vr.0 != b"UN");
+    fn bulk_vr(&self, event: &ScanEvent) -> Vr {
+        let sent = event.vr.filter(|vr| value_reader::is_known(*vr) && &vr.0 != b"UN");
         let vr = sent.unwrap_or_else(|| dictionary::vr(event.tag, self.is_signed));
         if &vr.0 == b"SQ" { Vr(*b"UN") } else { vr }
     }
-}
-
-/// Pixel Data, Float Pixel Data or Double Float Pixel Data.
-pub(crate) fn is_pixel_data(tag: Tag) -> bool {
-    matches!(tag.0, 0x7FE0_0008 | 0x7FE0_0009 | 0x7FE0_0010)
 }
 
 fn is_signed(outline: &Outline) -> bool {
     let mut depth = 0;
     for event in &outline.events {
         match &event.kind {
-            Kind::Sequence => depth += 1,
-            Kind::SequenceEnd => depth -= 1,
-            Kind::Value(range) if depth == 0 && event.tag == PIXEL_REPRESENTATION => {
+            EventKind::Sequence => depth += 1,
+            EventKind::SequenceEnd => depth -= 1,
+            EventKind::Value(range) if depth == 0 && event.tag == tags::PIXEL_REPRESENTATION => {
                 return outline.head.get(range.clone()).is_some_and(|bytes| bytes.contains(&1));
             }
             _ => {}
@@ -243,38 +239,39 @@ fn is_signed(outline: &Outline) -> bool {
     false
 }
 
-/// Collects the attributes at top level that `is_wanted` names, sequences with all that is in them. Binary and
-/// bulk values are left out.
+/// Collects the attributes at top level that `is_wanted` names, sequences with all that is in them. Binary
+/// and bulk values are left out.
 pub(crate) fn collect(outline: &Outline, is_wanted: impl Fn(Tag) -> bool) -> Attributes {
-    let mut walk = Walk::new(outline);
+    let mut walk = ElementReader::new(outline);
     // The data set and the items that are open, and the sequences that they are in.
     let mut items = vec![Attributes::new()];
     let mut sequences: Vec<(Tag, Vec<Value>)> = Vec::new();
     while let Some(step) = walk.step() {
         let is_top = sequences.is_empty();
         match step {
-            Step::Sequence(tag) if is_top && !is_wanted(tag) => walk.skip_sequence(),
-            Step::Sequence(tag) => sequences.push((tag, Vec::new())),
-            Step::Item => items.push(Attributes::new()),
-            Step::ItemEnd => {
+            ElementStep::Sequence(tag) if is_top && !is_wanted(tag) => walk.skip_sequence(),
+            ElementStep::Sequence(tag) => sequences.push((tag, Vec::new())),
+            ElementStep::Item => items.push(Attributes::new()),
+            ElementStep::ItemEnd => {
                 if let (Some(item), Some((_, values))) = (items.pop(), sequences.last_mut()) {
                     values.push(Value::Item(item));
                 }
             }
-            Step::SequenceEnd => {
+            ElementStep::SequenceEnd => {
                 if let (Some((tag, values)), Some(item)) = (sequences.pop(), items.last_mut()) {
                     item.insert(tag, Attribute { vr: Vr(*b"SQ"), values });
                 }
             }
-            Step::Value(element) if (is_top && !is_wanted(element.tag)) || values::is_binary(element.vr) => {}
-            Step::Value(element) => {
+            ElementStep::Value(element)
+                if (is_top && !is_wanted(element.tag)) || value_reader::is_binary(element.vr) => {}
+            ElementStep::Value(element) => {
                 let mut values = Vec::new();
                 walk.visit(&element, &mut |token| values.push(owned(token)));
                 if let Some(item) = items.last_mut() {
                     item.insert(element.tag, Attribute { vr: element.vr, values });
                 }
             }
-            Step::Bulk(..) => {}
+            ElementStep::Bulk(..) => {}
         }
     }
     items.into_iter().next().unwrap_or_default()

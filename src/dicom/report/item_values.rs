@@ -1,13 +1,8 @@
-//! Values of a data set in words: names, dates and codes (PS3.5 §6.2).
+//! Values of a data set as text for people: names, dates and codes (PS3.5 §6.2).
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value};
 use crate::dicom::report::Concept;
-
-const CODE_VALUE: Tag = Tag(0x0008_0100);
-const CODING_SCHEME: Tag = Tag(0x0008_0102);
-const CODE_MEANING: Tag = Tag(0x0008_0104);
-const LONG_CODE_VALUE: Tag = Tag(0x0008_0119);
-const URN_CODE_VALUE: Tag = Tag(0x0008_0120);
+use crate::dicom::tags;
 
 /// The items of a sequence; none if there is no such sequence.
 pub(super) fn items(set: &Attributes, tag: Tag) -> impl Iterator<Item = &Attributes> {
@@ -27,7 +22,7 @@ pub(super) fn raw(set: &Attributes, tag: Tag) -> &str {
     set.get(&tag).and_then(Attribute::first_text).unwrap_or_default().trim()
 }
 
-/// All values of an attribute as a person reads them.
+/// All values of an attribute, formatted for people.
 pub(super) fn text(set: &Attributes, tag: Tag) -> String {
     let Some(attribute) = set.get(&tag) else { return String::new() };
     let written = attribute.values.iter().map(|value| match (value, attribute.vr.as_str()) {
@@ -54,11 +49,11 @@ pub(super) fn numbers(set: &Attributes, tag: Tag) -> Vec<u32> {
 /// The concept in the first item of a code sequence.
 pub(super) fn concept(set: &Attributes, tag: Tag) -> Option<Concept> {
     let item = item(set, tag)?;
-    let code = [CODE_VALUE, LONG_CODE_VALUE, URN_CODE_VALUE].map(|tag| raw(item, tag));
+    let code = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE].map(|tag| raw(item, tag));
     let code = code.into_iter().find(|code| !code.is_empty()).unwrap_or_default();
-    let code = [code, raw(item, CODING_SCHEME)].into_iter().filter(|text| !text.is_empty());
+    let code = [code, raw(item, tags::CODING_SCHEME_DESIGNATOR)].into_iter().filter(|text| !text.is_empty());
     let code = code.collect::<Vec<_>>().join(", ");
-    let meaning = raw(item, CODE_MEANING);
+    let meaning = raw(item, tags::CODE_MEANING);
     let meaning = if meaning.is_empty() { code.clone() } else { meaning.to_owned() };
     (!meaning.is_empty()).then_some(Concept { meaning, code })
 }
@@ -66,10 +61,10 @@ pub(super) fn concept(set: &Attributes, tag: Tag) -> Option<Concept> {
 /// The unit of a measurement as it is written after the number: the code of UCUM where that is a unit.
 pub(super) fn unit(set: &Attributes, tag: Tag) -> String {
     let Some(item) = item(set, tag) else { return String::new() };
-    match (raw(item, CODE_VALUE), raw(item, CODING_SCHEME)) {
+    match (raw(item, tags::CODE_VALUE), raw(item, tags::CODING_SCHEME_DESIGNATOR)) {
         ("1", "UCUM") => String::new(),
         (code, "UCUM") if !code.is_empty() && !code.contains('{') => code.to_owned(),
-        _ => raw(item, CODE_MEANING).to_owned(),
+        _ => raw(item, tags::CODE_MEANING).to_owned(),
     }
 }
 

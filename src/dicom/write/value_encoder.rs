@@ -10,7 +10,7 @@ const MAX_DECIMAL_CHARACTERS: usize = 16;
 /// The bytes of the values of an attribute; `vr` is not SQ.
 ///
 /// # Errors
-/// What is wrong with them, as the end of a sentence about the attribute. No value is repeated: it may be patient data.
+/// The fault, as the end of a sentence about the attribute. No value is repeated: it may be patient data.
 pub(super) fn encode(vr: Vr, values: &[Json]) -> Result<Vec<u8>, String> {
     match &vr.0 {
         b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"UN" if values.is_empty() => Ok(Vec::new()),
@@ -80,7 +80,7 @@ fn integer(value: &Json) -> Option<i128> {
     }
 }
 
-/// A real number, also as text: JSON has no other way to write infinity.
+/// A real number, also as text, as JSON cannot write infinity otherwise.
 fn real(value: &Json) -> Option<f64> {
     match value {
         Json::Number(number) => number.as_f64(),
@@ -99,7 +99,8 @@ fn text(value: &Json) -> Option<String> {
     }
 }
 
-/// A person name: its groups with `=` between, those that end empty left out (PS3.5 §6.2.1.1). Some senders write a string.
+/// A person name: its groups with `=` between, those that end empty left out (PS3.5 §6.2.1.1). Some senders
+/// write a string.
 fn name(value: &Json) -> Option<String> {
     let Json::Object(groups) = value else { return text(value) };
     let mut name = String::new();
@@ -124,7 +125,7 @@ fn decimal(number: &Number) -> String {
     if shortest.len() <= MAX_DECIMAL_CHARACTERS {
         return shortest;
     }
-    // What is lost is beyond the tenth digit.
+    // The digits that are lost are beyond the tenth.
     let fixed = (0..MAX_DECIMAL_CHARACTERS).rev().map(|digits| format!("{real:.digits$}"));
     let fixed = fixed.filter(|_| (1e-3..1e15).contains(&real.abs()));
     let scientific = (0..MAX_DECIMAL_CHARACTERS).rev().map(|digits| format!("{real:.digits$e}"));

@@ -1,35 +1,36 @@
-//! PNG and GIF files as native Pixel Data, without loss: what no transfer syntax holds as it is (PS3.18 §10.5.2).
+//! Decodes PNG and GIF files of store requests to native Pixel Data, without loss: no transfer syntax holds
+//! these formats (PS3.18 §10.5.2).
 
 use std::io::Cursor;
 
 use crate::pixel::{Error, Shape};
 
-/// A format of pictures for people.
+/// A file format of images that no transfer syntax holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ImageFileFormat {
     /// `image/png`.
     Png,
     /// `image/gif`, animated or not.
     Gif,
 }
 
-/// What the frames of a file are once they are decoded.
+/// The properties of the decoded frames of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Picture {
+pub struct DecodedImage {
     /// The size of each: one sample is MONOCHROME2, three are RGB.
     pub shape: Shape,
     /// Bits of a sample: 8 or 16.
     pub bits: u16,
-    /// How many there are, at least one.
+    /// The number of frames, at least one.
     pub frames: u32,
 }
 
 /// Bytes that a file may become, if they are not more than [`MAX_RATIO`] times its own.
 const MAX_BYTES: u64 = 256 << 20;
-/// How many times larger than the file all frames may be, where they are more than [`MAX_BYTES`].
+/// The maximum ratio of all frames to the file, where they have more than [`MAX_BYTES`].
 const MAX_RATIO: u64 = 1000;
 
-impl Picture {
+impl DecodedImage {
     /// Bytes of all frames.
     pub fn length(&self) -> u64 {
         let Shape { rows, columns, samples } = self.shape;
@@ -41,12 +42,12 @@ impl Picture {
 /// Tells what a file holds. Reads all of a GIF, without decoding its frames.
 ///
 /// # Errors
-/// [`Error::Codec`] if it is damaged; [`Error::Size`] if a frame has too many pixels; [`Error::Unsupported`] if it would
-/// become too large.
-pub fn describe(kind: Kind, file: &[u8]) -> Result<Picture, Error> {
+/// [`Error::Codec`] if it is damaged; [`Error::Size`] if a frame has too many pixels; [`Error::Unsupported`]
+/// if it would become too large.
+pub fn describe(kind: ImageFileFormat, file: &[u8]) -> Result<DecodedImage, Error> {
     let picture = match kind {
-        Kind::Png => describe_png(&png(file)?),
-        Kind::Gif => describe_gif(file)?,
+        ImageFileFormat::Png => describe_png(&png(file)?),
+        ImageFileFormat::Gif => describe_gif(file)?,
     };
     picture.shape.number_of_samples()?;
     if picture.length() > MAX_BYTES.max(MAX_RATIO.saturating_mul(file.len() as u64)) {
@@ -55,18 +56,23 @@ pub fn describe(kind: Kind, file: &[u8]) -> Result<Picture, Error> {
     Ok(picture)
 }
 
-/// Decodes the frames of a file that was [described](describe), one after the other: rows × columns × samples in little
-/// endian. `take` says whether to go on. Transparency is dropped: what is seen through in the first frame is black.
+/// Decodes the frames of a file that was [described](describe), one after the other: rows × columns × samples
+/// in little endian. `take` says whether to go on. Transparency is dropped: what is seen through in the first
+/// frame is black.
 ///
 /// # Errors
 /// [`Error::Codec`] if it is damaged.
-pub fn decode(kind: Kind, file: &[u8], take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), Error> {
+pub fn decode(
+    kind: ImageFileFormat,
+    file: &[u8],
+    take: &mut dyn FnMut(Vec<u8>) -> bool,
+) -> Result<(), Error> {
     match kind {
-        Kind::Png => {
+        ImageFileFormat::Png => {
             take(decode_png(file)?);
             Ok(())
         }
-        Kind::Gif => decode_gif(file, take),
+        ImageFileFormat::Gif => decode_gif(file, take),
     }
 }
 
@@ -79,11 +85,11 @@ fn png(file: &[u8]) -> Result<Png<'_>, Error> {
     decoder.read_info().map_err(png_failed)
 }
 
-fn describe_png(reader: &Png<'_>) -> Picture {
+fn describe_png(reader: &Png<'_>) -> DecodedImage {
     let (colour, depth) = reader.output_color_type();
     let samples = if without_alpha(colour) == 1 { 1 } else { 3 };
     let shape = Shape { rows: reader.info().height, columns: reader.info().width, samples };
-    Picture { shape, bits: if depth == png::BitDepth::Sixteen { 16 } else { 8 }, frames: 1 }
+    DecodedImage { shape, bits: if depth == png::BitDepth::Sixteen { 16 } else { 8 }, frames: 1 }
 }
 
 fn without_alpha(colour: png::ColorType) -> usize {
@@ -126,7 +132,7 @@ fn gif_shape(decoder: &Gif<'_>) -> Shape {
     Shape { rows: decoder.height().into(), columns: decoder.width().into(), samples: 3 }
 }
 
-fn describe_gif(file: &[u8]) -> Result<Picture, Error> {
+fn describe_gif(file: &[u8]) -> Result<DecodedImage, Error> {
     let mut decoder = gif(file)?;
     let mut frames = 0;
     while decoder.next_frame_info().map_err(gif_failed)?.is_some() {
@@ -135,7 +141,7 @@ fn describe_gif(file: &[u8]) -> Result<Picture, Error> {
     if frames == 0 {
         return Err(Error::Codec { codec: "GIF", reason: "there is no frame".into() });
     }
-    Ok(Picture { shape: gif_shape(&decoder), bits: 8, frames })
+    Ok(DecodedImage { shape: gif_shape(&decoder), bits: 8, frames })
 }
 
 fn decode_gif(file: &[u8], take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), Error> {
@@ -202,7 +208,7 @@ mod tests {
         file
     }
 
-    fn decoded(kind: Kind, file: &[u8]) -> Vec<Vec<u8>> {
+    fn decoded(kind: ImageFileFormat, file: &[u8]) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         decode(kind, file, &mut |frame| {
             frames.push(frame);
@@ -228,8 +234,12 @@ mod tests {
         ] {
             let file = png_of(colour, depth, palette, data);
             let shape = Shape { rows: 1, columns: 2, samples };
-            assert_eq!(describe(Kind::Png, &file).unwrap(), Picture { shape, bits, frames: 1 }, "{colour:?}");
-            assert_eq!(decoded(Kind::Png, &file), [expected], "{colour:?} {depth:?}");
+            assert_eq!(
+                describe(ImageFileFormat::Png, &file).unwrap(),
+                DecodedImage { shape, bits, frames: 1 },
+                "{colour:?}"
+            );
+            assert_eq!(decoded(ImageFileFormat::Png, &file), [expected], "{colour:?} {depth:?}");
         }
     }
 
@@ -250,16 +260,22 @@ mod tests {
         }
         drop(encoder);
         let (a, b, none): ([u8; 3], [u8; 3], [u8; 3]) = ([10, 20, 30], [40, 50, 60], [0; 3]);
-        assert_eq!(describe(Kind::Gif, &file).unwrap().frames, 4);
-        assert_eq!(decoded(Kind::Gif, &file), [[a, b], [a, a], [b, b], [a, none]].map(|row| row.concat()));
+        assert_eq!(describe(ImageFileFormat::Gif, &file).unwrap().frames, 4);
+        assert_eq!(
+            decoded(ImageFileFormat::Gif, &file),
+            [[a, b], [a, a], [b, b], [a, none]].map(|row| row.concat())
+        );
     }
 
     #[test]
     fn what_is_damaged_or_grows_too_much_is_an_error() {
         let whole = png_of(png::ColorType::Grayscale, png::BitDepth::Eight, None, &[1, 2]);
-        assert!(describe(Kind::Png, b"").is_err() && describe(Kind::Gif, b"GIF89a").is_err());
-        assert!(describe(Kind::Png, &whole[..20]).is_err());
-        assert!(decode(Kind::Png, &whole[..45], &mut |_| true).is_err());
+        assert!(
+            describe(ImageFileFormat::Png, b"").is_err()
+                && describe(ImageFileFormat::Gif, b"GIF89a").is_err()
+        );
+        assert!(describe(ImageFileFormat::Png, &whole[..20]).is_err());
+        assert!(decode(ImageFileFormat::Png, &whole[..45], &mut |_| true).is_err());
         let mut file = Vec::new();
         let mut encoder = gif::Encoder::new(&mut file, 4000, 4000, &[0; 6]).unwrap();
         for _ in 0..20 {
@@ -267,8 +283,8 @@ mod tests {
             encoder.write_frame(&frame).unwrap();
         }
         drop(encoder);
-        assert!(matches!(describe(Kind::Gif, &file), Err(Error::Unsupported(_))));
+        assert!(matches!(describe(ImageFileFormat::Gif, &file), Err(Error::Unsupported(_))));
         let huge = gif::Encoder::new(Vec::new(), 65535, 65535, &[0; 6]).unwrap().into_inner().unwrap();
-        assert!(describe(Kind::Gif, &huge).is_err());
+        assert!(describe(ImageFileFormat::Gif, &huge).is_err());
     }
 }

@@ -19,17 +19,17 @@ pub(crate) enum Token<'a> {
     Name([&'a str; 3]),
 }
 
-/// What is wrong with values that were read all the same.
+/// A fault of values that were read in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum ValueWarning {
     /// Bytes that are not of the declared character set.
     Characters,
     /// A DS or IS that is no number.
     Number,
 }
 
-impl Doubt {
-    /// The doubt in words.
+impl ValueWarning {
+    /// The fault in words.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Characters => "characters outside the declared character set",
@@ -91,7 +91,7 @@ pub(crate) fn is_plausible(vr: Vr, bytes: &[u8]) -> bool {
     is_binary(vr) || (is_text(vr) && without_padding.iter().all(is_letter))
 }
 
-/// Hands each value of an element to `sink`, in order; nothing if it is empty.
+/// Calls `sink` with each value of an element, in order; never if the element is empty.
 ///
 /// `vr` is neither binary nor SQ, and `bytes` is a multiple of [`number_bytes`].
 pub(crate) fn visit(
@@ -100,7 +100,7 @@ pub(crate) fn visit(
     is_big_endian: bool,
     charset: &Charset,
     sink: &mut dyn FnMut(Token<'_>),
-) -> Option<Doubt> {
+) -> Option<ValueWarning> {
     if let Some(size) = number_bytes(vr) {
         visit_numbers(vr, bytes.chunks_exact(size), is_big_endian, sink);
         return None;
@@ -112,7 +112,7 @@ pub(crate) fn visit(
     };
     let (text, is_certain) = charset.decode(bytes, delimiters);
     let text = text.trim_end_matches(is_padding);
-    let mut doubt = (!is_certain).then_some(Doubt::Characters);
+    let mut doubt = (!is_certain).then_some(ValueWarning::Characters);
     match &vr.0 {
         _ if text.is_empty() => {}
         b"ST" | b"LT" | b"UT" | b"UR" => sink(Token::Text(text)),
@@ -143,7 +143,7 @@ fn name_token(name: &str) -> Token<'_> {
     if name.iter().all(|group| group.is_empty()) { Token::Absent } else { Token::Name(name) }
 }
 
-fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<Doubt> {
+fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<ValueWarning> {
     if text.is_empty() {
         sink(Token::Absent);
         return None;
@@ -155,13 +155,13 @@ fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<Doubt> {
         }
         None => {
             sink(Token::Text(text));
-            Some(Doubt::Number)
+            Some(ValueWarning::Number)
         }
     }
 }
 
-/// A decimal string as a JSON number (RFC 8259 §6): all its digits, without what JSON does not allow: a plus, zeros
-/// in front, a point with no digit before or after it. None if it is no number.
+/// A decimal string as a JSON number (RFC 8259 §6): all its digits, without what JSON does not allow: a plus,
+/// zeros in front, a point with no digit before or after it. None if it is no number.
 pub(crate) fn json_number(text: &str) -> Option<Cow<'_, str>> {
     let (is_negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -224,7 +224,8 @@ fn visit_numbers<'a>(
     }
 }
 
-/// Writes the shortest digits that come back as the same float; NaN and infinities, which JSON lacks, as words.
+/// Writes the shortest digits that come back as the same float; NaN and infinities, which JSON lacks, as
+/// words.
 fn write_float(text: &mut String, wide: f64, exact: impl std::fmt::Debug) -> std::fmt::Result {
     if wide.is_finite() {
         return write!(text, "{exact:?}");
@@ -247,7 +248,7 @@ fn attribute_tag(bytes: &[u8], is_big_endian: bool) -> Tag {
     Tag((raw_number(group, is_big_endian) << 16 | raw_number(element, is_big_endian)) as u32)
 }
 
-/// Bytes in little endian order, as base64 wants them (PS3.18 §F.2.7).
+/// Bytes in little endian order, as base64 in DICOM JSON has them (PS3.18 §F.2.7).
 pub(crate) fn little_endian(vr: Vr, bytes: &[u8], is_big_endian: bool) -> Cow<'_, [u8]> {
     let size = match &vr.0 {
         b"OW" => 2,
@@ -265,7 +266,7 @@ pub(crate) fn little_endian(vr: Vr, bytes: &[u8], is_big_endian: bool) -> Cow<'_
 mod tests {
     use super::*;
 
-    fn read(vr: &[u8; 2], bytes: &[u8]) -> (String, Option<Doubt>) {
+    fn read(vr: &[u8; 2], bytes: &[u8]) -> (String, Option<ValueWarning>) {
         let mut seen = Vec::new();
         let mut sink = |token: Token<'_>| {
             seen.push(match token {
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_no_number_stays_text_and_is_told() {
         for text in ["x", "1,5", "1e", "e5", ".", "--1", "1.2.3", "0x10", "+", "1 2"] {
-            assert_eq!(read(b"DS", text.as_bytes()), (format!("'{text}'"), Some(Doubt::Number)));
+            assert_eq!(read(b"DS", text.as_bytes()), (format!("'{text}'"), Some(ValueWarning::Number)));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::dicom::report::{Item, Report, Value};
+use crate::dicom::report::{Report, ReportItem, ReportValue};
 
 /// Writes a report. References lead to `base_url`, before `/studies/…`.
 pub fn write(report: &Report, base_url: &str) -> String {
@@ -15,7 +15,7 @@ pub fn write(report: &Report, base_url: &str) -> String {
     out
 }
 
-fn items(list: &[Item], position: &mut Vec<u32>, base_url: &str, out: &mut String) {
+fn items(list: &[ReportItem], position: &mut Vec<u32>, base_url: &str, out: &mut String) {
     for (index, item) in (1..).zip(list) {
         let indent = "  ".repeat(position.len() - 1);
         position.push(index);
@@ -31,19 +31,19 @@ fn items(list: &[Item], position: &mut Vec<u32>, base_url: &str, out: &mut Strin
     }
 }
 
-fn value(value: &Value, base_url: &str) -> String {
+fn value(value: &ReportValue, base_url: &str) -> String {
     match value {
-        Value::None | Value::Container => String::new(),
-        Value::Text(text) => text.clone(),
-        Value::Code(concept) => concept.meaning.clone(),
-        Value::Instances(references) => {
+        ReportValue::None | ReportValue::Container => String::new(),
+        ReportValue::Text(text) => text.clone(),
+        ReportValue::Code(concept) => concept.meaning.clone(),
+        ReportValue::Instances(references) => {
             let written = references.iter().map(|reference| match &reference.path {
                 Some(path) => format!("{} <{base_url}{path}>", reference.text),
                 None => reference.text.clone(),
             });
             written.collect::<Vec<_>>().join(", ")
         }
-        Value::Item(position) => {
+        ReportValue::Item(position) => {
             let number = position.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
             format!("item {number}")
         }
@@ -55,7 +55,7 @@ fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Lines after the first are indented as far as what they belong to, and a level more.
+/// Indents the lines after the first by one more level than the first.
 fn indented(text: &str, indent: &str) -> String {
     let unified = text.replace("\r\n", "\n").replace('\r', "\n");
     let visible: String = unified.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();

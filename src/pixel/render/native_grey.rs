@@ -1,12 +1,13 @@
-//! Grey straight from native words of 8 and 16 bits, which most frames of CT, MR and radiography are: what
-//! [`super::grey`] gives of their samples, without unpacking them first.
+//! Renders grey directly from native words of 8 and 16 bits, as in most frames of CT, MR and radiography: the
+//! result of [`super::grey`], without unpacking the samples first.
 
 use crate::dicom::frames::PixelLayout;
 use crate::pixel::render::grey::{Tone, possible_range};
 use crate::pixel::render::window::Voi;
-use crate::pixel::render::{Display, Modality};
+use crate::pixel::render::{Display, ModalityTransform};
 
-/// The grey of the first `count` words; `None` if there are not as many, or if it takes more than a look at each word.
+/// The grey of the first `count` words; `None` if there are too few, or if grey does not depend on the word
+/// alone.
 pub(super) fn grey(frame: &[u8], layout: &PixelLayout, count: usize, display: &Display) -> Option<Vec<u8>> {
     if layout.high_bit + 1 != layout.bits_stored {
         return None;
@@ -27,13 +28,13 @@ pub(super) fn grey(frame: &[u8], layout: &PixelLayout, count: usize, display: &D
 
 fn of_16_bits(words: &[[u8; 2]], layout: &PixelLayout, display: &Display) -> Option<Vec<u8>> {
     let range = range_of(words, layout.is_signed);
-    // Bits beside those that are stored would have to be taken away first.
+    // Bits outside of Bits Stored would have to be removed first.
     let [lowest, highest] = possible_numbers(layout);
     if range[0] < lowest || range[1] > highest {
         return None;
     }
     let is_full = display.voi == Voi::Full;
-    let is_linear = matches!(display.modality, Modality::Linear { .. });
+    let is_linear = matches!(display.modality, ModalityTransform::Linear { .. });
     if is_full && !(is_linear && display.padding.is_none() && layout.bits_stored > 8) {
         return None;
     }
@@ -45,7 +46,8 @@ fn of_16_bits(words: &[[u8; 2]], layout: &PixelLayout, display: &Display) -> Opt
 
 /// The lowest and the highest number of a frame.
 fn range_of(words: &[[u8; 2]], is_signed: bool) -> [i64; 2] {
-    // Of unsigned words the upper half is made negative: the order stays, and processors compare signed words best.
+    // Of unsigned words the upper half is made negative: the order stays, and processors compare signed words
+    // best.
     let flip = if is_signed { 0 } else { i16::MIN };
     let of = |[low, high]: [i16; 2], word: &[u8; 2]| {
         let number = i16::from_le_bytes(*word) ^ flip;
@@ -66,11 +68,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pixel::decode::{Stored, decode};
+    use crate::pixel::decode::{FrameEncoding, decode};
     use crate::pixel::render::lut::Lut;
     use crate::pixel::render::show;
     use crate::pixel::render::show_words;
-    use crate::pixel::render::window::{Function, Window};
+    use crate::pixel::render::window::{VoiFunction, Window};
 
     fn layout(count: usize, allocated: u16, stored: u16, is_signed: bool) -> PixelLayout {
         PixelLayout {
@@ -88,9 +90,9 @@ mod tests {
     }
 
     fn displays() -> Vec<Display> {
-        let window = |center, width| Voi::Window(Window { center, width, function: Function::Linear });
+        let window = |center, width| Voi::Window(Window { center, width, function: VoiFunction::Linear });
         let lut = Lut::read([3, 0xFFFF, 8], &[0, 100, 255], true).unwrap();
-        let rescaled = Modality::Linear { slope: -2.0, intercept: 100.0 };
+        let rescaled = ModalityTransform::Linear { slope: -2.0, intercept: 100.0 };
         let plain = Display::default();
         vec![
             plain.clone(),
@@ -98,7 +100,7 @@ mod tests {
             Display { voi: window(40.0, 400.0), ..plain.clone() },
             Display { voi: Voi::Table(lut.clone()), ..plain.clone() },
             Display { padding: Some([-5, 5]), voi: window(0.0, 1000.0), ..plain.clone() },
-            Display { modality: Modality::Table(lut), ..plain },
+            Display { modality: ModalityTransform::Table(lut), ..plain },
         ]
     }
 
@@ -118,7 +120,7 @@ mod tests {
                 _ => words.iter().flat_map(|&word| tidy(word).to_le_bytes()).collect(),
             };
             let layout = layout(words.len(), allocated, stored, is_signed);
-            let little = Stored::Native { is_big_endian: false, first_bit: 0 };
+            let little = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
             if let Some(canvas) = show_words(&bytes, &layout, &display) {
                 prop_assert_eq!(canvas, show(decode(&bytes, &layout, little).unwrap(), &display).unwrap());
             }
