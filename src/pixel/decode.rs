@@ -119,7 +119,7 @@ pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
     }
 }
 
-/// The same picture in red, green and blue, if it is in full-range luminance and chrominance
+/// Converts a frame to red, green and blue if it is in full-range luminance and chrominance
 /// (PS3.3 §C.7.6.3.1.2); else unchanged.
 pub fn to_rgb(mut decoded: Decoded) -> Decoded {
     let is_ybr = matches!(decoded.photometric.as_str(), "YBR_FULL" | "YBR_FULL_422");

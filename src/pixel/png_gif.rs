@@ -39,7 +39,7 @@ impl DecodedImage {
     }
 }
 
-/// Tells what a file holds. Reads all of a GIF, without decoding its frames.
+/// Describes the frames of a file. Reads all of a GIF, without decoding its frames.
 ///
 /// # Errors
 /// [`Error::Codec`] if it is damaged; [`Error::Size`] if a frame has too many pixels; [`Error::Unsupported`]
@@ -57,8 +57,8 @@ pub fn describe(kind: ImageFileFormat, file: &[u8]) -> Result<DecodedImage, Erro
 }
 
 /// Decodes the frames of a file that was [described](describe), one after the other: rows × columns × samples
-/// in little endian. `take` says whether to go on. Transparency is dropped: what is seen through in the first
-/// frame is black.
+/// in little endian. `take` returns whether to go on. Transparency is dropped: what is seen through in the
+/// first frame is black.
 ///
 /// # Errors
 /// [`Error::Codec`] if it is damaged.

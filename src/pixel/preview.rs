@@ -1,9 +1,9 @@
-//! A frame as it stands in a preview: a lossy codestream of a fraction of its size.
+//! Encodes a frame of a preview: a lossy codestream of a fraction of the size.
 
 use crate::pixel::decode::{Decoded, to_rgb};
 use crate::pixel::{Error, Image, Shape, j2k};
 
-/// A frame is given this many bytes at least, whatever the rate: tiny pictures would vanish.
+/// The minimum size of a frame at any rate, as tiny images would vanish.
 const MIN_BYTES: usize = 1024;
 
 /// A frame of a preview.
@@ -11,13 +11,13 @@ const MIN_BYTES: usize = 1024;
 pub struct PreviewImage {
     /// JPEG 2000, see [`j2k::encode`].
     pub codestream: Vec<u8>,
-    /// The size of the picture.
+    /// The size of the image.
     pub shape: Shape,
     /// Bits of a sample.
     pub precision: u32,
     /// Whether samples may be negative.
     pub is_signed: bool,
-    /// Photometric Interpretation (0028,0004) of the picture once decoded.
+    /// Photometric Interpretation (0028,0004) of the decoded image.
     pub photometric: String,
     /// Pixels of the frame that each side of a pixel covers.
     pub binning: u32,
@@ -28,7 +28,7 @@ pub struct PreviewImage {
 /// theirs means anything.
 ///
 /// # Errors
-/// What [`j2k::encode`] says.
+/// Those of [`j2k::encode`].
 pub fn encode(decoded: Decoded, rate: u32, binning: u32) -> Result<PreviewImage, Error> {
     let Decoded { image, photometric } = to_rgb(decoded);
     let is_exact = image.precision < 8 || photometric.starts_with("PALETTE");

@@ -19,80 +19,81 @@ pub use crate::dicom::explicit::writer::{swap_words, word_size};
 /// that came by C-STORE, so it must never change.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.182791676989946688295138610626380437434";
 
-/// What is to become of an object besides being written in explicit VR.
+/// The changes to an object besides its encoding in explicit VR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
-    /// The transfer syntax that the file says it is in.
+    /// The transfer syntax that the file declares.
     pub transfer_syntax: &'static str,
     /// Elements of the data set, in the order of their tags, that replace those of the same tag or are added.
     pub changes: Vec<EncodedElement>,
-    /// What becomes of Pixel Data.
+    /// The frames to write.
     pub frames: FrameOutput,
 }
 
-/// An element to be written.
+/// An element with its value encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedElement {
     /// Its tag.
     pub tag: Tag,
     /// Its value representation.
     pub vr: Vr,
-    /// Its value in little endian; of SQ, items (see [`item`]). What is odd is padded when it is written.
+    /// Its value in little endian; of SQ, items (see [`item`]). A value of odd length is padded when it is
+    /// written.
     pub value: Vec<u8>,
 }
 
-/// What becomes of Pixel Data (7FE0,0010).
+/// The frames to write as Pixel Data (7FE0,0010).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameOutput {
-    /// It stays as it is, which must be native.
+    /// The stored frames, which must be native.
     Stored,
-    /// Other native frames take its place.
+    /// Other native frames.
     Native {
         /// Bytes of all frames.
         length: u64,
         /// Bits Allocated: 1, 8, 16 or 32.
         bits_allocated: u16,
     },
-    /// Encapsulated frames take its place.
+    /// Encapsulated frames.
     Encapsulated {
         /// Bytes of the Basic Offset Table.
         table_length: u32,
     },
 }
 
-/// How a file is to be written.
+/// The segments of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RewritePlan {
-    /// Up to the frames that take the place of Pixel Data; all of it, if none do.
+    /// The segments up to the frames that replace Pixel Data; all segments, if none do.
     pub before: Vec<RewriteSegment>,
-    /// What follows these frames.
+    /// The segments after these frames.
     pub after: Vec<RewriteSegment>,
-    /// Where the data set starts, in bytes from the start of the file.
+    /// The offset of the data set, in bytes from the start of the file.
     pub data_set_at: u64,
-    /// Where the values of changed elements start, and that of the Basic Offset Table as
-    /// [`tags::PIXEL_DATA`]'s, in bytes from the start of the file.
+    /// The offsets of the values of changed elements, and of the Basic Offset Table under
+    /// [`tags::PIXEL_DATA`], in bytes from the start of the file.
     pub places: BTreeMap<Tag, u64>,
 }
 
 /// The next bytes of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RewriteSegment {
-    /// These.
+    /// These bytes.
     Bytes(Vec<u8>),
     /// Bytes of the stored object; of a deflated one, of the object with its data set inflated.
     Copy {
         /// The first byte.
         offset: u64,
-        /// How many.
+        /// The number of bytes.
         length: u64,
-        /// Bytes of a word whose order is to be reversed: 2, 4 or 8; 1 to copy them as they are. A rest that
+        /// Bytes of a word whose order is reversed: 2, 4 or 8; 1 to copy the bytes as they are. A rest that
         /// is no whole word stays as it is.
         swap: u8,
     },
 }
 
 impl RewriteSegment {
-    /// Bytes that it takes in the file.
+    /// Its length in the file.
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -101,7 +102,7 @@ impl RewriteSegment {
     }
 }
 
-/// What frames are that take the place of others (PS3.3 §C.7.6.3).
+/// The attributes of frames that replace others (PS3.3 §C.7.6.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PixelAttributes {
     /// Photometric Interpretation.
@@ -115,7 +116,7 @@ pub struct PixelAttributes {
 }
 
 impl PixelAttributes {
-    /// The elements that say so.
+    /// The elements with these attributes.
     pub fn elements(&self) -> Vec<EncodedElement> {
         let us =
             |tag, number: u16| EncodedElement { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
@@ -128,13 +129,13 @@ impl PixelAttributes {
     }
 }
 
-/// Why an object cannot be written in this transfer syntax.
+/// The reason why an object cannot be written in this transfer syntax.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Pixel Data is encapsulated, and its frames were not decoded.
     #[error("pixel data is encapsulated and was not decoded")]
     NotDecoded,
-    /// The length of a value is stated in 32 bits.
+    /// A value is too long for a length of 32 bits.
     #[error("a value of {length} bytes is too long for its 32-bit length")]
     TooLong {
         /// Bytes of the value.
@@ -142,7 +143,7 @@ pub enum Error {
     },
 }
 
-/// Plans the file that holds the scanned object in explicit VR, little endian.
+/// Plans the file of a scanned object in explicit VR, little endian.
 ///
 /// VRs that were not sent come from the dictionary. Sequences and items are written with delimiters. Group
 /// lengths are left out, as they would be wrong, and so is what is encapsulated in items (a compressed icon),
@@ -165,7 +166,7 @@ pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<RewritePlan, Error> 
                 is_replaced |= change.tag == event.tag;
                 writer.change(change);
             }
-            // It told where fragments were that are not there any more.
+            // The table is of fragments that are not written.
             is_replaced |= rewrite.frames != FrameOutput::Stored && is_offset_table(event.tag);
         }
         match event.kind {

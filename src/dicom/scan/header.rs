@@ -51,7 +51,7 @@ pub(super) struct ElementHeader {
 /// Reads the header at the start of `window`. If there are too few bytes, the error is the number that is
 /// needed.
 ///
-/// In explicit VR, an element whose VR is not two upper case letters is taken for an implicit one, and
+/// In explicit VR, an element whose VR is not two upper case letters is read as an implicit one, and
 /// unknown letters for a VR that the standard may add one day, with a length of 32 bits (PS3.5 §6.2, note 4).
 pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHeader, usize> {
     let Some(&[g0, g1, e0, e1, v0, v1, l0, l1]) = window.first_chunk() else { return Err(8) };

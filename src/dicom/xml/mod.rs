@@ -8,7 +8,7 @@ mod write;
 pub use read::read;
 pub use write::write;
 
-/// The namespace of the model's elements; what is read may have it, another or none.
+/// The namespace of the model's elements; input may have another one or none.
 const NAMESPACE: &str = "http://dicom.nema.org/PS3.19/models/NativeDICOM";
 
 /// The parts of a person name's component group, in the order in which `^` separates them (PS3.5 §6.2.1.1).
@@ -17,13 +17,13 @@ const NAME_PARTS: [&str; 5] = ["FamilyName", "GivenName", "MiddleName", "NamePre
 /// The component groups of a person name.
 const NAME_GROUPS: [&str; 3] = ["Alphabetic", "Ideographic", "Phonetic"];
 
-/// Why a text is not a Native DICOM Model.
+/// The reason why a text is not a Native DICOM Model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is no XML.
+    /// The text is not XML.
     #[error("not valid XML: {0}")]
     Syntax(String),
-    /// It is XML, but not a Native DICOM Model.
+    /// The text is XML, but not a Native DICOM Model.
     #[error("not a Native DICOM Model: {0}")]
     Model(String),
 }

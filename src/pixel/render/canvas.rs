@@ -1,6 +1,6 @@
-//! A picture of 8 bits while it is being made.
+//! The pixels of a rendered image, of 8 bits.
 
-/// A picture, grey or in colour.
+/// The pixels of a rendered image, grey or in colour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canvas {
     /// Pixels from left to right.
@@ -18,7 +18,7 @@ impl Canvas {
         if self.pixels.len() > count { 3 } else { 1 }
     }
 
-    /// The same in red, green and blue.
+    /// The canvas in red, green and blue.
     pub fn into_rgb(mut self) -> Self {
         if self.samples() == 1 {
             self.pixels = self.pixels.iter().flat_map(|&grey| [grey; 3]).collect();
@@ -62,7 +62,7 @@ impl Canvas {
         self.pixels = turned;
     }
 
-    /// Fills the part of a square that is in the picture with grey.
+    /// Fills the part of a square that is in the image with grey.
     pub(super) fn fill_square(&mut self, [left, top]: [i64; 2], side: i64, grey: u8) {
         let samples = self.samples();
         let (width, height) = (i64::from(self.width), i64::from(self.height));

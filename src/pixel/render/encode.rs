@@ -1,4 +1,4 @@
-//! The formats of pictures: JPEG, PNG and GIF (PS3.18 §8.7.4).
+//! Encodes rendered images as JPEG, PNG and GIF (PS3.18 §8.7.4).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::pixel::render::{Canvas, Error};
 /// The speed at which 256 colours are chosen, from 1 (best) to 30.
 const QUANTISING_SPEED: i32 = 10;
 
-/// The format of a picture.
+/// The format of a rendered image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// `image/jpeg`, baseline, 8 bits.
@@ -32,7 +32,8 @@ impl Format {
     }
 }
 
-/// Encodes a picture. `quality`, 1 to 100, is that of JPEG; `profile` is an ICC profile of its colours.
+/// Encodes a rendered image. `quality`, 1 to 100, is that of JPEG; `profile` is an ICC profile of its
+/// colours.
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the format has no such sizes; [`Error::Unsupported`] for a profile in GIF.
@@ -81,15 +82,15 @@ fn png(canvas: &Canvas, profile: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// An animated GIF that repeats for ever, while it is being made.
+/// The encoder of an animated GIF, which repeats for ever.
 #[derive(Default)]
 pub struct Animation {
-    /// With the size of the frames, once there is one.
+    /// The encoder and the size of the frames, after the first frame.
     begun: Option<(gif::Encoder<Vec<u8>>, [u16; 2])>,
 }
 
 impl Animation {
-    /// One without frames.
+    /// An animation without frames.
     pub fn new() -> Self {
         Self::default()
     }
@@ -127,7 +128,7 @@ impl Animation {
     /// The whole animation; nothing, if there are no frames.
     ///
     /// # Errors
-    /// None that memory could give.
+    /// None: writing to memory does not fail.
     pub fn finish(self) -> Result<Vec<u8>, Error> {
         let Some((encoder, _)) = self.begun else { return Ok(Vec::new()) };
         encoder.into_inner().map_err(failed)

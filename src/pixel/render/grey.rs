@@ -1,4 +1,4 @@
-//! Values of one sample to grey: modality LUT, VOI LUT, presentation LUT shape (PS3.4 §N.2.1).
+//! Renders one sample to grey: modality LUT, VOI LUT, presentation LUT shape (PS3.4 §N.2.1).
 
 use crate::pixel::Image;
 use crate::pixel::render::lut::Lut;
@@ -47,7 +47,7 @@ pub(super) struct Tone<'a> {
     padding: Option<[i64; 2]>,
 }
 
-/// A VOI LUT in which every value is known.
+/// A VOI LUT with all values computed.
 enum Resolved<'a> {
     Range([f64; 2]),
     Window(&'a super::window::Window),

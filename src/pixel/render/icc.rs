@@ -1,10 +1,10 @@
-//! Colour profiles of pictures (PS3.18 §8.3.5.1.5; ISO 15076-1).
+//! Colour profiles of rendered images (PS3.18 §8.3.5.1.5; ISO 15076-1).
 
 use moxcms::{ColorProfile, DataColorSpace, Layout, TransformOptions};
 
 use crate::pixel::render::{Canvas, Error};
 
-/// The colour profile of a picture (PS3.18 §8.3.5.1.5).
+/// The colour profile of a rendered image (PS3.18 §8.3.5.1.5).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IccProfile {
     /// None.
@@ -20,8 +20,8 @@ pub enum IccProfile {
     RommRgb,
 }
 
-/// Gives a picture the colours that are asked for; returns it with the profile to embed. `own` is the ICC
-/// profile of the image, if it has one: without one, colours are taken for sRGB. Grey becomes colour, as
+/// Converts a rendered image to the requested colours; returns it with the profile to embed. `own` is the ICC
+/// profile of the image, if it has one: without one, its colours are sRGB. Grey becomes colour, as
 /// these profiles are of colours.
 ///
 /// # Errors

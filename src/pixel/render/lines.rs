@@ -15,7 +15,7 @@ const ARM: f64 = 4.0;
 /// The maximum number of pixels of all lines in an image, which are all in memory at a time.
 pub const MAX_DOTS: usize = 1 << 22;
 
-/// Draws lines through places of the picture, from its upper left corner on. What is outside is left out, and
+/// Draws lines through points of the image, from its upper left corner on. Parts outside are left out, and
 /// so is what goes beyond `room`, the pixels that lines may still take, of at first [`MAX_DOTS`].
 pub fn draw(canvas: &mut Canvas, lines: &[Vec<Point>], room: &mut usize) {
     let width = i64::from(canvas.width.min(canvas.height) / 800).max(1);
@@ -38,7 +38,7 @@ pub fn draw(canvas: &mut Canvas, lines: &[Vec<Point>], room: &mut usize) {
     }
 }
 
-/// The lines of a cross at a place, for a picture of this size.
+/// The lines of a cross at a point, for an image of this size.
 pub fn cross(canvas: &Canvas, [x, y]: Point) -> [Vec<Point>; 2] {
     let arm = ARM * f64::from((canvas.width.min(canvas.height) / 800).max(1));
     [vec![[x - arm, y], [x + arm, y]], vec![[x, y - arm], [x, y + arm]]]
@@ -55,7 +55,7 @@ pub fn ellipse(center: Point, first: Point, second: Point) -> Vec<Point> {
     (0..=CIRCLE_SIDES).map(at).collect()
 }
 
-/// The part of a line that is in the picture or just beside it.
+/// The part of a line that is in the image or just beside it.
 fn clipped(canvas: &Canvas, from: Point, to: Point) -> Option<[Point; 2]> {
     let (mut start, mut end) = (0.0_f64, 1.0_f64);
     for (axis, side) in [canvas.width, canvas.height].into_iter().enumerate() {

@@ -59,7 +59,7 @@ impl Pen {
         i64::from(self.fonts[0].character_size.width) * self.scale
     }
 
-    /// Writes a line whose upper left corner is at `left`, `top`. What is outside of the picture is left out.
+    /// Writes a line whose upper left corner is at `left`, `top`. Parts outside of the image are left out.
     pub fn write(&self, canvas: &mut Canvas, left: i64, top: i64, text: &str) {
         if top >= canvas.height.into() {
             return;

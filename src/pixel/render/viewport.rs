@@ -8,7 +8,7 @@ use crate::pixel::render::{Canvas, Error};
 /// A region of the image and the size of the area to show it in (PS3.18 §8.3.5.1.3), in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Viewport {
-    /// Width of the area: the picture is as large as fits without distortion.
+    /// Width of the area: the rendered image is as large as fits without distortion.
     pub width: u32,
     /// Height of the area.
     pub height: u32,
@@ -24,8 +24,8 @@ impl Viewport {
         Self { width, height, left_top: [0.0; 2], size: [None; 2] }
     }
 
-    /// The pixels of a picture of an image of so many pixels from left to right and from top to bottom: one
-    /// side is the area's, the other no larger than it.
+    /// The size of the rendered image, for an image of so many pixels from left to right and from top to
+    /// bottom: one side is the area's, the other no larger than it.
     ///
     /// # Errors
     /// [`Error::OutsideOfImage`] if the region has nothing of the image.
