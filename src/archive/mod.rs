@@ -1,16 +1,14 @@
 //! The server, in no protocol's words: taking in, finding, giving back. Doors see this module only.
 
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::archive::derived::cache::Temporary;
 use crate::archive::keyed_lock::Claims;
+use crate::archive::permits::Permits;
 use crate::blobs::Blobs;
 use crate::config::{
     BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
@@ -26,6 +24,7 @@ pub mod ingest;
 mod keyed_lock;
 mod keys;
 pub mod maintenance;
+pub mod permits;
 pub mod read;
 pub mod search;
 
@@ -33,17 +32,8 @@ pub use crate::archive::read::MetadataStream;
 
 pub use crate::index::records;
 
-/// Zip archives that are unpacked at a time, each on a thread of its own; more wait.
-const MAX_UNPACKERS: usize = 8;
-
 /// How long who stores an instance waits until workers are told.
 const MAX_ANNOUNCING: Duration = Duration::from_secs(2);
-
-/// Bundles of metadata that are made at a time.
-const MAX_BUNDLERS: usize = 4;
-
-/// Animations that are made at a time: each takes up to twice `rendering.max_animation_bytes`.
-const MAX_ANIMATIONS: usize = 2;
 
 /// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
 pub struct Archive {
@@ -56,19 +46,9 @@ pub struct Archive {
     search: SearchSettings,
     preview: PreviewSettings,
     rendering: RenderingSettings,
-    uploads: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
-    decoders: Arc<Semaphore>,
-    /// Places for instances that are being transcoded.
-    makers: Arc<Semaphore>,
-    /// Places for animations that are being made, each held in memory.
-    animations: Semaphore,
-    parsers: Arc<Semaphore>,
-    unpackers: Arc<Semaphore>,
+    permits: Permits,
     claims: Claims,
     temporary: Temporary,
-    /// Places for bundles of metadata that are being made.
-    bundlers: Arc<Semaphore>,
     /// Whether the metadata of large series are kept as one object, because the index is far away.
     keeps_bundles: bool,
 }
@@ -87,7 +67,6 @@ impl Archive {
         queue: Arc<dyn Queue>,
         config: &Config,
     ) -> Arc<Self> {
-        let cores = cores();
         Arc::new(Self {
             blobs,
             index,
@@ -97,16 +76,9 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
-            uploads: Arc::new(Semaphore::new(config.ingest.max_uploads)),
-            turns: Arc::new(Semaphore::new(2 * cores)),
-            decoders: Arc::new(Semaphore::new(cores)),
-            makers: Arc::new(Semaphore::new(2 * cores)),
-            animations: Semaphore::new(MAX_ANIMATIONS),
-            parsers: Arc::new(Semaphore::new(1)),
-            unpackers: Arc::new(Semaphore::new(MAX_UNPACKERS)),
+            permits: Permits::new(config),
             claims: Claims::default(),
             temporary: Temporary::new(config.derived.cache_max_bytes),
-            bundlers: Arc::new(Semaphore::new(MAX_BUNDLERS)),
             keeps_bundles: config.storage.table == TableEngine::Dynamodb,
         })
     }
@@ -147,20 +119,15 @@ impl Archive {
         (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
     }
 
-    /// A turn to parse metadata, or to do other work that takes a core and a lot of memory: there are as many as cores.
-    pub async fn turn_to_parse(&self) -> OwnedSemaphorePermit {
-        self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed")
+    /// The permits for work of which the archive does only so much at a time.
+    pub fn permits(&self) -> &Permits {
+        &self.permits
     }
 }
 
 /// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
 pub fn is_shared(storage: &StorageSettings) -> bool {
     storage.blobs == BlobStore::S3 && storage.table == TableEngine::Dynamodb
-}
-
-/// Frames that can be decoded and encoded at the same time.
-fn cores() -> usize {
-    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why something cannot be done.

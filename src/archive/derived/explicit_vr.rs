@@ -88,10 +88,10 @@ impl Source {
                 continue;
             }
             // A chunk may be inflated to a thousand times as much.
-            let turn = archive.turn_to_parse().await;
+            let permit = archive.permits.codec().await;
             let scan = spawn_blocking(move || {
                 let pushed = scanner.push(&chunk);
-                drop(turn);
+                drop(permit);
                 pushed.map(|()| scanner)
             });
             let failed = |_| Error::NotAcceptable("the stored object cannot be read".into());

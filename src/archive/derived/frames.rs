@@ -64,7 +64,7 @@ impl Archive {
         record: &InstanceRecord,
         number: u32,
     ) -> Result<DecodedFrame, Error> {
-        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.permits.codec().await;
         let frame = self.stored_frame(caller, record, number).await?;
         if frame.stored() == (FrameEncoding::Native { is_big_endian: false, first_bit: 0 }) {
             let PixelLayout { photometric, is_planar, .. } = frame.layout;
@@ -74,7 +74,7 @@ impl Archive {
             let Decoded { image, photometric } = frame.decode()?;
             let bytes = decode::native_bytes(&image, frame.layout.bits_allocated);
             // It goes on to the end even if nobody waits for it any longer.
-            drop(turn);
+            drop(permit);
             Ok(DecodedFrame { bytes, photometric, is_planar: false })
         });
         match decoded.await {

@@ -13,13 +13,13 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
 
 use crate::archive;
 use crate::archive::Archive;
 use crate::archive::access::Caller;
+use crate::archive::permits::Permit;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
@@ -55,7 +55,7 @@ pub struct Upload {
     batch_bytes: usize,
     work: Work,
     /// One of `ingest.max_uploads`; held until the instance is committed.
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// Where the intake of an upload is.
@@ -153,7 +153,7 @@ impl Archive {
     ///
     /// `study` is the study that it must be of, if the request named one.
     pub async fn receive(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>) -> Upload {
-        let permit = self.uploads.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.permits.upload().await;
         let staged = self.blobs.stage().await.map_err(Refusal::from);
         let intake = Box::new(Intake::new(staged, &self.ingest));
         Upload {
@@ -168,12 +168,6 @@ impl Archive {
             work: Work::Idle(intake),
             _permit: permit,
         }
-    }
-
-    /// A turn to work on bytes that are held in memory: with more of them at a time than there are cores to do the
-    /// work, memory would fill with what waits.
-    async fn turn(&self) -> OwnedSemaphorePermit {
-        self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 
@@ -210,9 +204,9 @@ impl Upload {
     /// their flushes.
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
-        let turn = self.archive.turn().await;
+        let permit = self.archive.permits.batch().await;
         let task = tokio::spawn(async move {
-            let outcome = self.conclude(turn).await;
+            let outcome = self.conclude(permit).await;
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
         });
@@ -223,10 +217,10 @@ impl Upload {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         if let Some(mut intake) = self.idle().await {
-            let turn = self.archive.turn().await;
+            let permit = self.archive.permits.batch().await;
             self.work = Work::Busy(spawn_blocking(move || {
                 intake.take_in(&batch);
-                drop((batch, turn));
+                drop((batch, permit));
                 intake
             }));
         }
@@ -241,7 +235,7 @@ impl Upload {
         }
     }
 
-    async fn conclude(mut self, turn: OwnedSemaphorePermit) -> Outcome {
+    async fn conclude(mut self, permit: Permit) -> Outcome {
         let batch = std::mem::take(&mut self.batch);
         let Some(mut intake) = self.idle().await else {
             return Outcome::refused(None, Refusal::Failed(anyhow!("reading the instance panicked")));
@@ -250,7 +244,7 @@ impl Upload {
             intake.take_in(&batch);
             drop(batch);
             let received = intake.conclude();
-            drop(turn);
+            drop(permit);
             received
         });
         let mut received = match received.await {

@@ -41,13 +41,12 @@ impl Archive {
         let (sender, entries) = mpsc::channel(MAX_WAITING);
         let (archive, caller) = (Arc::clone(self), caller.clone());
         tokio::spawn(async move {
-            let turn =
-                archive.unpackers.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let permit = archive.permits.unzip().await;
             let runtime = Handle::current();
             spawn_blocking(move || {
                 let mut worker = Worker { archive, caller, study, runtime, sender };
                 worker.unpack(zip);
-                drop(turn);
+                drop(permit);
             });
         });
         Entries { entries }

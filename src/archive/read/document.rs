@@ -132,13 +132,13 @@ impl Archive {
         record: &InstanceRecord,
         read: impl FnOnce(&[u8]) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.permits.codec().await;
         let metadata = record.metadata.clone();
         let work = spawn_blocking(move || {
             let mut text = Vec::new();
             metadata.write_text("", &mut text).map_err(|error| error.to_string())?;
             let read = read(&text).map_err(|error| error.to_string());
-            drop(turn);
+            drop(permit);
             read
         });
         let outcome = work.await.unwrap_or_else(|_| Err("its reader failed".into()));

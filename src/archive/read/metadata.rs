@@ -74,10 +74,10 @@ impl Archive {
     /// Makes a bundle beside the answer that is given without it. Where others are being made already it makes none:
     /// whoever asks next may find a place.
     fn begin_bundle(self: &Arc<Self>, caller: &Caller, record: SeriesRecord, key: Key) {
-        let Ok(place) = self.bundlers.clone().try_acquire_owned() else { return };
+        let Some(permit) = self.permits.try_bundle() else { return };
         let (archive, caller) = (self.clone(), caller.clone());
         tokio::spawn(async move {
-            let _place = place;
+            let _permit = permit;
             match archive.make_bundle(&caller, &record, &key).await {
                 // The series has changed meanwhile, or is gone.
                 Ok(()) | Err(Error::NotFound(_)) => {}

@@ -122,10 +122,10 @@ fn pieces(
             return Ok(Some((Bytes::from(writer.finish()?), None)));
         };
         // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
-        let turn = if writer.parses() { Some(archive.turn_to_parse().await) } else { None };
+        let permit = if writer.parses() { Some(archive.permits().codec().await) } else { None };
         let written = spawn_blocking(move || {
             let piece = writer.page(&page);
-            drop(turn);
+            drop(permit);
             piece.map(|piece| (piece, writer))
         });
         let (piece, writer) = written.await.map_err(|error| Error::Damaged(error.into()))??;

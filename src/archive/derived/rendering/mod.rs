@@ -206,7 +206,7 @@ impl Painter {
         if frames < 2 {
             return self.frame(1).await;
         }
-        let _place = self.archive.animations.acquire().await.expect("the semaphore is never closed");
+        let _permit = self.archive.permits.animation().await;
         let mut animation = Animation::new();
         for number in 1..=frames {
             animation = self
@@ -232,14 +232,14 @@ impl Painter {
         then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let Self { archive, caller, .. } = self;
-        let turn = archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = archive.permits.codec().await;
         let frame = archive.stored_frame(caller, &self.scene.record, number).await?;
         let scene = self.scene.clone();
         blocking(number, move || {
             let (canvas, profile) = scene.paint(number, &frame)?;
             let done = then(canvas, profile, scene.described());
             // It goes on to the end even if nobody waits for it any longer.
-            drop(turn);
+            drop(permit);
             done
         })
         .await

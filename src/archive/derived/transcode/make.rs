@@ -14,7 +14,8 @@ use uuid::Builder;
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::derived::transcode::Encoding;
 use crate::archive::derived::transcode::offsets::Offsets;
-use crate::archive::{Error, cores};
+use crate::archive::Error;
+use crate::archive::permits::cores;
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::dicom::derived;
@@ -107,7 +108,7 @@ impl Source {
 
     /// Writes the file with its data set deflated, and a zero behind it if its length is odd (PS3.5 §A.5).
     async fn deflate(self, mut output: Output) -> Result<Staged, Error> {
-        let decoders = self.archive.decoders.clone();
+        let archive = self.archive.clone();
         let file = self.explicit(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).await?;
         let mut head_bytes = file.plan.data_set_at as usize;
         let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
@@ -116,10 +117,10 @@ impl Source {
             let head = chunk.split_to(head_bytes.min(chunk.len()));
             head_bytes -= head.len();
             output.write(&head).await?;
-            let turn = decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let permit = archive.permits.codec().await;
             deflate = blocking(move || {
                 let outcome = deflate.write_all(&chunk);
-                drop(turn);
+                drop(permit);
                 outcome.map(|()| deflate).map_err(cannot_write)
             })
             .await?;

@@ -165,12 +165,12 @@ impl Archive {
         number: u32,
         codec: Codec,
     ) -> Result<Encoded, Error> {
-        let turn = self.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.permits.codec().await;
         let frame = self.stored_frame(caller, record, number).await?;
         let encoded = spawn_blocking(move || {
             let encoded = codec.encode(frame.decode()?, &frame.layout);
             // It goes on to the end even if nobody waits for it any longer.
-            drop(turn);
+            drop(permit);
             encoded
         });
         let refused = |reason: String| Error::NotAcceptable(format!("frame {number}: {reason}"));
@@ -197,10 +197,10 @@ impl Archive {
         let source =
             Source { archive: self.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
         // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
-        // has a place leaves nothing behind.
-        let place = self.makers.clone().acquire_owned().await.expect("the semaphore is never closed");
+        // has a permit leaves nothing behind.
+        let permit = self.permits.transcode().await;
         let made = tokio::spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let Source { archive, caller, record } = source.clone();
             let _turn = archive.claims.derive(&key).await;
             if let Some(size_bytes) = archive.find_temporary(&key).await? {

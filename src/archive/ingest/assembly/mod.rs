@@ -259,14 +259,13 @@ impl Instances {
         range: Range<u64>,
         upload: &mut Upload,
     ) -> Result<(), Refusal> {
-        let turn =
-            self.archive.decoders.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.archive.permits.codec().await;
         let parts = Arc::clone(&self.parts);
         let (sender, mut frames) = mpsc::channel(1);
         let decoding = spawn_blocking(move || {
             let file = pixels::whole(&range, &parts.spooled)?;
             let decoded = png_gif::decode(kind, &file, &mut |frame| sender.blocking_send(frame).is_ok());
-            drop(turn);
+            drop(permit);
             decoded.map_err(|error| pixels::unreadable(kind, &error))
         });
         while let Some(frame) = frames.recv().await {
@@ -278,11 +277,11 @@ impl Instances {
     /// Plans an instance, one at a time in the whole server: what a parser makes of metadata may take a hundred times the
     /// memory of its text.
     async fn plan(&self, form: Form, text: Vec<u8>) -> Result<Plan, Unmade> {
-        let turn = self.archive.parsers.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
         let planned = spawn_blocking(move || {
             let planned = plan::plan(form, &text, &parts);
-            drop(turn);
+            drop(permit);
             planned
         });
         planned.await.unwrap_or_else(|error| Err(Refusal::Failed(error.into()).into()))

@@ -1,0 +1,105 @@
+//! Limits on how much work of each kind the archive does at a time.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Config;
+
+/// Each animation takes up to twice `rendering.max_animation_bytes`, and memory is to hold two of them.
+const MAX_ANIMATIONS: usize = 2;
+/// Parsed metadata may take a hundred times the memory of its text, so that instances are planned one by one.
+const MAX_ASSEMBLIES: usize = 1;
+/// Each zip archive is unpacked on a thread of its own, which waits for the upload of its entries most of the time.
+const MAX_UNZIPS: usize = 8;
+/// Metadata bundles are made beside the responses that need no bundle: a few at a time do not hold up other requests.
+const MAX_BUNDLES: usize = 4;
+
+/// The right to do one piece of work, until it is dropped.
+pub type Permit = OwnedSemaphorePermit;
+
+/// The permits of an archive. Each method waits, first come first served, until a permit is free.
+pub struct Permits {
+    uploads: Arc<Semaphore>,
+    batches: Arc<Semaphore>,
+    codecs: Arc<Semaphore>,
+    transcodes: Arc<Semaphore>,
+    animations: Arc<Semaphore>,
+    assemblies: Arc<Semaphore>,
+    unzips: Arc<Semaphore>,
+    bundles: Arc<Semaphore>,
+}
+
+impl Permits {
+    /// Sets the limits from the settings and the number of cores.
+    pub(in crate::archive) fn new(config: &Config) -> Self {
+        let cores = cores();
+        let limit = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            uploads: limit(config.ingest.max_uploads),
+            // One batch for each core to work on, and one more to be ready when a core is free.
+            batches: limit(2 * cores),
+            codecs: limit(cores),
+            // A transcoded instance waits for its frames, which need permits of their own.
+            transcodes: limit(2 * cores),
+            animations: limit(MAX_ANIMATIONS),
+            assemblies: limit(MAX_ASSEMBLIES),
+            unzips: limit(MAX_UNZIPS),
+            bundles: limit(MAX_BUNDLES),
+        }
+    }
+
+    /// A permit to receive an instance, of `ingest.max_uploads`: each holds a staged file and a batch of bytes.
+    pub(in crate::archive) async fn upload(&self) -> Permit {
+        acquire(&self.uploads).await
+    }
+
+    /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with more, memory
+    /// would fill with batches that wait.
+    pub(in crate::archive) async fn batch(&self) -> Permit {
+        acquire(&self.batches).await
+    }
+
+    /// A permit to do work that takes a core and a lot of memory, as many as there are cores: decoding, encoding or
+    /// rendering a frame, or parsing metadata.
+    pub async fn codec(&self) -> Permit {
+        acquire(&self.codecs).await
+    }
+
+    /// A permit to write an instance in another transfer syntax, twice as many as there are cores: each holds a staged
+    /// file.
+    pub(in crate::archive) async fn transcode(&self) -> Permit {
+        acquire(&self.transcodes).await
+    }
+
+    /// A permit to make an animation, which is held in memory.
+    pub(in crate::archive) async fn animation(&self) -> Permit {
+        acquire(&self.animations).await
+    }
+
+    /// A permit to plan an instance from metadata that came apart from its bulk data.
+    pub(in crate::archive) async fn assembly(&self) -> Permit {
+        acquire(&self.assemblies).await
+    }
+
+    /// A permit to unpack a zip archive.
+    pub(in crate::archive) async fn unzip(&self) -> Permit {
+        acquire(&self.unzips).await
+    }
+
+    /// A permit to make a metadata bundle, if one is free now.
+    pub(in crate::archive) fn try_bundle(&self) -> Option<Permit> {
+        self.bundles.clone().try_acquire_owned().ok()
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> Permit {
+    semaphore.clone().acquire_owned().await.expect("the semaphore is never closed")
+}
+
+/// The number of cores of this machine, 1 if it is unknown.
+pub(in crate::archive) fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
