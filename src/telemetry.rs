@@ -19,6 +19,7 @@ const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const PREVIEWS: &str = "cuspid_previews_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
+const PANICS: &str = "cuspid_panics_total";
 const S3_REQUESTS: &str = "cuspid_s3_requests_total";
 const S3_RETRIES: &str = "cuspid_s3_retries_total";
 const S3_BYTES: &str = "cuspid_s3_bytes_total";
@@ -72,6 +73,7 @@ fn start_metrics() -> PrometheusHandle {
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
     describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
+    describe_counter!(PANICS, "Panics in blocking work, each a fault of the program with a line in the log");
     describe_counter!(
         S3_REQUESTS,
         "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, \
@@ -121,6 +123,11 @@ pub fn associations_changed(by: f64) {
 pub fn preview_ended(outcome: &'static str, duration: Duration) {
     counter!(PREVIEWS, "outcome" => outcome).increment(1);
     histogram!(PREVIEW_SECONDS).record(duration);
+}
+
+/// Counts a panic in blocking work.
+pub fn panicked() {
+    counter!(PANICS).increment(1);
 }
 
 /// Counts a request to S3 that has ended, with all its retries. `operation` is the name in the API of S3.

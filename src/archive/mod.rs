@@ -19,7 +19,9 @@ use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
 
 pub mod access;
+mod blocking;
 pub mod derived;
+mod error;
 pub mod ingest;
 mod keyed_lock;
 mod keys;
@@ -28,6 +30,10 @@ pub mod permits;
 pub mod read;
 pub mod search;
 
+#[cfg(test)]
+pub(crate) use crate::archive::blocking::injected;
+pub use crate::archive::blocking::run_blocking;
+pub use crate::archive::error::Error;
 pub use crate::archive::read::MetadataStream;
 
 pub use crate::index::records;
@@ -128,27 +134,4 @@ impl Archive {
 /// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
 pub fn is_shared(storage: &StorageSettings) -> bool {
     storage.blobs == BlobStore::S3 && storage.table == TableEngine::Dynamodb
-}
-
-/// Why something cannot be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no such study, series, instance, frame or bulk value, for this caller.
-    #[error("there is no {0}")]
-    NotFound(String),
-    /// It cannot be given in the form asked for.
-    #[error("{0}")]
-    NotAcceptable(String),
-    /// There is more of it than can be given at once.
-    #[error("{0}")]
-    TooLarge(String),
-    /// It will be there later.
-    #[error("{0}")]
-    NotYet(String),
-    /// The blob store failed.
-    #[error(transparent)]
-    Blobs(#[from] crate::blobs::Error),
-    /// The index failed.
-    #[error(transparent)]
-    Index(#[from] crate::index::Error),
 }

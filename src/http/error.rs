@@ -109,23 +109,24 @@ impl Error {
             Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer { .. } => {
                 StatusCode::NOT_FOUND
             }
-            Self::Archive(archive::Error::NotAcceptable(_)) | Self::NotAcceptable(_) => {
-                StatusCode::NOT_ACCEPTABLE
-            }
-            Self::Archive(archive::Error::NotYet(_))
+            Self::Archive(
+                archive::Error::Unsupported(_) | archive::Error::TooLarge(_) | archive::Error::Damaged(_),
+            )
+            | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::Archive(archive::Error::NotReady(_))
             | Self::Unavailable(_)
             | Self::Auth(auth::Error::NoKeys) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(auth::Error::Missing | auth::Error::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Auth(auth::Error::Tenant { .. } | auth::Error::Right { .. }) => StatusCode::FORBIDDEN,
-            Self::Archive(archive::Error::Blobs(_) | archive::Error::Index(_)) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Archive(
+                archive::Error::Internal(_) | archive::Error::Blobs(_) | archive::Error::Index(_),
+            ) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Archive(archive::Error::TooLarge(_)) | Self::TooLarge { .. } => {
+            Self::Archive(archive::Error::TooMany(_)) | Self::TooLarge { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -152,7 +153,8 @@ impl IntoResponse for Error {
         }
         let content_type = [(CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, content_type, problem.to_string()).into_response();
-        if is_inside {
+        // A panic was logged where it happened.
+        if is_inside && !matches!(self, Self::Archive(archive::Error::Internal(_))) {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
         let headers = response.headers_mut();
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_says_when() {
-        let response = Error::from(archive::Error::NotYet("preview".into())).into_response();
+        let response = Error::from(archive::Error::NotReady("preview".into())).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "5");
     }

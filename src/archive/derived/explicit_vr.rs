@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::DecodedFrame;
 use crate::archive::ingest::limits;
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_blocking};
 use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::explicit;
 use crate::dicom::explicit::{PixelAttributes, Rewrite, RewritePlan, RewriteSegment};
+use crate::dicom::failure::Failure;
 use crate::dicom::frames::FrameTable;
 use crate::dicom::scan::{Outline, Scanner};
 use crate::dicom::transfer_syntax;
@@ -43,7 +43,8 @@ impl Archive {
     /// decodes the first frame of a compressed one.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] with the reason if it cannot be given in this transfer syntax.
+    /// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be given in this transfer
+    /// syntax.
     pub async fn explicit(
         self: &Arc<Self>,
         caller: &Caller,
@@ -71,31 +72,20 @@ impl Source {
             rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
         }
         let plan = explicit::plan(&outline, &rewrite)
-            .map_err(|error| Error::NotAcceptable(format!("transfer syntax {transfer_syntax}: {error}")))?;
+            .map_err(|error| Error::from(error).context(&format!("transfer syntax {transfer_syntax}")))?;
         Ok(ExplicitFile { source: self, plan, decoded_bytes })
     }
 
     /// Finds the elements of the object by reading all of it.
     pub(in crate::archive) async fn outline(&self) -> Result<Outline, Error> {
         let Self { archive, caller, record } = self;
-        let unreadable =
-            |failure| Error::NotAcceptable(format!("the stored object cannot be read: {failure}"));
         let mut scanner = Scanner::new(limits(&archive.ingest));
         let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
-            if !transfer_syntax::is_deflated(&record.transfer_syntax) {
-                scanner.push(&chunk).map_err(unreadable)?;
-                continue;
-            }
-            // A chunk may be inflated to a thousand times as much.
+            // A chunk of a deflated object may be inflated to a thousand times as much.
             let permit = archive.permits.codec().await;
-            let scan = spawn_blocking(move || {
-                let pushed = scanner.push(&chunk);
-                drop(permit);
-                pushed.map(|()| scanner)
-            });
-            let failed = |_| Error::NotAcceptable("the stored object cannot be read".into());
-            scanner = scan.await.map_err(failed)?.map_err(unreadable)?;
+            let scan = run_blocking(Some(permit), move || scanner.push(&chunk).map(|()| scanner));
+            scanner = scan.await?.map_err(unreadable)?;
         }
         scanner.finish().map_err(unreadable)
     }
@@ -106,7 +96,7 @@ impl Source {
         let frame = self.archive.decoded_frame(&self.caller, &self.record, 1).await?;
         let DecodedFrame { bytes, photometric, is_planar } = frame;
         let layout = self.record.layout.pixels.as_ref();
-        let layout = layout.ok_or_else(|| Error::NotAcceptable("there is no image".into()))?;
+        let layout = layout.ok_or_else(|| Error::Unsupported("there is no image".into()))?;
         let length = bytes.len() as u64 * u64::from(layout.number_of_frames);
         let pixels = PixelAttributes {
             photometric,
@@ -175,12 +165,30 @@ fn decoded_frames(
                 let bytes = archive.decoded_frame(&caller, &record, number).await?.bytes;
                 if bytes.len() as u64 != frame_bytes {
                     let problem = format!("frame {number} has another size than the first");
-                    return Err(Error::NotAcceptable(problem));
+                    return Err(Error::Damaged(problem));
                 }
                 Ok(Bytes::from(bytes))
             }
         })
         .buffered(DECODE_AHEAD)
+}
+
+/// The error for a stored object that cannot be scanned.
+fn unreadable(failure: Failure) -> Error {
+    let reason = format!("the stored object cannot be read: {failure}");
+    match failure {
+        Failure::TooDeep { .. }
+        | Failure::TooManyElements { .. }
+        | Failure::TooManyValues { .. }
+        | Failure::HeaderTooLarge { .. }
+        | Failure::InflatesTooMuch { .. } => Error::TooLarge(reason),
+        Failure::NotDicom
+        | Failure::MediaDirectory
+        | Failure::Truncated { .. }
+        | Failure::Malformed { .. }
+        | Failure::NoIdentity { .. }
+        | Failure::NotDeflate => Error::Damaged(reason),
+    }
 }
 
 /// Bytes with the order within each word of `word` bytes reversed; a rest that is no whole word stays as it is.

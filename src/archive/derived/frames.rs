@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::preview::slices;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::frames::{FrameTable, PixelLayout};
@@ -56,8 +55,8 @@ impl Archive {
     /// time as there are cores.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be
-    /// decoded.
+    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be decoded
+    /// ([`Error::is_about_form`]).
     pub async fn decoded_frame(
         &self,
         caller: &Caller,
@@ -70,23 +69,18 @@ impl Archive {
             let PixelLayout { photometric, is_planar, .. } = frame.layout;
             return Ok(DecodedFrame { bytes: frame.bytes, photometric, is_planar });
         }
-        let decoded = spawn_blocking(move || {
+        let decoded = run_blocking(Some(permit), move || {
             let Decoded { image, photometric } = frame.decode()?;
             let bytes = decode::native_bytes(&image, frame.layout.bits_allocated);
-            // It goes on to the end even if nobody waits for it any longer.
-            drop(permit);
-            Ok(DecodedFrame { bytes, photometric, is_planar: false })
+            Ok::<_, pixel::Error>(DecodedFrame { bytes, photometric, is_planar: false })
         });
-        match decoded.await {
-            Ok(outcome) => outcome.map_err(|error: pixel::Error| Error::NotAcceptable(error.to_string())),
-            Err(_) => Err(Error::NotAcceptable(format!("frame {number} cannot be decoded"))),
-        }
+        Ok(decoded.await??)
     }
 
     /// The preview of a series, or slices `slices` of it (from 0), to be read by [`Archive::read_preview`].
     ///
     /// # Errors
-    /// [`Error::NotYet`] if it is still to be made, [`Error::NotFound`] if there is no such series or slice, if
+    /// [`Error::NotReady`] if it is still to be made, [`Error::NotFound`] if there is no such series or slice, if
     /// nothing in the series can be shown, or with the reason if the preview could not be made.
     pub async fn preview(
         &self,
@@ -98,7 +92,7 @@ impl Archive {
         let (generation, size_bytes) = match self.series(caller, study, series).await?.preview {
             PreviewState::Ready { generation, size_bytes } => (generation, size_bytes),
             PreviewState::Pending { .. } => {
-                return Err(Error::NotYet(format!("the preview of series {series} is still being made")));
+                return Err(Error::NotReady(format!("the preview of series {series} is still being made")));
             }
             PreviewState::Failed { reason, .. } => {
                 return Err(Error::NotFound(format!("preview of series {series}: {reason}")));
@@ -127,7 +121,7 @@ impl Archive {
     /// Bytes `range` of a preview's stream, which must lie inside.
     ///
     /// # Errors
-    /// [`Error::NotYet`] if the series has changed meanwhile: asked for again, there is another preview.
+    /// [`Error::NotReady`] if the series has changed meanwhile: asked for again, there is another preview.
     pub async fn read_preview(
         &self,
         preview: &PreviewStream,
@@ -140,7 +134,9 @@ impl Archive {
         let end = preview.codestreams.start + range.end.saturating_sub(head_bytes);
         let head = futures_util::stream::iter((!head.is_empty()).then_some(Ok(head)));
         let rest = self.blobs.read(&preview.key, start..end).await.map_err(|error| match error {
-            blobs::Error::NotFound(_) => Error::NotYet("another preview takes the place of this one".into()),
+            blobs::Error::NotFound(_) => {
+                Error::NotReady("another preview takes the place of this one".into())
+            }
             error => error.into(),
         })?;
         Ok(Box::pin(futures_util::StreamExt::chain(head, rest)))
@@ -177,8 +173,8 @@ impl Archive {
         }
         let size: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
-        let layout = layout
-            .ok_or_else(|| Error::NotAcceptable(format!("frame {number} of {size} bytes is too large")))?;
+        let layout =
+            layout.ok_or_else(|| Error::TooLarge(format!("frame {number} of {size} bytes is too large")))?;
         // All of it lies in the object, which the layout was found in.
         let mut bytes = Vec::with_capacity(size as usize);
         for range in ranges {

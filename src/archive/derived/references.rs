@@ -3,9 +3,8 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_blocking};
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::dicom::uids;
@@ -31,17 +30,17 @@ impl Archive {
     /// The images that a presentation state refers to, in its order. References that cannot be read are left out.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] if there are none.
+    /// [`Error::Unsupported`] if there are none.
     pub async fn presented(&self, record: &InstanceRecord) -> Result<Vec<Reference>, Error> {
         let metadata = record.metadata.clone();
-        let read = spawn_blocking(move || {
+        let read = run_blocking(None, move || {
             let mut text = Vec::new();
             metadata.write_text("", &mut text).map(|()| references(&text)).unwrap_or_default()
         });
-        let found = read.await.unwrap_or_default();
+        let found = read.await?;
         if found.is_empty() {
             let instance = &record.instance;
-            return Err(Error::NotAcceptable(format!("presentation state {instance} refers to no image")));
+            return Err(Error::Unsupported(format!("presentation state {instance} refers to no image")));
         }
         Ok(found)
     }

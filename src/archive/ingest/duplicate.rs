@@ -6,12 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use tokio::task::spawn_blocking;
 
-use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::ingest::Refusal;
 use crate::archive::keys;
+use crate::archive::{Archive, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::dicom::instance::ParsedInstance;
@@ -73,8 +72,7 @@ impl Archive {
         while let Some(chunk) = bytes.try_next().await? {
             let (staged, at) = (Arc::clone(staged), offset);
             offset += chunk.len() as u64;
-            let compared = spawn_blocking(move || holds(&staged, at, &chunk));
-            if !compared.await.map_err(|error| Refusal::Failed(error.into()))?? {
+            if !run_blocking(None, move || holds(&staged, at, &chunk)).await?? {
                 return Ok(false);
             }
         }

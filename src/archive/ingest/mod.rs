@@ -10,16 +10,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::anyhow;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
 
 use crate::archive;
-use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::permits::Permit;
+use crate::archive::{Archive, run_blocking};
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
@@ -63,7 +63,7 @@ enum Work {
     /// At hand.
     Idle(Box<Intake>),
     /// On a blocking thread, with the batch before.
-    Busy(JoinHandle<Box<Intake>>),
+    Busy(BoxFuture<'static, Result<Box<Intake>, archive::Error>>),
     /// Lost: the blocking thread panicked.
     Lost,
 }
@@ -218,11 +218,11 @@ impl Upload {
         self.batch_bytes = 0;
         if let Some(mut intake) = self.idle().await {
             let permit = self.archive.permits.batch().await;
-            self.work = Work::Busy(spawn_blocking(move || {
+            let work = run_blocking(Some(permit), move || {
                 intake.take_in(&batch);
-                drop((batch, permit));
                 intake
-            }));
+            });
+            self.work = Work::Busy(work.boxed());
         }
     }
 
@@ -230,7 +230,7 @@ impl Upload {
     async fn idle(&mut self) -> Option<Box<Intake>> {
         match std::mem::replace(&mut self.work, Work::Lost) {
             Work::Idle(intake) => Some(intake),
-            Work::Busy(task) => task.await.ok(),
+            Work::Busy(work) => work.await.ok(),
             Work::Lost => None,
         }
     }
@@ -238,19 +238,17 @@ impl Upload {
     async fn conclude(mut self, permit: Permit) -> Outcome {
         let batch = std::mem::take(&mut self.batch);
         let Some(mut intake) = self.idle().await else {
-            return Outcome::refused(None, Refusal::Failed(anyhow!("reading the instance panicked")));
+            let lost = archive::Error::Internal("an earlier batch of the instance was lost".into());
+            return Outcome::refused(None, lost.into());
         };
-        let received = spawn_blocking(move || {
+        let received = run_blocking(Some(permit), move || {
             intake.take_in(&batch);
             drop(batch);
-            let received = intake.conclude();
-            drop(permit);
-            received
+            intake.conclude()
         });
-        let mut received = match received.await {
-            Ok(Ok(received)) => received,
-            Ok(Err(refusal)) => return Outcome::refused(None, refusal),
-            Err(error) => return Outcome::refused(None, Refusal::Failed(error.into())),
+        let mut received = match received.await.map_err(Refusal::from).flatten() {
+            Ok(received) => received,
+            Err(refusal) => return Outcome::refused(None, refusal),
         };
         let identity = Some(received.identity());
         let found = &received.instance.study;
@@ -285,7 +283,10 @@ impl Outcome {
     }
 
     fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
-        if let Refusal::Failed(cause) = &refusal {
+        // A panic was logged where it happened.
+        if let Refusal::Failed(cause) = &refusal
+            && !matches!(cause.downcast_ref(), Some(archive::Error::Internal(_)))
+        {
             error!(error = format!("{cause:#}"), "cannot store an instance");
         }
         Self { identity, result: Err(refusal) }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 use tracing::error;
 
-use crate::archive::Archive;
 use crate::archive::ingest::Refusal;
+use crate::archive::{Archive, run_blocking};
 use crate::blobs;
 use crate::blobs::Staged;
 
@@ -89,7 +88,7 @@ impl Spool {
             self.state = state;
             return;
         };
-        let written = spawn_blocking(move || {
+        let written = run_blocking(None, move || {
             batch.iter().try_for_each(|bytes| staged.write(bytes))?;
             Ok::<_, blobs::Error>(staged)
         });
@@ -97,7 +96,7 @@ impl Spool {
             Ok(Ok(staged)) => State::Good(staged),
             Ok(Err(blobs::Error::NoSpace { .. })) => State::Failed { has_no_space: true },
             Ok(Err(error)) => failed(&error.into()),
-            Err(error) => failed(&error.into()),
+            Err(_) => State::Failed { has_no_space: false },
         };
     }
 }
@@ -134,21 +133,21 @@ impl Spooled {
     ///
     /// # Errors
     /// As the file system says, or if the bytes end before the range does.
-    pub async fn next(&self, range: &mut Range<u64>) -> io::Result<Option<Bytes>> {
+    pub async fn next(&self, range: &mut Range<u64>) -> Result<Option<Bytes>, Refusal> {
         if range.is_empty() {
             return Ok(None);
         }
         let (spooled, offset) = (self.clone(), range.start);
         let wanted = (range.end - range.start).min(READ_BYTES as u64) as usize;
-        let read = spawn_blocking(move || {
+        let read = run_blocking(None, move || {
             let mut buffer = vec![0; wanted];
             let read = spooled.read_at(&mut buffer, offset)?;
             buffer.truncate(read);
             Ok::<_, io::Error>(buffer)
         });
-        let bytes = read.await.map_err(io::Error::other)??;
+        let bytes = read.await??;
         if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         range.start += bytes.len() as u64;
         Ok(Some(bytes.into()))

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
-use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::spool::Spooled;
+use crate::archive::{Archive, run_blocking};
 use crate::dicom::uid::StudyUid;
 use crate::zip::reader::{self, ZipLimits};
 
@@ -43,11 +42,11 @@ impl Archive {
         tokio::spawn(async move {
             let permit = archive.permits.unzip().await;
             let runtime = Handle::current();
-            spawn_blocking(move || {
-                let mut worker = Worker { archive, caller, study, runtime, sender };
-                worker.unpack(zip);
-                drop(permit);
-            });
+            let mut worker = Worker { archive, caller, study, runtime, sender: sender.clone() };
+            if let Err(error) = run_blocking(Some(permit), move || worker.unpack(zip)).await {
+                // Without an error, the entries would seem to be complete.
+                let _ = sender.send(Err(reader::Error::Io(io::Error::other(error)))).await;
+            }
         });
         Entries { entries }
     }

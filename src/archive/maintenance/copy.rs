@@ -6,11 +6,10 @@
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Tenant;
 use crate::archive::ingest::hexadecimal;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::config::Duplicates;
@@ -228,12 +227,11 @@ impl Archive {
         };
         let mut hasher = Sha256::new();
         while let Some(chunk) = bytes.try_next().await? {
-            let written = spawn_blocking(move || {
+            let written = run_blocking(None, move || {
                 hasher.update(&chunk);
                 staged.write(&chunk).map(|()| (hasher, staged))
             });
-            let written = written.await.map_err(|_| index::Error::Interrupted)?;
-            (hasher, staged) = written?;
+            (hasher, staged) = written.await??;
         }
         let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
         Ok(is_intact.then_some(staged))

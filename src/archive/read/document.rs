@@ -5,10 +5,9 @@ use std::fmt::Display;
 use std::ops::Range;
 
 use futures_util::TryStreamExt;
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_blocking};
 use crate::dicom::encapsulated;
 use crate::dicom::encapsulated::EncapsulatedDocument;
 use crate::dicom::frames::FrameTable;
@@ -86,7 +85,7 @@ impl Archive {
     /// An instance that is no image. Reads its metadata, and of a document at most its last byte.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] if it is something else, or with the reason if it cannot be read as what it is.
+    /// [`Error::Unsupported`] if it is something else, [`Error::Damaged`] if it cannot be read as what it is.
     pub async fn document(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
         match (kind(record), &record.layout.frames) {
             (Some(Kind::Video), FrameTable::Encapsulated { fragments, .. }) => {
@@ -98,7 +97,7 @@ impl Archive {
                 Ok(Document::Report(self.read_metadata(record, read).await?))
             }
             (Some(Kind::Encapsulated), _) => self.encapsulated(caller, record).await,
-            _ => Err(Error::NotAcceptable("the instance is no document".into())),
+            _ => Err(Error::Unsupported("the instance is no document".into())),
         }
     }
 
@@ -121,7 +120,7 @@ impl Archive {
                 let padding = padding(place.end - place.start, length, &media_type, last);
                 Stored::At(place.start..place.end - padding)
             }
-            (None, None) => return Err(Error::NotAcceptable("the instance holds no document".into())),
+            (None, None) => return Err(Error::Unsupported("the instance holds no document".into())),
         };
         Ok(Document::Encapsulated { media_type, bytes })
     }
@@ -134,15 +133,12 @@ impl Archive {
     ) -> Result<T, Error> {
         let permit = self.permits.codec().await;
         let metadata = record.metadata.clone();
-        let work = spawn_blocking(move || {
+        let outcome = run_blocking(Some(permit), move || {
             let mut text = Vec::new();
             metadata.write_text("", &mut text).map_err(|error| error.to_string())?;
-            let read = read(&text).map_err(|error| error.to_string());
-            drop(permit);
-            read
+            read(&text).map_err(|error| error.to_string())
         });
-        let outcome = work.await.unwrap_or_else(|_| Err("its reader failed".into()));
-        outcome.map_err(|reason| Error::NotAcceptable(format!("the metadata cannot be shown: {reason}")))
+        outcome.await?.map_err(|reason| Error::Damaged(format!("the metadata cannot be shown: {reason}")))
     }
 }
 

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::archive::access::Caller;
 use crate::archive::read::{Scope, series_version};
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key, Staged};
 use crate::dicom::uid::SeriesUid;
@@ -99,10 +98,8 @@ impl Archive {
         let mut staged = self.blobs.stage().await?;
         let mut pages = self.all_metadata(caller, &scope, series);
         while let Some(page) = pages.try_next().await? {
-            let written = spawn_blocking(move || write(staged, &page)).await;
-            staged = written
-                .map_err(|error| cannot_write(key, error))?
-                .map_err(|error| cannot_write(key, error))?;
+            let written = run_blocking(None, move || write(staged, &page)).await?;
+            staged = written.map_err(|error| cannot_write(key, error))?;
         }
         self.keep_temporary(caller, (&scope, &series_version(record)), staged, (key, None)).await.map(drop)
     }

@@ -11,11 +11,10 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::read::Scope;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs::Key;
 use crate::dicom::attributes::{Attribute, Attributes};
 use crate::dicom::dicomdir;
@@ -72,7 +71,7 @@ impl Archive {
     /// Plans a zip file of a study, a series, a part of one, or an instance, by series and instance number.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooLarge`] if there are more than
+    /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooMany`] if there are more than
     /// `limit` instances.
     pub async fn zip(&self, caller: &Caller, contents: &Contents, limit: usize) -> Result<Zip, Error> {
         let mut instances = if contents.with_directory {
@@ -96,7 +95,7 @@ impl Archive {
         let transfer_syntaxes = instances.iter().map(|instance| instance.transfer_syntax.clone()).collect();
         let tenant = caller.tenant.clone();
         let entries = if contents.with_directory {
-            spawn_blocking(move || file_set(&tenant, instances)).await.map_err(|_| cannot_be_described())?
+            run_blocking(None, move || file_set(&tenant, instances)).await?
         } else {
             instances.into_iter().map(|instance| plain(&tenant, instance)).collect()
         };
@@ -121,9 +120,8 @@ impl Archive {
         let mut instances = Vec::new();
         while let Some(page) = pages.try_next().await? {
             // Inflating the metadata of those that need it takes a while.
-            let described =
-                spawn_blocking(move || page.into_iter().map(Instance::described).collect::<Vec<_>>());
-            instances.extend(described.await.map_err(|_| cannot_be_described())?);
+            let described = || page.into_iter().map(Instance::described).collect::<Vec<_>>();
+            instances.extend(run_blocking(None, described).await?);
             at_most(limit, &instances)?;
         }
         Ok(instances)
@@ -133,14 +131,9 @@ impl Archive {
 fn at_most(limit: usize, instances: &[Instance]) -> Result<(), Error> {
     if instances.len() > limit {
         let reason = format!("a zip file can have {limit} instances (http.max_zip_instances)");
-        return Err(Error::TooLarge(reason));
+        return Err(Error::TooMany(reason));
     }
     Ok(())
-}
-
-/// The error for what only a fault of the program can cause.
-fn cannot_be_described() -> Error {
-    Error::NotAcceptable("the instances cannot be described in a zip file".into())
 }
 
 impl Zip {

@@ -237,7 +237,7 @@ async fn part(
         Form::Encoded(codec) => Some(*codec),
     };
     match transcoded_frames::frame(archive, caller, record, number, codec).await {
-        Err(ArchiveError::NotAcceptable(_)) => stored(archive, caller, record, number).await,
+        Err(error) if error.is_about_form() => stored(archive, caller, record, number).await,
         frame => {
             let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();
             Ok(Part { essence: offer.essence, transfer_syntax, bytes: stream::once(ready(frame)).boxed() })

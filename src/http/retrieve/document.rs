@@ -8,12 +8,11 @@ use axum::http::{HeaderValue, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 
-use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::read::document::{Document, Kind, Stored, kind};
 use crate::archive::records::InstanceRecord;
+use crate::archive::{Archive, run_blocking};
 use crate::dicom::report::{Report, html, plain_text};
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -104,11 +103,11 @@ async fn render(
         Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
             let (write, base_url) = (writer(essence), base_url.to_owned());
-            let work = spawn_blocking(move || {
+            let work = run_blocking(None, move || {
                 let text = write(&report, &base_url);
                 (fingerprint(&text), text)
             });
-            let (digest, text) = work.await.map_err(|error| Error::Damaged(error.into()))?;
+            let (digest, text) = work.await?;
             // How a report looks changes with the server, and where its links lead with the server's address.
             tag = format!("\"{digest}-{form}\"");
             content.text(text);

@@ -7,10 +7,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
+use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::derived::transcode::{Codec, codecs};
 use crate::archive::records::InstanceRecord;
-use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::frames::FrameTable;
 use crate::dicom::transfer_syntax;
 use crate::http::Service;
@@ -67,7 +67,7 @@ pub(super) async fn answer(
             let answer =
                 transcoded_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head)
                     .await;
-            let can_be_made = !matches!(answer, Err(Error::Archive(ArchiveError::NotAcceptable(_))));
+            let can_be_made = !matches!(&answer, Err(Error::Archive(error)) if error.is_about_form());
             if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
                 return answer;
             }

@@ -111,7 +111,7 @@ pub(in crate::http) async fn one(
         Form::Explicit => match archive.explicit(&caller, &record).await {
             Ok(file) => return made(&record, &chosen, file, head),
             // A client that names no transfer syntax gets the stored one where there is no other.
-            Err(ArchiveError::NotAcceptable(_)) if !accept.names_transfer_syntax() => {
+            Err(error) if error.is_about_form() && !accept.names_transfer_syntax() => {
                 chosen.transfer_syntax = Some(record.transfer_syntax.clone());
             }
             Err(error) => return Err(error.into()),
@@ -236,8 +236,8 @@ async fn part(
     };
     match outcome {
         Some(Ok((bytes, transfer_syntax))) => return Ok((bytes, transfer_syntax.to_owned())),
-        None | Some(Err(ArchiveError::NotAcceptable(_))) => {}
-        Some(Err(error)) => return Err(error),
+        Some(Err(error)) if !error.is_about_form() => return Err(error),
+        None | Some(Err(_)) => {}
     }
     let bytes = archive.read_object(caller, record, 0..record.size_bytes).await?;
     Ok((bytes.map_err(ArchiveError::from).boxed(), record.transfer_syntax.clone()))
@@ -310,4 +310,100 @@ fn form(record: &InstanceRecord, chosen: &Offer) -> Form {
 
 fn is_stored(record: &InstanceRecord, chosen: &Offer) -> bool {
     chosen.transfer_syntax.as_ref() == Some(&record.transfer_syntax)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::archive::injected::panic_after;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::dicom::build::DataSet;
+    use crate::http::error::Cause;
+    use crate::http::routes::router;
+    use crate::index::Index;
+    use crate::telemetry;
+
+    const RLE_LOSSLESS: &str = "1.2.840.10008.1.2.5";
+    const SERIES: &str = "/dicom-web/studies/1.2/series/1.3";
+
+    /// An image of 2 x 4 pixels in one RLE segment.
+    fn image() -> Vec<u8> {
+        let mut frame = vec![0; 64];
+        (frame[0], frame[4]) = (1, 64);
+        frame.extend([7, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        let data_set = DataSet::explicit()
+            .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.7")
+            .text(0x0008_0018, "UI", "1.3.1")
+            .text(0x0020_000D, "UI", "1.2")
+            .text(0x0020_000E, "UI", "1.3")
+            .us(0x0028_0002, &[1])
+            .text(0x0028_0004, "CS", "MONOCHROME2")
+            .us(0x0028_0010, &[2])
+            .us(0x0028_0011, &[4])
+            .us(0x0028_0100, &[8])
+            .us(0x0028_0101, &[8])
+            .us(0x0028_0102, &[7])
+            .us(0x0028_0103, &[0]);
+        data_set.encapsulated(&[&[], &frame]).file(RLE_LOSSLESS)
+    }
+
+    async fn service() -> Arc<Service> {
+        let config = Config::defaults();
+        let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
+        let mut upload = archive.receive(&Caller::anonymous(), None).await;
+        upload.write(image().into()).await;
+        upload.finish().await.await.result.unwrap();
+        Arc::new(Service::new(archive, &config, telemetry::metrics()).unwrap())
+    }
+
+    async fn get(service: &Arc<Service>, path: &str, accept: &str) -> Response<Body> {
+        let request = axum::http::Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+        router(Arc::clone(service)).oneshot(request).await.unwrap()
+    }
+
+    async fn length(response: Response<Body>) -> Result<usize, axum::Error> {
+        axum::body::to_bytes(response.into_body(), usize::MAX).await.map(|bytes| bytes.len())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_the_server_goes_on() {
+        let service = service().await;
+        let instance = format!("{SERIES}/instances/1.3.1");
+        let dicom = "application/dicom";
+        let jpeg_2000 = "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90";
+        for (path, accept, blocking_work) in [
+            // The scan of the object and the decoding of the first frame; then those of a transcoded instance.
+            (instance.clone(), dicom, 2),
+            (instance.clone(), jpeg_2000, 2),
+            (format!("{instance}/frames/1"), "multipart/related; type=\"application/octet-stream\"", 1),
+            (format!("{instance}/rendered"), "image/jpeg", 1),
+            (format!("{instance}/thumbnail"), "image/jpeg", 1),
+        ] {
+            for work_before in 0..blocking_work {
+                panic_after(work_before);
+                let response = get(&service, &path, accept).await;
+                assert_eq!(response.status(), 500, "{path} {accept} {work_before}");
+                // The panic is in the log already.
+                assert!(response.extensions().get::<Cause>().is_none());
+            }
+            let response = get(&service, &path, accept).await;
+            assert_eq!(response.status(), 200, "{path} {accept}");
+            assert!(length(response).await.unwrap() > 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_instance_of_a_series_is_given_in_another_form_after_a_panic() {
+        let service = service().await;
+        for work_before in [0, 1] {
+            let response = get(&service, SERIES, "multipart/related; type=\"application/dicom\"").await;
+            panic_after(work_before);
+            assert!(length(response).await.is_err());
+        }
+        let response = get(&service, SERIES, "multipart/related; type=\"application/dicom\"").await;
+        assert!(length(response).await.is_ok());
+    }
 }

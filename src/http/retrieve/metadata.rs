@@ -8,11 +8,10 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
 use crate::archive::read::Scope;
-use crate::archive::{Archive, MetadataStream};
+use crate::archive::{Archive, MetadataStream, run_blocking};
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -123,12 +122,8 @@ fn pieces(
         };
         // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
         let permit = if writer.parses() { Some(archive.permits().codec().await) } else { None };
-        let written = spawn_blocking(move || {
-            let piece = writer.page(&page);
-            drop(permit);
-            piece.map(|piece| (piece, writer))
-        });
-        let (piece, writer) = written.await.map_err(|error| Error::Damaged(error.into()))??;
+        let written = run_blocking(permit, move || writer.page(&page).map(|piece| (piece, writer)));
+        let (piece, writer) = written.await??;
         Ok(Some((Bytes::from(piece), Some((archive, pages, writer)))))
     })
     .boxed()

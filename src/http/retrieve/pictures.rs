@@ -286,8 +286,8 @@ async fn first_that_can_be_drawn(
     let mut refusal = None;
     while let Some(picture) = pictures.next().await {
         match picture {
-            Err(ArchiveError::NotAcceptable(reason)) if leaves_out => {
-                refusal.get_or_insert(reason);
+            Err(error) if leaves_out && error.is_about_form() => {
+                refusal.get_or_insert(error.to_string());
             }
             picture => return Ok(picture?),
         }
@@ -296,5 +296,5 @@ async fn first_that_can_be_drawn(
 }
 
 fn is_refused(picture: &Picture) -> bool {
-    matches!(picture, Err(ArchiveError::NotAcceptable(_)))
+    picture.as_ref().is_err_and(ArchiveError::is_about_form)
 }

@@ -152,7 +152,7 @@ async fn presented(
 /// The frames that a presentation state refers to, the first of them apart. What is not stored is left out.
 ///
 /// # Errors
-/// [`ArchiveError::NotAcceptable`] if it refers to none, [`ArchiveError::NotFound`] if none is stored.
+/// [`ArchiveError::Unsupported`] if it refers to none, [`ArchiveError::NotFound`] if none is stored.
 pub(in crate::http) async fn presented_frames(
     archive: &Arc<Archive>,
     caller: &Caller,

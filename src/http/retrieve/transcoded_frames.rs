@@ -26,7 +26,7 @@ const MAKE_AHEAD: usize = 2;
 /// Answers with frames encoded by a codec, or decoded without one; all but the first are made while the answer is sent.
 ///
 /// # Errors
-/// What the archive says of the first frame, [`ArchiveError::NotAcceptable`] if it cannot be made.
+/// What the archive says of the first frame, an error about the form if it cannot be made.
 pub(super) async fn answer(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -88,7 +88,7 @@ fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u3
 /// One frame (from 1), encoded by a codec, or decoded without one.
 ///
 /// # Errors
-/// [`ArchiveError::NotAcceptable`] if it cannot be made.
+/// An error about the form ([`ArchiveError::is_about_form`]) if it cannot be made.
 pub(super) async fn frame(
     archive: &Archive,
     caller: &Caller,

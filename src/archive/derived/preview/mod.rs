@@ -3,19 +3,19 @@
 //! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object that
 //! nothing refers to, which the next preview of the series removes.
 
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt, TryStreamExt};
-use tokio::task::{spawn_blocking, yield_now};
+use futures_util::TryStreamExt;
+use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
+use crate::archive::blocking::catch_panics;
 use crate::archive::derived::preview::geometry::Described;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
 use crate::archive::read::Scope;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
@@ -155,7 +155,7 @@ impl Archive {
         let SeriesRecord { study, series, generation, .. } = record;
         let key = keys::preview(tenant, study, series, *generation);
         // A fault of the program in one series must not keep all others from their previews.
-        let written = AssertUnwindSafe(self.write_preview(due, &key)).catch_unwind().await;
+        let written = catch_panics(self.write_preview(due, &key)).await;
         let written =
             written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
         let (preview, outcome) = match written {
@@ -244,9 +244,8 @@ impl Archive {
         let mut sources = Vec::new();
         while let Some(page) = pages.try_next().await? {
             // Reading the metadata of some hundred instances takes a while.
-            let described = spawn_blocking(move || page.into_iter().filter_map(source).collect::<Vec<_>>());
-            let failed = |_| Error::NotAcceptable(format!("series {} cannot be described", record.series));
-            sources.extend(described.await.map_err(failed)?);
+            let described = || page.into_iter().filter_map(source).collect::<Vec<_>>();
+            sources.extend(run_blocking(None, described).await?);
         }
         Ok(sources)
     }
@@ -267,7 +266,7 @@ impl Archive {
             let frame = match self.stored_frame(caller, record, number).await {
                 Ok(frame) => frame,
                 // The object holds fewer frames than it says, or one that is too large.
-                Err(Error::NotFound(reason) | Error::NotAcceptable(reason)) => {
+                Err(Error::NotFound(reason) | Error::TooLarge(reason)) => {
                     writer.omit(number, &geometry, reason);
                     continue;
                 }

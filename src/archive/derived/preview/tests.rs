@@ -156,7 +156,7 @@ async fn store_twelve(bench: &Bench) {
 async fn slices_come_in_the_order_of_space() {
     let bench = Bench::new(&[]);
     store_twelve(&bench).await;
-    assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotYet(_))));
+    assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     assert_eq!(bench.due().await, []);
 
@@ -226,7 +226,7 @@ async fn a_preview_that_is_dropped_at_any_moment_is_due_or_there() {
     store_twelve(&bench).await;
     let mut drops = 0;
     while let Some(due) = bench.due().await.pop() {
-        assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotYet(_))));
+        assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
         drops += 1;
         let mut polls = 0;
         let mut making = Box::pin(bench.archive.make_preview(&due));
@@ -266,7 +266,7 @@ async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
     bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let read = bench.archive.read_preview(&preview, 0..preview.length()).await;
-    assert!(matches!(read, Err(Error::NotYet(_))), "{:?}", read.err());
+    assert!(matches!(read, Err(Error::NotReady(_))), "{:?}", read.err());
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::{StoredFrame, collect};
@@ -11,7 +10,7 @@ use crate::archive::derived::rendering::annotation::Lines;
 use crate::archive::derived::rendering::described::Described;
 use crate::archive::derived::rendering::presentation::{Presentation, Subject};
 use crate::archive::derived::transcode::has_float_pixels;
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_blocking};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
 use crate::pixel::render;
@@ -88,8 +87,8 @@ impl Archive {
     /// Prepares to paint frames of an instance: what all of them need is read once.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such presentation state, [`Error::NotAcceptable`] with the reason if it, or the
-    /// instance, cannot be rendered.
+    /// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if it, or
+    /// the instance, cannot be rendered ([`Error::is_about_form`]).
     pub async fn painter(
         self: &Arc<Self>,
         caller: &Caller,
@@ -115,13 +114,13 @@ impl Archive {
         rendering: &Rendering,
     ) -> Result<Scene, Error> {
         if has_float_pixels(record) {
-            return Err(Error::NotAcceptable("floating point pixels cannot be rendered".into()));
+            return Err(Error::Unsupported("floating point pixels cannot be rendered".into()));
         }
         if let Some(Viewport { width, height, .. }) = rendering.viewport {
             let (pixels, limit) = (u64::from(width) * u64::from(height), self.rendering.max_viewport_pixels);
             if pixels > limit {
                 let reason = format!("viewport: {width} x {height} is more than {limit} pixels");
-                return Err(Error::NotAcceptable(format!("{reason} (rendering.max_viewport_pixels)")));
+                return Err(Error::TooLarge(format!("{reason} (rendering.max_viewport_pixels)")));
             }
         }
         let own_profile = match rendering.icc_profile {
@@ -131,9 +130,7 @@ impl Archive {
         let presentation = match &rendering.presentation_state {
             Some((series, instance)) => {
                 let state = self.instance(caller, &record.study, series, instance).await?;
-                let read = spawn_blocking(move || Presentation::read(&state)).await;
-                let failed = |_| Err(Error::NotAcceptable("the presentation state cannot be read".into()));
-                Some(read.unwrap_or_else(failed)?)
+                Some(run_blocking(None, move || Presentation::read(&state)).await??)
             }
             None => None,
         };
@@ -158,7 +155,7 @@ impl Archive {
         let mut bulk = record.layout.bulk.iter();
         let Some(value) = bulk.find(|value| value.path.ends_with(ICC_PROFILE)) else { return Ok(None) };
         if value.length > MAX_ICC_BYTES {
-            return Err(Error::NotAcceptable("the image's ICC profile is too large".into()));
+            return Err(Error::TooLarge("the image's ICC profile is too large".into()));
         }
         let range = value.offset..value.offset + value.length;
         Ok(Some(collect(self.read(caller, record, range).await?).await?))
@@ -180,7 +177,8 @@ impl Painter {
     /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be rendered.
+    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be rendered
+    /// ([`Error::is_about_form`]).
     pub async fn frame(&self, number: u32) -> Result<Bytes, Error> {
         let (format, quality) = (self.format, self.quality);
         self.paint(number, move |canvas, profile, _| {
@@ -192,7 +190,7 @@ impl Painter {
     /// Renders all frames as one animated GIF, at the rate that the instance tells.
     ///
     /// # Errors
-    /// As [`Painter::frame`]; [`Error::NotAcceptable`] too if it would be larger than `rendering.max_animation_frames` or
+    /// As [`Painter::frame`]; [`Error::TooLarge`] too if it would be larger than `rendering.max_animation_frames` or
     /// `rendering.max_animation_bytes` allow.
     pub async fn animation(&self) -> Result<Bytes, Error> {
         let settings = &self.archive.rendering;
@@ -201,7 +199,7 @@ impl Painter {
         if frames > limit {
             let reason =
                 format!("there are {frames} frames, more than {limit} (rendering.max_animation_frames)");
-            return Err(Error::NotAcceptable(reason));
+            return Err(Error::TooLarge(reason));
         }
         if frames < 2 {
             return self.frame(1).await;
@@ -219,10 +217,10 @@ impl Painter {
             if animation.length() > limit {
                 let reason =
                     format!("the animation takes more than {limit} bytes (rendering.max_animation_bytes)");
-                return Err(Error::NotAcceptable(reason));
+                return Err(Error::TooLarge(reason));
             }
         }
-        animation.finish().map(Bytes::from).map_err(refusal)
+        Ok(animation.finish().map(Bytes::from)?)
     }
 
     /// Paints frame `number` (from 1), and does with the canvas and its ICC profile what is to be done with them.
@@ -235,14 +233,11 @@ impl Painter {
         let permit = archive.permits.codec().await;
         let frame = archive.stored_frame(caller, &self.scene.record, number).await?;
         let scene = self.scene.clone();
-        blocking(number, move || {
+        let painted = run_blocking(Some(permit), move || {
             let (canvas, profile) = scene.paint(number, &frame)?;
-            let done = then(canvas, profile, scene.described());
-            // It goes on to the end even if nobody waits for it any longer.
-            drop(permit);
-            done
-        })
-        .await
+            then(canvas, profile, scene.described())
+        });
+        Ok(painted.await??)
     }
 }
 
@@ -300,19 +295,4 @@ fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error
         Some(canvas) => Ok(canvas),
         None => render::show(frame.decode()?, display),
     }
-}
-
-/// Runs what takes a core for a while. A panic costs the picture, and nothing else.
-async fn blocking<T: Send + 'static>(
-    number: u32,
-    work: impl FnOnce() -> Result<T, render::Error> + Send + 'static,
-) -> Result<T, Error> {
-    match spawn_blocking(work).await {
-        Ok(outcome) => outcome.map_err(refusal),
-        Err(_) => Err(Error::NotAcceptable(format!("frame {number} cannot be rendered"))),
-    }
-}
-
-fn refusal(error: render::Error) -> Error {
-    Error::NotAcceptable(error.to_string())
 }

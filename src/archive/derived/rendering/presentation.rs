@@ -100,11 +100,11 @@ impl Presentation {
     /// Reads a presentation state.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] if it is of a kind that is not applied.
+    /// [`Error::Unsupported`] if it is of a kind that is not applied.
     pub(super) fn read(record: &InstanceRecord) -> Result<Self, Error> {
         if !APPLIED.contains(&record.sop_class.as_str()) {
             let reason = format!("a presentation state of SOP class {} cannot be applied", record.sop_class);
-            return Err(Error::NotAcceptable(reason));
+            return Err(Error::Unsupported(reason));
         }
         let mut text = Vec::new();
         let read = record.metadata.write_text("", &mut text);

@@ -158,7 +158,7 @@ async fn a_viewport_an_annotation_and_a_profile_change_the_picture() {
     assert_eq!(bench.rendered(1, &profile).await.unwrap().pixels, [10; 96]);
 
     let beyond = Rendering { viewport: Some(Viewport::area(100, 101)), ..png() };
-    let Err(Error::NotAcceptable(reason)) = bench.rendered(1, &beyond).await else { panic!("a picture") };
+    let Err(Error::TooLarge(reason)) = bench.rendered(1, &beyond).await else { panic!("a picture") };
     assert!(reason.contains("rendering.max_viewport_pixels"), "{reason}");
 }
 
@@ -176,7 +176,7 @@ async fn all_frames_make_an_animation_within_limits() {
     }
     let record = Arc::new(bench.record("1.3", 2).await);
     let refused = bench.archive.painter(&bench.caller, &record, &gif).await.unwrap().animation().await;
-    let Err(Error::NotAcceptable(reason)) = refused else { panic!("an animation") };
+    let Err(Error::TooLarge(reason)) = refused else { panic!("an animation") };
     assert!(reason.contains("rendering.max_animation_frames"), "{reason}");
 }
 
@@ -283,7 +283,7 @@ async fn a_presentation_state_is_applied_if_it_is_there_and_of_a_known_kind() {
         match bench.rendered(1, &presented).await {
             // All values are the same: the lowest of them is white.
             Ok(picture) => assert_eq!((is_applied, picture.pixels), (true, vec![255; 32])),
-            Err(Error::NotAcceptable(reason)) => assert!(!is_applied && reason.contains(sop_class)),
+            Err(Error::Unsupported(reason)) => assert!(!is_applied && reason.contains(sop_class)),
             Err(error) => panic!("{error}"),
         }
     }

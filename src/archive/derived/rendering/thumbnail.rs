@@ -11,7 +11,7 @@ use crate::archive::access::Caller;
 use crate::archive::derived::frames::collect;
 use crate::archive::derived::preview::slices::arrange;
 use crate::archive::derived::rendering::placeholder::sheet;
-use crate::archive::derived::rendering::{Format, Rendering, Viewport, refusal};
+use crate::archive::derived::rendering::{Format, Rendering, Viewport};
 use crate::archive::keys;
 use crate::archive::read::Scope;
 use crate::archive::{Archive, Error};
@@ -80,7 +80,7 @@ impl Archive {
         let rendering = Rendering { viewport, ..Rendering::plain(format) };
         let bytes = match self.thumbnail_of(caller, scope, frame, &rendering).await {
             Ok(bytes) => bytes,
-            Err(Error::NotAcceptable(_)) => {
+            Err(error) if error.is_about_form() => {
                 // Made faster than it could be read; and there may be a picture one day.
                 let bytes = self.sheet_of(caller, scope, format, area).await?;
                 return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
@@ -152,10 +152,12 @@ impl Archive {
                 let mut series = self.index.series_of(caller.tenant.as_str(), study).await?;
                 series.retain(|series| series.number_of_images > 0);
                 series.sort_by_cached_key(rank);
-                let mut outcome = Err(Error::NotAcceptable(format!("study {study} has no frames")));
+                let mut outcome = Err(Error::Unsupported(format!("study {study} has no frames")));
                 for record in series.iter().take(MAX_SERIES_TRIED) {
                     outcome = self.thumbnail_of_series(caller, record, rendering).await;
-                    if !matches!(outcome, Err(Error::NotAcceptable(_) | Error::NotFound(_))) {
+                    let is_next_tried =
+                        |error: &Error| error.is_about_form() || matches!(error, Error::NotFound(_));
+                    if !outcome.as_ref().is_err_and(is_next_tried) {
                         break;
                     }
                 }
@@ -182,7 +184,7 @@ impl Archive {
         let modality = series.as_ref().and_then(|record| record.attributes.get(&tags::MODALITY));
         let word = modality.and_then(Attribute::first_text).unwrap_or("?");
         let picture = encode(&sheet(word, area), format, self.rendering.quality, None);
-        Ok(picture.map_err(refusal)?.into())
+        Ok(picture?.into())
     }
 
     async fn thumbnail_of_series(
@@ -195,7 +197,7 @@ impl Archive {
         arrange(&mut sources);
         let SeriesRecord { study, series, .. } = record;
         let middle = sources.get(sources.len() / 2);
-        let middle = middle.ok_or_else(|| Error::NotAcceptable(format!("series {series} has no frames")))?;
+        let middle = middle.ok_or_else(|| Error::Unsupported(format!("series {series} has no frames")))?;
         let record = self.instance(caller, study, series, &middle.instance).await?;
         self.thumbnail_of_instance(caller, record, None, rendering).await
     }
@@ -210,7 +212,7 @@ impl Archive {
         let pixels = record.layout.pixels.as_ref();
         let pixels = pixels.filter(|pixels| pixels.number_of_frames > 0);
         let pixels = pixels
-            .ok_or_else(|| Error::NotAcceptable(format!("instance {} has no frames", record.instance)))?;
+            .ok_or_else(|| Error::Unsupported(format!("instance {} has no frames", record.instance)))?;
         let number = frame.unwrap_or(pixels.number_of_frames / 2 + 1);
         self.painter(caller, &Arc::new(record), rendering).await?.frame(number).await
     }

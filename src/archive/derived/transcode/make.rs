@@ -8,14 +8,13 @@ use flate2::write::DeflateEncoder;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 use uuid::Builder;
 
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::derived::transcode::Encoding;
 use crate::archive::derived::transcode::offsets::Offsets;
-use crate::archive::Error;
 use crate::archive::permits::cores;
+use crate::archive::{Error, run_blocking};
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::dicom::derived;
@@ -28,6 +27,9 @@ use crate::pixel::transcode::{Codec, Encoded, REVISION};
 
 /// Bytes that are collected before they are written.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// The beginning of every reason.
+const CANNOT: &str = "the instance cannot be transcoded";
 
 impl Source {
     /// Makes the file, and tells where its Basic Offset Table starts, if it has one. Holds as many frames as there are
@@ -42,7 +44,7 @@ impl Source {
 
     /// Writes the file with encapsulated frames. What is not known before the last frame is filled in after it.
     async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
-        let layout = self.record.layout.pixels.as_ref().ok_or_else(|| refused("there is no image"))?;
+        let layout = self.record.layout.pixels.as_ref().ok_or_else(|| unsupported("there is no image"))?;
         let outline = self.outline().await?;
         let first = self.archive.encode_frame(&self.caller, &self.record, 1, codec).await?;
         let photometric = first.photometric;
@@ -52,16 +54,17 @@ impl Source {
         changes.sort_by_key(|change| change.tag);
         let frames = explicit::FrameOutput::Encapsulated { table_length: offsets.basic_bytes() };
         let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax(), changes, frames };
-        let plan = explicit::plan(&outline, &rewrite).map_err(|error| refused(&error.to_string()))?;
+        let plan = explicit::plan(&outline, &rewrite).map_err(|error| Error::from(error).context(CANNOT))?;
         drop(outline);
 
         output.write_all(self.read(plan.before)).await?;
         let mut frames = self.frames(first, layout.number_of_frames, codec);
         while let Some(frame) = frames.try_next().await? {
             if frame.photometric != photometric {
-                return Err(refused("the frames are not of one photometric interpretation"));
+                return Err(unsupported("the frames are not of one photometric interpretation"));
             }
-            let length = u32::try_from(frame.bytes.len()).map_err(|_| refused("a frame is too large"))?;
+            let length = u32::try_from(frame.bytes.len())
+                .map_err(|_| Error::TooLarge(format!("{CANNOT}: a frame is too large")))?;
             offsets.push(length);
             output.write(&fragment_header(length)).await?;
             output.write(&frame.bytes).await?;
@@ -118,15 +121,12 @@ impl Source {
             head_bytes -= head.len();
             output.write(&head).await?;
             let permit = archive.permits.codec().await;
-            deflate = blocking(move || {
-                let outcome = deflate.write_all(&chunk);
-                drop(permit);
-                outcome.map(|()| deflate).map_err(cannot_write)
-            })
-            .await?;
+            let write = move || deflate.write_all(&chunk).map(|()| deflate);
+            deflate = run_blocking(Some(permit), write).await?.map_err(cannot_write)?;
             output.write(&std::mem::take(deflate.get_mut())).await?;
         }
-        output.write(&blocking(move || deflate.finish().map_err(cannot_write)).await?).await?;
+        let rest = run_blocking(None, move || deflate.finish()).await?.map_err(cannot_write)?;
+        output.write(&rest).await?;
         output.finish(Vec::new()).await
     }
 }
@@ -182,17 +182,9 @@ impl Output {
         change: impl FnOnce(&mut Staged) -> Result<(), blobs::Error> + Send + 'static,
     ) -> Result<(), Error> {
         let mut staged = self.staged.take().ok_or_else(gone)?;
-        self.staged = Some(blocking(move || change(&mut staged).map(|()| staged)).await?);
+        self.staged = Some(run_blocking(None, move || change(&mut staged).map(|()| staged)).await??);
         Ok(())
     }
-}
-
-/// Runs what takes time on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, blobs::Error> + Send + 'static,
-) -> Result<T, Error> {
-    let outcome = spawn_blocking(work).await.unwrap_or_else(|error| Err(cannot_write(error)));
-    outcome.map_err(Error::Blobs)
 }
 
 fn gone() -> Error {
@@ -204,6 +196,6 @@ fn cannot_write(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> b
     blobs::Error::Backend { operation, source: cause.into() }
 }
 
-fn refused(reason: &str) -> Error {
-    Error::NotAcceptable(format!("the instance cannot be transcoded: {reason}"))
+fn unsupported(reason: &str) -> Error {
+    Error::Unsupported(format!("{CANNOT}: {reason}"))
 }

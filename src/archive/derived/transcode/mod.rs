@@ -6,13 +6,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use crate::archive::access::Caller;
+use crate::archive::blocking::catch_panics;
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::derived::frames::collect;
 use crate::archive::read::Scope;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::frames::FrameTable;
@@ -119,8 +118,8 @@ impl Archive {
     /// time as there are cores.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, [`Error::NotAcceptable`] with the reason if it cannot be
-    /// decoded or encoded.
+    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be decoded
+    /// or encoded ([`Error::is_about_form`]).
     pub async fn encoded_frame(
         &self,
         caller: &Caller,
@@ -167,23 +166,14 @@ impl Archive {
     ) -> Result<Encoded, Error> {
         let permit = self.permits.codec().await;
         let frame = self.stored_frame(caller, record, number).await?;
-        let encoded = spawn_blocking(move || {
-            let encoded = codec.encode(frame.decode()?, &frame.layout);
-            // It goes on to the end even if nobody waits for it any longer.
-            drop(permit);
-            encoded
-        });
-        let refused = |reason: String| Error::NotAcceptable(format!("frame {number}: {reason}"));
-        match encoded.await {
-            Ok(outcome) => outcome.map_err(|error| refused(error.to_string())),
-            Err(_) => Err(refused("it cannot be encoded".into())),
-        }
+        let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, &frame.layout));
+        encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
     }
 
     /// An instance in another transfer syntax, one of its [`encodings`]: made if it is not there.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] with the reason if it cannot be made.
+    /// An error about the form ([`Error::is_about_form`]) with the reason if it cannot be made.
     pub async fn transcoded(
         self: &Arc<Self>,
         caller: &Caller,
@@ -199,7 +189,7 @@ impl Archive {
         // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
         // has a permit leaves nothing behind.
         let permit = self.permits.transcode().await;
-        let made = tokio::spawn(async move {
+        let made = tokio::spawn(catch_panics(async move {
             let _permit = permit;
             let Source { archive, caller, record } = source.clone();
             let _turn = archive.claims.derive(&key).await;
@@ -213,21 +203,21 @@ impl Archive {
             let kept = archive.keep_temporary(&caller, (&scope, digest), staged, (&key, table_at));
             let size_bytes = kept.await?;
             Ok(TranscodedFile { key, size_bytes })
-        });
-        made.await.unwrap_or_else(|_| Err(Error::NotAcceptable("the instance cannot be transcoded".into())))
+        }));
+        made.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into())))?
     }
 
     /// Bytes `range` of a file that was made, which must lie inside.
     ///
     /// # Errors
-    /// [`Error::NotYet`] if it had to make room for others: asked for again, it is made again.
+    /// [`Error::NotReady`] if it had to make room for others: asked for again, it is made again.
     pub async fn read_transcoded(
         &self,
         file: &TranscodedFile,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
         self.blobs.read(&file.key, range).await.map_err(|error| match error {
-            blobs::Error::NotFound(_) => Error::NotYet("the instance has to be transcoded again".into()),
+            blobs::Error::NotFound(_) => Error::NotReady("the instance has to be transcoded again".into()),
             error => error.into(),
         })
     }

@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
-use crate::archive::Archive;
 use crate::archive::access::Caller;
 use crate::archive::ingest::assembly::plan::{Piece, Plan};
 use crate::archive::ingest::spool::{Spool, Spooled};
 use crate::archive::ingest::{Refusal, Upload};
+use crate::archive::{Archive, run_blocking};
 use crate::dicom::failure::Failure;
 use crate::dicom::split::Splitter;
 use crate::dicom::uid::StudyUid;
@@ -198,7 +197,7 @@ impl Instances {
                     }
                     Err(error) => {
                         self.array = None;
-                        return Some(Err(error.into()));
+                        return Some(Err(error));
                     }
                 }
                 continue;
@@ -242,9 +241,7 @@ impl Instances {
                     match self.parts.spooled.next(&mut range).await {
                         Ok(Some(bytes)) => upload.write(bytes).await,
                         Ok(None) => break,
-                        Err(error) => {
-                            return Err(Unmade { reference: Some(reference), refusal: error.into() });
-                        }
+                        Err(refusal) => return Err(Unmade { reference: Some(reference), refusal }),
                     }
                 },
             }
@@ -262,16 +259,15 @@ impl Instances {
         let permit = self.archive.permits.codec().await;
         let parts = Arc::clone(&self.parts);
         let (sender, mut frames) = mpsc::channel(1);
-        let decoding = spawn_blocking(move || {
+        let decoding = run_blocking(Some(permit), move || {
             let file = pixels::whole(&range, &parts.spooled)?;
             let decoded = png_gif::decode(kind, &file, &mut |frame| sender.blocking_send(frame).is_ok());
-            drop(permit);
             decoded.map_err(|error| pixels::unreadable(kind, &error))
         });
         while let Some(frame) = frames.recv().await {
             upload.write(frame.into()).await;
         }
-        decoding.await.unwrap_or_else(|error| Err(Refusal::Failed(error.into())))
+        decoding.await?
     }
 
     /// Plans an instance, one at a time in the whole server: what a parser makes of metadata may take a hundred times the
@@ -279,12 +275,7 @@ impl Instances {
     async fn plan(&self, form: Form, text: Vec<u8>) -> Result<Plan, Unmade> {
         let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
-        let planned = spawn_blocking(move || {
-            let planned = plan::plan(form, &text, &parts);
-            drop(permit);
-            planned
-        });
-        planned.await.unwrap_or_else(|error| Err(Refusal::Failed(error.into()).into()))
+        run_blocking(Some(permit), move || plan::plan(form, &text, &parts)).await.map_err(Refusal::from)?
     }
 }
 

@@ -1,0 +1,62 @@
+//! The errors of the archive, each with one meaning. The protocol layers turn them into statuses.
+
+use crate::{blobs, index};
+
+/// Why the archive cannot do what it is to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such study, series, instance, frame or bulk value for this caller.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// The instance cannot be given in this form: the form is not supported, or the instance is not of the kind that has it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A frame, image, animation or value is larger than a limit allows.
+    #[error("{0}")]
+    TooLarge(String),
+    /// There are more instances than one response may hold.
+    #[error("{0}")]
+    TooMany(String),
+    /// The derived object is still to be made; a retry may find it.
+    #[error("{0}")]
+    NotReady(String),
+    /// The stored bytes cannot be decoded.
+    #[error("{0}")]
+    Damaged(String),
+    /// A fault of the program, which was logged where it happened.
+    #[error("the server failed: {0}")]
+    Internal(String),
+    /// The blob store failed.
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+}
+
+impl Error {
+    /// Whether the error is about the form in which an instance was to be given, so that another form may be possible. A
+    /// failure of the server never is.
+    pub fn is_about_form(&self) -> bool {
+        match self {
+            Self::Unsupported(_) | Self::TooLarge(_) | Self::Damaged(_) => true,
+            Self::NotFound(_)
+            | Self::TooMany(_)
+            | Self::NotReady(_)
+            | Self::Internal(_)
+            | Self::Blobs(_)
+            | Self::Index(_) => false,
+        }
+    }
+
+    /// The same error with a text before its reason, if it is about the form of an instance.
+    #[must_use]
+    pub(in crate::archive) fn context(self, text: &str) -> Self {
+        match self {
+            Self::Unsupported(reason) => Self::Unsupported(format!("{text}: {reason}")),
+            Self::TooLarge(reason) => Self::TooLarge(format!("{text}: {reason}")),
+            Self::Damaged(reason) => Self::Damaged(format!("{text}: {reason}")),
+            other => other,
+        }
+    }
+}
