@@ -1,6 +1,7 @@
 //! The errors of the archive, each with one meaning. The protocol layers turn them into statuses.
 
-use crate::{blobs, index};
+use crate::blobs;
+use crate::index;
 
 /// Why the archive cannot do what it is to do.
 #[derive(Debug, thiserror::Error)]
