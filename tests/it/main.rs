@@ -34,6 +34,7 @@ mod store;
 mod store_metadata;
 mod store_zip;
 mod stream;
+mod testdata;
 mod transcode;
 mod viewer;
 mod wado_uri;
