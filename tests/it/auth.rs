@@ -1,4 +1,5 @@
-//! Authentication over the whole server: who gets in, what each right opens, and that no tenant sees another's, on any route.
+//! Authentication over the whole server: valid tokens, the routes that each right opens, and tenants that are
+//! separate on every route.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::dimse::Peer;
 use crate::fake_provider::{Signer, StandIn, claims};
 use crate::harness::{STORE_TYPE, data_set, multipart, native};
 
-/// A server with both doors, on a directory of its own, with a provider whose tokens it takes.
+/// A server with HTTP and DIMSE on a directory of its own, and a provider whose tokens the server accepts.
 struct Guarded {
     server: server::Server,
     provider: StandIn,
@@ -60,7 +61,7 @@ impl Guarded {
         self.signer.sign(&claims)
     }
 
-    /// Stops the server, so that nothing of it runs on when the test has ended.
+    /// Stops the server, so that none of its tasks runs after the test.
     async fn stop(self) {
         self.server.stop().await.unwrap();
     }
@@ -97,7 +98,7 @@ impl Guarded {
         operations
     }
 
-    /// What a tenant gets to see, on every route that reads of what is stored.
+    /// All answers for a tenant, from every route that reads stored data.
     async fn view(&self, token: &str) -> BTreeMap<String, (u16, Vec<u8>)> {
         let mut view = BTreeMap::new();
         for (method, path, right) in self.operations().await {
@@ -113,7 +114,8 @@ impl Guarded {
         view
     }
 
-    /// The status and body of an answer, once nothing is being made for it any more; without what is random in it.
+    /// The status and body of an answer, without its random boundary, once the derived objects behind it are
+    /// ready (503 until then).
     async fn settled(&self, path: &str, token: &str, accept: &str) -> (u16, Vec<u8>) {
         loop {
             let response = self.ask("GET", path, Some(token), accept).await;
@@ -154,7 +156,7 @@ fn filled(path: &str) -> String {
     if path.ends_with("/wado") {
         return format!("{path}?requestType=WADO&studyUID=1.1&seriesUID=1.2&objectUID=1.3");
     }
-    // Searches, of which every result is to tell whose it is.
+    // Searches: every result must be the tenant's own.
     let is_search = ["/studies", "/series", "/instances"].iter().any(|end| path.ends_with(end));
     if is_search { format!("{path}?includefield=PatientName") } else { path }
 }
@@ -290,7 +292,7 @@ async fn a_video_in_a_page_of_this_server_comes_with_a_cookie_and_nothing_else_d
         assert_eq!(response.status(), status, "{path}");
         assert!(!response.headers().contains_key("set-cookie"));
     }
-    // Who says who they are is not taken for who they were.
+    // A token takes precedence over the cookie.
     let response = from_page(rendered).header("Cookie", cookie).bearer_auth(&b).send().await.unwrap();
     assert_eq!(response.status(), 404);
     assert!(response.headers().contains_key("set-cookie"));

@@ -1,4 +1,4 @@
-//! What the server says that it can do, against what it does (PS3.18 §8.9; OpenAPI).
+//! The descriptions of the server's capabilities, compared with its answers (PS3.18 §8.9; OpenAPI).
 
 use std::collections::BTreeSet;
 
@@ -71,7 +71,7 @@ async fn answers_have_statuses_and_media_types_that_are_described() {
     let server = Server::start().await;
     server.store(&[native("1.1", "1.2", "1.3")]).await;
     let paths = openapi(&server).await["paths"].as_object().unwrap().clone();
-    // A redirection is followed to what is another path.
+    // A redirection leads to another path.
     for (path, item) in paths.iter().filter(|(path, _)| *path != "/viewer") {
         for uids in [["1.1", "1.2", "1.3"], ["1.1", "1.2", "9.9"], ["x", "x", "x"]] {
             for (name, value) in

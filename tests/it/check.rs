@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::harness::{EXPLICIT, data_set};
 
-/// Settings of what several processes may be using.
+/// Settings under which several processes may use the archive.
 fn shared() -> Config {
     let mut config = Config::defaults();
     (config.storage.blobs, config.storage.table) = (BlobStore::S3, TableEngine::Dynamodb);
@@ -99,7 +99,7 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
         let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
         Archive::new(blobs.clone(), Arc::new(index), &shared())
     };
-    // To another index, what this one stores has no owner.
+    // For another index, the objects of this archive are orphans.
     send(&open(), "1.2.1.1", "one").await;
     let series = data.path().join("originals/default/1.2/1.2.1");
     let object = std::fs::read_dir(series).unwrap().next().unwrap().unwrap().path();
@@ -113,7 +113,7 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
     assert!(matches!(old.findings.as_slice(), [Finding::Orphan(_)]), "{:?}", old.findings);
     assert!(archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.is_ok());
 
-    // Where nothing else is running, it need not be old.
+    // If no other process is running, an orphan of any age is reported.
     send(&open(), "1.2.1.2", "one").await;
     let alone = Manner { is_repairing: true, is_alone: true };
     assert_eq!(archive.check_as(alone, |_| {}).await.unwrap().findings.len(), 1);

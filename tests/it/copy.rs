@@ -23,7 +23,7 @@ use crate::harness::{EXPLICIT, data_set, embedded, native};
 
 const TENANTS: [&str; 2] = ["clinic-a", "clinic-b"];
 const STUDIES: [&str; 2] = ["1.2", "1.3"];
-/// Of a study of [`fill`].
+/// An instance of a study of [`fill`].
 const INSTANCES: usize = 12;
 
 fn caller(tenant: &str) -> Caller {
@@ -36,12 +36,12 @@ async fn send(archive: &Arc<Archive>, tenant: &str, file: Vec<u8>) {
     upload.finish().await.await.result.unwrap();
 }
 
-/// An instance whose bytes are like no other's.
+/// An instance with bytes of its own.
 fn version(study: &str, instance: &str, comment: &str) -> Vec<u8> {
     data_set(study, &format!("{study}.1"), instance).text(0x0020_4000, "LT", comment).file(EXPLICIT)
 }
 
-/// Stores the same UIDs for two tenants, with other bytes.
+/// Stores the same UIDs for two tenants, with different bytes.
 async fn fill(archive: &Arc<Archive>) {
     for study in STUDIES {
         for number in 0..INSTANCES - 1 {
@@ -56,7 +56,7 @@ async fn fill(archive: &Arc<Archive>) {
     }
 }
 
-/// All that is known of the studies of [`fill`], but for what differs between archives, and all bytes.
+/// All records and bytes of the studies of [`fill`], without the fields that differ between archives.
 async fn contents(archive: &Archive) -> Vec<(StudyRecord, Vec<(InstanceRecord, Vec<u8>)>)> {
     let mut contents = Vec::new();
     for (tenant, study) in TENANTS.iter().flat_map(|tenant| STUDIES.map(|study| (tenant, study))) {
@@ -132,7 +132,7 @@ async fn a_copy_that_is_cut_off_leaves_a_destination_in_order_and_goes_on_when_r
         () = enough.notified() => {}
         copied = cut_off => panic!("it came to its end: {copied:?}"),
     }
-    // At most an object that was kept and not committed, as after a kill.
+    // At most an object that was put and not committed, as after a kill.
     let found = findings(&destination).await;
     assert!(found.len() <= 4 && found.iter().all(|finding| finding.starts_with("orphan")), "{found:?}");
     let rest = copy(&source, &destination).await;

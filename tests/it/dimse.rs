@@ -1,4 +1,4 @@
-//! The DIMSE door over real sockets, with a peer that says what no decent client would.
+//! The DIMSE protocol layer over real sockets, with a peer that breaks the protocol.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const STUDY: &str = "1.2.3.1";
 const SERIES: &str = "1.2.3.1.1";
 
-/// The door alone.
+/// A DIMSE listener without HTTP.
 struct Server {
     address: SocketAddr,
     archive: Arc<Archive>,
@@ -57,7 +57,7 @@ async fn start(change: impl FnOnce(&mut DimseSettings)) -> Server {
 }
 
 impl Server {
-    /// The bytes stored of an instance, if it is.
+    /// The stored bytes of an instance; `None` if it is not stored.
     async fn stored(&self, instance: &str) -> Option<Vec<u8>> {
         let caller = Caller::anonymous();
         let (study, series) = (STUDY.parse().unwrap(), SERIES.parse().unwrap());
@@ -74,7 +74,7 @@ impl Server {
     }
 }
 
-/// A peer in no way bound to the protocol.
+/// A peer that can send any bytes.
 pub(crate) struct Peer {
     stream: TcpStream,
     received: BytesMut,
@@ -85,7 +85,7 @@ impl Peer {
         Self::ask_as("PEER", server.address).await
     }
 
-    /// Asks for contexts 1 (CT) and 3 (Verification) under an AE title, and gives the answer.
+    /// Requests contexts 1 (CT) and 3 (Verification) under an AE title, and returns the answer.
     pub(crate) async fn ask_as(calling: &str, address: SocketAddr) -> (Self, Pdu) {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut peer = Self { stream, received: BytesMut::new() };
@@ -366,7 +366,7 @@ async fn a_transfer_cut_short_leaves_nothing() {
         assert_eq!(last, (end == "release").then_some(Pdu::ReleaseRP), "{end}");
         drop(peer);
         assert!(server.is_empty().await, "{end}");
-        // The place of the association is free when its task has ended, a moment after the socket closed.
+        // The permit of the association is returned when its task has ended, shortly after the socket closed.
         while !matches!(Peer::ask(&server).await.1, Pdu::AssociationAC(_)) {}
     }
 }
@@ -451,7 +451,7 @@ async fn a_stop_waits_for_what_is_half_sent() {
     busy.command(1, &store_request(1, "1.2.3.5")).await;
     busy.value(1, PDataValueType::Data, false, &head).await;
     busy.value(1, PDataValueType::Data, false, b"\x42\0\x11\0OB\0\0\0\0\0\x01").await;
-    // So much fits into no socket's buffers: when it is sent, the server has begun to read it.
+    // No socket's buffers hold so much: once all is sent, the server has begun to read.
     for _ in 1..256 {
         busy.value(1, PDataValueType::Data, false, &[0; 65536]).await;
     }

@@ -1,5 +1,5 @@
-//! Where servers under test keep what they store: in memory, or in S3 and DynamoDB with `CUSPID_TEST_ENGINE=cloud`
-//! under `tools/cloud.py`. Both are empty at first.
+//! The engines of servers under test: in memory, or in S3 and DynamoDB with `CUSPID_TEST_ENGINE=cloud` under
+//! `tools/cloud.py`. Both are empty at first.
 
 use std::env;
 use std::path::Path;
@@ -25,7 +25,7 @@ const REGION: &str = "us-east-1";
 pub(crate) struct Engine {
     pub(crate) archive: Arc<Archive>,
     pub(crate) blobs: Arc<dyn Blobs>,
-    /// What an engine keeps on this machine for a while.
+    /// The directory of the engine's temporary files on this machine.
     _scratch: TempDir,
 }
 
@@ -49,13 +49,14 @@ impl Engine {
     async fn in_cloud(config: Config, scratch: TempDir) -> Self {
         let config = cloud(config, scratch.path()).await;
         let archive = server::open(&config).await.unwrap();
-        // Past the cache.
+        // Without the cache.
         let blobs = S3Blobs::open(&config.s3, &scratch.path().join("beside")).await.unwrap();
         Self { archive, blobs: Arc::new(blobs), _scratch: scratch }
     }
 }
 
-/// The same settings, but for a bucket and a table of its own, of one name; `data` is what an engine needs on this machine.
+/// The same settings, with a bucket and a table of its own, both of one name; `data` is the engine's
+/// directory on this machine.
 pub(crate) async fn cloud(mut config: Config, data: &Path) -> Config {
     let name = format!("test-{}", Uuid::new_v4());
     let endpoints = [endpoint("CUSPID_TEST_S3"), endpoint("CUSPID_TEST_DYNAMODB")];
@@ -72,7 +73,7 @@ pub(crate) async fn cloud(mut config: Config, data: &Path) -> Config {
     config
 }
 
-/// The same settings, but for another, empty table.
+/// The same settings, with another, empty table.
 pub(crate) async fn other_table(mut config: Config) -> Config {
     config.dynamodb.table = format!("test-{}", Uuid::new_v4());
     DynamodbTable::connect(&config.dynamodb).await.create(false).await.unwrap();
@@ -90,7 +91,7 @@ async fn make_bucket(endpoint: &str, name: &str) {
     client(endpoint).await.create_bucket().bucket(name).send().await.unwrap();
 }
 
-/// A client of an S3 server, past Cuspid.
+/// A client of an S3 server itself.
 pub(crate) async fn client(endpoint: &str) -> aws_sdk_s3::Client {
     let machine = machine(endpoint).await;
     aws_sdk_s3::Client::from_conf(Builder::from(&machine).force_path_style(true).build())

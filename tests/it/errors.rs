@@ -1,4 +1,4 @@
-//! What all resources have in common: errors, methods, browsers on other origins.
+//! Behaviour that all resources share: errors, methods, browsers on other origins.
 
 use crate::harness::Server;
 

@@ -1,4 +1,4 @@
-//! Frames in the forms that viewers ask for (PS3.18 §10.4.1.6).
+//! Frames in the media types that viewers request (PS3.18 §10.4.1.6).
 
 use crate::harness::{EXPLICIT, JPEG_LS, Server, encapsulated, native, parts};
 
@@ -139,7 +139,7 @@ async fn known_frames_are_not_sent_again() {
 async fn samples_are_given_by_default_and_the_stored_bytes_where_they_cannot_be_made() {
     let server = server().await;
     let get = |accept: &'static str| server.get(&format!("{COMPRESSED}/1")).header("Accept", accept).send();
-    // What is stored here is no JPEG-LS, so that it cannot be decoded.
+    // The stored bytes are no JPEG-LS, so that decoding fails.
     let response = get("application/octet-stream").await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.headers()["content-type"].to_str().unwrap().ends_with(JPEG_LS));

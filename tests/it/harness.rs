@@ -27,7 +27,7 @@ pub(crate) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// A running server; it stops when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// Where it keeps its objects.
+    /// Its data directory.
     pub(crate) blobs: Arc<dyn Blobs>,
     client: Client,
     _engine: Engine,
@@ -89,7 +89,7 @@ impl Server {
     }
 }
 
-/// Settings of a server on loopback that keeps everything in a directory and makes no previews.
+/// Settings of a server on loopback with its data in a directory, which makes no previews.
 pub(crate) fn embedded(data: &Path) -> Config {
     let mut config = Config::defaults();
     config.storage.data = data.to_owned();
@@ -113,7 +113,7 @@ pub(crate) fn multipart(instances: &[Vec<u8>]) -> Vec<u8> {
     body
 }
 
-/// What an instance without pixels says of itself.
+/// The data set of an instance without pixels.
 pub(crate) fn data_set(study: &str, series: &str, instance: &str) -> DataSet {
     DataSet::explicit()
         .text(0x0008_0016, "UI", CT)
@@ -132,7 +132,7 @@ pub(crate) fn native(study: &str, series: &str, instance: &str) -> Vec<u8> {
     image(study, series, instance).element(0x7FE0_0010, "OW", &pixels).file(EXPLICIT)
 }
 
-/// The same with frames said to be JPEG-LS: `frame 1`, `frame 2` in two fragments, and `frame 3`.
+/// The same with frames declared as JPEG-LS: `frame 1`, `frame 2` in two fragments, and `frame 3`.
 pub(crate) fn encapsulated(study: &str, series: &str, instance: &str) -> Vec<u8> {
     let mut table = Vec::new();
     for offset in [0_u32, 16, 40] {

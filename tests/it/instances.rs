@@ -1,4 +1,4 @@
-//! Whole instances: byte for byte what was sent (PS3.18 §10.4.1.1).
+//! Whole instances, equal to the sent bytes (PS3.18 §10.4.1.1).
 
 use crate::harness::{EXPLICIT, JPEG_LS, Server, encapsulated, native, parts};
 

@@ -1,4 +1,5 @@
-//! Integration tests against a server in this process, on temporary storage; a file for each group of URLs or door.
+//! Integration tests against a server in this process, on temporary storage; a file for each group of URLs,
+//! and one for DIMSE.
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
@@ -34,6 +35,7 @@ mod store;
 mod store_metadata;
 mod store_zip;
 mod stream;
+mod testdata;
 mod transcode;
 mod viewer;
 mod wado_uri;

@@ -1,4 +1,4 @@
-//! What a client asks of the form of answers, and what it may not ask (PS3.18 §8.4, §8.5, §8.7, §8.8).
+//! Content negotiation, and requests that are refused (PS3.18 §8.4, §8.5, §8.7, §8.8).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -117,7 +117,7 @@ async fn a_client_with_too_many_requests_is_told_to_wait() {
     );
     first.write_all(head.as_bytes()).unwrap();
     let first = tokio::task::spawn_blocking(move || {
-        // It is under way once the server asks for its body.
+        // The request is in progress once the server asks for its body (100 Continue).
         first.read_exact(&mut [0; 25]).unwrap();
         first
     });

@@ -39,7 +39,7 @@ async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
     let mut stalled = TcpStream::connect(server.address).await.unwrap();
     let request = "GET /dicom-web/studies/1.2/series/1.2.1/instances/1.2.1.1 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n";
     stalled.write_all(request.as_bytes()).await.unwrap();
-    // Once the answer has begun, the place is taken.
+    // Once the answer has begun, the permit is taken.
     stalled.read_exact(&mut [0; 16]).await.unwrap();
     let next = server.request("GET", format!("http://{}/healthz", server.address)).send();
     let next = tokio::time::timeout(Duration::from_secs(30), next).await;

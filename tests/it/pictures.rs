@@ -1,4 +1,4 @@
-//! Images to make pictures of, and pictures read back.
+//! Images to render, and rendered images read back.
 
 use std::io::Cursor;
 
@@ -13,7 +13,7 @@ pub(crate) const AS_IT_IS: &str = "window=128,256,linear";
 /// Grayscale Softcopy Presentation State Storage.
 const PRESENTATION_STATE: &str = "1.2.840.10008.5.1.4.1.1.11.1";
 
-/// A picture of one sample for each pixel, or three.
+/// A rendered image of one sample for each pixel, or three.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
@@ -21,7 +21,8 @@ pub(crate) struct Picture {
     pub(crate) pixels: Vec<u8>,
 }
 
-/// An image of 4 columns and 2 rows of 8 bits in study 1.1: pixel i (from 0) of frame f (from 1) is 40 f + 5 i.
+/// An image of 4 columns and 2 rows of 8 bits in study 1.1: pixel i (from 0) of frame f (from 1) is 40 f + 5
+/// i.
 pub(crate) fn movie(series: &str, instance: &str, frames: u8) -> Vec<u8> {
     let pixels: Vec<u8> = (1..=frames).flat_map(frame).collect();
     let image = data_set("1.1", series, instance)
@@ -42,7 +43,8 @@ pub(crate) fn frame(number: u8) -> Vec<u8> {
     (0..8).map(|pixel| 40 * number + 5 * pixel).collect()
 }
 
-/// A presentation state in series 1.9 that refers to images of series 1.2: their UID and frames, or all of them.
+/// A presentation state in series 1.9 that refers to images of series 1.2: their UID and frames, or all of
+/// them.
 pub(crate) fn presentation_state(instance: &str, references: &[(&str, &str)]) -> Vec<u8> {
     let image = |(instance, frames): &(&str, &str)| {
         let item = DataSet::explicit().text(0x0008_1150, "UI", "1.2.3").text(0x0008_1155, "UI", instance);

@@ -1,4 +1,4 @@
-//! What is put right after a kill, what `cuspid check` finds, and an index that is built again from the objects.
+//! Recovery after a kill, the findings of `cuspid check`, and an index built again from the objects.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn store(archive: &Arc<Archive>, instance: &str) {
     upload.finish().await.await.result.unwrap();
 }
 
-/// An instance of its own bytes under a UID.
+/// An instance with bytes of its own under a UID.
 fn version(instance: &str, comment: &str) -> Vec<u8> {
     data_set("1.2", "1.2.1", instance).text(0x0020_4000, "LT", comment).file(EXPLICIT)
 }
@@ -212,7 +212,8 @@ async fn a_second_reindexing_leaves_the_first_alone() {
     assert!(data.path().join("index.redb").exists());
 }
 
-/// What a process leaves that is killed in the middle of deleting an instance: its rows are removed, its object is not.
+/// Leaves the state of a process that is killed while it deletes an instance: its rows are removed, its
+/// object is not.
 async fn leave_half_deleted(data: &TempDir) {
     let archive = server::open(&embedded(data.path())).await.unwrap();
     for number in 0..5 {
@@ -225,7 +226,7 @@ async fn leave_half_deleted(data: &TempDir) {
         ("1.2".parse().unwrap(), "1.2.1".parse().unwrap(), "1.2.1.3".parse().unwrap());
     let removed = index.remove("default", &study, Some(&series), Some(&instance)).await;
     assert_eq!((removed.unwrap(), originals(data)), (1, 5));
-    // As if its object had just been stored.
+    // As if the object had just been put.
     let name = original(data, "1.2.1.3");
     let name = name.strip_prefix(data.path()).unwrap().to_str().unwrap();
     std::fs::write(data.path().join("journal"), format!("{name}\n")).unwrap();
@@ -238,7 +239,7 @@ async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (4, 4));
     assert_eq!(archive.check(true, |_| {}).await.unwrap().findings, []);
-    // It is over: what is stored after it stays.
+    // Recovery has ended: objects put after it stay.
     store(&archive, "1.2.1.3").await;
     drop(archive);
     let archive = server::open(&embedded(data.path())).await.unwrap();

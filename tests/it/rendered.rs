@@ -27,7 +27,7 @@ fn shown(number: u8) -> Picture {
     Picture { width: 4, height: 2, pixels: frame(number) }
 }
 
-/// Where each part of an answer comes from, and its picture.
+/// The Content-Location of each part of an answer, and its rendered image.
 async fn located(server: &Server, response: Response) -> Vec<(String, Picture)> {
     assert_eq!(response.status(), 200);
     let base = server.url("/studies/1.1/series/");

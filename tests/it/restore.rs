@@ -1,4 +1,5 @@
-//! What docs/operations.md says of back-ups: made, needed, and used; the server then answers as it did.
+//! The procedures of docs/operations.md for back-ups: made and restored; the server then gives the same
+//! answers.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 use crate::engine;
 use crate::harness::{STORE_TYPE, embedded, multipart, native};
 
-/// Runs a server, stores instances by their numbers, and returns all that it answers then.
+/// Runs a server, stores instances by their numbers, and returns all its answers.
 async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<String> {
     let server = when_free(|| server::start(config.clone())).await;
     let base = format!("http://{}/dicom-web", server.http);
@@ -33,7 +34,8 @@ async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<Str
     for path in ["/studies", "/series", "/instances"] {
         let response = client.get(format!("{base}{path}?includefield=all&limit=1000")).send().await.unwrap();
         let text = response.text().await.unwrap();
-        // An answer names the server's own address, which is another each time; the order of instances is not told.
+        // An answer names the server's own address, which differs each time; the order of instances may
+        // differ.
         let text = if text.is_empty() { "[]".to_owned() } else { text.replace(&base, "") };
         let results: Vec<Value> = serde_json::from_str(&text).unwrap();
         let mut results: Vec<String> = results.iter().map(Value::to_string).collect();
@@ -52,8 +54,8 @@ async fn serve(config: &Config, numbers: impl Iterator<Item = usize>) -> Vec<Str
     answers
 }
 
-/// What opens a data directory, as soon as the threads of who had it open before have ended: with a process they are
-/// gone at once.
+/// Opens a data directory as soon as the threads of its last user have ended. After the end of a process this
+/// needs no wait.
 async fn when_free<T, F: Future<Output = anyhow::Result<T>>>(open: impl Fn() -> F) -> T {
     loop {
         match open().await {
@@ -97,7 +99,7 @@ async fn a_copied_data_directory_is_a_back_up_with_or_without_its_index() {
     drop(lost);
     assert_eq!(serve(&embedded(&backup), 0..0).await, before);
 
-    // Of one that was made while the server ran, the index is of no use.
+    // The index of a back-up that was made while the server ran is of no use.
     std::fs::remove_file(backup.join("index.redb")).unwrap();
     assert_eq!(reindex(&embedded(&backup)).await, 12);
     assert_eq!(serve(&embedded(&backup), 0..0).await, before);
@@ -126,7 +128,7 @@ async fn a_table_that_was_lost_is_made_again_from_the_objects() {
     assert!(error.contains("table create") && error.contains("dynamodb.table"), "{error}");
 
     let config = engine::other_table(config).await;
-    // One that is interrupted can be gone on with, and serves nobody until it is complete.
+    // An interrupted rebuild can be continued; no server starts on it until it is complete.
     let cut_off = Rebuild::begin(&config).await.unwrap();
     cut_off.archive().reindex(|_| {}).await.unwrap();
     drop(cut_off);
@@ -141,7 +143,7 @@ async fn a_table_of_an_earlier_time_is_brought_up_to_date_by_a_repair() {
     let scratch = TempDir::new().unwrap();
     let config = engine::cloud(embedded(scratch.path()), scratch.path()).await;
     serve(&config, 0..6).await;
-    // As point in time recovery does: to another table, as it was then.
+    // Like point-in-time recovery: the earlier state, in another table.
     let earlier = engine::other_table(config.clone()).await;
     let [from, to] = [&config, &earlier].map(|config| &config.dynamodb.table);
     engine::copy_table(&config.dynamodb.endpoint, from, to).await;

@@ -1,4 +1,4 @@
-//! QIDO-RS: results, their URLs, paging and errors (PS3.18 §10.6). What matches is tested in `query`.
+//! QIDO-RS: results, their URLs, paging and errors (PS3.18 §10.6). Matching is tested in `query`.
 
 use std::collections::BTreeMap;
 use std::io::Read;

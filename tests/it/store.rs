@@ -1,4 +1,4 @@
-//! STOW-RS: what is stored, what is refused, and what the answer says (PS3.18 §10.5).
+//! STOW-RS: stored and refused instances, and the answer (PS3.18 §10.5).
 
 use futures_util::StreamExt;
 use serde_json::Value;

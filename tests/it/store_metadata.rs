@@ -193,13 +193,13 @@ async fn compressed_frames_are_encapsulated_and_describe_themselves() {
     }
     for (number, sent) in (1..).zip(&frames) {
         let found = frame(&server, "1.3", number).await;
-        // Padding is not parted from what it pads.
+        // Padding stays with the value before it.
         assert_eq!(found[..sent.len()], *sent, "{number}");
         assert!(found.len() - sent.len() <= 1);
     }
 }
 
-/// An RGB picture of 2 x 1 pixels as a PNG file.
+/// An RGB image of 2 x 1 pixels as a PNG file.
 fn png(samples: [u8; 6]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 2, 1);
@@ -218,7 +218,7 @@ async fn pictures_that_no_transfer_syntax_holds_are_decoded() {
     let mut parts: Vec<Part<'_>> = vec![(JSON, "", text(&json!([image])))];
     parts.extend(frames.map(|frame| ("image/png", "p", png(frame))));
     let (status, told) = answer(store(&server, JSON, &parts).await).await;
-    // With a warning of Bits Allocated, which was wrong.
+    // With a warning: the given Bits Allocated was wrong.
     assert_eq!(status, 202, "{told}");
     let metadata = &server.json("/studies/1.1/metadata").await[0];
     for (tag, expected) in [

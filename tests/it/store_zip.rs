@@ -31,7 +31,7 @@ async fn json(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// The Error Comments of the failures that are of no instance.
+/// The Error Comments of the failures that concern no instance.
 fn comments(answer: &Value) -> Vec<String> {
     let failures = answer["0008119A"]["Value"].as_array().cloned().unwrap_or_default();
     let details =
@@ -162,7 +162,7 @@ async fn compressed_bodies_are_unpacked_or_refused_by_name() {
     }
 }
 
-/// Sends the head of a request that expects `100 Continue`; what comes back before the body is sent.
+/// Sends the head of a request that expects `100 Continue`; returns the answer before the body is sent.
 async fn expect(server: &Server, path: &str, fields: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{fields}\r\n\r\n");

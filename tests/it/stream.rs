@@ -1,4 +1,4 @@
-//! The fast stream (docs/fast-stream.md), made by the job and given over HTTP.
+//! The fast stream (docs/fast-stream.md), encoded by the preview job and served over HTTP.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn get(server: &Server, path: &str) -> Response {
     request(server, "GET", path, "").await
 }
 
-/// The answer once the preview is not pending any more.
+/// The answer once the preview is no longer pending.
 async fn settled(server: &Server, path: &str) -> Response {
     let mut interval = tokio::time::interval(Duration::from_millis(20));
     loop {

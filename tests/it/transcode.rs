@@ -221,7 +221,7 @@ async fn a_report_among_images_is_given_as_it_is() {
     let types: Vec<&str> = parts.iter().filter_map(|part| part.0.lines().next()).collect();
     let of = |uid: &str| format!("Content-Type: application/dicom; transfer-syntax={uid}");
     assert_eq!(types, [of(JPEG_LS), of(JPEG_LS), of(EXPLICIT)]);
-    // Alone it cannot be given as asked.
+    // As the only instance of the answer, it cannot be transcoded.
     let alone = server.get("/studies/1.1/series/1.2/instances/1.5").header("Accept", accept).send();
     assert_eq!(alone.await.unwrap().status(), 406);
 }

@@ -1,4 +1,4 @@
-//! The OHIF viewer's files, its page and its configuration; what the console tells of it.
+//! The OHIF viewer's files, its page and its configuration; the console's link to the viewer.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::harness::Server;
 
 const BUNDLE: &str = "console.log('a bundle')";
 
-/// A server with a viewer of a few files; beside its directory lies another that is not to be served.
+/// A server with a viewer of a few files; a directory beside the viewer's must not be served.
 async fn server() -> (Server, TempDir) {
     let place = tempfile::tempdir().unwrap();
     let viewer = place.path().join("viewer");
@@ -91,7 +91,7 @@ async fn the_viewer_is_configured_by_the_server() {
     let response = get(&server, "/viewer/app-config.js").await;
     assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
     assert!(response.text().await.unwrap().contains("window.config"));
-    // The address that people type.
+    // The address without a final slash.
     let response = get(&server, "/viewer").await;
     assert_eq!((response.status().as_u16(), response.url().path()), (200, "/viewer/"));
 }
@@ -114,7 +114,7 @@ async fn nothing_outside_of_the_directory_is_served() {
         "app%00.js",
         &format!("{}.js", "a".repeat(3000)),
     ] {
-        // A client's library would tidy the path.
+        // An HTTP client library would normalise the path.
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let request = format!("GET /viewer/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

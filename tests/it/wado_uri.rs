@@ -13,7 +13,8 @@ const OBJECT: &str = "requestType=WADO&studyUID=1.1&seriesUID=1.2&objectUID";
 const BASIC_TEXT_SR: &str = "1.2.840.10008.5.1.4.1.1.88.11";
 const WINDOW: &str = "windowCenter=128&windowWidth=256";
 
-/// Series 1.2: an image, a movie of three frames, what cannot be decoded and what has no pixels; a presentation state.
+/// Series 1.2: an image, a movie of three frames, an instance that cannot be decoded and one without pixels;
+/// a presentation state.
 async fn server() -> Server {
     let server = Server::start().await;
     let instances = [

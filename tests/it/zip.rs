@@ -15,7 +15,8 @@ fn numbered(series: &str, instance: &str, number: &str) -> Vec<u8> {
         .file(EXPLICIT)
 }
 
-/// A study of two series: three instances whose numbers go against their UIDs and one without, and one compressed.
+/// A study of two series: three instances whose numbers run against their UIDs and one without a number, and
+/// one compressed.
 async fn server_with(change: impl FnOnce(&mut Config)) -> (Server, Vec<(String, Vec<u8>)>) {
     let server = Server::with(change).await;
     let files = [

@@ -13,7 +13,7 @@ use crate::blobs::Error;
 pub(super) enum RequestFailure {
     /// The service answered with an error.
     #[error("the store answered {status} {code} (request {request_id}){}{message}", separator(.message))]
-    ErrorResponse {
+    ErrorStatus {
         /// The HTTP status.
         status: u16,
         /// S3's error code, as in `SlowDown`; empty if the answer had none.
@@ -37,7 +37,7 @@ impl RequestFailure {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         match error.raw_response() {
-            Some(answer) => Self::ErrorResponse {
+            Some(answer) => Self::ErrorStatus {
                 status: answer.status().as_u16(),
                 code: error.code().unwrap_or_default().to_owned(),
                 message: error.message().unwrap_or_default().to_owned(),
@@ -49,12 +49,12 @@ impl RequestFailure {
 
     /// The HTTP status of the answer; 0 if there was none.
     pub(super) fn status(&self) -> u16 {
-        if let Self::ErrorResponse { status, .. } = self { *status } else { 0 }
+        if let Self::ErrorStatus { status, .. } = self { *status } else { 0 }
     }
 
     /// S3's error code; empty if there was none.
     pub(super) fn code(&self) -> &str {
-        if let Self::ErrorResponse { code, .. } = self { code } else { "" }
+        if let Self::ErrorStatus { code, .. } = self { code } else { "" }
     }
 
     /// Whether the service found no such object (a missing bucket is another failure).

@@ -20,6 +20,11 @@ fn settings(issuer: &str) -> config::AuthSettings {
     config::AuthSettings { issuer: issuer.into(), min_refresh_seconds: 1, ..Config::defaults().auth }
 }
 
+/// Settings with which an attempt to fetch the keys may follow the last one at once.
+fn eager(issuer: &str) -> config::AuthSettings {
+    config::AuthSettings { min_refresh_seconds: 0, ..settings(issuer) }
+}
+
 fn set(members: &[Value]) -> Keys {
     Keys::read(json!({ "keys": members }).to_string().as_bytes()).unwrap()
 }
@@ -286,27 +291,24 @@ fn run(settings: &config::AuthSettings) -> (Arc<Authenticator>, DropGuard) {
     (authenticator, stop.drop_guard())
 }
 
-/// Asks until the answer is yes.
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let asked = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("it is so in time");
+/// Presents a token whose key is not there until a condition holds. Each time waits for an attempt to fetch the keys
+/// (`min_refresh_seconds` is 0).
+async fn present_until(authenticator: &Authenticator, token: &str, mut holds: impl FnMut(bool) -> bool) {
+    let presented = async { while !holds(authenticator.caller(token).await.is_ok()) {} };
+    tokio::time::timeout(Duration::from_secs(30), presented).await.expect("the condition holds in time");
 }
 
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
     let [old, new] = ["old", "new"].map(|id| Signer::new(Algorithm::ES256, id));
     let provider = StandIn::start(&[&old]).await;
-    let (authenticator, _stop) = run(&settings(&provider.issuer));
+    let (authenticator, _stop) = run(&eager(&provider.issuer));
     let [by_old, by_new] = [&old, &new].map(|signer| signer.sign(&claims(&provider.issuer, "a")));
     // The first request waits for the keys.
     assert!(authenticator.caller(&by_old).await.is_ok());
     assert!(authenticator.caller(&by_new).await.is_err());
     provider.publish(&[&new]);
-    until(async || authenticator.caller(&by_new).await.is_ok()).await;
+    present_until(&authenticator, &by_new, |is_accepted| is_accepted).await;
     assert!(authenticator.caller(&by_old).await.is_err(), "a key that the provider took back");
 }
 
@@ -329,16 +331,15 @@ async fn invented_key_ids_do_not_reach_the_provider() {
 async fn a_provider_that_fails_locks_nobody_out_whose_key_is_known() {
     let [signer, stranger] = ["k", "stranger"].map(|id| Signer::new(Algorithm::ES256, id));
     let provider = StandIn::start(&[&signer]).await;
-    let (authenticator, _stop) =
-        run(&config::AuthSettings { refresh_seconds: 1, ..settings(&provider.issuer) });
+    let (authenticator, _stop) = run(&eager(&provider.issuer));
     let token = signer.sign(&claims(&provider.issuer, "a"));
     assert!(authenticator.caller(&token).await.is_ok());
     for answer in [None, Some("rubbish".to_owned()), Some("{\"keys\":[]}".to_owned())] {
         provider.answer_with(answer);
         let before = provider.fetches();
-        until(async || provider.fetches() > before + 1).await;
-        assert!(authenticator.caller(&token).await.is_ok());
         let unknown = stranger.sign(&claims(&provider.issuer, "a"));
+        present_until(&authenticator, &unknown, |_| provider.fetches() > before + 1).await;
+        assert!(authenticator.caller(&token).await.is_ok());
         assert!(matches!(authenticator.caller(&unknown).await, Err(Error::Invalid(_))));
     }
 }
@@ -349,13 +350,13 @@ async fn without_keys_nobody_comes_in_until_the_provider_is_there() {
     let provider = StandIn::start(&[&signer]).await;
     let issuer = provider.issuer.clone();
     provider.answer_with(None);
-    let (authenticator, _stop) = run(&settings(&issuer));
+    let (authenticator, _stop) = run(&eager(&issuer));
     let token = signer.sign(&claims(&issuer, "a"));
     assert!(matches!(authenticator.caller(&token).await, Err(Error::NoKeys)));
     assert!(!authenticator.is_ready());
     provider.publish(&[&signer]);
-    until(async || authenticator.is_ready()).await;
-    assert!(authenticator.caller(&token).await.is_ok());
+    present_until(&authenticator, &token, |is_accepted| is_accepted).await;
+    assert!(authenticator.is_ready());
 }
 
 #[tokio::test]
