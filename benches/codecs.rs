@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use cuspid::dicom::frames::PixelLayout;
 use cuspid::pixel::decode::{Decoded, FrameEncoding, decode};
 use cuspid::pixel::render::encode::{Format, encode};
-use cuspid::pixel::render::{Display, show};
+use cuspid::pixel::render::{Display, render_frame};
 use cuspid::pixel::transcode::Codec;
 
 const SIDE: u32 = 512;
@@ -64,7 +64,7 @@ fn pictures(criterion: &mut Criterion) {
     for format in [Format::Jpeg, Format::Png] {
         criterion.bench_function(&format!("rendered as {format:?}"), |bencher| {
             bencher.iter(|| {
-                let canvas = show(native(&layout, black_box(&samples)), &Display::default());
+                let canvas = render_frame(native(&layout, black_box(&samples)), &Display::default());
                 encode(&canvas.expect("it is grey"), format, 90, None)
             });
         });

@@ -25,8 +25,9 @@ pub fn elements(source: &Outline, uid: &str, method: &str, description: &str) ->
         Some(second) => image_type.extend_from_slice(&stored(tags::IMAGE_TYPE)[second..]),
         None => image_type.extend_from_slice(b"\\PRIMARY"),
     }
-    let told = joined(stored(tags::DERIVATION_DESCRIPTION), b"; ", description.as_bytes());
-    let told = if told.len() > MAX_DESCRIPTION_BYTES { description.as_bytes().to_vec() } else { told };
+    let derivation = joined(stored(tags::DERIVATION_DESCRIPTION), b"; ", description.as_bytes());
+    let derivation =
+        if derivation.len() > MAX_DESCRIPTION_BYTES { description.as_bytes().to_vec() } else { derivation };
     let source_image = item(&[
         element(tags::REFERENCED_SOP_CLASS_UID, b"UI", stored(tags::SOP_CLASS_UID).to_vec()),
         element(tags::REFERENCED_SOP_INSTANCE_UID, b"UI", stored(tags::SOP_INSTANCE_UID).to_vec()),
@@ -35,7 +36,7 @@ pub fn elements(source: &Outline, uid: &str, method: &str, description: &str) ->
     vec![
         element(tags::IMAGE_TYPE, b"CS", image_type),
         element(tags::SOP_INSTANCE_UID, b"UI", uid.as_bytes().to_vec()),
-        element(tags::DERIVATION_DESCRIPTION, b"ST", told),
+        element(tags::DERIVATION_DESCRIPTION, b"ST", derivation),
         element(tags::SOURCE_IMAGE_SEQUENCE, b"SQ", source_image),
         element(tags::LOSSY_IMAGE_COMPRESSION, b"CS", b"01".to_vec()),
         element(

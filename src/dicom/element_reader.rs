@@ -135,9 +135,9 @@ impl<'a> ElementReader<'a> {
     /// Calls `sink` with each value of `element`, which is not binary. Values in doubt become a warning.
     pub(crate) fn visit(&mut self, element: &ValueElement<'a>, sink: &mut dyn FnMut(Token<'_>)) {
         let charset = &self.level().charset;
-        let doubt = value_reader::visit(element.vr, element.bytes, element.is_big_endian, charset, sink);
-        if let Some(doubt) = doubt {
-            self.warn(doubt.reason());
+        let warning = value_reader::visit(element.vr, element.bytes, element.is_big_endian, charset, sink);
+        if let Some(warning) = warning {
+            self.warn(warning.reason());
         }
     }
 

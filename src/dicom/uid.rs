@@ -32,7 +32,7 @@ pub type InstanceUid = Uid<InstanceMarker>;
 /// The error of a text that is not a UID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a UID: 1 to 64 digits and full stops")]
-pub struct NotAUid(pub String);
+pub struct InvalidUid(pub String);
 
 impl<Kind> Uid<Kind> {
     /// The UID's characters.
@@ -42,9 +42,9 @@ impl<Kind> Uid<Kind> {
 }
 
 impl<Kind> FromStr for Uid<Kind> {
-    type Err = NotAUid;
+    type Err = InvalidUid;
 
-    fn from_str(text: &str) -> Result<Self, NotAUid> {
+    fn from_str(text: &str) -> Result<Self, InvalidUid> {
         let well_formed = (1..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
             && !text.starts_with('.')
@@ -53,15 +53,15 @@ impl<Kind> FromStr for Uid<Kind> {
         if well_formed {
             Ok(Self { text: text.into(), kind: PhantomData })
         } else {
-            Err(NotAUid(text.chars().take(80).collect()))
+            Err(InvalidUid(text.chars().take(80).collect()))
         }
     }
 }
 
 impl<Kind> TryFrom<String> for Uid<Kind> {
-    type Error = NotAUid;
+    type Error = InvalidUid;
 
-    fn try_from(text: String) -> Result<Self, NotAUid> {
+    fn try_from(text: String) -> Result<Self, InvalidUid> {
         text.parse()
     }
 }

@@ -112,7 +112,7 @@ pub(crate) fn visit(
     };
     let (text, is_certain) = charset.decode(bytes, delimiters);
     let text = text.trim_end_matches(is_padding);
-    let mut doubt = (!is_certain).then_some(ValueWarning::Characters);
+    let mut warning = (!is_certain).then_some(ValueWarning::Characters);
     match &vr.0 {
         _ if text.is_empty() => {}
         b"ST" | b"LT" | b"UT" | b"UR" => sink(Token::Text(text)),
@@ -120,13 +120,13 @@ pub(crate) fn visit(
         b"PN" => text.split('\\').for_each(|name| sink(name_token(name))),
         b"DS" | b"IS" => {
             for number in text.split('\\') {
-                doubt = visit_decimal(number.trim_matches(is_padding), sink).or(doubt);
+                warning = visit_decimal(number.trim_matches(is_padding), sink).or(warning);
             }
         }
         b"UC" => text.split('\\').for_each(|value| sink(text_token(value.trim_end_matches(is_padding)))),
         _ => text.split('\\').for_each(|value| sink(text_token(value.trim_matches(is_padding)))),
     }
-    doubt
+    warning
 }
 
 fn is_padding(letter: char) -> bool {
@@ -276,8 +276,8 @@ mod tests {
                 Token::Name(groups) => format!("<{}>", groups.join("|")),
             });
         };
-        let doubt = visit(Vr(*vr), bytes, false, &Charset::default(), &mut sink);
-        (seen.join(","), doubt)
+        let warning = visit(Vr(*vr), bytes, false, &Charset::default(), &mut sink);
+        (seen.join(","), warning)
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub enum ImageFileFormat {
 
 /// The properties of the decoded frames of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecodedImage {
+pub struct ImageFileProperties {
     /// The size of each: one sample is MONOCHROME2, three are RGB.
     pub shape: Shape,
     /// Bits of a sample: 8 or 16.
@@ -30,7 +30,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// The maximum ratio of all frames to the file, where they have more than [`MAX_BYTES`].
 const MAX_RATIO: u64 = 1000;
 
-impl DecodedImage {
+impl ImageFileProperties {
     /// Bytes of all frames.
     pub fn length(&self) -> u64 {
         let Shape { rows, columns, samples } = self.shape;
@@ -44,7 +44,7 @@ impl DecodedImage {
 /// # Errors
 /// [`Error::Codec`] if it is damaged; [`Error::Size`] if a frame has too many pixels; [`Error::Unsupported`]
 /// if it would become too large.
-pub fn describe(kind: ImageFileFormat, file: &[u8]) -> Result<DecodedImage, Error> {
+pub fn describe(kind: ImageFileFormat, file: &[u8]) -> Result<ImageFileProperties, Error> {
     let picture = match kind {
         ImageFileFormat::Png => describe_png(&png(file)?),
         ImageFileFormat::Gif => describe_gif(file)?,
@@ -85,11 +85,11 @@ fn png(file: &[u8]) -> Result<Png<'_>, Error> {
     decoder.read_info().map_err(png_failed)
 }
 
-fn describe_png(reader: &Png<'_>) -> DecodedImage {
+fn describe_png(reader: &Png<'_>) -> ImageFileProperties {
     let (colour, depth) = reader.output_color_type();
     let samples = if without_alpha(colour) == 1 { 1 } else { 3 };
     let shape = Shape { rows: reader.info().height, columns: reader.info().width, samples };
-    DecodedImage { shape, bits: if depth == png::BitDepth::Sixteen { 16 } else { 8 }, frames: 1 }
+    ImageFileProperties { shape, bits: if depth == png::BitDepth::Sixteen { 16 } else { 8 }, frames: 1 }
 }
 
 fn without_alpha(colour: png::ColorType) -> usize {
@@ -132,7 +132,7 @@ fn gif_shape(decoder: &Gif<'_>) -> Shape {
     Shape { rows: decoder.height().into(), columns: decoder.width().into(), samples: 3 }
 }
 
-fn describe_gif(file: &[u8]) -> Result<DecodedImage, Error> {
+fn describe_gif(file: &[u8]) -> Result<ImageFileProperties, Error> {
     let mut decoder = gif(file)?;
     let mut frames = 0;
     while decoder.next_frame_info().map_err(gif_failed)?.is_some() {
@@ -141,7 +141,7 @@ fn describe_gif(file: &[u8]) -> Result<DecodedImage, Error> {
     if frames == 0 {
         return Err(Error::Codec { codec: "GIF", reason: "there is no frame".into() });
     }
-    Ok(DecodedImage { shape: gif_shape(&decoder), bits: 8, frames })
+    Ok(ImageFileProperties { shape: gif_shape(&decoder), bits: 8, frames })
 }
 
 fn decode_gif(file: &[u8], take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), Error> {
@@ -236,7 +236,7 @@ mod tests {
             let shape = Shape { rows: 1, columns: 2, samples };
             assert_eq!(
                 describe(ImageFileFormat::Png, &file).unwrap(),
-                DecodedImage { shape, bits, frames: 1 },
+                ImageFileProperties { shape, bits, frames: 1 },
                 "{colour:?}"
             );
             assert_eq!(decoded(ImageFileFormat::Png, &file), [expected], "{colour:?} {depth:?}");

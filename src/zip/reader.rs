@@ -79,14 +79,18 @@ const MAX_COMMENT_BYTES: u64 = 65_535;
 const MAX_NAME_CHARACTERS: usize = 200;
 
 /// The receiver of entries: gets the name of each, and its bytes or the error.
-pub type Take<'a> = dyn FnMut(&str, Result<&mut dyn Read, Error>) -> io::Result<()> + 'a;
+pub type EntrySink<'a> = dyn FnMut(&str, Result<&mut dyn Read, Error>) -> io::Result<()> + 'a;
 
 /// Calls `take` for every entry that is not a folder, with its name and its bytes or the error. The bytes end
 /// with an error, which holds an [`Error`], if their length or checksum is wrong.
 ///
 /// # Errors
 /// The fault of the archive as a whole, or the error of `take`; entries before it were passed to `take`.
-pub fn unpack<R: Read + Seek>(mut archive: R, limits: &ZipLimits, take: &mut Take<'_>) -> Result<(), Error> {
+pub fn unpack<R: Read + Seek>(
+    mut archive: R,
+    limits: &ZipLimits,
+    take: &mut EntrySink<'_>,
+) -> Result<(), Error> {
     let directory = CentralDirectory::find(&mut archive)?;
     if directory.entries > limits.max_entries {
         return Err(Error::TooManyEntries(limits.max_entries));

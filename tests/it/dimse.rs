@@ -22,10 +22,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::harness::{CT, EXPLICIT};
 
-const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
-const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const STUDY: &str = "1.2.3.1";
 const SERIES: &str = "1.2.3.1.1";
 

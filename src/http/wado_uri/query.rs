@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use crate::archive::derived::rendering::{Viewport, VoiFunction, Window};
 use crate::archive::records::InstanceRecord;
-use crate::dicom::uid::{InstanceUid, NotAUid, SeriesUid};
+use crate::dicom::uid::{InstanceUid, InvalidUid, SeriesUid};
 use crate::http::error::Error;
 use crate::http::request::accept::Accept;
 use crate::http::request::rendering_parameters::{
@@ -76,7 +76,7 @@ impl Query {
             None => DICOM.to_owned(),
             Some(text) => {
                 let uid: InstanceUid =
-                    text.parse().map_err(|error: NotAUid| wrong(NAME, error.to_string()))?;
+                    text.parse().map_err(|error: InvalidUid| wrong(NAME, error.to_string()))?;
                 format!("{DICOM}; transfer-syntax={uid}")
             }
         };

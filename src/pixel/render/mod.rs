@@ -100,11 +100,11 @@ impl Default for Display {
     }
 }
 
-/// Renders as [`show`], but directly from a native frame in little endian, if it is grey in words of 8 or 16
+/// Renders as [`render_frame`], but directly from a native frame in little endian, if it is grey in words of 8 or 16
 /// bits and needs nothing but its words; else `None`.
 ///
 /// It takes half of the time, and a quarter of the memory.
-pub fn show_words(frame: &[u8], layout: &PixelLayout, display: &Display) -> Option<Canvas> {
+pub fn render_native(frame: &[u8], layout: &PixelLayout, display: &Display) -> Option<Canvas> {
     if layout.samples != 1 || layout.photometric.starts_with("PALETTE") {
         return None;
     }
@@ -118,7 +118,7 @@ pub fn show_words(frame: &[u8], layout: &PixelLayout, display: &Display) -> Opti
 /// # Errors
 /// [`Error::Unsupported`] for colours that are neither RGB nor luminance and chrominance, as `ARGB` and
 /// `CMYK` (retired), and for a palette that is missing.
-pub fn show(decoded: Decoded, display: &Display) -> Result<Canvas, Error> {
+pub fn render_frame(decoded: Decoded, display: &Display) -> Result<Canvas, Error> {
     let shape = decoded.image.shape;
     let pixels = match (shape.samples, &display.palette, decoded.photometric.as_str()) {
         (1, Some(palette), "PALETTE COLOR") => colour::palette(&decoded.image, palette),

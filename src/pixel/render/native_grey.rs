@@ -70,8 +70,8 @@ mod tests {
     use super::*;
     use crate::pixel::decode::{FrameEncoding, decode};
     use crate::pixel::render::lut::Lut;
-    use crate::pixel::render::show;
-    use crate::pixel::render::show_words;
+    use crate::pixel::render::render_frame;
+    use crate::pixel::render::render_native;
     use crate::pixel::render::window::{VoiFunction, Window};
 
     fn layout(count: usize, allocated: u16, stored: u16, is_signed: bool) -> PixelLayout {
@@ -121,8 +121,8 @@ mod tests {
             };
             let layout = layout(words.len(), allocated, stored, is_signed);
             let little = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
-            if let Some(canvas) = show_words(&bytes, &layout, &display) {
-                prop_assert_eq!(canvas, show(decode(&bytes, &layout, little).unwrap(), &display).unwrap());
+            if let Some(canvas) = render_native(&bytes, &layout, &display) {
+                prop_assert_eq!(canvas, render_frame(decode(&bytes, &layout, little).unwrap(), &display).unwrap());
             }
         }
     }
@@ -140,7 +140,7 @@ mod tests {
             (PixelLayout { photometric: "PALETTE COLOR".into(), ..layout(4, 8, 8, false) }, plain, false),
             (PixelLayout { high_bit: 15, ..layout(2, 16, 12, false) }, windowed, false),
         ] {
-            assert_eq!(show_words(&bytes, &layout, display).is_some(), is_direct, "{layout:?}");
+            assert_eq!(render_native(&bytes, &layout, display).is_some(), is_direct, "{layout:?}");
         }
     }
 }

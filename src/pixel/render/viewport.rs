@@ -60,7 +60,7 @@ impl Viewport {
 ///
 /// # Errors
 /// [`Error::OutsideOfImage`] if the region has nothing of the image.
-pub fn show(canvas: Canvas, viewport: &Viewport) -> Result<Canvas, Error> {
+pub fn apply(canvas: Canvas, viewport: &Viewport) -> Result<Canvas, Error> {
     let image = [canvas.width, canvas.height];
     let [width, height] = viewport.picture_size(image)?;
     let [left, top, region_width, region_height] = viewport.region(image)?;
@@ -130,7 +130,7 @@ mod tests {
             ([-2.0, 1.0], [None, Some(2.0)], vec![6, 7, 10, 11]),
             ([2.0, 1.0], [Some(99.0), None], vec![6, 7, 10, 11]),
         ] {
-            let shown = show(image(4, 3), &region([2, 2], left_top, size)).unwrap();
+            let shown = apply(image(4, 3), &region([2, 2], left_top, size)).unwrap();
             assert_eq!(shown.pixels, expected, "{left_top:?} {size:?}");
         }
     }
@@ -139,16 +139,16 @@ mod tests {
     fn nothing_of_the_image_is_an_error() {
         for (left_top, size) in [([4.0, 0.0], [None, None]), ([0.0, 0.0], [Some(0.0), None])] {
             let viewport = region([2, 2], left_top, size);
-            assert!(matches!(show(image(4, 3), &viewport), Err(Error::OutsideOfImage)));
+            assert!(matches!(apply(image(4, 3), &viewport), Err(Error::OutsideOfImage)));
         }
     }
 
     #[test]
     fn fewer_pixels_are_means_and_more_lie_between() {
-        let shown = show(image(4, 4), &Viewport::area(1, 1)).unwrap();
+        let shown = apply(image(4, 4), &Viewport::area(1, 1)).unwrap();
         assert_eq!(shown.pixels, [8]);
         let canvas = Canvas { width: 2, height: 1, pixels: vec![0, 0, 0, 100, 200, 40] };
-        let shown = show(canvas, &Viewport::area(4, 4)).unwrap();
+        let shown = apply(canvas, &Viewport::area(4, 4)).unwrap();
         assert_eq!((shown.width, shown.height), (4, 2));
         assert_eq!(shown.pixels[..12], [0, 0, 0, 25, 50, 10, 75, 150, 30, 100, 200, 40]);
     }

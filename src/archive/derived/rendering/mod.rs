@@ -275,7 +275,7 @@ impl Scene {
         if let Some(presentation) = &self.presentation {
             canvas = presentation.arrange(canvas, self.viewport.as_ref(), self.max_pixels, subject)?;
         } else if let Some(viewport) = &self.viewport {
-            canvas = viewport::show(canvas, viewport)?;
+            canvas = viewport::apply(canvas, viewport)?;
         }
         let described_profile = match (self.icc_profile, &self.own_profile) {
             (IccProfile::No, _) | (_, Some(_)) => None,
@@ -290,9 +290,9 @@ impl Scene {
 
 /// What is seen of a stored frame.
 fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error> {
-    let words = frame.little_endian().and_then(|bytes| render::show_words(bytes, &frame.layout, display));
+    let words = frame.little_endian().and_then(|bytes| render::render_native(bytes, &frame.layout, display));
     match words {
         Some(canvas) => Ok(canvas),
-        None => render::show(frame.decode()?, display),
+        None => render::render_frame(frame.decode()?, display),
     }
 }

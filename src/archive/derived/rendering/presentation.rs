@@ -163,7 +163,7 @@ impl Presentation {
             size: [Some(width), Some(height)],
             ..Viewport::area(fit[0], fit[1])
         };
-        let mut canvas = viewport::show(canvas, &cut)?;
+        let mut canvas = viewport::apply(canvas, &cut)?;
         let region = cut.region(image)?;
         let placement = Placement { region, size: [canvas.width, canvas.height], quarters, is_flipped };
         for _ in 0..quarters {

@@ -15,7 +15,7 @@ use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 use crate::dicom::write;
 use crate::pixel;
-use crate::pixel::png_gif::{self, DecodedImage, ImageFileFormat};
+use crate::pixel::png_gif::{self, ImageFileFormat, ImageFileProperties};
 
 /// Bytes that are read of a compressed frame to learn what it is; more if those do not tell.
 const HEAD_BYTES: [usize; 3] = [4 * 1024, 64 * 1024, 1024 * 1024];
@@ -37,7 +37,7 @@ pub(super) enum Pixels {
 pub(super) struct Pictures {
     kind: ImageFileFormat,
     /// What the files hold, all frames counted.
-    picture: DecodedImage,
+    picture: ImageFileProperties,
     files: Vec<Range<u64>>,
     /// The header of the element that they become.
     header: Vec<u8>,
@@ -104,15 +104,15 @@ fn picture_kind(media_type: &str) -> Option<ImageFileFormat> {
 }
 
 fn pictures(kind: ImageFileFormat, parts: &[BulkPart], spooled: &Spooled) -> Result<Pictures, Refusal> {
-    let mut all: Option<DecodedImage> = None;
+    let mut all: Option<ImageFileProperties> = None;
     for part in parts {
         let file = whole(&part.range, spooled)?;
         let picture = png_gif::describe(kind, &file).map_err(|error| unreadable(kind, &error))?;
-        let before = all.unwrap_or(DecodedImage { frames: 0, ..picture });
+        let before = all.unwrap_or(ImageFileProperties { frames: 0, ..picture });
         if (before.shape, before.bits) != (picture.shape, picture.bits) {
             return Err(no_syntax("the pictures sent as frames are of more than one size"));
         }
-        all = Some(DecodedImage { frames: before.frames.saturating_add(picture.frames), ..picture });
+        all = Some(ImageFileProperties { frames: before.frames.saturating_add(picture.frames), ..picture });
     }
     let picture = all.ok_or_else(|| no_syntax("there is no picture"))?;
     let vr = Vr(if picture.bits == 16 { *b"OW" } else { *b"OB" });
@@ -291,7 +291,7 @@ impl Pixels {
 impl Pictures {
     /// What the frames say of themselves.
     fn as_codestream(&self) -> Codestream {
-        let DecodedImage { shape, bits, .. } = self.picture;
+        let ImageFileProperties { shape, bits, .. } = self.picture;
         Codestream {
             transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
             is_lossy: false,
