@@ -326,7 +326,6 @@ mod tests {
     use crate::index::Index;
     use crate::telemetry;
 
-    const RLE_LOSSLESS: &str = "1.2.840.10008.1.2.5";
     const SERIES: &str = "/dicom-web/studies/1.2/series/1.3";
 
     /// An image of 2 x 4 pixels in one RLE segment.
@@ -347,7 +346,7 @@ mod tests {
             .us(0x0028_0101, &[8])
             .us(0x0028_0102, &[7])
             .us(0x0028_0103, &[0]);
-        data_set.encapsulated(&[&[], &frame]).file(RLE_LOSSLESS)
+        data_set.encapsulated(&[&[], &frame]).file(transfer_syntax::RLE_LOSSLESS)
     }
 
     async fn service() -> Arc<Service> {
