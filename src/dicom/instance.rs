@@ -275,9 +275,9 @@ mod tests {
             json(&instance),
             concat!(
                 r#"{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"#,
-                r#""00080016":{"vr":"UI","Value":[uids::CT_IMAGE_STORAGE]},"#,
+                r#""00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},"#,
                 r#""00080018":{"vr":"UI","Value":["1.2.3"]},"#,
-                r#""00083002":{"vr":"UI","Value":[transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN]},"#,
+                r#""00083002":{"vr":"UI","Value":["1.2.840.10008.1.2.1"]},"#,
                 r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"Bé^A"}]},"#,
                 r#""00100020":{"vr":"LO","Value":["P1"]},"#,
                 r#""0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.2.1"]},"#,

@@ -135,10 +135,10 @@ pub enum Refusal {
         found: InstanceUid,
     },
     /// Other bytes are stored under its UID, and the policy is to keep those.
-    #[error("other bytes are stored under this SOP ParsedInstance UID (ingest.duplicates)")]
+    #[error("other bytes are stored under this SOP Instance UID (ingest.duplicates)")]
     Different,
     /// Its UID is stored in another study or series.
-    #[error("this SOP ParsedInstance UID is stored in another study or series")]
+    #[error("this SOP Instance UID is stored in another study or series")]
     Elsewhere,
     /// There is no room left.
     #[error("no space left to store the instance")]

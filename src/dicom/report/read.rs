@@ -208,19 +208,19 @@ mod tests {
 
     fn code(value: &str, scheme: &str, meaning: &str) -> String {
         format!(
-            r#"{{"vr":"SQ","ReportValue":[{{"00080100":{{"vr":"SH","ReportValue":["{value}"]}},
-                "00080102":{{"vr":"SH","ReportValue":["{scheme}"]}},"00080104":{{"vr":"LO","ReportValue":["{meaning}"]}}}}]}}"#
+            r#"{{"vr":"SQ","Value":[{{"00080100":{{"vr":"SH","Value":["{value}"]}},
+                "00080102":{{"vr":"SH","Value":["{scheme}"]}},"00080104":{{"vr":"LO","Value":["{meaning}"]}}}}]}}"#
         )
     }
 
     /// A content item of a value type with a concept name and further attributes.
     fn content(value_type: &str, more: &str) -> String {
         let name = code("1", "TEST", &value_type.to_lowercase());
-        format!(r#"{{"0040A040":{{"vr":"CS","ReportValue":["{value_type}"]}},"0040A043":{name}{more}}}"#)
+        format!(r#"{{"0040A040":{{"vr":"CS","Value":["{value_type}"]}},"0040A043":{name}{more}}}"#)
     }
 
     fn report(items: &[String], more: &str) -> Report {
-        let root = format!(r#"{{"0040A730":{{"vr":"SQ","ReportValue":[{}]}}{more}}}"#, items.join(","));
+        let root = format!(r#"{{"0040A730":{{"vr":"SQ","Value":[{}]}}{more}}}"#, items.join(","));
         read(&json::read(root.as_bytes()).unwrap())
     }
 
@@ -230,40 +230,39 @@ mod tests {
         let none = code("1", "UCUM", "no units");
         let measured = |number: &str, unit: &str| {
             format!(
-                r#","0040A300":{{"vr":"SQ","ReportValue":[{{"0040A30A":{{"vr":"DS","ReportValue":[{number}]}},"004008EA":{unit}}}]}}"#
+                r#","0040A300":{{"vr":"SQ","Value":[{{"0040A30A":{{"vr":"DS","Value":[{number}]}},"004008EA":{unit}}}]}}"#
             )
         };
         let qualified = format!(r#","0040A301":{}"#, code("114000", "DCM", "Not a number"));
         let long = (1..=14).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         for (value_type, more, expected) in [
-            ("TEXT", r#","0040A160":{"vr":"UT","ReportValue":["a\nb"]}"#.to_owned(), "a\nb"),
+            ("TEXT", r#","0040A160":{"vr":"UT","Value":["a\nb"]}"#.to_owned(), "a\nb"),
             ("NUM", measured("12.5", &unit), "12.5 mm"),
             ("NUM", measured("3", &none), "3"),
             ("NUM", qualified, "Not a number"),
             (
                 "PNAME",
-                r#","0040A123":{"vr":"PN","ReportValue":[{"Alphabetic":"Doe^Jane"}]}"#.to_owned(),
+                r#","0040A123":{"vr":"PN","Value":[{"Alphabetic":"Doe^Jane"}]}"#.to_owned(),
                 "Jane Doe",
             ),
-            ("DATE", r#","0040A121":{"vr":"DA","ReportValue":["20240131"]}"#.to_owned(), "2024-01-31"),
-            ("TIME", r#","0040A122":{"vr":"TM","ReportValue":["101500"]}"#.to_owned(), "10:15:00"),
+            ("DATE", r#","0040A121":{"vr":"DA","Value":["20240131"]}"#.to_owned(), "2024-01-31"),
+            ("TIME", r#","0040A122":{"vr":"TM","Value":["101500"]}"#.to_owned(), "10:15:00"),
             (
                 "DATETIME",
-                r#","0040A120":{"vr":"DT","ReportValue":["20240131101500"]}"#.to_owned(),
+                r#","0040A120":{"vr":"DT","Value":["20240131101500"]}"#.to_owned(),
                 "2024-01-31 10:15:00",
             ),
-            ("UIDREF", r#","0040A124":{"vr":"UI","ReportValue":["1.2.3"]}"#.to_owned(), "1.2.3"),
+            ("UIDREF", r#","0040A124":{"vr":"UI","Value":["1.2.3"]}"#.to_owned(), "1.2.3"),
             (
                 "SCOORD",
                 format!(
-                    r#","00700023":{{"vr":"CS","ReportValue":["POLYLINE"]}},"00700022":{{"vr":"FL","ReportValue":[{long}]}}"#
+                    r#","00700023":{{"vr":"CS","Value":["POLYLINE"]}},"00700022":{{"vr":"FL","Value":[{long}]}}"#
                 ),
                 "polyline (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, … (14 numbers))",
             ),
             (
                 "TCOORD",
-                r#","0040A130":{"vr":"CS","ReportValue":["POINT"]},"0040A132":{"vr":"UL","ReportValue":[5]}"#
-                    .to_owned(),
+                r#","0040A130":{"vr":"CS","Value":["POINT"]},"0040A132":{"vr":"UL","Value":[5]}"#.to_owned(),
                 "point (5)",
             ),
             ("TABLE", String::new(), "(table)"),
@@ -284,13 +283,13 @@ mod tests {
     #[test]
     fn references_lead_to_what_the_evidence_places() {
         let image = |uid: &str, more: &str| {
-            let sop = format!(r#"{{"00081155":{{"vr":"UI","ReportValue":["{uid}"]}}{more}}}"#);
-            content("IMAGE", &format!(r#","00081199":{{"vr":"SQ","ReportValue":[{sop}]}}"#))
+            let sop = format!(r#"{{"00081155":{{"vr":"UI","Value":["{uid}"]}}{more}}}"#);
+            content("IMAGE", &format!(r#","00081199":{{"vr":"SQ","Value":[{sop}]}}"#))
         };
-        let evidence = r#","0040A375":{"vr":"SQ","ReportValue":[{"0020000D":{"vr":"UI","ReportValue":["1.1"]},
-            "00081115":{"vr":"SQ","ReportValue":[{"0020000E":{"vr":"UI","ReportValue":["1.2"]},
-            "00081199":{"vr":"SQ","ReportValue":[{"00081155":{"vr":"UI","ReportValue":["1.3"]}}]}}]}}]}"#;
-        let frames = r#","00081160":{"vr":"IS","ReportValue":[2,5]}"#;
+        let evidence = r#","0040A375":{"vr":"SQ","Value":[{"0020000D":{"vr":"UI","Value":["1.1"]},
+            "00081115":{"vr":"SQ","Value":[{"0020000E":{"vr":"UI","Value":["1.2"]},
+            "00081199":{"vr":"SQ","Value":[{"00081155":{"vr":"UI","Value":["1.3"]}}]}}]}}]}"#;
+        let frames = r#","00081160":{"vr":"IS","Value":[2,5]}"#;
         let report = report(&[image("1.3", ""), image("1.3", frames), image("9.9", "")], evidence);
         let references: Vec<_> = report.items.iter().map(|item| item.value.clone()).collect();
         let instance = "/studies/1.1/series/1.2/instances/1.3";
@@ -306,10 +305,11 @@ mod tests {
 
     #[test]
     fn the_tree_is_written_as_text() {
-        let inner = content("TEXT", r#","0040A160":{"vr":"UT","ReportValue":["one\r\ntwo"]}"#);
-        let nested = format!(r#","0040A730":{{"vr":"SQ","ReportValue":[{inner}]}}"#);
-        let by_reference = r#"{"0040A010":{"vr":"CS","ReportValue":["INFERRED FROM"]},"0040DB73":{"vr":"UL","ReportValue":[1,1]}}"#;
-        let patient = r#","00100010":{"vr":"PN","ReportValue":[{"Alphabetic":"Doe^Jane"}]},"0008103E":{"vr":"LO","ReportValue":["Findings"]}"#;
+        let inner = content("TEXT", r#","0040A160":{"vr":"UT","Value":["one\r\ntwo"]}"#);
+        let nested = format!(r#","0040A730":{{"vr":"SQ","Value":[{inner}]}}"#);
+        let by_reference =
+            r#"{"0040A010":{"vr":"CS","Value":["INFERRED FROM"]},"0040DB73":{"vr":"UL","Value":[1,1]}}"#;
+        let patient = r#","00100010":{"vr":"PN","Value":[{"Alphabetic":"Doe^Jane"}]},"0008103E":{"vr":"LO","Value":["Findings"]}"#;
         let report = report(&[content("CONTAINER", &nested), by_reference.to_owned()], patient);
         let expected = "Findings\n\nPatient: Jane Doe\nSeries: Findings\n\n\
                         container:\n  text: one\n    two\ninferred from item 1.1\n";
