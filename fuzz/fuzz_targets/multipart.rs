@@ -5,7 +5,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use cuspid::http::request::multipart::{Error, Event, Scanner};
+use cuspid::http::request::multipart::{Error, Event, MultipartScanner};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// The content of the parts that are complete, and how reading ended.
 fn parts(body: &[u8], size: usize) -> (Vec<Vec<u8>>, Option<String>) {
-    let mut scanner = Scanner::new("B");
+    let mut scanner = MultipartScanner::new("B");
     let (mut done, mut part) = (Vec::new(), Vec::new());
     for piece in body.chunks(size.max(1)) {
         scanner.push(Bytes::copy_from_slice(piece));

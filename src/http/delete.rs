@@ -1,5 +1,5 @@
-//! Deleting a study, a series or an instance. PS3.18 has no such transaction; the method is that of RFC 9110 §9.3.5, on the
-//! resources of PS3.18 §10.1.
+//! Deleting a study, a series or an instance. PS3.18 has no such transaction; the method is that of RFC 9110
+//! §9.3.5, on the resources of PS3.18 §10.1.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::path::Target;
 
-/// `DELETE` of a study, a series or an instance: 204 when it is durably gone, with all that was derived of it.
+/// `DELETE` of a study, a series or an instance: 204 when it is durably deleted, with all derived objects.
 pub(crate) async fn delete(
     State(service): State<Arc<Service>>,
     caller: Caller,

@@ -10,31 +10,31 @@ use serde_json::json;
 
 use crate::archive;
 use crate::archive::ingest::Refusal;
-use crate::http::auth;
+use crate::http::auth::error as auth;
 
-/// Seconds after which a client may try again what the server could not do.
+/// Seconds after which a client may retry.
 const RETRY_SECONDS: u32 = 5;
-/// Seconds within which some of a client's requests should have ended.
+/// Seconds in which some of a client's requests should have ended.
 const OTHERS_END_SECONDS: u32 = 1;
 
-/// Why a request is not answered as asked.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The archive cannot do it.
+    /// An error of the archive.
     #[error(transparent)]
     Archive(#[from] archive::Error),
-    /// The caller is not known, or may not do it.
+    /// The request is not authorized.
     #[error(transparent)]
     Auth(#[from] auth::Error),
-    /// A parameter, header field or path segment that cannot be used.
+    /// A parameter, header field or path segment that is not valid.
     #[error("{name} {reason}")]
     Parameter {
-        /// Its name.
+        /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The reason why it is not valid.
         reason: String,
     },
-    /// A body that is not what its Content-Type says.
+    /// A body that does not match its Content-Type.
     #[error("{0}")]
     Body(String),
     /// The client sent nothing for too long.
@@ -43,19 +43,19 @@ pub(crate) enum Error {
         /// The limit in force.
         seconds: u64,
     },
-    /// The client sent less than it must.
+    /// The client sent less than the minimum.
     #[error("the client sent less than {bytes_per_second} bytes a second (ingest.min_bytes_per_second)")]
     TooSlow {
         /// The limit in force.
         bytes_per_second: u64,
     },
-    /// No form of the answer that the client accepts; the text lists those that there are.
+    /// The client accepts no representation; the text lists those that exist.
     #[error("{0}")]
     NotAcceptable(String),
-    /// A body in a form that is not understood.
+    /// A body of a media type that is not supported.
     #[error("{0}")]
     UnsupportedMediaType(String),
-    /// A body that is compressed in a way that is not understood.
+    /// A body with a content coding that is not supported.
     #[error("Content-Encoding: can be gzip or identity")]
     ContentEncoding,
     /// The client has too many requests under way.
@@ -70,36 +70,36 @@ pub(crate) enum Error {
         /// The limit in force.
         limit: u64,
     },
-    /// The range asked for lies beyond the end.
+    /// The requested range lies beyond the end.
     #[error("Range: there are only {size} bytes")]
     Range {
-        /// Bytes of the whole.
+        /// The size of the whole in bytes.
         size: u64,
     },
-    /// What is stored cannot be read.
+    /// Stored data cannot be read.
     #[error("what is stored cannot be read")]
     Damaged(#[source] anyhow::Error),
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
-    /// The settings do not allow it.
+    /// The settings do not allow the operation.
     #[error("{0}")]
     Forbidden(String),
     /// No viewer is installed.
     #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
     NoViewer {
-        /// Where one was looked for.
+        /// The directory of the viewer.
         directory: PathBuf,
     },
-    /// The resource does not know this method.
+    /// The resource does not support the method.
     #[error("the resource does not support this method")]
     Method,
-    /// The server cannot do it for now.
+    /// The server cannot answer for now.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// What is to be logged of a failure, as an extension of the response; the client does not see it.
+/// The log text of a failure, as an extension of the response; the client does not see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) String);
 
@@ -185,7 +185,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// What a caller has to bring (RFC 6750 §3). One that brought nothing is told of no error.
+/// The challenge to a caller (RFC 6750 §3). A request without a token gets no error code.
 fn challenge(error: &auth::Error) -> HeaderValue {
     let of_token = |reason| {
         format!(

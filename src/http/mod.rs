@@ -1,4 +1,5 @@
-//! Door 1: HTTP in words of the archive, and back (PS3.18). No DICOM is parsed here and nothing is stored.
+//! The HTTP protocol layer: translates between DICOMweb (PS3.18) and the archive. It parses no DICOM and
+//! stores nothing.
 
 use std::sync::Arc;
 
@@ -9,19 +10,19 @@ use crate::archive::Archive;
 use crate::config;
 use crate::config::Config;
 use crate::http::auth::Authenticator;
-use crate::http::middleware::concurrency_limit::FairShare;
+use crate::http::middleware::concurrency_limit::ClientConcurrencyLimit;
 
 mod auth;
-mod capabilities;
 mod delete;
+mod describe;
 mod error;
 mod middleware;
 mod ops;
 mod preview_stream;
 pub mod request;
+mod resources;
 mod response;
 mod retrieve;
-mod routes;
 mod search;
 mod server;
 mod store;
@@ -30,24 +31,24 @@ mod web;
 
 pub use server::run;
 
-/// What the door gives access to, and its settings.
+/// The state that all handlers share: the archive, and the settings of this layer.
 pub struct Service {
     archive: Arc<Archive>,
-    /// Who tells callers by their tokens; nobody if they are all the same.
+    /// Authenticates requests; `None` if authentication is off.
     auth: Option<Authenticator>,
     settings: config::HttpSettings,
     viewer: config::ViewerSettings,
     metrics: PrometheusHandle,
-    fair_share: Arc<FairShare>,
+    client_limit: Arc<ClientConcurrencyLimit>,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
 
 impl Service {
-    /// A service for an archive; `metrics` is what `/metrics` shows.
+    /// A service for an archive; `metrics` renders the response of `/metrics`.
     ///
     /// # Errors
-    /// There is to be authentication, and the machine has no certificates to trust.
+    /// If authentication is on and the machine has no trusted certificates.
     pub fn new(archive: Arc<Archive>, config: &Config, metrics: PrometheusHandle) -> reqwest::Result<Self> {
         Ok(Self {
             archive,
@@ -55,8 +56,25 @@ impl Service {
             settings: config.http.clone(),
             viewer: config.viewer.clone(),
             metrics,
-            fair_share: FairShare::new(config.http.max_requests_per_client),
+            client_limit: ClientConcurrencyLimit::new(config.http.max_requests_per_client),
             stop: CancellationToken::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::index::Index;
+    use crate::telemetry;
+
+    impl Service {
+        /// A service for an empty archive in memory.
+        pub(in crate::http) fn for_tests(config: &Config) -> Arc<Self> {
+            let blobs = Arc::new(MemoryBlobs::new());
+            let archive = Archive::new(blobs, Arc::new(Index::in_memory()), config);
+            Arc::new(Self::new(archive, config, telemetry::metrics()).unwrap())
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The fast stream: a series' slices as JPEG 2000, an index first. Not of the standard; see docs/fast-stream.md.
+//! The fast stream: a series' slices as JPEG 2000, an index first. Not of the standard; see
+//! docs/fast-stream.md.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(crate) async fn stream(
     finish(response, Body::from_stream(bytes))
 }
 
-/// The slices asked for: `first-last`, from 0, both included.
+/// The requested slices: `first-last`, from 0, both included.
 fn slices(head: &Head) -> Result<Option<Range<u32>>, Error> {
     let pairs = head.query_pairs();
     let Some((name, text)) = pairs.iter().find(|(name, _)| name == "slices") else { return Ok(None) };

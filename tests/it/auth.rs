@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dimse::Peer;
-use crate::fake_provider::{Signer, StandIn, claims};
+use crate::fake_provider::{FakeProvider, Signer, claims};
 use crate::harness::{STORE_TYPE, data_set, multipart, native};
 
 /// A server with HTTP and DIMSE on a directory of its own, and a provider whose tokens the server accepts.
 struct Guarded {
     server: server::Server,
-    provider: StandIn,
+    provider: FakeProvider,
     signer: Signer,
     client: Client,
     _directory: TempDir,
@@ -27,7 +27,7 @@ struct Guarded {
 
 async fn guarded() -> Guarded {
     let signer = Signer::new(Algorithm::ES256, "k");
-    let provider = StandIn::start(&[&signer]).await;
+    let provider = FakeProvider::start(&[&signer]).await;
     let mut config = Config::defaults();
     config.auth.issuer = provider.issuer.clone();
     config.dimse.tenants = ["CT_A=a", "CT_B=b"].map(|rule| rule.to_owned().try_into().unwrap()).into();
@@ -373,7 +373,7 @@ async fn a_server_whose_provider_is_down_starts_and_says_so() {
 async fn pages_are_told_where_to_sign_in() {
     let mut config = Config::defaults();
     let signer = Signer::new(Algorithm::ES256, "k");
-    let provider = StandIn::start(&[&signer]).await;
+    let provider = FakeProvider::start(&[&signer]).await;
     config.auth.issuer = provider.issuer.clone();
     config.auth.client_id = "cuspid-web".into();
     let (server, _directory) = start(config).await.unwrap();

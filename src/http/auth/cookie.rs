@@ -1,25 +1,25 @@
-//! The token in a cookie, for `/rendered` alone: a `<video>` in a page of this server cannot say who asks
-//! (docs/decisions/0077-cookie-for-video-playback.md).
+//! The access token in a cookie, for `/rendered` alone: a `<video>` element in a page of this server cannot
+//! send an Authorization field (docs/decisions/0077-cookie-for-video-playback.md).
 
 use axum::http::header::{COOKIE, HeaderMap};
 use axum::http::{HeaderName, HeaderValue, Method};
 
 const NAME: &str = "cuspid-rendered";
-/// The page that a request comes from, as browsers say it (Fetch Metadata §2.3).
+/// The site of the page that sent a request, as browsers report it (Fetch Metadata §2.3).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Browsers keep cookies of 4,096 bytes, name and attributes included; a longer token is in none.
+/// Browsers limit cookies to 4,096 bytes, name and attributes included; a longer token gets no cookie.
 const MAX_TOKEN_BYTES: usize = 3800;
 
-/// The token that a request brings in a cookie, if this is a request that may.
+/// The token in the cookie of a request, if cookies count for this request.
 pub(super) fn token<'a>(method: &Method, path: &str, headers: &'a HeaderMap) -> Option<&'a str> {
     let is_rendered = matches!(*method, Method::GET | Method::HEAD) && path.ends_with("/rendered");
-    // Browsers that do not say where from heed SameSite at least.
+    // Browsers without Fetch Metadata support SameSite at least.
     let is_of_this_origin = site(headers).is_none_or(|site| ["same-origin", "none"].contains(&site));
     if is_rendered && is_of_this_origin { kept(headers) } else { None }
 }
 
-/// The cookie for a page of this server, whose URL of the DICOMweb service is `base_url`; `None` if it is another's page or no page that
-/// asks, and if it has the cookie already.
+/// The cookie for a page of this server; `base_url` is the URL of the DICOMweb service. `None` if the request
+/// is not from a page of this origin, or if the page has the cookie already.
 pub(super) fn issue(token: &str, headers: &HeaderMap, base_url: &str) -> Option<HeaderValue> {
     if site(headers) != Some("same-origin") || token.len() > MAX_TOKEN_BYTES || kept(headers) == Some(token) {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn issue(token: &str, headers: &HeaderMap, base_url: &str) -> Option<
         None => ("http", base_url),
     };
     let secure = if origin == "https" { "; Secure" } else { "" };
-    // It ends with the browser's session; the token in it ends long before.
+    // The cookie ends with the browser's session; the token expires long before.
     let cookie = format!("{NAME}={token}; Path={path}/studies; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::try_from(cookie).ok()
 }

@@ -1,4 +1,4 @@
-//! An OpenID provider for tests, unit and integration tests alike: it publishes keys that were made a moment ago.
+//! A fake OpenID provider for unit and integration tests: it publishes generated keys.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,7 @@ impl Signer {
         Self { algorithm, id: Some(id.to_owned()), key }
     }
 
-    /// The same key, of which tokens say nothing.
+    /// The same key, without a key ID in tokens.
     pub(crate) fn anonymous(mut self) -> Self {
         self.id = None;
         self
@@ -65,7 +65,7 @@ impl Signer {
     }
 }
 
-/// Claims as Keycloak has them, of someone who may do everything, for five minutes from now on.
+/// Claims in the form of Keycloak, with all rights, valid for five minutes.
 pub(crate) fn claims(issuer: &str, tenant: &str) -> Value {
     let now = get_current_timestamp();
     json!({
@@ -79,7 +79,7 @@ pub(crate) fn claims(issuer: &str, tenant: &str) -> Value {
     })
 }
 
-/// What someone could write into a token who has no key.
+/// A token by someone without a key.
 pub(crate) fn forged(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let [header, claims] = [header, claims].map(|json| encoded(json.to_string().as_bytes()));
@@ -87,21 +87,21 @@ pub(crate) fn forged(header: &Value, claims: &Value, signature: &[u8]) -> String
 }
 
 /// A provider that runs until it is dropped.
-pub(crate) struct StandIn {
+pub(crate) struct FakeProvider {
     pub(crate) issuer: String,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<ProviderResponses>>,
     running: JoinHandle<()>,
 }
 
-/// What it answers with, and how often it did.
-struct Shared {
+/// The responses of the provider, and the number of requests.
+struct ProviderResponses {
     configuration: String,
-    /// `None` for a provider that fails.
+    /// `None` if the provider fails.
     keys: Option<String>,
     fetches: usize,
 }
 
-impl StandIn {
+impl FakeProvider {
     /// Starts a provider with these keys.
     pub(crate) async fn start(signers: &[&Signer]) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), signers).await
@@ -117,7 +117,7 @@ impl StandIn {
             "authorization_endpoint": format!("{issuer}/auth"),
             "token_endpoint": format!("{issuer}/token"),
         });
-        let shared = Shared { configuration: configuration.to_string(), keys: None, fetches: 0 };
+        let shared = ProviderResponses { configuration: configuration.to_string(), keys: None, fetches: 0 };
         let shared = Arc::new(Mutex::new(shared));
         let answering = shared.clone();
         let router =
@@ -128,35 +128,35 @@ impl StandIn {
         provider
     }
 
-    /// Has these keys from now on.
+    /// Replaces the keys.
     pub(crate) fn publish(&self, signers: &[&Signer]) {
         let keys: Vec<Value> = signers.iter().map(|signer| signer.public()).collect();
         self.answer_with(Some(json!({ "keys": keys }).to_string()));
     }
 
-    /// Answers with this as its keys from now on; with a failure for `None`.
+    /// Replaces the response with the keys; `None` is a failure.
     pub(crate) fn answer_with(&self, keys: Option<String>) {
         self.shared.lock().unwrap().keys = keys;
     }
 
-    /// Describes itself like this from now on.
+    /// Replaces the provider's configuration.
     pub(crate) fn describe(&self, configuration: &Value) {
         self.shared.lock().unwrap().configuration = configuration.to_string();
     }
 
-    /// How often its keys were fetched.
+    /// The number of requests for the keys.
     pub(crate) fn fetches(&self) -> usize {
         self.shared.lock().unwrap().fetches
     }
 }
 
-impl Drop for StandIn {
+impl Drop for FakeProvider {
     fn drop(&mut self) {
         self.running.abort();
     }
 }
 
-fn answer(shared: &mut Shared, uri: &Uri) -> Response<Body> {
+fn answer(shared: &mut ProviderResponses, uri: &Uri) -> Response<Body> {
     let body = match uri.path() {
         "/realms/test/.well-known/openid-configuration" => Some(shared.configuration.clone()),
         "/realms/test/certs" => {

@@ -1,11 +1,11 @@
-//! The keys by which a provider signs (RFC 7517).
+//! The keys with which a provider signs tokens (RFC 7517).
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::auth::token::Header;
+use crate::http::auth::token::TokenHeader;
 
 const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -16,21 +16,22 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// Public keys that signatures can be checked by.
-pub(super) struct Keys(Vec<Key>);
+/// Public keys that check signatures.
+pub(super) struct KeySet(Vec<SigningKey>);
 
-struct Key {
+struct SigningKey {
     id: Option<String>,
-    /// What it may be used for: the algorithm that it names, or those that go with its type.
+    /// The algorithms that the key may be used for: the one that the key names, or those of its type.
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
 
-impl Keys {
-    /// Reads a JWK Set. Members that are for something else, symmetric, of unknown types or damaged are passed over.
+impl KeySet {
+    /// Parses a JWK Set. Members that are for another use, symmetric, of unknown types or damaged are
+    /// skipped.
     ///
     /// # Errors
-    /// It is no JWK Set at all.
+    /// If the text is no JWK Set.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Set {
@@ -40,14 +41,15 @@ impl Keys {
         Ok(Self(set.keys.into_iter().filter_map(usable).collect()))
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that a token says it is signed by. A token that names none is checked by the only one that suits.
-    pub(super) fn find(&self, header: &Header) -> Option<&DecodingKey> {
-        let suits = |key: &&Key| {
+    /// The key that a token names. A token without a key ID is checked by the only key that fits its
+    /// algorithm.
+    pub(super) fn find(&self, header: &TokenHeader) -> Option<&DecodingKey> {
+        let suits = |key: &&SigningKey| {
             key.algorithms.contains(&header.algorithm) && (header.key_id.is_none() || key.id == header.key_id)
         };
         let mut found = self.0.iter().filter(suits);
@@ -56,7 +58,7 @@ impl Keys {
     }
 }
 
-fn usable(member: Value) -> Option<Key> {
+fn usable(member: Value) -> Option<SigningKey> {
     let jwk: Jwk = serde_json::from_value(member).ok()?;
     let common = &jwk.common;
     let is_for_signatures =
@@ -74,7 +76,7 @@ fn usable(member: Value) -> Option<Key> {
             _ => &[],
         },
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
-        // A symmetric key among public ones is one that everybody knows.
+        // A symmetric key in a public set is no secret.
         _ => &[],
     };
     let named = common.key_algorithm;
@@ -84,5 +86,5 @@ fn usable(member: Value) -> Option<Key> {
     if algorithms.is_empty() {
         return None;
     }
-    Some(Key { id: jwk.common.key_id.clone(), algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
+    Some(SigningKey { id: jwk.common.key_id.clone(), algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
 }

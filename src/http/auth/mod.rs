@@ -1,12 +1,13 @@
-//! Who the caller is, and whether it may: access tokens of an OpenID provider (RFC 6750, RFC 9068, OpenID Connect Discovery).
+//! Authentication and authorization by access tokens of an OpenID provider (RFC 6750, RFC 9068, OpenID
+//! Connect Discovery).
 //!
-//! [`gate`] stands before every handler. What it lets through is in the list of resources (`capabilities/resources.rs`) with the
-//! right that it needs; what is not there does not exist. A handler that has no [`Caller`] from the gate can reach no data.
+//! [`require`] runs before the handler of every operation that needs a right; the list of resources
+//! (`http/resources`) names the rights. A handler without a [`Caller`] from [`require`] can reach no data.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
@@ -17,12 +18,12 @@ use crate::archive::access::{Caller, Right};
 use crate::config;
 use crate::http::Service;
 use crate::http::auth::provider::Provider;
-use crate::http::auth::token::Rules;
-use crate::http::capabilities::{Access, Found, find};
+use crate::http::auth::token::TokenRules;
 use crate::http::error::Error as HttpError;
 use crate::http::request::base_url;
 
 mod cookie;
+pub(in crate::http) mod error;
 #[cfg(test)]
 mod fake_provider;
 mod keys;
@@ -32,62 +33,35 @@ mod sign_in;
 mod tests;
 mod token;
 
+pub(crate) use error::Error;
 pub(crate) use sign_in::SignIn;
 
-/// Why a caller is not let through.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// There is no token.
-    #[error("an access token is needed: Authorization: Bearer TOKEN")]
-    Missing,
-    /// The token proves nothing; the text says why, and holds nothing of it.
-    #[error("the access token {0}")]
-    Invalid(&'static str),
-    /// The token names no tenant.
-    #[error(
-        "the access token has no claim `{claim}` that is a tenant, 1 to 64 of a-z, 0-9 and - (auth.tenant_claim)"
-    )]
-    Tenant {
-        /// The claim that should.
-        claim: String,
-    },
-    /// The caller has no such right.
-    #[error("the access token gives no right to {} (auth.{}_roles)", right.name(), right.name())]
-    Right {
-        /// The right that is needed.
-        right: Right,
-    },
-    /// Nothing can be proved yet.
-    #[error("the keys of the OpenID provider cannot be had (auth.issuer)")]
-    NoKeys,
-}
-
-/// Tells callers by their tokens.
+/// Authenticates callers by their tokens.
 pub(crate) struct Authenticator {
     provider: Provider,
-    rules: Rules,
+    rules: TokenRules,
     client_id: String,
     scope: String,
 }
 
 impl Authenticator {
-    /// The one that the settings describe; `None` if there is no authentication.
+    /// The authenticator that the settings describe; `None` if authentication is off.
     ///
     /// # Errors
-    /// The machine has no certificates to trust, so that no provider can be asked.
+    /// If the machine has no trusted certificates, so that no provider can be reached.
     pub(crate) fn new(settings: &config::AuthSettings) -> reqwest::Result<Option<Self>> {
         if !settings.is_on() {
             return Ok(None);
         }
         Ok(Some(Self {
             provider: Provider::new(settings)?,
-            rules: Rules::of(settings),
+            rules: TokenRules::of(settings),
             client_id: settings.client_id.clone(),
             scope: settings.scope.clone(),
         }))
     }
 
-    /// Keeps the provider's keys at hand until `stop` is cancelled.
+    /// Fetches the provider's keys regularly until `stop` is cancelled.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         self.provider.run(stop).await;
     }
@@ -97,12 +71,12 @@ impl Authenticator {
         self.provider.has_keys()
     }
 
-    /// Whose tokens callers must have.
+    /// The name of the OpenID provider whose tokens callers need.
     pub(crate) fn issuer(&self) -> &str {
         self.provider.issuer()
     }
 
-    /// How pages of this server get tokens.
+    /// The parameters by which pages of this server get tokens.
     pub(crate) fn sign_in(&self) -> SignIn {
         SignIn {
             issuer: self.issuer().to_owned(),
@@ -112,7 +86,7 @@ impl Authenticator {
         }
     }
 
-    /// The caller whose token it is.
+    /// The caller that a token names.
     async fn caller(&self, token: &str) -> Result<Caller, Error> {
         let header = self.rules.header(token)?;
         let keys = self.provider.keys_with(&header).await?;
@@ -122,23 +96,23 @@ impl Authenticator {
     }
 }
 
-/// Lets a request through to its handler, with its [`Caller`], if that one has the right that the resource needs.
-pub(crate) async fn gate(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
-    let needed = match find(request.method(), request.uri().path()) {
-        Found::Operation(Access::Public) => return next.run(request).await,
-        Found::Operation(Access::Needs(right)) => right,
-        Found::Methods(methods) => return ([(ALLOW, methods)], HttpError::Method).into_response(),
-        Found::Nothing => return HttpError::NoResource.into_response(),
-    };
+/// Middleware of an operation that needs a right: passes the request on with its [`Caller`] if the caller has
+/// the right.
+pub(in crate::http) async fn require(
+    State((service, right)): State<(Arc<Service>, Right)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let (caller, cookie) =
-        match admit(&service, needed, request.method(), request.uri(), request.headers()).await {
-            Ok(admitted) => admitted,
+        match authorize(&service, right, request.method(), request.uri(), request.headers()).await {
+            Ok(authorized) => authorized,
             Err(error) => return HttpError::from(error).into_response(),
         };
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if service.auth.is_some() {
-        // It is for this caller: no cache gives it to another, and the caller's own asks again whether it still may.
+        // No cache may give the response to another caller, and the caller's own cache must check the right
+        // again.
         let private = HeaderValue::from_static("private, no-cache");
         response.headers_mut().entry(CACHE_CONTROL).or_insert(private);
     }
@@ -148,8 +122,8 @@ pub(crate) async fn gate(State(service): State<Arc<Service>>, mut request: Reque
     response
 }
 
-/// The caller of a request, if it has a right; and a cookie to give to it, if it needs one.
-async fn admit(
+/// The caller of a request if the caller has a right, with a cookie to set if the page needs one.
+async fn authorize(
     service: &Service,
     needed: Right,
     method: &Method,
@@ -174,7 +148,8 @@ async fn admit(
     Ok((caller, cookie))
 }
 
-/// The token in the Authorization field (RFC 6750 §2.1). In a URL it would get into logs and histories.
+/// The token in the Authorization field (RFC 6750 §2.1). Tokens in URLs are not
+/// read, because URLs are kept in logs and browser histories.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = fields.next().ok_or(Error::Missing)?;
@@ -192,7 +167,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
-    /// What the gate found out.
+    /// The caller that [`require`] has authorized.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let known = parts.extensions.get::<Self>().cloned();
         known.ok_or_else(|| HttpError::from(Error::Missing).into_response())

@@ -1,7 +1,8 @@
-//! The OpenID provider, of which the server needs the public keys only (OpenID Connect Discovery 1.0 §4, RFC 7517).
+//! The OpenID provider, whose public keys the server needs (OpenID Connect Discovery 1.0 §4, RFC 7517).
 //!
-//! One task fetches them: regularly, and when a token names a key that is not there, as after a rotation. Requests wait for it, and
-//! never make it ask more often than `auth.min_refresh_seconds` allows: who invents names of keys reaches the provider no faster.
+//! One task fetches the keys: regularly, and when a token names an unknown key, as after a rotation. Requests
+//! wait for that task, which fetches no more often than `auth.min_refresh_seconds` allows, so that invented
+//! names of keys cause no more traffic to the provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,111 +17,113 @@ use tracing::{info, warn};
 
 use crate::config::{AuthSettings, is_trustworthy};
 use crate::http::auth::Error;
-use crate::http::auth::keys::Keys;
+use crate::http::auth::keys::KeySet;
 use crate::http::auth::sign_in::Endpoints;
-use crate::http::auth::token::Header;
+use crate::http::auth::token::TokenHeader;
 use crate::http::error::chain;
 
-/// A provider, and the keys that it had last.
+/// A provider, with the keys that were fetched last.
 pub(super) struct Provider {
     issuer: String,
     client: Client,
     max_response_bytes: usize,
     refresh: Duration,
     min_refresh: Duration,
-    /// How long a request waits for an attempt: two answers of the provider.
-    patience: Duration,
-    state: watch::Sender<State>,
-    /// A request waits for an attempt.
-    wanted: Notify,
+    /// The time that a request waits for an attempt: two timeouts of the provider.
+    max_wait: Duration,
+    state: watch::Sender<ProviderState>,
+    /// Notified when a request waits for an attempt.
+    requested: Notify,
 }
 
-/// What the attempts so far came to.
+/// The result of the attempts so far.
 #[derive(Default)]
-struct State {
-    keys: Option<Arc<Keys>>,
+struct ProviderState {
+    keys: Option<Arc<KeySet>>,
     endpoints: Endpoints,
     attempts: u64,
-    /// From when on there may be another attempt; at once if there was none.
-    next: Option<Instant>,
+    /// The earliest time of the next attempt; `None` if there was no attempt.
+    next_attempt: Option<Instant>,
 }
 
-/// Why the keys cannot be had.
+/// The reason why the keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum FetchError {
     #[error("{0} does not answer")]
     Unreachable(String, #[source] reqwest::Error),
     #[error("{0} answers with {1}")]
     Status(String, StatusCode),
     #[error("{url} answers with more than {limit} bytes (auth.max_response_bytes)")]
     TooLarge { url: String, limit: usize },
-    #[error("{0} is not what it should be")]
+    #[error("{0} is not valid")]
     Unreadable(String, #[source] serde_json::Error),
     #[error("{url} is about the issuer `{named}`, which is not auth.issuer")]
     OtherIssuer { url: String, named: String },
     #[error("jwks_uri `{0}` is not https")]
     Untrustworthy(String),
-    #[error("{0} holds no key by which a signature can be checked")]
+    #[error("{0} holds no key that can check signatures")]
     NoKeys(String),
 }
 
 impl Provider {
-    /// A provider of which nothing is known yet.
+    /// A provider whose keys were not fetched yet.
     ///
     /// # Errors
-    /// The machine has no certificates to trust.
+    /// If the machine has no trusted certificates.
     pub(super) fn new(settings: &AuthSettings) -> reqwest::Result<Self> {
-        let patience = Duration::from_secs(settings.timeout_seconds);
-        let client = Client::builder().timeout(patience).redirect(Policy::none()).build()?;
+        let timeout = Duration::from_secs(settings.timeout_seconds);
+        let client = Client::builder().timeout(timeout).redirect(Policy::none()).build()?;
         Ok(Self {
             issuer: settings.issuer.clone(),
             client,
             max_response_bytes: settings.max_response_bytes,
             refresh: Duration::from_secs(settings.refresh_seconds),
             min_refresh: Duration::from_secs(settings.min_refresh_seconds),
-            patience: 2 * patience,
+            max_wait: 2 * timeout,
             state: watch::Sender::default(),
-            wanted: Notify::new(),
+            requested: Notify::new(),
         })
     }
 
-    /// Its name.
+    /// The issuer, which is the provider's name in tokens.
     pub(super) fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where it lets pages sign in.
+    /// The endpoints at which pages sign in.
     pub(super) fn endpoints(&self) -> Endpoints {
         self.state.borrow().endpoints.clone()
     }
 
-    /// Whether the keys were ever fetched.
+    /// Whether the keys were fetched at least once.
     pub(super) fn has_keys(&self) -> bool {
         self.state.borrow().keys.is_some()
     }
 
-    /// The keys, fetched anew if the one that the header names is not among them and if that is not too soon.
+    /// The keys; fetches them again if the key that the header names is unknown and the last attempt is long
+    /// enough ago.
     ///
     /// # Errors
-    /// [`Error::NoKeys`] if there are none.
-    pub(super) async fn keys_with(&self, header: &Header) -> Result<Arc<Keys>, Error> {
+    /// [`Error::NoKeys`] if no keys were fetched so far.
+    pub(super) async fn keys_with(&self, header: &TokenHeader) -> Result<Arc<KeySet>, Error> {
         let mut state = self.state.subscribe();
         let attempts = {
             let state = state.borrow();
             let is_known = state.keys.as_ref().is_some_and(|keys| keys.find(header).is_some());
-            let is_too_soon = state.next.is_some_and(|next| Instant::now() < next);
+            let is_too_soon = state.next_attempt.is_some_and(|next| Instant::now() < next);
             if is_known || is_too_soon {
                 return state.keys.clone().ok_or(Error::NoKeys);
             }
             state.attempts
         };
-        self.wanted.notify_one();
-        // Whether there is an answer or none in time, what is there now has to do.
-        let _ = timeout(self.patience, state.wait_for(|state| state.attempts > attempts)).await;
+        self.requested.notify_one();
+        // With or without a result in time, the request continues with the keys at hand.
+        let _ = timeout(self.max_wait, state.wait_for(|state| state.attempts > attempts)).await;
         state.borrow().keys.clone().ok_or(Error::NoKeys)
     }
 
-    /// Fetches the keys again and again until `stop` is cancelled. Those that are there stay while others cannot be had.
+    /// Fetches the keys regularly until `stop` is cancelled. The last keys stay in use while the provider
+    /// fails.
     pub(super) async fn run(&self, stop: CancellationToken) {
         loop {
             let fetched = tokio::select! {
@@ -128,23 +131,23 @@ impl Provider {
                 fetched = self.fetch() => fetched,
             };
             let pause = if fetched.is_ok() { self.refresh } else { self.min_refresh };
-            self.settle(fetched);
+            self.record(fetched);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
-                () = async { sleep(self.min_refresh).await; self.wanted.notified().await } => {}
+                () = async { sleep(self.min_refresh).await; self.requested.notified().await } => {}
             }
         }
     }
 
-    /// Notes what an attempt came to, and lets those go on who wait for it.
-    fn settle(&self, fetched: Result<(Keys, Endpoints), Failure>) {
+    /// Stores the result of an attempt, and wakes the requests that wait for it.
+    fn record(&self, fetched: Result<(KeySet, Endpoints), FetchError>) {
         let is_first = !self.has_keys();
         match &fetched {
-            Ok(_) if is_first => info!("the keys of the OpenID provider are there"),
+            Ok(_) if is_first => info!("fetched the keys of the OpenID provider"),
             Ok(_) => {}
             Err(failure) => {
-                let consequence = if is_first { "nobody is let in" } else { "those that are there stay" };
+                let consequence = if is_first { "no token is accepted" } else { "the last ones stay in use" };
                 warn!("cannot fetch the keys of the OpenID provider, {consequence}: {}", chain(failure));
             }
         }
@@ -153,11 +156,11 @@ impl Provider {
                 (state.keys, state.endpoints) = (Some(Arc::new(keys)), endpoints);
             }
             state.attempts += 1;
-            state.next = Some(Instant::now() + self.min_refresh);
+            state.next_attempt = Some(Instant::now() + self.min_refresh);
         });
     }
 
-    async fn fetch(&self) -> Result<(Keys, Endpoints), Failure> {
+    async fn fetch(&self) -> Result<(KeySet, Endpoints), FetchError> {
         #[derive(Deserialize)]
         struct Configuration {
             issuer: String,
@@ -168,30 +171,31 @@ impl Provider {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let answer = self.get(&url).await?;
         let configuration: Configuration =
-            serde_json::from_slice(&answer).map_err(|error| Failure::Unreadable(url.clone(), error))?;
+            serde_json::from_slice(&answer).map_err(|error| FetchError::Unreadable(url.clone(), error))?;
         if configuration.issuer != self.issuer {
-            return Err(Failure::OtherIssuer { url, named: configuration.issuer });
+            return Err(FetchError::OtherIssuer { url, named: configuration.issuer });
         }
         let url = configuration.jwks_uri;
         if !is_trustworthy(&url) {
-            return Err(Failure::Untrustworthy(url));
+            return Err(FetchError::Untrustworthy(url));
         }
         let answer = self.get(&url).await?;
-        let keys = Keys::read(&answer).map_err(|error| Failure::Unreadable(url.clone(), error))?;
-        if keys.is_empty() { Err(Failure::NoKeys(url)) } else { Ok((keys, configuration.endpoints)) }
+        let keys = KeySet::read(&answer).map_err(|error| FetchError::Unreadable(url.clone(), error))?;
+        if keys.is_empty() { Err(FetchError::NoKeys(url)) } else { Ok((keys, configuration.endpoints)) }
     }
 
-    /// The body of a URL, of a bounded length.
-    async fn get(&self, url: &str) -> Result<Vec<u8>, Failure> {
-        let unreachable = |error: reqwest::Error| Failure::Unreachable(url.to_owned(), error.without_url());
+    /// The body at a URL, up to `max_response_bytes`.
+    async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        let unreachable =
+            |error: reqwest::Error| FetchError::Unreachable(url.to_owned(), error.without_url());
         let mut response = self.client.get(url).send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
-            return Err(Failure::Status(url.to_owned(), response.status()));
+            return Err(FetchError::Status(url.to_owned(), response.status()));
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
             if body.len() + piece.len() > self.max_response_bytes {
-                return Err(Failure::TooLarge { url: url.to_owned(), limit: self.max_response_bytes });
+                return Err(FetchError::TooLarge { url: url.to_owned(), limit: self.max_response_bytes });
             }
             body.extend_from_slice(&piece);
         }

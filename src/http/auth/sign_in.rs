@@ -1,24 +1,24 @@
-//! How this server's own pages, the console and the viewer, get tokens: authorization code with PKCE (RFC 6749 §4.1, RFC 7636). The
-//! server tells them where; it sees the token only when they use it.
+//! Sign-in on this server's own pages, the console and the viewer: authorization code with PKCE (RFC 6749
+//! §4.1, RFC 7636). The server gives the pages the parameters; it receives the token only with requests.
 
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
-/// What a page has to know.
+/// The parameters of signing in.
 #[derive(Debug, Serialize)]
 pub(crate) struct SignIn {
-    /// Whose tokens callers must have.
+    /// The name of the provider.
     pub(super) issuer: String,
-    /// As whom the provider knows the pages; empty if it does not.
+    /// The name of the pages at the provider; empty if they are not registered.
     pub(super) client_id: String,
-    /// What they ask for.
+    /// The scope of the tokens.
     pub(super) scope: String,
-    /// Where they ask; nothing as long as the provider has not said it.
+    /// The endpoints; empty until they were fetched.
     #[serde(flatten)]
     pub(super) endpoints: Endpoints,
 }
 
-/// Where a provider lets pages sign in, as it says itself.
+/// The endpoints of a provider, from its configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Endpoints {
     authorization_endpoint: Option<String>,
@@ -26,17 +26,17 @@ pub(super) struct Endpoints {
 }
 
 impl SignIn {
-    /// Whether the pages are known to the provider.
+    /// Whether the pages are registered at the provider.
     pub(crate) fn is_possible(&self) -> bool {
         !self.client_id.is_empty()
     }
 
-    /// All of it for a script.
+    /// The parameters as JSON, for a script.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts can be written as JSON")
     }
 
-    /// The origin that gives tokens.
+    /// The origin of the token endpoint.
     pub(crate) fn token_origin(&self) -> Option<String> {
         let url: Uri = self.endpoints.token_endpoint.as_ref()?.parse().ok()?;
         Some(format!("{}://{}", url.scheme_str()?, url.authority()?))

@@ -8,8 +8,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tokio_util::sync::DropGuard;
 
-use super::fake_provider::{Signer, StandIn, claims, forged};
-use super::keys::Keys;
+use super::fake_provider::{FakeProvider, Signer, claims, forged};
+use super::keys::KeySet;
 use super::*;
 use crate::archive::access::Rights;
 use crate::config::Config;
@@ -25,19 +25,19 @@ fn eager(issuer: &str) -> config::AuthSettings {
     config::AuthSettings { min_refresh_seconds: 0, ..settings(issuer) }
 }
 
-fn set(members: &[Value]) -> Keys {
-    Keys::read(json!({ "keys": members }).to_string().as_bytes()).unwrap()
+fn set(members: &[Value]) -> KeySet {
+    KeySet::read(json!({ "keys": members }).to_string().as_bytes()).unwrap()
 }
 
-/// What becomes of a token with these keys.
-fn judge(settings: &config::AuthSettings, keys: &Keys, token: &str) -> Result<Caller, Error> {
-    let rules = Rules::of(settings);
+/// The result of checking a token with these keys.
+fn judge(settings: &config::AuthSettings, keys: &KeySet, token: &str) -> Result<Caller, Error> {
+    let rules = TokenRules::of(settings);
     let header = rules.header(token)?;
     let key = keys.find(&header).ok_or(Error::Invalid("is signed by a key that is not there"))?;
     rules.caller(token, &header, key)
 }
 
-fn refused(settings: &config::AuthSettings, keys: &Keys, token: &str) -> String {
+fn refused(settings: &config::AuthSettings, keys: &KeySet, token: &str) -> String {
     judge(settings, keys, token).expect_err("this token must not be taken").to_string()
 }
 
@@ -190,7 +190,7 @@ fn a_key_is_used_for_what_it_is_for() {
         assert_eq!(found.is_ok(), is_taken, "{}", json!(members));
     }
     for text in ["", "[]", "{}", "{\"keys\":{}}", "<html>"] {
-        assert!(Keys::read(text.as_bytes()).is_err(), "{text}");
+        assert!(KeySet::read(text.as_bytes()).is_err(), "{text}");
     }
 }
 
@@ -301,7 +301,7 @@ async fn present_until(authenticator: &Authenticator, token: &str, mut holds: im
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
     let [old, new] = ["old", "new"].map(|id| Signer::new(Algorithm::ES256, id));
-    let provider = StandIn::start(&[&old]).await;
+    let provider = FakeProvider::start(&[&old]).await;
     let (authenticator, _stop) = run(&eager(&provider.issuer));
     let [by_old, by_new] = [&old, &new].map(|signer| signer.sign(&claims(&provider.issuer, "a")));
     // The first request waits for the keys.
@@ -315,7 +315,7 @@ async fn keys_rotate_without_a_restart() {
 #[tokio::test]
 async fn invented_key_ids_do_not_reach_the_provider() {
     let signer = Signer::new(Algorithm::ES256, "k");
-    let provider = StandIn::start(&[&signer]).await;
+    let provider = FakeProvider::start(&[&signer]).await;
     let patient = config::AuthSettings { min_refresh_seconds: 600, ..settings(&provider.issuer) };
     let (authenticator, _stop) = run(&patient);
     assert!(authenticator.caller(&signer.sign(&claims(&provider.issuer, "a"))).await.is_ok());
@@ -330,7 +330,7 @@ async fn invented_key_ids_do_not_reach_the_provider() {
 #[tokio::test]
 async fn a_provider_that_fails_locks_nobody_out_whose_key_is_known() {
     let [signer, stranger] = ["k", "stranger"].map(|id| Signer::new(Algorithm::ES256, id));
-    let provider = StandIn::start(&[&signer]).await;
+    let provider = FakeProvider::start(&[&signer]).await;
     let (authenticator, _stop) = run(&eager(&provider.issuer));
     let token = signer.sign(&claims(&provider.issuer, "a"));
     assert!(authenticator.caller(&token).await.is_ok());
@@ -347,7 +347,7 @@ async fn a_provider_that_fails_locks_nobody_out_whose_key_is_known() {
 #[tokio::test]
 async fn without_keys_nobody_comes_in_until_the_provider_is_there() {
     let signer = Signer::new(Algorithm::ES256, "k");
-    let provider = StandIn::start(&[&signer]).await;
+    let provider = FakeProvider::start(&[&signer]).await;
     let issuer = provider.issuer.clone();
     provider.answer_with(None);
     let (authenticator, _stop) = run(&eager(&issuer));
@@ -370,7 +370,7 @@ async fn a_provider_that_is_another_or_says_too_much_has_no_keys() {
         json!({ "issuer": "ISSUER" }),
         json!({ "issuer": "ISSUER", "jwks_uri": "CERTS", "more": "x".repeat(5000) }),
     ] {
-        let provider = StandIn::start(&[&signer]).await;
+        let provider = FakeProvider::start(&[&signer]).await;
         let filled =
             configuration.to_string().replace("CERTS", "ISSUER/certs").replace("ISSUER", &provider.issuer);
         provider.describe(&serde_json::from_str(&filled).unwrap());

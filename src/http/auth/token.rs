@@ -1,4 +1,4 @@
-//! What a token says, and whether it is true: a JWT access token (RFC 7519, RFC 8725, RFC 9068).
+//! Access tokens in the form of a JWT, and their validation (RFC 7519, RFC 8725, RFC 9068).
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -8,11 +8,11 @@ use crate::archive::access::{Caller, Roles};
 use crate::config::{AuthSettings, SigningAlgorithm};
 use crate::http::auth::Error;
 
-/// What a token must be like.
-pub(super) struct Rules {
+/// The requirements on a token.
+pub(super) struct TokenRules {
     issuer: String,
     algorithms: Vec<Algorithm>,
-    /// All but the algorithm, which is each token's.
+    /// The requirements but the algorithm, which each token names.
     validation: Validation,
     max_bytes: usize,
     tenant_claim: String,
@@ -20,15 +20,15 @@ pub(super) struct Rules {
     roles: Roles,
 }
 
-/// By what a token says it is signed.
-pub(super) struct Header {
+/// The signature algorithm and key that a token names.
+pub(super) struct TokenHeader {
     pub(super) algorithm: Algorithm,
-    /// The name of the key.
+    /// The key ID.
     pub(super) key_id: Option<String>,
 }
 
-impl Rules {
-    /// The rules that the settings describe.
+impl TokenRules {
+    /// The requirements of the settings.
     pub(super) fn of(settings: &AuthSettings) -> Self {
         let mut validation = Validation::default();
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -47,38 +47,44 @@ impl Rules {
         }
     }
 
-    /// Reads by what a token says it is signed, which nothing proves yet.
+    /// Parses the header of a token, before the signature is checked.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is no JWT, too long, or signed in a way that the settings do not allow.
-    pub(super) fn header(&self, token: &str) -> Result<Header, Error> {
+    /// [`Error::Invalid`] if the token is no JWT, is too long, or is signed by an algorithm that the settings
+    /// do not allow.
+    pub(super) fn header(&self, token: &str) -> Result<TokenHeader, Error> {
         if token.len() > self.max_bytes {
             return Err(Error::Invalid("is longer than auth.max_token_bytes"));
         }
-        // What the library does not know, `none` first of all, is no header to it.
+        // The library refuses unknown algorithms, `none` included.
         let header = decode_header(token).map_err(|_| Error::Invalid("is no JWT that is signed"))?;
         if !self.algorithms.contains(&header.alg) {
             return Err(Error::Invalid("is signed by an algorithm that is not in auth.algorithms"));
         }
-        // Extensions that must be understood (RFC 7515 §4.1.11): there is none that is.
+        // Extensions that must be understood (RFC 7515 §4.1.11); this server supports none.
         if header.crit.is_some() {
             return Err(Error::Invalid("has a critical extension"));
         }
-        Ok(Header { algorithm: header.alg, key_id: header.kid })
+        Ok(TokenHeader { algorithm: header.alg, key_id: header.kid })
     }
 
-    /// Checks a token by a key, and reads whose it is.
+    /// Checks a token by a key, and returns the caller that it names.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not the provider's, not for this server, or not of this time; [`Error::Tenant`] if it is true, but
-    /// names no tenant.
-    pub(super) fn caller(&self, token: &str, header: &Header, key: &DecodingKey) -> Result<Caller, Error> {
+    /// [`Error::Invalid`] if the token is of another provider, for another server, expired or not valid yet;
+    /// [`Error::Tenant`] if the token is valid, but names no tenant.
+    pub(super) fn caller(
+        &self,
+        token: &str,
+        header: &TokenHeader,
+        key: &DecodingKey,
+    ) -> Result<Caller, Error> {
         let validation = Validation { algorithms: vec![header.algorithm], ..self.validation.clone() };
         let claims: Map<String, Value> = match decode(token, key, &validation) {
             Ok(token) => token.claims,
             Err(error) => return Err(Error::Invalid(reason(error.kind()))),
         };
-        // The library takes a list of issuers for as good as its best.
+        // The library accepts a list of issuers if one of them matches.
         if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
             return Err(Error::Invalid(reason(&ErrorKind::InvalidIssuer)));
         }
@@ -105,7 +111,7 @@ fn algorithm(setting: SigningAlgorithm) -> Algorithm {
     }
 }
 
-/// Why a token is not believed, in words that may be in a header field.
+/// The reason why a token is not valid, in the characters of a header field.
 fn reason(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "has expired",
@@ -118,7 +124,7 @@ fn reason(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// A claim by its name; or by a path, with dots between the names of objects in each other.
+/// A claim by its name, or by a path of names with dots between them.
 fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     if let Some(value) = claims.get(path) {
         return Some(value);
@@ -128,7 +134,7 @@ fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     names.try_fold(first, |value, name| value.get(name))
 }
 
-/// The texts of a list; a single text is one with spaces between (RFC 6749 §3.3).
+/// The texts of a list; a single text is split at spaces (RFC 6749 §3.3).
 fn listed(value: &Value) -> Vec<&str> {
     match value {
         Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),

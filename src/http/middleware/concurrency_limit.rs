@@ -1,4 +1,5 @@
-//! How many requests one client may have under way: what keeps one from taking the places of all (RFC 6585 §4).
+//! Limits the requests that one client may have under way, so that no client takes all connections (RFC 6585
+//! §4).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,48 +9,69 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 
+use crate::http::Service;
+use crate::http::error::Error;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Paths without a limit: monitoring must work when the server is at its busiest.
+const UNLIMITED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The address at the other end of a connection, as an extension of each request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The clients that have requests under way.
-pub(crate) struct FairShare {
+/// Middleware: passes a request on if its client has fewer than `http.max_requests_per_client` under way.
+pub(super) async fn limit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let Some(peer) = peer.filter(|_| !UNLIMITED.contains(&request.uri().path())) else {
+        return next.run(request).await;
+    };
+    match service.client_limit.acquire(client(request.headers(), peer)) {
+        Some(permit) => next.run(request).await.map(|body| Body::new(PermitBody { body, _permit: permit })),
+        None => Error::TooManyRequests { limit: service.settings.max_requests_per_client }.into_response(),
+    }
+}
+
+/// The number of requests under way, by client.
+pub(crate) struct ClientConcurrencyLimit {
     limit: usize,
     under_way: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A request's place, until it is dropped.
-pub(crate) struct Place {
-    share: Arc<FairShare>,
+/// The right to one request under way, until dropped.
+struct Permit {
+    limit: Arc<ClientConcurrencyLimit>,
     client: IpAddr,
 }
 
-impl FairShare {
-    /// `limit` requests a client.
+impl ClientConcurrencyLimit {
+    /// Allows `limit` requests to each client.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, under_way: Mutex::default() })
     }
 
-    /// A place for one more request of a client; `None` if it has as many as it may have.
-    pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    /// A permit for one more request of a client; `None` if the client has reached the limit.
+    fn acquire(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let count = under_way.entry(client).or_default();
         if *count >= self.limit {
             return None;
         }
         *count += 1;
-        Some(Place { share: Arc::clone(self), client })
+        Some(Permit { limit: Arc::clone(self), client })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut under_way = self.share.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.limit.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = under_way.entry(self.client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -59,24 +81,23 @@ impl Drop for Place {
     }
 }
 
-/// Whose request it is: the client that the last proxy saw, or else the peer itself.
+/// The client that sent a request: the address that the last proxy reports, or else the peer's own.
 ///
-/// Whoever connects without a proxy can name any client. That gains it no more than its connections, which are limited as a whole.
-pub(crate) fn client(headers: &HeaderMap, Peer(peer): Peer) -> IpAddr {
+/// A client that connects without a proxy can report any address. That gains no more than further
+/// connections, whose total is limited.
+fn client(headers: &HeaderMap, Peer(peer): Peer) -> IpAddr {
     let forwarded = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
     let last = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim);
     last.and_then(|address| address.parse().ok()).unwrap_or(peer)
 }
 
-/// A body that holds a place until it has been sent.
-pub(crate) struct Placed {
-    /// The body.
-    pub(crate) body: Body,
-    /// The place of its request.
-    pub(crate) _place: Place,
+/// A response body that holds a permit until the body has been sent.
+struct PermitBody {
+    body: Body,
+    _permit: Permit,
 }
 
-impl HttpBody for Placed {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -101,20 +122,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_its_places_and_no_more() {
-        let share = FairShare::new(2);
+    fn a_client_has_no_more_requests_under_way_than_the_limit() {
+        let limit = ClientConcurrencyLimit::new(2);
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
-        let first = share.take(one).unwrap();
-        let _second = share.take(one).unwrap();
-        assert!(share.take(one).is_none());
-        drop(share.take(other).unwrap());
+        let first = limit.acquire(one).unwrap();
+        let _second = limit.acquire(one).unwrap();
+        assert!(limit.acquire(one).is_none());
+        drop(limit.acquire(other).unwrap());
         drop(first);
-        assert!(share.take(one).is_some());
-        assert_eq!(share.under_way.lock().unwrap().len(), 1, "who has none under way is forgotten");
+        assert!(limit.acquire(one).is_some());
+        assert_eq!(limit.under_way.lock().unwrap().len(), 1, "a client without requests takes no memory");
     }
 
     #[test]
-    fn a_proxy_tells_whose_request_it_is() {
+    fn the_last_proxy_reports_the_client() {
         for (field, expected) in [
             (None, "127.0.0.1"),
             (Some("10.0.0.7"), "10.0.0.7"),

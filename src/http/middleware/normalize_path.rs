@@ -1,23 +1,36 @@
-//! Paths with slashes too many: at their end, or doubled where a client joined a base URL and a resource (PS3.18 §8.2).
+//! Removes superfluous slashes from paths: at the end, or doubled where a client joined a base URL and a
+//! resource (PS3.18 §8.2).
 
+use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::middleware::Next;
+use axum::response::Response;
 
-/// The URL that a client means by one below a service's base that has empty segments; `None` if there are none.
-pub(crate) fn tidied(uri: &Uri) -> Option<Uri> {
+/// Middleware: rewrites the path of a request to a DICOM service.
+pub(super) async fn normalize_path(mut request: Request, next: Next) -> Response {
+    if let Some(normalized) = normalized(request.uri()) {
+        *request.uri_mut() = normalized;
+    }
+    next.run(request).await
+}
+
+/// The URL without empty path segments; `None` if there are none, or if the URL is not one of a DICOM
+/// service.
+fn normalized(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let is_of_service = matches!(segments.first(), Some(&("dicom-web" | "wado")));
-    let tidy = format!("/{}", segments.join("/"));
-    if !is_of_service || tidy == path {
+    let normalized = format!("/{}", segments.join("/"));
+    if !is_of_service || normalized == path {
         return None;
     }
-    let tidy = match uri.query() {
-        Some(query) => format!("{tidy}?{query}"),
-        None => tidy,
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{normalized}?{query}"),
+        None => normalized,
     };
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(tidy).ok()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -38,7 +51,7 @@ mod tests {
             ("/", None),
         ] {
             let uri: Uri = path.parse().unwrap();
-            assert_eq!(tidied(&uri).map(|uri| uri.to_string()).as_deref(), expected, "{path}");
+            assert_eq!(normalized(&uri).map(|uri| uri.to_string()).as_deref(), expected, "{path}");
         }
     }
 }

@@ -1,5 +1,7 @@
-//! Requests that are answered before their body was read: their connection ends, for what the client still sends on
-//! it would be taken for another request, and the answer tells that (RFC 9112 §9.6).
+//! Closes the connection of a request that was answered before its body was read to the end (RFC 9112 §9.6).
+//!
+//! Otherwise the bytes that the client still sends would be taken for its next request. The response
+//! announces the end of the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,31 +10,45 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::middleware::Next;
+use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-/// Whether a request's body was read to its end.
-pub(crate) struct Progress(Arc<AtomicBool>);
+/// Middleware: adds `Connection: close` to a response whose request has an unread rest.
+pub(super) async fn close_if_unread(request: Request, next: Next) -> Response {
+    let (request, tracker) = track(request);
+    let mut response = next.run(request).await;
+    if tracker.is_unread() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
 
-impl Progress {
-    /// Whether there is something that was not read.
-    pub(crate) fn is_unread(&self) -> bool {
+/// Tells whether the body of a request was read to its end.
+struct BodyTracker(Arc<AtomicBool>);
+
+impl BodyTracker {
+    /// Whether part of the body was not read.
+    fn is_unread(&self) -> bool {
         !self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Watches how far the body of a request is read.
-pub(crate) fn watch(request: Request) -> (Request, Progress) {
+/// Replaces the body of a request by one that records when its end is read.
+fn track(request: Request) -> (Request, BodyTracker) {
     let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let progress = Progress(Arc::clone(&is_read));
-    (request.map(|body| Body::new(Watched { body, is_read })), progress)
+    let tracker = BodyTracker(Arc::clone(&is_read));
+    (request.map(|body| Body::new(TrackedBody { body, is_read })), tracker)
 }
 
-struct Watched {
+struct TrackedBody {
     body: Body,
     is_read: Arc<AtomicBool>,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -62,15 +78,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_unread_until_its_end() {
-        let (request, progress) = watch(Request::new(Body::empty()));
-        assert!(!progress.is_unread());
+        let (request, tracker) = track(Request::new(Body::empty()));
+        assert!(!tracker.is_unread());
         drop(request);
-        let (request, progress) = watch(Request::new(Body::from("abc")));
-        assert!(progress.is_unread());
+        let (request, tracker) = track(Request::new(Body::from("abc")));
+        assert!(tracker.is_unread());
         axum::body::to_bytes(request.into_body(), 10).await.unwrap();
-        assert!(!progress.is_unread());
-        let (request, progress) = watch(Request::new(Body::from("abc")));
+        assert!(!tracker.is_unread());
+        let (request, tracker) = track(Request::new(Body::from("abc")));
         drop(request);
-        assert!(progress.is_unread());
+        assert!(tracker.is_unread());
     }
 }

@@ -1,5 +1,5 @@
-//! A connection that fails when its client takes nothing of an answer for too long: without that, a client that never
-//! reads would keep its place among the connections for ever.
+//! A timeout on writes to a connection: without a timeout, a client that never reads would occupy one of the
+//! connections for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A TCP stream whose writes must not stand still for longer than a limit.
-pub(crate) struct Impatient {
+/// A TCP stream that fails a write that makes no progress for a time limit.
+pub(crate) struct WriteTimeoutStream {
     stream: TcpStream,
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
     is_waiting: bool,
 }
 
-impl Impatient {
-    /// Over a stream; `limit` is how long one write may wait for the client.
+impl WriteTimeoutStream {
+    /// Wraps a stream; a write fails after waiting for `limit`.
     pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
         Self { stream, limit, deadline: Box::pin(sleep(limit)), is_waiting: false }
     }
 
-    /// The outcome of a write, or a failure if it has waited for too long.
+    /// The outcome of a write, or [`io::ErrorKind::TimedOut`] once the write has waited for the limit.
     fn within_limit<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
@@ -43,7 +43,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl AsyncRead for WriteTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -53,7 +53,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl AsyncWrite for WriteTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,5 +82,40 @@ impl AsyncWrite for Impatient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// More bytes than the buffers of two sockets hold.
+    const SIZE_BYTES: usize = 64 << 20;
+
+    async fn connected(limit: Duration) -> (WriteTimeoutStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (WriteTimeoutStream::new(server, limit), client)
+    }
+
+    #[tokio::test]
+    async fn a_write_to_a_client_that_never_reads_fails() {
+        let (mut server, _client) = connected(Duration::from_millis(50)).await;
+        let error = server.write_all(&vec![0; SIZE_BYTES]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_gets_everything() {
+        let (mut server, mut client) = connected(Duration::from_secs(60)).await;
+        let writing = tokio::spawn(async move { server.write_all(&vec![7; SIZE_BYTES]).await });
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read.len(), SIZE_BYTES);
+        writing.await.unwrap().unwrap();
     }
 }

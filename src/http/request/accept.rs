@@ -1,13 +1,15 @@
-//! Media types: what a client accepts, and which of the possible answers suits it best (PS3.18 §8.7).
+//! Media types that a client accepts, and the choice of the representation that suits the client best (PS3.18
+//! §8.7).
 //!
-//! Viewers send merged, repeated, quoted, half quoted and misspelled forms; all that can be understood counts.
+//! Viewers send merged, repeated, quoted, half quoted and misspelled media types; every one that can be
+//! understood counts.
 
 use std::cmp::Reverse;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 
-/// A media type as it stands in Content-Type or Accept; names in lower case, `multipart/related` taken apart.
+/// A media type of Content-Type or Accept; names are in lower case, `multipart/related` is parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaType {
     /// Whether it is `multipart/related`.
@@ -22,14 +24,15 @@ pub struct MediaType {
     pub weight: u16,
 }
 
-/// What a client accepts: the media types of the query, and the ranges of the header fields, each in the client's order.
+/// The media types that a client accepts: those of the query, and the ranges of the header fields, each in
+/// the client's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accept {
     query: Vec<MediaType>,
     header: Vec<MediaType>,
 }
 
-/// A form in which an answer could be given.
+/// A representation that the server can give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// Whether as `multipart/related`.
@@ -38,13 +41,15 @@ pub struct Offer {
     pub essence: &'static str,
     /// The transfer syntax UID; `None` where there is none to choose.
     pub transfer_syntax: Option<String>,
-    /// Whether this form is meant when the client names none (PS3.18 Table 8.7.3-1, "default").
+    /// Whether this is the representation for a client that names no transfer syntax (PS3.18 Table 8.7.3-1,
+    /// "default").
     pub is_default: bool,
 }
 
 impl Accept {
-    /// What a request accepts: its query parameters `accept` (percent-encoded, as in the URL), and where those cannot be met its
-    /// Accept header fields (PS3.18 §8.7.8.1). No header field, or none that can be understood, is any type at all.
+    /// The media types that a request accepts: its query parameters `accept` (percent-encoded, as in the
+    /// URL), and where none of those can be given, its Accept header fields (PS3.18 §8.7.8.1). Without a
+    /// valid header field, any type is accepted.
     pub fn of(headers: &HeaderMap, query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&');
         let decoded = pairs.filter_map(|pair| pair.strip_prefix("accept=")).flat_map(|value| {
@@ -59,34 +64,36 @@ impl Accept {
         Self { query: decoded.collect(), header }
     }
 
-    /// The offer that suits best: by the weight of the most specific range that covers it, then by the client's order, then by
-    /// the order of the offers.
+    /// The offer that suits best: by the weight of the most specific range that covers it, then by the
+    /// client's order, then by the order of the offers.
     pub fn choose<'a>(&self, offers: &'a [Offer]) -> Option<&'a Offer> {
-        let forms: Vec<Form<'_>> = offers.iter().map(Form::of).collect();
-        self.best(&forms).map(|at| &offers[at])
+        let candidates: Vec<Candidate<'_>> = offers.iter().map(Candidate::of).collect();
+        self.best(&candidates).map(|at| &offers[at])
     }
 
-    /// The same, of what is at hand and what must be encoded first. That is given if the client names its transfer syntax or
-    /// if nothing else will do: those who take anything are not made to wait.
+    /// Like [`Self::choose`], of representations at hand and of those that must be encoded first. An encoded
+    /// one is chosen only if the client names its transfer syntax or if no other is accepted: a client that
+    /// accepts anything need not wait for an encoder.
     pub fn choose_encoded<'a>(&self, at_hand: &'a [Offer], encoded: &'a [Offer]) -> Option<&'a Offer> {
-        let forms: Vec<Form<'_>> = at_hand.iter().chain(encoded).map(Form::of).collect();
+        let candidates: Vec<Candidate<'_>> = at_hand.iter().chain(encoded).map(Candidate::of).collect();
         let (ranges, at) = [&self.query, &self.header]
             .into_iter()
-            .find_map(|ranges| Some((ranges, best(ranges, &forms)?)))?;
-        let is_named = ranges.iter().any(|range| range.names(&forms[at]));
-        let instead = best(ranges, &forms[..at_hand.len()]).filter(|_| !is_named);
+            .find_map(|ranges| Some((ranges, best(ranges, &candidates)?)))?;
+        let is_named = ranges.iter().any(|range| range.names(&candidates[at]));
+        let instead = best(ranges, &candidates[..at_hand.len()]).filter(|_| !is_named);
         at_hand.iter().chain(encoded).nth(instead.unwrap_or(at))
     }
 
-    /// The media type that suits best of those in which something can be given, as one body or as the part of a multipart one:
-    /// its index, and whether multipart.
+    /// The media type that suits best, as one body or as the part of a multipart body: its index, and whether
+    /// multipart.
     pub fn choose_type(&self, essences: &[&str]) -> Option<(usize, bool)> {
-        let mut forms = Vec::with_capacity(2 * essences.len());
+        let mut candidates = Vec::with_capacity(2 * essences.len());
         for is_multipart in [false, true] {
-            let form = |&essence| Form { is_multipart, essence, transfer_syntax: None, is_default: true };
-            forms.extend(essences.iter().map(form));
+            let form =
+                |&essence| Candidate { is_multipart, essence, transfer_syntax: None, is_default: true };
+            candidates.extend(essences.iter().map(form));
         }
-        self.best(&forms).map(|at| (at % essences.len(), at >= essences.len()))
+        self.best(&candidates).map(|at| (at % essences.len(), at >= essences.len()))
     }
 
     /// Whether one of the media types names a transfer syntax.
@@ -101,25 +108,25 @@ impl Accept {
         best.map(|range| range.is_multipart)
     }
 
-    /// The query's, or else the header's.
+    /// The media types of the query, or else those of the header.
     fn first(&self) -> &[MediaType] {
         if self.query.is_empty() { &self.header } else { &self.query }
     }
 
-    fn best(&self, forms: &[Form<'_>]) -> Option<usize> {
-        best(&self.query, forms).or_else(|| best(&self.header, forms))
+    fn best(&self, candidates: &[Candidate<'_>]) -> Option<usize> {
+        best(&self.query, candidates).or_else(|| best(&self.header, candidates))
     }
 }
 
-/// A form as ranges of media types are held against it.
-struct Form<'a> {
+/// An offer that is compared with ranges of media types.
+struct Candidate<'a> {
     is_multipart: bool,
     essence: &'a str,
     transfer_syntax: Option<&'a str>,
     is_default: bool,
 }
 
-impl<'a> Form<'a> {
+impl<'a> Candidate<'a> {
     fn of(offer: &'a Offer) -> Self {
         Self {
             is_multipart: offer.is_multipart,
@@ -130,20 +137,20 @@ impl<'a> Form<'a> {
     }
 }
 
-/// The index of the form that suits best (RFC 9110 §12.5.1).
-fn best(ranges: &[MediaType], forms: &[Form<'_>]) -> Option<usize> {
-    let rank = |form: &Form<'_>| {
+/// The index of the candidate that suits best (RFC 9110 §12.5.1).
+fn best(ranges: &[MediaType], candidates: &[Candidate<'_>]) -> Option<usize> {
+    let rank = |form: &Candidate<'_>| {
         let covering = ranges.iter().enumerate().filter(|(_, range)| range.takes(form));
         let (order, range) =
             covering.rev().max_by_key(|(_, range)| (range.specificity(form), range.weight))?;
         (range.weight > 0).then_some((range.weight, Reverse(order)))
     };
-    let ranked = forms.iter().enumerate().filter_map(|(at, form)| Some((rank(form)?, Reverse(at))));
+    let ranked = candidates.iter().enumerate().filter_map(|(at, form)| Some((rank(form)?, Reverse(at))));
     ranked.max().map(|(_, Reverse(at))| at)
 }
 
 impl MediaType {
-    /// Reads one media type with its parameters; `None` if there is none in `text`.
+    /// Parses one media type with its parameters; `None` if the text holds none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parameters = split_outside_quotes(text, ';').into_iter();
         let essence = canonical(unquote(parameters.next()?));
@@ -169,7 +176,7 @@ impl MediaType {
         let Some((name, value)) = parameter.split_once('=') else { return };
         let value = unquote(value);
         match name.trim().to_ascii_lowercase().as_str() {
-            // Some write further parameters of the part's type inside the quotation marks.
+            // Some clients write further parameters of the part's type inside the quotation marks.
             "type" if self.is_multipart => {
                 let mut inner = value.split(';');
                 let essence = canonical(inner.next().unwrap_or_default());
@@ -185,15 +192,15 @@ impl MediaType {
         }
     }
 
-    /// Whether a range of media types covers a form.
-    fn takes(&self, form: &Form<'_>) -> bool {
+    /// Whether a range of media types covers a candidate.
+    fn takes(&self, form: &Candidate<'_>) -> bool {
         let is_any = self.essence == "*/*" && !self.is_multipart;
         (is_any || self.is_multipart == form.is_multipart)
             && self.covers_type(form)
             && self.covers_syntax(form)
     }
 
-    fn covers_type(&self, form: &Form<'_>) -> bool {
+    fn covers_type(&self, form: &Candidate<'_>) -> bool {
         match self.essence.strip_suffix('*') {
             Some("*/") => true,
             Some(prefix) => form.essence.starts_with(prefix),
@@ -201,18 +208,18 @@ impl MediaType {
         }
     }
 
-    fn names(&self, form: &Form<'_>) -> bool {
+    fn names(&self, form: &Candidate<'_>) -> bool {
         self.transfer_syntaxes.iter().any(|uid| Some(uid.as_str()) == form.transfer_syntax)
     }
 
-    fn covers_syntax(&self, form: &Form<'_>) -> bool {
+    fn covers_syntax(&self, form: &Candidate<'_>) -> bool {
         let Some(offered) = form.transfer_syntax else { return true };
         let named = &self.transfer_syntaxes;
         if named.is_empty() { form.is_default } else { named.iter().any(|uid| uid == "*" || uid == offered) }
     }
 
-    /// How closely a range that covers a form describes it: first by its type, then by its transfer syntax.
-    fn specificity(&self, form: &Form<'_>) -> (usize, bool, usize) {
+    /// The specificity of a range that covers a candidate: first by the type, then by the transfer syntax.
+    fn specificity(&self, form: &Candidate<'_>) -> (usize, bool, usize) {
         let of_type = match self.essence.as_str() {
             "*/*" => 0,
             range if range.ends_with('*') => 1,
@@ -233,7 +240,7 @@ fn parse_list(text: &str) -> Vec<MediaType> {
     split_outside_quotes(text, ',').into_iter().filter_map(MediaType::parse).collect()
 }
 
-/// Splits at a separator that does not stand within quotation marks; empty pieces are left out.
+/// Splits at a separator outside of quotation marks, and leaves out empty pieces.
 fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     let mut is_quoted = false;
     let pieces = text.split(move |c: char| {
@@ -243,12 +250,12 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     pieces.map(str::trim).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// What stands within quotation marks; some write single ones.
+/// The text within quotation marks; some clients write single ones.
 fn unquote(text: &str) -> &str {
     text.trim().trim_matches(['"', '\'']).trim()
 }
 
-/// `q` in thousandths; what is no number counts as 1.
+/// `q` in thousandths; an invalid number counts as 1.
 fn weight(text: &str) -> u16 {
     let weight: f32 = text.parse().unwrap_or(1.0);
     if weight.is_nan() { 1000 } else { (weight.clamp(0.0, 1.0) * 1000.0) as u16 }
@@ -258,7 +265,7 @@ fn weight(text: &str) -> u16 {
 fn canonical(essence: &str) -> String {
     let essence = essence.trim().to_ascii_lowercase();
     let standard = match essence.as_str() {
-        // A plus sign that went through a decoder for forms.
+        // A plus sign that went through a decoder for HTML forms.
         "application/dicom json" => "application/dicom+json",
         // Before the standard had its own names for them (notes to Table 8.7.3-5).
         "image/x-jls" | "image/dicom+jpeg-ls" | "image/dicom+jls" => "image/jls",
@@ -289,7 +296,7 @@ mod tests {
         Offer { is_multipart, essence, transfer_syntax, is_default }
     }
 
-    /// What a frame that is stored as JPEG lossless could be given as.
+    /// The representations of a frame that is stored as JPEG lossless.
     fn frame_offers() -> Vec<Offer> {
         vec![
             offer(true, "image/jpeg", transfer_syntax::JPEG_LOSSLESS_SV1, true),
@@ -377,7 +384,7 @@ mod tests {
         assert_eq!(choose(None), Some("image/jpeg"));
         assert_eq!(choose(Some("limit=1&accept=application/dicom+json")), Some("application/dicom+json"));
         assert_eq!(choose(Some("accept=application%2Fdicom%2Bjson")), Some("application/dicom+json"));
-        // What the query asks for and cannot be had leaves the choice to the header fields.
+        // If the media types of the query cannot be given, the header fields decide.
         assert_eq!(choose(Some("accept=text/plain")), Some("image/jpeg"));
         assert_eq!(
             choose(Some("accept=text/plain,application/dicom%2Bjson;q=0.1")),

@@ -1,4 +1,4 @@
-//! The URL under which a client reaches the DICOMweb service: by setting, else as proxies report it (RFC 7239).
+//! The URL of the DICOMweb service for clients: by setting, else as proxies report it (RFC 7239).
 
 use axum::http::HeaderMap;
 use axum::http::header::{FORWARDED, HOST};
@@ -8,8 +8,8 @@ const SERVICE: &str = "/dicom-web";
 
 /// The service's URL, without a final slash, to which `/studies/…` can be appended.
 ///
-/// `public_url` wins if it is not empty. What a header field says is used only if it can be part of a URL:
-/// it goes into answers.
+/// `public_url` has precedence if it is not empty. A value of a header field is used only if it is a valid
+/// part of a URL, because responses repeat it.
 pub(crate) fn of(headers: &HeaderMap, public_url: &str) -> String {
     if !public_url.is_empty() {
         return format!("{}{SERVICE}", public_url.trim_end_matches('/'));
@@ -21,7 +21,7 @@ pub(crate) fn of(headers: &HeaderMap, public_url: &str) -> String {
     let reported = parameter(forwarded, "host").or_else(|| header("x-forwarded-host"));
     let host = headers.get(HOST).and_then(|value| value.to_str().ok());
     let Some(host) = reported.filter(|host| is_host(host)).or(host.filter(|host| is_host(host))) else {
-        // A path alone is a valid reference too.
+        // A path alone is a valid reference.
         return SERVICE.to_owned();
     };
     let prefix = header("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What handlers need to know of a request besides its path and body.
+//! Requests: the parts that several handlers read, as types.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub mod multipart;
 pub(in crate::http) mod path;
 pub(in crate::http) mod rendering_parameters;
 
-/// The head of a request.
+/// The header fields and the query of a request.
 pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
     query: Option<String>,
@@ -38,13 +38,13 @@ impl FromRequestParts<Arc<Service>> for Head {
 }
 
 impl Head {
-    /// The head of a request without header fields.
+    /// A head without header fields.
     #[cfg(test)]
     pub(crate) fn for_tests(base_url: &str) -> Self {
         Self { headers: HeaderMap::new(), query: None, base_url: base_url.to_owned() }
     }
 
-    /// What the client accepts.
+    /// The media types that the client accepts.
     pub(crate) fn accept(&self) -> Accept {
         Accept::of(&self.headers, self.query.as_deref())
     }
@@ -72,12 +72,13 @@ impl Head {
             .collect()
     }
 
-    /// The text of a header field, if there is one that is text.
+    /// The text of a header field; `None` without the field or if the value is not text.
     pub(crate) fn text(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the client has this state already (RFC 9110 §13.1.2). `etag` is with its quotation marks.
+    /// Whether the client has this representation already (RFC 9110 §13.1.2). `etag` includes its quotation
+    /// marks.
     pub(crate) fn has(&self, etag: &str) -> bool {
         let listed = self.text(IF_NONE_MATCH).unwrap_or_default().split(',').map(str::trim);
         listed.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == etag)
@@ -95,7 +96,7 @@ impl Head {
     }
 }
 
-/// A name or value as forms encode it: percent signs and plus signs undone.
+/// Decodes a name or value of a query: percent signs, and plus signs for spaces.
 fn decoded(text: &str) -> String {
     let spaced = text.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()

@@ -1,45 +1,45 @@
-//! Takes a multipart body apart as its bytes arrive, without copying them (RFC 2046 §5.1.1, PS3.18 §8.6.1.2).
+//! Parses a multipart body as its bytes arrive, without copying them (RFC 2046 §5.1.1, PS3.18 §8.6.1.2).
 //!
-//! Pure: bytes in, events out. Lines may end in LF alone, a preamble and an epilogue are passed over, the
-//! line end after the last delimiter may be missing; senders of all these kinds exist.
+//! Pure: bytes in, events out. Lines may end in LF alone, a preamble and an epilogue are skipped, and the
+//! line end after the last delimiter may be missing, because senders of all these kinds exist.
 
 use bytes::{Buf, Bytes};
 use memchr::memmem::{self, Finder};
 
-/// Bytes of one part's header fields.
+/// The maximal size of a part's header fields.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Spaces that may stand between a delimiter and its line end ("transport padding").
+/// The maximal number of spaces between a delimiter and its line end ("transport padding").
 const MAX_PADDING_BYTES: usize = 64;
 
-/// What was found in the body, in order.
+/// An event of the parser, in the order of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A part begins.
-    Part(Head),
+    Part(PartHeaders),
     /// Bytes of the part, never empty.
     Bytes(Bytes),
     /// The part is complete.
     End,
 }
 
-/// The header fields of a part; `None` for those that are not there.
+/// The header fields of a part; `None` for missing fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct PartHeaders {
     /// Content-Type.
     pub content_type: Option<String>,
-    /// Content-Location: what bulk data is referred to by.
+    /// Content-Location: the name by which metadata refer to bulk data.
     pub content_location: Option<String>,
     /// Content-Disposition: in forms, the name of the field and of the file.
     pub content_disposition: Option<String>,
 }
 
-/// Why a body is no multipart body.
+/// The error of a body that is not valid multipart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The body ends before its closing delimiter.
     #[error("the body ends before the closing delimiter")]
     Incomplete,
-    /// The boundary never occurs.
+    /// The boundary does not occur.
     #[error("the boundary that Content-Type names does not occur in the body")]
     NoBoundary,
     /// A part's header fields are too long.
@@ -47,47 +47,48 @@ pub enum Error {
     HeadTooLarge,
 }
 
-/// A scanner for one body: [`Scanner::push`] a chunk, then [`Scanner::event`] until there is none, and again.
-pub struct Scanner {
+/// A parser of one body: [`MultipartScanner::push`] a chunk, take events by [`MultipartScanner::event`] until
+/// there are none, and repeat.
+pub struct MultipartScanner {
     /// Finds a line feed, two hyphens and the boundary.
     delimiter: Finder<'static>,
-    /// Bytes from earlier chunks that may be the start of a delimiter; less than a line.
+    /// Bytes of earlier chunks that may begin a delimiter; less than a line.
     held: Vec<u8>,
-    /// What is left of the last chunk.
+    /// The rest of the last chunk.
     chunk: Bytes,
-    /// Header fields of the part that begins, as far as they came.
+    /// Header fields of the part that begins, as far as they have arrived.
     head: Vec<u8>,
-    state: State,
+    state: ScannerState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ScannerState {
     Preamble,
     Head,
     Body,
     Epilogue,
 }
 
-/// What bytes at the place of a delimiter are.
-enum Seen {
-    /// A delimiter of so many bytes, after which a part begins or (closing) nothing.
+/// The result of comparing bytes with a delimiter.
+enum DelimiterMatch {
+    /// A delimiter of `bytes` bytes; after a closing delimiter there is no further part.
     Delimiter { bytes: usize, is_closing: bool },
-    /// More bytes will tell.
+    /// More bytes are needed to decide.
     Undecided,
     /// Bytes of the part.
     Other,
 }
 
-impl Scanner {
+impl MultipartScanner {
     /// A scanner for a body whose Content-Type names this boundary (without its hyphens).
     pub fn new(boundary: &str) -> Self {
         let delimiter = Finder::new(&format!("\n--{boundary}")).into_owned();
         // A body may start with the delimiter, without the line end that all others have.
         let held = b"\r\n".to_vec();
-        Self { delimiter, held, chunk: Bytes::new(), head: Vec::new(), state: State::Preamble }
+        Self { delimiter, held, chunk: Bytes::new(), head: Vec::new(), state: ScannerState::Preamble }
     }
 
-    /// Adds the next chunk of the body. Events of the chunk before must have been taken.
+    /// Adds the next chunk of the body. All events of the last chunk must have been taken.
     pub fn push(&mut self, chunk: Bytes) {
         debug_assert!(self.chunk.is_empty(), "events are left");
         self.chunk = chunk;
@@ -96,27 +97,27 @@ impl Scanner {
     /// The next event; `None` when another chunk is needed.
     ///
     /// # Errors
-    /// [`Error::HeadTooLarge`]; nothing more can be read then.
+    /// [`Error::HeadTooLarge`]; the rest of the body cannot be parsed then.
     pub fn event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             match self.state {
-                State::Epilogue => {
+                ScannerState::Epilogue => {
                     self.chunk.clear();
                     return Ok(None);
                 }
-                State::Head => return self.read_head(),
-                State::Preamble | State::Body => {
+                ScannerState::Head => return self.read_head(),
+                ScannerState::Preamble | ScannerState::Body => {
                     let was = self.state;
                     let found = self.next_piece();
                     match found {
                         None => return Ok(None),
-                        Some(Piece::Bytes(bytes)) if was == State::Body => {
+                        Some(MultipartToken::Bytes(bytes)) if was == ScannerState::Body => {
                             return Ok(Some(Event::Bytes(bytes)));
                         }
-                        Some(Piece::Bytes(_)) => {}
-                        Some(Piece::Delimiter { is_closing }) => {
-                            self.state = if is_closing { State::Epilogue } else { State::Head };
-                            if was == State::Body {
+                        Some(MultipartToken::Bytes(_)) => {}
+                        Some(MultipartToken::Delimiter { is_closing }) => {
+                            self.state = if is_closing { ScannerState::Epilogue } else { ScannerState::Head };
+                            if was == ScannerState::Body {
                                 return Ok(Some(Event::End));
                             }
                         }
@@ -129,17 +130,17 @@ impl Scanner {
     /// Ends the body.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] or [`Error::NoBoundary`] if the closing delimiter has not come.
+    /// [`Error::Incomplete`] or [`Error::NoBoundary`] if the closing delimiter has not been found.
     pub fn finish(self) -> Result<(), Error> {
         match self.state {
-            State::Epilogue => Ok(()),
-            State::Preamble => Err(Error::NoBoundary),
-            State::Head | State::Body => Err(Error::Incomplete),
+            ScannerState::Epilogue => Ok(()),
+            ScannerState::Preamble => Err(Error::NoBoundary),
+            ScannerState::Head | ScannerState::Body => Err(Error::Incomplete),
         }
     }
 
-    /// The bytes before the next delimiter, as far as they are there, or the delimiter.
-    fn next_piece(&mut self) -> Option<Piece> {
+    /// The next delimiter, or the bytes before it as far as they have arrived.
+    fn next_piece(&mut self) -> Option<MultipartToken> {
         if !self.held.is_empty() {
             return self.next_held();
         }
@@ -152,85 +153,89 @@ impl Scanner {
             let start =
                 if line_feed > 0 && self.chunk[line_feed - 1] == b'\r' { line_feed - 1 } else { line_feed };
             match self.look(&self.chunk[start..]) {
-                Seen::Other => from = line_feed + 1,
-                Seen::Undecided => return self.hold_from(start),
-                Seen::Delimiter { .. } if start > 0 => return Some(Piece::Bytes(self.chunk.split_to(start))),
-                Seen::Delimiter { bytes, is_closing } => {
+                DelimiterMatch::Other => from = line_feed + 1,
+                DelimiterMatch::Undecided => return self.hold_from(start),
+                DelimiterMatch::Delimiter { .. } if start > 0 => {
+                    return Some(MultipartToken::Bytes(self.chunk.split_to(start)));
+                }
+                DelimiterMatch::Delimiter { bytes, is_closing } => {
                     self.chunk.advance(bytes);
-                    return Some(Piece::Delimiter { is_closing });
+                    return Some(MultipartToken::Delimiter { is_closing });
                 }
             }
         }
         self.hold_from(self.possible_start())
     }
 
-    /// Keeps the chunk's bytes from `start` for later and gives those before.
-    fn hold_from(&mut self, start: usize) -> Option<Piece> {
+    /// Holds the chunk's bytes from `start` back, and returns the bytes before.
+    fn hold_from(&mut self, start: usize) -> Option<MultipartToken> {
         self.held.extend_from_slice(&self.chunk[start..]);
         self.chunk.truncate(start);
         let before = std::mem::take(&mut self.chunk);
-        (!before.is_empty()).then_some(Piece::Bytes(before))
+        (!before.is_empty()).then_some(MultipartToken::Bytes(before))
     }
 
-    /// Where a delimiter may start that the chunk's end cuts off; the chunk's end if there is no such place.
+    /// The start of a delimiter that the chunk's end may cut off; the chunk's end if there is none.
     fn possible_start(&self) -> usize {
         let end = self.chunk.len();
         let longest = self.delimiter.needle().len();
         let tail = &self.chunk[end.saturating_sub(longest)..];
         let Some(at) = memchr::memchr2(b'\r', b'\n', tail) else { return end };
         let first = end - tail.len() + at;
-        (first..end).find(|&start| matches!(self.look(&self.chunk[start..]), Seen::Undecided)).unwrap_or(end)
+        (first..end)
+            .find(|&start| matches!(self.look(&self.chunk[start..]), DelimiterMatch::Undecided))
+            .unwrap_or(end)
     }
 
-    /// Decides on the bytes held with the help of those that follow.
-    fn next_held(&mut self) -> Option<Piece> {
+    /// Compares the bytes held back, with those that follow.
+    fn next_held(&mut self) -> Option<MultipartToken> {
         let enough = self.delimiter.needle().len() + MAX_PADDING_BYTES + 4;
         let mut seam = std::mem::take(&mut self.held);
         let held = seam.len();
         let taken = enough.min(self.chunk.len());
         seam.extend_from_slice(&self.chunk[..taken]);
         match self.look(&seam) {
-            Seen::Delimiter { bytes, is_closing } => {
+            DelimiterMatch::Delimiter { bytes, is_closing } => {
                 self.chunk.advance(bytes.saturating_sub(held));
-                Some(Piece::Delimiter { is_closing })
+                Some(MultipartToken::Delimiter { is_closing })
             }
-            Seen::Undecided => {
+            DelimiterMatch::Undecided => {
                 self.chunk.advance(taken);
                 self.held = seam;
                 None
             }
-            Seen::Other => {
+            DelimiterMatch::Other => {
                 seam.truncate(held);
                 let next = memchr::memchr2(b'\r', b'\n', &seam[1..]).map_or(held, |at| at + 1);
                 self.held = seam.split_off(next);
-                Some(Piece::Bytes(seam.into()))
+                Some(MultipartToken::Bytes(seam.into()))
             }
         }
     }
 
     /// Whether `bytes` start with a delimiter, with the line end before it.
-    fn look(&self, bytes: &[u8]) -> Seen {
+    fn look(&self, bytes: &[u8]) -> DelimiterMatch {
         let needle = self.delimiter.needle();
         let line_feed = usize::from(bytes.first() == Some(&b'\r'));
         let here = &bytes[line_feed..];
         let shared = here.len().min(needle.len());
         if here[..shared] != needle[..shared] {
-            return Seen::Other;
+            return DelimiterMatch::Other;
         }
         let rest = &here[shared..];
         if rest.starts_with(b"--") {
-            return Seen::Delimiter { bytes: line_feed + shared + 2, is_closing: true };
+            return DelimiterMatch::Delimiter { bytes: line_feed + shared + 2, is_closing: true };
         }
         let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let line_end = match &rest[padding..] {
-            _ if padding > MAX_PADDING_BYTES => return Seen::Other,
+            _ if padding > MAX_PADDING_BYTES => return DelimiterMatch::Other,
             [b'\n', ..] => 1,
             [b'\r', b'\n', ..] => 2,
-            [] | [b'\r'] => return Seen::Undecided,
-            [b'-'] if padding == 0 => return Seen::Undecided,
-            _ => return Seen::Other,
+            [] | [b'\r'] => return DelimiterMatch::Undecided,
+            [b'-'] if padding == 0 => return DelimiterMatch::Undecided,
+            _ => return DelimiterMatch::Other,
         };
-        Seen::Delimiter { bytes: line_feed + shared + padding + line_end, is_closing: false }
+        DelimiterMatch::Delimiter { bytes: line_feed + shared + padding + line_end, is_closing: false }
     }
 
     /// Collects the header fields of a part up to the empty line.
@@ -243,7 +248,7 @@ impl Scanner {
                 self.chunk.advance(end - before);
                 let head = fields(&self.head[..end]);
                 self.head.clear();
-                self.state = State::Body;
+                self.state = ScannerState::Body;
                 return Ok(Some(Event::Part(head)));
             }
             self.chunk.advance(taken);
@@ -255,12 +260,13 @@ impl Scanner {
     }
 }
 
-enum Piece {
+enum MultipartToken {
     Bytes(Bytes),
     Delimiter { is_closing: bool },
 }
 
-/// Where the body starts after the header fields at the start of `head`, if their end is there.
+/// The length of the header fields at the start of `head`, with the empty line; `None` if the line is not
+/// there.
 fn end_of_head(head: &[u8]) -> Option<usize> {
     if head.starts_with(b"\r\n") {
         return Some(2);
@@ -274,10 +280,10 @@ fn end_of_head(head: &[u8]) -> Option<usize> {
 }
 
 /// The header fields, folded ones joined to one line; of a field that is there twice, the first.
-fn fields(head: &[u8]) -> Head {
+fn fields(head: &[u8]) -> PartHeaders {
     let text = String::from_utf8_lossy(head).replace("\r\n", "\n");
     let unfolded = text.replace("\n ", " ").replace("\n\t", " ");
-    let mut fields = Head::default();
+    let mut fields = PartHeaders::default();
     for (name, value) in unfolded.lines().filter_map(|line| line.split_once(':')) {
         let field = match name.trim().to_ascii_lowercase().as_str() {
             "content-type" => &mut fields.content_type,
@@ -296,9 +302,10 @@ mod tests {
 
     type Parts = Vec<(Option<String>, Vec<u8>, bool)>;
 
-    /// The parts (type, bytes, whether complete) of a body that arrives in chunks of `size` bytes, and its end.
+    /// The parts (type, bytes, whether complete) of a body that arrives in chunks of `size` bytes, and its
+    /// end.
     fn parts(body: &[u8], size: usize) -> (Parts, Result<(), Error>) {
-        let mut scanner = Scanner::new("B");
+        let mut scanner = MultipartScanner::new("B");
         let mut parts = Parts::new();
         for chunk in body.chunks(size) {
             scanner.push(Bytes::copy_from_slice(chunk));
@@ -379,7 +386,7 @@ mod tests {
     #[test]
     fn header_fields_are_told_apart() {
         let head = "Content-Location: /a:b\r\ncontent-disposition: form-data;\r\n name=x\r\nContent-Location: c\r\n\r\n";
-        let expected = Head {
+        let expected = PartHeaders {
             content_type: None,
             content_location: Some("/a:b".into()),
             content_disposition: Some("form-data; name=x".into()),
@@ -396,7 +403,7 @@ mod tests {
     #[test]
     fn bytes_inside_a_chunk_are_not_copied() {
         let body = Bytes::from_static(b"--B\r\n\r\nABCDEF\r\n--B--");
-        let mut scanner = Scanner::new("B");
+        let mut scanner = MultipartScanner::new("B");
         scanner.push(body.clone());
         let Ok(Some(Event::Part(_))) = scanner.event() else { panic!("no part") };
         let Ok(Some(Event::Bytes(bytes))) = scanner.event() else { panic!("no bytes") };

@@ -1,4 +1,4 @@
-//! URL paths, read into types that cannot be wrong (PS3.18 §10.1).
+//! URL paths, parsed into validated types (PS3.18 §10.1).
 
 use std::str::FromStr;
 
@@ -9,24 +9,25 @@ use crate::archive::read::Scope;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::http::error::Error;
 
-/// Frames that one request may ask for.
+/// The maximal number of frames in one request.
 const MAX_FRAMES: usize = 100_000;
 
 /// `studies/{study}[/series/{series}[/instances/{instance}]]`.
 pub(crate) struct Target(pub(crate) Scope);
 
 /// The study and series within which a search takes place, or into which instances are stored.
-pub(crate) struct Within {
+pub(crate) struct ParentPath {
     pub(crate) study: Option<StudyUid>,
     pub(crate) series: Option<SeriesUid>,
 }
 
 /// `studies/{study}/series/{series}/instances/{instance}`, with what follows it.
-pub(crate) struct Instance {
+pub(crate) struct InstancePath {
     pub(crate) study: StudyUid,
     pub(crate) series: SeriesUid,
     pub(crate) instance: InstanceUid,
-    /// What stands after the resource's name (`{rest}`), percent-decoded; empty if nothing does.
+    /// The frame list (`{frames}`) or the path of a bulk value (`{path}`), percent-decoded; empty if there is
+    /// neither.
     pub(crate) rest: String,
 }
 
@@ -40,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Within {
+impl<S: Send + Sync> FromRequestParts<S> for ParentPath {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
@@ -49,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Within {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Instance {
+impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
@@ -58,12 +59,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Instance {
             study: uid(&path, "study")?.ok_or_else(|| missing("study"))?,
             series: uid(&path, "series")?.ok_or_else(|| missing("series"))?,
             instance: uid(&path, "instance")?.ok_or_else(|| missing("instance"))?,
-            rest: text(&path, "rest").unwrap_or_default().to_owned(),
+            rest: text(&path, "frames").or_else(|| text(&path, "path")).unwrap_or_default().to_owned(),
         })
     }
 }
 
-/// Reads a list of frame numbers (from 1), in the order asked for (PS3.18 §10.1.6).
+/// Parses a list of frame numbers (from 1), in the order of the request (PS3.18 §10.1.6).
 pub(crate) fn frame_numbers(list: &str) -> Result<Vec<u32>, Error> {
     let wrong = |reason: String| Error::Parameter { name: "frames".into(), reason };
     if list.split(',').count() > MAX_FRAMES {
@@ -97,7 +98,7 @@ fn missing(name: &str) -> Error {
     Error::Parameter { name: name.into(), reason: "is missing".into() }
 }
 
-/// As much of a text from outside as an error message may repeat.
+/// The beginning of a client's text, short enough to be repeated in an error message.
 fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }

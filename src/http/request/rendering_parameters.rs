@@ -1,5 +1,5 @@
-//! How a client wants its pictures: the query parameters of rendered resources, read into the archive's terms
-//! (PS3.18 §8.3.5.1). What they share with WADO-URI is used from `wado_uri.rs`.
+//! The query parameters of rendered resources, parsed into the archive's types (PS3.18 §8.3.5.1). WADO-URI
+//! shares some of the parsers.
 
 use crate::archive::derived::rendering::{
     Annotation, Format, IccProfile, Rendering, Viewport, VoiFunction, Window,
@@ -7,54 +7,54 @@ use crate::archive::derived::rendering::{
 use crate::archive::records::InstanceRecord;
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::http::error::Error;
-use crate::http::search::warning;
+use crate::http::response::warning::warning;
 
-/// The longest side of a picture that can be asked for, in pixels.
+/// The maximal width and height of a rendered image, in pixels.
 pub(crate) const MAX_SIDE: u32 = 16_384;
 
-/// Annotation values that a warning repeats at the most.
+/// The maximal number of annotation values that a warning repeats.
 const MAX_REPEATED: usize = 8;
 
-/// What a request says of its pictures, whatever their format.
+/// The parameters of a request, without the format of the image.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Wishes {
+pub(crate) struct RenderingParameters {
     pub(crate) window: Option<Window>,
     pub(crate) viewport: Option<Viewport>,
     pub(crate) quality: Option<u8>,
     pub(crate) annotation: Annotation,
     pub(crate) icc_profile: IccProfile,
     pub(crate) presentation_state: Option<(SeriesUid, InstanceUid)>,
-    /// The value of a Warning field: what was asked for and is not done.
+    /// The value of a Warning field that names unsupported parameters.
     pub(crate) warning: Option<String>,
 }
 
-impl Wishes {
-    /// Reads the parameters of §8.3.5.1 from a query; of one that is there several times, the first counts.
+impl RenderingParameters {
+    /// Parses the parameters of §8.3.5.1 in a query; of a repeated parameter, the first counts.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for the first one that cannot be used.
+    /// [`Error::Parameter`] for the first parameter that is not valid.
     pub(crate) fn read(query: &[(String, String)]) -> Result<Self, Error> {
-        let mut wishes = Self::default();
+        let mut parameters = Self::default();
         let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         if let Some(text) = value("window") {
-            wishes.window = Some(window(text)?);
+            parameters.window = Some(window(text)?);
         }
         if let Some(text) = value("viewport") {
-            wishes.viewport = Some(viewport(text)?);
+            parameters.viewport = Some(viewport(text)?);
         }
         if let Some(text) = value("quality") {
-            wishes.quality = Some(quality("quality", text)?);
+            parameters.quality = Some(quality("quality", text)?);
         }
         if let Some(text) = value("iccprofile") {
-            wishes.icc_profile = icc_profile(text)?;
+            parameters.icc_profile = icc_profile(text)?;
         }
         if let Some(text) = value("annotation") {
-            wishes.annotate("annotation", text)?;
+            parameters.annotate("annotation", text)?;
         }
-        Ok(wishes)
+        Ok(parameters)
     }
 
-    /// Refuses an area of more than so many pixels, given by parameter `name`.
+    /// Refuses an area of more than `max_pixels`, given by parameter `name`.
     ///
     /// # Errors
     /// [`Error::Parameter`].
@@ -66,7 +66,7 @@ impl Wishes {
         Err(wrong(name, format!("is more than {max_pixels} pixels (rendering.max_viewport_pixels)")))
     }
 
-    /// Refuses a region that has nothing of an image.
+    /// Refuses a region that lies outside of the image.
     ///
     /// # Errors
     /// [`Error::Parameter`].
@@ -76,10 +76,10 @@ impl Wishes {
         size.map(drop).map_err(|_| wrong("viewport", "shows a region outside of the image"))
     }
 
-    /// What is to be done to get a picture of this format.
+    /// The rendering for an image of a format.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a colour profile is asked for in a format that cannot hold any.
+    /// [`Error::Parameter`] if a colour profile is requested in a format that cannot hold one.
     pub(crate) fn rendering(&self, format: Format) -> Result<Rendering, Error> {
         if format == Format::Gif && self.icc_profile != IccProfile::No {
             return Err(wrong(
@@ -98,10 +98,10 @@ impl Wishes {
         })
     }
 
-    /// Reads a list of annotations (§8.3.5.1.1). Keywords that are not known cost a warning.
+    /// Parses a list of annotations (§8.3.5.1.1). Unknown keywords lead to a warning.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the list is empty or holds what cannot be a keyword.
+    /// [`Error::Parameter`] if the list is empty or holds an invalid keyword.
     pub(crate) fn annotate(&mut self, name: &str, list: &str) -> Result<(), Error> {
         let mut unknown = Vec::new();
         let mut keywords = list.split(',').map(str::trim).filter(|keyword| !keyword.is_empty()).peekable();
@@ -126,7 +126,7 @@ impl Wishes {
     }
 }
 
-/// Reads `vw,vh[,[sx],[sy],[sw],[sh]]` (§8.3.5.1.3).
+/// Parses `vw,vh[,[sx],[sy],[sw],[sh]]` (§8.3.5.1.3).
 fn viewport(text: &str) -> Result<Viewport, Error> {
     const NAME: &str = "viewport";
     let fields: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -153,10 +153,10 @@ fn viewport(text: &str) -> Result<Viewport, Error> {
     })
 }
 
-/// Reads the two values that a thumbnail's viewport has (§8.3.5.2).
+/// Parses the two values of a thumbnail's viewport (§8.3.5.2).
 ///
 /// # Errors
-/// [`Error::Parameter`] if there are other than two, or they are not positive integers.
+/// [`Error::Parameter`] if there are not two, or if they are not positive integers.
 pub(crate) fn thumbnail_size(text: &str) -> Result<[u32; 2], Error> {
     const NAME: &str = "viewport";
     let Some((width, height)) = text.split_once(',') else {
@@ -165,10 +165,10 @@ pub(crate) fn thumbnail_size(text: &str) -> Result<[u32; 2], Error> {
     Ok([side(NAME, width)?, side(NAME, height)?])
 }
 
-/// Reads the width or height of a picture, in pixels.
+/// Parses the width or height of a rendered image, in pixels.
 ///
 /// # Errors
-/// [`Error::Parameter`] if it is not a positive integer, or too large.
+/// [`Error::Parameter`] if the text is not a positive integer, or if the number is too large.
 pub(crate) fn side(name: &str, text: &str) -> Result<u32, Error> {
     match text.trim().parse() {
         Ok(side) if (1..=MAX_SIDE).contains(&side) => Ok(side),
@@ -176,7 +176,7 @@ pub(crate) fn side(name: &str, text: &str) -> Result<u32, Error> {
     }
 }
 
-/// Reads `center,width,function` (§8.3.5.1.4).
+/// Parses `center,width,function` (§8.3.5.1.4).
 fn window(text: &str) -> Result<Window, Error> {
     const NAME: &str = "window";
     let fields: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -194,10 +194,10 @@ fn window(text: &str) -> Result<Window, Error> {
     checked_window(NAME, Window { center, width, function })
 }
 
-/// A window with a width that its function allows (PS3.3 §C.11.2.1.2.1, §C.11.2.1.3).
+/// Checks that the function of a window allows its width (PS3.3 §C.11.2.1.2.1, §C.11.2.1.3).
 ///
 /// # Errors
-/// [`Error::Parameter`] if it has another.
+/// [`Error::Parameter`] if the width is not allowed.
 pub(crate) fn checked_window(name: &str, window: Window) -> Result<Window, Error> {
     match window.function {
         VoiFunction::Linear if window.width < 1.0 => Err(wrong(name, "has a width below 1")),
@@ -206,10 +206,10 @@ pub(crate) fn checked_window(name: &str, window: Window) -> Result<Window, Error
     }
 }
 
-/// Reads a quality from 1 to 100 (§8.3.5.1.2).
+/// Parses a quality from 1 to 100 (§8.3.5.1.2).
 ///
 /// # Errors
-/// [`Error::Parameter`] if it is none.
+/// [`Error::Parameter`] if the text is not an integer from 1 to 100.
 pub(crate) fn quality(name: &str, text: &str) -> Result<u8, Error> {
     match text.trim().parse() {
         Ok(quality @ 1..=100) => Ok(quality),
@@ -217,7 +217,7 @@ pub(crate) fn quality(name: &str, text: &str) -> Result<u8, Error> {
     }
 }
 
-/// Reads the colour profile asked for (§8.3.5.1.5).
+/// Parses the name of a colour profile (§8.3.5.1.5).
 fn icc_profile(text: &str) -> Result<IccProfile, Error> {
     Ok(match text.trim().to_ascii_lowercase().as_str() {
         "no" => IccProfile::No,
@@ -229,10 +229,10 @@ fn icc_profile(text: &str) -> Result<IccProfile, Error> {
     })
 }
 
-/// Reads a decimal number.
+/// Parses a decimal number.
 ///
 /// # Errors
-/// [`Error::Parameter`] if it is none, or not finite.
+/// [`Error::Parameter`] if the text is not a number, or if the number is not finite.
 pub(crate) fn decimal(name: &str, text: &str) -> Result<f64, Error> {
     match text.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
@@ -249,7 +249,7 @@ fn is_keyword(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// As much of a text from outside as a message may repeat.
+/// The beginning of a client's text, short enough to be repeated in a message.
 fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }
@@ -258,8 +258,8 @@ fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(name: &str, value: &str) -> Result<Wishes, Error> {
-        Wishes::read(&[(name.to_owned(), value.to_owned())])
+    fn read(name: &str, value: &str) -> Result<RenderingParameters, Error> {
+        RenderingParameters::read(&[(name.to_owned(), value.to_owned())])
     }
 
     #[test]
@@ -318,30 +318,30 @@ mod tests {
 
     #[test]
     fn unknown_annotations_cost_a_warning() {
-        let wishes = read("annotation", "technique,logo,ruler").unwrap();
-        assert_eq!(wishes.annotation, Annotation { patient: false, technique: true });
+        let parameters = read("annotation", "technique,logo,ruler").unwrap();
+        assert_eq!(parameters.annotation, Annotation { patient: false, technique: true });
         let warning = "299 cuspid \"The following annotation values are not supported: logo,ruler\"";
-        assert_eq!(wishes.warning.as_deref(), Some(warning));
-        let wishes = read("annotation", "patient,technique").unwrap();
-        assert_eq!(wishes.annotation, Annotation { patient: true, technique: true });
-        assert_eq!(wishes.warning, None);
+        assert_eq!(parameters.warning.as_deref(), Some(warning));
+        let parameters = read("annotation", "patient,technique").unwrap();
+        assert_eq!(parameters.annotation, Annotation { patient: true, technique: true });
+        assert_eq!(parameters.warning, None);
     }
 
     #[test]
     fn an_area_has_a_limit() {
-        let wishes = read("viewport", "100,50").unwrap();
-        assert!(wishes.limit_area("viewport", 5000).is_ok());
-        assert!(wishes.limit_area("viewport", 4999).is_err());
-        assert!(Wishes::default().limit_area("viewport", 0).is_ok());
+        let parameters = read("viewport", "100,50").unwrap();
+        assert!(parameters.limit_area("viewport", 5000).is_ok());
+        assert!(parameters.limit_area("viewport", 4999).is_err());
+        assert!(RenderingParameters::default().limit_area("viewport", 0).is_ok());
     }
 
     #[test]
     fn a_profile_needs_a_format_that_holds_it() {
         for (value, profile) in [("yes", IccProfile::Yes), ("sRGB", IccProfile::Srgb), ("no", IccProfile::No)]
         {
-            let wishes = read("iccprofile", value).unwrap();
-            assert_eq!(wishes.rendering(Format::Png).unwrap().icc_profile, profile);
-            assert_eq!(wishes.rendering(Format::Gif).is_ok(), profile == IccProfile::No, "{value}");
+            let parameters = read("iccprofile", value).unwrap();
+            assert_eq!(parameters.rendering(Format::Png).unwrap().icc_profile, profile);
+            assert_eq!(parameters.rendering(Format::Gif).is_ok(), profile == IccProfile::No, "{value}");
         }
     }
 
@@ -349,7 +349,10 @@ mod tests {
     fn unknown_parameters_are_ignored_and_the_first_of_several_counts() {
         let query = [("Quality", "9"), ("x", ""), ("quality", "8"), ("quality", "7")];
         let query = query.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(Wishes::read(&query).unwrap(), Wishes { quality: Some(8), ..Wishes::default() });
+        assert_eq!(
+            RenderingParameters::read(&query).unwrap(),
+            RenderingParameters { quality: Some(8), ..RenderingParameters::default() }
+        );
     }
 
     #[test]

@@ -3,16 +3,16 @@
 /// The media type of the Native DICOM Model.
 pub(in crate::http) const DICOM_XML: &str = "application/dicom+xml";
 
-/// Between parts that hold a Native DICOM Model. It cannot occur within one, where every line end is spelled out.
+/// The boundary between Native DICOM Models. It cannot occur in a model, where every line end is an entity.
 pub(in crate::http) const MODEL_BOUNDARY: &str = "native-dicom-model";
 
-/// The Content-Type of a multipart answer. The boundary stands last: some clients read it up to the end.
+/// The Content-Type of a multipart body. The boundary comes last: some clients read it up to the end.
 pub(in crate::http) fn content_type(part_essence: &str, boundary: &str) -> String {
     format!("multipart/related; type=\"{part_essence}\"; boundary={boundary}")
 }
 
-/// The head of a part. Viewers look for `Content-Type:` in this spelling, with the transfer syntax unquoted and
-/// all of it within the first 1000 bytes.
+/// The delimiter and header fields of a part. Viewers look for `Content-Type:` in this spelling, with the
+/// transfer syntax unquoted and all of it within the first 1000 bytes.
 pub(in crate::http) fn head(
     boundary: &str,
     is_first: bool,
@@ -24,7 +24,7 @@ pub(in crate::http) fn head(
     format!("{line_end}--{boundary}\r\nContent-Type: {content_type}\r\n\r\n")
 }
 
-/// The head of a part that represents a resource, whose URL it tells (PS3.18 Table 8.6.1-1).
+/// The delimiter and header fields of a part that represents the resource at a URL (PS3.18 Table 8.6.1-1).
 pub(in crate::http) fn located(
     boundary: &str,
     is_first: bool,
@@ -45,7 +45,7 @@ pub(in crate::http) fn type_of(essence: &str, transfer_syntax: Option<&str>) -> 
     }
 }
 
-/// What follows the last part.
+/// The closing delimiter.
 pub(in crate::http) fn tail(boundary: &str) -> String {
     format!("\r\n--{boundary}--\r\n")
 }

@@ -1,4 +1,4 @@
-//! Bodies that consist of text and of ranges of a stored object: whole or in part, of known length, never copied.
+//! Bodies of text and of ranges of a stored object: whole or in part, of known length, never copied.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,75 +21,78 @@ use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;
 
-/// A body with the same bytes whenever it is asked for, so that ranges of it can be given (RFC 9110 §14).
+/// A body whose bytes are the same for every request, so that clients can request ranges of it (RFC 9110
+/// §14).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Content {
-    segments: Vec<Segment>,
+pub(crate) struct SegmentedBody {
+    segments: Vec<BodySegment>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+enum BodySegment {
     Text(Bytes),
-    /// Bytes of the object as it was sent.
+    /// A range of the stored object.
     Object(Range<u64>),
-    /// Bytes of a frame or a bulk value.
+    /// A range of a frame or a bulk value.
     Value(Range<u64>),
-    /// Bytes of a file that was made of the object.
-    Made(TranscodedFile, Range<u64>),
+    /// A range of a transcoded file.
+    Transcoded(TranscodedFile, Range<u64>),
 }
 
-impl Segment {
+impl BodySegment {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            Self::Object(range) | Self::Value(range) | Self::Made(_, range) => range.end - range.start,
+            Self::Object(range) | Self::Value(range) | Self::Transcoded(_, range) => range.end - range.start,
         }
     }
 
-    /// Bytes `range` of it, which must lie inside.
+    /// A range of the segment, which must lie inside.
     fn slice(self, range: Range<u64>) -> Self {
         match self {
             Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
             Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
             Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
-            Self::Made(file, whole) => Self::Made(file, whole.start + range.start..whole.start + range.end),
+            Self::Transcoded(file, whole) => {
+                Self::Transcoded(file, whole.start + range.start..whole.start + range.end)
+            }
         }
     }
 }
 
-impl Content {
+impl SegmentedBody {
     /// Appends text.
     pub(crate) fn text(&mut self, text: impl Into<Bytes>) {
-        self.segments.push(Segment::Text(text.into()));
+        self.segments.push(BodySegment::Text(text.into()));
     }
 
-    /// Appends a range of the object as it was sent.
+    /// Appends a range of the stored object.
     pub(crate) fn object(&mut self, range: Range<u64>) {
-        self.segments.push(Segment::Object(range));
+        self.segments.push(BodySegment::Object(range));
     }
 
-    /// Appends a frame or a bulk value, or what makes part of one.
+    /// Appends a frame, a bulk value or a part of one.
     pub(crate) fn value(&mut self, range: Range<u64>) {
-        self.segments.push(Segment::Value(range));
+        self.segments.push(BodySegment::Value(range));
     }
 
-    /// Appends a file that was made of the object.
-    pub(crate) fn made(&mut self, file: TranscodedFile) {
+    /// Appends a transcoded file.
+    pub(crate) fn transcoded(&mut self, file: TranscodedFile) {
         let range = 0..file.size_bytes;
-        self.segments.push(Segment::Made(file, range));
+        self.segments.push(BodySegment::Transcoded(file, range));
     }
 
-    /// Appends all of another.
+    /// Appends another body.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.segments.append(&mut other.segments);
     }
 
-    /// Its bytes.
+    /// The length in bytes.
     pub(crate) fn len(&self) -> u64 {
-        self.segments.iter().map(Segment::len).sum()
+        self.segments.iter().map(BodySegment::len).sum()
     }
 
-    /// A part of it; what lies beyond its end is left out.
+    /// A range of the body; a range beyond the end is cut off.
     fn slice(self, range: Range<u64>) -> Self {
         let mut start = 0;
         let mut segments = Vec::new();
@@ -104,8 +107,8 @@ impl Content {
         Self { segments }
     }
 
-    /// Opens it as a body. The first bytes are read before this returns, so that they leave together with the
-    /// head, and so that an object that cannot be read is an error and not a broken body.
+    /// Opens the body. Its first bytes are read before this returns, so that they are sent together with the
+    /// head, and so that an object that cannot be read is an error and not an incomplete body.
     async fn open(
         self,
         archive: Arc<Archive>,
@@ -119,10 +122,10 @@ impl Content {
                 async move {
                     let (archive, caller, record) = &*reader;
                     let bytes = match segment {
-                        Segment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
-                        Segment::Object(range) => archive.read_object(caller, record, range).await?,
-                        Segment::Value(range) => archive.read_value(caller, record, range).await?,
-                        Segment::Made(file, range) => archive.read_transcoded(&file, range).await?,
+                        BodySegment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
+                        BodySegment::Object(range) => archive.read_object(caller, record, range).await?,
+                        BodySegment::Value(range) => archive.read_value(caller, record, range).await?,
+                        BodySegment::Transcoded(file, range) => archive.read_transcoded(&file, range).await?,
                     };
                     Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
                 }
@@ -130,7 +133,7 @@ impl Content {
             .try_flatten()
             .boxed();
         let mut first = Vec::new();
-        // Text, and the first bytes after it.
+        // The text, and the first bytes after it.
         for _ in 0..2 {
             first.extend(pieces.try_next().await?);
         }
@@ -138,19 +141,19 @@ impl Content {
     }
 }
 
-/// A [`Content`] with what its answer says of it.
-pub(crate) struct Stable {
-    pub(crate) content: Content,
+/// A [`SegmentedBody`] with the header fields that describe it.
+pub(crate) struct RangedResponse {
+    pub(crate) content: SegmentedBody,
     pub(crate) content_type: String,
-    /// With its quotation marks.
+    /// The ETag with its quotation marks.
     pub(crate) etag: String,
 }
 
-impl Stable {
-    /// Answers with the whole, a range of it, or that the client has it (RFC 9110 §13, §14).
+impl RangedResponse {
+    /// Answers with the whole body, with a range, or with 304 if the client has it (RFC 9110 §13, §14).
     ///
     /// # Errors
-    /// [`Error::Range`] when the range lies beyond the end; what the archive says when it cannot be read.
+    /// [`Error::Range`] if the range lies beyond the end; the archive's error if the body cannot be read.
     pub(crate) async fn answer(
         self,
         archive: &Arc<Archive>,
@@ -164,8 +167,8 @@ impl Stable {
     }
 }
 
-/// Begins the answer to a request for `size` bytes that are always the same: which of them to send, or none at all if
-/// the client has them (RFC 9110 §13, §14). `etag` is with its quotation marks.
+/// Begins the response to a request for `size` bytes that are the same for every request: returns the range
+/// to send, or `None` if the client has them (RFC 9110 §13, §14). `etag` includes its quotation marks.
 ///
 /// # Errors
 /// [`Error::Range`] when the range lies beyond the end.
@@ -182,18 +185,18 @@ pub(crate) fn begin(
     let response = response.header(CONTENT_TYPE, content_type).header(ACCEPT_RANGES, "bytes");
     let is_current = head.text(IF_RANGE).is_none_or(|known| known == etag);
     let asked = head.text(RANGE).filter(|_| is_current);
-    let (response, range) = match asked.map_or(Asked::Whole, |text| read_range(text, size)) {
-        Asked::Whole => (response, 0..size),
-        Asked::Part(range) => {
+    let (response, range) = match asked.map_or(RequestedRange::Whole, |text| read_range(text, size)) {
+        RequestedRange::Whole => (response, 0..size),
+        RequestedRange::Part(range) => {
             let of_whole = format!("bytes {}-{}/{size}", range.start, range.end - 1);
             (response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, of_whole), range)
         }
-        Asked::Beyond => return Err(Error::Range { size }),
+        RequestedRange::Beyond => return Err(Error::Range { size }),
     };
     Ok((response.header(CONTENT_LENGTH, range.end - range.start), Some(range)))
 }
 
-/// A response that says how long its state may be reused: as long as asking again confirms it.
+/// A response that caches may reuse if they revalidate it.
 pub(crate) fn describe(etag: &str) -> Builder {
     Response::builder()
         .header(ETAG, etag)
@@ -201,35 +204,36 @@ pub(crate) fn describe(etag: &str) -> Builder {
         .header(CACHE_CONTROL, "private, no-cache")
 }
 
-/// Enough of a SHA-256 to tell answers apart, in hexadecimal: for ETags of what is known by no digest of its own.
+/// A beginning of a SHA-256 digest that is long enough to be unique, in hexadecimal; for ETags of text that
+/// has no digest of its own.
 pub(crate) fn fingerprint(of: impl AsRef<[u8]>) -> String {
     hexadecimal(&Sha256::digest(of)[..16])
 }
 
-/// Ends a response whose header fields were all made here.
+/// Ends a response whose header fields are all valid.
 pub(crate) fn finish(response: Builder, body: Body) -> Result<Response<Body>, Error> {
-    response.body(body).map_err(|error| Error::Unavailable(format!("no answer can be made: {error}")))
+    response.body(body).map_err(|error| Error::Unavailable(format!("the response is not valid: {error}")))
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     Whole,
     Part(Range<u64>),
     Beyond,
 }
 
-/// Reads a Range field. Several ranges, other units and what cannot be read count as no range at all.
-fn read_range(text: &str, size: u64) -> Asked {
+/// Parses a Range field. Several ranges, other units and invalid values count as no range.
+fn read_range(text: &str, size: u64) -> RequestedRange {
     let Some((from, to)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     };
     let range = match (from.trim().parse::<u64>(), to.trim().parse::<u64>()) {
         (Ok(from), Ok(to)) if from <= to => from..to.saturating_add(1).min(size),
         (Ok(from), Err(_)) if to.trim().is_empty() => from..size,
         (Err(_), Ok(last)) if from.trim().is_empty() => size.saturating_sub(last)..size,
-        _ => return Asked::Whole,
+        _ => return RequestedRange::Whole,
     };
-    if range.start < range.end { Asked::Part(range) } else { Asked::Beyond }
+    if range.start < range.end { RequestedRange::Part(range) } else { RequestedRange::Beyond }
 }
 
 #[cfg(test)]
@@ -239,17 +243,17 @@ mod tests {
     #[test]
     fn ranges_are_read() {
         for (text, expected) in [
-            ("bytes=0-", Asked::Part(0..10)),
-            ("bytes=0-0", Asked::Part(0..1)),
-            ("bytes=2-99", Asked::Part(2..10)),
-            ("bytes=-3", Asked::Part(7..10)),
-            ("bytes=-30", Asked::Part(0..10)),
-            ("bytes=10-", Asked::Beyond),
-            ("bytes=-0", Asked::Beyond),
-            ("bytes=5-4", Asked::Whole),
-            ("bytes=0-1,4-5", Asked::Whole),
-            ("items=0-1", Asked::Whole),
-            ("bytes=0-18446744073709551615", Asked::Part(0..10)),
+            ("bytes=0-", RequestedRange::Part(0..10)),
+            ("bytes=0-0", RequestedRange::Part(0..1)),
+            ("bytes=2-99", RequestedRange::Part(2..10)),
+            ("bytes=-3", RequestedRange::Part(7..10)),
+            ("bytes=-30", RequestedRange::Part(0..10)),
+            ("bytes=10-", RequestedRange::Beyond),
+            ("bytes=-0", RequestedRange::Beyond),
+            ("bytes=5-4", RequestedRange::Whole),
+            ("bytes=0-1,4-5", RequestedRange::Whole),
+            ("items=0-1", RequestedRange::Whole),
+            ("bytes=0-18446744073709551615", RequestedRange::Part(0..10)),
         ] {
             assert_eq!(read_range(text, 10), expected, "{text}");
         }
@@ -257,16 +261,16 @@ mod tests {
 
     #[test]
     fn a_part_of_content_is_cut_from_all_its_segments() {
-        let mut content = Content::default();
+        let mut content = SegmentedBody::default();
         content.text("abc");
         content.value(100..110);
         content.text("de");
-        let mut expected = Content::default();
+        let mut expected = SegmentedBody::default();
         expected.text("c");
         expected.value(100..110);
         expected.text("d");
         assert_eq!(content.clone().slice(2..14), expected);
-        assert_eq!(content.clone().slice(4..6).segments, [Segment::Value(101..103)]);
+        assert_eq!(content.clone().slice(4..6).segments, [BodySegment::Value(101..103)]);
         assert_eq!(content.len(), 15);
         assert_eq!(content.slice(20..30).len(), 0);
     }

@@ -15,11 +15,13 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
-use crate::http::request::path::Instance;
+use crate::http::request::path::InstancePath;
+use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::OCTET_STREAM;
 use crate::http::response::multipart as parts;
-use crate::http::response::ranged::{Content, Stable};
-use crate::http::retrieve::{digest_prefix, etag, frames, not_acceptable, url};
+use crate::http::response::negotiation::not_acceptable;
+use crate::http::response::ranged::{RangedResponse, SegmentedBody};
+use crate::http::retrieve::frames;
 
 const PIXEL_DATA: &str = "7FE00010";
 
@@ -27,7 +29,7 @@ const PIXEL_DATA: &str = "7FE00010";
 pub(crate) async fn bulkdata(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    path: Instance,
+    path: InstancePath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
@@ -57,23 +59,23 @@ pub(super) async fn answer(
         is_default: true,
     });
     let accept = head.accept();
-    // Viewers ask for the value in the type that it has for them, as application/pdf; the bytes are the same.
+    // Viewers request the value in the type that it has for them, as application/pdf; the bytes are the same.
     let is_multipart = accept.prefers_multipart().ok_or_else(|| not_acceptable(&offers))?;
     let range = value.offset..value.offset + value.length;
     let stable = if is_multipart {
-        let boundary = format!("cuspid-{}", digest_prefix(&record));
-        let mut content = Content::default();
+        let boundary = boundary(&record);
+        let mut content = SegmentedBody::default();
         let location = format!("{}/bulkdata/{}", url(&record, head.base_url()), value.path);
         let syntax = Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         content.text(parts::located(&boundary, true, OCTET_STREAM, syntax, &location));
         content.value(range);
         content.text(parts::tail(&boundary));
         let content_type = parts::content_type(OCTET_STREAM, &boundary);
-        Stable { content, content_type, etag: etag(&record, "m-bulk") }
+        RangedResponse { content, content_type, etag: etag(&record, "m-bulk") }
     } else {
-        let mut content = Content::default();
+        let mut content = SegmentedBody::default();
         content.value(range);
-        Stable { content, content_type: OCTET_STREAM.to_owned(), etag: etag(&record, "s-bulk") }
+        RangedResponse { content, content_type: OCTET_STREAM.to_owned(), etag: etag(&record, "s-bulk") }
     };
     stable.answer(archive, caller, record, head).await
 }

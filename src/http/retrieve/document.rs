@@ -1,4 +1,5 @@
-//! Instances that are no images: PDF and other encapsulated documents, video, structured reports (PS3.18 Table 8.7.4-1).
+//! Rendered instances without images: PDF and other encapsulated documents, video, structured reports (PS3.18
+//! Table 8.7.4-1).
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,10 +18,10 @@ use crate::dicom::report::{Report, html, plain_text};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Accept;
+use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::{OCTET_STREAM, of_frames};
 use crate::http::response::multipart as parts;
-use crate::http::response::ranged::{Content, Stable, fingerprint};
-use crate::http::retrieve::{digest_prefix, etag, url};
+use crate::http::response::ranged::{RangedResponse, SegmentedBody, fingerprint};
 
 const HTML: &str = "text/html";
 const PLAIN: &str = "text/plain";
@@ -28,7 +29,7 @@ const XML: &str = "text/xml";
 const PDF: &str = "application/pdf";
 const H265: &str = "video/H265";
 
-/// What a page made of a report may do: show itself.
+/// The permissions of a page with a report: its own style only.
 static REPORT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(html::STYLE));
     let policy =
@@ -36,15 +37,16 @@ static REPORT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("base64 can stand in a header field")
 });
 
-/// What a document may do that anybody may have written: nothing, were it a page with scripts.
+/// The permissions of an encapsulated document, which may be a page with scripts by anybody: none.
 const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
-/// Whether an instance is rendered as a document or video, by [`answer`], and not as pictures.
+/// Whether [`answer`] renders an instance, as a document or a video, and not as images.
 pub(in crate::http) fn is_document(record: &InstanceRecord) -> bool {
     kind(record).is_some()
 }
 
-/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML, text or XHTML.
+/// The rendered representation of a document: PDF and video as they are stored, with Range; a report as HTML,
+/// text or XHTML.
 pub(in crate::http) async fn answer(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -69,17 +71,18 @@ pub(in crate::http) async fn answer(
     Ok(response)
 }
 
-/// A document in the form that suits the client best.
+/// The representation of a document that suits the client best.
 ///
 /// # Errors
-/// [`Error::NotAcceptable`] with the media types that there are; what the archive says if it cannot be read.
+/// [`Error::NotAcceptable`] with the available media types; the archive's error if the document cannot be
+/// read.
 async fn render(
     archive: &Arc<Archive>,
     caller: &Caller,
     record: &InstanceRecord,
     accept: &Accept,
     base_url: &str,
-) -> Result<Stable, Error> {
+) -> Result<RangedResponse, Error> {
     let document = archive.document(caller, record).await?;
     let essences = essences(&document, record);
     let essences: Vec<&str> = essences.iter().map(String::as_str).collect();
@@ -91,8 +94,8 @@ async fn render(
         Document::Report(_) => format!("{essence}; charset=utf-8"),
         _ => essence.to_owned(),
     };
-    let boundary = format!("cuspid-{}", digest_prefix(record));
-    let mut content = Content::default();
+    let boundary = boundary(record);
+    let mut content = SegmentedBody::default();
     if is_multipart {
         content.text(parts::located(&boundary, true, &content_type, None, &url(record, base_url)));
     }
@@ -108,25 +111,26 @@ async fn render(
                 (fingerprint(&text), text)
             });
             let (digest, text) = work.await?;
-            // How a report looks changes with the server, and where its links lead with the server's address.
+            // The page of a report changes with the version of the server, and its links with the server's
+            // address.
             tag = format!("\"{digest}-{form}\"");
             content.text(text);
         }
     }
     if !is_multipart {
-        return Ok(Stable { content, content_type, etag: tag });
+        return Ok(RangedResponse { content, content_type, etag: tag });
     }
     content.text(parts::tail(&boundary));
-    Ok(Stable { content, content_type: parts::content_type(essence, &boundary), etag: tag })
+    Ok(RangedResponse { content, content_type: parts::content_type(essence, &boundary), etag: tag })
 }
 
-/// The media types in which a document can be given, the default first.
+/// The media types of a document, the default first.
 fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     let essences = match document {
         Document::Encapsulated { media_type, .. } => vec![media_type.as_str()],
         Document::Report(_) => vec![HTML, PLAIN, XML],
         Document::Video(_) => match of_frames(&record.transfer_syntax) {
-            // Browsers know what to do with it only by the type of its container.
+            // Browsers play a video by the type of its container only.
             Some(H265) => vec!["video/mp4", H265],
             essence => vec![essence.unwrap_or(OCTET_STREAM)],
         },
@@ -134,7 +138,7 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     essences.into_iter().map(str::to_owned).collect()
 }
 
-/// What writes a report in a media type.
+/// The function that writes a report in a media type.
 fn writer(essence: &str) -> fn(&Report, &str) -> String {
     match essence {
         PLAIN => plain_text::write,

@@ -1,5 +1,5 @@
-//! Frames, by their numbers from 1 (PS3.18 §10.4.1.6): an index row and ranges of the stored object, or samples or
-//! another encoding where the client asks for those.
+//! Frames, by their numbers from 1 (PS3.18 §10.4.1.6): an index row and ranges of the stored object, or
+//! transcoded frames on request.
 
 use std::sync::Arc;
 
@@ -17,17 +17,19 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
-use crate::http::request::path::{Instance, frame_numbers};
+use crate::http::request::path::{InstancePath, frame_numbers};
+use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::{OCTET_STREAM, of_frames};
 use crate::http::response::multipart as parts;
-use crate::http::response::ranged::{Content, Stable};
-use crate::http::retrieve::{choose, digest_prefix, etag, transcoded_frames, url};
+use crate::http::response::negotiation::choose;
+use crate::http::response::ranged::{RangedResponse, SegmentedBody};
+use crate::http::retrieve::transcoded_frames::{self, etag_form};
 
 /// `GET …/frames/{list}`.
 pub(crate) async fn frames(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    path: Instance,
+    path: InstancePath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let numbers = frame_numbers(&path.rest)?;
@@ -35,7 +37,7 @@ pub(crate) async fn frames(
     answer(&service.archive, caller, record, numbers, &head).await
 }
 
-/// Answers with frames in the form that suits the client best.
+/// Answers with frames in the representation that suits the client best.
 pub(super) async fn answer(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -43,7 +45,7 @@ pub(super) async fn answer(
     numbers: Vec<u32>,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    // What is not there is not found, whatever its form.
+    // A missing frame is not found, whatever its representation.
     let mut ranges = Vec::with_capacity(numbers.len());
     for &number in &numbers {
         ranges.push(archive.frame(&record, number)?);
@@ -51,8 +53,8 @@ pub(super) async fn answer(
     let accept = head.accept();
     let (mut chosen, form) = choose_form(&accept, &record, numbers.len() == 1)?;
     match form {
-        Form::Stored => {}
-        Form::Encoded(codec) => {
+        FrameForm::Stored => {}
+        FrameForm::Encoded(codec) => {
             return transcoded_frames::answer(
                 archive,
                 &caller,
@@ -63,12 +65,12 @@ pub(super) async fn answer(
             )
             .await;
         }
-        Form::Decoded => {
+        FrameForm::Decoded => {
             let answer =
                 transcoded_frames::answer(archive, &caller, &record, numbers.clone(), (&chosen, None), head)
                     .await;
-            let can_be_made = !matches!(&answer, Err(Error::Archive(error)) if error.is_about_form());
-            if can_be_made || accept.names_transfer_syntax() || stores_native(&record) {
+            let can_be_transcoded = !matches!(&answer, Err(Error::Archive(error)) if error.is_about_form());
+            if can_be_transcoded || accept.names_transfer_syntax() || stores_native(&record) {
                 return answer;
             }
             // A client that names no transfer syntax gets the stored one where there is no other (§8.7.3.4).
@@ -76,9 +78,9 @@ pub(super) async fn answer(
         }
     }
     let syntax = chosen.transfer_syntax.as_deref();
-    let mut content = Content::default();
+    let mut content = SegmentedBody::default();
     let content_type = if chosen.is_multipart {
-        let boundary = format!("cuspid-{}", digest_prefix(&record));
+        let boundary = boundary(&record);
         let url = url(&record, head.base_url());
         for (index, (frame, number)) in ranges.into_iter().zip(&numbers).enumerate() {
             let location = format!("{url}/frames/{number}");
@@ -92,74 +94,69 @@ pub(super) async fn answer(
         parts::type_of(chosen.essence, syntax)
     };
     let etag = etag(&record, &etag_form("stored", &chosen));
-    Stable { content, content_type, etag }.answer(archive, caller, record, head).await
+    RangedResponse { content, content_type, etag }.answer(archive, caller, record, head).await
 }
 
-/// How frames are given.
+/// The representation of frames.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum FrameForm {
     /// As they are stored.
     Stored,
-    /// As samples, which they are not stored as.
+    /// As samples, if they are not stored as samples.
     Decoded,
     /// In another encoding.
     Encoded(Codec),
 }
 
-/// The form that suits a client best; `is_single` says whether it may be one body.
+/// The representation that suits a client best; `is_single` says whether one body is possible.
 ///
 /// # Errors
-/// [`Error::NotAcceptable`] if there is none that it takes. One that is found may yet turn out not to be possible.
+/// [`Error::NotAcceptable`] if the client accepts no representation. Transcoding to the chosen one can still
+/// fail.
 pub(super) fn choose_form(
     accept: &Accept,
     record: &InstanceRecord,
     is_single: bool,
-) -> Result<(Offer, Form), Error> {
+) -> Result<(Offer, FrameForm), Error> {
     let chosen = choose(accept, &stored_offers(record, is_single), &encoded_offers(record, is_single))?;
     let codec = codecs(record)
         .into_iter()
         .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
     let form = match codec {
-        Some(codec) => Form::Encoded(codec),
-        None if is_decoded(record, &chosen) => Form::Decoded,
-        None => Form::Stored,
+        Some(codec) => FrameForm::Encoded(codec),
+        None if is_decoded(record, &chosen) => FrameForm::Decoded,
+        None => FrameForm::Stored,
     };
     Ok((chosen, form))
 }
 
 /// Frames as they are stored, in parts.
-pub(super) fn stored_form(record: &InstanceRecord) -> (Offer, Form) {
+pub(super) fn stored_form(record: &InstanceRecord) -> (Offer, FrameForm) {
     let essence = of_frames(&record.transfer_syntax).unwrap_or(OCTET_STREAM);
     let transfer_syntax = Some(record.transfer_syntax.clone());
-    (Offer { is_multipart: true, essence, transfer_syntax, is_default: true }, Form::Stored)
+    (Offer { is_multipart: true, essence, transfer_syntax, is_default: true }, FrameForm::Stored)
 }
 
-/// The form of an answer, for its ETag.
-pub(super) fn etag_form(kind: &str, offer: &Offer) -> String {
-    let essence: String = offer.essence.chars().filter(char::is_ascii_alphanumeric).collect();
-    let packing = if offer.is_multipart { "parts" } else { "single" };
-    format!("{kind}-{packing}-{essence}")
-}
-
-/// The forms in which frames can be given as they are stored or decoded, those first that cost least.
+/// The representations of frames as stored or decoded, ordered by cost.
 fn stored_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
     let stored = record.transfer_syntax.as_str();
     let mut offers = Vec::new();
     if !stores_native(record) {
         offers.extend(of_frames(stored).map(|essence| (essence, stored, true)));
-        // Compressed bytes in this type must be asked for by their syntax: by default it means samples.
+        // Compressed bytes of this type must be requested by their transfer syntax: by default, the type
+        // means samples.
         offers.push((OCTET_STREAM, stored, false));
     }
     offers.push((OCTET_STREAM, transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true));
     in_packings(&offers, is_single)
 }
 
-/// The forms in which frames can be encoded, those last that lose something.
+/// The representations of frames that need an encoder, the lossy ones last.
 fn encoded_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
     let mut offers = Vec::new();
     for codec in codecs(record) {
         let transfer_syntax = codec.transfer_syntax();
-        // Without a name, a type of images means its lossless transfer syntax (Table 8.7.3-5).
+        // Without a transfer syntax, an image type means its lossless one (Table 8.7.3-5).
         let is_default = !transfer_syntax::may_be_lossy(transfer_syntax);
         offers.extend(of_frames(transfer_syntax).map(|essence| (essence, transfer_syntax, is_default)));
         offers.push((OCTET_STREAM, transfer_syntax, false));
@@ -176,13 +173,13 @@ fn in_packings(forms: &[(&'static str, &str, bool)], is_single: bool) -> Vec<Off
     packings.flat_map(|is_multipart| forms.iter().map(move |form| offer(is_multipart, form))).collect()
 }
 
-/// Whether an instance is stored with samples, not with compressed frames.
+/// Whether an instance is stored with native samples, not with compressed frames.
 pub(super) fn stores_native(record: &InstanceRecord) -> bool {
     matches!(record.layout.frames, FrameTable::Native { .. })
 }
 
-/// Whether a form is other than the stored bytes: samples that are stored compressed, in big endian, or not at the
-/// start of a byte.
+/// Whether a representation differs from the stored bytes: samples that are stored compressed, in big endian,
+/// or not at the start of a byte.
 fn is_decoded(record: &InstanceRecord, offer: &Offer) -> bool {
     let is_explicit = offer.transfer_syntax.as_deref() == Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let is_plain = match record.layout.frames {

@@ -21,15 +21,16 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::Target;
+use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::multipart as parts;
-use crate::http::response::ranged::{Content, Stable, describe, fingerprint, finish};
-use crate::http::retrieve;
-use crate::http::retrieve::bulk_values::{self, Values};
-use crate::http::retrieve::{digest_prefix, etag, url, zip};
+use crate::http::response::negotiation;
+use crate::http::response::ranged::{RangedResponse, SegmentedBody, describe, fingerprint, finish};
+use crate::http::retrieve::bulkdata_of_instances::{self, BulkSelection};
+use crate::http::retrieve::zip;
 
 const DICOM: &str = "application/dicom";
 
-/// Objects that are opened ahead of the one that is being sent.
+/// The number of objects that are opened ahead of the one that is sent.
 const OPEN_AHEAD: usize = 2;
 
 type ByteStream = BoxStream<'static, Result<Bytes, ArchiveError>>;
@@ -46,8 +47,8 @@ pub(crate) async fn instances(
     if zip::is_asked_for(&accept) {
         return zip::answer(&service, &caller, scope, &head).await;
     }
-    if bulk_values::is_asked_for(&accept) {
-        return bulk_values::answer(archive, caller, scope, Values::All, &head).await;
+    if bulkdata_of_instances::is_asked_for(&accept) {
+        return bulkdata_of_instances::answer(archive, caller, scope, BulkSelection::All, &head).await;
     }
     if let (Some(series), Some(instance)) = (&scope.series, &scope.instance) {
         let record = archive.instance(&caller, &scope.study, series, instance).await?;
@@ -70,8 +71,8 @@ pub(crate) async fn instances(
     finish(response, Body::from_stream(parts))
 }
 
-/// Refuses what the first instances of an answer cannot be given as, none of them. What cannot among others that can, as
-/// a report in a study that is to be compressed, is given as it would be without a name.
+/// Refuses a request if no instance of the first page can be given as requested. If some can, the others, as
+/// a report in a study that is to be compressed, get their default representation.
 fn check_first(accept: &Accept, first: &[InstanceRecord]) -> Result<(), Error> {
     let mut refused = None;
     for record in first {
@@ -83,7 +84,8 @@ fn check_first(accept: &Accept, first: &[InstanceRecord]) -> Result<(), Error> {
     refused.map_or(Ok(()), Err)
 }
 
-/// What tells the answer to a client from that to others, for the ETag: each instance is given in the form that suits it.
+/// The part of the ETag that depends on the client: each instance is given in the representation that suits
+/// it.
 fn suited_to(accept: &Accept) -> String {
     fingerprint(format!("{accept:?} {REVISION}"))
 }
@@ -91,7 +93,7 @@ fn suited_to(accept: &Accept) -> String {
 /// One instance: alone or as the only part.
 ///
 /// # Errors
-/// [`Error::NotAcceptable`] if it cannot be given in any form that `accept` names.
+/// [`Error::NotAcceptable`] if the instance has no representation that `accept` names.
 pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -101,15 +103,17 @@ pub(in crate::http) async fn one(
 ) -> Result<Response<Body>, Error> {
     let mut chosen = choose(accept, &record, true)?;
     match form(&record, &chosen) {
-        // To find out how it is made takes reading all of it.
-        Form::Explicit if head.has(&explicit_etag(&record, &chosen)) => {
+        // Transcoding reads the whole instance, so a client that has it already is answered first.
+        InstanceForm::Explicit if head.has(&explicit_etag(&record, &chosen)) => {
             let response = describe(&explicit_etag(&record, &chosen)).status(StatusCode::NOT_MODIFIED);
             return finish(response, Body::empty());
         }
-        Form::Stored => {}
-        Form::Made(encoding) => return transcoded(archive, caller, record, &chosen, encoding, head).await,
-        Form::Explicit => match archive.explicit(&caller, &record).await {
-            Ok(file) => return made(&record, &chosen, file, head),
+        InstanceForm::Stored => {}
+        InstanceForm::Transcoded(encoding) => {
+            return transcoded(archive, caller, record, &chosen, encoding, head).await;
+        }
+        InstanceForm::Explicit => match archive.explicit(&caller, &record).await {
+            Ok(file) => return explicit(&record, &chosen, file, head),
             // A client that names no transfer syntax gets the stored one where there is no other.
             Err(error) if error.is_about_form() && !accept.names_transfer_syntax() => {
                 chosen.transfer_syntax = Some(record.transfer_syntax.clone());
@@ -118,12 +122,12 @@ pub(in crate::http) async fn one(
         },
     }
     let etag = etag(&record, if chosen.is_multipart { "m-dicom" } else { "s-dicom" });
-    let mut object = Content::default();
+    let mut object = SegmentedBody::default();
     object.object(0..record.size_bytes);
     whole(&record, &chosen, object, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
-/// One instance in a transfer syntax in which it is made as a whole, and kept for a while.
+/// One instance in a transfer syntax to which the archive transcodes whole files, and caches them.
 async fn transcoded(
     archive: &Arc<Archive>,
     caller: Caller,
@@ -137,32 +141,38 @@ async fn transcoded(
     if head.has(&etag) {
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
-    let mut file = Content::default();
-    file.made(archive.transcoded(&caller, &record, encoding).await?);
+    let mut file = SegmentedBody::default();
+    file.transcoded(archive.transcoded(&caller, &record, encoding).await?);
     whole(&record, chosen, file, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
-/// A file as an answer, alone or as the only part.
-fn whole(record: &InstanceRecord, chosen: &Offer, file: Content, etag: String, base_url: &str) -> Stable {
+/// A file as a response, alone or as the only part.
+fn whole(
+    record: &InstanceRecord,
+    chosen: &Offer,
+    file: SegmentedBody,
+    etag: String,
+    base_url: &str,
+) -> RangedResponse {
     let syntax = chosen.transfer_syntax.as_deref();
     if !chosen.is_multipart {
-        return Stable { content: file, content_type: parts::type_of(DICOM, syntax), etag };
+        return RangedResponse { content: file, content_type: parts::type_of(DICOM, syntax), etag };
     }
-    let boundary = format!("cuspid-{}", digest_prefix(record));
-    let mut content = Content::default();
+    let boundary = boundary(record);
+    let mut content = SegmentedBody::default();
     content.text(parts::located(&boundary, true, DICOM, syntax, &url(record, base_url)));
     content.append(file);
     content.text(parts::tail(&boundary));
-    Stable { content, content_type: parts::content_type(DICOM, &boundary), etag }
+    RangedResponse { content, content_type: parts::content_type(DICOM, &boundary), etag }
 }
 
 fn explicit_etag(record: &InstanceRecord, chosen: &Offer) -> String {
     etag(record, if chosen.is_multipart { "m-explicit" } else { "s-explicit" })
 }
 
-/// One instance in Explicit VR Little Endian, that it is not stored in. Made while it is sent, it has a length but no
-/// ranges.
-fn made(
+/// One instance in Explicit VR Little Endian, if it is stored otherwise. The file is transcoded while it is
+/// sent: it has a length but no ranges.
+fn explicit(
     record: &InstanceRecord,
     chosen: &Offer,
     file: ExplicitFile,
@@ -172,7 +182,7 @@ fn made(
     let (mut before, mut after) = (Bytes::new(), Bytes::new());
     let mut content_type = parts::type_of(DICOM, Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN));
     if chosen.is_multipart {
-        let boundary = format!("cuspid-{}", digest_prefix(record));
+        let boundary = boundary(record);
         let location = url(record, head.base_url());
         let syntax = Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
         before = parts::located(&boundary, true, DICOM, syntax, &location).into();
@@ -185,8 +195,8 @@ fn made(
     finish(response, Body::from_stream(body))
 }
 
-/// Instances as parts of one body. What cannot be given as asked is given as it is stored: every part says
-/// what it is in.
+/// Instances as parts of one body. An instance that cannot be given as requested is given as it is stored:
+/// every part names its transfer syntax.
 fn many(
     archive: Arc<Archive>,
     caller: Caller,
@@ -225,14 +235,14 @@ async fn part(
     let form =
         choose(accept, record, false).map_or_else(|_| default_form(record), |offer| form(record, &offer));
     let outcome = match form {
-        Form::Stored => None,
-        Form::Explicit => Some(
+        InstanceForm::Stored => None,
+        InstanceForm::Explicit => Some(
             archive
                 .explicit(caller, record)
                 .await
                 .map(|file| (file.read(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)),
         ),
-        Form::Made(encoding) => Some(made_part(archive, caller, record, encoding).await),
+        InstanceForm::Transcoded(encoding) => Some(transcoded_part(archive, caller, record, encoding).await),
     };
     match outcome {
         Some(Ok((bytes, transfer_syntax))) => return Ok((bytes, transfer_syntax.to_owned())),
@@ -243,7 +253,7 @@ async fn part(
     Ok((bytes.map_err(ArchiveError::from).boxed(), record.transfer_syntax.clone()))
 }
 
-async fn made_part(
+async fn transcoded_part(
     archive: &Arc<Archive>,
     caller: &Caller,
     record: &InstanceRecord,
@@ -254,19 +264,20 @@ async fn made_part(
     Ok((bytes.map_err(ArchiveError::from).boxed(), encoding.transfer_syntax()))
 }
 
-/// How an instance is given.
-enum Form {
+/// The representation of an instance.
+enum InstanceForm {
     /// As it is stored.
     Stored,
-    /// In Explicit VR Little Endian, made while it is sent.
+    /// In Explicit VR Little Endian, transcoded while it is sent.
     Explicit,
-    /// In another transfer syntax, made as a whole.
-    Made(Encoding),
+    /// In another transfer syntax, transcoded as a whole file.
+    Transcoded(Encoding),
 }
 
-/// The form that suits the client best.
+/// The representation that suits the client best.
 ///
-/// By default that is Explicit VR Little Endian, but for what was compressed with loss (PS3.18 §8.7.3.4).
+/// The default is Explicit VR Little Endian, but for instances that were compressed with loss (PS3.18
+/// §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
     let offers = |transfer_syntax: &str, is_default| {
         let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
@@ -280,31 +291,31 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
         packings.map(offer).collect::<Vec<_>>()
     };
     let stored = record.transfer_syntax.as_str();
-    let is_default_stored = matches!(default_form(record), Form::Stored);
+    let is_default_stored = matches!(default_form(record), InstanceForm::Stored);
     let mut at_hand = offers(stored, is_default_stored);
     if stored != transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN {
         at_hand.extend(offers(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
     }
     let encoded = encodings(record).into_iter();
     let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
-    retrieve::choose(accept, &at_hand, &encoded)
+    negotiation::choose(accept, &at_hand, &encoded)
 }
 
-fn default_form(record: &InstanceRecord) -> Form {
+fn default_form(record: &InstanceRecord) -> InstanceForm {
     let stored = record.transfer_syntax.as_str();
     let is_stored =
         stored == transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN || transfer_syntax::may_be_lossy(stored);
-    if is_stored { Form::Stored } else { Form::Explicit }
+    if is_stored { InstanceForm::Stored } else { InstanceForm::Explicit }
 }
 
-fn form(record: &InstanceRecord, chosen: &Offer) -> Form {
+fn form(record: &InstanceRecord, chosen: &Offer) -> InstanceForm {
     let encoding = encodings(record)
         .into_iter()
         .find(|encoding| chosen.transfer_syntax.as_deref() == Some(encoding.transfer_syntax()));
     match encoding {
-        _ if is_stored(record, chosen) => Form::Stored,
-        Some(encoding) => Form::Made(encoding),
-        None => Form::Explicit,
+        _ if is_stored(record, chosen) => InstanceForm::Stored,
+        Some(encoding) => InstanceForm::Transcoded(encoding),
+        None => InstanceForm::Explicit,
     }
 }
 
@@ -322,7 +333,7 @@ mod tests {
     use crate::config::Config;
     use crate::dicom::build::DataSet;
     use crate::http::error::Cause;
-    use crate::http::routes::router;
+    use crate::http::resources::router;
     use crate::index::Index;
     use crate::telemetry;
 
@@ -360,7 +371,7 @@ mod tests {
 
     async fn get(service: &Arc<Service>, path: &str, accept: &str) -> Response<Body> {
         let request = axum::http::Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
-        router(Arc::clone(service)).oneshot(request).await.unwrap()
+        router(service).oneshot(request).await.unwrap()
     }
 
     async fn length(response: Response<Body>) -> Result<usize, axum::Error> {

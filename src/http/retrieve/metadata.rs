@@ -1,4 +1,5 @@
-//! Metadata in DICOM JSON, joined from what was made when the instances came in, or in XML (PS3.18 §10.4.1.1.2, §10.4.4).
+//! Metadata in DICOM JSON, joined from the text that was written when the instances were stored, or in XML
+//! (PS3.18 §10.4.1.1.2, §10.4.4).
 
 use std::sync::Arc;
 
@@ -19,16 +20,16 @@ use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::Target;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
+use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
-use crate::http::retrieve::metadata_writer::{Form, Writer};
-use crate::http::retrieve::not_acceptable;
+use crate::http::retrieve::metadata_writer::{MetadataFormat, MetadataWriter};
 
 const DICOM_JSON: &str = "application/dicom+json";
 
-/// Answers up to this size are gathered, so that their length can be told.
+/// The maximal size of a response that is collected first, so that its length is known.
 const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Text that is made at a time, but for that of one instance.
+/// The maximal size of text that is written at a time, but for the text of one instance.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 
 /// `GET …/metadata` of a study, a series or an instance.
@@ -56,11 +57,12 @@ pub(crate) async fn metadata(
         response = response.header(CONTENT_ENCODING, "gzip");
     }
     let pages = in_batches(service.archive.metadata(&caller, &scope).await?);
-    let mut text = pieces(Arc::clone(&service.archive), pages, Writer::new(form, is_gzip, head.base_url()));
+    let mut text =
+        chunks(Arc::clone(&service.archive), pages, MetadataWriter::new(form, is_gzip, head.base_url()));
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
         match text.try_next().await? {
-            Some(piece) => gathered.extend_from_slice(&piece),
+            Some(chunk) => gathered.extend_from_slice(&chunk),
             None => {
                 let response = response.header(CONTENT_LENGTH, gathered.len());
                 return finish(response, Body::from(gathered));
@@ -71,7 +73,8 @@ pub(crate) async fn metadata(
     finish(response, Body::from_stream(first.chain(text)))
 }
 
-/// The form in which metadata are given: JSON by default; XML in a part for each instance, or alone of one instance.
+/// The representation of metadata: JSON by default; XML in a part for each instance, or alone for one
+/// instance.
 fn choose(accept: &Accept, scope: &Scope) -> Result<Offer, Error> {
     let offer =
         |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
@@ -82,16 +85,16 @@ fn choose(accept: &Accept, scope: &Scope) -> Result<Offer, Error> {
     accept.choose(&offers).cloned().ok_or_else(|| not_acceptable(&offers))
 }
 
-/// The form of an offer, and what tells it from others in an ETag.
-fn form(offer: &Offer) -> (Form, &'static str) {
+/// The format of an offer, and its name in an ETag.
+fn form(offer: &Offer) -> (MetadataFormat, &'static str) {
     match (offer.is_multipart, offer.essence) {
-        (true, _) => (Form::XmlParts, "xml-parts"),
-        (false, DICOM_XML) => (Form::Xml, "xml"),
-        (false, _) => (Form::Json, "json"),
+        (true, _) => (MetadataFormat::XmlParts, "xml-parts"),
+        (false, DICOM_XML) => (MetadataFormat::Xml, "xml"),
+        (false, _) => (MetadataFormat::Json, "json"),
     }
 }
 
-/// The same metadata, as many at a time as there is room for their text.
+/// The same metadata in smaller pages, so that their text fits into memory.
 fn in_batches(pages: MetadataStream) -> MetadataStream {
     let batches = pages.map_ok(|page| {
         let mut batches = vec![Vec::new()];
@@ -109,22 +112,22 @@ fn in_batches(pages: MetadataStream) -> MetadataStream {
     batches.try_flatten().boxed()
 }
 
-/// The text of all pages, a piece for each.
-fn pieces(
+/// The text of all pages, one chunk for each.
+fn chunks(
     archive: Arc<Archive>,
     pages: MetadataStream,
-    writer: Writer,
+    writer: MetadataWriter,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Unpin + Send + 'static {
     stream::try_unfold(Some((archive, pages, writer)), |state| async move {
         let Some((archive, mut pages, mut writer)) = state else { return Ok(None) };
         let Some(page) = pages.try_next().await? else {
             return Ok(Some((Bytes::from(writer.finish()?), None)));
         };
-        // Inflating some hundred instances takes milliseconds: too long for a thread that others wait for.
+        // Decompressing some hundred instances takes milliseconds: too long for a thread of the runtime.
         let permit = if writer.parses() { Some(archive.permits().codec().await) } else { None };
-        let written = run_blocking(permit, move || writer.page(&page).map(|piece| (piece, writer)));
-        let (piece, writer) = written.await??;
-        Ok(Some((Bytes::from(piece), Some((archive, pages, writer)))))
+        let written = run_blocking(permit, move || writer.page(&page).map(|chunk| (chunk, writer)));
+        let (chunk, writer) = written.await??;
+        Ok(Some((Bytes::from(chunk), Some((archive, pages, writer)))))
     })
     .boxed()
 }

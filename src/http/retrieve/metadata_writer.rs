@@ -1,4 +1,4 @@
-//! The text of metadata answers, page by page, plain or as one gzip stream.
+//! Writes the text of metadata responses, page by page, plain or as one gzip stream.
 
 use std::io::Write;
 
@@ -13,9 +13,9 @@ use crate::http::error::Error;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
 
-/// What an answer consists of.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum MetadataFormat {
     /// An array of DICOM JSON objects.
     Json,
     /// A Native DICOM Model document.
@@ -24,36 +24,36 @@ pub(super) enum Form {
     XmlParts,
 }
 
-/// Writes an answer.
-pub(super) struct Writer {
-    form: Form,
+/// Writes the text of a response.
+pub(super) struct MetadataWriter {
+    form: MetadataFormat,
     base_url: String,
     is_first: bool,
-    output: Output,
+    output: TextOutput,
 }
 
-enum Output {
+enum TextOutput {
     Plain(Vec<u8>),
-    /// JSON, which is kept compressed.
+    /// JSON, joined from stored gzip members.
     Joined(GzipJoiner),
     Compressed(Box<GzEncoder<Vec<u8>>>),
 }
 
-impl Writer {
-    pub(super) fn new(form: Form, is_gzip: bool, base_url: &str) -> Self {
+impl MetadataWriter {
+    pub(super) fn new(form: MetadataFormat, is_gzip: bool, base_url: &str) -> Self {
         let output = match (is_gzip, form) {
-            (false, _) => Output::Plain(Vec::new()),
-            (true, Form::Json) => Output::Joined(GzipJoiner::new()),
-            (true, Form::Xml | Form::XmlParts) => {
-                Output::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
+            (false, _) => TextOutput::Plain(Vec::new()),
+            (true, MetadataFormat::Json) => TextOutput::Joined(GzipJoiner::new()),
+            (true, MetadataFormat::Xml | MetadataFormat::XmlParts) => {
+                TextOutput::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
             }
         };
         Self { form, base_url: base_url.to_owned(), is_first: true, output }
     }
 
-    /// Whether metadata are parsed, which takes many times the memory of their text.
+    /// Whether the metadata are parsed, which takes many times the memory of their text.
     pub(super) fn parses(&self) -> bool {
-        self.form != Form::Json
+        self.form != MetadataFormat::Json
     }
 
     /// The bytes for a page of instances.
@@ -64,12 +64,12 @@ impl Writer {
         for record in records {
             let is_first = std::mem::take(&mut self.is_first);
             match self.form {
-                Form::Json => {
+                MetadataFormat::Json => {
                     self.output.text(if is_first { b"[" } else { b"," })?;
                     self.output.metadata(&record.metadata, &self.base_url)?;
                 }
-                Form::Xml => self.output.text(&document(&record.metadata, &self.base_url)?)?,
-                Form::XmlParts => {
+                MetadataFormat::Xml => self.output.text(&document(&record.metadata, &self.base_url)?)?,
+                MetadataFormat::XmlParts => {
                     let head = parts::head(MODEL_BOUNDARY, is_first, DICOM_XML, None);
                     self.output.text(head.as_bytes())?;
                     self.output.text(&document(&record.metadata, &self.base_url)?)?;
@@ -79,22 +79,22 @@ impl Writer {
         Ok(self.output.take())
     }
 
-    /// The bytes that end the answer.
+    /// The bytes at the end of the response.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, Error> {
         match self.form {
-            Form::Json => self.output.text(if self.is_first { b"[]" } else { b"]" })?,
-            Form::Xml => {}
-            Form::XmlParts => self.output.text(parts::tail(MODEL_BOUNDARY).as_bytes())?,
+            MetadataFormat::Json => self.output.text(if self.is_first { b"[]" } else { b"]" })?,
+            MetadataFormat::Xml => {}
+            MetadataFormat::XmlParts => self.output.text(parts::tail(MODEL_BOUNDARY).as_bytes())?,
         }
         Ok(match self.output {
-            Output::Plain(text) => text,
-            Output::Joined(gzip) => gzip.finish(),
-            Output::Compressed(gzip) => gzip.finish().map_err(damaged)?,
+            TextOutput::Plain(text) => text,
+            TextOutput::Joined(gzip) => gzip.finish(),
+            TextOutput::Compressed(gzip) => gzip.finish().map_err(damaged)?,
         })
     }
 }
 
-impl Output {
+impl TextOutput {
     fn text(&mut self, text: &[u8]) -> Result<(), Error> {
         match self {
             Self::Plain(out) => out.extend_from_slice(text),
@@ -119,7 +119,7 @@ impl Output {
         }
     }
 
-    /// Takes what is ready to be sent.
+    /// Takes the bytes that are ready to be sent.
     fn take(&mut self) -> Vec<u8> {
         match self {
             Self::Plain(out) => std::mem::take(out),

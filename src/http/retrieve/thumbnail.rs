@@ -1,4 +1,5 @@
-//! Thumbnails: one small picture that stands for a study, a series, an instance or a frame (PS3.18 §10.4.1.1.4).
+//! Thumbnails: one small image that represents a study, a series, an instance or a frame (PS3.18
+//! §10.4.1.1.4).
 
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use crate::archive::read::Scope;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::request::path::{Instance, Target, frame_numbers};
+use crate::http::request::path::{InstancePath, Target, frame_numbers};
 use crate::http::request::rendering_parameters::thumbnail_size;
+use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::finish;
-use crate::http::retrieve::pictures::Packing;
-use crate::http::retrieve::{not_acceptable, pictures};
+use crate::http::retrieve::rendered_images;
+use crate::http::retrieve::rendered_images::Packing;
 
 /// `GET …/thumbnail` of a study, a series or an instance.
 pub(crate) async fn thumbnail(
@@ -27,11 +29,11 @@ pub(crate) async fn thumbnail(
     answer(&service, &caller, &scope, None, &head).await
 }
 
-/// `GET …/frames/{number}/thumbnail`. A thumbnail is one picture: of a list, the first frame's.
+/// `GET …/frames/{number}/thumbnail`. A thumbnail is one image: of a list of frames, the first one's.
 pub(crate) async fn frame(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    path: Instance,
+    path: InstancePath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let first = frame_numbers(&path.rest)?.first().copied();
@@ -51,14 +53,14 @@ async fn answer(
         Some((_, text)) => thumbnail_size(&text)?,
         None => [service.archive.thumbnail_px(); 2],
     };
-    let offers = pictures::offers(&[Packing::Single]);
+    let offers = rendered_images::offers(&[Packing::Single]);
     let accept = head.accept();
     let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
-    let format = pictures::format(chosen.essence).ok_or_else(|| not_acceptable(&offers))?;
+    let format = rendered_images::format(chosen.essence).ok_or_else(|| not_acceptable(&offers))?;
     let thumbnail = service.archive.thumbnail(caller, scope, frame, format, size).await?;
     let [width, height] = size;
     let subtype = chosen.essence.trim_start_matches("image/");
     let etag = format!("\"{}-{width}-{height}-{subtype}\"", thumbnail.version);
-    let (response, bytes) = pictures::begin_bytes(thumbnail.bytes, chosen.essence, &etag, head)?;
+    let (response, bytes) = rendered_images::begin_bytes(thumbnail.bytes, chosen.essence, &etag, head)?;
     finish(response, Body::from(bytes))
 }

@@ -1,4 +1,4 @@
-//! Frames that are made of what is stored: decoded to samples, or encoded in another way (PS3.18 §8.7.3.3).
+//! Transcoded frames: decoded to samples, or encoded in another transfer syntax (PS3.18 §8.7.3.3).
 
 use std::sync::Arc;
 
@@ -15,18 +15,19 @@ use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
+use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::multipart as parts;
-use crate::http::response::ranged::{Content, Stable, describe, finish};
-use crate::http::retrieve::frames::etag_form;
-use crate::http::retrieve::{digest_prefix, etag, url};
+use crate::http::response::ranged::{RangedResponse, SegmentedBody, describe, finish};
 
-/// Frames that are made ahead of the one that is sent.
-const MAKE_AHEAD: usize = 2;
+/// The number of frames that are transcoded ahead of the one that is sent.
+const TRANSCODE_AHEAD: usize = 2;
 
-/// Answers with frames encoded by a codec, or decoded without one; all but the first are made while the answer is sent.
+/// Answers with frames that a codec encodes, or that are decoded (without a codec). All but the first are
+/// transcoded while the response is sent.
 ///
 /// # Errors
-/// What the archive says of the first frame, an error about the form if it cannot be made.
+/// The archive's error for the first frame; an error about the form ([`ArchiveError::is_about_form`]) if the
+/// frame cannot be transcoded.
 pub(super) async fn answer(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -43,11 +44,11 @@ pub(super) async fn answer(
     let Some((&first_number, rest)) = numbers.split_first() else { return Err(Error::NoResource) };
     let first = frame(archive, caller, record, first_number, codec).await?;
     let syntax = chosen.transfer_syntax.as_deref();
-    let boundary = format!("cuspid-{}", digest_prefix(record));
+    let boundary = boundary(record);
     let part_head = part_heads(chosen, boundary.clone(), url(record, head.base_url()));
     let content_type = parts::content_type(chosen.essence, &boundary);
     if rest.is_empty() {
-        let mut content = Content::default();
+        let mut content = SegmentedBody::default();
         let content_type = if chosen.is_multipart {
             content.text(part_head(true, first_number));
             content.text(first);
@@ -57,7 +58,7 @@ pub(super) async fn answer(
             content.text(first);
             parts::type_of(chosen.essence, syntax)
         };
-        let stable = Stable { content, content_type, etag };
+        let stable = RangedResponse { content, content_type, etag };
         return stable.answer(archive, caller.clone(), record.clone(), head).await;
     }
     let reader = Arc::new((Arc::clone(archive), caller.clone(), record.clone()));
@@ -70,13 +71,20 @@ pub(super) async fn answer(
             Ok::<_, ArchiveError>(stream::iter(part.map(Ok::<_, ArchiveError>)))
         }
     });
-    let others = others.buffered(MAKE_AHEAD).try_flatten();
+    let others = others.buffered(TRANSCODE_AHEAD).try_flatten();
     let end = stream::iter([Ok(Bytes::from(parts::tail(&boundary)))]);
     let body = Body::from_stream(start.chain(others).chain(end));
     finish(describe(&etag).header(CONTENT_TYPE, content_type), body)
 }
 
-/// The head of the part with a frame, by whether it is the first part and the frame's number.
+/// The representation of frames as their ETag names it.
+pub(super) fn etag_form(kind: &str, offer: &Offer) -> String {
+    let essence: String = offer.essence.chars().filter(char::is_ascii_alphanumeric).collect();
+    let packing = if offer.is_multipart { "parts" } else { "single" };
+    format!("{kind}-{packing}-{essence}")
+}
+
+/// Makes the part headers of frames, from whether the part is the first one and from the frame's number.
 fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u32) -> Bytes + Send + 'static {
     let Offer { essence, transfer_syntax, .. } = chosen.clone();
     move |is_first, number| {
@@ -85,10 +93,10 @@ fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u3
     }
 }
 
-/// One frame (from 1), encoded by a codec, or decoded without one.
+/// One frame (from 1), encoded by a codec, or decoded (without a codec).
 ///
 /// # Errors
-/// An error about the form ([`ArchiveError::is_about_form`]) if it cannot be made.
+/// An error about the form ([`ArchiveError::is_about_form`]) if the frame cannot be transcoded.
 pub(super) async fn frame(
     archive: &Archive,
     caller: &Caller,

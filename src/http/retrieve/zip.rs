@@ -1,5 +1,5 @@
-//! Instances as a zip file: of a study, a series, a part of one, or one instance (docs/decisions/0060). PS3.18 has no such
-//! representation of instances; the media type is the one that asks for it, as it is elsewhere.
+//! Instances as a zip file: of a study, a series, a part of one, or one instance (docs/decisions/0060).
+//! PS3.18 has no such representation of instances; clients request it by the media type, as elsewhere.
 
 use std::ops::RangeInclusive;
 
@@ -16,8 +16,8 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
+use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
-use crate::http::retrieve::not_acceptable;
 
 const ZIP: &str = "application/zip";
 const DICOM: &str = "application/dicom";
@@ -57,7 +57,8 @@ pub(super) async fn answer(
         .header(CONTENT_LENGTH, zip.length())
         .header(CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
     let mut bytes = zip.read(archive);
-    // The first header and the first bytes after it: an object that cannot be read is an error and no broken body.
+    // The first header and the first bytes after it: an object that cannot be read is an error, not an
+    // incomplete body.
     let mut first: Vec<Bytes> = Vec::new();
     for _ in 0..2 {
         first.extend(bytes.try_next().await?);
@@ -65,7 +66,7 @@ pub(super) async fn answer(
     finish(response, Body::from_stream(stream::iter(first).map(Ok).chain(bytes)))
 }
 
-/// Refuses a transfer syntax that the client excludes: in a zip file, instances are as they are stored.
+/// Refuses a transfer syntax that the client excludes: a zip file holds instances as they are stored.
 fn may_be_stored_in(accept: &Accept, stored: &str) -> Result<(), Error> {
     let transfer_syntax = Some(stored.to_owned());
     let offers = [Offer { is_multipart: false, essence: ZIP, transfer_syntax, is_default: true }];
@@ -112,7 +113,7 @@ fn read_positions(text: &str) -> Option<RangeInclusive<usize>> {
     (first <= last).then_some(first..=last)
 }
 
-/// What a browser calls the file.
+/// The name of the file, for browsers.
 fn file_name(scope: &Scope, part: &str) -> String {
     let instance = scope.instance.as_ref().map(ToString::to_string);
     let series = scope.series.as_ref().map(ToString::to_string);

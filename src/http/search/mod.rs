@@ -13,26 +13,25 @@ use crate::dicom::tags;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::request::path::Within;
-use crate::http::response::compressed_buffer::LongText;
+use crate::http::request::path::ParentPath;
+use crate::http::response::compressed_buffer::CompressedBuffer;
 use crate::http::response::ranged::finish;
-use crate::http::search::forms::Form;
+use crate::http::search::result_format::ResultFormat;
 use crate::query::parameters::{self, ResultLimits, SearchTarget};
 use crate::query::{Level, Query};
 
-mod forms;
 mod paging;
+mod result_format;
 
-pub(crate) use paging::warning;
-
-/// Bytes of an answer that are held until it begins, compressed; there are more results on the next page then.
+/// The maximal size of a response in memory, compressed; a longer one ends here, and its results continue on
+/// the next page.
 const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// `GET /studies`.
 pub(crate) async fn studies(
     service: State<Arc<Service>>,
     caller: Caller,
-    within: Within,
+    within: ParentPath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     search(service, caller, within, head, Level::Study).await
@@ -42,7 +41,7 @@ pub(crate) async fn studies(
 pub(crate) async fn series(
     service: State<Arc<Service>>,
     caller: Caller,
-    within: Within,
+    within: ParentPath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     search(service, caller, within, head, Level::Series).await
@@ -52,7 +51,7 @@ pub(crate) async fn series(
 pub(crate) async fn instances(
     service: State<Arc<Service>>,
     caller: Caller,
-    within: Within,
+    within: ParentPath,
     head: Head,
 ) -> Result<Response<Body>, Error> {
     search(service, caller, within, head, Level::Instance).await
@@ -61,29 +60,27 @@ pub(crate) async fn instances(
 async fn search(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    within: Within,
+    within: ParentPath,
     head: Head,
     level: Level,
 ) -> Result<Response<Body>, Error> {
     let pairs = head.query_pairs();
     let resource = resource_url(head.base_url(), &within, level);
     let query = read(&service, &pairs, within, level)?;
-    let form = Form::choose(&head.accept(), &query)?;
-    let mut text = LongText::new();
-    form.begin(&mut text);
+    let format = ResultFormat::choose(&head.accept(), &query)?;
+    let mut text = CompressedBuffer::new();
+    format.begin(&mut text);
     let mut is_first = true;
     let mut write = |mut result: Attributes| {
         let url = retrieve_url(head.base_url(), level, &result);
         result.insert(tags::RETRIEVE_URL, Attribute::text(b"UR", url));
-        form.result(&result, std::mem::take(&mut is_first), &mut text);
+        format.result(&result, std::mem::take(&mut is_first), &mut text);
         text.held_bytes() < MAX_HELD_BYTES
     };
     let mut found = service.archive.search(&caller, &query, &mut write).await?;
     let ignored = query.ignored.iter();
-    found
-        .warnings
-        .extend(ignored.map(|name| format!("{name} is no parameter that is known; it was ignored")));
-    form.end(&mut text);
+    found.warnings.extend(ignored.map(|name| format!("the parameter {name} is unknown and was ignored")));
+    format.end(&mut text);
     let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
     if let Some(warning) = paging::warnings(&found, query.offset) {
         response = response.header(WARNING, warning);
@@ -91,14 +88,20 @@ async fn search(
     if let Some(links) = paging::links(&resource, &pairs, &query, &found) {
         response = response.header(LINK, links);
     }
-    if found.count == 0 && form.needs_results() {
+    if found.count == 0 && format.needs_results() {
         return finish(response.status(StatusCode::NO_CONTENT), Body::empty());
     }
-    text.answer(response.header(CONTENT_TYPE, form.content_type()), &head)
+    text.answer(response.header(CONTENT_TYPE, format.content_type()), &head).await
 }
 
-/// Reads the parameters but those of the form of the answer: `accept` was followed, and `charset` is always UTF-8.
-fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Level) -> Result<Query, Error> {
+/// Parses the parameters, except those of the representation: `accept` was read before, and `charset` is
+/// always UTF-8.
+fn read(
+    service: &Service,
+    pairs: &[(String, String)],
+    within: ParentPath,
+    level: Level,
+) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = SearchTarget { level, study: within.study, series: within.series };
     let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
@@ -108,7 +111,7 @@ fn read(service: &Service, pairs: &[(String, String)], within: Within, level: Le
 }
 
 /// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).
-fn resource_url(base_url: &str, within: &Within, level: Level) -> String {
+fn resource_url(base_url: &str, within: &ParentPath, level: Level) -> String {
     let mut url = format!("{base_url}/");
     if let Some(study) = &within.study {
         url += &format!("studies/{study}/");
@@ -123,7 +126,7 @@ fn resource_url(base_url: &str, within: &Within, level: Level) -> String {
     }
 }
 
-/// Where a result can be retrieved (PS3.18 §10.6.3.3).
+/// The URL at which a result can be retrieved (PS3.18 §10.6.3.3).
 fn retrieve_url(base_url: &str, level: Level, result: &Attributes) -> String {
     let uid = |tag: Tag| result.get(&tag).and_then(Attribute::first_text).unwrap_or_default();
     let mut url = format!("{base_url}/studies/{}", uid(tags::STUDY_INSTANCE_UID));

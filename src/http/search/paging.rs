@@ -1,16 +1,17 @@
-//! What surrounds a page of results: warnings, and links to the pages beside it (PS3.18 §8.3.4.4.1; RFC 8288).
+//! Warnings, and links to the next and the previous page of results (PS3.18 §8.3.4.4.1; RFC 8288).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::http::response::warning::warning;
 use crate::query::{Query, SearchSummary};
 
-/// What need not be encoded in a query (RFC 3986 §2.3).
+/// The characters that a query must encode (RFC 3986 §2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Links longer than this are left out: proxies bound the size of header fields.
 const MAX_LINK_BYTES: usize = 4096;
 
-/// The value of the Warning field: more results than given, and what was not done as asked. `None` if there is nothing
-/// to say.
+/// The value of the Warning field: more results than the page holds, and parameters that were not followed.
+/// `None` without warnings.
 pub(super) fn warnings(found: &SearchSummary, offset: usize) -> Option<String> {
     let next = offset + found.count;
     let more = found
@@ -20,21 +21,7 @@ pub(super) fn warnings(found: &SearchSummary, offset: usize) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// A Warning value by RFC 7234 §5.5, in characters that a field may hold.
-pub(crate) fn warning(text: &str) -> String {
-    let printable = |c: char| {
-        if c == '"' || c == '\\' {
-            '\''
-        } else if (' '..='~').contains(&c) {
-            c
-        } else {
-            '?'
-        }
-    };
-    format!("299 cuspid \"{}\"", text.chars().map(printable).collect::<String>())
-}
-
-/// The value of the Link field: the next and the previous page, if there are such. `url` is the resource's,
+/// The value of the Link field: the next and the previous page, if they exist. `url` is the resource's,
 /// `parameters` those of the request.
 pub(super) fn links(
     url: &str,

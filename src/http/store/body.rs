@@ -1,5 +1,5 @@
-//! The body of a request as it arrives: within the limits on its size, its silence and its slowness, and unpacked if it is
-//! compressed (RFC 9110 §8.4, §15.5.9).
+//! The body of a request as it arrives: within the limits on size, time and rate, and decompressed (RFC 9110
+//! §8.4, §15.5.9).
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -15,44 +15,46 @@ use tokio::time::timeout;
 
 use crate::http::error::Error;
 
-/// Compressed bytes that are unpacked at a time: a thousand times as many may come out.
-const GZIP_PIECE_BYTES: usize = 2048;
+/// The maximal number of compressed bytes that are decompressed at a time; the result may be a thousand times
+/// as long.
+const GZIP_STEP_BYTES: usize = 2048;
 
 /// The limits on a body.
 #[derive(Debug, Clone)]
-pub(super) struct Limits {
-    /// Bytes, unpacked.
+pub(super) struct BodyLimits {
+    /// The maximal size, decompressed.
     pub(super) max_bytes: u64,
-    /// How long the client may be silent, and how long it may be slower than `min_bytes_per_second`.
-    pub(super) patience: Duration,
-    /// Bytes that it must send in a second, on average; 0 for no minimum.
+    /// The maximal time without any byte, and with fewer bytes than `min_bytes_per_second`.
+    pub(super) idle_timeout: Duration,
+    /// The minimal average number of bytes per second; 0 for no minimum.
     pub(super) min_bytes_per_second: u64,
 }
 
-/// The chunks of a body.
-pub(super) struct Chunks {
+/// Reads a body in chunks.
+pub(super) struct BodyReader {
     body: BodyDataStream,
-    limits: Limits,
+    limits: BodyLimits,
     read_bytes: u64,
-    /// How much longer the client may let us wait. Each byte adds to it, up to the patience.
+    /// The time that may still pass without any byte. Each byte adds to the credit, up to the timeout.
     credit: Duration,
-    gzip: Option<Gzip>,
+    gzip: Option<GzipReader>,
 }
 
-struct Gzip {
+struct GzipReader {
     decoder: MultiGzDecoder<Vec<u8>>,
-    /// Compressed bytes that are not unpacked yet.
+    /// Compressed bytes that are not decompressed yet.
     waiting: VecDeque<Bytes>,
     has_ended: bool,
 }
 
-impl Chunks {
-    /// The chunks of a body. Nothing is read before the first is asked for, so that a client that waits for `100 Continue`
-    /// does not send what is refused.
+impl BodyReader {
+    /// A reader of a body. Nothing is read before the first chunk is requested, so that a client that waits
+    /// for `100 Continue` does not send a body that is refused.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a body that says that it is; [`Error::ContentEncoding`] for one that cannot be unpacked.
-    pub(super) fn new(body: Body, headers: &HeaderMap, limits: Limits) -> Result<Self, Error> {
+    /// [`Error::TooLarge`] if Content-Length exceeds the limit; [`Error::ContentEncoding`] for an unsupported
+    /// content coding.
+    pub(super) fn new(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<Self, Error> {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limits.max_bytes) {
             return Err(Error::TooLarge { limit: limits.max_bytes });
@@ -63,10 +65,10 @@ impl Chunks {
         let applied: Vec<_> = codings.filter(|coding| !["", "identity"].contains(&coding.as_str())).collect();
         let gzip = match applied.as_slice() {
             [] => None,
-            [coding] if ["gzip", "x-gzip"].contains(&coding.as_str()) => Some(Gzip::new()),
+            [coding] if ["gzip", "x-gzip"].contains(&coding.as_str()) => Some(GzipReader::new()),
             _ => return Err(Error::ContentEncoding),
         };
-        let credit = limits.patience;
+        let credit = limits.idle_timeout;
         Ok(Self { body: body.into_data_stream(), limits, read_bytes: 0, credit, gzip })
     }
 
@@ -74,9 +76,9 @@ impl Chunks {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let chunk = loop {
             if let Some(gzip) = &mut self.gzip
-                && let Some(unpacked) = gzip.unpack()?
+                && let Some(decompressed) = gzip.decompress()?
             {
-                break Some(unpacked);
+                break Some(decompressed);
             }
             let received = self.receive().await?;
             match (&mut self.gzip, received) {
@@ -95,52 +97,53 @@ impl Chunks {
         Ok(chunk)
     }
 
-    /// The next bytes as they come. Only the time that is spent waiting for them counts, not that in which they are stored.
+    /// The next bytes as they arrive. Only the time that is spent waiting for them counts, not that in which
+    /// they are stored.
     async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
         let started = Instant::now();
-        let chunk = timeout(self.credit.min(self.limits.patience), self.body.next()).await;
+        let chunk = timeout(self.credit.min(self.limits.idle_timeout), self.body.next()).await;
         let waited = started.elapsed();
         let Ok(chunk) = chunk else {
-            // Who has sent all the time, only not enough, is told that and not that it was silent.
-            let was_silent = self.credit >= self.limits.patience;
+            // A client that has sent all the time, but too little, gets the error for its rate.
+            let was_silent = self.credit >= self.limits.idle_timeout;
             return Err(match was_silent {
-                true => Error::TimedOut { seconds: self.limits.patience.as_secs() },
+                true => Error::TimedOut { seconds: self.limits.idle_timeout.as_secs() },
                 false => Error::TooSlow { bytes_per_second: self.limits.min_bytes_per_second },
             });
         };
         let chunk = chunk.transpose().map_err(|_| Error::Body("the body ends too early".into()))?;
         let bytes = chunk.as_ref().map_or(0, Bytes::len);
         let earned = match self.limits.min_bytes_per_second {
-            0 => self.limits.patience,
+            0 => self.limits.idle_timeout,
             minimum => Duration::from_secs_f64(bytes as f64 / minimum as f64),
         };
-        self.credit = (self.credit.saturating_sub(waited) + earned).min(self.limits.patience);
+        self.credit = (self.credit.saturating_sub(waited) + earned).min(self.limits.idle_timeout);
         Ok(chunk)
     }
 }
 
-impl Gzip {
+impl GzipReader {
     fn new() -> Self {
         Self { decoder: MultiGzDecoder::new(Vec::new()), waiting: VecDeque::new(), has_ended: false }
     }
 
-    /// Unpacks bytes that wait until some come out; `None` if none do.
-    fn unpack(&mut self) -> Result<Option<Bytes>, Error> {
-        while let Some(mut packed) = self.waiting.pop_front() {
-            let piece = packed.split_to(GZIP_PIECE_BYTES.min(packed.len()));
-            if !packed.is_empty() {
-                self.waiting.push_front(packed);
+    /// Decompresses waiting bytes until there is output; `None` if there is none.
+    fn decompress(&mut self) -> Result<Option<Bytes>, Error> {
+        while let Some(mut compressed) = self.waiting.pop_front() {
+            let piece = compressed.split_to(GZIP_STEP_BYTES.min(compressed.len()));
+            if !compressed.is_empty() {
+                self.waiting.push_front(compressed);
             }
             self.decoder.write_all(&piece).map_err(|_| damaged())?;
-            let unpacked = std::mem::take(self.decoder.get_mut());
-            if !unpacked.is_empty() {
-                return Ok(Some(unpacked.into()));
+            let decompressed = std::mem::take(self.decoder.get_mut());
+            if !decompressed.is_empty() {
+                return Ok(Some(decompressed.into()));
             }
         }
         Ok(None)
     }
 
-    /// The last bytes; none if it has ended before.
+    /// The last bytes; empty if the end was reached before.
     fn finish(&mut self) -> Result<Bytes, Error> {
         if !std::mem::replace(&mut self.has_ended, true) {
             self.decoder.try_finish().map_err(|_| damaged())?;
@@ -163,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { max_bytes: 1000, patience: Duration::from_millis(80), min_bytes_per_second: 1000 };
+    const LIMITS: BodyLimits =
+        BodyLimits { max_bytes: 1000, idle_timeout: Duration::from_millis(80), min_bytes_per_second: 1000 };
 
     fn headers(encoding: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -173,7 +176,7 @@ mod tests {
     }
 
     async fn read(body: Body, headers: &HeaderMap) -> Result<Vec<u8>, Error> {
-        let mut chunks = Chunks::new(body, headers, LIMITS)?;
+        let mut chunks = BodyReader::new(body, headers, LIMITS)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await? {
             bytes.extend_from_slice(&chunk);
@@ -189,20 +192,20 @@ mod tests {
 
     #[tokio::test]
     async fn compressed_bodies_are_unpacked_within_the_limit() {
-        let packed = gzip(b"some bytes");
-        for size in 1..=packed.len() {
+        let compressed = gzip(b"some bytes");
+        for size in 1..=compressed.len() {
             let pieces: Vec<_> =
-                packed.chunks(size).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
+                compressed.chunks(size).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
             let body = Body::from_stream(stream::iter(pieces));
             assert_eq!(read(body, &headers("identity, GZIP")).await.unwrap(), b"some bytes");
         }
         assert_eq!(read(Body::from("plain"), &headers("identity")).await.unwrap(), b"plain");
         let bomb = read(Body::from(gzip(&[0; 1_000_000])), &headers("gzip")).await;
         assert!(matches!(bomb, Err(Error::TooLarge { .. })));
-        let cut = read(Body::from(packed[..packed.len() - 1].to_vec()), &headers("gzip")).await;
+        let cut = read(Body::from(compressed[..compressed.len() - 1].to_vec()), &headers("gzip")).await;
         assert!(matches!(cut, Err(Error::Body(_))));
         for coding in ["br", "gzip, gzip", "identity, deflate"] {
-            let other = read(Body::from(packed.clone()), &headers(coding)).await;
+            let other = read(Body::from(compressed.clone()), &headers(coding)).await;
             assert!(matches!(other, Err(Error::ContentEncoding)), "{coding}");
         }
     }

@@ -20,57 +20,57 @@ use crate::http::request::Head;
 use crate::http::request::accept::Offer;
 use crate::http::response::multipart::DICOM_XML;
 use crate::http::response::ranged;
-use crate::http::search::warning;
+use crate::http::response::warning::warning;
 
-/// "Data Set does not match SOP Class": an attribute breaks a rule and was kept as it came (§I.2.1).
+/// "Data Set does not match SOP Class": an attribute breaks a rule and was stored unchanged (§I.2.1).
 const DOES_NOT_MATCH: u16 = 0xB007;
 /// "Cannot understand" (§I.2.2).
 pub(super) const CANNOT_UNDERSTAND: u16 = 0xC000;
 /// "Processing failure" (§I.2.2).
 const PROCESSING_FAILURE: u16 = 0x0110;
 
-/// Characters of a value of LO (PS3.5 §6.2).
+/// The maximal length of a value of LO (PS3.5 §6.2).
 const MAX_COMMENT_CHARACTERS: usize = 64;
-/// Names of what was skipped that are told.
+/// The maximal number of names of skipped entries in a warning.
 const MAX_NAMES: usize = 10;
 
-/// What became of one part of a request, or of one entry of an archive in it.
-pub(super) enum Item {
-    /// It was taken for an instance.
+/// The result of one part of a request, or of one entry of a zip archive in it.
+pub(super) enum PartResult {
+    /// It was stored or refused as an instance.
     Outcome {
-        /// What became of it.
+        /// The result of the upload.
         outcome: Outcome,
-        /// Its name, if it has one.
+        /// The name of the zip entry, if it is one.
         name: Option<String>,
     },
-    /// It is metadata of which no instance could be made.
+    /// Metadata from which no instance could be assembled.
     Unmade(Unmade),
-    /// It is none.
+    /// It is no instance.
     Other {
         /// The Failure Reason.
         reason: u16,
-        /// What there is to say of it.
+        /// The error comment.
         comment: String,
-        /// The name by which the sender knows it, if it has one.
+        /// The name of the zip entry or of the bulk data, if it has one.
         name: Option<String>,
     },
 }
 
-/// What became of a request.
+/// The results of a request.
 #[derive(Default)]
-pub(super) struct Results {
-    pub(super) items: Vec<Item>,
-    pub(super) skipped: Skipped,
+pub(super) struct StoreResults {
+    pub(super) items: Vec<PartResult>,
+    pub(super) skipped: SkippedEntries,
 }
 
-/// Entries of zip archives that are no instances and were passed over.
+/// Entries of zip archives that are no instances and were skipped.
 #[derive(Default)]
-pub(super) struct Skipped {
+pub(super) struct SkippedEntries {
     count: usize,
     names: Vec<String>,
 }
 
-impl Skipped {
+impl SkippedEntries {
     /// Counts one.
     pub(super) fn add(&mut self, name: String) {
         self.count += 1;
@@ -87,39 +87,39 @@ impl Skipped {
     }
 }
 
-/// The module as it grows.
+/// The module while items are added.
 #[derive(Default)]
-struct Module {
+struct ResponseModule {
     stored: Vec<Attributes>,
     failed: Vec<Attributes>,
     other: Vec<Attributes>,
-    /// The study of all stored instances, as long as it is one.
+    /// The URL of the study of all stored instances, if there is only one.
     study_url: Option<String>,
     /// Whether an instance was stored that was not there before.
     has_created: bool,
     has_warnings: bool,
     reasons: BTreeSet<u16>,
-    /// Whether every failure is one that may pass.
+    /// Whether every failure is transient.
     may_retry: bool,
 }
 
-/// Answers a request by what became of its parts; `ended` is how reading the body ended.
+/// Answers a request with the results of its parts; `ended` is the result of reading the body.
 ///
-/// The answer is in XML if the client prefers that, and else in JSON, whatever it accepts: an instance is worth more than
-/// the form of its receipt.
+/// The response is in XML if the client prefers that, and else in JSON, even if the client does not accept
+/// JSON: the instances are stored already.
 ///
 /// # Errors
-/// How reading the body ended, if there is nothing else to tell.
+/// The error of reading the body, if there are no results.
 pub(super) fn respond(
     head: &Head,
-    results: Results,
+    results: StoreResults,
     ended: Result<(), Error>,
 ) -> Result<Response<Body>, Error> {
-    let Results { items, skipped } = results;
+    let StoreResults { items, skipped } = results;
     if items.is_empty() && skipped.count == 0 {
         return Err(ended.err().unwrap_or_else(|| Error::Body("the body holds no instances".into())));
     }
-    let mut module = Module { may_retry: true, ..Module::default() };
+    let mut module = ResponseModule { may_retry: true, ..ResponseModule::default() };
     for item in items {
         module.add(head.base_url(), item);
     }
@@ -151,7 +151,7 @@ pub(super) fn respond(
     ranged::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
 }
 
-/// The module in the form that the client prefers, and its media type.
+/// The module in the representation that the client prefers, and its media type.
 fn written(module: &Attributes, head: &Head) -> (&'static str, Vec<u8>) {
     let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
     let offers = ["application/dicom+json", "application/json", DICOM_XML].map(offer);
@@ -164,24 +164,26 @@ fn written(module: &Attributes, head: &Head) -> (&'static str, Vec<u8>) {
     (media_type, text)
 }
 
-impl Module {
-    fn add(&mut self, base_url: &str, item: Item) {
+impl ResponseModule {
+    fn add(&mut self, base_url: &str, item: PartResult) {
         match item {
-            Item::Outcome { outcome: Outcome { identity: Some(identity), result: Ok(stored) }, .. } => {
+            PartResult::Outcome {
+                outcome: Outcome { identity: Some(identity), result: Ok(stored) }, ..
+            } => {
                 self.add_stored(base_url, &identity, &stored);
             }
-            // Stored without an identity: the archive never says so.
-            Item::Outcome { outcome: Outcome { result: Ok(_), .. }, .. } => {
+            // The archive never stores an instance without an identity.
+            PartResult::Outcome { outcome: Outcome { result: Ok(_), .. }, .. } => {
                 self.add_other(PROCESSING_FAILURE, "stored without an identity", None);
             }
-            Item::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
+            PartResult::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
                 self.add_refused(identity.as_ref().map(reference), &refusal, name);
             }
-            Item::Unmade(Unmade { reference, refusal }) => {
+            PartResult::Unmade(Unmade { reference, refusal }) => {
                 let reference = reference.map(|(sop_class, instance)| reference_to(&sop_class, &instance));
                 self.add_refused(reference, &refusal, None);
             }
-            Item::Other { reason, comment, name } => {
+            PartResult::Other { reason, comment, name } => {
                 self.may_retry = false;
                 self.add_other(reason, &comment, name.as_deref());
             }
@@ -261,7 +263,7 @@ impl Module {
     }
 }
 
-/// What a status code means (§I.2).
+/// The meaning of a status code (§I.2).
 fn meaning(code: u16) -> &'static str {
     match code {
         DOES_NOT_MATCH => "attributes are not as they should be, and were stored as they are",
@@ -274,7 +276,7 @@ fn meaning(code: u16) -> &'static str {
     }
 }
 
-/// What a refusal says beside its code: the attributes at fault, or the reason in words.
+/// The details of a refusal: the attributes at fault, or the reason as text.
 fn details(refusal: &Refusal) -> Vec<Attributes> {
     match refusal {
         Refusal::Attributes(faults) => faults.iter().map(at_fault).collect(),
@@ -293,12 +295,12 @@ fn at_fault(fault: &Warning) -> Attributes {
 }
 
 fn comment(text: &str) -> Attributes {
-    // A backslash would part values.
+    // A backslash separates values.
     let text: String = text.replace('\\', "/").chars().take(MAX_COMMENT_CHARACTERS).collect();
     Attributes::from([(tags::ERROR_COMMENT, Attribute::text(b"LO", text))])
 }
 
-/// A name as a comment; of one that is too long, the end, by which names differ.
+/// A name as a comment; of a long name, the end, in which names differ.
 fn name_of(name: &str) -> Attributes {
     let beyond = name.chars().count().saturating_sub(MAX_COMMENT_CHARACTERS);
     comment(&name.chars().skip(beyond).collect::<String>())
@@ -326,8 +328,8 @@ mod tests {
     use crate::dicom::attributes::Tag;
     use crate::dicom::uids;
 
-    fn results(items: Vec<Item>) -> Results {
-        Results { items, skipped: Skipped::default() }
+    fn results(items: Vec<PartResult>) -> StoreResults {
+        StoreResults { items, skipped: SkippedEntries::default() }
     }
 
     fn head() -> Head {
@@ -343,18 +345,18 @@ mod tests {
         })
     }
 
-    fn stored(warnings: usize) -> Item {
+    fn stored(warnings: usize) -> PartResult {
         let warning = Warning { tag: Tag(0), reason: String::new() };
         let stored = Stored { was_known: false, has_replaced: false, warnings: vec![warning; warnings] };
-        Item::Outcome { outcome: Outcome { identity: identity("1"), result: Ok(stored) }, name: None }
+        PartResult::Outcome { outcome: Outcome { identity: identity("1"), result: Ok(stored) }, name: None }
     }
 
-    fn refused(refusal: Refusal) -> Item {
-        Item::Outcome { outcome: Outcome { identity: identity("1"), result: Err(refusal) }, name: None }
+    fn refused(refusal: Refusal) -> PartResult {
+        PartResult::Outcome { outcome: Outcome { identity: identity("1"), result: Err(refusal) }, name: None }
     }
 
-    fn unreadable() -> Item {
-        Item::Outcome {
+    fn unreadable() -> PartResult {
+        PartResult::Outcome {
             outcome: Outcome { identity: None, result: Err(Failure::NotDicom.into()) },
             name: None,
         }
@@ -369,7 +371,7 @@ mod tests {
             (vec![stored(0), unreadable()], Ok(()), 202),
             (vec![stored(0)], cut_off(), 202),
             (vec![unreadable()], Ok(()), 409),
-            (vec![Item::Other { reason: 0xC000, comment: "x".into(), name: None }], Ok(()), 409),
+            (vec![PartResult::Other { reason: 0xC000, comment: "x".into(), name: None }], Ok(()), 409),
             (vec![refused(Refusal::Different), refused(Refusal::NoSpace)], Ok(()), 409),
             (vec![refused(Refusal::NoSpace)], Ok(()), 503),
         ] {
@@ -379,14 +381,14 @@ mod tests {
         for items in [vec![], vec![unreadable()]] {
             assert!(matches!(respond(&head(), results(items), Err(Error::Method)), Err(Error::Method)));
         }
-        let mut skipped = Skipped::default();
+        let mut skipped = SkippedEntries::default();
         skipped.add("DICOMDIR".into());
-        assert_eq!(respond(&head(), Results { items: vec![], skipped }, Ok(())).unwrap().status(), 409);
+        assert_eq!(respond(&head(), StoreResults { items: vec![], skipped }, Ok(())).unwrap().status(), 409);
     }
 
     #[test]
     fn each_part_is_accounted_for() {
-        let mut module = Module::default();
+        let mut module = ResponseModule::default();
         for item in [stored(1), refused(Refusal::Elsewhere), unreadable()] {
             module.add("http://h/dicom-web", item);
         }

@@ -1,6 +1,6 @@
-//! WADO-URI: one instance or a picture of it, by query parameters alone (PS3.18 §9).
+//! WADO-URI: an instance or a rendered image of it, by query parameters alone (PS3.18 §9).
 //!
-//! The names of parameters are unlike those of WADO-RS; they are read in `query.rs`.
+//! The names of parameters differ from those of WADO-RS; `query.rs` parses them.
 
 use std::sync::Arc;
 
@@ -20,16 +20,18 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
 use crate::http::request::rendering_parameters::wrong;
-use crate::http::retrieve::pictures::{Drawing, Frame, Packing};
+use crate::http::response::instance::url;
+use crate::http::response::negotiation::not_acceptable;
 use crate::http::retrieve::rendered::presented_frames;
-use crate::http::retrieve::{document, instances, not_acceptable, pictures, url};
-use crate::http::wado_uri::query::Query;
+use crate::http::retrieve::rendered_images::{ImageFrame, Packing, RenderingPlan};
+use crate::http::retrieve::{document, instances, rendered_images};
+use crate::http::wado_uri::query::UriQuery;
 
 mod query;
 
 const DICOM: &str = "application/dicom";
 
-/// Stands for the media type of a document, which [`document::answer`] knows.
+/// A placeholder for the media type of a document, which [`document::answer`] negotiates.
 const ANY_DOCUMENT: &str = "application/x-any-document";
 
 /// `GET ?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`.
@@ -38,7 +40,7 @@ pub(crate) async fn retrieve(
     caller: Caller,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    let query = Query(head.query_pairs());
+    let query = UriQuery(head.query_pairs());
     if !query.required("requestType")?.eq_ignore_ascii_case("WADO") {
         return Err(wrong("requestType", "is not `WADO`"));
     }
@@ -49,22 +51,22 @@ pub(crate) async fn retrieve(
     let head = if let Some(list) = query.content_type()? { head.accepting(&list) } else { head };
     let archive = &service.archive;
     let record = archive.instance(&caller, &study, &series, &instance).await?;
-    match Selected::of(&record, &head)? {
-        Selected::Dicom => dicom(archive, caller, record, &query, &head).await,
-        Selected::Document => document::answer(archive, caller, record, &head).await,
-        Selected::Picture(format) => picture(archive, caller, record, format, &query, &head).await,
+    match UriResponse::of(&record, &head)? {
+        UriResponse::Dicom => dicom(archive, caller, record, &query, &head).await,
+        UriResponse::Document => document::answer(archive, caller, record, &head).await,
+        UriResponse::Image(format) => image(archive, caller, record, format, &query, &head).await,
     }
 }
 
-/// The form in which an instance is given (§9.3, §8.7.8.1).
+/// The representation of an instance (§9.3, §8.7.8.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Selected {
+enum UriResponse {
     Dicom,
     Document,
-    Picture(Format),
+    Image(Format),
 }
 
-impl Selected {
+impl UriResponse {
     fn of(record: &InstanceRecord, head: &Head) -> Result<Self, Error> {
         let accept = head.accept();
         let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
@@ -73,11 +75,11 @@ impl Selected {
             let is_instance = accept.choose(&offers).is_some_and(|chosen| chosen.essence == DICOM);
             return Ok(if is_instance { Self::Dicom } else { Self::Document });
         }
-        let is_shown = pictures::number_of_frames(record) > 0 || is_presentation_state(record);
-        let mut offers = if is_shown { pictures::offers(&[Packing::Single]) } else { Vec::new() };
+        let is_shown = rendered_images::number_of_frames(record) > 0 || is_presentation_state(record);
+        let mut offers = if is_shown { rendered_images::offers(&[Packing::Single]) } else { Vec::new() };
         offers.push(offer(DICOM));
         let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
-        Ok(pictures::format(chosen.essence).map_or(Self::Dicom, Self::Picture))
+        Ok(rendered_images::format(chosen.essence).map_or(Self::Dicom, Self::Image))
     }
 }
 
@@ -86,7 +88,7 @@ async fn dicom(
     archive: &Arc<Archive>,
     caller: Caller,
     record: InstanceRecord,
-    query: &Query,
+    query: &UriQuery,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     for name in ["windowCenter", "windowWidth"] {
@@ -103,21 +105,22 @@ async fn dicom(
     Ok(response)
 }
 
-/// A picture of the instance (§9.5): of its first frame unless another is asked for, or of all as one animated GIF.
-async fn picture(
+/// A rendered image of the instance (§9.5): the requested frame or the first one, or all frames as an
+/// animated GIF.
+async fn image(
     archive: &Arc<Archive>,
     caller: Caller,
     record: InstanceRecord,
     format: Format,
-    query: &Query,
+    query: &UriQuery,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    let mut wishes = query.wishes()?;
+    let mut parameters = query.parameters()?;
     let number = query.frame_number(&record)?;
     let mut state = record.digest.clone();
     let frame = if is_presentation_state(&record) {
         query.refuse_with_presentation_state("objectUID")?;
-        wishes.presentation_state = Some((record.series.clone(), record.instance.clone()));
+        parameters.presentation_state = Some((record.series.clone(), record.instance.clone()));
         presented_frames(archive, &caller, &record).await?.0
     } else {
         let mut shown = number.unwrap_or(1);
@@ -125,36 +128,36 @@ async fn picture(
             query.refuse_with_presentation_state("presentationUID")?;
             let applied = applied_to(archive, &caller, &record, &presentation_state).await?;
             (state, shown) = (state + &applied.digest, applied.number);
-            wishes.presentation_state = Some(presentation_state);
+            parameters.presentation_state = Some(presentation_state);
         }
-        Frame { record: Arc::new(record), number: shown }
+        ImageFrame { record: Arc::new(record), number: shown }
     };
-    wishes.viewport = query.viewport(&frame.record)?;
-    wishes.limit_area("rows", archive.max_viewport_pixels())?;
-    let drawing = Drawing { rendering: wishes.rendering(format)?, state, warning: wishes.warning };
+    parameters.viewport = query.viewport(&frame.record)?;
+    parameters.limit_area("rows", archive.max_viewport_pixels())?;
+    let plan = RenderingPlan { rendering: parameters.rendering(format)?, state, warning: parameters.warning };
     let is_animated =
-        format == Format::Gif && number.is_none() && pictures::number_of_frames(&frame.record) > 1;
-    if is_animated && drawing.rendering.presentation_state.is_none() {
-        return pictures::animation(archive, &caller, &frame.record, &drawing, head).await;
+        format == Format::Gif && number.is_none() && rendered_images::number_of_frames(&frame.record) > 1;
+    if is_animated && plan.rendering.presentation_state.is_none() {
+        return rendered_images::animation(archive, &caller, &frame.record, &plan, head).await;
     }
-    pictures::one(archive, &caller, &frame, &drawing, head).await
+    rendered_images::one(archive, &caller, &frame, &plan, head).await
 }
 
-/// A presentation state that is applied to an image.
-struct Applied {
+/// A presentation state for an image.
+struct AppliedState {
     digest: String,
-    /// The frame, from 1, that it refers to first.
+    /// The first frame, from 1, that the presentation state refers to.
     number: u32,
 }
 
-/// Looks at a presentation state that is to be applied to an image. One that is not there is a mistake in the request
-/// (§8.3.5.1.6), unlike an object that is not there.
+/// Checks a presentation state for an image. A missing presentation state is an error of the request
+/// (§8.3.5.1.6), unlike a missing image.
 async fn applied_to(
     archive: &Arc<Archive>,
     caller: &Caller,
     record: &InstanceRecord,
     (series, instance): &(SeriesUid, InstanceUid),
-) -> Result<Applied, Error> {
+) -> Result<AppliedState, Error> {
     const NAME: &str = "presentationUID";
     let state = match archive.instance(caller, &record.study, series, instance).await {
         Ok(state) if is_presentation_state(&state) => state,
@@ -168,5 +171,5 @@ async fn applied_to(
     let reference = references.find(|reference| reference.instance == record.instance);
     let reference = reference.ok_or_else(|| wrong(NAME, "does not refer to the image"))?;
     let number = reference.frames.first().copied().unwrap_or(1);
-    Ok(Applied { digest: state.digest, number })
+    Ok(AppliedState { digest: state.digest, number })
 }

@@ -1,6 +1,7 @@
 //! The query parameters of WADO-URI (PS3.18 §9.1.2, §9.4.1.2, §9.5.1.2).
 //!
-//! Names are case-sensitive. Clients repeat parameters and send empty ones: the first that has a value counts.
+//! Names are case-sensitive. Clients repeat parameters and send empty ones: the first one with a value
+//! counts.
 
 use std::str::FromStr;
 
@@ -13,15 +14,15 @@ use crate::dicom::uid::{InstanceUid, InvalidUid, SeriesUid};
 use crate::http::error::Error;
 use crate::http::request::accept::Accept;
 use crate::http::request::rendering_parameters::{
-    MAX_SIDE, Wishes, checked_window, decimal, quality, side, wrong,
+    MAX_SIDE, RenderingParameters, checked_window, decimal, quality, side, wrong,
 };
-use crate::http::retrieve::pictures;
+use crate::http::retrieve::rendered_images;
 use crate::http::wado_uri::DICOM;
 
 /// The query parameters, decoded.
-pub(super) struct Query(pub(super) Vec<(String, String)>);
+pub(super) struct UriQuery(pub(super) Vec<(String, String)>);
 
-impl Query {
+impl UriQuery {
     /// The first value of a parameter that is not empty.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.trim());
@@ -39,8 +40,8 @@ impl Query {
         self.required(name)?.parse().map_err(|error: U::Err| wrong(name, error.to_string()))
     }
 
-    /// Refuses to de-identify (§9.4.2.3): an instance that is given as it is although the client asked for one
-    /// without names would be the worst answer.
+    /// Refuses to de-identify (§9.4.2.3): an instance with names would be the worst response to a client that
+    /// requests one without.
     pub(super) fn refuse_anonymize(&self) -> Result<(), Error> {
         match self.value("anonymize") {
             None => Ok(()),
@@ -51,7 +52,7 @@ impl Query {
         }
     }
 
-    /// The media types asked for (§9.1.2.2.1): one of DICOM, or rendered ones.
+    /// The requested media types (§9.1.2.2.1): DICOM, or rendered ones.
     pub(super) fn content_type(&self) -> Result<Option<String>, Error> {
         const NAME: &str = "contentType";
         let values = self.0.iter().filter(|(key, _)| key == NAME).map(|(_, value)| value.trim());
@@ -69,7 +70,7 @@ impl Query {
         Ok((!list.is_empty()).then_some(list))
     }
 
-    /// The transfer syntaxes that an instance may be given in (§9.4.2.4).
+    /// The accepted transfer syntaxes of an instance (§9.4.2.4).
     pub(super) fn transfer_syntax(&self) -> Result<Accept, Error> {
         const NAME: &str = "transferSyntax";
         let media_type = match self.value(NAME) {
@@ -84,19 +85,19 @@ impl Query {
         Ok(Accept::of(&HeaderMap::from_iter([(ACCEPT, header)]), None))
     }
 
-    /// How the picture is to be made, but for its viewport.
-    pub(super) fn wishes(&self) -> Result<Wishes, Error> {
-        let mut wishes = Wishes { window: self.window()?, ..Wishes::default() };
+    /// The rendering parameters, without the viewport.
+    pub(super) fn parameters(&self) -> Result<RenderingParameters, Error> {
+        let mut parameters = RenderingParameters { window: self.window()?, ..RenderingParameters::default() };
         if let Some(text) = self.value("imageQuality") {
-            wishes.quality = Some(quality("imageQuality", text)?);
+            parameters.quality = Some(quality("imageQuality", text)?);
         }
         // The standard has both names (Tables 9.4.1-1 and 9.5.1-1).
         for name in ["annotation", "imageAnnotation"] {
             if let Some(list) = self.value(name) {
-                wishes.annotate(name, list)?;
+                parameters.annotate(name, list)?;
             }
         }
-        Ok(wishes)
+        Ok(parameters)
     }
 
     /// The window (§9.5.1.2.6), whose function cannot be named.
@@ -106,18 +107,18 @@ impl Query {
         checked_window("windowWidth", Window { center, width, function: VoiFunction::Linear }).map(Some)
     }
 
-    /// The frame asked for, from 1 (§9.5.2.1).
+    /// The requested frame, from 1 (§9.5.2.1).
     pub(super) fn frame_number(&self, record: &InstanceRecord) -> Result<Option<u32>, Error> {
         const NAME: &str = "frameNumber";
         let Some(text) = self.value(NAME) else { return Ok(None) };
-        let count = pictures::number_of_frames(record);
+        let count = rendered_images::number_of_frames(record);
         match text.parse() {
             Ok(number) if (1..=count).contains(&number) => Ok(Some(number)),
             _ => Err(wrong(NAME, format!("is not a frame number from 1 to {count}"))),
         }
     }
 
-    /// A presentation state to apply (§9.5.1.2.7).
+    /// The presentation state to apply (§9.5.1.2.7).
     pub(super) fn presentation_state(&self) -> Result<Option<(SeriesUid, InstanceUid)>, Error> {
         const NAMES: [&str; 2] = ["presentationSeriesUID", "presentationUID"];
         if self.both(NAMES)?.is_none() {
@@ -126,7 +127,7 @@ impl Query {
         Ok(Some((self.required_uid(NAMES[0])?, self.required_uid(NAMES[1])?)))
     }
 
-    /// Refuses what a presentation state decides itself (§8.3.5.1.6, §9.5.1.2.7).
+    /// Refuses parameters that a presentation state decides (§8.3.5.1.6, §9.5.1.2.7).
     pub(super) fn refuse_with_presentation_state(&self, state: &str) -> Result<(), Error> {
         for name in ["windowCenter", "windowWidth", "frameNumber"] {
             if self.value(name).is_some() {
@@ -136,14 +137,14 @@ impl Query {
         Ok(())
     }
 
-    /// The area of the picture and the region that it shows (§9.5.2.4, §9.5.2.5).
+    /// The size of the rendered image and the region of the stored one (§9.5.2.4, §9.5.2.5).
     pub(super) fn viewport(&self, record: &InstanceRecord) -> Result<Option<Viewport>, Error> {
         let pixels = record.layout.pixels.as_ref();
         self.area(pixels.map_or([1; 2], |pixels| [pixels.columns, pixels.rows]))
     }
 
-    /// The same for an image of so many columns and rows. With one of `rows` and `columns`, the other follows from the
-    /// shape of the region; with neither, the region keeps its pixels.
+    /// Like [`Self::viewport`], for an image of these columns and rows. If only one of `rows` and `columns`
+    /// is given, the shape of the region decides on the other; without both, the region keeps its size.
     fn area(&self, image: [u32; 2]) -> Result<Option<Viewport>, Error> {
         let size = |name| self.value(name).map(|text| side(name, text)).transpose();
         let (rows, columns, region) = (size("rows")?, size("columns")?, self.region()?);
@@ -184,7 +185,7 @@ impl Query {
         }
     }
 
-    /// The values of two parameters that go together.
+    /// The values of two parameters that must be given together.
     fn both(&self, names: [&str; 2]) -> Result<Option<[&str; 2]>, Error> {
         match names.map(|name| self.value(name)) {
             [Some(first), Some(second)] => Ok(Some([first, second])),
@@ -202,8 +203,8 @@ impl Query {
 mod tests {
     use super::*;
 
-    fn query(pairs: &[(&str, &str)]) -> Query {
-        Query(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    fn query(pairs: &[(&str, &str)]) -> UriQuery {
+        UriQuery(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     /// The parameter that an error names.
@@ -260,12 +261,13 @@ mod tests {
             ("annotation", &[("annotation", "<script>")]),
             ("imageAnnotation", &[("imageAnnotation", "a b")]),
         ] {
-            assert_eq!(named(query(pairs).wishes()), name, "{pairs:?}");
+            assert_eq!(named(query(pairs).parameters()), name, "{pairs:?}");
         }
-        let wishes = query(&[("windowCenter", "-600.5"), ("windowWidth", "1500"), ("imageQuality", "7")]);
+        let parameters = query(&[("windowCenter", "-600.5"), ("windowWidth", "1500"), ("imageQuality", "7")]);
         let window = Window { center: -600.5, width: 1500.0, function: VoiFunction::Linear };
-        let expected = Wishes { window: Some(window), quality: Some(7), ..Wishes::default() };
-        assert_eq!(wishes.wishes().unwrap(), expected);
+        let expected =
+            RenderingParameters { window: Some(window), quality: Some(7), ..RenderingParameters::default() };
+        assert_eq!(parameters.parameters().unwrap(), expected);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use crate::http::Service;
 use crate::http::auth::Authenticator;
 use crate::http::web::viewer;
 
-/// Only what this server serves: no inline scripts or styles, no frames, no other origins.
+/// Only files of this server: no inline scripts or styles, no frames, no other origins.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
-/// `GET /`. The page is told where the viewer is, if there is one, and how to sign in, if one must.
+/// `GET /`: the page, with the URL of the viewer if one is installed, and with the sign-in parameters if
+/// authentication is on.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     let mut page = include_str!("index.html").to_owned();
     if viewer::is_installed(&service).await {
@@ -29,7 +30,7 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
         page = page.replacen("data-sign-in=\"\"", &format!("data-sign-in=\"{told}\""), 1);
     }
     let mut response = asset("text/html; charset=utf-8", page);
-    // Where the page gets its token.
+    // The page requests its token there.
     if let Some(origin) = sign_in.and_then(|sign_in| sign_in.token_origin())
         && let Ok(policy) = HeaderValue::try_from(format!("{POLICY} {origin}"))
     {

@@ -1,7 +1,9 @@
-//! The OHIF viewer at `/viewer/`: the files that `make viewer` installed, with a configuration that points here.
+//! The OHIF viewer at `/viewer/`: the files that `make viewer` installed, with a configuration that points
+//! here.
 //!
-//! Nothing in them knows where it is served: the page gets a `<base>`, relative to the URL that was asked for, and the
-//! configuration finds the DICOMweb service beside itself. So it works behind any proxy, below any path.
+//! No file holds the URL of the server: the page gets a `<base>` relative to the requested URL, and the
+//! configuration finds the DICOMweb service beside itself. So the viewer works behind any proxy, below any
+//! path.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -18,20 +20,20 @@ use crate::http::Service;
 use crate::http::auth::{Authenticator, SignIn};
 use crate::http::error::Error;
 
-/// Where the viewer is below the server's own URL.
+/// The path of the viewer.
 const ROOT: &str = "/viewer";
 const PAGE: &str = "index.html";
 
-/// What every answer carries. Caches ask again each time, for an installation may be replaced by another whose files
-/// have the same names. Isolation from other origins (COOP, COEP) is not asked for: OHIF needs no shared memory, and
-/// browsers would then refuse to show a PDF in its page.
+/// Header fields of every response. Caches must revalidate, because an installation can be replaced by one
+/// whose files have the same names. There is no isolation from other origins (COOP, COEP): OHIF needs no
+/// shared memory, and browsers would then refuse to show a PDF in its page.
 const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
 ];
 
-/// `GET /viewer`: links of the viewer are relative to `/viewer/`.
+/// `GET /viewer`: redirects to `/viewer/`, to which the links of the viewer are relative.
 pub(crate) async fn enter(uri: Uri) -> impl IntoResponse {
     let location = uri.query().map_or_else(|| "viewer/".to_owned(), |query| format!("viewer/?{query}"));
     (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)])
@@ -69,19 +71,18 @@ pub(crate) async fn file(
     }
 }
 
-/// Whether there is a viewer to be opened.
+/// Whether a viewer is installed.
 pub(crate) async fn is_installed(service: &Service) -> bool {
     tokio::fs::try_exists(service.viewer.directory.join(PAGE)).await.unwrap_or_default()
 }
 
-/// Whether a path is one of those that OHIF gives to its views, as `/viewer` and `/viewer/dicomweb`: names of files have
-/// an extension.
+/// Whether a path is a view of OHIF, as `/viewer` and `/viewer/dicomweb`: names of files have an extension.
 fn is_view(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     !name.contains('.') || name == PAGE
 }
 
-/// The page, told in which directory its links are, seen from `path`.
+/// The page, with the base of its links relative to `path`.
 async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
     let text = tokio::fs::read_to_string(directory.join(PAGE)).await.map_err(|error| {
         if is_missing(&error) {

@@ -1,29 +1,29 @@
-//! The forms in which results are given: DICOM JSON, Native DICOM Model XML, and CSV (PS3.18 §10.6.1, §F.2).
+//! The representations of results: DICOM JSON, Native DICOM Model XML, and CSV (PS3.18 §10.6.1, §F.2).
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::tags;
 use crate::dicom::{dictionary, json, xml};
 use crate::http::error::Error;
 use crate::http::request::accept::{Accept, Offer};
-use crate::http::response::compressed_buffer::LongText;
+use crate::http::response::compressed_buffer::CompressedBuffer;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
-use crate::http::retrieve::not_acceptable;
+use crate::http::response::negotiation::not_acceptable;
 use crate::query::private_creators;
 use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Creators, Query};
 
-/// A form, with what it needs to write the next result.
+/// A representation of results, with the state to write the next result.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum ResultFormat {
     /// An array of DICOM JSON objects.
     Json {
-        /// The media type under which the client knows it.
+        /// The media type that the client accepts.
         essence: &'static str,
     },
     /// A part with a Native DICOM Model document for each result.
     Xml,
-    /// A line for each result, after one with the names of the columns. Not of the standard.
+    /// A line for each result, after one with the names of the columns. Not part of the standard.
     Csv {
         /// The attributes in the columns.
         columns: Vec<Tag>,
@@ -32,11 +32,11 @@ pub(super) enum Form {
     },
 }
 
-impl Form {
-    /// The form in which a client gets the results of a query: the one that suits it best, JSON if it does not mind.
+impl ResultFormat {
+    /// The representation of the results of a query that suits the client best; JSON by default.
     ///
     /// # Errors
-    /// [`Error::NotAcceptable`] if the client accepts none.
+    /// [`Error::NotAcceptable`] if the client accepts no representation.
     pub(super) fn choose(accept: &Accept, query: &Query) -> Result<Self, Error> {
         let offer =
             |is_multipart, essence| Offer { is_multipart, essence, transfer_syntax: None, is_default: true };
@@ -63,13 +63,14 @@ impl Form {
         }
     }
 
-    /// Whether an answer in this form needs a result: a multipart body has at least one part (RFC 2046 §5.1.1).
+    /// Whether a response in this representation needs a result: a multipart body has at least one part (RFC
+    /// 2046 §5.1.1).
     pub(super) fn needs_results(&self) -> bool {
         matches!(self, Self::Xml)
     }
 
-    /// Writes what stands before the first result.
-    pub(super) fn begin(&self, out: &mut LongText) {
+    /// Writes the text before the first result.
+    pub(super) fn begin(&self, out: &mut CompressedBuffer) {
         match self {
             Self::Json { .. } => out.write(b"["),
             Self::Xml => {}
@@ -82,7 +83,7 @@ impl Form {
     }
 
     /// Writes a result.
-    pub(super) fn result(&self, result: &Attributes, is_first: bool, out: &mut LongText) {
+    pub(super) fn result(&self, result: &Attributes, is_first: bool, out: &mut CompressedBuffer) {
         match self {
             Self::Json { .. } => {
                 let mut text = Vec::with_capacity(2048);
@@ -107,8 +108,8 @@ impl Form {
         }
     }
 
-    /// Writes what stands after the last result.
-    pub(super) fn end(&self, out: &mut LongText) {
+    /// Writes the text after the last result.
+    pub(super) fn end(&self, out: &mut CompressedBuffer) {
         match self {
             Self::Json { .. } => out.write(b"]"),
             Self::Xml => out.write(parts::tail(MODEL_BOUNDARY).as_bytes()),
@@ -117,7 +118,7 @@ impl Form {
     }
 }
 
-/// The columns of a table of results: what a result may hold, in the order of tags.
+/// The columns of a table of results: the attributes that a result may hold, in the order of tags.
 fn columns(query: &Query) -> Vec<Tag> {
     let mut columns = ReturnAttributes::of(query).all();
     columns.push(tags::RETRIEVE_URL);
@@ -133,8 +134,8 @@ fn line(cells: impl Iterator<Item = String>) -> Vec<u8> {
     writer.into_inner().expect("a vector takes every byte")
 }
 
-/// An attribute in one cell: values as DICOM files them, with `\` between values and `=` between the groups of a name;
-/// items of a sequence as DICOM JSON.
+/// An attribute in one cell: values as in a DICOM file, with `\` between values and `=` between the groups of
+/// a name; items of a sequence as DICOM JSON.
 fn cell(attribute: &Attribute) -> String {
     let text = |value: &Value| match value {
         Value::Absent => String::new(),

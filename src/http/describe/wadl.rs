@@ -1,4 +1,5 @@
-//! The description as a WADL document, in XML and in JSON (PS3.18 Annex G, Annex H; WADL, W3C submission of 2009).
+//! The description as a WADL document, in XML and in JSON (PS3.18 Annex G, Annex H; WADL, W3C submission of
+//! 2009).
 
 use std::collections::BTreeMap;
 
@@ -8,16 +9,16 @@ use serde_json::{Map, Value as Json, json};
 use crate::archive::access::Right;
 use crate::dicom::attributes::Tag;
 use crate::dicom::dictionary;
-use crate::http::capabilities::parameters::{Kind, Parameter, Place};
-use crate::http::capabilities::resources::{Access, Operation, Resource};
-use crate::http::capabilities::{matched, path_parameters};
+use crate::http::describe::{matched, path_parameters};
+use crate::http::resources::operation::{Access, Operation, Resource};
+use crate::http::resources::parameters::{Parameter, ParameterLocation, ParameterType};
 
 const NAMESPACE: &str = "http://wadl.dev.java.net/2009/02";
-/// Elements of which their parent has one (PS3.18 §G.2.2); all others are listed.
+/// Elements that occur once in their parent (PS3.18 §G.2.2); all others form arrays in JSON.
 const UNIQUE: [&str; 2] = ["resources", "request"];
 
 /// An element of the document.
-pub(super) struct Element {
+pub(super) struct WadlElement {
     name: &'static str,
     attributes: Vec<(&'static str, String)>,
     text: String,
@@ -27,16 +28,16 @@ pub(super) struct Element {
 /// Describes the resources below a base URL; paths are given without it.
 pub(super) fn describe<'a>(
     base_url: &str,
-    resources: impl Iterator<Item = (&'a str, &'a Resource)>,
-) -> Element {
-    let mut root = Node::default();
+    resources: impl Iterator<Item = (&'a str, &'static Resource)>,
+) -> WadlElement {
+    let mut root = PathNode::default();
     for (path, resource) in resources {
         let segments = path.split('/').filter(|segment| !segment.is_empty());
         let node = segments.fold(&mut root, |node, segment| node.children.entry(segment).or_default());
         node.operations = resource.operations;
     }
-    let tree = Element::new("resources", [("base", base_url.to_owned())]).with(root.elements());
-    Element::new(
+    let tree = WadlElement::new("resources", [("base", base_url.to_owned())]).with(root.elements());
+    WadlElement::new(
         "application",
         [("xmlns", NAMESPACE.to_owned()), ("xmlns:xs", "http://www.w3.org/2001/XMLSchema".to_owned())],
     )
@@ -45,31 +46,31 @@ pub(super) fn describe<'a>(
 
 /// Resources by the segments of their paths.
 #[derive(Default)]
-struct Node<'a> {
+struct PathNode<'a> {
     operations: &'static [Operation],
     children: BTreeMap<&'a str, Self>,
 }
 
-impl Node<'_> {
+impl PathNode<'_> {
     /// The methods of this resource, and the resources below it.
-    fn elements(&self) -> Vec<Element> {
+    fn elements(&self) -> Vec<WadlElement> {
         let methods = self.operations.iter().map(method);
         let resources = self.children.iter().map(|(segment, node)| {
             let names = path_parameters(segment).map(|name| {
                 let attributes =
                     [("name", name), ("style", "template"), ("type", "xs:string"), ("required", "true")];
-                Element::new("param", attributes.map(|(name, value)| (name, value.to_owned())))
+                WadlElement::new("param", attributes.map(|(name, value)| (name, value.to_owned())))
             });
             let below = names.chain(node.elements()).collect::<Vec<_>>();
-            Element::new("resource", [("path", (*segment).to_owned())]).with(below)
+            WadlElement::new("resource", [("path", (*segment).to_owned())]).with(below)
         });
         methods.chain(resources).collect()
     }
 }
 
-fn method(operation: &Operation) -> Element {
+fn method(operation: &Operation) -> WadlElement {
     let representation =
-        |media_type: &&str| Element::new("representation", [("mediaType", (*media_type).to_owned())]);
+        |media_type: &&str| WadlElement::new("representation", [("mediaType", (*media_type).to_owned())]);
     let authorization = match operation.access {
         Access::Public => None,
         Access::Needs(right) => Some(authorization(right)),
@@ -78,7 +79,7 @@ fn method(operation: &Operation) -> Element {
     let parameters = operation.parameters.iter().copied().flatten().map(parameter);
     let matches = operation.matches.into_iter().flat_map(matched).flat_map(match_parameters);
     let bodies = operation.takes.iter().map(representation);
-    let request = Element::new("request", []).with(
+    let request = WadlElement::new("request", []).with(
         accept
             .into_iter()
             .chain(authorization)
@@ -91,13 +92,15 @@ fn method(operation: &Operation) -> Element {
         operation.all_statuses().partition(|&status| status < 400);
     let response = |statuses: Vec<u16>, media_types: &[&str]| {
         let list = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
-        Element::new("response", [("status", list)])
+        WadlElement::new("response", [("status", list)])
             .with(media_types.iter().map(representation).collect::<Vec<_>>())
     };
-    let doc =
-        Element { text: format!("{} ({})", operation.summary, operation.section), ..Element::new("doc", []) };
+    let doc = WadlElement {
+        text: format!("{} ({})", operation.summary, operation.section),
+        ..WadlElement::new("doc", [])
+    };
     let attributes = [("id", operation.id.to_owned()), ("name", operation.method.to_owned())];
-    Element::new("method", attributes).with([
+    WadlElement::new("method", attributes).with([
         doc,
         request,
         response(succeeding, operation.gives),
@@ -105,51 +108,51 @@ fn method(operation: &Operation) -> Element {
     ])
 }
 
-fn accept(gives: &[&str]) -> Element {
+fn accept(gives: &[&str]) -> WadlElement {
     let default = gives.first().copied().unwrap_or_default().to_owned();
     let options =
-        gives.iter().map(|media_type| Element::new("option", [("value", (*media_type).to_owned())]));
+        gives.iter().map(|media_type| WadlElement::new("option", [("value", (*media_type).to_owned())]));
     let attributes = [("name", "Accept".to_owned()), ("style", "header".to_owned()), ("default", default)];
-    Element::new("param", attributes).with(options.collect::<Vec<_>>())
+    WadlElement::new("param", attributes).with(options.collect::<Vec<_>>())
 }
 
-/// The token of a caller; a server without authentication passes over it.
-fn authorization(right: Right) -> Element {
+/// The access token of a caller; a server without authentication ignores the field.
+fn authorization(right: Right) -> WadlElement {
     let attributes = [("name", "Authorization"), ("style", "header"), ("type", "xs:string")];
     let about = format!(
         "Bearer and an access token that gives the right to {}, if there is authentication",
         right.name()
     );
-    let doc = Element { text: about, ..Element::new("doc", []) };
-    Element::new("param", attributes.map(|(name, value)| (name, value.to_owned()))).with([doc])
+    let doc = WadlElement { text: about, ..WadlElement::new("doc", []) };
+    WadlElement::new("param", attributes.map(|(name, value)| (name, value.to_owned()))).with([doc])
 }
 
-fn parameter(parameter: &Parameter) -> Element {
-    let style = match parameter.place {
-        Place::Query => "query",
-        Place::Header => "header",
+fn parameter(parameter: &Parameter) -> WadlElement {
+    let style = match parameter.location {
+        ParameterLocation::Query => "query",
+        ParameterLocation::Header => "header",
     };
     let kind = match parameter.kind {
-        Kind::Text => "xs:string",
-        Kind::Number => "xs:int",
-        Kind::Boolean => "xs:boolean",
+        ParameterType::Text => "xs:string",
+        ParameterType::Number => "xs:int",
+        ParameterType::Boolean => "xs:boolean",
     };
     let mut attributes =
         vec![("name", parameter.name.to_owned()), ("style", style.to_owned()), ("type", kind.to_owned())];
     if parameter.is_required {
         attributes.push(("required", "true".to_owned()));
     }
-    let doc = Element { text: parameter.about.to_owned(), ..Element::new("doc", []) };
-    Element::new("param", attributes).with([doc])
+    let doc = WadlElement { text: parameter.about.to_owned(), ..WadlElement::new("doc", []) };
+    WadlElement::new("param", attributes).with([doc])
 }
 
-/// An attribute that a search matches goes by its keyword and by its tag.
-fn match_parameters(tag: Tag) -> impl Iterator<Item = Element> {
+/// The parameters of an attribute that a search matches: the keyword and the tag.
+fn match_parameters(tag: Tag) -> impl Iterator<Item = WadlElement> {
     let names = dictionary::keyword(tag).map(str::to_owned).into_iter().chain([tag.to_string()]);
-    names.map(|name| Element::new("param", [("name", name), ("style", "query".to_owned())]))
+    names.map(|name| WadlElement::new("param", [("name", name), ("style", "query".to_owned())]))
 }
 
-impl Element {
+impl WadlElement {
     fn new(name: &'static str, attributes: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         Self { name, attributes: attributes.into_iter().collect(), text: String::new(), children: Vec::new() }
     }

@@ -1,13 +1,13 @@
-//! What a request to store, and each part of it, is by its header fields (PS3.18 §10.5.1.4, §10.5.4, §8.7.3).
+//! The kind of a request to store and of each part, by header fields (PS3.18 §10.5.1.4, §10.5.4, §8.7.3).
 
 use crate::archive::ingest::assembly::{Form, Part};
 use crate::http::error::Error;
 use crate::http::request::accept::MediaType;
-use crate::http::request::multipart::Head;
+use crate::http::request::multipart::PartHeaders;
 
 const ZIP: [&str; 3] = ["application/zip", "application/x-zip-compressed", "application/x-zip"];
 const INSTANCE: [&str; 2] = ["application/dicom", "application/x-dicom"];
-/// What says nothing of the bytes: they decide.
+/// Media types that do not determine the kind; the bytes do.
 const ANYTHING: [&str; 2] = ["application/octet-stream", "*/*"];
 const SUPPORTED: &str = "multipart/related with a type of application/dicom, application/dicom+json, \
      application/dicom+xml or application/zip; these by themselves; multipart/form-data";
@@ -16,13 +16,13 @@ const SUPPORTED: &str = "multipart/related with a type of application/dicom, app
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Payload {
     /// One representation.
-    One(Kind),
+    One(PartKind),
     /// Several, as `multipart/related`.
     Related {
         /// The boundary between them.
         boundary: String,
-        /// What the first is, by the `type` parameter.
-        root: Kind,
+        /// The kind of the first part, by the `type` parameter.
+        root: PartKind,
     },
     /// A form that a browser sends (RFC 7578).
     Form {
@@ -31,9 +31,9 @@ pub(super) enum Payload {
     },
 }
 
-/// What a representation is.
+/// The kind of a part, or of a body without parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PartKind {
     /// An instance, as a file or a bare data set.
     Instance,
     /// Metadata or bulk data.
@@ -42,15 +42,16 @@ pub(super) enum Kind {
     Zip,
     /// A field of a form that is no file.
     Field,
-    /// Nothing that can be stored; the text says why.
+    /// A part that cannot be stored; the text says why.
     Other(&'static str),
 }
 
 impl Payload {
-    /// What a body of this Content-Type is.
+    /// The kind of a body with this Content-Type.
     ///
     /// # Errors
-    /// [`Error::UnsupportedMediaType`] if it cannot be stored, [`Error::Parameter`] if its boundary is missing.
+    /// [`Error::UnsupportedMediaType`] if the type cannot be stored, [`Error::Parameter`] if its boundary is
+    /// missing.
     pub(super) fn of(content_type: Option<&str>) -> Result<Self, Error> {
         let Some(media_type) = content_type.and_then(MediaType::parse) else {
             return Err(unsupported("the request has none"));
@@ -67,16 +68,16 @@ impl Payload {
         match kind {
             _ if is_form => Ok(Self::Form { boundary: boundary.ok_or_else(no_boundary)? }),
             Some(root) => Ok(Self::Related { boundary: boundary.ok_or_else(no_boundary)?, root }),
-            // Some leave out the type parameter, or name that of raw bytes; the parts are looked at anyway.
+            // Some clients leave out the type parameter, or name that of raw bytes; the parts decide.
             None if ANYTHING.contains(&essence) => {
-                Ok(Self::Related { boundary: boundary.ok_or_else(no_boundary)?, root: Kind::Instance })
+                Ok(Self::Related { boundary: boundary.ok_or_else(no_boundary)?, root: PartKind::Instance })
             }
             None => Err(unsupported(&format!("`{essence}` cannot be stored"))),
         }
     }
 
-    /// What a part is. `has_metadata` tells whether metadata has come before it.
-    pub(super) fn part(&self, head: &Head, has_metadata: bool) -> Kind {
+    /// The kind of a part. `has_metadata` says whether metadata came before the part.
+    pub(super) fn part(&self, head: &PartHeaders, has_metadata: bool) -> PartKind {
         let media_type = head.content_type.as_deref().and_then(MediaType::parse);
         let essence = media_type.as_ref().map_or("*/*", |media_type| &media_type.essence);
         if let Some(kind) = by_media_type(essence) {
@@ -85,22 +86,23 @@ impl Payload {
         let says_nothing = ANYTHING.contains(&essence);
         match self {
             Self::Form { .. } => form_field(head, says_nothing),
-            Self::Related { root: root @ Kind::Assembled(_), .. } | Self::One(root @ Kind::Assembled(_))
+            Self::Related { root: root @ PartKind::Assembled(_), .. }
+            | Self::One(root @ PartKind::Assembled(_))
                 if !has_metadata && head.content_location.is_none() && names_metadata(essence) =>
             {
                 root.clone()
             }
-            Self::Related { root: Kind::Zip, .. } if says_nothing => Kind::Zip,
-            _ if has_metadata || matches!(self, Self::Related { root: Kind::Assembled(_), .. }) => {
+            Self::Related { root: PartKind::Zip, .. } if says_nothing => PartKind::Zip,
+            _ if has_metadata || matches!(self, Self::Related { root: PartKind::Assembled(_), .. }) => {
                 let Some(location) = head.content_location.clone() else {
-                    return Kind::Other("bulk data without Content-Location");
+                    return PartKind::Other("bulk data without Content-Location");
                 };
                 let transfer_syntax =
                     media_type.as_ref().and_then(|found| found.transfer_syntaxes.first().cloned());
-                Kind::Assembled(Part::Bulk { location, media_type: essence.to_owned(), transfer_syntax })
+                PartKind::Assembled(Part::Bulk { location, media_type: essence.to_owned(), transfer_syntax })
             }
-            _ if says_nothing => Kind::Instance,
-            _ => Kind::Other("a part of a media type that is not stored"),
+            _ if says_nothing => PartKind::Instance,
+            _ => PartKind::Other("a part of a media type that is not stored"),
         }
     }
 }
@@ -110,23 +112,23 @@ fn names_metadata(essence: &str) -> bool {
     ["*/*", "application/json", "application/xml", "text/xml"].contains(&essence)
 }
 
-fn by_media_type(essence: &str) -> Option<Kind> {
+fn by_media_type(essence: &str) -> Option<PartKind> {
     match essence {
-        "application/dicom+json" => Some(Kind::Assembled(Part::Metadata(Form::Json))),
-        "application/dicom+xml" => Some(Kind::Assembled(Part::Metadata(Form::Xml))),
-        _ if INSTANCE.contains(&essence) => Some(Kind::Instance),
-        _ if ZIP.contains(&essence) => Some(Kind::Zip),
+        "application/dicom+json" => Some(PartKind::Assembled(Part::Metadata(Form::Json))),
+        "application/dicom+xml" => Some(PartKind::Assembled(Part::Metadata(Form::Xml))),
+        _ if INSTANCE.contains(&essence) => Some(PartKind::Instance),
+        _ if ZIP.contains(&essence) => Some(PartKind::Zip),
         _ => None,
     }
 }
 
-/// A field of a form: what has a file name is a file, whatever the browser takes it for.
-fn form_field(head: &Head, says_nothing: bool) -> Kind {
+/// A field of a form: a field with a file name is a file, whatever its media type.
+fn form_field(head: &PartHeaders, says_nothing: bool) -> PartKind {
     let disposition = head.content_disposition.as_deref().unwrap_or_default().to_ascii_lowercase();
     match disposition.contains("filename") {
-        true => Kind::Instance,
-        false if says_nothing || disposition.contains("form-data") => Kind::Field,
-        false => Kind::Other("a field of a form that is no file"),
+        true => PartKind::Instance,
+        false if says_nothing || disposition.contains("form-data") => PartKind::Field,
+        false => PartKind::Other("a field of a form that is no file"),
     }
 }
 
@@ -138,20 +140,23 @@ fn unsupported(what: &str) -> Error {
 mod tests {
     use super::*;
 
-    const JSON: Kind = Kind::Assembled(Part::Metadata(Form::Json));
+    const JSON: PartKind = PartKind::Assembled(Part::Metadata(Form::Json));
 
     #[test]
     fn what_can_be_stored_is_told_from_the_content_type() {
         let related = |boundary: &str, root| Ok(Payload::Related { boundary: boundary.into(), root });
         for (text, expected) in [
-            ("multipart/related; type=\"application/dicom\"; boundary=B", related("B", Kind::Instance)),
-            ("multipart/related; type=application/dicom; boundary=\"B:1\"", related("B:1", Kind::Instance)),
-            ("multipart/related; boundary=B", related("B", Kind::Instance)),
+            ("multipart/related; type=\"application/dicom\"; boundary=B", related("B", PartKind::Instance)),
+            (
+                "multipart/related; type=application/dicom; boundary=\"B:1\"",
+                related("B:1", PartKind::Instance),
+            ),
+            ("multipart/related; boundary=B", related("B", PartKind::Instance)),
             ("multipart/related; type=\"application/dicom+json\"; boundary=B", related("B", JSON)),
-            ("multipart/related; type=\"application/zip\"; boundary=B", related("B", Kind::Zip)),
-            ("application/dicom", Ok(Payload::One(Kind::Instance))),
-            ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", Ok(Payload::One(Kind::Instance))),
-            ("application/zip", Ok(Payload::One(Kind::Zip))),
+            ("multipart/related; type=\"application/zip\"; boundary=B", related("B", PartKind::Zip)),
+            ("application/dicom", Ok(Payload::One(PartKind::Instance))),
+            ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", Ok(Payload::One(PartKind::Instance))),
+            ("application/zip", Ok(Payload::One(PartKind::Zip))),
             ("application/dicom+json", Ok(Payload::One(JSON))),
             ("multipart/form-data; boundary=B", Ok(Payload::Form { boundary: "B".into() })),
             ("multipart/related; type=\"application/dicom\"", Err(())),
@@ -173,22 +178,22 @@ mod tests {
         let form = content_type("multipart/form-data; boundary=B");
         let bulk = |media_type: &str, transfer_syntax: Option<&str>| {
             let (location, media_type) = ("/1".to_owned(), media_type.to_owned());
-            Kind::Assembled(Part::Bulk {
+            PartKind::Assembled(Part::Bulk {
                 location,
                 media_type,
                 transfer_syntax: transfer_syntax.map(str::to_owned),
             })
         };
-        let other = |kind: &Kind| matches!(kind, Kind::Other(_));
+        let other = |kind: &PartKind| matches!(kind, PartKind::Other(_));
         for (payload, head, expected) in [
-            (&dicom, [None, None, None], Kind::Instance),
-            (&dicom, [Some("application/octet-stream"), Some("/1"), None], Kind::Instance),
-            (&dicom, [Some("text/plain"), None, None], Kind::Other("")),
+            (&dicom, [None, None, None], PartKind::Instance),
+            (&dicom, [Some("application/octet-stream"), Some("/1"), None], PartKind::Instance),
+            (&dicom, [Some("text/plain"), None, None], PartKind::Other("")),
             (&dicom, [Some("application/dicom+json"), None, None], JSON),
             (&json, [Some("application/dicom+json"), None, None], JSON),
             (&json, [None, None, None], JSON),
             (&json, [None, Some("/1"), None], bulk("*/*", None)),
-            (&json, [Some("application/octet-stream"), None, None], Kind::Other("")),
+            (&json, [Some("application/octet-stream"), None, None], PartKind::Other("")),
             (
                 &json,
                 [Some("application/octet-stream"), Some("/1"), None],
@@ -199,22 +204,22 @@ mod tests {
                 [Some("image/JPEG; transfer-syntax=1.2.3"), Some("/1"), None],
                 bulk("image/jpeg", Some("1.2.3")),
             ),
-            (&json, [Some("application/dicom"), None, None], Kind::Instance),
-            (&form, [None, None, Some("form-data; name=\"a\"")], Kind::Field),
+            (&json, [Some("application/dicom"), None, None], PartKind::Instance),
+            (&form, [None, None, Some("form-data; name=\"a\"")], PartKind::Field),
             (
                 &form,
                 [Some("image/png"), None, Some("form-data; name=\"a\"; filename=\"b.png\"")],
-                Kind::Instance,
+                PartKind::Instance,
             ),
             (
                 &form,
                 [Some("application/zip"), None, Some("form-data; name=\"a\"; filename=\"b\"")],
-                Kind::Zip,
+                PartKind::Zip,
             ),
         ] {
             let [content_type, content_location, content_disposition] =
                 head.map(|text| text.map(str::to_owned));
-            let head = Head { content_type, content_location, content_disposition };
+            let head = PartHeaders { content_type, content_location, content_disposition };
             let found = payload.part(&head, false);
             assert!(found == expected || (other(&found) && other(&expected)), "{head:?}: {found:?}");
         }

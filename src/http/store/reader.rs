@@ -1,4 +1,4 @@
-//! What becomes of the parts of a request to store, in the order in which they come (PS3.18 §10.5.2).
+//! Reads a request to store, part by part, and stores the instances (PS3.18 §10.5.2).
 
 use std::sync::Arc;
 
@@ -17,36 +17,36 @@ use crate::archive::ingest::{Outcome, Refusal, Upload};
 use crate::dicom::failure::Failure;
 use crate::dicom::uid::StudyUid;
 use crate::http::error::{Error, failure_reason};
-use crate::http::request::multipart::{self, Event, Head, Scanner};
-use crate::http::store::body::Chunks;
-use crate::http::store::kind::{Kind, Payload};
-use crate::http::store::response::{CANNOT_UNDERSTAND, Item, Results, Skipped};
+use crate::http::request::multipart::{self, Event, MultipartScanner, PartHeaders};
+use crate::http::store::body::BodyReader;
+use crate::http::store::payload::{PartKind, Payload};
+use crate::http::store::response::{CANNOT_UNDERSTAND, PartResult, SkippedEntries, StoreResults};
 
-/// Instances of one request that may be on their way to the disk while the next ones come in.
+/// The maximal number of instances of one request that are being stored while the next ones arrive.
 const MAX_FINISHING: usize = 64;
 
-/// Where the bytes of the part under way go.
-enum Part {
-    /// Into the archive.
+/// The destination of the bytes of a part.
+enum PartSink {
+    /// An upload of an instance.
     Instance(Upload),
-    /// To the others that make instances together.
+    /// The assembly of instances from metadata and bulk data.
     Assembled,
-    /// Aside, until the archive is there whole.
+    /// A spool, until the whole zip archive has arrived.
     Zip(Spool),
-    /// Nowhere.
+    /// None: the bytes are discarded.
     Dropped,
 }
 
-/// An instance whose end is waited for.
-struct Finished {
-    place: usize,
+/// A finished upload with its result.
+struct FinishedUpload {
+    number: usize,
     outcome: Outcome,
-    /// The name of the entry of a zip archive that it is, and whether that is a zip archive itself.
+    /// For an entry of a zip archive: its name, and whether the entry is a zip archive itself.
     entry: Option<(String, bool)>,
 }
 
-/// The instances of one request.
-pub(super) struct Intake {
+/// Reads one request to store.
+pub(super) struct StoreRequestReader {
     archive: Arc<Archive>,
     caller: Caller,
     study: Option<StudyUid>,
@@ -58,15 +58,15 @@ pub(super) struct Intake {
     within_parts: usize,
     assembly: Option<Assembly>,
     has_metadata: bool,
-    /// How many results were given a place, in the order in which their bytes came.
-    places: usize,
-    finishing: FuturesUnordered<BoxFuture<'static, Finished>>,
-    items: Vec<(usize, Item)>,
-    skipped: Skipped,
+    /// The number of results so far; each result is numbered in the order of the request.
+    results_begun: usize,
+    finishing: FuturesUnordered<BoxFuture<'static, FinishedUpload>>,
+    items: Vec<(usize, PartResult)>,
+    skipped: SkippedEntries,
 }
 
-impl Intake {
-    /// An intake for a request to this URL, whose instances must be of `study` if there is one.
+impl StoreRequestReader {
+    /// A reader of a request to this URL. With `study`, all instances must belong to that study.
     pub(super) fn new(
         archive: Arc<Archive>,
         caller: Caller,
@@ -84,18 +84,19 @@ impl Intake {
             within_parts: 0,
             assembly: None,
             has_metadata: false,
-            places: 0,
+            results_begun: 0,
             finishing: FuturesUnordered::new(),
             items: Vec::new(),
-            skipped: Skipped::default(),
+            skipped: SkippedEntries::default(),
         }
     }
 
-    /// Takes a body.
+    /// Reads a body, and stores the instances in it.
     ///
     /// # Errors
-    /// Why it could not be read to its end. What was complete before counts; a part that the end cuts off does not.
-    pub(super) async fn take(&mut self, chunks: &mut Chunks, payload: &Payload) -> Result<(), Error> {
+    /// The reason why the body could not be read to its end. Complete parts count; a part that the end cuts
+    /// off does not.
+    pub(super) async fn read(&mut self, chunks: &mut BodyReader, payload: &Payload) -> Result<(), Error> {
         match payload {
             Payload::One(kind) => {
                 let mut part = self.begin(kind.clone()).await?;
@@ -106,18 +107,18 @@ impl Intake {
                 Ok(())
             }
             Payload::Related { boundary, .. } | Payload::Form { boundary } => {
-                self.take_parts(chunks, boundary, payload).await
+                self.read_parts(chunks, boundary, payload).await
             }
         }
     }
 
-    async fn take_parts(
+    async fn read_parts(
         &mut self,
-        chunks: &mut Chunks,
+        chunks: &mut BodyReader,
         boundary: &str,
         payload: &Payload,
     ) -> Result<(), Error> {
-        let mut scanner = Scanner::new(boundary);
+        let mut scanner = MultipartScanner::new(boundary);
         let mut part = None;
         while let Some(chunk) = chunks.next().await? {
             scanner.push(chunk);
@@ -140,20 +141,22 @@ impl Intake {
         scanner.finish().map_err(malformed)
     }
 
-    async fn begin_part(&mut self, payload: &Payload, head: &Head) -> Result<Part, Error> {
+    async fn begin_part(&mut self, payload: &Payload, head: &PartHeaders) -> Result<PartSink, Error> {
         let kind = payload.part(head, self.has_metadata);
         self.begin(kind).await
     }
 
-    async fn begin(&mut self, kind: Kind) -> Result<Part, Error> {
+    async fn begin(&mut self, kind: PartKind) -> Result<PartSink, Error> {
         self.parts += 1;
         if self.parts > self.max_parts {
             return Err(Error::Body(format!("more than {} parts (ingest.max_parts)", self.max_parts)));
         }
         Ok(match kind {
-            Kind::Instance => Part::Instance(self.archive.receive(&self.caller, self.study.clone()).await),
-            Kind::Zip => Part::Zip(self.archive.spool().await),
-            Kind::Assembled(part) => {
+            PartKind::Instance => {
+                PartSink::Instance(self.archive.receive(&self.caller, self.study.clone()).await)
+            }
+            PartKind::Zip => PartSink::Zip(self.archive.spool().await),
+            PartKind::Assembled(part) => {
                 self.has_metadata |= matches!(part, assembly::Part::Metadata(_));
                 let mut assembly = match self.assembly.take() {
                     Some(assembly) => assembly,
@@ -162,19 +165,19 @@ impl Intake {
                 let begun = assembly.begin(part);
                 self.assembly = Some(assembly);
                 begun.map_err(|failure| Error::Body(failure.to_string()))?;
-                Part::Assembled
+                PartSink::Assembled
             }
-            Kind::Field => Part::Dropped,
-            Kind::Other(reason) => {
-                self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment: reason.into(), name: None });
-                Part::Dropped
+            PartKind::Field => PartSink::Dropped,
+            PartKind::Other(reason) => {
+                self.add(PartResult::Other { reason: CANNOT_UNDERSTAND, comment: reason.into(), name: None });
+                PartSink::Dropped
             }
         })
     }
 
-    /// Counts an instance within a part, of which there are as many as of parts: for each there is a result in memory.
-    /// Whether there may be one more; if not, that is told.
-    fn may_take_in(&mut self) -> bool {
+    /// Counts an instance within a part, and returns whether it is within the limit. The limit is that of
+    /// parts, because each instance takes a result in memory. Beyond the limit, adds an error to the results.
+    fn may_add_instance(&mut self) -> bool {
         self.within_parts += 1;
         let may = self.within_parts <= self.max_parts;
         if !may {
@@ -184,56 +187,57 @@ impl Intake {
         may
     }
 
-    async fn write(&mut self, part: &mut Part, bytes: Bytes) {
+    async fn write(&mut self, part: &mut PartSink, bytes: Bytes) {
         match part {
-            Part::Instance(upload) => upload.write(bytes).await,
-            Part::Zip(spool) => spool.write(bytes).await,
-            Part::Assembled => {
+            PartSink::Instance(upload) => upload.write(bytes).await,
+            PartSink::Zip(spool) => spool.write(bytes).await,
+            PartSink::Assembled => {
                 if let Some(assembly) = &mut self.assembly {
                     assembly.write(bytes).await;
                 }
             }
-            Part::Dropped => {}
+            PartSink::Dropped => {}
         }
     }
 
-    async fn end(&mut self, part: Part) {
+    async fn end(&mut self, part: PartSink) {
         match part {
-            Part::Instance(upload) => self.finish_upload(upload, None).await,
-            Part::Zip(spool) => self.unpack(spool).await,
-            Part::Assembled => {
+            PartSink::Instance(upload) => self.finish_upload(upload, None).await,
+            PartSink::Zip(spool) => self.unpack(spool).await,
+            PartSink::Assembled => {
                 if let Some(assembly) = &mut self.assembly {
                     assembly.end();
                 }
             }
-            Part::Dropped => {}
+            PartSink::Dropped => {}
         }
     }
 
     async fn finish_upload(&mut self, upload: Upload, entry: Option<(String, bool)>) {
-        self.places += 1;
-        let place = self.places;
+        self.results_begun += 1;
+        let number = self.results_begun;
         let finishing = upload.finish().await;
-        self.finishing.push(Box::pin(async move { Finished { place, outcome: finishing.await, entry } }));
+        self.finishing
+            .push(Box::pin(async move { FinishedUpload { number, outcome: finishing.await, entry } }));
         while self.finishing.len() > MAX_FINISHING {
             self.next_outcome().await;
         }
     }
 
     async fn next_outcome(&mut self) {
-        let Some(Finished { place, outcome, entry }) = self.finishing.next().await else { return };
+        let Some(FinishedUpload { number, outcome, entry }) = self.finishing.next().await else { return };
         let is_no_instance =
             matches!(outcome.result, Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)));
         let item = match entry {
-            // A folder of a medium has a DICOMDIR, a viewer and what not: that is no failure.
+            // A folder of a medium holds a DICOMDIR, a viewer and other files, which are no failures.
             Some((name, false)) if is_no_instance => return self.skipped.add(name),
             Some((name, true)) if is_no_instance => {
                 let comment = "a zip archive within a zip archive is not opened".into();
-                Item::Other { reason: CANNOT_UNDERSTAND, comment, name: Some(name) }
+                PartResult::Other { reason: CANNOT_UNDERSTAND, comment, name: Some(name) }
             }
-            entry => Item::Outcome { outcome, name: entry.map(|(name, _)| name) },
+            entry => PartResult::Outcome { outcome, name: entry.map(|(name, _)| name) },
         };
-        self.items.push((place, item));
+        self.items.push((number, item));
     }
 
     async fn unpack(&mut self, spool: Spool) {
@@ -243,7 +247,7 @@ impl Intake {
         }
         let mut entries = self.archive.receive_zip(&self.caller, self.study.clone(), zip);
         while let Some(entry) = entries.next().await {
-            if !self.may_take_in() {
+            if !self.may_add_instance() {
                 return;
             }
             match entry {
@@ -251,7 +255,7 @@ impl Intake {
                     self.finish_upload(upload, Some((name, is_zip))).await
                 }
                 Ok(Entry { name, upload: Err(error), .. }) => {
-                    self.add(Item::Other {
+                    self.add(PartResult::Other {
                         reason: CANNOT_UNDERSTAND,
                         comment: error.to_string(),
                         name: Some(name),
@@ -262,49 +266,49 @@ impl Intake {
         }
     }
 
-    /// Puts together the instances whose parts came apart.
+    /// Assembles the instances whose metadata and bulk data came as separate parts.
     async fn assemble(&mut self) {
         let Some(assembly) = self.assembly.take() else { return };
         let mut instances = assembly.finish().await;
         let (caller, study) = (self.caller.clone(), self.study.clone());
-        while let Some(made) = instances.next(&caller, study.as_ref()).await {
-            if !self.may_take_in() {
+        while let Some(assembled) = instances.next(&caller, study.as_ref()).await {
+            if !self.may_add_instance() {
                 return;
             }
-            match made {
+            match assembled {
                 Ok(upload) => self.finish_upload(upload, None).await,
-                Err(unmade) => self.add(Item::Unmade(unmade)),
+                Err(unmade) => self.add(PartResult::Unmade(unmade)),
             }
         }
         for location in instances.unused() {
             let (comment, name) = ("bulk data that no metadata refers to".into(), Some(location.to_owned()));
-            self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment, name });
+            self.add(PartResult::Other { reason: CANNOT_UNDERSTAND, comment, name });
         }
     }
 
     fn add_other(&mut self, comment: String) {
-        self.add(Item::Other { reason: CANNOT_UNDERSTAND, comment, name: None });
+        self.add(PartResult::Other { reason: CANNOT_UNDERSTAND, comment, name: None });
     }
 
-    fn add(&mut self, item: Item) {
-        self.places += 1;
-        self.items.push((self.places, item));
+    fn add(&mut self, item: PartResult) {
+        self.results_begun += 1;
+        self.items.push((self.results_begun, item));
     }
 
-    /// What became of the parts, in the order of the request.
-    pub(super) async fn finish(mut self) -> Results {
+    /// The results of the parts, in the order of the request.
+    pub(super) async fn finish(mut self) -> StoreResults {
         self.assemble().await;
         while !self.finishing.is_empty() {
             self.next_outcome().await;
         }
-        self.items.sort_by_key(|(place, _)| *place);
+        self.items.sort_by_key(|(number, _)| *number);
         let items = self.items.into_iter().map(|(_, item)| item).collect();
-        Results { items, skipped: self.skipped }
+        StoreResults { items, skipped: self.skipped }
     }
 }
 
-fn refused(refusal: &Refusal) -> Item {
-    Item::Other { reason: failure_reason(refusal), comment: refusal.to_string(), name: None }
+fn refused(refusal: &Refusal) -> PartResult {
+    PartResult::Other { reason: failure_reason(refusal), comment: refusal.to_string(), name: None }
 }
 
 fn malformed(error: multipart::Error) -> Error {

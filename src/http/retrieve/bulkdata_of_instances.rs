@@ -1,5 +1,5 @@
-//! All bulk data, or all pixel data, of a study, a series or an instance: a part for each value, and for each frame of
-//! compressed pixels (PS3.18 §10.4.1.1.5, §10.4.1.1.6).
+//! All bulk data, or all pixel data, of a study, a series or an instance: a part for each value, and for each
+//! frame of compressed pixels (PS3.18 §10.4.1.1.5, §10.4.1.1.6).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,18 +25,21 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::request::path::Target;
+use crate::http::response::instance::url;
 use crate::http::response::media_types::OCTET_STREAM;
 use crate::http::response::multipart as parts;
+use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, fingerprint, finish};
 use crate::http::retrieve::bulkdata;
-use crate::http::retrieve::frames::{Form, choose_form, stored_form, stores_native};
-use crate::http::retrieve::pictures::number_of_frames;
-use crate::http::retrieve::{not_acceptable, transcoded_frames, url};
+use crate::http::retrieve::frames::{FrameForm, choose_form, stored_form, stores_native};
+use crate::http::retrieve::rendered_images::number_of_frames;
+use crate::http::retrieve::transcoded_frames;
 
-/// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel Data.
+/// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel
+/// Data.
 const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
 
-/// Parts that are opened or made ahead of the one that is being sent.
+/// The number of parts that are opened or transcoded ahead of the one that is sent.
 const OPEN_AHEAD: usize = 2;
 
 type ByteStream = BoxStream<'static, Result<Bytes, ArchiveError>>;
@@ -48,7 +51,7 @@ pub(crate) async fn bulkdata(
     Target(scope): Target,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    answer(&service.archive, caller, scope, Values::All, &head).await
+    answer(&service.archive, caller, scope, BulkSelection::All, &head).await
 }
 
 /// `GET …/pixeldata` of a study, a series or an instance.
@@ -58,19 +61,19 @@ pub(crate) async fn pixeldata(
     Target(scope): Target,
     head: Head,
 ) -> Result<Response<Body>, Error> {
-    answer(&service.archive, caller, scope, Values::Pixels, &head).await
+    answer(&service.archive, caller, scope, BulkSelection::Pixels, &head).await
 }
 
-/// Which bulk values are asked for.
+/// The selection of bulk values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Values {
-    /// All that metadata refer to.
+pub(super) enum BulkSelection {
+    /// All values that the metadata refer to.
     All,
-    /// Those of [`PIXELS`].
+    /// The values of [`PIXELS`].
     Pixels,
 }
 
-impl Values {
+impl BulkSelection {
     fn include(self, value: &BulkValue) -> bool {
         self == Self::All || PIXELS.contains(&value.path.as_str())
     }
@@ -84,16 +87,16 @@ pub(super) fn is_asked_for(accept: &Accept) -> bool {
     accept.choose(&[instances, one, bytes]).is_some_and(|best| best.essence == OCTET_STREAM)
 }
 
-/// Answers with bulk values, those first that come first in their instance.
+/// Answers with bulk values, in the order of instances and of values in an instance.
 ///
 /// # Errors
-/// [`ArchiveError::NotFound`] if there are none; [`Error::NotAcceptable`] if none of the first ones can be given as
-/// asked. What cannot among others that can is given as it would be by default.
+/// [`ArchiveError::NotFound`] if there are no values; [`Error::NotAcceptable`] if no value of the first page
+/// can be given as requested. Later, such a value is given in its default representation.
 pub(super) async fn answer(
     archive: &Arc<Archive>,
     caller: Caller,
     scope: Scope,
-    values: Values,
+    values: BulkSelection,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     let accept = head.accept();
@@ -142,25 +145,25 @@ fn octets() -> [Offer; 2] {
     })
 }
 
-/// A bulk value and how it is given.
-struct Chosen {
+/// A bulk value and its representation.
+struct SelectedValue {
     record: Arc<InstanceRecord>,
     path: String,
     range: Range<u64>,
-    /// Frame by frame; `None` is the value as it is.
-    frames: Option<(Offer, Form)>,
-    /// Whether the client accepts that.
+    /// The representation frame by frame; `None` gives the value as one part.
+    frames: Option<(Offer, FrameForm)>,
+    /// Whether the client accepts the representation.
     is_as_asked: bool,
 }
 
-impl Chosen {
+impl SelectedValue {
     fn essence(&self) -> &'static str {
         self.frames.as_ref().map_or(OCTET_STREAM, |(offer, _)| offer.essence)
     }
 }
 
-/// The values of an instance that are asked for, each in the form that suits the client best.
-fn chosen(record: InstanceRecord, values: Values, accept: &Accept) -> Vec<Chosen> {
+/// The selected values of an instance, each in the representation that suits the client best.
+fn chosen(record: InstanceRecord, values: BulkSelection, accept: &Accept) -> Vec<SelectedValue> {
     let record = Arc::new(record);
     let takes_octets = accept.choose(&octets()[..1]).is_some();
     let choose = |value: &BulkValue| {
@@ -169,11 +172,11 @@ fn chosen(record: InstanceRecord, values: Values, accept: &Accept) -> Vec<Chosen
             let form = choose_form(accept, &record, false);
             is_as_asked = form.is_ok();
             let form = form.unwrap_or_else(|_| stored_form(&record));
-            frames =
-                Some(form).filter(|(_, form)| !stores_native(&record) || matches!(form, Form::Encoded(_)));
+            frames = Some(form)
+                .filter(|(_, form)| !stores_native(&record) || matches!(form, FrameForm::Encoded(_)));
         }
         let range = value.offset..value.offset + value.length;
-        Chosen { record: Arc::clone(&record), path: value.path.clone(), range, frames, is_as_asked }
+        SelectedValue { record: Arc::clone(&record), path: value.path.clone(), range, frames, is_as_asked }
     };
     record.layout.bulk.iter().filter(|value| values.include(value)).map(choose).collect()
 }
@@ -182,7 +185,7 @@ fn chosen(record: InstanceRecord, values: Values, accept: &Accept) -> Vec<Chosen
 fn written(
     archive: Arc<Archive>,
     caller: Caller,
-    values: BoxStream<'static, Result<Chosen, ArchiveError>>,
+    values: BoxStream<'static, Result<SelectedValue, ArchiveError>>,
     boundary: String,
     base_url: Arc<str>,
 ) -> ByteStream {
@@ -208,39 +211,43 @@ fn written(
     parts.buffered(OPEN_AHEAD).try_flatten().chain(stream::once(ready(Ok(tail)))).boxed()
 }
 
-struct Part {
+struct ValuePart {
     essence: &'static str,
     transfer_syntax: String,
     bytes: ByteStream,
 }
 
-/// A value, or frame `number` (from 1) of it; a frame that cannot be made is given as it is stored.
+/// A value, or frame `number` (from 1) of it. A frame that cannot be transcoded is given as it is stored.
 async fn part(
     archive: &Arc<Archive>,
     caller: &Caller,
-    value: &Chosen,
+    value: &SelectedValue,
     number: u32,
-) -> Result<Part, ArchiveError> {
+) -> Result<ValuePart, ArchiveError> {
     let record = &value.record;
     let Some((offer, form)) = &value.frames else {
         let bytes = archive.read_value(caller, record, value.range.clone()).await?;
         let bytes = bytes.map_err(ArchiveError::from).boxed();
-        return Ok(Part {
+        return Ok(ValuePart {
             essence: OCTET_STREAM,
             transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
             bytes,
         });
     };
     let codec = match form {
-        Form::Stored => return stored(archive, caller, record, number).await,
-        Form::Decoded => None,
-        Form::Encoded(codec) => Some(*codec),
+        FrameForm::Stored => return stored(archive, caller, record, number).await,
+        FrameForm::Decoded => None,
+        FrameForm::Encoded(codec) => Some(*codec),
     };
     match transcoded_frames::frame(archive, caller, record, number, codec).await {
         Err(error) if error.is_about_form() => stored(archive, caller, record, number).await,
         frame => {
             let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();
-            Ok(Part { essence: offer.essence, transfer_syntax, bytes: stream::once(ready(frame)).boxed() })
+            Ok(ValuePart {
+                essence: offer.essence,
+                transfer_syntax,
+                bytes: stream::once(ready(frame)).boxed(),
+            })
         }
     }
 }
@@ -251,7 +258,7 @@ async fn stored(
     caller: &Caller,
     record: &Arc<InstanceRecord>,
     number: u32,
-) -> Result<Part, ArchiveError> {
+) -> Result<ValuePart, ArchiveError> {
     let ranges = archive.frame(record, number)?;
     let reader = Arc::new((Arc::clone(archive), caller.clone(), Arc::clone(record)));
     let fragments = stream::iter(ranges).then(move |range| {
@@ -263,7 +270,7 @@ async fn stored(
         }
     });
     let (offer, _) = stored_form(record);
-    Ok(Part {
+    Ok(ValuePart {
         essence: offer.essence,
         transfer_syntax: record.transfer_syntax.clone(),
         bytes: fragments.try_flatten().boxed(),

@@ -3,17 +3,22 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::dicom::dictionary;
-use crate::http::capabilities::parameters::{Kind, Parameter, Place};
-use crate::http::capabilities::resources::{Access, Operation, Resource};
-use crate::http::capabilities::{matched, path_parameters};
+use crate::http::describe::{matched, path_parameters};
+use crate::http::resources::operation::{Access, Operation, Resource};
+use crate::http::resources::parameters::{Parameter, ParameterLocation, ParameterType};
 
-/// The name of the way to get in.
+/// The name of the security scheme.
 const SCHEME: &str = "token";
 
-/// Describes resources; `server_url` stands before their paths. `issuer` is whose tokens callers must have, if they must.
-pub(super) fn describe(server_url: &str, issuer: Option<&str>, resources: &[Resource]) -> Json {
+/// Describes resources; `server_url` precedes their paths. `issuer` is the OpenID provider whose tokens
+/// callers need, if authentication is on.
+pub(super) fn describe(
+    server_url: &str,
+    issuer: Option<&str>,
+    resources: impl Iterator<Item = &'static Resource> + Clone,
+) -> Json {
     let paths: Map<String, Json> =
-        resources.iter().map(|resource| (resource.path.to_owned(), path_item(resource))).collect();
+        resources.clone().map(|resource| (resource.path.to_owned(), path_item(resource))).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -21,7 +26,7 @@ pub(super) fn describe(server_url: &str, issuer: Option<&str>, resources: &[Reso
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "A DICOMweb server",
             "description": "STOW-RS, QIDO-RS, WADO-RS and WADO-URI as DICOM PS3.18 describes them. \
-                 Whatever can be read with GET can be asked about with HEAD.",
+                 Every resource that supports GET supports HEAD.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": server_url }],
@@ -36,7 +41,7 @@ pub(super) fn describe(server_url: &str, issuer: Option<&str>, resources: &[Reso
 
 fn security(issuer: Option<&str>) -> Json {
     let about = match issuer {
-        Some(issuer) => format!("an access token of {issuer}, whose roles give the right that is named"),
+        Some(issuer) => format!("an access token of {issuer} whose roles give the right that is named"),
         None => "not needed: this server is configured without authentication".to_owned(),
     };
     json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": about })
@@ -56,7 +61,7 @@ fn path_item(resource: &Resource) -> Json {
     for operation in resource.operations {
         item.insert(operation.method.to_ascii_lowercase(), described(operation));
         if operation.method == "GET" {
-            let head = Operation { method: "HEAD", gives: &[], ..copied(operation) };
+            let head = Operation { method: "HEAD", gives: &[], ..*operation };
             let mut described = described(&head);
             described["operationId"] = json!(format!("{}Head", operation.id));
             item.insert("head".to_owned(), described);
@@ -98,7 +103,7 @@ fn response(status: u16, media_types: &[&str]) -> Json {
         202 => "Accepted: some were stored, or with warnings",
         204 => "No Content",
         206 => "Partial Content",
-        304 => "Not Modified: the client has it",
+        304 => "Not Modified",
         409 => "Conflict: none was stored; the body says why",
         _ => return json!({ "$ref": "#/components/responses/Problem" }),
     };
@@ -114,27 +119,27 @@ fn contents(media_types: &[&str]) -> Map<String, Json> {
 }
 
 fn parameter(parameter: &Parameter) -> Json {
-    let place = match parameter.place {
-        Place::Query => "query",
-        Place::Header => "header",
+    let location = match parameter.location {
+        ParameterLocation::Query => "query",
+        ParameterLocation::Header => "header",
     };
     let schema = match parameter.kind {
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Number => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Boolean => json!({ "type": "boolean" }),
+        ParameterType::Text => json!({ "type": "string" }),
+        ParameterType::Number => json!({ "type": "integer", "minimum": 0 }),
+        ParameterType::Boolean => json!({ "type": "boolean" }),
     };
     json!({
         "name": parameter.name,
-        "in": place,
+        "in": location,
         "required": parameter.is_required,
         "description": parameter.about,
         "schema": schema,
     })
 }
 
-/// Attributes that any search matches, by keyword.
-fn match_parameters(resources: &[Resource]) -> Map<String, Json> {
-    let operations = resources.iter().flat_map(|resource| resource.operations);
+/// The attributes that any search matches, by keyword.
+fn match_parameters(resources: impl Iterator<Item = &'static Resource>) -> Map<String, Json> {
+    let operations = resources.flat_map(|resource| resource.operations);
     let tags = operations.filter_map(|operation| operation.matches).flat_map(matched);
     let described = tags.filter_map(|tag| {
         let keyword = dictionary::keyword(tag)?;
@@ -177,8 +182,4 @@ fn about_path_parameter(name: &str) -> &'static str {
         "frames" => "frame numbers from 1, with commas",
         _ => "a path, which may hold slashes",
     }
-}
-
-fn copied(operation: &Operation) -> Operation {
-    Operation { ..*operation }
 }

@@ -1,0 +1,71 @@
+//! The list of resources: every path and method of the server, with its handler, the right that it needs and
+//! its description. The router is built from the list, and so are the descriptions in WADL and OpenAPI.
+//!
+//! An operation names the right that it needs ([`Access`]), and the router checks the right before the
+//! handler runs. So no resource can exist without a check.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Method, Response};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter};
+
+use crate::http::auth::{self, Authenticator};
+use crate::http::error::Error;
+use crate::http::middleware;
+use crate::http::request::Head;
+use crate::http::resources::operation::{Access, Operation, Resource};
+use crate::http::{Service, describe};
+
+mod dicom_web;
+mod media_types;
+pub(in crate::http) mod operation;
+mod pages;
+pub(in crate::http) mod parameters;
+#[cfg(test)]
+mod tests;
+
+/// All resources.
+pub(in crate::http) fn all() -> impl Iterator<Item = &'static Resource> + Clone {
+    dicom_web::RESOURCES.iter().chain(pages::RESOURCES)
+}
+
+/// The router of all resources, with all middleware.
+pub(in crate::http) fn router(service: &Arc<Service>) -> Router {
+    let mut router = Router::new();
+    for resource in all() {
+        // The parameter `path` matches the rest of a path, slashes included.
+        let path = resource.path.replace("{path}", "{*path}");
+        for operation in resource.operations {
+            router = router.route(&path, route(operation, service));
+        }
+    }
+    let router = router.fallback(async || Error::NoResource).with_state(Arc::clone(service));
+    middleware::apply(router, service)
+}
+
+/// The handler of an operation, behind the check of the right that the operation needs.
+fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Service>> {
+    let method: Method = operation.method.parse().expect("the list holds methods of HTTP");
+    let filter = MethodFilter::try_from(method).expect("the list holds methods that have a filter");
+    let handler = (operation.handler)(filter);
+    match operation.access {
+        Access::Public => handler,
+        Access::Needs(right) => {
+            handler.route_layer(from_fn_with_state((Arc::clone(service), right), auth::require))
+        }
+    }
+}
+
+/// `GET` and `OPTIONS` of the base URL: the Capabilities Description.
+async fn capabilities(head: Head) -> Result<Response<Body>, Error> {
+    describe::capabilities(all(), &head)
+}
+
+/// `GET /openapi.json`.
+async fn openapi(State(service): State<Arc<Service>>, head: Head) -> Result<Response<Body>, Error> {
+    describe::openapi(all(), service.auth.as_ref().map(Authenticator::issuer), &head)
+}

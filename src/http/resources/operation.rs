@@ -1,0 +1,89 @@
+//! A resource and its operations.
+
+use std::sync::Arc;
+
+use axum::routing::{MethodFilter, MethodRouter};
+
+use crate::archive::access::Right;
+use crate::http::Service;
+use crate::http::resources::parameters::Parameter;
+use crate::query::Level;
+
+/// A resource, by the template of its path.
+pub(in crate::http) struct Resource {
+    /// The path, with parameters in braces; `{frames}` is a list of numbers from 1, `{path}` may hold
+    /// slashes.
+    pub(in crate::http) path: &'static str,
+    /// The methods of the resource. Every resource with GET has HEAD too, which is not listed.
+    pub(in crate::http) operations: &'static [Operation],
+}
+
+/// A method of a resource.
+#[derive(Clone, Copy)]
+pub(in crate::http) struct Operation {
+    /// The name of the method, as `GET`.
+    pub(in crate::http) method: &'static str,
+    /// The name of the transaction, without spaces; unique.
+    pub(in crate::http) id: &'static str,
+    /// Makes the route to the handler, for the method that it is given.
+    pub(in crate::http) handler: Handler,
+    /// The right that a caller must have.
+    pub(in crate::http) access: Access,
+    /// The effect or the result, in a line.
+    pub(in crate::http) summary: &'static str,
+    /// The document that specifies the operation, with the section.
+    pub(in crate::http) section: &'static str,
+    /// The parameters besides those in the path.
+    pub(in crate::http) parameters: &'static [&'static [Parameter]],
+    /// Of a search: the level of the results, which decides on the attributes that can be matched.
+    pub(in crate::http) matches: Option<Level>,
+    /// The media types of the request's body; empty if there is no body.
+    pub(in crate::http) takes: &'static [&'static str],
+    /// The media types of the response's body, the default first.
+    pub(in crate::http) gives: &'static [&'static str],
+    /// The status codes of responses, besides those of [`Access`].
+    pub(in crate::http) statuses: &'static [u16],
+}
+
+/// Makes the route to a handler.
+pub(in crate::http) type Handler = fn(MethodFilter) -> MethodRouter<Arc<Service>>;
+
+/// The right that an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Access {
+    /// None: the response holds no data of any tenant.
+    Public,
+    /// A right of the caller, in the caller's own tenant.
+    Needs(Right),
+}
+
+impl Operation {
+    /// `GET`, which needs the right to read.
+    pub(super) const fn get(
+        id: &'static str,
+        handler: Handler,
+        summary: &'static str,
+        section: &'static str,
+    ) -> Self {
+        Self {
+            method: "GET",
+            id,
+            handler,
+            access: Access::Needs(Right::Read),
+            summary,
+            section,
+            parameters: &[],
+            matches: None,
+            takes: &[],
+            gives: &[],
+            statuses: &[],
+        }
+    }
+
+    /// All status codes of responses: an operation that needs a right can fail for want of a valid token or
+    /// of the right.
+    pub(in crate::http) fn all_statuses(&self) -> impl Iterator<Item = u16> {
+        let of_access: &[u16] = if self.access == Access::Public { &[] } else { &[401, 403] };
+        self.statuses.iter().chain(of_access).copied()
+    }
+}

@@ -1,0 +1,153 @@
+//! The resources that are not of DICOM: the fast stream, this description, web pages and operations.
+
+use axum::routing::on;
+
+use crate::archive::access::Right;
+use crate::http::resources::openapi;
+use crate::http::resources::operation::{Access, Handler, Operation, Resource};
+use crate::http::resources::parameters::{CONDITIONS, RANGE, SLICES};
+use crate::http::web::{console, viewer};
+use crate::http::{ops, preview_stream};
+
+/// The resources, in the order in which they are described.
+pub(super) const RESOURCES: &[Resource] = &[
+    // docs/fast-stream.md.
+    Resource {
+        path: "/stream/studies/{study}/series/{series}",
+        operations: &[Operation {
+            parameters: &[SLICES, CONDITIONS, RANGE],
+            gives: &["application/vnd.cuspid.stream"],
+            statuses: &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503],
+            ..Operation::get(
+                "RetrieveStream",
+                |method| on(method, preview_stream::stream),
+                "slices of a series as JPEG 2000",
+                "docs/fast-stream.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/openapi.json",
+        // Public, because the description says how to authenticate.
+        operations: &[Operation {
+            access: Access::Public,
+            parameters: &[CONDITIONS, RANGE],
+            gives: &["application/json"],
+            statuses: &[200, 206, 304, 406, 416, 400, 429, 500, 503],
+            ..Operation::get(
+                "DescribeInOpenapi",
+                |method| on(method, openapi),
+                "this description",
+                "OpenAPI 3.1",
+            )
+        }],
+    },
+    // The built-in web page.
+    Resource {
+        path: "/",
+        operations: &[page("ShowConsole", |method| on(method, console::page), "the built-in web page", HTML)],
+    },
+    Resource {
+        path: "/console/console.css",
+        operations: &[page("ShowConsoleStyle", |method| on(method, console::style), "its style sheet", CSS)],
+    },
+    Resource {
+        path: "/console/console.js",
+        operations: &[page("ShowConsoleScript", |method| on(method, console::script), "its script", SCRIPT)],
+    },
+    Resource {
+        path: "/console/sign-in.js",
+        operations: &[page(
+            "ShowConsoleSignIn",
+            |method| on(method, console::sign_in),
+            "its script for signing in",
+            SCRIPT,
+        )],
+    },
+    // The OHIF viewer (docs/viewer.md).
+    Resource {
+        path: "/viewer",
+        operations: &[Operation {
+            statuses: &[308, 429],
+            ..viewer("EnterViewer", |method| on(method, viewer::enter), "leads to the viewer")
+        }],
+    },
+    Resource {
+        path: "/viewer/",
+        operations: &[Operation {
+            gives: HTML,
+            ..viewer("ShowViewer", |method| on(method, viewer::file), "the OHIF viewer")
+        }],
+    },
+    Resource {
+        path: "/viewer/app-config.js",
+        operations: &[page(
+            "ConfigureViewer",
+            |method| on(method, viewer::configuration),
+            "the viewer's configuration",
+            SCRIPT,
+        )],
+    },
+    Resource {
+        path: "/viewer/{path}",
+        operations: &[Operation {
+            parameters: &[RANGE],
+            gives: HTML,
+            ..viewer("ShowViewerFile", |method| on(method, viewer::file), "a file of the viewer")
+        }],
+    },
+    // Operations.
+    Resource {
+        path: "/healthz",
+        operations: &[page(
+            "CheckHealth",
+            |method| on(method, ops::healthz),
+            "whether the process answers",
+            TEXT,
+        )],
+    },
+    Resource {
+        path: "/readyz",
+        operations: &[page(
+            "CheckReadiness",
+            |method| on(method, ops::readyz),
+            "whether requests can be served",
+            TEXT,
+        )],
+    },
+    Resource {
+        path: "/metrics",
+        operations: &[Operation {
+            access: Access::Needs(Right::Administer),
+            ..page(
+                "ReadMetrics",
+                |method| on(method, ops::metrics),
+                "metrics in the text format of Prometheus",
+                TEXT,
+            )
+        }],
+    },
+];
+
+const CSS: &[&str] = &["text/css"];
+const HTML: &[&str] = &["text/html"];
+const SCRIPT: &[&str] = &["text/javascript"];
+const TEXT: &[&str] = &["text/plain"];
+
+/// A page, a script or a line of text, for everyone.
+const fn page(
+    id: &'static str,
+    handler: Handler,
+    summary: &'static str,
+    gives: &'static [&'static str],
+) -> Operation {
+    let statuses = &[200, 429, 500, 503];
+    Operation { access: Access::Public, gives, statuses, ..Operation::get(id, handler, summary, "docs") }
+}
+
+/// A file of the viewer, for everyone.
+const fn viewer(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
+    let statuses = &[200, 206, 304, 404, 416, 429, 500, 503];
+    let from = Operation::get(id, handler, summary, "docs/viewer.md");
+    Operation { access: Access::Public, statuses, ..from }
+}

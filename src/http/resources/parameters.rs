@@ -1,0 +1,175 @@
+//! The parameters of requests, besides those in the path and the attributes that searches match.
+
+/// A parameter of a request.
+pub(in crate::http) struct Parameter {
+    /// The name.
+    pub(in crate::http) name: &'static str,
+    /// The part of the request that holds it.
+    pub(in crate::http) location: ParameterLocation,
+    /// The type of the value.
+    pub(in crate::http) kind: ParameterType,
+    /// Whether it is required.
+    pub(in crate::http) is_required: bool,
+    /// The effect or meaning, in a line.
+    pub(in crate::http) about: &'static str,
+}
+
+/// The part of a request that holds a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum ParameterLocation {
+    /// The query.
+    Query,
+    /// The header fields.
+    Header,
+}
+
+/// The type of a parameter's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum ParameterType {
+    /// Text.
+    Text,
+    /// A number from 0.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// Parameters of every resource that has several representations.
+pub(in crate::http) const FORM: &[Parameter] = &[
+    query(
+        "accept",
+        ParameterType::Text,
+        "media types to choose from before those of the Accept header field (PS3.18 §8.3.3.1)",
+    ),
+    query("charset", ParameterType::Text, "ignored: text is in UTF-8 (PS3.18 §8.3.3.2)"),
+];
+
+/// Conditions on the representation that the client has already.
+pub(in crate::http) const CONDITIONS: &[Parameter] =
+    &[header("If-None-Match", "entity tags that the client has (RFC 9110 §13.1.2)")];
+
+/// A part of a body.
+pub(in crate::http) const RANGE: &[Parameter] = &[
+    header("Range", "`bytes=first-last`, from 0 (RFC 9110 §14.2)"),
+    header("If-Range", "the entity tag that the range is of (RFC 9110 §13.1.5)"),
+];
+
+/// Parameters of a search (PS3.18 §8.3.4).
+pub(in crate::http) const SEARCH: &[Parameter] = &[
+    query("limit", ParameterType::Number, "maximal number of results"),
+    query("offset", ParameterType::Number, "number of results to skip"),
+    query(
+        "includefield",
+        ParameterType::Text,
+        "additional attributes of results, by keyword or tag, with commas; or `all`",
+    ),
+    query("fuzzymatching", ParameterType::Boolean, "match names by words and sound"),
+    query("emptyvaluematching", ParameterType::Boolean, "let `\"\"` match attributes without a value"),
+    query(
+        "multiplevaluematching",
+        ParameterType::Boolean,
+        "match only attributes that have all values of a list with backslashes",
+    ),
+    query(
+        "TimezoneOffsetFromUTC",
+        ParameterType::Text,
+        "the offset of the dates and times asked for, such as `-0500`",
+    ),
+    query(
+        "orderby",
+        ParameterType::Text,
+        "attributes to order by, with commas; `-` before one for descending",
+    ),
+];
+
+/// Parameters of rendering (PS3.18 §8.3.5.1).
+pub(in crate::http) const RENDERING: &[Parameter] = &[
+    query("annotation", ParameterType::Text, "`patient`, `technique`: text in the image"),
+    query("quality", ParameterType::Number, "of a lossy format, 1 to 100"),
+    query(
+        "viewport",
+        ParameterType::Text,
+        "`width,height[,left,top,width,height]` in pixels: size of the rendered image, region of the stored one",
+    ),
+    query(
+        "window",
+        ParameterType::Text,
+        "`center,width,function`; the function is `linear`, `linear-exact` or `sigmoid`",
+    ),
+    query("iccprofile", ParameterType::Text, "`no`, `yes`, `srgb`, `adobergb` or `rommrgb`"),
+];
+
+/// Parameters of thumbnails.
+pub(in crate::http) const THUMBNAIL: &[Parameter] =
+    &[query("viewport", ParameterType::Text, "maximal `width,height` in pixels")];
+
+/// Parameters of a zip file.
+pub(in crate::http) const ZIPPED: &[Parameter] = &[query(
+    "dicomdir",
+    ParameterType::Text,
+    "of `application/zip`: `true` for a file-set with a DICOMDIR (PS3.10 §8)",
+)];
+
+/// The instances of a series that a zip file holds.
+pub(in crate::http) const POSITIONS: &[Parameter] = &[query(
+    "instances",
+    ParameterType::Text,
+    "of `application/zip`: `first-last`, from 1, in the order of Instance Number; all without it",
+)];
+
+/// Parameters of the fast stream.
+pub(in crate::http) const SLICES: &[Parameter] =
+    &[query("slices", ParameterType::Text, "`first-last`, from 0; all without it")];
+
+/// The parameters of the URI service (PS3.18 §9.1.2, §9.4, §9.5).
+pub(in crate::http) const URI: &[Parameter] = &[
+    required("requestType", "`WADO`"),
+    required("studyUID", "Study Instance UID"),
+    required("seriesUID", "Series Instance UID"),
+    required("objectUID", "SOP Instance UID"),
+    query(
+        "contentType",
+        ParameterType::Text,
+        "media types to choose from before those of the Accept header field",
+    ),
+    query("charset", ParameterType::Text, "ignored: text is in UTF-8"),
+    query(
+        "transferSyntax",
+        ParameterType::Text,
+        "of `application/dicom`: the UID of a transfer syntax, or `*` for the stored one",
+    ),
+    query("frameNumber", ParameterType::Number, "the frame to render, from 1"),
+    query("annotation", ParameterType::Text, "`patient`, `technique`: text in the image"),
+    query("imageQuality", ParameterType::Number, "of a lossy format, 1 to 100"),
+    query("rows", ParameterType::Number, "maximal height of the rendered image, in pixels"),
+    query("columns", ParameterType::Number, "maximal width of the rendered image, in pixels"),
+    query("region", ParameterType::Text, "`left,top,right,bottom` of the image, from 0.0 to 1.0"),
+    query("windowCenter", ParameterType::Text, "centre of the window"),
+    query("windowWidth", ParameterType::Text, "width of the window"),
+    query("presentationUID", ParameterType::Text, "SOP Instance UID of a presentation state"),
+    query("presentationSeriesUID", ParameterType::Text, "its Series Instance UID"),
+];
+
+const fn query(name: &'static str, kind: ParameterType, about: &'static str) -> Parameter {
+    Parameter { name, location: ParameterLocation::Query, kind, is_required: false, about }
+}
+
+const fn header(name: &'static str, about: &'static str) -> Parameter {
+    Parameter {
+        name,
+        location: ParameterLocation::Header,
+        kind: ParameterType::Text,
+        is_required: false,
+        about,
+    }
+}
+
+const fn required(name: &'static str, about: &'static str) -> Parameter {
+    Parameter {
+        name,
+        location: ParameterLocation::Query,
+        kind: ParameterType::Text,
+        is_required: true,
+        about,
+    }
+}

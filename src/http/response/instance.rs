@@ -1,0 +1,25 @@
+//! The URL, ETags and multipart boundary of an instance.
+
+use crate::archive::records::InstanceRecord;
+
+/// The URL of an instance.
+pub(in crate::http) fn url(record: &InstanceRecord, base_url: &str) -> String {
+    let InstanceRecord { study, series, instance, .. } = record;
+    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}")
+}
+
+/// The ETag of one representation of an instance or of a part of the instance; it depends on the stored bytes
+/// and on the representation.
+pub(in crate::http) fn etag(record: &InstanceRecord, representation: &str) -> String {
+    format!("\"{}-{representation}\"", digest_prefix(record))
+}
+
+/// A multipart boundary that cannot occur in the object: the object would have to contain its own digest.
+pub(in crate::http) fn boundary(record: &InstanceRecord) -> String {
+    format!("cuspid-{}", digest_prefix(record))
+}
+
+/// A beginning of the digest that is long enough to be unique.
+fn digest_prefix(record: &InstanceRecord) -> &str {
+    record.digest.get(..32).unwrap_or(&record.digest)
+}
