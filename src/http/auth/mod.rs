@@ -20,6 +20,7 @@ use crate::http::auth::provider::Provider;
 use crate::http::auth::token::Rules;
 use crate::http::capabilities::{Access, Found, find};
 use crate::http::error::Error as HttpError;
+use crate::http::middleware::concurrency_limit::{Peer, client};
 use crate::http::request::base_url;
 
 mod cookie;
@@ -130,11 +131,16 @@ pub(crate) async fn gate(State(service): State<Arc<Service>>, mut request: Reque
         Found::Methods(methods) => return ([(ALLOW, methods)], HttpError::Method).into_response(),
         Found::Nothing => return HttpError::NoResource.into_response(),
     };
-    let (caller, cookie) =
+    let (mut caller, cookie) =
         match admit(&service, needed, request.method(), request.uri(), request.headers()).await {
             Ok(admitted) => admitted,
             Err(error) => return HttpError::from(error).into_response(),
         };
+    if service.auth.is_none()
+        && let Some(peer) = request.extensions().get::<Peer>()
+    {
+        caller.client = client(request.headers(), *peer).to_string().into();
+    }
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if service.auth.is_some() {
