@@ -4,6 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
+use cuspid::config::Config;
+use cuspid::decoders::{Decoders, Priority, Request};
 use cuspid::dicom::frames::PixelLayout;
 use cuspid::pixel::decode::{Decoded, FrameEncoding, decode};
 use cuspid::pixel::render::encode::{Format, encode};
@@ -59,6 +61,41 @@ fn codecs(criterion: &mut Criterion) {
     }
 }
 
+/// What a decoder process costs: the same frames, decoded in this process and in one that has been used before.
+fn processes(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+    let mut settings = Config::defaults().decoders;
+    settings.program = env!("CARGO_BIN_EXE_cuspid").into();
+    settings.max_frames = u32::MAX;
+    settings.max_seconds = 3600;
+    let decoders = Decoders::new(&settings);
+    let (layout, samples) = slice();
+    let narrow = PixelLayout { bits_allocated: 8, bits_stored: 8, high_bit: 7, ..layout.clone() };
+    let bytes: Vec<u8> =
+        samples.chunks(2).map(|word| (u16::from_le_bytes([word[0], word[1]]) >> 4) as u8).collect();
+    for (name, codec, layout, samples) in [
+        ("JPEG 2000 at 10 to 1", Codec::Jpeg2000Lossy, &layout, &samples),
+        ("JPEG-LS", Codec::JpegLs, &layout, &samples),
+        ("JPEG baseline", Codec::JpegBaseline, &narrow, &bytes),
+    ] {
+        let encoded = codec.encode(native(layout, samples), layout).expect("it may carry the frame").bytes;
+        criterion.bench_function(&format!("{name}: decode in this process"), |bencher| {
+            let stored = FrameEncoding::Compressed(codec.transfer_syntax());
+            bencher.iter(|| decode(black_box(&encoded), layout, stored));
+        });
+        criterion.bench_function(&format!("{name}: decode in a decoder process"), |bencher| {
+            bencher.iter(|| {
+                runtime.block_on(async {
+                    let place = decoders.place("", Priority::Request).await.expect("there are processes");
+                    let (layout, frame) = (layout.clone(), encoded.clone());
+                    let request = Request { layout, transfer_syntax: codec.transfer_syntax().into(), frame };
+                    place.decode(request).await.map(|(frame, _)| frame.unpack()).expect("the frame is whole")
+                })
+            });
+        });
+    }
+}
+
 fn pictures(criterion: &mut Criterion) {
     let (layout, samples) = slice();
     for format in [Format::Jpeg, Format::Png] {
@@ -74,6 +111,6 @@ fn pictures(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = codecs, pictures
+    targets = codecs, processes, pictures
 }
 criterion_main!(benches);

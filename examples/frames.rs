@@ -6,11 +6,13 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use clap::Parser;
 use serde_json::{Value, json};
 
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::blobs::memory::MemoryBlobs;
+use cuspid::cli::Arguments;
 use cuspid::config::Config;
 use cuspid::index::Index;
 use cuspid::table::redb::Redb;
@@ -19,6 +21,10 @@ const MOST_FRAMES: u32 = 3;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).is_some_and(|command| command == "decoder") {
+        // A decoder process of this program.
+        return Arguments::parse().run();
+    }
     let mut out = std::io::stdout().lock();
     for path in std::io::stdin().lock().lines() {
         let decoded = decode(std::fs::read(path?)?).await?;

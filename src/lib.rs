@@ -4,7 +4,7 @@
 //! Data flows in one direction, and each module imports only modules to its right:
 //!
 //! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`,
-//! `query` } → { `dicom`, `pixel`, `zip` }
+//! `query` } → { `dicom`, `pixel`, `zip` }; `archive` → `decoders` → { `dicom`, `pixel` }
 //!
 //! - [`cli`] reads the command line; [`server`] opens the stores and starts everything.
 //! - [`http`] and [`dimse`] are the protocol layers: they translate between a protocol and the archive.
@@ -14,6 +14,7 @@
 //!   [`table`].
 //! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and samples
 //!   alone.
+//! - [`decoders`] decode compressed frames in processes of their own.
 //! - [`config`], [`telemetry`], [`clock`] and [`backoff`] are used by all modules.
 //!
 //! # Three journeys
@@ -29,6 +30,7 @@ pub mod blobs;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod decoders;
 pub mod dicom;
 pub mod dimse;
 pub mod http;

@@ -20,6 +20,7 @@ const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const PREVIEWS: &str = "cuspid_previews_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
 const PANICS: &str = "cuspid_panics_total";
+const DECODER_FAILURES: &str = "cuspid_decoder_failures_total";
 const S3_REQUESTS: &str = "cuspid_s3_requests_total";
 const S3_RETRIES: &str = "cuspid_s3_retries_total";
 const S3_BYTES: &str = "cuspid_s3_bytes_total";
@@ -75,6 +76,10 @@ fn start_metrics() -> PrometheusHandle {
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
     describe_counter!(PANICS, "Panics in blocking work, each a fault of the program with a line in the log");
     describe_counter!(
+        DECODER_FAILURES,
+        "Frames that cost a decoder process, by cause: crash, timeout, memory, unavailable"
+    );
+    describe_counter!(
         S3_REQUESTS,
         "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, \
          throttled, failed, unreachable"
@@ -128,6 +133,11 @@ pub fn preview_ended(outcome: &'static str, duration: Duration) {
 /// Counts a panic in blocking work.
 pub fn panicked() {
     counter!(PANICS).increment(1);
+}
+
+/// Counts a frame that could not be decoded because its process failed.
+pub fn decoder_failed(cause: &'static str) {
+    counter!(DECODER_FAILURES, "cause" => cause).increment(1);
 }
 
 /// Counts a request to S3 that has ended, with all its retries. `operation` is the name in the API of S3.

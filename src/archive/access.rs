@@ -86,6 +86,9 @@ pub struct Caller {
     pub tenant: Tenant,
     /// Who it is, as the token or the association says; empty if that says nothing. No patient.
     pub subject: Arc<str>,
+    /// The address of a client without authentication, empty for others: clients share the decoders fairly, and with
+    /// authentication tenants do.
+    pub client: Arc<str>,
     /// What it may do. Doors ask this before they call the archive.
     pub rights: Rights,
 }
@@ -98,7 +101,7 @@ impl Caller {
 
     /// The server itself, at work for a tenant.
     pub fn server(tenant: Tenant) -> Self {
-        Self { tenant, subject: "".into(), rights: Rights::ALL }
+        Self { tenant, subject: "".into(), client: "".into(), rights: Rights::ALL }
     }
 }
 

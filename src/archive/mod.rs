@@ -14,6 +14,7 @@ use crate::config::{
     BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
     TableEngine,
 };
+use crate::decoders::Decoders;
 use crate::index::Index;
 use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
@@ -53,6 +54,7 @@ pub struct Archive {
     preview: PreviewSettings,
     rendering: RenderingSettings,
     permits: Permits,
+    decoder_processes: Decoders,
     claims: Claims,
     temporary: Temporary,
     /// Whether the metadata of large series are kept as one object, because the index is far away.
@@ -83,6 +85,7 @@ impl Archive {
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
             permits: Permits::new(config),
+            decoder_processes: Decoders::new(&config.decoders),
             claims: Claims::default(),
             temporary: Temporary::new(config.derived.cache_max_bytes),
             keeps_bundles: config.storage.table == TableEngine::Dynamodb,

@@ -15,6 +15,7 @@ use crate::telemetry;
 
 mod check;
 mod copy;
+mod decoder;
 mod import;
 mod reindex;
 mod serve;
@@ -45,6 +46,9 @@ enum Command {
     Reindex(reindex::ReindexArguments),
     /// Copy all instances to another archive, between any two backends.
     Copy(copy::CopyArguments),
+    /// Decode frames for a server, which starts this command itself.
+    #[command(hide = true)]
+    Decoder(decoder::DecoderArguments),
     /// Manage the table of the index in DynamoDB.
     Table(table::TableArguments),
 }
@@ -76,6 +80,7 @@ impl Arguments {
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),
             Command::Copy(command) => command.run(),
+            Command::Decoder(command) => command.run(),
             Command::Table(command) => command.run(),
         }
     }

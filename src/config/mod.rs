@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 mod auth;
 mod bucket;
+mod decoders;
 mod duplicates;
 mod s3;
 mod sections;
@@ -17,6 +18,7 @@ mod tenant_rule;
 
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
+pub use decoders::DecodersSettings;
 pub use duplicates::Duplicates;
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
@@ -51,6 +53,7 @@ pub struct Config {
     pub preview: PreviewSettings,
     pub jobs: JobsSettings,
     pub rendering: RenderingSettings,
+    pub decoders: DecodersSettings,
     pub derived: DerivedSettings,
     pub log: LogSettings,
 }
@@ -113,6 +116,7 @@ impl Config {
         if self.storage.blobs == BlobStore::S3 {
             self.s3.validate()?;
         }
+        self.decoders.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
         ensure!(
@@ -214,6 +218,8 @@ mod tests {
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
+            (None, vec![set("decoders", "max_memory_bytes", "1000")], "decoders.max_memory_bytes"),
+            (None, vec![set("decoders", "max_seconds", "0")], "decoders.max_seconds"),
             (None, vec![set("dynamodb", "table", "")], "dynamodb.table"),
             (None, vec![set("dynamodb", "max_attempts", "0")], "dynamodb.max_attempts"),
             (None, vec![set("dynamodb", "retry_seconds", "600")], "dynamodb.retry_seconds"),

@@ -21,7 +21,8 @@ impl Callers {
         let Some(rules) = &self.rules else { return Some(Caller::anonymous()) };
         let matching = rules.iter().filter(|rule| rule.matches(calling, called));
         let rule = matching.max_by_key(|rule| rule.specificity())?;
-        Some(Caller { tenant: rule.tenant.clone(), subject: calling.into(), rights: Rights::OF_DEVICES })
+        let (tenant, subject) = (rule.tenant.clone(), calling.into());
+        Some(Caller { tenant, subject, client: "".into(), rights: Rights::OF_DEVICES })
     }
 }
 

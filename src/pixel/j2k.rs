@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 
 use openjpeg_sys as opj;
 
-use crate::pixel::{Error, Image, Shape};
+use crate::pixel::{Error, Image, Shape, j2k_limits};
 
 /// The most resolutions that an encoded frame has: the full one and five halvings.
 const MAX_RESOLUTIONS: u32 = 6;
@@ -74,6 +74,7 @@ pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error
     let expected_samples = expected.number_of_samples()?;
     let codestream = find_codestream(bytes)?;
     check_size(codestream, expected)?;
+    j2k_limits::check(codestream)?;
     let mut messages = Messages::default();
     let image = read_codestream(&with_end(codestream), reduce, &mut messages);
     let image = image.ok_or_else(|| messages.into_error())?;

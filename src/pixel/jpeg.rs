@@ -2,13 +2,17 @@
 //!
 //! The size in the header of a frame is checked before decoding, and a panic of a codec becomes an error.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use charls::{CharLS, FrameInfo, InterleaveMode};
 use jpeg_decoder::{ColorTransform, Decoder};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use crate::pixel::{Error, Image, Shape};
+use crate::pixel::{Error, Image, Shape, jpeg_scans};
+
+/// The end of a frame (EOI).
+const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
 
 /// The headers of a frame.
 struct JpegHeader {
@@ -26,6 +30,7 @@ struct JpegHeader {
 /// itself says so, but never in a lossless one; returns whether they did.
 pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
     let header = read_header(frame, expected)?;
+    jpeg_scans::check(frame)?;
     // Devices write RGB without an Adobe segment, and the decoder would read that as YCbCr.
     let is_turned = header.adobe_transform.map_or(is_ybr, |code| code == 1);
     let is_converted = expected.samples == 3 && !header.is_lossless && is_turned;
@@ -48,7 +53,8 @@ pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Ima
 /// Decodes a JPEG-LS frame.
 pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
     let header = read_header(frame, expected)?;
-    let bytes = guarded("JPEG-LS", || CharLS::default().decode(frame).map_err(|error| error.to_string()))?;
+    let frame = with_end(frame);
+    let bytes = guarded("JPEG-LS", || CharLS::default().decode(&frame).map_err(|error| error.to_string()))?;
     let mut samples: Vec<i32> =
         if header.precision > 8 { widen(&bytes) } else { bytes.into_iter().map(i32::from).collect() };
     if header.is_planar && expected.samples > 1 {
@@ -110,6 +116,16 @@ pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
         };
         codec.encode(info, near.into(), &bytes).map_err(|error| error.to_string())
     })
+}
+
+/// The frame with an end marker (EOI): without one, CharLS may go on for minutes where the data ends early.
+fn with_end(frame: &[u8]) -> Cow<'_, [u8]> {
+    let padding = frame.iter().rev().take_while(|&&byte| byte == 0).count();
+    if frame[..frame.len() - padding].ends_with(&END_OF_IMAGE) {
+        Cow::Borrowed(frame)
+    } else {
+        Cow::Owned([frame, &END_OF_IMAGE].concat())
+    }
 }
 
 fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {

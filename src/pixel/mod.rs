@@ -2,8 +2,10 @@
 
 pub mod decode;
 pub mod j2k;
+mod j2k_limits;
 mod jpeg;
 mod jpeg_lossless;
+mod jpeg_scans;
 pub mod png_gif;
 pub mod preview;
 pub mod render;

@@ -16,17 +16,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dicom", &[]),
     ("zip", &[]),
     ("pixel", &["dicom"]),
+    ("decoders", &["dicom", "pixel"]),
     ("blobs", &[]),
     ("table", &[]),
     ("query", &["dicom"]),
     ("index", &["dicom", "query", "table"]),
     ("queue", &["dicom", "index"]),
-    ("archive", &["dicom", "pixel", "zip", "query", "blobs", "index", "queue"]),
+    ("archive", &["dicom", "pixel", "decoders", "zip", "query", "blobs", "index", "queue"]),
     ("jobs", &["dicom", "pixel", "archive", "queue"]),
     ("http", &["dicom", "query", "archive"]),
     ("dimse", &["dicom", "query", "archive"]),
     ("server", &["archive", "blobs", "dimse", "http", "index", "jobs", "queue", "table"]),
-    ("cli", &["dicom", "zip", "archive", "server", "table"]),
+    ("cli", &["dicom", "decoders", "zip", "archive", "server", "table"]),
 ];
 
 #[test]

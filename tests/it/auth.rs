@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::dimse::Peer;
 use crate::fake_provider::{FakeProvider, Signer, claims};
-use crate::harness::{STORE_TYPE, data_set, multipart, native};
+use crate::harness::{STORE_TYPE, data_set, defaults, multipart, native};
 
 /// A server with HTTP and DIMSE on a directory of its own, and a provider whose tokens the server accepts.
 struct Guarded {
@@ -28,7 +28,7 @@ struct Guarded {
 async fn guarded() -> Guarded {
     let signer = Signer::new(Algorithm::ES256, "k");
     let provider = FakeProvider::start(&[&signer]).await;
-    let mut config = Config::defaults();
+    let mut config = defaults();
     config.auth.issuer = provider.issuer.clone();
     config.dimse.tenants = ["CT_A=a", "CT_B=b"].map(|rule| rule.to_owned().try_into().unwrap()).into();
     config.preview.quiet_seconds = 0;
@@ -42,7 +42,7 @@ async fn start(mut config: Config) -> anyhow::Result<(server::Server, TempDir)> 
     if config.http.listen.ip().is_loopback() {
         config.http.listen = "127.0.0.1:0".parse().unwrap();
     }
-    if config.dimse.listen == Config::defaults().dimse.listen {
+    if config.dimse.listen == defaults().dimse.listen {
         config.dimse.listen = "127.0.0.1:0".into();
     }
     Ok((server::start(config).await?, directory))
@@ -337,7 +337,7 @@ async fn a_server_without_authentication_stays_on_loopback() {
         ("dimse.listen", |config| config.dimse.listen = "[::]:0".into()),
     ];
     for (setting, change) in cases {
-        let mut config = Config::defaults();
+        let mut config = defaults();
         change(&mut config);
         let error = start(config.clone()).await.err().expect("it must not start").to_string();
         assert!(error.contains(setting) && error.contains("auth.allow_anonymous"), "{error}");
@@ -351,7 +351,7 @@ async fn a_server_without_authentication_stays_on_loopback() {
 
 #[tokio::test]
 async fn a_server_whose_provider_is_down_starts_and_says_so() {
-    let mut config = Config::defaults();
+    let mut config = defaults();
     let signer = Signer::new(Algorithm::ES256, "k");
     config.auth.issuer = "http://127.0.0.1:1/realms/x".into();
     let (server, _directory) = start(config.clone()).await.unwrap();
@@ -371,7 +371,7 @@ async fn a_server_whose_provider_is_down_starts_and_says_so() {
 
 #[tokio::test]
 async fn pages_are_told_where_to_sign_in() {
-    let mut config = Config::defaults();
+    let mut config = defaults();
     let signer = Signer::new(Algorithm::ES256, "k");
     let provider = FakeProvider::start(&[&signer]).await;
     config.auth.issuer = provider.issuer.clone();

@@ -19,11 +19,11 @@ use cuspid::table::redb::Redb;
 use cuspid::table::{Expect, ItemKey, Table, Write};
 use tempfile::TempDir;
 
-use crate::harness::{EXPLICIT, data_set};
+use crate::harness::{EXPLICIT, data_set, defaults};
 
 /// Settings under which several processes may use the archive.
 fn shared() -> Config {
-    let mut config = Config::defaults();
+    let mut config = defaults();
     (config.storage.blobs, config.storage.table) = (BlobStore::S3, TableEngine::Dynamodb);
     config.ingest.duplicates = Duplicates::Replace;
     config.preview.enabled = false;
@@ -124,7 +124,7 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
 async fn a_study_that_the_list_of_studies_has_lost_is_named() {
     let table = Arc::new(Redb::in_memory().unwrap());
     let index = Arc::new(Index::new(table.clone() as Arc<dyn Table>));
-    let archive = Archive::new(Arc::new(MemoryBlobs::new()), index, &Config::defaults());
+    let archive = Archive::new(Arc::new(MemoryBlobs::new()), index, &defaults());
     send(&archive, "1.2.1.1", "one").await;
     assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
     let key = ItemKey { partition: "T#default#S#1.2".into(), sort: "STUDY".into() };

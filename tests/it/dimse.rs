@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::read::Scope;
-use cuspid::config::{Config, DimseSettings};
+use cuspid::config::DimseSettings;
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::harness::{CT, EXPLICIT};
+use crate::harness::{CT, EXPLICIT, defaults};
 
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const STUDY: &str = "1.2.3.1";
@@ -38,7 +38,7 @@ struct Server {
 }
 
 async fn start(change: impl FnOnce(&mut DimseSettings)) -> Server {
-    let mut config = Config::defaults();
+    let mut config = defaults();
     change(&mut config.dimse);
     let engine = Engine::open(&config).await;
     let archive = engine.archive.clone();

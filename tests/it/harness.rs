@@ -41,7 +41,7 @@ impl Server {
 
     /// Starts a server with settings other than the defaults.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::defaults();
+        let mut config = defaults();
         config.preview.enabled = false;
         change(&mut config);
         let engine = Engine::open(&config).await;
@@ -89,9 +89,16 @@ impl Server {
     }
 }
 
+/// The default settings, with the program whose command `decoder` decodes frames: this one has none.
+pub(crate) fn defaults() -> Config {
+    let mut config = Config::defaults();
+    config.decoders.program = env!("CARGO_BIN_EXE_cuspid").into();
+    config
+}
+
 /// Settings of a server on loopback with its data in a directory, which makes no previews.
 pub(crate) fn embedded(data: &Path) -> Config {
-    let mut config = Config::defaults();
+    let mut config = defaults();
     config.storage.data = data.to_owned();
     config.http.listen = ([127, 0, 0, 1], 0).into();
     config.dimse.listen.clear();

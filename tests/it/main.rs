@@ -5,12 +5,14 @@
 
 mod architecture;
 mod auth;
+mod bombs;
 #[path = "../../src/dicom/build.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
 mod capabilities;
 mod check;
 mod copy;
+mod decoders;
 mod delete;
 mod dictionary;
 mod dimse;

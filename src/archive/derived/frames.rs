@@ -10,6 +10,7 @@ use crate::archive::derived::preview::slices;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
+use crate::decoders::PackedFrame;
 use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, PreviewState};
@@ -63,8 +64,7 @@ impl Archive {
         record: &InstanceRecord,
         number: u32,
     ) -> Result<DecodedFrame, Error> {
-        let permit = self.permits.codec().await;
-        let frame = self.stored_frame(caller, record, number).await?;
+        let (permit, frame) = self.frame_for_work(caller, record, number).await?;
         if frame.stored() == (FrameEncoding::Native { is_big_endian: false, first_bit: 0 }) {
             let PixelLayout { photometric, is_planar, .. } = frame.layout;
             return Ok(DecodedFrame { bytes: frame.bytes, photometric, is_planar });
@@ -190,17 +190,21 @@ impl Archive {
             }
             FrameTable::None | FrameTable::Encapsulated { .. } => None,
         };
-        Ok(StoredFrame { bytes, layout, native, transfer_syntax: record.transfer_syntax.clone() })
+        let transfer_syntax = record.transfer_syntax.clone();
+        Ok(StoredFrame { bytes, layout, native, transfer_syntax, packed: None })
     }
 }
 
 /// A frame as it is stored.
 pub(in crate::archive) struct StoredFrame {
-    bytes: Vec<u8>,
+    /// Nothing if a process has decoded the frame.
+    pub(super) bytes: Vec<u8>,
     pub(in crate::archive) layout: PixelLayout,
     /// Of a native frame: whether its words are big endian, and the bit of the first byte that it starts at.
     native: Option<(bool, u32)>,
-    transfer_syntax: String,
+    pub(super) transfer_syntax: String,
+    /// The samples, if a process has decoded the frame.
+    pub(super) packed: Option<PackedFrame>,
 }
 
 impl StoredFrame {
@@ -218,7 +222,10 @@ impl StoredFrame {
 
     /// Decodes it. Takes a core for a while: call it on a thread that may block.
     pub(in crate::archive) fn decode(&self) -> Result<Decoded, pixel::Error> {
-        decode::decode(&self.bytes, &self.layout, self.stored())
+        match &self.packed {
+            Some(packed) => Ok(packed.unpack()),
+            None => decode::decode(&self.bytes, &self.layout, self.stored()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::pixel;
 use crate::pixel::render;
 
 pub(in crate::archive) mod cache;
+mod decoding;
 pub mod explicit_vr;
 pub mod frames;
 pub mod preview;

@@ -20,6 +20,7 @@ use crate::http::Service;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::TokenRules;
 use crate::http::error::Error as HttpError;
+use crate::http::middleware::concurrency_limit::{Peer, client};
 use crate::http::request::base_url;
 
 mod cookie;
@@ -103,11 +104,16 @@ pub(in crate::http) async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (caller, cookie) =
+    let (mut caller, cookie) =
         match authorize(&service, right, request.method(), request.uri(), request.headers()).await {
             Ok(authorized) => authorized,
             Err(error) => return HttpError::from(error).into_response(),
         };
+    if service.auth.is_none()
+        && let Some(peer) = request.extensions().get::<Peer>()
+    {
+        caller.client = client(request.headers(), *peer).to_string().into();
+    }
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if service.auth.is_some() {

@@ -85,7 +85,7 @@ impl Drop for Permit {
 ///
 /// A client that connects without a proxy can report any address. That gains no more than further
 /// connections, whose total is limited.
-fn client(headers: &HeaderMap, Peer(peer): Peer) -> IpAddr {
+pub(in crate::http) fn client(headers: &HeaderMap, Peer(peer): Peer) -> IpAddr {
     let forwarded = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
     let last = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim);
     last.and_then(|address| address.parse().ok()).unwrap_or(peer)

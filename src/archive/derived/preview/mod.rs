@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
+use crate::archive::derived::decoding::FrameError;
 use crate::archive::derived::preview::geometry::Described;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
@@ -19,6 +20,7 @@ use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
+use crate::decoders;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord};
@@ -263,14 +265,12 @@ impl Archive {
             // Here at the latest it can be dropped.
             yield_now().await;
             let geometry = described.frame(number - 1);
-            let frame = match self.stored_frame(caller, record, number).await {
+            let frame = match self.frame_for_background(caller, record, number).await {
                 Ok(frame) => frame,
-                // The object holds fewer frames than it says, or one that is too large.
-                Err(Error::NotFound(reason) | Error::TooLarge(reason)) => {
-                    writer.omit(number, &geometry, reason);
+                Err(error) => {
+                    writer.omit(number, &geometry, omissible(error)?);
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             let picture = frame.decode();
             match picture
@@ -303,6 +303,23 @@ impl Archive {
             }
         }
         Ok(())
+    }
+}
+
+/// The reason why a slice is left out of a preview that goes on without it.
+///
+/// A frame that costs a decoder process ends the preview for good: the other frames of the series, and other attempts,
+/// may cost as much.
+fn omissible(error: FrameError) -> Result<String, Halt> {
+    match error {
+        // The object holds fewer frames than it says, or one that is too large.
+        FrameError::Read(Error::NotFound(reason) | Error::TooLarge(reason)) => Ok(reason),
+        FrameError::Read(error) => Err(error.into()),
+        FrameError::Decode(decoders::Error::Unsupported(reason) | decoders::Error::Damaged(reason)) => {
+            Ok(reason)
+        }
+        FrameError::Decode(error) if error.is_transient() => Err(Error::from(FrameError::from(error)).into()),
+        FrameError::Decode(error) => Err(Halt::Hopeless(error.to_string())),
     }
 }
 

@@ -230,8 +230,7 @@ impl Painter {
         then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let Self { archive, caller, .. } = self;
-        let permit = archive.permits.codec().await;
-        let frame = archive.stored_frame(caller, &self.scene.record, number).await?;
+        let (permit, frame) = archive.frame_for_work(caller, &self.scene.record, number).await?;
         let scene = self.scene.clone();
         let painted = run_blocking(Some(permit), move || {
             let (canvas, profile) = scene.paint(number, &frame)?;

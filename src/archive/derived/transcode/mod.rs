@@ -164,8 +164,7 @@ impl Archive {
         number: u32,
         codec: Codec,
     ) -> Result<Encoded, Error> {
-        let permit = self.permits.codec().await;
-        let frame = self.stored_frame(caller, record, number).await?;
+        let (permit, frame) = self.frame_for_work(caller, record, number).await?;
         let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, &frame.layout));
         encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
     }

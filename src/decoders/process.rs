@@ -1,0 +1,179 @@
+//! A decoder process, as the server sees it.
+
+use std::io;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::config::DecodersSettings;
+use crate::decoders::protocol::{
+    self, LENGTHS_BYTES, Lengths, PackedFrame, ReplyHead, Request, RequestHead, SANDBOXED,
+};
+use crate::decoders::sandbox::Limits;
+use crate::decoders::{Error, Priority};
+
+/// The program of this process, also if its file was replaced meanwhile.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// The longest time until a process is ready.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the allocator writes before it ends a process.
+const OUT_OF_MEMORY: &str = "memory allocation of";
+/// The most bytes that are read of what a process wrote to standard error.
+const MAX_MESSAGE_BYTES: u64 = 4096;
+
+/// How processes are started.
+pub(super) struct Launch {
+    program: PathBuf,
+    limits: Limits,
+}
+
+/// A decoder process. It is killed when this is dropped.
+pub(super) struct Process {
+    /// Nothing only after [`Process::end`].
+    child: Option<Child>,
+    stream: UnixStream,
+    /// Frames that the process has decoded.
+    pub(super) frames: u32,
+    /// Time in which the process has decoded.
+    pub(super) busy: Duration,
+}
+
+impl Launch {
+    pub(super) fn new(settings: &DecodersSettings, priority: Priority) -> Self {
+        let program = match settings.program.as_os_str().is_empty() {
+            true => Path::new(OWN_PROGRAM).to_owned(),
+            false => settings.program.clone(),
+        };
+        let limits = Limits {
+            memory_bytes: settings.max_memory_bytes,
+            // A process is replaced when it was busy for `max_seconds`, and its last frame takes no longer than that.
+            cpu_seconds: settings.max_seconds.saturating_mul(2).saturating_add(1),
+            is_background: priority == Priority::Background,
+        };
+        Self { program, limits }
+    }
+
+    /// Starts a process and waits until it is ready.
+    pub(super) async fn start(&self) -> io::Result<Process> {
+        let (own, other) = std::os::unix::net::UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        let (program, limits) = (self.program.clone(), self.limits);
+        // It takes some milliseconds.
+        let child = spawn_blocking(move || spawn(&program, &limits, other.into()));
+        let child = Some(child.await.map_err(io::Error::other)??);
+        let stream = UnixStream::from_std(own)?;
+        let mut process = Process { child, stream, frames: 0, busy: Duration::ZERO };
+        let first = timeout(START_TIMEOUT, process.stream.read_u8()).await;
+        if first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? != SANDBOXED {
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| warn!("seccomp is not available: decoder processes have resource limits only"));
+        }
+        Ok(process)
+    }
+}
+
+/// Starts the program with a socket as its standard input, and nothing else of this process.
+fn spawn(program: &Path, limits: &Limits, socket: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.args(["decoder", "--memory-bytes", &limits.memory_bytes.to_string()]);
+    command.args(["--cpu-seconds", &limits.cpu_seconds.to_string()]);
+    if limits.is_background {
+        command.arg("--background");
+    }
+    command.env_clear().stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+}
+
+impl Process {
+    /// Whether the process has not ended.
+    pub(super) fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Has the process decode a frame.
+    ///
+    /// # Errors
+    /// The inner error if the frame cannot be decoded; the process may be used again. The outer error if the process
+    /// ended or sent no valid reply.
+    pub(super) async fn decode(&mut self, request: &Request) -> io::Result<Result<PackedFrame, ReplyHead>> {
+        let head =
+            RequestHead { layout: request.layout.clone(), transfer_syntax: request.transfer_syntax.clone() };
+        let head = protocol::head(&head, request.frame.len() as u64)?;
+        self.stream.write_all(&head).await?;
+        self.stream.write_all(&request.frame).await?;
+        let mut lengths = [0; LENGTHS_BYTES];
+        self.stream.read_exact(&mut lengths).await?;
+        let lengths = Lengths::read(lengths)?;
+        let mut head = vec![0; lengths.head];
+        self.stream.read_exact(&mut head).await?;
+        match protocol::parse(&head)? {
+            ReplyHead::Decoded(frame) if frame.is_reply_to(&request.layout, lengths.body) => {
+                let count = lengths.body as usize;
+                let mut samples = Vec::with_capacity(count);
+                let mut stream = (&mut self.stream).take(lengths.body);
+                while samples.len() < count {
+                    if stream.read_buf(&mut samples).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Ok(Ok(frame.with(samples)))
+            }
+            ReplyHead::Decoded(_) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is not to the request"))
+            }
+            refusal => Ok(Err(refusal)),
+        }
+    }
+
+    /// Ends a process that failed, and finds out why it did.
+    pub(super) async fn end(mut self, memory_bytes: u64) -> Error {
+        let Some(child) = self.child.take() else { return Error::Crash { signal: None } };
+        let ending = spawn_blocking(move || end(child)).await.unwrap_or_default();
+        match ending {
+            Ending { is_out_of_memory: true, .. } => Error::Memory { bytes: memory_bytes },
+            Ending { signal, .. } => Error::Crash { signal },
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        // The kernel takes a while to free a lot of memory.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || end(child))),
+            Err(_) => drop(end(child)),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Default)]
+struct Ending {
+    signal: Option<i32>,
+    is_out_of_memory: bool,
+}
+
+/// Kills a process, if it has not ended by itself, and frees what the system holds of it.
+fn end(mut child: Child) -> Ending {
+    let _ = child.kill();
+    let status = child.wait();
+    let mut message = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(MAX_MESSAGE_BYTES).read_to_end(&mut message);
+    }
+    Ending {
+        signal: status.ok().and_then(|status| status.signal()),
+        is_out_of_memory: String::from_utf8_lossy(&message).contains(OUT_OF_MEMORY),
+    }
+}

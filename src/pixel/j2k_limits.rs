@@ -1,0 +1,357 @@
+//! Refuses JPEG 2000 codestreams whose structure takes far more memory or time than their samples (ISO/IEC 15444-1 §A, §B).
+//!
+//! A codec allocates some hundred bytes for each precinct and code block before it reads any data, and goes through
+//! each packet, also where the data has ended.
+
+use std::collections::BTreeMap;
+
+use crate::pixel::Error;
+
+/// Precincts that any image may have, and samples of an image for one more.
+const MIN_PRECINCTS: u64 = 4096;
+const SAMPLES_PER_PRECINCT: u64 = 64;
+/// Code blocks that any image may have, and samples of an image for one more: code blocks have at least 16 samples.
+const MIN_CODE_BLOCKS: u64 = 4096;
+const SAMPLES_PER_CODE_BLOCK: u64 = 16;
+/// Packets that any image may have, and those for each byte of the codestream: a packet has at least one byte, but a
+/// codestream may be cut off.
+const MIN_PACKETS: u64 = 16 * 1024;
+const PACKETS_PER_BYTE: u64 = 8;
+/// The most that ISO/IEC 15444-1 allows.
+const MAX_DECOMPOSITIONS: u8 = 32;
+
+/// Markers.
+const SIZ: u8 = 0x51;
+const COD: u8 = 0x52;
+const COC: u8 = 0x53;
+const SOT: u8 = 0x90;
+const SOD: u8 = 0x93;
+
+/// Checks the headers of a codestream. Damage of any other kind is left to the codec.
+///
+/// # Errors
+/// [`Error::Unsupported`] if there are too many precincts, code blocks or packets.
+pub(super) fn check(codestream: &[u8]) -> Result<(), Error> {
+    let Some(headers) = Headers::read(codestream) else { return Ok(()) };
+    let samples = headers.size.samples();
+    let mut total = Count::default();
+    for tile in 0..headers.size.tiles() {
+        let coding = headers.tiles.get(&tile).unwrap_or(&headers.coding);
+        for (component, subsampling) in headers.size.subsampling.iter().enumerate() {
+            let Some(style) = coding.style(component) else { return Ok(()) };
+            let area = headers.size.tile_component(tile, *subsampling);
+            total.add(area, style, coding.layers);
+            total.check(samples, codestream.len() as u64)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a codec has to go through.
+#[derive(Default)]
+struct Count {
+    precincts: u64,
+    code_blocks: u64,
+    packets: u64,
+}
+
+impl Count {
+    /// Adds the resolutions of one component of a tile (§B.5 to §B.7).
+    fn add(&mut self, area: Area, style: &Style, layers: u64) {
+        for level in 0..=style.decompositions {
+            let halvings = style.decompositions - level;
+            let resolution = area.reduced(halvings);
+            if resolution.is_empty() {
+                continue;
+            }
+            let exponents = style.precinct(level);
+            let precincts = resolution.cells(exponents);
+            // Subbands of higher resolutions have half their size, and so do the precincts in them.
+            let (bands, halved) = if level == 0 { (1, 0) } else { (3, 1) };
+            let cell = [0, 1].map(|axis| exponents[axis].saturating_sub(halved).min(style.code_block[axis]));
+            let code_blocks = resolution.reduced(halved).cells(cell).max(precincts);
+            self.precincts = self.precincts.saturating_add(precincts);
+            self.code_blocks = self.code_blocks.saturating_add(code_blocks.saturating_mul(bands));
+            self.packets = self.packets.saturating_add(precincts.saturating_mul(layers));
+        }
+    }
+
+    fn check(&self, samples: u64, bytes: u64) -> Result<(), Error> {
+        let most_packets = MIN_PACKETS + bytes.saturating_mul(PACKETS_PER_BYTE);
+        for (name, count, most, of) in [
+            ("precincts", self.precincts, MIN_PRECINCTS + samples / SAMPLES_PER_PRECINCT, "samples"),
+            ("code blocks", self.code_blocks, MIN_CODE_BLOCKS + samples / SAMPLES_PER_CODE_BLOCK, "samples"),
+            ("packets", self.packets, most_packets, "bytes"),
+        ] {
+            if count > most {
+                let whole = if of == "bytes" { bytes } else { samples };
+                let reason = format!("a JPEG 2000 codestream of more than {most} {name} for {whole} {of}");
+                return Err(Error::Unsupported(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rectangle: left and top inside, right and bottom outside.
+#[derive(Clone, Copy)]
+struct Area([[u64; 2]; 2]);
+
+impl Area {
+    fn is_empty(self) -> bool {
+        self.0.iter().any(|[start, end]| start >= end)
+    }
+
+    /// The rectangle at a resolution that is halved so many times.
+    fn reduced(self, halvings: u8) -> Self {
+        Self(self.0.map(|axis| axis.map(|end| end.div_ceil(1 << halvings))))
+    }
+
+    /// How many cells of a grid of powers of two it touches.
+    fn cells(self, exponents: [u8; 2]) -> u64 {
+        let along = |axis: usize| {
+            let [start, end] = self.0[axis];
+            end.div_ceil(1 << exponents[axis]).saturating_sub(start >> exponents[axis])
+        };
+        along(0).saturating_mul(along(1))
+    }
+}
+
+/// The grid of an image (SIZ), by axis: horizontal, vertical.
+struct Size {
+    image: Area,
+    tile: [u64; 2],
+    tile_start: [u64; 2],
+    subsampling: Vec<[u64; 2]>,
+}
+
+impl Size {
+    /// Reads the content of SIZ.
+    fn read(segment: &[u8]) -> Option<Self> {
+        let field = |at: usize| Some(u64::from(u32::from_be_bytes(*segment.get(at..)?.first_chunk()?)));
+        let axis = |at: usize| Some([field(at)?, field(at + 4)?]);
+        let (end, start, tile, tile_start) = (axis(2)?, axis(10)?, axis(18)?, axis(26)?);
+        let components = segment.get(36..)?.chunks_exact(3);
+        let subsampling: Vec<_> =
+            components.map(|component| [component[1].into(), component[2].into()]).collect();
+        let is_valid = tile.iter().chain(subsampling.iter().flatten()).all(|&step| step > 0);
+        let starts_inside = (0..2).all(|axis| tile_start[axis] <= start[axis] && start[axis] <= end[axis]);
+        let image = Area([[start[0], end[0]], [start[1], end[1]]]);
+        (is_valid && starts_inside).then_some(Self { image, tile, tile_start, subsampling })
+    }
+
+    fn samples(&self) -> u64 {
+        let [columns, rows] = self.image.0.map(|[start, end]| end - start);
+        columns.saturating_mul(rows).saturating_mul(self.subsampling.len() as u64)
+    }
+
+    fn tiles_along(&self, axis: usize) -> u64 {
+        (self.image.0[axis][1] - self.tile_start[axis]).div_ceil(self.tile[axis])
+    }
+
+    fn tiles(&self) -> u64 {
+        self.tiles_along(0).saturating_mul(self.tiles_along(1))
+    }
+
+    /// The part of a component in a tile (§B.3, §B.4).
+    fn tile_component(&self, tile: u64, subsampling: [u64; 2]) -> Area {
+        let across = self.tiles_along(0);
+        let places = [tile % across, tile / across];
+        Area([0, 1].map(|axis| {
+            let start = self.tile_start[axis] + places[axis] * self.tile[axis];
+            let [first, last] = self.image.0[axis];
+            [start.max(first), (start + self.tile[axis]).min(last)].map(|end| end.div_ceil(subsampling[axis]))
+        }))
+    }
+}
+
+/// How a component is coded (COD, COC).
+#[derive(Clone)]
+struct Style {
+    decompositions: u8,
+    /// Exponents of the width and height of code blocks.
+    code_block: [u8; 2],
+    /// Exponents of precincts by resolution, packed as in the codestream; empty for the maximum.
+    precincts: Vec<u8>,
+}
+
+impl Style {
+    /// Reads the part that COD and COC share.
+    fn read(parameters: &[u8], has_precincts: bool) -> Option<Self> {
+        let &[decompositions, width, height, _, _, ref precincts @ ..] = parameters else { return None };
+        if decompositions > MAX_DECOMPOSITIONS {
+            return None;
+        }
+        let code_block = [width, height].map(|exponent| (exponent & 0x0F) + 2);
+        let precincts = if has_precincts { precincts.to_vec() } else { Vec::new() };
+        Some(Self { decompositions, code_block, precincts })
+    }
+
+    fn precinct(&self, level: u8) -> [u8; 2] {
+        let packed = self.precincts.get(usize::from(level)).copied().unwrap_or(0xFF);
+        [packed & 0x0F, packed >> 4]
+    }
+}
+
+/// How a tile, or all tiles are coded.
+#[derive(Clone, Default)]
+struct Coding {
+    layers: u64,
+    all: Option<Style>,
+    components: BTreeMap<usize, Style>,
+}
+
+impl Coding {
+    fn style(&self, component: usize) -> Option<&Style> {
+        self.components.get(&component).or(self.all.as_ref())
+    }
+
+    /// Reads a COD or COC segment; others change nothing.
+    fn read(&mut self, marker: u8, segment: &[u8], number_of_components: usize) -> Option<()> {
+        match (marker, segment) {
+            (COD, &[style, _, high, low, _, ref parameters @ ..]) => {
+                self.layers = u16::from_be_bytes([high, low]).into();
+                self.all = Some(Style::read(parameters, style & 1 != 0)?);
+            }
+            (COC, segment) => {
+                let (component, rest) = match (number_of_components < 257, segment) {
+                    (true, [component, rest @ ..]) => (usize::from(*component), rest),
+                    (false, [high, low, rest @ ..]) => (u16::from_be_bytes([*high, *low]).into(), rest),
+                    _ => return None,
+                };
+                let (&style, parameters) = rest.split_first()?;
+                self.components.insert(component, Style::read(parameters, style & 1 != 0)?);
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// The headers of a codestream, as far as they are needed here.
+struct Headers {
+    size: Size,
+    coding: Coding,
+    /// The coding of tiles that differ.
+    tiles: BTreeMap<u64, Coding>,
+}
+
+impl Headers {
+    /// Reads the main header and those of tile-parts; `None` if they are damaged.
+    fn read(codestream: &[u8]) -> Option<Self> {
+        let (mut size, mut coding, mut tiles) = (None, Coding::default(), BTreeMap::<u64, Coding>::new());
+        let mut at = 2;
+        // The tile-part: its tile, and where it ends.
+        let mut part: Option<(u64, usize)> = None;
+        while let Some(&[0xFF, marker]) = codestream.get(at..at + 2) {
+            if marker == SOD {
+                // The data of a tile-part without a length goes on to the end.
+                let (_, end) = part.take()?;
+                at = end.max(at + 2);
+                continue;
+            }
+            let Some(length) = codestream.get(at + 2..).and_then(|rest| rest.first_chunk()) else { break };
+            let length = usize::from(u16::from_be_bytes(*length));
+            let Some(segment) = codestream.get(at + 4..at + 2 + length) else { break };
+            match (marker, segment) {
+                (SIZ, segment) => size = Some(Size::read(segment)?),
+                (SOT, &[tile_high, tile_low, l3, l2, l1, l0, ..]) => {
+                    let length = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
+                    let end = if length == 0 { codestream.len() } else { at.saturating_add(length) };
+                    part = Some((u16::from_be_bytes([tile_high, tile_low]).into(), end));
+                }
+                (COD | COC, segment) => {
+                    let components = size.as_ref().map_or(0, |size: &Size| size.subsampling.len());
+                    let coding = match part {
+                        Some((tile, _)) => tiles.entry(tile).or_insert_with(|| coding.clone()),
+                        None => &mut coding,
+                    };
+                    coding.read(marker, segment, components)?;
+                }
+                _ => {}
+            }
+            at += 2 + length;
+        }
+        Some(Self { size: size?, coding, tiles })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pixel::j2k::{Loss, encode};
+    use crate::pixel::{Image, Shape};
+
+    fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
+        [&[0xFF, marker], (content.len() as u16 + 2).to_be_bytes().as_slice(), content].concat()
+    }
+
+    /// A codestream of one component with the content of COD, and the headers of a tile-part.
+    fn codestream(side: u32, tile: u32, cod: &[u8], tile_header: &[u8]) -> Vec<u8> {
+        let mut siz = vec![0, 0];
+        for number in [side, side, 0, 0, tile, tile, 0, 0] {
+            siz.extend(number.to_be_bytes());
+        }
+        siz.extend([0, 1, 7, 1, 1]);
+        let sot = segment(SOT, &[0, 0, 0, 0, 0, 0, 0, 1]);
+        let headers = [&segment(SIZ, &siz), &segment(COD, cod), &sot].map(Vec::as_slice).concat();
+        [&[0xFF, 0x4F][..], &headers, tile_header, &[0xFF, SOD, 0, 0, 0xFF, 0xD9]].concat()
+    }
+
+    /// The content of COD: layers, decompositions, exponents of code blocks, precincts.
+    fn cod(layers: u16, decompositions: u8, code_block: u8, precincts: &[u8]) -> Vec<u8> {
+        let [high, low] = layers.to_be_bytes();
+        let style = u8::from(!precincts.is_empty());
+        [&[style, 0, high, low, 0, decompositions, code_block - 2, code_block - 2, 0, 1], precincts].concat()
+    }
+
+    #[test]
+    fn precincts_code_blocks_and_packets_are_limited_by_the_size_of_the_image() {
+        for (name, codestream, refused) in [
+            ("plain", codestream(512, 512, &cod(1, 5, 6, &[]), &[]), None),
+            ("small code blocks", codestream(2048, 2048, &cod(1, 5, 2, &[]), &[]), None),
+            ("usual precincts", codestream(4096, 4096, &cod(12, 5, 6, &[0x77; 6]), &[]), None),
+            ("tiles", codestream(4096, 128, &cod(1, 5, 6, &[]), &[]), None),
+            ("precincts of 1", codestream(1024, 1024, &cod(1, 0, 4, &[0]), &[]), Some("precincts")),
+            ("precincts of 4", codestream(1024, 1024, &cod(1, 0, 4, &[0x22]), &[]), Some("precincts")),
+            ("one level", codestream(1024, 1024, &cod(1, 1, 6, &[0xFF, 0]), &[]), Some("precincts")),
+            ("layers", codestream(64, 64, &cod(65535, 0, 6, &[]), &[]), Some("packets")),
+            ("both", codestream(512, 512, &cod(65535, 5, 6, &[0x88; 6]), &[]), Some("packets")),
+        ] {
+            let outcome = check(&codestream).map_err(|error| error.to_string());
+            match refused {
+                None => assert_eq!(outcome, Ok(()), "{name}"),
+                Some(what) => assert!(outcome.unwrap_err().contains(what), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn headers_of_tiles_and_of_components_count() {
+        let main = cod(1, 0, 6, &[]);
+        let in_tile = segment(COD, &cod(1, 0, 4, &[0]));
+        let of_component = segment(COC, &[0, 1, 0, 4, 4, 0, 1, 0]);
+        for header in [in_tile, of_component] {
+            assert!(check(&codestream(1024, 1024, &main, &header)).is_err());
+        }
+    }
+
+    #[test]
+    fn own_codestreams_pass_and_no_bytes_cause_a_panic() {
+        for (rows, columns) in [(1, 1), (37, 512), (700, 3)] {
+            let shape = Shape { rows, columns, samples: 3 };
+            let samples = (0..rows * columns * 3).map(|number| (number % 251) as i32).collect();
+            let image = Image { shape, precision: 8, is_signed: false, samples };
+            let codestream = encode(&image, Loss::None).unwrap();
+            check(&codestream).unwrap();
+            for at in 0..codestream.len().min(200) {
+                let _ = check(&codestream[..at]);
+                for byte in [0, 1, 0x7F, 0xFF] {
+                    let mut damaged = codestream.clone();
+                    damaged[at] = byte;
+                    let _ = check(&damaged);
+                }
+            }
+        }
+    }
+}
