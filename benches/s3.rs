@@ -1,6 +1,8 @@
-//! What the object store moves to and from an S3 server, beside a bare client of the SDK with the same concurrency.
+//! What the object store moves to and from an S3 server, beside a bare client of the SDK with the same
+//! concurrency.
 //!
-//! `tools/cloud.py --only radosgw cargo bench --bench s3` prints a table: MB/s of both, medians of rounds that take turns.
+//! `tools/cloud.py --only radosgw cargo bench --bench s3` prints a table: MB/s of both, medians of rounds
+//! that take turns.
 
 use std::io::Write;
 use std::sync::Arc;

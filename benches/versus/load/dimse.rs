@@ -63,7 +63,8 @@ impl Association {
         self.fragments(&command, 0b01)?;
         self.fragments(&file.bytes[file.data_set..], 0b00)?;
         let (kind, answer) = read_pdu(&mut self.stream)?;
-        // (0000,0900) Status stands last but for the UIDs; its eight bytes of header are unique in the answer.
+        // (0000,0900) Status stands last but for the UIDs; its eight bytes of header are unique in the
+        // answer.
         let header = [0, 0, 0, 9, 2, 0, 0, 0];
         let status = answer.windows(10).find(|window| window[..8] == header);
         match (kind, status) {
@@ -163,8 +164,9 @@ pub(crate) fn write_element(command: &mut Vec<u8>, element: u16, value: &[u8]) {
 pub(crate) fn read_pdu(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
     let mut head = [0; 6];
     stream.read_exact(&mut head)?;
-    // A peer that writes the head by itself waits for its acknowledgement, 40 ms each time. The kernel forgets this
-    // option as it goes, so only setting it now, with the acknowledgement due, is sure to send it.
+    // A peer that writes the head by itself waits for its acknowledgement, 40 ms each time. The kernel
+    // forgets this option as it goes, so only setting it now, with the acknowledgement due, is sure to send
+    // it.
     stream.set_quickack(true)?;
     let mut body = vec![0; u32::from_be_bytes([head[2], head[3], head[4], head[5]]) as usize];
     stream.read_exact(&mut body)?;

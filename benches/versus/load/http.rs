@@ -18,7 +18,8 @@ pub(crate) fn stow(url: &str, connections: usize, per_request: usize, directory:
     })
 }
 
-/// Gets every path that a file lists, so many times, over so many connections. Each of `headers` ends its line.
+/// Gets every path that a file lists, so many times, over so many connections. Each of `headers` ends its
+/// line.
 pub(crate) fn get(
     address: &str,
     connections: usize,

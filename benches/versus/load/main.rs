@@ -1,7 +1,9 @@
-//! The load client of the comparison in `benches/versus/`: it stores, queries and retrieves as fast as a server lets it.
+//! The load client of the comparison in `benches/versus/`: it stores, queries and retrieves as fast as a
+//! server lets it.
 //!
-//! It uses threads, blocking sockets and the standard library alone, so that it costs as little of the machine that
-//! it shares with the server as can be. Each command prints one line of JSON: seconds, bytes, requests, latencies.
+//! It uses threads, blocking sockets and the standard library alone, so that it costs as little of the
+//! machine that it shares with the server as can be. Each command prints one line of JSON: seconds, bytes,
+//! requests, latencies.
 
 use std::io::{Error, Result, Write};
 use std::time::{Duration, Instant};
@@ -77,8 +79,8 @@ impl Report {
 
 /// Shares `jobs` out to `workers` threads and joins what they report.
 ///
-/// `connect` is called by each worker before the clock starts; it gives the function that does one job and says how
-/// many bytes it moved.
+/// `connect` is called by each worker before the clock starts; it gives the function that does one job and
+/// says how many bytes it moved.
 fn run<J: Sync, F>(jobs: &[J], workers: usize, connect: impl Fn() -> Result<F> + Sync) -> Result<Report>
 where
     F: FnMut(&J) -> Result<u64>,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::dimse::{read_pdu, write_element, write_pdu};
 
-/// Takes POSTs until it is killed: each body goes to a file, is flushed to the disk, and is answered with 200.
+/// Takes POSTs until it is killed: each body goes to a file, is flushed to the disk, and is answered with
+/// 200.
 pub(crate) fn http(address: &str, directory: &str) -> Result<()> {
     let listener = TcpListener::bind(address)?;
     for (number, stream) in listener.incoming().enumerate() {
