@@ -34,8 +34,8 @@ impl Default for ConflictRetries {
 impl ConflictRetries {
     /// Whether to retry after an attempt with this outcome. If so, waits first, for a random time.
     ///
-    /// The longest wait depends on the duration of the last attempt: concurrent transactions take about as long,
-    /// and a transaction that fails may cost as much as one that succeeds.
+    /// The longest wait depends on the duration of the last attempt: concurrent transactions take about as
+    /// long, and a transaction that fails may cost as much as one that succeeds.
     pub(crate) async fn should_retry<T>(&mut self, outcome: &Result<T, Error>) -> bool {
         if !is_conflict(outcome) || self.first.elapsed() >= MAX_TOTAL {
             return false;

@@ -97,7 +97,8 @@ pub(super) async fn search(
     (results, found)
 }
 
-/// The expected results of a search, from a match of all records: the UIDs of the page, and whether there are more.
+/// The expected results of a search, from a match of all records: the UIDs of the page, and whether there are
+/// more.
 fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
     let mut modalities: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for record in records {

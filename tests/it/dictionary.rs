@@ -1,5 +1,5 @@
-//! Tags and UIDs of the standard are written once, in `src/dicom/{tags,uids,transfer_syntax}.rs`; all other code uses
-//! those constants.
+//! Tags and UIDs of the standard are written once, in `src/dicom/{tags,uids,transfer_syntax}.rs`; all other
+//! code uses those constants.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -36,7 +36,8 @@ pub(super) struct PendingPut {
 #[cfg(test)]
 pub(crate) const PANIC_NAME: &str = "makes-the-flusher-panic";
 
-/// Puts the objects that are sent to `puts`, until all senders are dropped. A panic is logged, and closes `puts`.
+/// Puts the objects that are sent to `puts`, until all senders are dropped. A panic is logged, and closes
+/// `puts`.
 pub(super) fn run(puts: mpsc::Receiver<PendingPut>, root: &Root, journal: Journal) {
     // No state is used after a panic. The panic hook has printed the message.
     if catch_unwind(AssertUnwindSafe(|| put_all(puts, root, journal))).is_err() {

@@ -46,8 +46,8 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
 #[cfg(test)]
 pub(super) const PANIC_PARTITION: &str = "makes-the-writer-panic";
 
-/// Carries out the transactions that are sent to `transactions`, until all senders are dropped. A panic is logged, and
-/// closes `transactions`.
+/// Carries out the transactions that are sent to `transactions`, until all senders are dropped. A panic is
+/// logged, and closes `transactions`.
 pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
     // No state is used after a panic. The panic hook has printed the message.
     if catch_unwind(AssertUnwindSafe(|| write_all(transactions, engine))).is_err() {
@@ -59,7 +59,8 @@ pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &Red
 
 fn write_all(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
     let mut group = Vec::new();
-    // Declared last, and so dropped first: a panic closes the queue before the transactions of the group fail.
+    // Declared last, and so dropped first: a panic closes the queue before the transactions of the group
+    // fail.
     let mut transactions = transactions;
     while transactions.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         #[cfg(test)]
