@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
+use cuspid::archive::derived::frames::decoded_frame;
 use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::cli::Arguments;
 use cuspid::config::Config;
@@ -48,7 +49,7 @@ async fn decode(file: Vec<u8>) -> anyhow::Result<Value> {
     let number_of_frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
     let mut frames = Vec::new();
     for number in 1..=number_of_frames.min(MOST_FRAMES) {
-        frames.push(match archive.decoded_frame(&caller, &record, number).await {
+        frames.push(match decoded_frame(&archive, &caller, &record, number).await {
             Ok(frame) => json!({
                 "bytes": BASE64_STANDARD.encode(frame.bytes),
                 "photometric": frame.photometric,

@@ -1,11 +1,11 @@
-//! Who asks, and what it may do: the tenant is part of every key and comes from here alone.
+//! Callers and their rights. The tenant is part of every key, and only a caller has one.
 
 use std::sync::Arc;
 
 use crate::config::AuthSettings;
 pub use crate::config::{NotATenant, Tenant};
 
-/// What a caller may do.
+/// An action that a caller may be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// Search and retrieve.
@@ -19,7 +19,7 @@ pub enum Right {
 }
 
 impl Right {
-    /// Its name, as settings and messages have it.
+    /// The name in settings and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -35,9 +35,9 @@ impl Right {
 pub struct Rights(u8);
 
 impl Rights {
-    /// All of them.
+    /// All rights.
     pub const ALL: Self = Self::of(&[Right::Read, Right::Write, Right::Delete, Right::Administer]);
-    /// Those of a device that is known by its AE title: it stores, and may look for what it stored.
+    /// The rights of a device that is authenticated by its AE title: to store, and to search and retrieve.
     pub const OF_DEVICES: Self = Self::of(&[Right::Read, Right::Write]);
 
     /// The set of some rights.
@@ -51,18 +51,18 @@ impl Rights {
         Self(set)
     }
 
-    /// Whether a right is among them.
+    /// Whether a right is in the set.
     pub const fn include(self, right: Right) -> bool {
         self.0 & (1 << right as u8) != 0
     }
 }
 
-/// Which roles give which right: the one table of both, made of the settings.
+/// The table of roles and the rights that they give, from the settings.
 #[derive(Debug, Clone)]
 pub struct Roles([(Right, Vec<String>); 4]);
 
 impl Roles {
-    /// The table that the settings describe.
+    /// Makes the table from the settings.
     pub fn of(settings: &AuthSettings) -> Self {
         Self([
             (Right::Read, settings.read_roles.clone()),
@@ -72,24 +72,25 @@ impl Roles {
         ])
     }
 
-    /// The rights of whoever has these roles. No right includes another, and roles that are not in the table give none.
+    /// The rights that these roles give. No right includes another, and roles that are not in the table give
+    /// none.
     pub fn rights(&self, held: &[&str]) -> Rights {
         let given = self.0.iter().filter(|(_, roles)| roles.iter().any(|role| held.contains(&role.as_str())));
         Rights::of(&given.map(|(right, _)| *right).collect::<Vec<_>>())
     }
 }
 
-/// Who asks. Nothing in the archive is read or changed without one.
+/// The authenticated identity of a request. Nothing in the archive is read or changed without a caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The tenant whose objects it may see.
+    /// The tenant whose objects the caller may see.
     pub tenant: Tenant,
-    /// Who it is, as the token or the association says; empty if that says nothing. No patient.
+    /// The name in the token or the association, empty if there is none; never the name of a patient.
     pub subject: Arc<str>,
-    /// The address of a client without authentication, empty for others: clients share the decoders fairly, and with
-    /// authentication tenants do.
+    /// The address of a client without authentication, empty for others: clients share the decoders fairly, and
+    /// with authentication tenants do.
     pub client: Arc<str>,
-    /// What it may do. Doors ask this before they call the archive.
+    /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,
 }
 
@@ -99,7 +100,7 @@ impl Caller {
         Self::server(Tenant::default_tenant())
     }
 
-    /// The server itself, at work for a tenant.
+    /// The server itself, for work on a tenant's objects.
     pub fn server(tenant: Tenant) -> Self {
         Self { tenant, subject: "".into(), client: "".into(), rights: Rights::ALL }
     }

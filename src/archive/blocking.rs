@@ -1,8 +1,8 @@
-//! Blocking work: work that waits for a disk or takes a core for a while runs on a blocking thread, never on a thread of
-//! the async runtime.
+//! Blocking work: work that waits for a disk or takes a core for a while runs on a blocking thread, never on
+//! a thread of the async runtime.
 //!
-//! A panic in such work is a fault of the program. It is logged and counted once, with the place in the code but without
-//! its message, which may hold text of a patient, and becomes [`Error::Internal`].
+//! A panic in such work is a fault of the program. It is logged and counted once, with the place in the code
+//! but without its message, which may hold text of a patient, and becomes [`Error::Internal`].
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -27,8 +27,8 @@ thread_local! {
 
 /// Starts `work` on a blocking thread at once, and returns a future of its result.
 ///
-/// The permit, if the work needs one, is held until the work ends. The work goes on to its end even if the future is
-/// dropped.
+/// The permit, if the work needs one, is held until the work ends. The work goes on to its end even if the
+/// future is dropped.
 ///
 /// # Errors
 /// [`Error::Internal`] if the work panics, or if the server stops before the work begins.
@@ -60,7 +60,8 @@ pub(in crate::archive) async fn catch_panics<T>(work: impl Future<Output = T>) -
     .await
 }
 
-/// Does work that may panic. What the work was changing is dropped with it, so that nothing half changed is seen later.
+/// Does work that may panic. What the work was changing is dropped with it, so that nothing half changed is
+/// seen later.
 fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     record_places();
     let was_watched = IS_WATCHED.replace(true);
@@ -74,8 +75,8 @@ fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     })
 }
 
-/// Lets the panic hook record the places of panics that are caught here, instead of printing their messages. Other panics
-/// are printed as before.
+/// Lets the panic hook record the places of panics that are caught here, instead of printing their messages.
+/// Other panics are printed as before.
 fn record_places() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

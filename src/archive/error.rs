@@ -9,7 +9,8 @@ pub enum Error {
     /// There is no such study, series, instance, frame or bulk value for this caller.
     #[error("there is no {0}")]
     NotFound(String),
-    /// The instance cannot be given in this form: the form is not supported, or the instance is not of the kind that has it.
+    /// The instance cannot be given in this form: the form is not supported, or the instance is not of the
+    /// kind that has it.
     #[error("{0}")]
     Unsupported(String),
     /// A frame, image, animation or value is larger than a limit allows.
@@ -36,8 +37,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the error is about the form in which an instance was to be given, so that another form may be possible. A
-    /// failure of the server never is.
+    /// Whether the error is about the form in which an instance was to be given, so that another form may be
+    /// possible. A failure of the server never is.
     pub fn is_about_form(&self) -> bool {
         match self {
             Self::Unsupported(_) | Self::TooLarge(_) | Self::Damaged(_) => true,

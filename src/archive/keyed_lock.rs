@@ -1,8 +1,8 @@
-//! What is done once, though several in this process ask for it at the same time.
+//! Locks by key, for work that is done once though several tasks of this process request it at the same time.
 //!
-//! One object at a time under each SOP Instance UID: between asking what is stored under it and the commit, no other
-//! object of that UID is kept. What is derived is made once. Other processes may do the same things meanwhile: that costs
-//! work, and nothing depends on it.
+//! One object at a time is ingested under each SOP Instance UID: between the question what is stored under
+//! the UID and the commit, no other object of that UID is put. A derived object is made once. Other processes
+//! may do the same work meanwhile: that costs time, and correctness does not depend on it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,54 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::archive::access::Tenant;
-use crate::blobs::Key;
-use crate::dicom::uid::InstanceUid;
-
-/// The SOP Instance UIDs under which something is being kept, and what is being derived.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    instances: Locks<(Tenant, InstanceUid)>,
-    derived: Locks<Key>,
-}
-
-impl Claims {
-    /// The right to keep an object under a UID; waits until nobody else has it.
-    pub(super) async fn instance(
-        &self,
-        tenant: &Tenant,
-        instance: &InstanceUid,
-    ) -> Claim<'_, (Tenant, InstanceUid)> {
-        self.instances.alone((tenant.clone(), instance.clone())).await
-    }
-
-    /// The right to make what belongs under a key; waits while somebody else makes it.
-    pub(super) async fn derive(&self, key: &Key) -> Claim<'_, Key> {
-        self.derived.alone(key.clone()).await
-    }
-}
-
-/// Locks by key; one that nobody holds or waits for takes no room. Who asks first is first.
+/// Locks by key, first come first served. A lock that no task holds or awaits takes no memory.
 #[derive(Debug)]
-struct Locks<K>(Mutex<HashMap<K, Arc<AsyncMutex<()>>>>);
+pub(super) struct KeyedLock<K>(Mutex<HashMap<K, Arc<AsyncMutex<()>>>>);
 
-impl<K> Default for Locks<K> {
+impl<K> Default for KeyedLock<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash + Clone> Locks<K> {
-    async fn alone(&self, key: K) -> Claim<'_, K> {
-        let (mut claim, lock) = self.claim(key);
-        claim.held = Some(lock.lock_owned().await);
-        claim
+impl<K: Eq + Hash + Clone> KeyedLock<K> {
+    /// Waits until the lock of a key is free, and holds the lock until the guard is dropped.
+    pub(super) async fn lock(&self, key: K) -> KeyedLockGuard<'_, K> {
+        let (mut guard, lock) = self.guard(key);
+        guard.held = Some(lock.lock_owned().await);
+        guard
     }
 
-    /// Made before it is waited for, so that a wait that is given up leaves nothing behind.
-    fn claim(&self, key: K) -> (Claim<'_, K>, Arc<AsyncMutex<()>>) {
+    /// Makes the guard before the lock is awaited, so that a task that stops waiting leaves nothing behind.
+    fn guard(&self, key: K) -> (KeyedLockGuard<'_, K>, Arc<AsyncMutex<()>>) {
         let lock = self.map().entry(key.clone()).or_default().clone();
-        (Claim { locks: self, key, held: None }, lock)
+        (KeyedLockGuard { locks: self, key, held: None }, lock)
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<K, Arc<AsyncMutex<()>>>> {
@@ -65,19 +39,19 @@ impl<K: Eq + Hash + Clone> Locks<K> {
     }
 }
 
-/// A right, until this is dropped.
+/// A lock that is held until the guard is dropped.
 #[derive(Debug)]
-pub(super) struct Claim<'a, K: Eq + Hash + Clone> {
-    locks: &'a Locks<K>,
+pub(super) struct KeyedLockGuard<'a, K: Eq + Hash + Clone> {
+    locks: &'a KeyedLock<K>,
     key: K,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl<K: Eq + Hash + Clone> Drop for Claim<'_, K> {
+impl<K: Eq + Hash + Clone> Drop for KeyedLockGuard<'_, K> {
     fn drop(&mut self) {
         self.held = None;
         let mut map = self.locks.map();
-        // Others who wait for it hold it too.
+        // Tasks that wait for the lock have a reference too.
         if map.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             map.remove(&self.key);
         }
@@ -91,15 +65,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_uid_is_claimed_by_one_at_a_time_and_forgotten_after() {
-        let (claims, tenant) = (Claims::default(), Tenant::default_tenant());
-        let (one, other) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-        let first = claims.instance(&tenant, &one).await;
-        assert!(claims.instance(&tenant, &one).now_or_never().is_none());
-        assert!(claims.instance(&tenant, &other).now_or_never().is_some());
-        let second = claims.instance(&tenant, &one);
+    async fn a_key_is_locked_by_one_at_a_time_and_removed_after() {
+        let locks = KeyedLock::default();
+        let first = locks.lock("1.2").await;
+        assert!(locks.lock("1.2").now_or_never().is_none());
+        assert!(locks.lock("1.3").now_or_never().is_some());
+        let second = locks.lock("1.2");
         drop(first);
-        drop(second.now_or_never().expect("it is free"));
-        assert!(claims.instances.map().is_empty());
+        drop(second.now_or_never().expect("the lock is free"));
+        assert!(locks.map().is_empty());
     }
 }

@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use crate::archive::access::Tenant;
-use crate::archive::read::Scope;
+use crate::archive::scope::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
 
-/// What a key is the key of.
+/// A parsed key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// See [`original`].
@@ -17,17 +17,18 @@ pub(crate) enum Parsed {
     Preview { tenant: Tenant, study: StudyUid, series: SeriesUid, generation: u64 },
 }
 
-/// The name of an object that nothing was ever kept under: `{digest}-{16 random digits}`.
+/// A new name for an object, which no object had before: `{digest}-{16 random digits}`.
 ///
-/// The digest is the SHA-256 of the bytes: whoever has lost the index can tell whether they are whole. The random digits
-/// make the name that of one upload alone, so that whoever deletes an object by its name, early or late and in whatever
-/// process, never deletes what another has kept since.
+/// The digest is the SHA-256 of the bytes: without the index it still proves that an object is whole. The
+/// random digits make the name unique to one upload, so that a process which deletes an object by its name,
+/// however late, never deletes the object of another upload.
 pub(crate) fn new_object(digest: &str) -> String {
     let random = Uuid::new_v4().as_u64_pair().0;
     format!("{digest}-{random:016x}")
 }
 
-/// The SHA-256, in hexadecimal, in the name of an object; `None` if the name is not of the form of [`new_object`].
+/// The SHA-256, in hexadecimal, in the name of an object; `None` if the name is not of the form of
+/// [`new_object`].
 pub(crate) fn digest_of(object: &str) -> Option<&str> {
     object.split_once('-').map(|(digest, _)| digest)
 }
@@ -49,7 +50,7 @@ pub(crate) fn original_of(tenant: &Tenant, record: &InstanceRecord) -> Key {
     original(tenant, &record.study, &record.series, &record.instance, &record.object)
 }
 
-/// What the keys of all originals of a study, a series or an instance start with.
+/// The prefix of the keys of all originals of a study, a series or an instance.
 pub(crate) fn originals(
     tenant: &Tenant,
     study: &StudyUid,
@@ -64,32 +65,33 @@ pub(crate) fn originals(
     }
 }
 
-/// What the keys of all that is derived of a study start with.
+/// The prefix of the keys of all derived objects of a study.
 pub(crate) fn derived(tenant: &Tenant, study: &StudyUid) -> String {
     format!("{}/{study}/", tenant.as_str())
 }
 
-/// The key of a series' preview: `{tenant}/{study}/{series}/{generation}/preview`, made of the series as it was
-/// at that generation.
+/// The key of the preview of a series at a generation: `{tenant}/{study}/{series}/{generation}/preview`.
 pub(crate) fn preview(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, generation: u64) -> Key {
     let tenant = tenant.as_str();
     Key { bucket: Bucket::Previews, path: format!("{tenant}/{study}/{series}/{generation}/preview") }
 }
 
-/// What the keys of all previews of a series start with.
+/// The prefix of the keys of all previews of a series.
 pub(crate) fn previews(tenant: &Tenant, study: &StudyUid, series: &SeriesUid) -> String {
     format!("{}/{study}/{series}/", tenant.as_str())
 }
 
-/// The key of a thumbnail: `{tenant}/{study}/study/{version}/{file}`, `{tenant}/{study}/{series}/series/{version}/{file}`,
-/// or `{tenant}/{study}/{series}/{instance}/{version}/{file}`. The version is that of what it shows.
+/// The key of a thumbnail: `{tenant}/{study}/study/{version}/{file}`,
+/// `{tenant}/{study}/{series}/series/{version}/{file}`, or
+/// `{tenant}/{study}/{series}/{instance}/{version}/{file}`. The version is that of the study, series or
+/// instance.
 pub(crate) fn thumbnail(tenant: &Tenant, scope: &Scope, version: &str, file: &str) -> Key {
     let path = format!("{}{version}/{file}", thumbnails(tenant, scope));
     Key { bucket: Bucket::Thumbnails, path }
 }
 
-/// What the keys of all thumbnails of a study, of a series or of an instance start with: of itself, not of what is
-/// in it.
+/// The prefix of the keys of all thumbnails of a study, of a series or of an instance itself, without those
+/// of its parts.
 pub(crate) fn thumbnails(tenant: &Tenant, scope: &Scope) -> String {
     let (tenant, study) = (tenant.as_str(), &scope.study);
     match (&scope.series, &scope.instance) {
@@ -100,7 +102,8 @@ pub(crate) fn thumbnails(tenant: &Tenant, scope: &Scope) -> String {
 }
 
 /// The key of an instance in another transfer syntax:
-/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the original.
+/// `{tenant}/{study}/{series}/{instance}-{digest}-{transfer syntax}-{revision}.dcm`, by the digest of the
+/// original.
 pub(crate) fn transcoded(
     tenant: &Tenant,
     record: &InstanceRecord,
@@ -112,11 +115,11 @@ pub(crate) fn transcoded(
     Key { bucket: Bucket::Temporary, path: format!("{}/{study}/{series}/{file}", tenant.as_str()) }
 }
 
-/// Raised whenever what is written into a bundle, or how, changes.
+/// The revision of the format of metadata bundles: raised whenever the format changes.
 const BUNDLE_REVISION: u32 = 1;
 
-/// The key of the metadata of all instances of a series: `{tenant}/{study}/{series}/metadata-{revision}-{version}`, as
-/// it was at that version.
+/// The key of the metadata bundle of a series at a version:
+/// `{tenant}/{study}/{series}/metadata-{revision}-{version}`.
 pub(crate) fn bundle(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, version: &str) -> Key {
     let tenant = tenant.as_str();
     Key {
@@ -125,7 +128,7 @@ pub(crate) fn bundle(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, vers
     }
 }
 
-/// What a key is the key of; `None` if nothing here made it.
+/// Parses a key; `None` if the key is of no form that is parsed.
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();
     match (key.bucket, segments.as_slice()) {
@@ -149,7 +152,7 @@ pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     }
 }
 
-/// The tenant and the study that a key is of, whatever it is; all keys start with them.
+/// The tenant and the study that a key starts with, as all keys do.
 pub(crate) fn study_of(key: &Key) -> Option<(Tenant, StudyUid)> {
     let mut segments = key.path.split('/');
     Some((segments.next()?.parse().ok()?, segments.next()?.parse().ok()?))

@@ -1,4 +1,5 @@
-//! The server, in no protocol's words: taking in, finding, giving back. Doors see this module only.
+//! The server behind the protocol layers, free of any protocol: ingest, search, reading, derived objects,
+//! maintenance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +7,18 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::archive::derived::cache::Temporary;
-use crate::archive::keyed_lock::Claims;
+use crate::archive::access::Tenant;
+use crate::archive::derived::cache::DerivedCache;
+use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Key};
 use crate::config::{
     BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
     TableEngine,
 };
 use crate::decoders::Decoders;
+use crate::dicom::scan::ScanLimits;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Index;
 use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
@@ -23,26 +27,27 @@ pub mod access;
 mod blocking;
 pub mod derived;
 mod error;
+pub(crate) mod hexadecimal;
 pub mod ingest;
 mod keyed_lock;
 mod keys;
 pub mod maintenance;
 pub mod permits;
 pub mod read;
+pub mod scope;
 pub mod search;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;
 pub use crate::archive::blocking::run_blocking;
 pub use crate::archive::error::Error;
-pub use crate::archive::read::MetadataStream;
 
 pub use crate::index::records;
 
-/// How long who stores an instance waits until workers are told.
+/// The longest time that storing an instance waits for the job queue.
 const MAX_ANNOUNCING: Duration = Duration::from_secs(2);
 
-/// An archive of DICOM instances: bytes in `blobs`, everything known of them in `index`.
+/// An archive of DICOM instances: their bytes are in `blobs`, their records in `index`.
 pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
@@ -55,20 +60,23 @@ pub struct Archive {
     rendering: RenderingSettings,
     permits: Permits,
     decoder_processes: Decoders,
-    claims: Claims,
-    temporary: Temporary,
-    /// Whether the metadata of large series are kept as one object, because the index is far away.
-    keeps_bundles: bool,
+    /// The SOP Instance UIDs under which an instance is being ingested.
+    instance_locks: KeyedLock<(Tenant, InstanceUid)>,
+    /// The derived objects that are being made.
+    derived_locks: KeyedLock<Key>,
+    cache: DerivedCache,
+    /// Whether metadata bundles of large series are cached, because the index is a remote service.
+    caches_bundles: bool,
 }
 
 impl Archive {
-    /// An archive over a blob store and an index, which is its queue of jobs too.
+    /// Makes an archive over a blob store and an index, which is the job queue too.
     pub fn new(blobs: Arc<dyn Blobs>, index: Arc<Index>, config: &Config) -> Arc<Self> {
         let queue = Arc::new(EmbeddedQueue::new(index.clone()));
         Self::with_queue(blobs, index, queue, config)
     }
 
-    /// An archive over a blob store, an index and a queue of jobs.
+    /// Makes an archive over a blob store, an index and a job queue.
     pub fn with_queue(
         blobs: Arc<dyn Blobs>,
         index: Arc<Index>,
@@ -86,9 +94,10 @@ impl Archive {
             rendering: config.rendering.clone(),
             permits: Permits::new(config),
             decoder_processes: Decoders::new(&config.decoders),
-            claims: Claims::default(),
-            temporary: Temporary::new(config.derived.cache_max_bytes),
-            keeps_bundles: config.storage.table == TableEngine::Dynamodb,
+            instance_locks: KeyedLock::default(),
+            derived_locks: KeyedLock::default(),
+            cache: DerivedCache::new(config.derived.cache_max_bytes),
+            caches_bundles: config.storage.table == TableEngine::Dynamodb,
         })
     }
 
@@ -101,14 +110,16 @@ impl Archive {
         Ok(self.index.health()?)
     }
 
-    /// The queue that tells workers of this archive's jobs.
+    /// The job queue of this archive.
     pub fn queue(&self) -> &dyn Queue {
         self.queue.as_ref()
     }
 
-    /// Announces a job. Where that fails it is found later: the index knows it.
-    async fn announce(&self, job: Job, delay: Duration) {
-        // It is a hint, and must not hold up an answer.
+    /// Announces to workers that the preview of a series is to be made. If that fails, a worker finds the
+    /// series in the index later.
+    async fn announce_preview(&self, tenant: &str, study: StudyUid, series: SeriesUid, delay: Duration) {
+        let job = Job { tenant: tenant.to_owned(), study, series };
+        // A response must not wait long for the queue.
         let Ok(announced) = timeout(MAX_ANNOUNCING, self.queue.announce(&job, delay)).await else {
             return warn!("cannot announce a job in time; the next look at the index will find it");
         };
@@ -118,23 +129,35 @@ impl Archive {
         }
     }
 
-    /// How many results a search gives when it names no limit, and at the most.
+    /// The number of results of a search that sets no limit, and the largest limit.
     pub fn search_limits(&self) -> (usize, usize) {
         (self.search.default_limit, self.search.max_limit)
     }
 
-    /// How many bytes one request to store may hold, how many must come in a second, and how many parts there may be.
+    /// The limits on a store request: bytes, bytes that must arrive each second, and parts.
     pub fn request_limits(&self) -> (u64, u64, usize) {
         (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
     }
 
-    /// The permits for work of which the archive does only so much at a time.
+    /// The permits for work that is limited to so much at a time.
     pub fn permits(&self) -> &Permits {
         &self.permits
     }
 }
 
-/// Whether other servers, on other machines too, may be using what is stored: nothing that lasts is in the data directory.
+/// The limits on the scan of an instance, from the settings.
+fn scan_limits(ingest: &IngestSettings) -> ScanLimits {
+    ScanLimits {
+        max_header_bytes: ingest.max_header_bytes,
+        max_sequence_depth: ingest.max_sequence_depth,
+        max_elements: ingest.max_elements,
+        max_inflated_bytes: ingest.max_inflated_bytes,
+        max_deflate_ratio: ingest.max_deflate_ratio,
+    }
+}
+
+/// Whether several servers, on other machines too, may use the storage: nothing durable is in the data
+/// directory.
 pub fn is_shared(storage: &StorageSettings) -> bool {
     storage.blobs == BlobStore::S3 && storage.table == TableEngine::Dynamodb
 }

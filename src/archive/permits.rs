@@ -12,9 +12,11 @@ use crate::config::Config;
 const MAX_ANIMATIONS: usize = 2;
 /// Parsed metadata may take a hundred times the memory of its text, so that instances are planned one by one.
 const MAX_ASSEMBLIES: usize = 1;
-/// Each zip archive is unpacked on a thread of its own, which waits for the upload of its entries most of the time.
+/// Each zip archive is unpacked on a thread of its own, which waits for the upload of its entries most of the
+/// time.
 const MAX_UNZIPS: usize = 8;
-/// Metadata bundles are made beside the responses that need no bundle: a few at a time do not hold up other requests.
+/// Metadata bundles are made beside the responses that need no bundle: a few at a time do not hold up other
+/// requests.
 const MAX_BUNDLES: usize = 4;
 
 /// The right to do one piece of work, until it is dropped.
@@ -51,25 +53,26 @@ impl Permits {
         }
     }
 
-    /// A permit to receive an instance, of `ingest.max_uploads`: each holds a staged file and a batch of bytes.
+    /// A permit to receive an instance, of `ingest.max_uploads`: each holds a staged file and a batch of
+    /// bytes.
     pub(in crate::archive) async fn upload(&self) -> Permit {
         acquire(&self.uploads).await
     }
 
-    /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with more, memory
-    /// would fill with batches that wait.
+    /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with
+    /// more, memory would fill with batches that wait.
     pub(in crate::archive) async fn batch(&self) -> Permit {
         acquire(&self.batches).await
     }
 
-    /// A permit to do work that takes a core and a lot of memory, as many as there are cores: decoding, encoding or
-    /// rendering a frame, or parsing metadata.
+    /// A permit to do work that takes a core and a lot of memory, as many as there are cores: decoding,
+    /// encoding or rendering a frame, or parsing metadata.
     pub async fn codec(&self) -> Permit {
         acquire(&self.codecs).await
     }
 
-    /// A permit to write an instance in another transfer syntax, twice as many as there are cores: each holds a staged
-    /// file.
+    /// A permit to write an instance in another transfer syntax, twice as many as there are cores: each holds
+    /// a staged file.
     pub(in crate::archive) async fn transcode(&self) -> Permit {
         acquire(&self.transcodes).await
     }

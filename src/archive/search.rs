@@ -1,4 +1,4 @@
-//! Finding: QIDO-RS and C-FIND.
+//! Search, for QIDO-RS and C-FIND.
 
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
@@ -6,8 +6,8 @@ use crate::index::{ResultSink, SearchLimits};
 use crate::query::{Query, SearchSummary};
 
 impl Archive {
-    /// Answers a query with what the caller may see, at a bounded cost. Each result is handed to
-    /// `sink` as it is found, as long as that can take another.
+    /// Searches the objects of the caller's tenant, at a bounded cost. Each result is given to `sink` when it
+    /// is found, as long as `sink` takes more.
     pub async fn search(
         &self,
         caller: &Caller,

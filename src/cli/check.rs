@@ -7,7 +7,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::archive::is_shared;
-use crate::archive::maintenance::check::{Finding, Manner};
+use crate::archive::maintenance::check::{Manner, check_as};
+use crate::archive::maintenance::report::Finding;
 use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
@@ -34,7 +35,7 @@ impl CheckArguments {
         let report = runtime()?.block_on(async {
             let archive = server::open(&config).await?;
             let is_alone = self.stopped || !is_shared(&config.storage);
-            let checked = archive.check_as(Manner { is_repairing: self.repair, is_alone }, |instances| {
+            let checked = check_as(&archive, Manner { is_repairing: self.repair, is_alone }, |instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
             });

@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::archive::is_shared;
-use crate::archive::maintenance::copy::{Copied, MAX_FAILURES, Step};
+use crate::archive::maintenance::copy::{self, Copied, MAX_FAILURES, Step};
 use crate::cli::{Settings, parse_setting, read_file, require_data, runtime, without_cache};
 use crate::config::{BlobStore, Config, Override, TableEngine};
 use crate::server;
@@ -92,11 +92,11 @@ fn ensure_distinct(from: &Config, to: &Config) -> anyhow::Result<()> {
 async fn copy(from: &Config, to: &Config, concurrency: usize) -> anyhow::Result<Copied> {
     let source = server::open(from).await?;
     let destination = server::open(to).await?;
-    let (_, bytes) = source.volume().await?;
+    let (_, bytes) = copy::volume(&source).await?;
     let progress = ProgressBar::new(bytes);
     let style = "{bar:32} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left {msg}";
     progress.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let copied = source.copy_to(&destination, concurrency, |step, size_bytes| match step {
+    let copied = copy::copy(&source, &destination, concurrency, |step, size_bytes| match step {
         Step::Copied => progress.inc(size_bytes),
         // The rate is that of copied bytes only.
         Step::Known | Step::Gone | Step::Failed(_) => progress.dec_length(size_bytes),

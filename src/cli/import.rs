@@ -207,7 +207,7 @@ enum ImportOutcome {
 impl From<Outcome> for ImportOutcome {
     fn from(outcome: Outcome) -> Self {
         match outcome.result {
-            Ok(stored) if stored.was_known => Self::Duplicate,
+            Ok(stored) if stored.is_duplicate => Self::Duplicate,
             Ok(stored) if stored.has_replaced => Self::Replaced,
             Ok(_) => Self::Stored,
             Err(Refusal::Unreadable(Failure::NotDicom | Failure::MediaDirectory)) => Self::NotDicom,

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use crate::archive::maintenance::reindex;
 use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
 
@@ -24,7 +25,7 @@ impl ReindexArguments {
         let runtime = runtime()?;
         let rebuild = runtime.block_on(server::Rebuild::begin(&config))?;
         let report = runtime.block_on(async {
-            let indexed = rebuild.archive().reindex(|instances| {
+            let indexed = reindex::reindex(rebuild.archive(), |instances| {
                 progress.inc(instances);
                 progress.set_message(format!("{} instances", progress.position()));
             });

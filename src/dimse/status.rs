@@ -109,7 +109,7 @@ pub fn of_unrecognized(operation: DimseOperation) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::ingest::Stored;
+    use crate::archive::ingest::StoredInstance;
     use crate::dicom::attributes::Tag;
     use crate::dicom::failure::Warning;
 
@@ -121,7 +121,7 @@ mod tests {
     fn every_outcome_has_its_code() {
         let stored = |warnings| Outcome {
             identity: None,
-            result: Ok(Stored { was_known: false, has_replaced: false, warnings }),
+            result: Ok(StoredInstance { is_duplicate: false, has_replaced: false, warnings }),
         };
         let warning = Warning { tag: Tag(0x0008_0020), reason: "it is no date".into() };
         for (outcome, code) in [

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::archive::access::Caller;
+use crate::archive::maintenance::delete;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::path::Target;
@@ -20,6 +21,6 @@ pub(crate) async fn delete(
     if !service.settings.allow_delete {
         return Err(Error::Forbidden("this server does not delete (http.allow_delete)".into()));
     }
-    service.archive.delete(&caller, scope).await?;
+    delete::delete(&service.archive, &caller, scope).await?;
     Ok(StatusCode::NO_CONTENT)
 }

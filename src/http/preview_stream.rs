@@ -9,7 +9,8 @@ use axum::extract::State;
 use axum::http::Response;
 
 use crate::archive::access::Caller;
-use crate::archive::read::Scope;
+use crate::archive::derived::preview::stream;
+use crate::archive::scope::Scope;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -28,11 +29,11 @@ pub(crate) async fn stream(
 ) -> Result<Response<Body>, Error> {
     let Scope { study, series: Some(series), .. } = scope else { return Err(Error::NoResource) };
     let slices = slices(&head)?;
-    let preview = service.archive.preview(&caller, &study, &series, slices).await?;
+    let preview = stream::open(&service.archive, &caller, &study, &series, slices).await?;
     let etag = format!("\"{}\"", preview.version);
     let (response, range) = begin(&etag, MEDIA_TYPE, preview.length(), &head)?;
     let Some(range) = range else { return finish(response, Body::empty()) };
-    let bytes = service.archive.read_preview(&preview, range).await?;
+    let bytes = stream::read(&service.archive, &preview, range).await?;
     finish(response, Body::from_stream(bytes))
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::archive::derived::preview::{Due, Outcome, Turn};
+use crate::archive::derived::preview::{self, Due, Outcome, Turn};
 use crate::config::Config;
 use crate::queue::Delivery;
 use crate::telemetry;
@@ -81,8 +81,7 @@ async fn run_next(
 ) -> anyhow::Result<()> {
     let deliveries = archive.queue().receive(lease).await.context("cannot receive jobs")?;
     for delivery in deliveries {
-        let turn = archive
-            .take_preview(&delivery.job, lease)
+        let turn = preview::take_preview(archive, &delivery.job, lease)
             .await
             .context("cannot acquire the lease of a preview")?;
         match turn {
@@ -107,7 +106,7 @@ async fn run_next(
 async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
     let start = Instant::now();
     let outcome = tokio::select! {
-        outcome = archive.make_preview(due) => outcome.context("cannot record the outcome of a preview")?,
+        outcome = preview::make_preview(archive, due) => outcome.context("cannot record the outcome of a preview")?,
         lost = renew_lease(archive, due, delivery, lease) => return lost,
     };
     telemetry::preview_ended(outcome.name(), start.elapsed());
@@ -128,7 +127,7 @@ async fn renew_lease(
     loop {
         tokio::time::sleep(lease / 3).await;
         archive.queue().extend(delivery, lease).await?;
-        if !archive.hold_preview(due, lease).await? {
+        if !preview::hold_preview(archive, due, lease).await? {
             archive.queue().announce(&delivery.job, Duration::ZERO).await?;
             return Ok(archive.queue().delete(delivery).await?);
         }
@@ -137,6 +136,6 @@ async fn renew_lease(
 
 /// Gives up the lease of an unfinished preview, so that another worker can make it at once.
 async fn release(archive: &Archive, due: &Due, delivery: &Delivery) -> anyhow::Result<()> {
-    archive.hold_preview(due, Duration::ZERO).await?;
+    preview::hold_preview(archive, due, Duration::ZERO).await?;
     Ok(archive.queue().extend(delivery, Duration::ZERO).await?)
 }

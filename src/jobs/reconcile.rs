@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::archive::derived::preview::announce_overdue_previews;
+use crate::archive::maintenance::delete::collect_garbage;
 use crate::archive::{Archive, Error};
 
 /// Looks for lost work once per `interval`, until `stop`.
@@ -24,10 +26,10 @@ pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationTo
 }
 
 async fn reconcile(archive: &Archive, interval: Duration) -> Result<(), Error> {
-    let deleted = archive.sweep_garbage().await?;
+    let deleted = collect_garbage(archive).await?;
     if deleted > 0 {
         info!("deleted {deleted} objects whose deletion was not finished");
     }
-    archive.announce_overdue_previews(interval).await?;
+    announce_overdue_previews(archive, interval).await?;
     Ok(())
 }

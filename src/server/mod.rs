@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::archive::Archive;
+use crate::archive::derived::cache;
+use crate::archive::maintenance::recovery::recover;
 use crate::config::{AuthSettings, BlobStore, Config};
 use crate::dimse;
 use crate::dimse::callers::Callers;
@@ -49,7 +51,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let archive = open(&config).await?;
     if config.storage.blobs == BlobStore::Fs {
         // In S3 all processes share derived objects, and a lifecycle rule of the bucket deletes them.
-        archive.sweep_temporary().await.context("cannot read the cache of derived objects")?;
+        cache::sweep(&archive).await.context("cannot read the cache of derived objects")?;
     }
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -141,7 +143,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     );
     let queue = open_queue(config, &index).await?;
     let archive = Archive::with_queue(blobs, index, queue, config);
-    let settled = archive.settle().await.context("cannot recover the objects that a killed process left")?;
+    let settled = recover(&archive).await.context("cannot recover the objects that a killed process left")?;
     if settled > 0 {
         info!("recovered or deleted {settled} objects that a killed process left");
     }

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use tracing::warn;
 
 use crate::archive::Archive;
+use crate::archive::maintenance::delete::collect_garbage;
 use crate::blobs::Blobs;
 use crate::config::{Config, TableEngine};
 use crate::index::Index;
@@ -105,6 +106,6 @@ impl Rebuild {
 /// Deletes the objects in the deletion queue of the old index.
 async fn sweep_garbage(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
     let index = Index::new(open_table(config, INDEX_FILE).await?);
-    Archive::new(blobs, Arc::new(index), config).sweep_garbage().await?;
+    collect_garbage(&Archive::new(blobs, Arc::new(index), config)).await?;
     Ok(())
 }

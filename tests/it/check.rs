@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::maintenance::check::{Finding, Manner};
-use cuspid::archive::read::Scope;
+use cuspid::archive::maintenance::check::{self, Manner};
+use cuspid::archive::maintenance::delete;
+use cuspid::archive::maintenance::report::Finding;
+use cuspid::archive::scope::Scope;
 use cuspid::blobs::fs::FileBlobs;
 use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::config::Duplicates;
@@ -65,7 +67,7 @@ async fn nothing_is_found_or_repaired_while_another_server_stores_replaces_and_d
                     series: Some("1.2.1".parse().unwrap()),
                     instance: Some(instance.parse().unwrap()),
                 };
-                archive.delete(&Caller::anonymous(), scope).await.unwrap();
+                delete::delete(&archive, &Caller::anonymous(), scope).await.unwrap();
                 rounds += 1;
             }
             rounds
@@ -73,7 +75,7 @@ async fn nothing_is_found_or_repaired_while_another_server_stores_replaces_and_d
     });
     let others: Vec<_> = others.collect();
     for _ in 0..30 {
-        let report = checking.check(true, |_| {}).await.unwrap();
+        let report = check::check(&checking, true, |_| {}).await.unwrap();
         assert_eq!(report.findings, []);
         assert!(report.instances >= 1);
     }
@@ -104,20 +106,20 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
     let series = data.path().join("originals/default/1.2/1.2.1");
     let object = std::fs::read_dir(series).unwrap().next().unwrap().unwrap().path();
     let archive = open();
-    let young = archive.check(true, |_| {}).await.unwrap();
+    let young = check::check(&archive, true, |_| {}).await.unwrap();
     assert_eq!((young.findings.len(), young.young), (0, 1));
     assert!(archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.is_err());
 
     make_old(&object);
-    let old = archive.check(true, |_| {}).await.unwrap();
+    let old = check::check(&archive, true, |_| {}).await.unwrap();
     assert!(matches!(old.findings.as_slice(), [Finding::Orphan(_)]), "{:?}", old.findings);
     assert!(archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.is_ok());
 
     // If no other process is running, an orphan of any age is reported.
     send(&open(), "1.2.1.2", "one").await;
     let alone = Manner { is_repairing: true, is_alone: true };
-    assert_eq!(archive.check_as(alone, |_| {}).await.unwrap().findings.len(), 1);
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().instances, 2);
+    assert_eq!(check::check_as(&archive, alone, |_| {}).await.unwrap().findings.len(), 1);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().instances, 2);
 }
 
 #[tokio::test]
@@ -126,14 +128,14 @@ async fn a_study_that_the_list_of_studies_has_lost_is_named() {
     let index = Arc::new(Index::new(table.clone() as Arc<dyn Table>));
     let archive = Archive::new(Arc::new(MemoryBlobs::new()), index, &defaults());
     send(&archive, "1.2.1.1", "one").await;
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
     let key = ItemKey { partition: "T#default#S#1.2".into(), sort: "STUDY".into() };
     let mut row = table.get(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
     row.secondary.clear();
     table.transact(vec![Write::Put(row, Expect::Anything)]).await.unwrap();
-    let report = archive.check(false, |_| {}).await.unwrap();
+    let report = check::check(&archive, false, |_| {}).await.unwrap();
     assert!(matches!(report.findings.as_slice(), [Finding::Unlisted(_)]), "{:?}", report.findings);
     table.transact(vec![Write::Delete(key, Expect::Anything)]).await.unwrap();
-    let report = archive.check(false, |_| {}).await.unwrap();
+    let report = check::check(&archive, false, |_| {}).await.unwrap();
     assert!(matches!(report.findings.as_slice(), [Finding::Unlisted(_)]), "{:?}", report.findings);
 }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use clap::Parser;
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::maintenance::copy::{Copied, Step};
-use cuspid::archive::read::Scope;
+use cuspid::archive::maintenance::check;
+use cuspid::archive::maintenance::copy::{self, Copied, Step};
 use cuspid::archive::records::{InstanceRecord, StudyRecord};
+use cuspid::archive::scope::Scope;
 use cuspid::cli::Arguments;
 use cuspid::config::Duplicates;
 use cuspid::server;
@@ -78,11 +79,11 @@ async fn contents(archive: &Archive) -> Vec<(StudyRecord, Vec<(InstanceRecord, V
 }
 
 async fn copy(from: &Archive, to: &Archive) -> Copied {
-    from.copy_to(to, 4, |_, _| {}).await.unwrap()
+    copy::copy(from, to, 4, |_, _| {}).await.unwrap()
 }
 
 async fn findings(archive: &Archive) -> Vec<String> {
-    let report = archive.check(false, |_| {}).await.unwrap();
+    let report = check::check(&archive, false, |_| {}).await.unwrap();
     report.findings.iter().map(ToString::to_string).collect()
 }
 
@@ -104,7 +105,7 @@ async fn two() -> (TempDir, TempDir, Arc<Archive>, Arc<Archive>) {
 async fn a_copy_has_the_records_and_bytes_of_all_tenants_and_a_second_one_copies_nothing() {
     let (_from, _to, source, destination) = two().await;
     fill(&source).await;
-    let (instances, bytes) = source.volume().await.unwrap();
+    let (instances, bytes) = copy::volume(&source).await.unwrap();
     let first = copy(&source, &destination).await;
     assert_eq!((first.instances, first.bytes, first.known), (instances, bytes, 0));
     assert!(first.failures.is_empty() && instances == 4 * INSTANCES as u64, "{first:?}");
@@ -121,7 +122,7 @@ async fn a_copy_that_is_cut_off_leaves_a_destination_in_order_and_goes_on_when_r
     fill(&source).await;
     let enough = Notify::new();
     let done = AtomicU64::new(0);
-    let cut_off = source.copy_to(&destination, 4, |step, _| {
+    let cut_off = copy::copy(&source, &destination, 4, |step, _| {
         assert!(matches!(step, Step::Copied), "{step:?}");
         if 1 + done.fetch_add(1, Ordering::Relaxed) == 7 {
             enough.notify_one();

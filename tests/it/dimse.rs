@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::read::Scope;
+use cuspid::archive::scope::Scope;
 use cuspid::config::DimseSettings;
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
@@ -290,7 +290,7 @@ async fn the_same_data_set_as_a_file_is_the_same_instance() {
     ] {
         let mut upload = server.archive.receive(&Caller::anonymous(), None).await;
         upload.write(file.into()).await;
-        let known = upload.finish().await.await.result.is_ok_and(|stored| stored.was_known);
+        let known = upload.finish().await.await.result.is_ok_and(|stored| stored.is_duplicate);
         assert_eq!(known, is_known, "{name}");
     }
     assert_eq!(server.stored("1.2.3.5").await.unwrap(), stored);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::ingest::{Refusal, Stored};
-use cuspid::archive::maintenance::check::Finding;
+use cuspid::archive::ingest::{Refusal, StoredInstance};
+use cuspid::archive::maintenance::report::Finding;
+use cuspid::archive::maintenance::{check, reindex};
 use cuspid::archive::records::StudyRecord;
 use cuspid::index::Index;
 use cuspid::server;
@@ -27,7 +28,7 @@ fn version(instance: &str, comment: &str) -> Vec<u8> {
     data_set("1.2", "1.2.1", instance).text(0x0020_4000, "LT", comment).file(EXPLICIT)
 }
 
-async fn send(archive: &Arc<Archive>, file: Vec<u8>) -> Result<Stored, Refusal> {
+async fn send(archive: &Arc<Archive>, file: Vec<u8>) -> Result<StoredInstance, Refusal> {
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
     upload.write(Bytes::from(file)).await;
     upload.finish().await.await.result
@@ -70,7 +71,7 @@ async fn an_object_that_was_kept_but_not_committed_is_settled_at_the_next_start(
     leave_uncommitted(&data, &object, &content);
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 1);
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
 }
 
 #[tokio::test]
@@ -107,11 +108,11 @@ async fn check_names_what_is_missing_damaged_or_without_an_owner() {
     let kinds = |findings: &[Finding]| -> Vec<String> {
         findings.iter().map(|finding| finding.to_string().split(':').next().unwrap().to_owned()).collect()
     };
-    let report = archive.check(true, |_| {}).await.unwrap();
+    let report = check::check(&archive, true, |_| {}).await.unwrap();
     assert_eq!(kinds(&report.findings), ["missing", "damaged", "orphan"]);
     assert_eq!(report.instances, 1);
     assert_eq!(study(&archive).await.number_of_instances, 2);
-    let again = archive.check(false, |_| {}).await.unwrap();
+    let again = check::check(&archive, false, |_| {}).await.unwrap();
     assert_eq!(kinds(&again.findings), ["damaged"]);
 }
 
@@ -127,7 +128,7 @@ async fn an_index_that_is_built_again_says_the_same() {
     std::fs::remove_file(data.path().join("index.redb")).unwrap();
 
     let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
-    let report = rebuild.archive().reindex(|_| {}).await.unwrap();
+    let report = reindex::reindex(rebuild.archive(), |_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (20, vec![]));
     rebuild.finish().await.unwrap();
 
@@ -135,7 +136,7 @@ async fn an_index_that_is_built_again_says_the_same() {
     let after = study(&archive).await;
     let (generation, changed_at) = (before.generation, before.changed_at);
     assert_eq!(StudyRecord { generation, changed_at, ..after }, before);
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +171,7 @@ async fn bytes_that_would_take_the_place_of_others_go_if_they_were_not_committed
     assert_eq!(originals(&data), 2);
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(originals(&data), 1);
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
 }
 
 #[tokio::test]
@@ -180,8 +181,8 @@ async fn sending_an_instance_again_brings_back_an_object_that_was_lost() {
     let file = version("1.2.1.1", "one");
     send(&archive, file.clone()).await.unwrap();
     std::fs::remove_file(original(&data, "1.2.1.1")).unwrap();
-    assert!(send(&archive, file).await.unwrap().was_known);
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert!(send(&archive, file).await.unwrap().is_duplicate);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
 }
 
 #[tokio::test]
@@ -197,10 +198,10 @@ async fn repairing_with_an_index_of_yesterday_loses_no_object() {
     }
     std::fs::rename(data.path().join("yesterday"), data.path().join("index.redb")).unwrap();
     let archive = server::open(&embedded(data.path())).await.unwrap();
-    let report = archive.check(true, |_| {}).await.unwrap();
+    let report = check::check(&archive, true, |_| {}).await.unwrap();
     assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (3, 3));
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
 }
 
 #[tokio::test]
@@ -238,7 +239,7 @@ async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
     leave_half_deleted(&data).await;
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!((originals(&data), study(&archive).await.number_of_instances), (4, 4));
-    assert_eq!(archive.check(true, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, true, |_| {}).await.unwrap().findings, []);
     // Recovery has ended: objects put after it stay.
     store(&archive, "1.2.1.3").await;
     drop(archive);
@@ -251,7 +252,7 @@ async fn reindexing_brings_nothing_back_that_was_being_deleted() {
     let data = tempfile::tempdir().unwrap();
     leave_half_deleted(&data).await;
     let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
-    let report = rebuild.archive().reindex(|_| {}).await.unwrap();
+    let report = reindex::reindex(rebuild.archive(), |_| {}).await.unwrap();
     assert_eq!((report.instances, report.findings), (4, vec![]));
 }
 
@@ -262,7 +263,7 @@ async fn an_index_that_cannot_be_read_can_be_built_again() {
     std::fs::write(data.path().join("index.redb"), "garbage").unwrap();
     assert!(server::open(&embedded(data.path())).await.is_err());
     let rebuild = server::Rebuild::begin(&embedded(data.path())).await.unwrap();
-    assert_eq!(rebuild.archive().reindex(|_| {}).await.unwrap().instances, 1);
+    assert_eq!(reindex::reindex(rebuild.archive(), |_| {}).await.unwrap().instances, 1);
     rebuild.finish().await.unwrap();
     let archive = server::open(&embedded(data.path())).await.unwrap();
     assert_eq!(study(&archive).await.number_of_instances, 1);
@@ -278,7 +279,7 @@ async fn repairing_deletes_what_was_derived_of_a_study_that_is_gone() {
         std::fs::create_dir_all(derived(study).parent().unwrap()).unwrap();
         std::fs::write(derived(study), "picture").unwrap();
     }
-    let report = archive.check(true, |_| {}).await.unwrap();
+    let report = check::check(&archive, true, |_| {}).await.unwrap();
     assert!(matches!(report.findings.as_slice(), [Finding::Orphan(_)]), "{:?}", report.findings);
     assert!(derived("1.2").exists() && !derived("1.3").exists());
 }

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
-use cuspid::archive::maintenance::check::Manner;
+use cuspid::archive::maintenance::check::{self, Manner};
+use cuspid::archive::maintenance::{copy, reindex};
 use cuspid::config::Config;
 use cuspid::server;
 use cuspid::server::Rebuild;
@@ -70,7 +71,7 @@ async fn when_free<T, F: Future<Output = anyhow::Result<T>>>(open: impl Fn() -> 
 
 async fn reindex(config: &Config) -> u64 {
     let rebuild = when_free(|| Rebuild::begin(config)).await;
-    let report = rebuild.archive().reindex(|_| {}).await.unwrap();
+    let report = reindex::reindex(rebuild.archive(), |_| {}).await.unwrap();
     assert_eq!(report.findings, []);
     rebuild.finish().await.unwrap();
     report.instances
@@ -113,7 +114,7 @@ async fn a_copy_is_a_back_up_that_serves_at_once_and_can_be_copied_back() {
     for (from, to) in [(&lost, &backup), (&backup, &restored)] {
         let source = server::open(&embedded(from.path())).await.unwrap();
         let destination = server::open(&embedded(to.path())).await.unwrap();
-        assert_eq!(source.copy_to(&destination, 4, |_, _| {}).await.unwrap().instances, 12);
+        assert_eq!(copy::copy(&source, &destination, 4, |_, _| {}).await.unwrap().instances, 12);
         drop((source, destination));
         assert_eq!(serve(&embedded(to.path()), 0..0).await, before);
     }
@@ -130,7 +131,7 @@ async fn a_table_that_was_lost_is_made_again_from_the_objects() {
     let config = engine::other_table(config).await;
     // An interrupted rebuild can be continued; no server starts on it until it is complete.
     let cut_off = Rebuild::begin(&config).await.unwrap();
-    cut_off.archive().reindex(|_| {}).await.unwrap();
+    reindex::reindex(cut_off.archive(), |_| {}).await.unwrap();
     drop(cut_off);
     let error = server::open(&config).await.err().unwrap().to_string();
     assert!(error.contains("cuspid reindex"), "{error}");
@@ -150,7 +151,7 @@ async fn a_table_of_an_earlier_time_is_brought_up_to_date_by_a_repair() {
     let after = serve(&config, 6..12).await;
     let archive = server::open(&earlier).await.unwrap();
     let manner = Manner { is_repairing: true, is_alone: true };
-    assert_eq!(archive.check_as(manner, |_| {}).await.unwrap().findings.len(), 6);
+    assert_eq!(check::check_as(&archive, manner, |_| {}).await.unwrap().findings.len(), 6);
     drop(archive);
     assert_eq!(serve(&earlier, 0..0).await, after);
 }
@@ -171,13 +172,13 @@ async fn objects_that_were_deleted_come_back_from_their_versions() {
         client.delete_object().bucket(&bucket).key(object.key().unwrap()).send().await.unwrap();
     }
     let archive = server::open(&config).await.unwrap();
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings.len(), 12);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings.len(), 12);
     let versions = client.list_object_versions().bucket(&bucket).send().await.unwrap();
     for marker in versions.delete_markers() {
         let request = client.delete_object().bucket(&bucket).key(marker.key().unwrap());
         request.version_id(marker.version_id().unwrap()).send().await.unwrap();
     }
-    assert_eq!(archive.check(false, |_| {}).await.unwrap().findings, []);
+    assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().findings, []);
     drop(archive);
     assert_eq!(serve(&config, 0..0).await, before);
 }

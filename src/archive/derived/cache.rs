@@ -1,169 +1,156 @@
-//! What was made and is kept for a while, so that it need not be made again: at most `derived.cache_max_bytes`, and what was
-//! not asked for longest goes first.
+//! The cache of derived objects: at most `derived.cache_max_bytes`, of which those used least recently are
+//! evicted first.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt;
+use lru::LruCache;
 use tracing::warn;
 
 use crate::archive::access::Caller;
-use crate::archive::read::Scope;
+use crate::archive::derived;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs::{Bucket, Key, Staged};
 
-/// Which objects are kept, and when each was last asked for.
+/// The objects of the cache, as far as this process has used them.
 #[derive(Debug)]
-pub(in crate::archive) struct Temporary {
+pub(in crate::archive) struct DerivedCache {
     max_bytes: u64,
-    kept: Mutex<Kept>,
+    contents: Mutex<Contents>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
+#[derive(Debug)]
+struct Contents {
     total_bytes: u64,
-    /// Counts what is asked for: the clock of `uses`.
-    clock: u64,
-    /// The objects by their last use.
-    uses: BTreeMap<u64, Object>,
-    by_key: HashMap<Key, u64>,
+    objects: LruCache<Key, CachedObject>,
 }
 
-#[derive(Debug, Clone)]
-struct Object {
-    key: Key,
+/// A derived object in the cache.
+#[derive(Debug, Clone, Copy)]
+struct CachedObject {
     size_bytes: u64,
-    /// Where the Basic Offset Table of its frames starts, if that is known.
+    /// The place of the Basic Offset Table of its frames, if that is known.
     table_at: Option<u64>,
 }
 
-impl Temporary {
-    /// Nothing is kept; later at most `max_bytes`, or one object that is larger.
+impl DerivedCache {
+    /// An empty cache, of at most `max_bytes` or one object that is larger.
     pub(in crate::archive) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, kept: Mutex::default() }
+        let contents = Contents { total_bytes: 0, objects: LruCache::unbounded() };
+        Self { max_bytes, contents: Mutex::new(contents) }
     }
 
-    /// Notes that an object is kept, or was asked for. Returns those that have to go.
-    fn note(&self, object: Object) -> Vec<Key> {
-        let mut kept = self.kept();
-        kept.forget(&object.key);
-        kept.total_bytes += object.size_bytes;
-        kept.use_now(object);
-        let mut gone = Vec::new();
-        while kept.total_bytes > self.max_bytes && kept.uses.len() > 1 {
-            let Some((_, Object { key, .. })) = kept.uses.first_key_value() else { break };
-            let key = key.clone();
-            kept.forget(&key);
-            gone.push(key);
+    /// Adds an object as the one used last. Returns the keys of the objects that are to be evicted.
+    fn add(&self, key: Key, object: CachedObject) -> Vec<Key> {
+        let mut contents = self.contents();
+        contents.remove(&key);
+        contents.total_bytes += object.size_bytes;
+        contents.objects.put(key, object);
+        let mut evicted = Vec::new();
+        while contents.total_bytes > self.max_bytes && contents.objects.len() > 1 {
+            let Some((key, object)) = contents.objects.pop_lru() else { break };
+            contents.total_bytes -= object.size_bytes;
+            evicted.push(key);
         }
-        gone
+        evicted
     }
 
-    /// How many bytes an object has, if this process knows of it; it then stays for longer.
+    /// An object, which then is the one used last.
+    fn get(&self, key: &Key) -> Option<CachedObject> {
+        self.contents().objects.get(key).copied()
+    }
+
+    /// The size of an object in bytes, if this process knows the object.
     pub(in crate::archive) fn size_of(&self, key: &Key) -> Option<u64> {
-        let mut kept = self.kept();
-        let used = kept.by_key.get(key).copied()?;
-        let object = kept.uses.remove(&used)?;
-        let size_bytes = object.size_bytes;
-        kept.use_now(object);
-        Some(size_bytes)
+        Some(self.get(key)?.size_bytes)
     }
 
-    /// Forgets an object that is not there.
-    pub(in crate::archive) fn forget(&self, key: &Key) {
-        self.kept().forget(key);
-    }
-
-    /// Where the Basic Offset Table of an object starts, if the object is kept and this is known of it; it then stays for
-    /// longer.
+    /// The place of the Basic Offset Table of an object, if this process knows the object and the place.
     pub(in crate::archive) fn frame_table(&self, key: &Key) -> Option<u64> {
-        let mut kept = self.kept();
-        let used = kept.by_key.get(key).copied()?;
-        let object = kept.uses.remove(&used)?;
-        let table_at = object.table_at;
-        kept.use_now(object);
-        table_at
+        self.get(key)?.table_at
     }
 
-    /// Forgets what is below a prefix, which was deleted.
-    pub(in crate::archive) fn forget_below(&self, prefix: &str) {
-        let mut kept = self.kept();
-        let gone: Vec<Key> = kept.by_key.keys().filter(|key| key.path.starts_with(prefix)).cloned().collect();
-        gone.iter().for_each(|key| drop(kept.forget(key)));
+    /// Removes an object that is not in the blob store.
+    pub(in crate::archive) fn remove(&self, key: &Key) {
+        self.contents().remove(key);
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes the objects below a prefix, which were deleted.
+    pub(in crate::archive) fn remove_below(&self, prefix: &str) {
+        let mut contents = self.contents();
+        let objects = contents.objects.iter();
+        let below: Vec<Key> =
+            objects.map(|(key, _)| key).filter(|key| key.path.starts_with(prefix)).cloned().collect();
+        for key in &below {
+            contents.remove(key);
+        }
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    /// Puts an object in that is in no longer, as the one that was asked for last.
-    fn use_now(&mut self, object: Object) {
-        self.clock += 1;
-        self.by_key.insert(object.key.clone(), self.clock);
-        self.uses.insert(self.clock, object);
-    }
-
-    fn forget(&mut self, key: &Key) -> Option<Object> {
-        let object = self.by_key.remove(key).and_then(|used| self.uses.remove(&used))?;
+impl Contents {
+    fn remove(&mut self, key: &Key) -> Option<CachedObject> {
+        let object = self.objects.pop(key)?;
         self.total_bytes -= object.size_bytes;
         Some(object)
     }
 }
 
-impl Archive {
-    /// Looks through what earlier processes kept and removes the oldest beyond the limit. What may not be whole was
-    /// removed before ([`Archive::settle`]).
-    ///
-    /// # Errors
-    /// If it cannot be listed.
-    pub async fn sweep_temporary(&self) -> Result<(), Error> {
-        let mut entries: Vec<_> = self.blobs.list(Bucket::Temporary, "").try_collect().await?;
-        entries.sort_by_key(|entry| entry.modified_at);
-        for entry in entries {
-            let object = Object { key: entry.key, size_bytes: entry.size_bytes, table_at: None };
-            self.remove(self.temporary.note(object)).await;
-        }
-        Ok(())
+/// Reads which objects earlier processes left in the cache, and evicts the oldest beyond the limit. Recovery
+/// has deleted those that may not be whole.
+///
+/// # Errors
+/// If the objects cannot be listed.
+pub async fn sweep(archive: &Archive) -> Result<(), Error> {
+    let mut entries: Vec<_> = archive.blobs.list(Bucket::Temporary, "").try_collect().await?;
+    entries.sort_by_key(|entry| entry.modified_at);
+    for entry in entries {
+        let object = CachedObject { size_bytes: entry.size_bytes, table_at: None };
+        evict(archive, archive.cache.add(entry.key, object)).await;
     }
+    Ok(())
+}
 
-    /// The size of an object in bytes, if it is kept; it then stays for longer.
-    pub(in crate::archive) async fn find_temporary(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let size_bytes = self.blobs.size(key).await?;
-        let known = self.temporary.kept().forget(key);
-        if let Some(size_bytes) = size_bytes {
-            let table_at = known.and_then(|known| known.table_at);
-            self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
-        }
-        Ok(size_bytes)
+/// The size in bytes of an object, if the object is in the cache; the object then is the one used last.
+pub(in crate::archive) async fn find(archive: &Archive, key: &Key) -> Result<Option<u64>, Error> {
+    let size_bytes = archive.blobs.size(key).await?;
+    let known = archive.cache.contents().remove(key);
+    if let Some(size_bytes) = size_bytes {
+        let object = CachedObject { size_bytes, table_at: known.and_then(|known| known.table_at) };
+        evict(archive, archive.cache.add(key.clone(), object)).await;
     }
+    Ok(size_bytes)
+}
 
-    /// Keeps an object that was made of a series or an instance, and removes others to make room. `version` is what
-    /// [`Archive::version`] said before. `table_at` is where the Basic Offset Table of its frames starts, if it has one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if the series or instance has changed or was deleted meanwhile.
-    pub(in crate::archive) async fn keep_temporary(
-        &self,
-        caller: &Caller,
-        (scope, version): (&Scope, &str),
-        staged: Staged,
-        (key, table_at): (&Key, Option<u64>),
-    ) -> Result<u64, Error> {
-        let size_bytes = staged.length();
-        if !self.keep_derived(caller, scope, version, staged, key).await? {
-            return Err(Error::NotFound(format!("part of study {} as it was", scope.study)));
-        }
-        self.remove(self.temporary.note(Object { key: key.clone(), size_bytes, table_at })).await;
-        Ok(size_bytes)
+/// Puts an object that was made from a series or an instance into the cache, and evicts others to make room.
+/// `version` is the result of [`Archive::version`] before the object was made. `table_at` is the place of the
+/// Basic Offset Table of its frames, if the object has one.
+///
+/// # Errors
+/// [`Error::NotFound`] if the series or instance has changed or was deleted meanwhile.
+pub(in crate::archive) async fn put(
+    archive: &Archive,
+    caller: &Caller,
+    (scope, version): (&Scope, &str),
+    staged: Staged,
+    (key, table_at): (&Key, Option<u64>),
+) -> Result<u64, Error> {
+    let size_bytes = staged.length();
+    if !derived::put(archive, caller, scope, version, staged, key).await? {
+        return Err(Error::NotFound(format!("part of study {} as it was", scope.study)));
     }
+    evict(archive, archive.cache.add(key.clone(), CachedObject { size_bytes, table_at })).await;
+    Ok(size_bytes)
+}
 
-    async fn remove(&self, keys: impl IntoIterator<Item = Key>) {
-        for key in keys {
-            if let Err(error) = self.blobs.delete(&key).await {
-                warn!(%error, "cannot remove a temporary object; the next start will");
-            }
+async fn evict(archive: &Archive, keys: Vec<Key>) {
+    for key in keys {
+        if let Err(error) = archive.blobs.delete(&key).await {
+            warn!(%error, "cannot evict a derived object; the next start will");
         }
     }
 }
@@ -184,24 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_longest_goes_first() {
-        let temporary = Temporary::new(100);
-        let note = |path: &str, size_bytes| {
-            temporary.note(Object { key: key(path), size_bytes, table_at: Some(size_bytes) })
+    fn objects_used_least_recently_are_evicted_first() {
+        let cache = DerivedCache::new(100);
+        let add = |path: &str, size_bytes| {
+            cache.add(key(path), CachedObject { size_bytes, table_at: Some(size_bytes) })
         };
         for path in ["a", "b", "c"] {
-            assert_eq!(note(path, 30), []);
+            assert_eq!(add(path, 30), []);
         }
-        assert_eq!(note("a", 30), []);
-        assert_eq!(temporary.frame_table(&key("b")), Some(30));
-        assert_eq!(note("d", 30), [key("c")]);
-        assert_eq!(temporary.frame_table(&key("c")), None);
-        assert_eq!(note("e", 500), [key("a"), key("b"), key("d")]);
-        assert_eq!(note("f", 1), [key("e")]);
-        assert_eq!(temporary.kept().total_bytes, 1);
-        assert_eq!(note("study/a", 30), []);
-        temporary.forget_below("study/");
-        assert_eq!(temporary.kept().total_bytes, 1);
+        assert_eq!(add("a", 30), []);
+        assert_eq!(cache.frame_table(&key("b")), Some(30));
+        assert_eq!(add("d", 30), [key("c")]);
+        assert_eq!(cache.frame_table(&key("c")), None);
+        assert_eq!(add("e", 500), [key("a"), key("b"), key("d")]);
+        assert_eq!(add("f", 1), [key("e")]);
+        assert_eq!(cache.contents().total_bytes, 1);
+        assert_eq!(add("study/a", 30), []);
+        cache.remove_below("study/");
+        assert_eq!(cache.contents().total_bytes, 1);
     }
 
     #[tokio::test]
@@ -216,8 +203,8 @@ mod tests {
         config.derived.cache_max_bytes = 150;
         let index = Index::new(Arc::new(Redb::in_memory().unwrap()));
         let archive = Archive::new(blobs.clone(), Arc::new(index), &config);
-        archive.sweep_temporary().await.unwrap();
-        assert_eq!(archive.temporary.kept().total_bytes, 120);
+        sweep(&archive).await.unwrap();
+        assert_eq!(archive.cache.contents().total_bytes, 120);
         assert_eq!(blobs.list(Bucket::Temporary, "").try_collect::<Vec<_>>().await.unwrap().len(), 2);
     }
 }

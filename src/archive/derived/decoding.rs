@@ -1,15 +1,16 @@
 //! Reading a frame and decoding it in a decoder process.
 
 use crate::archive::access::Caller;
-use crate::archive::derived::frames::StoredFrame;
 use crate::archive::permits::Permit;
+use crate::archive::read::frame::{StoredFrame, stored_frame};
 use crate::archive::{Archive, Error};
 use crate::decoders;
-use crate::decoders::{Priority, Request};
-use crate::dicom::frames::FrameTable;
+use crate::decoders::{PackedFrame, Priority, Request};
+use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
-use crate::pixel::decode::is_decodable;
+use crate::pixel;
+use crate::pixel::decode::{self, Decoded, FrameEncoding, is_decodable};
 
 /// Why a frame cannot be given to the work that needs its samples.
 #[derive(Debug, thiserror::Error)]
@@ -33,80 +34,111 @@ impl From<FrameError> for Error {
     }
 }
 
-impl Archive {
-    /// Reads frame `number` (from 1) and waits for a core for the work with it. [`StoredFrame::decode`] is then ready or
-    /// runs code of this program only: other frames have been decoded in a process.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, [`Error::Unsupported`] or [`Error::Damaged`] with the reason if it cannot be decoded.
-    pub(in crate::archive) async fn frame_for_work(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-    ) -> Result<(Permit, StoredFrame), Error> {
-        if !needs_process(record) {
-            let permit = self.permits.codec().await;
-            return Ok((permit, self.stored_frame(caller, record, number).await?));
-        }
-        let decoded = self.decode_in_process(caller, record, number, Priority::Request).await;
-        let (frame, place) = decoded.map_err(|error| match error {
-            FrameError::Read(error) => error,
-            error => Error::from(error).context(&format!("frame {number}")),
-        })?;
-        // The place is given up after there is a permit: else decoded frames would gather in memory.
-        let permit = self.permits.codec().await;
-        drop(place);
-        Ok((permit, frame))
-    }
-
-    /// The same for background work, which takes no core from requests.
-    ///
-    /// # Errors
-    /// The error of the decoder apart from others.
-    pub(in crate::archive) async fn frame_for_background(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-    ) -> Result<StoredFrame, FrameError> {
-        if !needs_process(record) {
-            return Ok(self.stored_frame(caller, record, number).await?);
-        }
-        Ok(self.decode_in_process(caller, record, number, Priority::Background).await?.0)
-    }
-
-    /// Reads a frame when there is a place for it, and decodes it.
-    async fn decode_in_process(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-        priority: Priority,
-    ) -> Result<(StoredFrame, Option<decoders::Place>), FrameError> {
-        let client = format!("{} {}", caller.tenant.as_str(), caller.client);
-        let place = self.decoder_processes.place(&client, priority).await;
-        let mut frame = self.stored_frame(caller, record, number).await?;
-        let Some(place) = place else { return Ok((frame, None)) };
-        let (packed, place) = place.decode(frame.take_request()).await?;
-        frame.packed = Some(packed);
-        Ok((frame, Some(place)))
-    }
+/// A stored frame that this program can decode, or that a process has decoded.
+pub(in crate::archive) struct DecodableFrame {
+    /// The frame; without its bytes if a process has decoded it.
+    pub(in crate::archive) stored: StoredFrame,
+    /// The samples, if a process has decoded the frame.
+    packed: Option<PackedFrame>,
 }
 
-impl StoredFrame {
-    /// Moves the codestream into a request.
-    fn take_request(&mut self) -> Request {
-        Request {
-            layout: self.layout.clone(),
-            transfer_syntax: self.transfer_syntax.clone(),
-            frame: std::mem::take(&mut self.bytes),
+impl DecodableFrame {
+    /// The layout of the frame.
+    pub(in crate::archive) fn layout(&self) -> &PixelLayout {
+        &self.stored.layout
+    }
+
+    /// The bytes, if they are native words in little endian.
+    pub(in crate::archive) fn little_endian(&self) -> Option<&[u8]> {
+        self.stored.little_endian()
+    }
+
+    /// Decodes the frame. Takes a core for a while: call this method on a blocking thread.
+    pub(in crate::archive) fn decode(&self) -> Result<Decoded, pixel::Error> {
+        let StoredFrame { bytes, layout, native, transfer_syntax } = &self.stored;
+        let encoding = match *native {
+            Some((is_big_endian, first_bit)) => FrameEncoding::Native { is_big_endian, first_bit },
+            None => FrameEncoding::Compressed(transfer_syntax),
+        };
+        match &self.packed {
+            Some(packed) => Ok(packed.unpack()),
+            None => decode::decode(bytes, layout, encoding),
         }
     }
 }
 
-/// Whether frames of an instance are decoded by a codec that is not of this program. Native frames and RLE Lossless are
-/// not.
+/// Reads frame `number` (from 1) and waits for a permit for the work with it. [`DecodableFrame::decode`] is
+/// then ready or runs code of this program only: other frames have been decoded in a process.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such frame, [`Error::Unsupported`] or [`Error::Damaged`] with the
+/// reason if it cannot be decoded.
+pub(in crate::archive) async fn frame_for_work(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    number: u32,
+) -> Result<(Permit, DecodableFrame), Error> {
+    if !needs_process(record) {
+        let permit = archive.permits.codec().await;
+        let stored = stored_frame(archive, caller, record, number).await?;
+        return Ok((permit, DecodableFrame { stored, packed: None }));
+    }
+    let decoded = decode_in_process(archive, caller, record, number, Priority::Request).await;
+    let (frame, place) = decoded.map_err(|error| match error {
+        FrameError::Read(error) => error,
+        error => Error::from(error).context(&format!("frame {number}")),
+    })?;
+    // The place is given up after there is a permit: else decoded frames would gather in memory.
+    let permit = archive.permits.codec().await;
+    drop(place);
+    Ok((permit, frame))
+}
+
+/// The same for background work, which takes no core from requests.
+///
+/// # Errors
+/// The error of the decoder apart from others.
+pub(in crate::archive) async fn frame_for_background(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    number: u32,
+) -> Result<DecodableFrame, FrameError> {
+    if !needs_process(record) {
+        let stored = stored_frame(archive, caller, record, number).await?;
+        return Ok(DecodableFrame { stored, packed: None });
+    }
+    Ok(decode_in_process(archive, caller, record, number, Priority::Background).await?.0)
+}
+
+/// Reads a frame when there is a place for it, and decodes it.
+async fn decode_in_process(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    number: u32,
+    priority: Priority,
+) -> Result<(DecodableFrame, Option<decoders::Place>), FrameError> {
+    let client = format!("{} {}", caller.tenant.as_str(), caller.client);
+    let place = archive.decoder_processes.place(&client, priority).await;
+    let mut stored = stored_frame(archive, caller, record, number).await?;
+    let Some(place) = place else { return Ok((DecodableFrame { stored, packed: None }, None)) };
+    let (packed, place) = place.decode(take_request(&mut stored)).await?;
+    Ok((DecodableFrame { stored, packed: Some(packed) }, Some(place)))
+}
+
+/// Moves the codestream of a frame into a request.
+fn take_request(frame: &mut StoredFrame) -> Request {
+    Request {
+        layout: frame.layout.clone(),
+        transfer_syntax: frame.transfer_syntax.clone(),
+        frame: std::mem::take(&mut frame.bytes),
+    }
+}
+
+/// Whether frames of an instance are decoded by a codec that is not of this program. Native frames and RLE
+/// Lossless are not.
 fn needs_process(record: &InstanceRecord) -> bool {
     let uid = record.transfer_syntax.as_str();
     let is_encapsulated = matches!(record.layout.frames, FrameTable::Encapsulated { .. });

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::frames::DecodedFrame;
-use crate::archive::ingest::limits;
-use crate::archive::{Archive, Error, run_blocking};
-use crate::blobs;
-use crate::blobs::ByteStream;
+use crate::archive::derived::frames::{DecodedFrame, decoded_frame};
+use crate::archive::read::byte_order::swapped;
+use crate::archive::{Archive, Error, run_blocking, scan_limits};
 use crate::dicom::explicit;
 use crate::dicom::explicit::{PixelAttributes, Rewrite, RewritePlan, RewriteSegment};
 use crate::dicom::failure::Failure;
@@ -38,21 +36,19 @@ pub(in crate::archive) struct Source {
     pub(in crate::archive) record: Arc<InstanceRecord>,
 }
 
-impl Archive {
-    /// Plans an instance as a file in Explicit VR Little Endian. Reads the object once, to find its elements, and
-    /// decodes the first frame of a compressed one.
-    ///
-    /// # Errors
-    /// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be given in this transfer
-    /// syntax.
-    pub async fn explicit(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: &InstanceRecord,
-    ) -> Result<ExplicitFile, Error> {
-        let (archive, caller, record) = (self.clone(), caller.clone(), Arc::new(record.clone()));
-        Source { archive, caller, record }.explicit(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN).await
-    }
+/// Plans an instance as a file in Explicit VR Little Endian. Reads the object once, to find its elements, and
+/// decodes the first frame of a compressed one.
+///
+/// # Errors
+/// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be given in this transfer
+/// syntax.
+pub async fn explicit_file(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &InstanceRecord,
+) -> Result<ExplicitFile, Error> {
+    let (archive, caller, record) = (archive.clone(), caller.clone(), Arc::new(record.clone()));
+    Source { archive, caller, record }.explicit(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN).await
 }
 
 impl Source {
@@ -79,7 +75,7 @@ impl Source {
     /// Finds the elements of the object by reading all of it.
     pub(in crate::archive) async fn outline(&self) -> Result<Outline, Error> {
         let Self { archive, caller, record } = self;
-        let mut scanner = Scanner::new(limits(&archive.ingest));
+        let mut scanner = Scanner::new(scan_limits(&archive.ingest));
         let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
             // A chunk of a deflated object may be inflated to a thousand times as much.
@@ -93,7 +89,7 @@ impl Source {
     /// What the frames of a compressed instance are once decoded: as the first one is. Bytes of all of them, Bits
     /// Allocated, and what is to be said of them.
     async fn decoded(&self) -> Result<(u64, u16, PixelAttributes), Error> {
-        let frame = self.archive.decoded_frame(&self.caller, &self.record, 1).await?;
+        let frame = decoded_frame(&self.archive, &self.caller, &self.record, 1).await?;
         let DecodedFrame { bytes, photometric, is_planar } = frame;
         let layout = self.record.layout.pixels.as_ref();
         let layout = layout.ok_or_else(|| Error::Unsupported("there is no image".into()))?;
@@ -162,7 +158,7 @@ fn decoded_frames(
         .map(move |number| {
             let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
             async move {
-                let bytes = archive.decoded_frame(&caller, &record, number).await?.bytes;
+                let bytes = decoded_frame(&archive, &caller, &record, number).await?.bytes;
                 if bytes.len() as u64 != frame_bytes {
                     let problem = format!("frame {number} has another size than the first");
                     return Err(Error::Damaged(problem));
@@ -188,39 +184,5 @@ fn unreadable(failure: Failure) -> Error {
         | Failure::Malformed { .. }
         | Failure::NoIdentity { .. }
         | Failure::NotDeflate => Error::Damaged(reason),
-    }
-}
-
-/// Bytes with the order within each word of `word` bytes reversed; a rest that is no whole word stays as it is.
-pub(in crate::archive) fn swapped(bytes: ByteStream, word: usize) -> ByteStream {
-    if word <= 1 {
-        return bytes;
-    }
-    let state = (bytes.fuse(), BytesMut::new());
-    let words = stream::try_unfold(state, move |(mut bytes, mut rest)| async move {
-        while let Some(chunk) = bytes.try_next().await? {
-            rest.extend_from_slice(&chunk);
-            let mut whole = rest.split_to(rest.len() / word * word);
-            if !whole.is_empty() {
-                whole.chunks_exact_mut(word).for_each(<[u8]>::reverse);
-                return Ok(Some((whole.freeze(), (bytes, rest))));
-            }
-        }
-        let rest = rest.freeze();
-        Ok::<_, blobs::Error>((!rest.is_empty()).then(|| (rest, (bytes, BytesMut::new()))))
-    });
-    words.boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn words_are_swapped_across_chunks() {
-        let chunks = [&[1, 2, 3][..], &[4], &[5, 6, 7]];
-        let chunks = chunks.map(|chunk| Ok(Bytes::from_static(chunk)));
-        let bytes: Vec<Bytes> = swapped(stream::iter(chunks).boxed(), 2).try_collect().await.unwrap();
-        assert_eq!(bytes.concat(), [2, 1, 4, 3, 6, 5, 7]);
     }
 }

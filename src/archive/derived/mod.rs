@@ -1,18 +1,50 @@
-//! Derived objects: previews, rendered images, thumbnails, transcoded frames and instances. All can be made again.
+//! Derived objects: previews, rendered images, thumbnails, transcoded frames and instances. All can be made
+//! again.
 
-use crate::archive::Error;
+use crate::archive::access::Caller;
+use crate::archive::scope::Scope;
+use crate::archive::{Archive, Error};
+use crate::blobs::{Key, Staged};
 use crate::dicom::explicit;
 use crate::pixel;
 use crate::pixel::render;
 
-pub(in crate::archive) mod cache;
+pub mod cache;
 mod decoding;
 pub mod explicit_vr;
 pub mod frames;
+pub mod metadata_bundle;
 pub mod preview;
 pub mod references;
 pub mod rendering;
 pub mod transcode;
+
+/// Puts a derived object of a study, a series or an instance under its key, unless what the object was made
+/// from has changed since; whether the object was put. `version` is the result of [`Archive::version`] before
+/// the object was made.
+///
+/// All derived objects are put by this function, under keys that start with tenant and study. A deletion
+/// removes rows before it looks for derived objects: the deletion finds this object, or this function finds
+/// that the rows are gone.
+pub(in crate::archive) async fn put(
+    archive: &Archive,
+    caller: &Caller,
+    scope: &Scope,
+    version: &str,
+    staged: Staged,
+    key: &Key,
+) -> Result<bool, Error> {
+    archive.blobs.put(staged, key).await?;
+    let current = archive.version(caller, scope).await;
+    if current.as_ref().is_ok_and(|current| current == version) {
+        return Ok(true);
+    }
+    archive.blobs.delete(key).await?;
+    match current {
+        Ok(_) | Err(Error::NotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
 impl From<pixel::Error> for Error {
     fn from(error: pixel::Error) -> Self {

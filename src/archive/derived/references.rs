@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::archive::{Archive, Error, run_blocking};
+use crate::archive::{Error, run_blocking};
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::dicom::uids;
@@ -26,24 +26,22 @@ pub fn is_presentation_state(record: &InstanceRecord) -> bool {
     uids::is_presentation_state(&record.sop_class)
 }
 
-impl Archive {
-    /// The images that a presentation state refers to, in its order. References that cannot be read are left out.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] if there are none.
-    pub async fn presented(&self, record: &InstanceRecord) -> Result<Vec<Reference>, Error> {
-        let metadata = record.metadata.clone();
-        let read = run_blocking(None, move || {
-            let mut text = Vec::new();
-            metadata.write_text("", &mut text).map(|()| references(&text)).unwrap_or_default()
-        });
-        let found = read.await?;
-        if found.is_empty() {
-            let instance = &record.instance;
-            return Err(Error::Unsupported(format!("presentation state {instance} refers to no image")));
-        }
-        Ok(found)
+/// The images that a presentation state refers to, in its order. References that cannot be read are left out.
+///
+/// # Errors
+/// [`Error::Unsupported`] if there are none.
+pub async fn referenced_images(record: &InstanceRecord) -> Result<Vec<Reference>, Error> {
+    let metadata = record.metadata.clone();
+    let read = run_blocking(None, move || {
+        let mut text = Vec::new();
+        metadata.write_text("", &mut text).map(|()| references(&text)).unwrap_or_default()
+    });
+    let found = read.await?;
+    if found.is_empty() {
+        let instance = &record.instance;
+        return Err(Error::Unsupported(format!("presentation state {instance} refers to no image")));
     }
+    Ok(found)
 }
 
 /// Reads the references from DICOM JSON; all else in it is passed over.

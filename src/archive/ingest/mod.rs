@@ -1,9 +1,9 @@
-//! Taking in: STOW-RS, C-STORE and import all come through here, one instance at a time, streamed.
+//! Ingest: STOW-RS, C-STORE and import store instances through this module, one at a time, as streams.
 //!
-//! Bytes are hashed, scanned and staged as they arrive. When the last one is there: what identifies the
-//! instance is read, the bytes are made durable under their digest, and the index commit is the moment at
-//! which the instance exists. A crash before it leaves at most an object that nothing refers to, which the next
-//! start settles.
+//! Bytes are hashed, scanned and staged as they arrive. After the last byte, the identity of the instance is
+//! read, the bytes are put under a key with their digest, and the record is committed to the index: from then
+//! on the instance exists. A crash before the commit leaves at most an orphan, which recovery commits or
+//! deletes at the next start.
 
 use std::future::Future;
 use std::io;
@@ -18,8 +18,9 @@ use tracing::error;
 
 use crate::archive;
 use crate::archive::access::Caller;
+use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::permits::Permit;
-use crate::archive::{Archive, run_blocking};
+use crate::archive::{Archive, run_blocking, scan_limits};
 use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
@@ -27,7 +28,7 @@ use crate::config::IngestSettings;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
 use crate::dicom::instance::ParsedInstance;
-use crate::dicom::scan::{ScanLimits, Scanner};
+use crate::dicom::scan::{Outline, Scanner};
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
@@ -40,10 +41,10 @@ pub(in crate::archive) mod persist;
 pub mod spool;
 pub mod zip_upload;
 
-/// Bytes that are gathered before they are handed to a blocking thread: few hand-overs, little memory.
+/// Bytes that are collected before a blocking thread works on them: few hand-overs, little memory.
 const BATCH_BYTES: usize = 128 * 1024;
 
-/// An instance that is coming in. Dropping it leaves nothing behind.
+/// An instance that is being received. Dropping an upload leaves nothing behind.
 pub struct Upload {
     archive: Arc<Archive>,
     caller: Caller,
@@ -58,26 +59,26 @@ pub struct Upload {
     _permit: Permit,
 }
 
-/// Where the intake of an upload is.
+/// The state of the work on an upload.
 enum Work {
-    /// At hand.
-    Idle(Box<Intake>),
-    /// On a blocking thread, with the batch before.
-    Busy(BoxFuture<'static, Result<Box<Intake>, archive::Error>>),
+    /// No batch is being worked on.
+    Idle(Box<PartialInstance>),
+    /// A blocking thread works on a batch.
+    Busy(BoxFuture<'static, Result<Box<PartialInstance>, archive::Error>>),
     /// Lost: the blocking thread panicked.
     Lost,
 }
 
-/// How taking in one instance ended.
+/// The outcome of an upload.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What the instance says that it is, if that much could be read.
+    /// The identity of the instance, if that much could be read.
     pub identity: Option<Identity>,
-    /// Stored, or why not.
-    pub result: Result<Stored, Refusal>,
+    /// The stored instance, or the reason why it is refused.
+    pub result: Result<StoredInstance, Refusal>,
 }
 
-/// What an instance is.
+/// The identity of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Study Instance UID.
@@ -92,19 +93,19 @@ pub struct Identity {
 
 /// An instance is durably stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Whether these very bytes were there before, or the same data set under another file header.
-    pub was_known: bool,
-    /// Whether other bytes under the same UID gave way.
+pub struct StoredInstance {
+    /// Whether the same bytes were stored before, or the same data set under another file header.
+    pub is_duplicate: bool,
+    /// Whether the instance replaced other bytes under the same UID.
     pub has_replaced: bool,
-    /// What was wrong with it and was let pass.
+    /// Faults of the instance that did not prevent storing it.
     pub warnings: Vec<Warning>,
 }
 
-/// Why an instance was not stored.
+/// The reason why an instance was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It cannot be understood.
+    /// The bytes are not an instance that can be read.
     #[error(transparent)]
     Unreadable(#[from] Failure),
     /// Metadata that cannot be made an instance.
@@ -116,46 +117,46 @@ pub enum Refusal {
     /// Pixels in a form for which there is no transfer syntax.
     #[error("{0}")]
     NoTransferSyntax(String),
-    /// It is larger than `ingest.max_instance_bytes`.
+    /// The instance is larger than `ingest.max_instance_bytes`.
     #[error("the instance is larger than {limit} bytes (ingest.max_instance_bytes)")]
     TooLarge {
         /// The limit in force.
         limit: u64,
     },
-    /// It is of another study than the request names.
+    /// The instance is of another study than the request names.
     #[error("the instance is of study {found}, not of the study in the URL")]
     OtherStudy {
-        /// Its study.
+        /// The study of the instance.
         found: StudyUid,
     },
-    /// It is another instance than the request names.
+    /// The instance is another one than the request names.
     #[error("the instance is {found}, not the one that the request names")]
     OtherInstance {
-        /// Its SOP Instance UID.
+        /// The SOP Instance UID of the instance.
         found: InstanceUid,
     },
-    /// Other bytes are stored under its UID, and the policy is to keep those.
+    /// Other bytes are stored under the UID, and the policy is to reject duplicates.
     #[error("other bytes are stored under this SOP Instance UID (ingest.duplicates)")]
     Different,
-    /// Its UID is stored in another study or series.
+    /// The UID is stored in another study or series.
     #[error("this SOP Instance UID is stored in another study or series")]
     Elsewhere,
-    /// There is no room left.
+    /// There is no space left on the storage.
     #[error("no space left to store the instance")]
     NoSpace,
-    /// The archive failed; sending it again may succeed.
+    /// The archive failed; a retry may succeed.
     #[error("the instance could not be stored")]
     Failed(#[source] anyhow::Error),
 }
 
 impl Archive {
-    /// Begins to take in an instance, as soon as one of `ingest.max_uploads` places is free.
+    /// Begins to receive an instance, as soon as one of `ingest.max_uploads` permits is free.
     ///
-    /// `study` is the study that it must be of, if the request named one.
+    /// `study` is the study that the instance must be of, if the request names one.
     pub async fn receive(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>) -> Upload {
         let permit = self.permits.upload().await;
         let staged = self.blobs.stage().await.map_err(Refusal::from);
-        let intake = Box::new(Intake::new(staged, &self.ingest));
+        let partial = Box::new(PartialInstance::new(staged, &self.ingest));
         Upload {
             archive: self.clone(),
             caller: caller.clone(),
@@ -165,30 +166,32 @@ impl Archive {
             warnings: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
-            work: Work::Idle(intake),
+            work: Work::Idle(partial),
             _permit: permit,
         }
     }
 }
 
 impl Upload {
-    /// Names the instance that it must be; another is refused.
+    /// Sets the SOP Instance UID that the instance must have; another instance is refused.
     pub fn expect_instance(&mut self, instance: InstanceUid) {
         self.instance = Some(instance);
     }
 
-    /// Names the SOP class that it should be of; another is stored with a warning.
+    /// Sets the SOP class that the instance should have; an instance of another class is stored with a
+    /// warning.
     pub fn expect_sop_class(&mut self, sop_class: &str) {
         self.sop_class = Some(sop_class.to_owned());
     }
 
-    /// Adds what is known to be wrong with it before it is read.
+    /// Adds faults of the instance that are known before it is read.
     pub fn warn(&mut self, warnings: Vec<Warning>) {
         self.warnings.extend(warnings);
     }
 
-    /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while those before are
-    /// still being worked on. After a refusal, the rest is swallowed: [`Upload::finish`] tells.
+    /// Takes the next bytes of the object (a PS3.10 file or a bare data set), and waits while the bytes
+    /// before are still being worked on. After a refusal, the rest is discarded; [`Upload::finish`] returns
+    /// the refusal.
     pub async fn write(&mut self, bytes: Bytes) {
         self.batch_bytes += bytes.len();
         self.batch.push(bytes);
@@ -197,10 +200,10 @@ impl Upload {
         }
     }
 
-    /// Ends the object, as soon as there is a thread to work on its last bytes; the future that this returns is for
-    /// the rest. When that returns `Stored`, the instance is durable and can be found.
+    /// Ends the object, as soon as there is a permit to work on its last bytes, and returns a future of the
+    /// outcome. When the outcome is [`StoredInstance`], the instance is durable and can be found.
     ///
-    /// The work goes on by itself, whether that future is polled or dropped: several that go on together share
+    /// The work goes on whether the future is polled or dropped: several uploads that end together share
     /// their flushes.
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
@@ -216,20 +219,20 @@ impl Upload {
     async fn hand_over(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if let Some(mut intake) = self.idle().await {
+        if let Some(mut partial) = self.idle().await {
             let permit = self.archive.permits.batch().await;
             let work = run_blocking(Some(permit), move || {
-                intake.take_in(&batch);
-                intake
+                partial.take(&batch);
+                partial
             });
             self.work = Work::Busy(work.boxed());
         }
     }
 
-    /// The intake, when the batch before has been worked on.
-    async fn idle(&mut self) -> Option<Box<Intake>> {
+    /// The partial instance, when the batch before has been worked on.
+    async fn idle(&mut self) -> Option<Box<PartialInstance>> {
         match std::mem::replace(&mut self.work, Work::Lost) {
-            Work::Idle(intake) => Some(intake),
+            Work::Idle(partial) => Some(partial),
             Work::Busy(work) => work.await.ok(),
             Work::Lost => None,
         }
@@ -237,14 +240,14 @@ impl Upload {
 
     async fn conclude(mut self, permit: Permit) -> Outcome {
         let batch = std::mem::take(&mut self.batch);
-        let Some(mut intake) = self.idle().await else {
+        let Some(mut partial) = self.idle().await else {
             let lost = archive::Error::Internal("an earlier batch of the instance was lost".into());
             return Outcome::refused(None, lost.into());
         };
         let received = run_blocking(Some(permit), move || {
-            intake.take_in(&batch);
+            partial.take(&batch);
             drop(batch);
-            intake.conclude()
+            partial.conclude()
         });
         let mut received = match received.await.map_err(Refusal::from).flatten() {
             Ok(received) => received,
@@ -264,7 +267,7 @@ impl Upload {
             let reason = "not the SOP class that the request names".to_owned();
             received.instance.warnings.push(Warning { tag: tags::SOP_CLASS_UID, reason });
         }
-        match self.archive.keep(&self.caller, received).await {
+        match persist::ingest(&self.archive, &self.caller, received).await {
             Ok(stored) => Outcome { identity, result: Ok(stored) },
             Err(refusal) => Outcome::refused(identity, refusal),
         }
@@ -274,7 +277,7 @@ impl Upload {
 impl Outcome {
     fn label(&self) -> &'static str {
         match &self.result {
-            Ok(stored) if stored.was_known => "duplicate",
+            Ok(stored) if stored.is_duplicate => "duplicate",
             Ok(stored) if stored.has_replaced => "replaced",
             Ok(_) => "stored",
             Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
@@ -293,8 +296,8 @@ impl Outcome {
     }
 }
 
-/// What is held of an instance while its bytes arrive.
-struct Intake {
+/// An instance whose bytes are arriving.
+struct PartialInstance {
     staged: Result<Staged, Refusal>,
     scanner: Scanner,
     hasher: Sha256,
@@ -302,22 +305,22 @@ struct Intake {
 }
 
 /// An instance whose bytes are all there.
-pub(in crate::archive) struct Received {
+pub(in crate::archive) struct ReceivedInstance {
     pub(in crate::archive) instance: ParsedInstance,
     pub(in crate::archive) digest: String,
     pub(in crate::archive) staged: Staged,
-    /// Where its data set starts in them.
+    /// The offset of its data set in the staged object.
     pub(in crate::archive) data_set_offset: u64,
 }
 
-impl Intake {
+impl PartialInstance {
     fn new(staged: Result<Staged, Refusal>, ingest: &IngestSettings) -> Self {
-        let scanner = Scanner::new(limits(ingest));
+        let scanner = Scanner::new(scan_limits(ingest));
         Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
     }
 
-    /// Takes a batch; after a refusal, swallows it.
-    fn take_in(&mut self, batch: &[Bytes]) {
+    /// Takes a batch; after a refusal, discards it.
+    fn take(&mut self, batch: &[Bytes]) {
         for bytes in batch {
             if let Ok(staged) = &mut self.staged
                 && let Err(refusal) = append(staged, &mut self.scanner, bytes, self.max_bytes)
@@ -330,16 +333,16 @@ impl Intake {
         }
     }
 
-    fn conclude(self) -> Result<Received, Refusal> {
+    fn conclude(self) -> Result<ReceivedInstance, Refusal> {
         let staged = self.staged?;
         let outline = self.scanner.finish()?;
-        let instance = instance::read(&outline, indexed_tags())?;
+        let instance = read_instance(&outline)?;
         let digest = hexadecimal(&self.hasher.finalize());
-        Ok(Received { instance, digest, staged, data_set_offset: outline.data_set_offset })
+        Ok(ReceivedInstance { instance, digest, staged, data_set_offset: outline.data_set_offset })
     }
 }
 
-impl Received {
+impl ReceivedInstance {
     fn identity(&self) -> Identity {
         Identity {
             study: self.instance.study.clone(),
@@ -350,9 +353,14 @@ impl Received {
     }
 }
 
+/// Reads what the index holds of an instance.
+pub(in crate::archive) fn read_instance(outline: &Outline) -> Result<ParsedInstance, Failure> {
+    instance::read(outline, indexed_tags())
+}
+
 /// The index record of an instance, and its warnings.
 ///
-/// `replaced` are objects whose place it takes though they had the same bytes.
+/// `replaced` are lost objects of the same bytes, which the record replaces.
 pub(crate) fn record(
     instance: ParsedInstance,
     digest: String,
@@ -409,29 +417,10 @@ impl From<crate::index::Error> for Refusal {
     }
 }
 
-/// The bounds of a scan, from the settings.
-pub(crate) fn limits(ingest: &IngestSettings) -> ScanLimits {
-    ScanLimits {
-        max_header_bytes: ingest.max_header_bytes,
-        max_sequence_depth: ingest.max_sequence_depth,
-        max_elements: ingest.max_elements,
-        max_inflated_bytes: ingest.max_inflated_bytes,
-        max_deflate_ratio: ingest.max_deflate_ratio,
-    }
-}
-
 fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {
     if staged.length() + bytes.len() as u64 > limit {
         return Err(Refusal::TooLarge { limit });
     }
     scanner.push(bytes)?;
     Ok(staged.write(bytes)?)
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,11 +1,13 @@
-//! Keeping an instance whose bytes are all there: what is known of it, its object, its commit.
+//! The durable steps of ingest: comparing an instance with what is stored under its UID, putting its object,
+//! and committing its record.
 
 use std::time::Duration;
 
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::ingest::{Received, Refusal, Stored, record};
+use crate::archive::ingest::duplicate::{Existing, existing, has_same_data_set};
+use crate::archive::ingest::{ReceivedInstance, Refusal, StoredInstance, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
 use crate::clock::now_millis;
@@ -14,123 +16,109 @@ use crate::dicom::failure::Warning;
 use crate::dicom::instance::ParsedInstance;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
-use crate::queue::Job;
 
-/// What is stored under the UID of an instance that has come.
-enum Known {
-    /// Nothing, or what is to give way.
-    Nothing,
-    /// The same.
-    Same,
-    /// It should be the same, but its object, which has this name, is not there.
-    Lost(String),
-}
-
-impl Archive {
-    /// Checks, keeps and commits an instance whose bytes are all there.
-    pub(in crate::archive) async fn keep(
-        &self,
-        caller: &Caller,
-        mut received: Received,
-    ) -> Result<Stored, Refusal> {
-        let _claim = self.claims.instance(&caller.tenant, &received.instance.instance).await;
-        // The commit has the last word on what is known; asking before spares the work of keeping for nothing.
-        let known;
-        (known, received) = self.known(caller, received).await?;
-        let Received { instance, digest, staged, .. } = received;
-        let lost = match known {
-            Known::Nothing => None,
-            Known::Same => return Ok(stored_before(instance.warnings)),
-            Known::Lost(object) => Some(object),
-        };
-        let object = keys::new_object(&digest);
-        let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
-        match self.keep_record(&caller.tenant, record, staged).await? {
-            CommitOutcome::Stored => Ok(Stored { was_known: false, has_replaced: false, warnings }),
-            CommitOutcome::AlreadyStored { .. } => Ok(stored_before(warnings)),
-            CommitOutcome::Replaced { .. } if lost.is_some() => Ok(stored_before(warnings)),
-            CommitOutcome::Replaced { .. } => Ok(Stored { was_known: false, has_replaced: true, warnings }),
-            CommitOutcome::DifferentBytes => Err(Refusal::Different),
-            CommitOutcome::OtherSeries => Err(Refusal::Elsewhere),
+/// Compares an instance whose bytes are all there with what is stored, and persists the instance.
+pub(super) async fn ingest(
+    archive: &Archive,
+    caller: &Caller,
+    received: ReceivedInstance,
+) -> Result<StoredInstance, Refusal> {
+    let uid = received.instance.instance.clone();
+    let _lock = archive.instance_locks.lock((caller.tenant.clone(), uid)).await;
+    // The commit decides what is stored; this look before it avoids putting bytes in vain.
+    let (received, existing) = compare(archive, caller, received).await?;
+    let ReceivedInstance { instance, digest, staged, .. } = received;
+    let lost = match existing {
+        Existing::Nothing => None,
+        Existing::Same => return Ok(duplicate(instance.warnings)),
+        Existing::Lost { object } => Some(object),
+        Existing::Elsewhere => return Err(Refusal::Elsewhere),
+        Existing::Different { .. } => match archive.ingest.duplicates {
+            Duplicates::Reject => return Err(Refusal::Different),
+            Duplicates::Replace => None,
+        },
+    };
+    let object = keys::new_object(&digest);
+    let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
+    match persist(archive, &caller.tenant, record, staged).await? {
+        CommitOutcome::Stored => Ok(StoredInstance { is_duplicate: false, has_replaced: false, warnings }),
+        CommitOutcome::AlreadyStored { .. } => Ok(duplicate(warnings)),
+        CommitOutcome::Replaced { .. } if lost.is_some() => Ok(duplicate(warnings)),
+        CommitOutcome::Replaced { .. } => {
+            Ok(StoredInstance { is_duplicate: false, has_replaced: true, warnings })
         }
-    }
-
-    /// Keeps the object of an instance and commits its record, which gives the object a name that none had before.
-    pub(in crate::archive) async fn keep_record(
-        &self,
-        tenant: &Tenant,
-        record: InstanceRecord,
-        staged: Staged,
-    ) -> Result<CommitOutcome, Error> {
-        let key = keys::original_of(tenant, &record);
-        self.blobs.put(staged, &key).await?;
-        let object = record.object.clone();
-        let outcome = self.commit(tenant, record).await?;
-        let is_kept = match &outcome {
-            CommitOutcome::Stored | CommitOutcome::Replaced { .. } => true,
-            // It may be this one, if the index had to be asked twice.
-            CommitOutcome::AlreadyStored { object: known } => *known == object,
-            CommitOutcome::DifferentBytes | CommitOutcome::OtherSeries => false,
-        };
-        if !is_kept && let Err(error) = self.blobs.delete(&key).await {
-            // Another process came first. Nothing refers to the object.
-            warn!(%error, "cannot delete an object that was not committed; a check will name it");
-        }
-        Ok(outcome)
-    }
-
-    async fn known(&self, caller: &Caller, mut received: Received) -> Result<(Known, Received), Refusal> {
-        let tenant = &caller.tenant;
-        let ParsedInstance { study, series, instance, .. } = &received.instance;
-        let Some(known) = self.index.locate(tenant.as_str(), instance).await? else {
-            return Ok((Known::Nothing, received));
-        };
-        if known.study != *study || known.series != *series {
-            return Err(Refusal::Elsewhere);
-        }
-        if known.digest == received.digest {
-            let object = &known.object;
-            let key = keys::original(tenant, study, series, instance, object);
-            // Success means that the bytes are there: an object that was lost is kept again.
-            let is_there = self.blobs.size(&key).await? == Some(received.staged.length());
-            return Ok((if is_there { Known::Same } else { Known::Lost(object.to_owned()) }, received));
-        }
-        let Received { instance, staged, data_set_offset, .. } = received;
-        let (has_same, staged) =
-            self.is_known(caller, &instance, &known.digest, staged, data_set_offset).await?;
-        received = Received { instance, staged, digest: received.digest, data_set_offset };
-        match self.ingest.duplicates {
-            _ if has_same => Ok((Known::Same, received)),
-            Duplicates::Reject => Err(Refusal::Different),
-            Duplicates::Replace => Ok((Known::Nothing, received)),
-        }
-    }
-
-    /// Commits an instance, and announces the preview of its series.
-    async fn commit(&self, tenant: &Tenant, record: InstanceRecord) -> Result<CommitOutcome, Error> {
-        let tenant = tenant.as_str();
-        let preview_due = self.preview.enabled.then(|| self.preview_due());
-        let job = (preview_due.is_some() && record.layout.pixels.is_some()).then(|| Job {
-            tenant: tenant.to_owned(),
-            study: record.study.clone(),
-            series: record.series.clone(),
-        });
-        let outcome = self.index.commit(tenant, record, self.ingest.duplicates, preview_due).await?;
-        if let Some(job) = job
-            && matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. })
-        {
-            self.announce(job, Duration::from_secs(self.preview.quiet_seconds)).await;
-        }
-        Ok(outcome)
-    }
-
-    /// When the preview of a series that changes now is to be made. In whole seconds, so that most commits to a series
-    /// leave the order of previews as it is.
-    fn preview_due(&self) -> i64 {
-        1000 * (now_millis() / 1000 + self.preview.quiet_seconds as i64)
+        CommitOutcome::DifferentBytes => Err(Refusal::Different),
+        CommitOutcome::OtherSeries => Err(Refusal::Elsewhere),
     }
 }
 
-fn stored_before(warnings: Vec<Warning>) -> Stored {
-    Stored { was_known: true, has_replaced: false, warnings }
+/// Puts the object of an instance under the key that its record names, which no object had before, and
+/// commits the record.
+pub(in crate::archive) async fn persist(
+    archive: &Archive,
+    tenant: &Tenant,
+    record: InstanceRecord,
+    staged: Staged,
+) -> Result<CommitOutcome, Error> {
+    let key = keys::original_of(tenant, &record);
+    archive.blobs.put(staged, &key).await?;
+    let object = record.object.clone();
+    let outcome = commit(archive, tenant, record).await?;
+    let is_committed = match &outcome {
+        CommitOutcome::Stored | CommitOutcome::Replaced { .. } => true,
+        // The object may be this one, if the index needed a second attempt.
+        CommitOutcome::AlreadyStored { object: existing } => *existing == object,
+        CommitOutcome::DifferentBytes | CommitOutcome::OtherSeries => false,
+    };
+    if !is_committed && let Err(error) = archive.blobs.delete(&key).await {
+        // Another process was first. No record refers to the object.
+        warn!(%error, "cannot delete an object that was not committed; a check will name it");
+    }
+    Ok(outcome)
+}
+
+/// Compares a received instance with what is stored under its UID, by the data set too.
+async fn compare(
+    archive: &Archive,
+    caller: &Caller,
+    received: ReceivedInstance,
+) -> Result<(ReceivedInstance, Existing), Refusal> {
+    let ParsedInstance { study, series, instance, .. } = &received.instance;
+    let size_bytes = received.staged.length();
+    let uids = (study, series, instance);
+    let mut existing = existing(archive, &caller.tenant, uids, &received.digest, size_bytes).await?;
+    let Existing::Different { digest: stored } = &existing else { return Ok((received, existing)) };
+    let ReceivedInstance { instance, staged, data_set_offset, digest } = received;
+    let compared = has_same_data_set(archive, caller, &instance, stored, staged, data_set_offset).await?;
+    let (has_same, staged) = compared;
+    if has_same {
+        existing = Existing::Same;
+    }
+    Ok((ReceivedInstance { instance, staged, data_set_offset, digest }, existing))
+}
+
+/// Commits an instance, and announces the preview of its series.
+async fn commit(archive: &Archive, tenant: &Tenant, record: InstanceRecord) -> Result<CommitOutcome, Error> {
+    let tenant = tenant.as_str();
+    let preview_due = archive.preview.enabled.then(|| preview_due(archive));
+    let has_preview = preview_due.is_some() && record.layout.pixels.is_some();
+    let series = has_preview.then(|| (record.study.clone(), record.series.clone()));
+    let outcome = archive.index.commit(tenant, record, archive.ingest.duplicates, preview_due).await?;
+    if let Some((study, series)) = series
+        && matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. })
+    {
+        let delay = Duration::from_secs(archive.preview.quiet_seconds);
+        archive.announce_preview(tenant, study, series, delay).await;
+    }
+    Ok(outcome)
+}
+
+/// The time at which the preview of a series that changes now is to be made. In whole seconds, so that most
+/// commits to a series leave the order of previews as it is.
+fn preview_due(archive: &Archive) -> i64 {
+    1000 * (now_millis() / 1000 + archive.preview.quiet_seconds as i64)
+}
+
+fn duplicate(warnings: Vec<Warning>) -> StoredInstance {
+    StoredInstance { is_duplicate: true, has_replaced: false, warnings }
 }

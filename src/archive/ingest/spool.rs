@@ -1,4 +1,5 @@
-//! Bytes of a request that are needed in another order than they come in: on disk until the request ends, never in memory.
+//! Spools: bytes of a request that are needed in another order than they arrive in. They are on disk until
+//! the request ends, never in memory.
 
 use std::io;
 use std::ops::Range;
@@ -13,22 +14,22 @@ use crate::archive::{Archive, run_blocking};
 use crate::blobs;
 use crate::blobs::Staged;
 
-/// Bytes that are gathered before they are handed to a blocking thread.
+/// Bytes that are collected before a blocking thread writes them.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A spool that grows. It vanishes when it is dropped.
+/// A spool that grows. Dropping a spool deletes its file.
 pub struct Spool {
-    state: State,
+    state: SpoolState,
     batch: Vec<Bytes>,
     batch_bytes: usize,
     length: u64,
 }
 
-enum State {
+enum SpoolState {
     Good(Staged),
-    /// What could not be written: whether there was no space left.
+    /// A write failed: whether there was no space left.
     Failed {
         has_no_space: bool,
     },
@@ -46,8 +47,8 @@ impl Archive {
     /// Opens a spool.
     pub async fn spool(&self) -> Spool {
         let state = match self.blobs.stage().await {
-            Ok(staged) => State::Good(staged),
-            Err(blobs::Error::NoSpace { .. }) => State::Failed { has_no_space: true },
+            Ok(staged) => SpoolState::Good(staged),
+            Err(blobs::Error::NoSpace { .. }) => SpoolState::Failed { has_no_space: true },
             Err(error) => failed(&anyhow::Error::new(error)),
         };
         Spool { state, batch: Vec::new(), batch_bytes: 0, length: 0 }
@@ -55,7 +56,7 @@ impl Archive {
 }
 
 impl Spool {
-    /// Appends bytes. After a failure they are swallowed: reading tells.
+    /// Appends bytes. After a failure they are discarded, and [`Spooled::refusal`] has the reason.
     pub async fn write(&mut self, bytes: Bytes) {
         self.length += bytes.len() as u64;
         self.batch_bytes += bytes.len();
@@ -65,7 +66,7 @@ impl Spool {
         }
     }
 
-    /// Bytes that came so far.
+    /// The number of bytes so far.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -75,16 +76,18 @@ impl Spool {
         self.flush().await;
         let length = self.length;
         match self.state {
-            State::Good(staged) => Spooled { staged: Some(Arc::new(staged)), has_no_space: false, length },
-            State::Failed { has_no_space } => Spooled { staged: None, has_no_space, length },
+            SpoolState::Good(staged) => {
+                Spooled { staged: Some(Arc::new(staged)), has_no_space: false, length }
+            }
+            SpoolState::Failed { has_no_space } => Spooled { staged: None, has_no_space, length },
         }
     }
 
     async fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        let state = std::mem::replace(&mut self.state, State::Failed { has_no_space: false });
-        let State::Good(mut staged) = state else {
+        let state = std::mem::replace(&mut self.state, SpoolState::Failed { has_no_space: false });
+        let SpoolState::Good(mut staged) = state else {
             self.state = state;
             return;
         };
@@ -93,26 +96,26 @@ impl Spool {
             Ok::<_, blobs::Error>(staged)
         });
         self.state = match written.await {
-            Ok(Ok(staged)) => State::Good(staged),
-            Ok(Err(blobs::Error::NoSpace { .. })) => State::Failed { has_no_space: true },
+            Ok(Ok(staged)) => SpoolState::Good(staged),
+            Ok(Err(blobs::Error::NoSpace { .. })) => SpoolState::Failed { has_no_space: true },
             Ok(Err(error)) => failed(&error.into()),
-            Err(_) => State::Failed { has_no_space: false },
+            Err(_) => SpoolState::Failed { has_no_space: false },
         };
     }
 }
 
-fn failed(error: &anyhow::Error) -> State {
+fn failed(error: &anyhow::Error) -> SpoolState {
     error!(error = format!("{error:#}"), "cannot spool a request");
-    State::Failed { has_no_space: false }
+    SpoolState::Failed { has_no_space: false }
 }
 
 impl Spooled {
-    /// Bytes of the whole.
+    /// The number of bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Why the bytes are not there, if they are not.
+    /// The reason why the bytes are not there, if they are not.
     pub fn refusal(&self) -> Option<Refusal> {
         match (&self.staged, self.has_no_space) {
             (Some(_), _) => None,

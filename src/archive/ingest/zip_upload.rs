@@ -1,4 +1,4 @@
-//! Instances in a zip archive that was spooled: each entry goes the way of every other instance.
+//! Upload of the instances in a zip archive that was spooled. Each entry is ingested like any other instance.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -16,39 +16,45 @@ use crate::zip::reader::{self, ZipLimits};
 
 /// Bytes of an entry that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
-/// Entries that may wait to be taken over.
+/// Entries that may wait for the receiver.
 const MAX_WAITING: usize = 4;
 
 /// An entry of an archive.
-pub struct Entry {
-    /// Its name, as it stands in the archive.
+pub struct ZipEntry {
+    /// The name in the archive.
     pub name: String,
-    /// Whether it is a zip archive itself.
+    /// Whether the entry is a zip archive itself.
     pub is_zip: bool,
-    /// Its bytes, all written; or why there are none.
+    /// The upload with all bytes written, or the error in reading them.
     pub upload: Result<Upload, reader::Error>,
 }
 
 /// The entries of an archive.
-pub struct Entries {
-    entries: mpsc::Receiver<Result<Entry, reader::Error>>,
+pub struct ZipEntries {
+    entries: mpsc::Receiver<Result<ZipEntry, reader::Error>>,
 }
 
 impl Archive {
-    /// Unpacks an archive. The work goes on while entries are taken over, and ends when this is dropped.
-    pub fn receive_zip(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>, zip: Spooled) -> Entries {
+    /// Unpacks an archive. The work goes on while entries are received, and ends when the receiver is
+    /// dropped.
+    pub fn receive_zip(
+        self: &Arc<Self>,
+        caller: &Caller,
+        study: Option<StudyUid>,
+        zip: Spooled,
+    ) -> ZipEntries {
         let (sender, entries) = mpsc::channel(MAX_WAITING);
         let (archive, caller) = (Arc::clone(self), caller.clone());
         tokio::spawn(async move {
             let permit = archive.permits.unzip().await;
             let runtime = Handle::current();
-            let mut worker = Worker { archive, caller, study, runtime, sender: sender.clone() };
-            if let Err(error) = run_blocking(Some(permit), move || worker.unpack(zip)).await {
+            let mut unpacker = Unpacker { archive, caller, study, runtime, sender: sender.clone() };
+            if let Err(error) = run_blocking(Some(permit), move || unpacker.unpack(zip)).await {
                 // Without an error, the entries would seem to be complete.
                 let _ = sender.send(Err(reader::Error::Io(io::Error::other(error)))).await;
             }
         });
-        Entries { entries }
+        ZipEntries { entries }
     }
 
     /// The limits on one zip archive.
@@ -57,34 +63,34 @@ impl Archive {
     }
 }
 
-impl Entries {
+impl ZipEntries {
     /// The next entry that is no folder; an error, the last, if the archive cannot be read on.
-    pub async fn next(&mut self) -> Option<Result<Entry, reader::Error>> {
+    pub async fn next(&mut self) -> Option<Result<ZipEntry, reader::Error>> {
         self.entries.recv().await
     }
 }
 
-struct Worker {
+struct Unpacker {
     archive: Arc<Archive>,
     caller: Caller,
     study: Option<StudyUid>,
     runtime: Handle,
-    sender: mpsc::Sender<Result<Entry, reader::Error>>,
+    sender: mpsc::Sender<Result<ZipEntry, reader::Error>>,
 }
 
-impl Worker {
+impl Unpacker {
     fn unpack(&mut self, zip: Spooled) {
         let limits = self.archive.zip_limits();
-        let reader = Reader { zip, position: 0 };
+        let reader = SpoolReader { zip, position: 0 };
         let ended = reader::unpack(reader, &limits, &mut |name, content| {
             let mut is_zip = false;
             let upload = content.and_then(|content| self.take(content, &mut is_zip));
-            let entry = Entry { name: name.to_owned(), is_zip, upload };
-            // Nobody may be waiting any more.
+            let entry = ZipEntry { name: name.to_owned(), is_zip, upload };
+            // The receiver may have been dropped.
             self.sender.blocking_send(Ok(entry)).map_err(|_| io::ErrorKind::BrokenPipe.into())
         });
         if let Err(error) = ended {
-            // The same.
+            // As above.
             let _ = self.sender.blocking_send(Err(error));
         }
     }
@@ -106,13 +112,13 @@ impl Worker {
     }
 }
 
-/// Reads a spool from any place.
-struct Reader {
+/// Reads a spool from any position.
+struct SpoolReader {
     zip: Spooled,
     position: u64,
 }
 
-impl Read for Reader {
+impl Read for SpoolReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.zip.read_at(buffer, self.position)?;
         self.position += read as u64;
@@ -120,7 +126,7 @@ impl Read for Reader {
     }
 }
 
-impl Seek for Reader {
+impl Seek for SpoolReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(position) => Some(position),

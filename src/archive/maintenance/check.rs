@@ -1,15 +1,15 @@
 //! Verifying every object against the index, both ways, while servers go on.
 
-use std::fmt;
-
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
-use crate::archive::ingest::hexadecimal;
-use crate::archive::maintenance::recovery::{ORPHAN_AGE, Standing};
-use crate::archive::{Archive, Error, keys};
+use crate::archive::hexadecimal::hexadecimal;
+use crate::archive::maintenance::orphans::{ORPHAN_AGE, Standing, is_referred_to, standing};
+use crate::archive::maintenance::recovery::recover_object;
+use crate::archive::maintenance::report::{Finding, Report};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
@@ -23,68 +23,6 @@ const INSTANCES: usize = 4;
 const OBJECTS: usize = 16;
 /// Times that a study which is being changed is counted.
 const MAX_COUNTS: usize = 8;
-
-/// Something that is not as it should be. No patient data: UIDs and keys only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// An instance is in the index, its object is not in the store.
-    Missing(Key),
-    /// An object is not what was stored: its size or its digest differs.
-    Damaged(Key),
-    /// An object that nothing refers to: left by a crash, or by a replacement.
-    Orphan(Key),
-    /// Counts in the record of a study or series are not those of its instances.
-    WrongCount(String),
-    /// An object that cannot be indexed, and why.
-    Unreadable(Key, String),
-    /// An object whose name is not that of an original.
-    Unnamed(Key),
-    /// Another object, newer than this one, is stored under the same SOP Instance UID.
-    Superseded(Key),
-    /// A study that has instances and that no search finds: its row, or its place in the list of studies, is lost.
-    Unlisted(String),
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(key) => write!(f, "missing: {key}"),
-            Self::Damaged(key) => write!(f, "damaged: {key}"),
-            Self::Orphan(key) => write!(f, "orphan: {key}"),
-            Self::WrongCount(what) => write!(f, "wrong count: {what}"),
-            Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
-            Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
-            Self::Superseded(key) => write!(f, "superseded: {key}"),
-            Self::Unlisted(study) => write!(f, "unlisted: {study}"),
-        }
-    }
-}
-
-/// What a check or a reindexing went through.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Instances that are as they should be, or that were indexed.
-    pub instances: u64,
-    /// Bytes of their objects.
-    pub bytes: u64,
-    /// Objects that nothing refers to and that were written in the last hour: another process may be about to commit them.
-    pub young: u64,
-    /// Studies whose counts could not be told, because they changed all the time.
-    pub uncounted: u64,
-    /// All that is not as it should be.
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    /// Adds what another part of the archive came to.
-    fn add(&mut self, other: Self) {
-        self.instances += other.instances;
-        self.bytes += other.bytes;
-        self.young += other.young;
-        self.uncounted += other.uncounted;
-        self.findings.extend(other.findings);
-    }
-}
 
 /// How an archive is checked.
 #[derive(Debug, Clone, Copy)]
@@ -106,196 +44,213 @@ struct Walk<'a, P> {
 #[derive(Deserialize)]
 struct Counted {}
 
-impl Archive {
-    /// Reads every object and compares it with the index, then looks for objects that nothing refers to.
-    ///
-    /// Servers may go on meanwhile. What does not agree is looked at again before it is a finding, so that all findings are
-    /// certain; what comes or changes meanwhile may have been looked at or not.
-    ///
-    /// When it repairs, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
-    /// that the index does not know becomes an instance, for the index may be older than it; what is damaged, or was
-    /// refused or replaced, is deleted. Damaged objects that the index refers to are left as they are, to be restored
-    /// from a back-up. `progress` is called after each instance.
-    ///
-    /// # Errors
-    /// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
-    pub async fn check(&self, repair: bool, progress: impl Fn(u64)) -> Result<Report, Error> {
-        self.check_as(Manner { is_repairing: repair, is_alone: !self.is_shared }, progress).await
-    }
+/// Reads every object and compares it with the index, then looks for objects that nothing refers to.
+///
+/// Servers may go on meanwhile. What does not agree is looked at again before it is a finding, so that all findings are
+/// certain; what comes or changes meanwhile may have been looked at or not.
+///
+/// When it repairs, the rows of missing objects are removed, and orphans are settled: a whole object under a UID
+/// that the index does not know becomes an instance, for the index may be older than it; what is damaged, or was
+/// refused or replaced, is deleted. Damaged objects that the index refers to are left as they are, to be restored
+/// from a back-up. `progress` is called after each instance.
+///
+/// # Errors
+/// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
+pub async fn check(archive: &Archive, repair: bool, progress: impl Fn(u64)) -> Result<Report, Error> {
+    check_as(archive, Manner { is_repairing: repair, is_alone: !archive.is_shared }, progress).await
+}
 
-    /// As [`Archive::check`], in a certain manner.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn check_as(&self, manner: Manner, progress: impl Fn(u64)) -> Result<Report, Error> {
-        let mut report = Report::default();
-        for tenant in self.index.tenants().await? {
-            let Ok(tenant) = tenant.parse::<Tenant>() else { continue };
-            let walk = &Walk { tenant, manner, progress: &progress };
-            let studies = self.index.studies(walk.tenant.as_str()).map_err(Error::from);
-            let mut checks = studies
-                .map_ok(|page| stream::iter(page).map(Ok))
-                .try_flatten()
-                .map_ok(|study| async move { self.check_study(walk, &study).await })
-                .try_buffer_unordered(STUDIES);
-            while let Some(checked) = checks.try_next().await? {
-                report.add(checked);
+/// Checks as [`check`] does, in a certain manner.
+///
+/// # Errors
+/// As there.
+pub async fn check_as(archive: &Archive, manner: Manner, progress: impl Fn(u64)) -> Result<Report, Error> {
+    let mut report = Report::default();
+    for tenant in archive.index.tenants().await? {
+        let Ok(tenant) = tenant.parse::<Tenant>() else { continue };
+        let walk = &Walk { tenant, manner, progress: &progress };
+        let studies = archive.index.studies(walk.tenant.as_str()).map_err(Error::from);
+        let mut checks = studies
+            .map_ok(|page| stream::iter(page).map(Ok))
+            .try_flatten()
+            .map_ok(|study| async move { check_study(archive, walk, &study).await })
+            .try_buffer_unordered(STUDIES);
+        while let Some(checked) = checks.try_next().await? {
+            report.add(checked);
+        }
+    }
+    for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
+        check_objects(archive, bucket, manner, &mut report).await?;
+    }
+    Ok(report)
+}
+
+async fn check_study(
+    archive: &Archive,
+    walk: &Walk<'_, impl Fn(u64)>,
+    study: &StudyRecord,
+) -> Result<Report, Error> {
+    let mut report = Report::default();
+    let series = archive.index.series_of(walk.tenant.as_str(), &study.study).await?;
+    let (mut total, mut is_exact) = (0, true);
+    for series in &series {
+        let count = check_series(archive, walk, series, &mut report).await?;
+        is_exact &= count == series.number_of_instances;
+        total += count;
+    }
+    is_exact &= study.number_of_series == series.len() as u64 && study.number_of_instances == total;
+    if !is_exact {
+        count_again(archive, &walk.tenant, &study.study, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Checks the instances of a series and returns how many there are.
+async fn check_series(
+    archive: &Archive,
+    walk: &Walk<'_, impl Fn(u64)>,
+    series: &SeriesRecord,
+    report: &mut Report,
+) -> Result<u64, Error> {
+    let tenant = &walk.tenant;
+    let mut total = 0;
+    let mut pages = archive.index.instances(tenant.as_str(), &series.study, Some(&series.series));
+    while let Some(page) = pages.try_next().await? {
+        total += page.len() as u64;
+        let mut checks = stream::iter(&page)
+            .map(|record| async move { (record, verify(archive, tenant, record).await) })
+            .buffer_unordered(INSTANCES);
+        while let Some((record, verdict)) = checks.next().await {
+            match verdict? {
+                None => {
+                    (report.instances, report.bytes) =
+                        (report.instances + 1, report.bytes + record.size_bytes)
+                }
+                Some(finding) => {
+                    if walk.manner.is_repairing && matches!(finding, Finding::Missing(_)) {
+                        archive.index.remove_lost(tenant.as_str(), record).await?;
+                    }
+                    report.findings.push(finding);
+                }
             }
+            (walk.progress)(1);
         }
-        for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
-            self.check_objects(bucket, manner, &mut report).await?;
-        }
-        Ok(report)
     }
+    Ok(total)
+}
 
-    async fn check_study(&self, walk: &Walk<'_, impl Fn(u64)>, study: &StudyRecord) -> Result<Report, Error> {
-        let mut report = Report::default();
-        let series = self.index.series_of(walk.tenant.as_str(), &study.study).await?;
-        let (mut total, mut is_exact) = (0, true);
-        for series in &series {
-            let count = self.check_series(walk, series, &mut report).await?;
-            is_exact &= count == series.number_of_instances;
+/// What is wrong with the object of an instance.
+async fn verify(
+    archive: &Archive,
+    tenant: &Tenant,
+    record: &InstanceRecord,
+) -> Result<Option<Finding>, Error> {
+    let finding = match digest(archive, tenant, record).await {
+        Ok(digest) if digest == record.digest => return Ok(None),
+        Ok(_) => Finding::Damaged(keys::original_of(tenant, record)),
+        Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
+        Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
+        Err(error) => return Err(error),
+    };
+    // An object goes after the row that names it, so that one which is still named should be there.
+    let InstanceRecord { study, series, instance, .. } = record;
+    let current: Option<InstanceRecord> =
+        archive.index.instance(tenant.as_str(), study, series, instance).await?;
+    let is_named = current.is_some_and(|current| current.object == record.object);
+    Ok(is_named.then_some(finding))
+}
+
+/// The SHA-256 of an instance's object, in hexadecimal; nothing if it is longer than it should be.
+async fn digest(archive: &Archive, tenant: &Tenant, record: &InstanceRecord) -> Result<String, Error> {
+    let key = keys::original_of(tenant, record);
+    let mut bytes = archive.blobs.read(&key, 0..record.size_bytes).await?;
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = bytes.try_next().await? {
+        let permit = archive.permits.codec().await;
+        hasher = run_blocking(Some(permit), move || hasher.chain_update(&chunk)).await?;
+    }
+    let is_longer = archive.blobs.size(&key).await? != Some(record.size_bytes);
+    Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
+}
+
+/// Counts a study again whose counts did not agree. Whatever is stored in it or deleted changes its generation: where
+/// that is the same before and after, nothing was.
+async fn count_again(
+    archive: &Archive,
+    tenant: &Tenant,
+    study: &StudyUid,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let tenant = tenant.as_str();
+    for _ in 0..MAX_COUNTS {
+        let Some(before) = archive.index.study(tenant, study).await? else { return Ok(()) };
+        let (mut wrong, mut total) = (Vec::new(), 0);
+        let series = archive.index.series_of(tenant, study).await?;
+        for SeriesRecord { series: uid, number_of_instances, .. } in &series {
+            let pages = archive.index.instances::<Counted>(tenant, study, Some(uid));
+            let count = pages.try_fold(0, async |sum, page| Ok(sum + page.len() as u64)).await?;
+            if count != *number_of_instances {
+                wrong.push(Finding::WrongCount(format!("series {uid} of study {study}")));
+            }
             total += count;
         }
-        is_exact &= study.number_of_series == series.len() as u64 && study.number_of_instances == total;
-        if !is_exact {
-            self.count_again(&walk.tenant, &study.study, &mut report).await?;
+        if before.number_of_series != series.len() as u64 || before.number_of_instances != total {
+            wrong.push(Finding::WrongCount(format!("study {study}")));
         }
-        Ok(report)
-    }
-
-    /// Checks the instances of a series and returns how many there are.
-    async fn check_series(
-        &self,
-        walk: &Walk<'_, impl Fn(u64)>,
-        series: &SeriesRecord,
-        report: &mut Report,
-    ) -> Result<u64, Error> {
-        let tenant = &walk.tenant;
-        let mut total = 0;
-        let mut pages = self.index.instances(tenant.as_str(), &series.study, Some(&series.series));
-        while let Some(page) = pages.try_next().await? {
-            total += page.len() as u64;
-            let mut checks = stream::iter(&page)
-                .map(|record| async move { (record, self.verify(tenant, record).await) })
-                .buffer_unordered(INSTANCES);
-            while let Some((record, verdict)) = checks.next().await {
-                match verdict? {
-                    None => {
-                        (report.instances, report.bytes) =
-                            (report.instances + 1, report.bytes + record.size_bytes)
-                    }
-                    Some(finding) => {
-                        if walk.manner.is_repairing && matches!(finding, Finding::Missing(_)) {
-                            self.index.remove_lost(tenant.as_str(), record).await?;
-                        }
-                        report.findings.push(finding);
-                    }
-                }
-                (walk.progress)(1);
-            }
+        let after = archive.index.study(tenant, study).await?;
+        if after.is_some_and(|after| after.generation == before.generation) {
+            report.findings.extend(wrong);
+            return Ok(());
         }
-        Ok(total)
     }
+    report.uncounted += 1;
+    Ok(())
+}
 
-    /// What is wrong with the object of an instance.
-    async fn verify(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<Option<Finding>, Error> {
-        let finding = match self.digest(tenant, record).await {
-            Ok(digest) if digest == record.digest => return Ok(None),
-            Ok(_) => Finding::Damaged(keys::original_of(tenant, record)),
-            Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
-            Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
-            Err(error) => return Err(error),
-        };
-        // An object goes after the row that names it, so that one which is still named should be there.
-        let InstanceRecord { study, series, instance, .. } = record;
-        let current: Option<InstanceRecord> =
-            self.index.instance(tenant.as_str(), study, series, instance).await?;
-        let is_named = current.is_some_and(|current| current.object == record.object);
-        Ok(is_named.then_some(finding))
-    }
-
-    /// The SHA-256 of an instance's object, in hexadecimal; nothing if it is longer than it should be.
-    async fn digest(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<String, Error> {
-        let key = keys::original_of(tenant, record);
-        let mut bytes = self.blobs.read(&key, 0..record.size_bytes).await?;
-        let mut hasher = Sha256::new();
-        while let Some(chunk) = bytes.try_next().await? {
-            hasher.update(&chunk);
-        }
-        let is_longer = self.blobs.size(&key).await? != Some(record.size_bytes);
-        Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
-    }
-
-    /// Counts a study again whose counts did not agree. Whatever is stored in it or deleted changes its generation: where
-    /// that is the same before and after, nothing was.
-    async fn count_again(&self, tenant: &Tenant, study: &StudyUid, report: &mut Report) -> Result<(), Error> {
-        let tenant = tenant.as_str();
-        for _ in 0..MAX_COUNTS {
-            let Some(before) = self.index.study(tenant, study).await? else { return Ok(()) };
-            let (mut wrong, mut total) = (Vec::new(), 0);
-            let series = self.index.series_of(tenant, study).await?;
-            for SeriesRecord { series: uid, number_of_instances, .. } in &series {
-                let pages = self.index.instances::<Counted>(tenant, study, Some(uid));
-                let count = pages.try_fold(0, async |sum, page| Ok(sum + page.len() as u64)).await?;
-                if count != *number_of_instances {
-                    wrong.push(Finding::WrongCount(format!("series {uid} of study {study}")));
-                }
-                total += count;
-            }
-            if before.number_of_series != series.len() as u64 || before.number_of_instances != total {
-                wrong.push(Finding::WrongCount(format!("study {study}")));
-            }
-            let after = self.index.study(tenant, study).await?;
-            if after.is_some_and(|after| after.generation == before.generation) {
-                report.findings.extend(wrong);
-                return Ok(());
-            }
-        }
-        report.uncounted += 1;
-        Ok(())
-    }
-
-    /// Looks for objects of a bucket that nothing refers to, and for studies of originals that cannot be found.
-    async fn check_objects(&self, bucket: Bucket, manner: Manner, report: &mut Report) -> Result<(), Error> {
-        let mut last_study = None;
-        let entries = self.blobs.list(bucket, "").map_err(Error::from);
-        let mut standings = entries
-            .map_ok(|entry| async move { Ok((self.standing(&entry, manner.is_alone).await?, entry)) })
-            .try_buffered(OBJECTS);
-        while let Some((standing, entry)) = standings.try_next().await? {
-            match standing {
-                Standing::Owned if bucket == Bucket::Originals => {
-                    let study = keys::study_of(&entry.key);
-                    if study != last_study {
-                        last_study = study;
-                        report.findings.extend(self.check_listing(&entry.key, manner).await?);
-                    }
-                }
-                Standing::Owned | Standing::Going => {}
-                Standing::Young => report.young += 1,
-                Standing::Orphan => {
-                    if manner.is_repairing {
-                        self.settle_object(&entry).await?;
-                    }
-                    report.findings.push(Finding::Orphan(entry.key));
+/// Looks for objects of a bucket that nothing refers to, and for studies of originals that cannot be found.
+async fn check_objects(
+    archive: &Archive,
+    bucket: Bucket,
+    manner: Manner,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let mut last_study = None;
+    let entries = archive.blobs.list(bucket, "").map_err(Error::from);
+    let mut standings = entries
+        .map_ok(|entry| async move { Ok((standing(archive, &entry, manner.is_alone).await?, entry)) })
+        .try_buffered(OBJECTS);
+    while let Some((standing, entry)) = standings.try_next().await? {
+        match standing {
+            Standing::Owned if bucket == Bucket::Originals => {
+                let study = keys::study_of(&entry.key);
+                if study != last_study {
+                    last_study = study;
+                    report.findings.extend(check_listing(archive, &entry.key, manner).await?);
                 }
             }
+            Standing::Owned | Standing::Going => {}
+            Standing::Young => report.young += 1,
+            Standing::Orphan => {
+                if manner.is_repairing {
+                    recover_object(archive, &entry).await?;
+                }
+                report.findings.push(Finding::Orphan(entry.key));
+            }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Whether the study of an object that an instance refers to can be found.
-    async fn check_listing(&self, key: &Key, manner: Manner) -> Result<Option<Finding>, Error> {
-        let Some((tenant, study)) = keys::study_of(key) else { return Ok(None) };
-        let unlisted = Some(Finding::Unlisted(format!("study {study} of {}", tenant.as_str())));
-        let Some(record) = self.index.study(tenant.as_str(), &study).await? else {
-            // It goes with its last instance.
-            return Ok(if self.is_referred_to(key).await? { unlisted } else { None });
-        };
-        // The list may follow the study a moment later.
-        let is_settled = manner.is_alone || record.changed_at < now_millis() - ORPHAN_AGE;
-        let is_listed = !is_settled || self.index.is_listed(tenant.as_str(), &record).await?;
-        Ok(if is_listed { None } else { unlisted })
-    }
+/// Whether the study of an object that an instance refers to can be found.
+async fn check_listing(archive: &Archive, key: &Key, manner: Manner) -> Result<Option<Finding>, Error> {
+    let Some((tenant, study)) = keys::study_of(key) else { return Ok(None) };
+    let unlisted = Some(Finding::Unlisted(format!("study {study} of {}", tenant.as_str())));
+    let Some(record) = archive.index.study(tenant.as_str(), &study).await? else {
+        // It goes with its last instance.
+        return Ok(if is_referred_to(archive, key).await? { unlisted } else { None });
+    };
+    // The list may follow the study a moment later.
+    let is_settled = manner.is_alone || record.changed_at < now_millis() - ORPHAN_AGE;
+    let is_listed = !is_settled || archive.index.is_listed(tenant.as_str(), &record).await?;
+    Ok(if is_listed { None } else { unlisted })
 }

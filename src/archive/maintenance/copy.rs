@@ -8,7 +8,9 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
-use crate::archive::ingest::hexadecimal;
+use crate::archive::hexadecimal::hexadecimal;
+use crate::archive::ingest::duplicate::{Existing, existing};
+use crate::archive::ingest::persist::persist;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
@@ -55,199 +57,176 @@ pub struct Copied {
     pub is_cut_off: bool,
 }
 
-impl Archive {
-    /// How many instances are stored, of all tenants, and the bytes of their objects.
-    ///
-    /// # Errors
-    /// If the index fails.
-    pub async fn volume(&self) -> Result<(u64, u64), Error> {
-        let (mut instances, mut bytes) = (0, 0);
-        for tenant in self.index.tenants().await? {
-            let mut studies = self.index.studies(&tenant);
-            while let Some(page) = studies.try_next().await? {
-                instances += page.iter().map(|study| study.number_of_instances).sum::<u64>();
-                bytes += page.iter().map(|study| study.size_bytes).sum::<u64>();
-            }
-        }
-        Ok((instances, bytes))
-    }
-
-    /// Copies every instance to another archive, `concurrency` at the same time, but for those that it has. What is stored
-    /// here meanwhile may be copied or not; nothing is removed there. `progress` is called after each instance with its size
-    /// in bytes.
-    ///
-    /// Records are copied as they are, with the time at which the instance was stored. Objects get names of their own, and
-    /// what is derived is made again there.
-    ///
-    /// # Errors
-    /// If the index here fails, or there is no room left there. Single instances that cannot be copied are failures in the
-    /// result.
-    pub async fn copy_to(
-        &self,
-        destination: &Self,
-        concurrency: usize,
-        progress: impl Fn(&Step, u64),
-    ) -> Result<Copied, Error> {
-        let mut copied = Copied::default();
-        let mut steps = self
-            .instances_of_all()
-            .await?
-            .map_ok(|(tenant, record)| async move {
-                let (key, size_bytes) = (keys::original_of(&tenant, &record), record.size_bytes);
-                let step = self.copy_instance(destination, &tenant, record).await?;
-                Ok((key, size_bytes, step))
-            })
-            .try_buffer_unordered(concurrency);
-        while let Some((key, size_bytes, step)) = steps.try_next().await? {
-            progress(&step, size_bytes);
-            match step {
-                Step::Copied => {
-                    copied.instances += 1;
-                    copied.bytes += size_bytes;
-                }
-                Step::Known => copied.known += 1,
-                Step::Gone => copied.gone += 1,
-                Step::Failed(reason) => copied.failures.push((key, reason)),
-            }
-            if copied.failures.len() >= MAX_FAILURES {
-                copied.is_cut_off = true;
-                break;
-            }
-        }
-        Ok(copied)
-    }
-
-    /// Every instance of every tenant, a page of records at a time.
-    async fn instances_of_all(
-        &self,
-    ) -> Result<BoxStream<'_, Result<(Tenant, InstanceRecord), Error>>, Error> {
-        let tenants = self.index.tenants().await?;
-        let tenants = tenants.into_iter().filter_map(|tenant| tenant.parse::<Tenant>().ok());
-        let all = stream::iter(tenants).map(move |tenant| {
-            let studies = flat(self.index.studies(tenant.as_str()));
-            let instances = studies.map_ok(move |study| {
-                let tenant = tenant.clone();
-                let records = flat(self.index.instances(tenant.as_str(), &study.study, None));
-                records.map_ok(move |record| (tenant.clone(), record))
-            });
-            instances.try_flatten()
-        });
-        Ok(all.flatten().boxed())
-    }
-
-    /// Copies one instance. What it is here is looked up again before it counts as failed: others may be at work here.
-    async fn copy_instance(
-        &self,
-        destination: &Self,
-        tenant: &Tenant,
-        mut record: InstanceRecord,
-    ) -> Result<Step, Error> {
-        loop {
-            let reason = match self.transfer(destination, tenant, &record).await {
-                Ok(Step::Failed(reason)) => reason,
-                Ok(step) => return Ok(step),
-                Err(error) if is_no_space(&error) => return Err(error),
-                Err(error) => format!("{:#}", anyhow::Error::new(error)),
-            };
-            let InstanceRecord { study, series, instance, .. } = &record;
-            let current: Option<InstanceRecord> =
-                self.index.instance(tenant.as_str(), study, series, instance).await?;
-            match current {
-                None => return Ok(Step::Gone),
-                Some(current) if current.object == record.object => {
-                    return Ok(Step::Failed(reason));
-                }
-                Some(current) => record = current,
-            }
+/// How many instances are stored, of all tenants, and the bytes of their objects.
+///
+/// # Errors
+/// If the index fails.
+pub async fn volume(archive: &Archive) -> Result<(u64, u64), Error> {
+    let (mut instances, mut bytes) = (0, 0);
+    for tenant in archive.index.tenants().await? {
+        let mut studies = archive.index.studies(&tenant);
+        while let Some(page) = studies.try_next().await? {
+            instances += page.iter().map(|study| study.number_of_instances).sum::<u64>();
+            bytes += page.iter().map(|study| study.size_bytes).sum::<u64>();
         }
     }
+    Ok((instances, bytes))
+}
 
-    async fn transfer(
-        &self,
-        destination: &Self,
-        tenant: &Tenant,
-        record: &InstanceRecord,
-    ) -> Result<Step, Error> {
-        let lost = match destination.has(tenant, record).await? {
-            Has::Nothing => None,
-            Has::Lost(object) => Some(object),
-            Has::Same => return Ok(Step::Known),
-            Has::Other(reason) => return Ok(Step::Failed(reason.into())),
-        };
-        let staged = destination.blobs.stage().await?;
-        let Some(staged) = self.read_intact(tenant, record, staged).await? else {
-            return Ok(Step::Failed("its object is damaged at the source".into()));
-        };
-        let mut record = record.clone();
-        record.object = keys::new_object(&record.digest);
-        record.replaced = lost.into_iter().collect();
-        Ok(match destination.keep_record(tenant, record, staged).await? {
-            CommitOutcome::Stored | CommitOutcome::Replaced { .. } => Step::Copied,
-            CommitOutcome::AlreadyStored { .. } => Step::Known,
-            CommitOutcome::DifferentBytes => Step::Failed(DIFFERENT.into()),
-            CommitOutcome::OtherSeries => Step::Failed(ELSEWHERE.into()),
+/// Copies every instance to another archive, `concurrency` at the same time, but for those that it has. What is stored
+/// here meanwhile may be copied or not; nothing is removed there. `progress` is called after each instance with its size
+/// in bytes.
+///
+/// Records are copied as they are, with the time at which the instance was stored. Objects get names of their own, and
+/// what is derived is made again there.
+///
+/// # Errors
+/// If the index here fails, or there is no room left there. Single instances that cannot be copied are failures in the
+/// result.
+pub async fn copy(
+    archive: &Archive,
+    destination: &Archive,
+    concurrency: usize,
+    progress: impl Fn(&Step, u64),
+) -> Result<Copied, Error> {
+    let mut copied = Copied::default();
+    let mut steps = instances_of_all(archive)
+        .await?
+        .map_ok(|(tenant, record)| async move {
+            let (key, size_bytes) = (keys::original_of(&tenant, &record), record.size_bytes);
+            let step = copy_instance(archive, destination, &tenant, record).await?;
+            Ok((key, size_bytes, step))
         })
+        .try_buffer_unordered(concurrency);
+    while let Some((key, size_bytes, step)) = steps.try_next().await? {
+        progress(&step, size_bytes);
+        match step {
+            Step::Copied => {
+                copied.instances += 1;
+                copied.bytes += size_bytes;
+            }
+            Step::Known => copied.known += 1,
+            Step::Gone => copied.gone += 1,
+            Step::Failed(reason) => copied.failures.push((key, reason)),
+        }
+        if copied.failures.len() >= MAX_FAILURES {
+            copied.is_cut_off = true;
+            break;
+        }
     }
+    Ok(copied)
+}
 
-    /// What this archive has of an instance of another one.
-    async fn has(&self, tenant: &Tenant, record: &InstanceRecord) -> Result<Has, Error> {
-        let InstanceRecord { study, series, instance, .. } = record;
-        let Some(place) = self.index.locate(tenant.as_str(), instance).await? else {
-            return Ok(Has::Nothing);
-        };
-        if place.study != *study || place.series != *series {
-            return Ok(Has::Other(ELSEWHERE));
-        }
-        if place.digest == record.digest {
-            let object = &place.object;
-            let key = keys::original(tenant, study, series, instance, object);
-            let is_there = self.blobs.size(&key).await? == Some(record.size_bytes);
-            return Ok(if is_there { Has::Same } else { Has::Lost(object.to_owned()) });
-        }
-        if self.ingest.duplicates == Duplicates::Reject {
-            return Ok(Has::Other(DIFFERENT));
-        }
-        let own: Option<InstanceRecord> =
-            self.index.instance(tenant.as_str(), study, series, instance).await?;
-        let is_newer = own.is_some_and(|own| own.stored_at >= record.stored_at);
-        Ok(if is_newer { Has::Other(NEWER) } else { Has::Nothing })
-    }
+/// Every instance of every tenant, a page of records at a time.
+async fn instances_of_all(
+    archive: &Archive,
+) -> Result<BoxStream<'_, Result<(Tenant, InstanceRecord), Error>>, Error> {
+    let tenants = archive.index.tenants().await?;
+    let tenants = tenants.into_iter().filter_map(|tenant| tenant.parse::<Tenant>().ok());
+    let all = stream::iter(tenants).map(move |tenant| {
+        let studies = flat(archive.index.studies(tenant.as_str()));
+        let instances = studies.map_ok(move |study| {
+            let tenant = tenant.clone();
+            let records = flat(archive.index.instances(tenant.as_str(), &study.study, None));
+            records.map_ok(move |record| (tenant.clone(), record))
+        });
+        instances.try_flatten()
+    });
+    Ok(all.flatten().boxed())
+}
 
-    /// Reads the object of an instance into a staged one; `None` if it is not what was stored.
-    async fn read_intact(
-        &self,
-        tenant: &Tenant,
-        record: &InstanceRecord,
-        mut staged: Staged,
-    ) -> Result<Option<Staged>, Error> {
-        let key = keys::original_of(tenant, record);
-        let mut bytes = match self.blobs.read(&key, 0..record.size_bytes).await {
-            Err(blobs::Error::OutOfRange { .. }) => return Ok(None),
-            opened => opened?,
+/// Copies one instance. What it is here is looked up again before it counts as failed: others may be at work here.
+async fn copy_instance(
+    archive: &Archive,
+    destination: &Archive,
+    tenant: &Tenant,
+    mut record: InstanceRecord,
+) -> Result<Step, Error> {
+    loop {
+        let reason = match transfer(archive, destination, tenant, &record).await {
+            Ok(Step::Failed(reason)) => reason,
+            Ok(step) => return Ok(step),
+            Err(error) if is_no_space(&error) => return Err(error),
+            Err(error) => format!("{:#}", anyhow::Error::new(error)),
         };
-        let mut hasher = Sha256::new();
-        while let Some(chunk) = bytes.try_next().await? {
-            let written = run_blocking(None, move || {
-                hasher.update(&chunk);
-                staged.write(&chunk).map(|()| (hasher, staged))
-            });
-            (hasher, staged) = written.await??;
+        let InstanceRecord { study, series, instance, .. } = &record;
+        let current: Option<InstanceRecord> =
+            archive.index.instance(tenant.as_str(), study, series, instance).await?;
+        match current {
+            None => return Ok(Step::Gone),
+            Some(current) if current.object == record.object => {
+                return Ok(Step::Failed(reason));
+            }
+            Some(current) => record = current,
         }
-        let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
-        Ok(is_intact.then_some(staged))
     }
 }
 
-/// What an archive has of an instance of another one.
-enum Has {
-    /// Nothing, or what is to give way.
-    Nothing,
-    /// The same.
-    Same,
-    /// The same, but its object, which has this name, is not there.
-    Lost(String),
-    /// Something else that stays, and why.
-    Other(&'static str),
+async fn transfer(
+    archive: &Archive,
+    destination: &Archive,
+    tenant: &Tenant,
+    record: &InstanceRecord,
+) -> Result<Step, Error> {
+    let InstanceRecord { study, series, instance, digest, size_bytes, .. } = record;
+    let lost = match existing(destination, tenant, (study, series, instance), digest, *size_bytes).await? {
+        Existing::Nothing => None,
+        Existing::Lost { object } => Some(object),
+        Existing::Same => return Ok(Step::Known),
+        Existing::Elsewhere => return Ok(Step::Failed(ELSEWHERE.into())),
+        Existing::Different { .. } if destination.ingest.duplicates == Duplicates::Reject => {
+            return Ok(Step::Failed(DIFFERENT.into()));
+        }
+        Existing::Different { .. } if is_newer(destination, tenant, record).await? => {
+            return Ok(Step::Failed(NEWER.into()));
+        }
+        Existing::Different { .. } => None,
+    };
+    let staged = destination.blobs.stage().await?;
+    let Some(staged) = read_intact(archive, tenant, record, staged).await? else {
+        return Ok(Step::Failed("its object is damaged at the source".into()));
+    };
+    let mut record = record.clone();
+    record.object = keys::new_object(&record.digest);
+    record.replaced = lost.into_iter().collect();
+    Ok(match persist(destination, tenant, record, staged).await? {
+        CommitOutcome::Stored | CommitOutcome::Replaced { .. } => Step::Copied,
+        CommitOutcome::AlreadyStored { .. } => Step::Known,
+        CommitOutcome::DifferentBytes => Step::Failed(DIFFERENT.into()),
+        CommitOutcome::OtherSeries => Step::Failed(ELSEWHERE.into()),
+    })
+}
+
+/// Whether the instance that an archive has under the UID of a record was stored at the same time or later.
+async fn is_newer(archive: &Archive, tenant: &Tenant, record: &InstanceRecord) -> Result<bool, Error> {
+    let InstanceRecord { study, series, instance, .. } = record;
+    let own: Option<InstanceRecord> =
+        archive.index.instance(tenant.as_str(), study, series, instance).await?;
+    Ok(own.is_some_and(|own| own.stored_at >= record.stored_at))
+}
+
+/// Reads the object of an instance into a staged one; `None` if it is not what was stored.
+async fn read_intact(
+    archive: &Archive,
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    mut staged: Staged,
+) -> Result<Option<Staged>, Error> {
+    let key = keys::original_of(tenant, record);
+    let mut bytes = match archive.blobs.read(&key, 0..record.size_bytes).await {
+        Err(blobs::Error::OutOfRange { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = bytes.try_next().await? {
+        let written = run_blocking(None, move || {
+            hasher.update(&chunk);
+            staged.write(&chunk).map(|()| (hasher, staged))
+        });
+        (hasher, staged) = written.await??;
+    }
+    let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
+    Ok(is_intact.then_some(staged))
 }
 
 /// The records of pages, one after the other.

@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod copy;
-mod delete;
-pub(in crate::archive) mod recovery;
-pub(in crate::archive) mod reindex;
+pub mod delete;
+mod orphans;
+pub mod recovery;
+pub mod reindex;
+pub mod report;

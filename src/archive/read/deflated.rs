@@ -1,5 +1,5 @@
-//! Reading objects whose data set is deflated (PS3.5 §A.5): what is in it can be reached only by inflating what is
-//! before, so that this costs more the further in it lies.
+//! Reading objects whose data set is deflated (PS3.5 §A.5). A value is reached only by inflating all bytes
+//! before it, so that values near the end cost more.
 
 use std::io;
 use std::ops::Range;
@@ -12,16 +12,18 @@ use tokio::task::yield_now;
 use crate::blobs;
 use crate::blobs::ByteStream;
 
-/// Where group 0002 says how long it is: preamble, prefix, and its first element (PS3.10 §7.1).
+/// The end of preamble, prefix, and the first element of group 0002, which holds the length of the group
+/// (PS3.10 §7.1).
 const AFTER_GROUP_LENGTH: usize = 144;
 /// Bytes that are inflated at a time.
 const STEP_BYTES: usize = 64 * 1024;
 
-/// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the range.
+/// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the
+/// range.
 pub(in crate::archive) fn inflated(object: ByteStream, range: Range<u64>) -> ByteStream {
     let inflate = Inflate { object, input: Bytes::new(), head: Vec::new(), stream: None, position: 0 };
     let steps = stream::try_unfold(inflate, |mut inflate| async move {
-        // Of much that is passed over, nobody else awaits anything.
+        // Steps that are passed over await nothing, and other tasks of this thread must have their turn.
         yield_now().await;
         let step = inflate.step().await?;
         Ok(step.map(|step| (step, inflate)))
@@ -46,15 +48,15 @@ struct Inflate {
     object: ByteStream,
     /// Bytes of the object that are still to be used.
     input: Bytes,
-    /// What came before the data set is known to begin.
+    /// The bytes that came before the start of the data set is known.
     head: Vec<u8>,
     stream: Option<Decompress>,
-    /// Where the next byte lies.
+    /// The position of the next byte.
     position: u64,
 }
 
 impl Inflate {
-    /// The next bytes and where they lie; `None` at the end.
+    /// The next bytes and their position; `None` at the end.
     async fn step(&mut self) -> Result<Option<(u64, Bytes)>, blobs::Error> {
         loop {
             let is_last = self.input.is_empty() && !self.refill().await?;

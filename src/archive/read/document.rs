@@ -1,5 +1,5 @@
-//! Instances that are no images, in a form that a person can use: encapsulated documents, video and structured reports
-//! (PS3.18 Table 8.7.4-1).
+//! Instances that are no images, in a form that a person can use: encapsulated documents, video and
+//! structured reports (PS3.18 Table 8.7.4-1).
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -29,26 +29,26 @@ const MEDIA_TYPES: [(&str, &str); 5] = [
     (uids::ENCAPSULATED_MTL_STORAGE, "model/mtl"),
 ];
 
-/// What an instance is, if it is no image.
+/// The kind of an instance that is no image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It holds a document of some other standard: PDF, CDA, STL and the like.
+pub enum DocumentKind {
+    /// A document of another standard: PDF, CDA, STL and the like.
     Encapsulated,
-    /// It holds a video stream.
+    /// A video stream.
     Video,
-    /// It is a structured report.
+    /// A structured report.
     Report,
 }
 
 /// An instance that is no image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {
-    /// A document of some other standard.
+    /// A document of another standard.
     Encapsulated {
         /// Its media type, in lower case.
         media_type: String,
         /// Its bytes, without padding.
-        bytes: Stored,
+        bytes: DocumentBytes,
     },
     /// A video stream: its fragments, to be read one after the other by [`Archive::read`].
     Video(Vec<Range<u64>>),
@@ -56,26 +56,26 @@ pub enum Document {
     Report(Report),
 }
 
-/// Where the bytes of a document are.
+/// The bytes of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
+pub enum DocumentBytes {
     /// In the stored object, to be read by [`Archive::read`].
     At(Range<u64>),
-    /// Here: there are not many.
+    /// A few bytes, held in memory.
     Inline(Vec<u8>),
 }
 
-/// What an instance is, if it is no image.
-pub fn kind(record: &InstanceRecord) -> Option<Kind> {
+/// The kind of an instance; `None` for an image.
+pub fn kind(record: &InstanceRecord) -> Option<DocumentKind> {
     let class = record.sop_class.as_str();
     match record.layout.frames {
         FrameTable::Encapsulated { .. } => {
-            transfer_syntax::is_video(&record.transfer_syntax).then_some(Kind::Video)
+            transfer_syntax::is_video(&record.transfer_syntax).then_some(DocumentKind::Video)
         }
         FrameTable::Native { .. } => None,
-        FrameTable::None if uids::is_structured_report(class) => Some(Kind::Report),
+        FrameTable::None if uids::is_structured_report(class) => Some(DocumentKind::Report),
         FrameTable::None if uids::is_encapsulated_document(class) || place(record).is_some() => {
-            Some(Kind::Encapsulated)
+            Some(DocumentKind::Encapsulated)
         }
         FrameTable::None => None,
     }
@@ -88,15 +88,15 @@ impl Archive {
     /// [`Error::Unsupported`] if it is something else, [`Error::Damaged`] if it cannot be read as what it is.
     pub async fn document(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
         match (kind(record), &record.layout.frames) {
-            (Some(Kind::Video), FrameTable::Encapsulated { fragments, .. }) => {
+            (Some(DocumentKind::Video), FrameTable::Encapsulated { fragments, .. }) => {
                 let ranges = fragments.iter().map(|&(from, bytes)| from..from + u64::from(bytes));
                 Ok(Document::Video(ranges.collect()))
             }
-            (Some(Kind::Report), _) => {
+            (Some(DocumentKind::Report), _) => {
                 let read = |metadata: &[u8]| json::read(metadata).map(|set| report::read(&set));
                 Ok(Document::Report(self.read_metadata(record, read).await?))
             }
-            (Some(Kind::Encapsulated), _) => self.encapsulated(caller, record).await,
+            (Some(DocumentKind::Encapsulated), _) => self.encapsulated(caller, record).await,
             _ => Err(Error::Unsupported("the instance is no document".into())),
         }
     }
@@ -109,7 +109,7 @@ impl Archive {
             (Some(mut bytes), _) => {
                 let padding = padding(bytes.len() as u64, length, &media_type, bytes.last().copied());
                 bytes.truncate(bytes.len() - padding as usize);
-                Stored::Inline(bytes)
+                DocumentBytes::Inline(bytes)
             }
             (None, Some(place)) => {
                 let last = match length {
@@ -118,14 +118,14 @@ impl Archive {
                 };
                 let last = last.and_then(|bytes| bytes.last().copied());
                 let padding = padding(place.end - place.start, length, &media_type, last);
-                Stored::At(place.start..place.end - padding)
+                DocumentBytes::At(place.start..place.end - padding)
             }
             (None, None) => return Err(Error::Unsupported("the instance holds no document".into())),
         };
         Ok(Document::Encapsulated { media_type, bytes })
     }
 
-    /// What `read` makes of an instance's metadata, on a thread that may take its time.
+    /// Reads the metadata of an instance by `read`, on a blocking thread.
     async fn read_metadata<T: Send + 'static, E: Display>(
         &self,
         record: &InstanceRecord,
@@ -142,21 +142,23 @@ impl Archive {
     }
 }
 
-/// Where the document lies, unless it is small or there is none.
+/// The range of the document in the object; `None` if the document is in the metadata, or if there is none.
 fn place(record: &InstanceRecord) -> Option<Range<u64>> {
     let value = record.layout.bulk.iter().find(|value| value.path == ENCAPSULATED_DOCUMENT)?;
     Some(value.offset..value.offset + value.length)
 }
 
-/// The media type that documents of a SOP class have where they do not name it.
+/// The media type of a document of this SOP class that names none.
 fn usual_media_type(sop_class: &str) -> &'static str {
     let usual = MEDIA_TYPES.iter().find(|(class, _)| *class == sop_class);
     usual.map_or("application/octet-stream", |(_, media_type)| media_type)
 }
 
-/// Bytes of padding, none or one, at the end of a value of `size` bytes, the last of which is `last` if that is known.
+/// Bytes of padding, none or one, at the end of a value of `size` bytes, the last of which is `last` if that
+/// is known.
 ///
-/// By the length that was declared, if it can be right; else a final zero byte is padding where it can be nothing else.
+/// By the length that was declared, if it can be right; else a final zero byte is padding where it can be
+/// nothing else.
 fn padding(size: u64, declared: Option<u64>, media_type: &str, last: Option<u8>) -> u64 {
     match declared {
         Some(length) if length <= size && size - length <= 1 => size - length,

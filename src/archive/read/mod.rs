@@ -1,4 +1,4 @@
-//! Giving back: an index row and one ranged read. Nothing is parsed here.
+//! Reading what is stored: a record of the index and one ranged read of the object. Nothing is parsed here.
 
 use std::ops::Range;
 
@@ -7,8 +7,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::explicit_vr::swapped;
+use crate::archive::read::byte_order::swapped;
 use crate::archive::read::deflated::inflated;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::ByteStream;
@@ -19,35 +20,23 @@ use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
+pub(in crate::archive) mod byte_order;
 pub(in crate::archive) mod deflated;
 pub mod document;
-mod metadata;
+pub(in crate::archive) mod frame;
 pub mod zip_download;
-
-pub use metadata::MetadataStream;
-
-/// What a retrieval is of.
-#[derive(Debug, Clone)]
-pub struct Scope {
-    /// The study.
-    pub study: StudyUid,
-    /// Only this series.
-    pub series: Option<SeriesUid>,
-    /// Only this instance.
-    pub instance: Option<InstanceUid>,
-}
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
 
 impl Archive {
-    /// A study's record.
+    /// The record of a study.
     pub async fn study(&self, caller: &Caller, study: &StudyUid) -> Result<StudyRecord, Error> {
         let record = self.index.study(caller.tenant.as_str(), study).await?;
         record.ok_or_else(|| Error::NotFound(format!("study {study}")))
     }
 
-    /// A series' record.
+    /// The record of a series.
     pub async fn series(
         &self,
         caller: &Caller,
@@ -58,7 +47,7 @@ impl Archive {
         record.ok_or_else(|| Error::NotFound(format!("series {series} in study {study}")))
     }
 
-    /// An instance's record.
+    /// The record of an instance.
     pub async fn instance(
         &self,
         caller: &Caller,
@@ -98,7 +87,7 @@ impl Archive {
         Ok(pages.map_err(Error::from).boxed())
     }
 
-    /// A validator of everything in a scope: it changes whenever anything in it does (RFC 9110 §8.8.3). Opaque,
+    /// A validator of a scope, which changes whenever anything in the scope does (RFC 9110 §8.8.3). Opaque,
     /// without quotation marks.
     pub async fn version(&self, caller: &Caller, scope: &Scope) -> Result<String, Error> {
         Ok(match (&scope.series, &scope.instance) {
@@ -113,7 +102,7 @@ impl Archive {
         })
     }
 
-    /// A stored object as it was sent, or bytes `range` of it.
+    /// Reads bytes `range` of a stored object as it was sent.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the instance was deleted after its record was read.
@@ -135,9 +124,10 @@ impl Archive {
         }
     }
 
-    /// Bytes of a frame or a bulk value, where the record's layout says that they are.
+    /// Reads the bytes of a frame or a bulk value, at their range in the record's layout.
     ///
-    /// They are bytes of the object as it was sent, but in a deflated one, which is inflated up to their end.
+    /// A deflated object is inflated up to the end of the range; of any other object the bytes are read as
+    /// they are.
     pub async fn read(
         &self,
         caller: &Caller,
@@ -151,8 +141,8 @@ impl Archive {
         self.read_object(caller, record, range).await
     }
 
-    /// The same, but in little endian: what is a bulk value, or a part of one, has the bytes of its numbers reversed where
-    /// the object is in big endian (PS3.18 §8.7.3.3.1).
+    /// Reads the same bytes in little endian: if the object is in big endian, the bytes of each number of a
+    /// bulk value are reversed (PS3.18 §8.7.3.3.1).
     pub async fn read_value(
         &self,
         caller: &Caller,
@@ -171,7 +161,8 @@ impl Archive {
         Ok(cut(words, range.start - start..range.end - start))
     }
 
-    /// The stored frame `number` (from 1): its byte ranges in the object, one for native, one a fragment else.
+    /// The ranges of stored frame `number` (from 1) in the object: one if it is native, else one for each
+    /// fragment.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such frame.
@@ -199,7 +190,7 @@ impl Archive {
     }
 }
 
-/// See [`Archive::version`].
+/// The validator of a series, for [`Archive::version`].
 pub(in crate::archive) fn series_version(record: &SeriesRecord) -> String {
     format!("{}-{}", record.generation, record.changed_at)
 }
@@ -211,7 +202,7 @@ fn word_bytes(record: &InstanceRecord, value: &BulkValue) -> u64 {
     explicit::word_size(Tag(tag.unwrap_or_default()), value.vr, bits_allocated).into()
 }
 
-/// Bytes `range` of what a stream gives.
+/// Cuts bytes `range` out of a stream.
 fn cut(bytes: ByteStream, range: Range<u64>) -> ByteStream {
     let parts = bytes.scan(0, move |position, chunk| {
         let part = chunk.map(|chunk| {
@@ -228,4 +219,14 @@ fn cut(bytes: ByteStream, range: Range<u64>) -> ByteStream {
 
 fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {
     Error::NotFound(format!("instance {instance} in series {series} of study {study}"))
+}
+
+/// Collects the bytes of a range that is known to be small.
+pub(in crate::archive) async fn collect(stream: ByteStream) -> Result<Vec<u8>, blobs::Error> {
+    stream
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
 }

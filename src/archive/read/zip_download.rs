@@ -1,6 +1,8 @@
-//! Instances as a zip file, streamed: stored without compression, byte for byte as they were sent (docs/decisions/0060).
+//! Instances as a zip file, streamed without compression, byte for byte as they were sent
+//! (docs/decisions/0060).
 //!
-//! Names and lengths are known from the index, so that the length of the whole is, before the first object is opened.
+//! Names and lengths are in the index, so that the length of the file is known before the first object is
+//! opened.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -13,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::read::Scope;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs::Key;
 use crate::dicom::attributes::{Attribute, Attributes};
@@ -34,32 +36,34 @@ const FILE_SET_FOLDER: &str = "DICOM";
 /// Objects that are opened ahead of the one that is being sent.
 const OPEN_AHEAD: usize = 2;
 
-/// What is to be in a zip file.
+/// The contents of a zip file that is to be made.
 #[derive(Debug, Clone)]
-pub struct Contents {
+pub struct ZipContents {
     /// The study, series or instance.
     pub scope: Scope,
-    /// Only these instances of the series, by their positions (from 1) in the order of Instance Number and UID.
+    /// Only these instances of the series, by their positions (from 1) in the order of Instance Number and
+    /// UID.
     pub positions: Option<RangeInclusive<usize>>,
     /// Whether to make it a file-set with a DICOMDIR.
     pub with_directory: bool,
 }
 
-/// A zip file that is about to be read. Holds some hundred bytes for each instance, of which there is a limit.
+/// A zip file that is about to be read. Holds some hundred bytes for each instance, of which there is a
+/// limit.
 #[derive(Debug)]
-pub struct Zip {
-    entries: Vec<Entry>,
+pub struct ZipDownload {
+    entries: Vec<ZipDownloadEntry>,
     transfer_syntaxes: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ZipDownloadEntry {
     header: EntryHeader,
-    source: Source,
+    source: EntrySource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum EntrySource {
     Object(Key),
     Text(Bytes),
 }
@@ -71,9 +75,14 @@ impl Archive {
     /// Plans a zip file of a study, a series, a part of one, or an instance, by series and instance number.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooMany`] if there are more than
-    /// `limit` instances.
-    pub async fn zip(&self, caller: &Caller, contents: &Contents, limit: usize) -> Result<Zip, Error> {
+    /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooMany`] if there are
+    /// more than `limit` instances.
+    pub async fn zip(
+        &self,
+        caller: &Caller,
+        contents: &ZipContents,
+        limit: usize,
+    ) -> Result<ZipDownload, Error> {
         let mut instances = if contents.with_directory {
             self.described(caller, &contents.scope, limit).await?
         } else {
@@ -99,28 +108,33 @@ impl Archive {
         } else {
             instances.into_iter().map(|instance| plain(&tenant, instance)).collect()
         };
-        Ok(Zip { entries, transfer_syntaxes })
+        Ok(ZipDownload { entries, transfer_syntaxes })
     }
 
-    /// The instances with as much as it takes to name and order them.
-    async fn listed(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
-        let mut pages = self.records::<Instance>(caller, scope).await?;
+    /// The instances, with as much of their records as names and orders them.
+    async fn listed(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<ZipInstance>, Error> {
+        let mut pages = self.records::<ZipInstance>(caller, scope).await?;
         let mut instances = Vec::new();
         while let Some(mut page) = pages.try_next().await? {
-            page.iter_mut().for_each(Instance::forget_all_but_numbers);
+            page.iter_mut().for_each(ZipInstance::forget_all_but_numbers);
             instances.extend(page);
             at_most(limit, &instances)?;
         }
         Ok(instances)
     }
 
-    /// The instances with what their records in a directory tell.
-    async fn described(&self, caller: &Caller, scope: &Scope, limit: usize) -> Result<Vec<Instance>, Error> {
+    /// The instances, with the attributes of their records in a DICOMDIR.
+    async fn described(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        limit: usize,
+    ) -> Result<Vec<ZipInstance>, Error> {
         let mut pages = self.instances(caller, scope).await?;
         let mut instances = Vec::new();
         while let Some(page) = pages.try_next().await? {
             // Inflating the metadata of those that need it takes a while.
-            let described = || page.into_iter().map(Instance::described).collect::<Vec<_>>();
+            let described = || page.into_iter().map(ZipInstance::described).collect::<Vec<_>>();
             instances.extend(run_blocking(None, described).await?);
             at_most(limit, &instances)?;
         }
@@ -128,7 +142,7 @@ impl Archive {
     }
 }
 
-fn at_most(limit: usize, instances: &[Instance]) -> Result<(), Error> {
+fn at_most(limit: usize, instances: &[ZipInstance]) -> Result<(), Error> {
     if instances.len() > limit {
         let reason = format!("a zip file can have {limit} instances (http.max_zip_instances)");
         return Err(Error::TooMany(reason));
@@ -136,7 +150,7 @@ fn at_most(limit: usize, instances: &[Instance]) -> Result<(), Error> {
     Ok(())
 }
 
-impl Zip {
+impl ZipDownload {
     /// Bytes of the whole file.
     pub fn length(&self) -> u64 {
         zip::writer::length(self.entries.iter().map(|entry| &entry.header))
@@ -151,19 +165,19 @@ impl Zip {
     pub fn read(self, archive: &Arc<Archive>) -> ZipStream {
         let archive = archive.clone();
         let opened = stream::iter(self.entries)
-            .map(move |Entry { header, source }| {
+            .map(move |ZipDownloadEntry { header, source }| {
                 let archive = archive.clone();
                 async move {
                     let bytes = match source {
-                        Source::Text(text) => stream::iter([Ok(text)]).boxed(),
-                        Source::Object(key) => archive.blobs.read(&key, 0..header.size_bytes).await?,
+                        EntrySource::Text(text) => stream::iter([Ok(text)]).boxed(),
+                        EntrySource::Object(key) => archive.blobs.read(&key, 0..header.size_bytes).await?,
                     };
                     Ok::<_, Error>((header, bytes.map_err(Error::from).boxed()))
                 }
             })
             .buffered(OPEN_AHEAD)
             .boxed();
-        let writer = Writer { opened, current: None, directory: DirectoryWriter::default() };
+        let writer = ZipDownloadWriter { opened, current: None, directory: DirectoryWriter::default() };
         stream::try_unfold(Some(writer), |writer| async move {
             let Some(writer) = writer else { return Ok(None) };
             writer.step().await.map(Some)
@@ -172,16 +186,16 @@ impl Zip {
     }
 }
 
-/// What is being written.
-struct Writer {
+/// A zip file that is being written.
+struct ZipDownloadWriter {
     opened: BoxStream<'static, Result<(EntryHeader, ZipStream), Error>>,
-    /// The entry that is being sent, with the checksum of what was.
+    /// The entry that is being sent, with the checksum of the bytes that were sent.
     current: Option<(EntryHeader, ZipStream, crc32fast::Hasher)>,
     directory: DirectoryWriter,
 }
 
-impl Writer {
-    /// The next bytes, and what is to follow them.
+impl ZipDownloadWriter {
+    /// The next bytes, and the writer of the bytes after them.
     async fn step(mut self) -> Result<(Bytes, Option<Self>), Error> {
         if let Some((header, mut bytes, mut checksum)) = self.current.take() {
             if let Some(chunk) = bytes.try_next().await? {
@@ -203,9 +217,9 @@ impl Writer {
     }
 }
 
-/// As much of an instance's record as it takes to put it into a zip file.
+/// The part of an instance's record that a zip file needs.
 #[derive(Debug, Deserialize)]
-struct Instance {
+struct ZipInstance {
     study: StudyUid,
     series: SeriesUid,
     instance: InstanceUid,
@@ -216,12 +230,12 @@ struct Instance {
     size_bytes: u64,
     stored_at: i64,
     attributes: Attributes,
-    /// Known where it is asked for.
+    /// Set for a file-set only.
     #[serde(skip)]
     has_pixels: bool,
 }
 
-impl Instance {
+impl ZipInstance {
     fn described(record: InstanceRecord) -> Self {
         let mut instance = Self {
             study: record.study,
@@ -245,7 +259,7 @@ impl Instance {
         instance
     }
 
-    /// Most of what an instance takes in memory are its attributes.
+    /// Drops the attributes that are not needed: they take most of the memory.
     fn forget_all_but_numbers(&mut self) {
         self.attributes.retain(|tag, _| [tags::SERIES_NUMBER, tags::INSTANCE_NUMBER].contains(tag));
     }
@@ -273,21 +287,21 @@ impl Instance {
         DirectoryFile { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
     }
 
-    fn entry(self, tenant: &Tenant, name: String) -> Entry {
+    fn entry(self, tenant: &Tenant, name: String) -> ZipDownloadEntry {
         let header = EntryHeader { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
         let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
-        Entry { header, source: Source::Object(key) }
+        ZipDownloadEntry { header, source: EntrySource::Object(key) }
     }
 }
 
 /// An entry under the UIDs of its study, series and itself.
-fn plain(tenant: &Tenant, instance: Instance) -> Entry {
+fn plain(tenant: &Tenant, instance: ZipInstance) -> ZipDownloadEntry {
     let name = format!("{}/{}/{}.dcm", instance.study, instance.series, instance.instance);
     instance.entry(tenant, name)
 }
 
 /// The entries of a file-set, its DICOMDIR first (PS3.10 §8); `instances` are in order.
-fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
+fn file_set(tenant: &Tenant, instances: Vec<ZipInstance>) -> Vec<ZipDownloadEntry> {
     let mut directory = dicomdir::DicomDir::default();
     let mut identity = Sha256::new();
     let mut entries = Vec::with_capacity(1 + instances.len());
@@ -312,11 +326,11 @@ fn file_set(tenant: &Tenant, instances: Vec<Instance>) -> Vec<Entry> {
     }
     let text = Bytes::from(directory.into_file(&uid(&identity.finalize()), FILE_SET_ID));
     let header = EntryHeader { name: DICOMDIR.into(), size_bytes: text.len() as u64, modified_at };
-    entries.insert(0, Entry { header, source: Source::Text(text) });
+    entries.insert(0, ZipDownloadEntry { header, source: EntrySource::Text(text) });
     entries
 }
 
-/// A UID of what a digest tells from everything else, in the form of one made of a UUID (PS3.5 §B.2).
+/// A UID made from a digest, in the form of a UID made from a UUID (PS3.5 §B.2).
 fn uid(digest: &[u8]) -> String {
     let number = digest.iter().take(16).fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
     format!("2.25.{number}")

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
-use crate::archive::read::Scope;
+use crate::archive::scope::Scope;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::http::error::Error;
 

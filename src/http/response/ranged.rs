@@ -14,8 +14,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::transcode::TranscodedFile;
-use crate::archive::ingest::hexadecimal;
+use crate::archive::derived::transcode::{TranscodedFile, read_transcoded};
+use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
@@ -125,7 +125,9 @@ impl SegmentedBody {
                         BodySegment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
                         BodySegment::Object(range) => archive.read_object(caller, record, range).await?,
                         BodySegment::Value(range) => archive.read_value(caller, record, range).await?,
-                        BodySegment::Transcoded(file, range) => archive.read_transcoded(&file, range).await?,
+                        BodySegment::Transcoded(file, range) => {
+                            read_transcoded(archive, &file, range).await?
+                        }
                     };
                     Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
                 }

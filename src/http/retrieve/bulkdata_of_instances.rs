@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::transcode::REVISION;
-use crate::archive::read::Scope;
 use crate::archive::records::InstanceRecord;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;

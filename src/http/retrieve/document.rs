@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
-use crate::archive::read::document::{Document, Kind, Stored, kind};
+use crate::archive::read::document::{Document, DocumentBytes, DocumentKind, kind};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, run_blocking};
 use crate::dicom::report::{Report, html, plain_text};
@@ -55,9 +55,9 @@ pub(in crate::http) async fn answer(
 ) -> Result<Response<Body>, Error> {
     let rendered = render(archive, &caller, &record, &head.accept(), head.base_url()).await?;
     let policy = match kind(&record) {
-        Some(Kind::Report) => Some(REPORT_POLICY.clone()),
+        Some(DocumentKind::Report) => Some(REPORT_POLICY.clone()),
         // A browser shows no PDF in a sandbox.
-        Some(Kind::Encapsulated) if !rendered.content_type.starts_with(PDF) => {
+        Some(DocumentKind::Encapsulated) if !rendered.content_type.starts_with(PDF) => {
             Some(HeaderValue::from_static(DOCUMENT_POLICY))
         }
         _ => None,
@@ -102,8 +102,8 @@ async fn render(
     let mut tag = etag(record, form);
     match document {
         Document::Video(fragments) => fragments.into_iter().for_each(|fragment| content.value(fragment)),
-        Document::Encapsulated { bytes: Stored::At(range), .. } => content.value(range),
-        Document::Encapsulated { bytes: Stored::Inline(bytes), .. } => content.text(bytes),
+        Document::Encapsulated { bytes: DocumentBytes::At(range), .. } => content.value(range),
+        Document::Encapsulated { bytes: DocumentBytes::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
             let (write, base_url) = (writer(essence), base_url.to_owned());
             let work = run_blocking(None, move || {

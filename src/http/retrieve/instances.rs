@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::explicit_vr::ExplicitFile;
-use crate::archive::derived::transcode::{Encoding, REVISION, encodings};
+use crate::archive::derived::explicit_vr::{ExplicitFile, explicit_file};
+use crate::archive::derived::transcode::{self, Encoding, REVISION, encodings, read_transcoded};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::transfer_syntax;
@@ -112,7 +112,7 @@ pub(in crate::http) async fn one(
         InstanceForm::Transcoded(encoding) => {
             return transcoded(archive, caller, record, &chosen, encoding, head).await;
         }
-        InstanceForm::Explicit => match archive.explicit(&caller, &record).await {
+        InstanceForm::Explicit => match explicit_file(archive, &caller, &record).await {
             Ok(file) => return explicit(&record, &chosen, file, head),
             // A client that names no transfer syntax gets the stored one where there is no other.
             Err(error) if error.is_about_form() && !accept.names_transfer_syntax() => {
@@ -142,7 +142,7 @@ async fn transcoded(
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let mut file = SegmentedBody::default();
-    file.transcoded(archive.transcoded(&caller, &record, encoding).await?);
+    file.transcoded(transcode::transcoded(archive, &caller, &record, encoding).await?);
     whole(&record, chosen, file, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
@@ -237,8 +237,7 @@ async fn part(
     let outcome = match form {
         InstanceForm::Stored => None,
         InstanceForm::Explicit => Some(
-            archive
-                .explicit(caller, record)
+            explicit_file(archive, caller, record)
                 .await
                 .map(|file| (file.read(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)),
         ),
@@ -259,8 +258,8 @@ async fn transcoded_part(
     record: &InstanceRecord,
     encoding: Encoding,
 ) -> Result<(ByteStream, &'static str), ArchiveError> {
-    let file = archive.transcoded(caller, record, encoding).await?;
-    let bytes = archive.read_transcoded(&file, 0..file.size_bytes).await?;
+    let file = transcode::transcoded(archive, caller, record, encoding).await?;
+    let bytes = read_transcoded(archive, &file, 0..file.size_bytes).await?;
     Ok((bytes.map_err(ArchiveError::from).boxed(), encoding.transfer_syntax()))
 }
 

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::read::Scope;
-use crate::archive::{Archive, MetadataStream, run_blocking};
+use crate::archive::derived::metadata_bundle::{self, MetadataStream};
+use crate::archive::scope::Scope;
+use crate::archive::{Archive, run_blocking};
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -56,7 +57,7 @@ pub(crate) async fn metadata(
     if is_gzip {
         response = response.header(CONTENT_ENCODING, "gzip");
     }
-    let pages = in_batches(service.archive.metadata(&caller, &scope).await?);
+    let pages = in_batches(metadata_bundle::metadata(&service.archive, &caller, &scope).await?);
     let mut text =
         chunks(Arc::clone(&service.archive), pages, MetadataWriter::new(form, is_gzip, head.base_url()));
     let mut gathered = Vec::new();

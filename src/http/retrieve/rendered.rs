@@ -10,10 +10,10 @@ use axum::http::Response;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::references::{Reference, is_presentation_state};
-use crate::archive::derived::rendering::Format;
-use crate::archive::read::Scope;
+use crate::archive::derived::references::{Reference, is_presentation_state, referenced_images};
+use crate::archive::derived::rendering::{self, Format};
 use crate::archive::records::InstanceRecord;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::Service;
 use crate::http::error::Error;
@@ -164,7 +164,7 @@ pub(in crate::http) async fn presented_frames(
     caller: &Caller,
     state: &InstanceRecord,
 ) -> Result<(ImageFrame, ImageFrames), Error> {
-    let references = archive.presented(state).await?;
+    let references = referenced_images(state).await?;
     let (archive, caller, study) = (Arc::clone(archive), caller.clone(), state.study.clone());
     let mut frames = stream::iter(references)
         .then(move |Reference { series, instance, frames }| {
@@ -201,7 +201,7 @@ fn all_frames(record: InstanceRecord) -> ImageFrames {
 
 fn parameters(archive: &Archive, head: &Head) -> Result<RenderingParameters, Error> {
     let parameters = RenderingParameters::read(&head.query_pairs())?;
-    parameters.limit_area("viewport", archive.max_viewport_pixels())?;
+    parameters.limit_area("viewport", rendering::max_viewport_pixels(archive))?;
     Ok(parameters)
 }
 

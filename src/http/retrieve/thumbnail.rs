@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::Response;
 
 use crate::archive::access::Caller;
-use crate::archive::read::Scope;
+use crate::archive::derived::rendering;
+use crate::archive::scope::Scope;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -51,13 +52,14 @@ async fn answer(
     let viewport = head.query_pairs().into_iter().find(|(name, _)| name == "viewport");
     let size = match viewport {
         Some((_, text)) => thumbnail_size(&text)?,
-        None => [service.archive.thumbnail_px(); 2],
+        None => [rendering::thumbnail_px(&service.archive); 2],
     };
     let offers = rendered_images::offers(&[Packing::Single]);
     let accept = head.accept();
     let chosen = accept.choose(&offers).ok_or_else(|| not_acceptable(&offers))?;
     let format = rendered_images::format(chosen.essence).ok_or_else(|| not_acceptable(&offers))?;
-    let thumbnail = service.archive.thumbnail(caller, scope, frame, format, size).await?;
+    let thumbnail =
+        rendering::thumbnail::thumbnail(&service.archive, caller, scope, frame, format, size).await?;
     let [width, height] = size;
     let subtype = chosen.essence.trim_start_matches("image/");
     let etag = format!("\"{}-{width}-{height}-{subtype}\"", thumbnail.version);

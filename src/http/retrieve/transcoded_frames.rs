@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::transcode::{Codec, REVISION};
+use crate::archive::derived::frames::decoded_frame;
+use crate::archive::derived::transcode::{Codec, REVISION, encoded_frame};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
@@ -105,7 +106,7 @@ pub(super) async fn frame(
     codec: Option<Codec>,
 ) -> Result<Bytes, ArchiveError> {
     Ok(Bytes::from(match codec {
-        None => archive.decoded_frame(caller, record, number).await?.bytes,
-        Some(codec) => archive.encoded_frame(caller, record, number, codec).await?,
+        None => decoded_frame(archive, caller, record, number).await?.bytes,
+        Some(codec) => encoded_frame(archive, caller, record, number, codec).await?,
     }))
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::read::Scope;
-use crate::archive::read::zip_download::Contents;
+use crate::archive::read::zip_download::ZipContents;
+use crate::archive::scope::Scope;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -48,7 +48,7 @@ pub(super) async fn answer(
         return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let name = file_name(&scope, &part);
-    let zip = archive.zip(caller, &Contents { scope, positions, with_directory }, limit).await?;
+    let zip = archive.zip(caller, &ZipContents { scope, positions, with_directory }, limit).await?;
     for stored in zip.transfer_syntaxes() {
         may_be_stored_in(&head.accept(), stored)?;
     }

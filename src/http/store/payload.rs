@@ -1,6 +1,6 @@
 //! The kind of a request to store and of each part, by header fields (PS3.18 §10.5.1.4, §10.5.4, §8.7.3).
 
-use crate::archive::ingest::assembly::{Form, Part};
+use crate::archive::ingest::assembly::{AssemblyPart, MetadataFormat};
 use crate::http::error::Error;
 use crate::http::request::accept::MediaType;
 use crate::http::request::multipart::PartHeaders;
@@ -37,7 +37,7 @@ pub(super) enum PartKind {
     /// An instance, as a file or a bare data set.
     Instance,
     /// Metadata or bulk data.
-    Assembled(Part),
+    Assembled(AssemblyPart),
     /// Instances in a zip archive.
     Zip,
     /// A field of a form that is no file.
@@ -99,7 +99,11 @@ impl Payload {
                 };
                 let transfer_syntax =
                     media_type.as_ref().and_then(|found| found.transfer_syntaxes.first().cloned());
-                PartKind::Assembled(Part::Bulk { location, media_type: essence.to_owned(), transfer_syntax })
+                PartKind::Assembled(AssemblyPart::Bulk {
+                    location,
+                    media_type: essence.to_owned(),
+                    transfer_syntax,
+                })
             }
             _ if says_nothing => PartKind::Instance,
             _ => PartKind::Other("a part of a media type that is not stored"),
@@ -114,8 +118,8 @@ fn names_metadata(essence: &str) -> bool {
 
 fn by_media_type(essence: &str) -> Option<PartKind> {
     match essence {
-        "application/dicom+json" => Some(PartKind::Assembled(Part::Metadata(Form::Json))),
-        "application/dicom+xml" => Some(PartKind::Assembled(Part::Metadata(Form::Xml))),
+        "application/dicom+json" => Some(PartKind::Assembled(AssemblyPart::Metadata(MetadataFormat::Json))),
+        "application/dicom+xml" => Some(PartKind::Assembled(AssemblyPart::Metadata(MetadataFormat::Xml))),
         _ if INSTANCE.contains(&essence) => Some(PartKind::Instance),
         _ if ZIP.contains(&essence) => Some(PartKind::Zip),
         _ => None,
@@ -140,7 +144,7 @@ fn unsupported(what: &str) -> Error {
 mod tests {
     use super::*;
 
-    const JSON: PartKind = PartKind::Assembled(Part::Metadata(Form::Json));
+    const JSON: PartKind = PartKind::Assembled(AssemblyPart::Metadata(MetadataFormat::Json));
 
     #[test]
     fn what_can_be_stored_is_told_from_the_content_type() {
@@ -178,7 +182,7 @@ mod tests {
         let form = content_type("multipart/form-data; boundary=B");
         let bulk = |media_type: &str, transfer_syntax: Option<&str>| {
             let (location, media_type) = ("/1".to_owned(), media_type.to_owned());
-            PartKind::Assembled(Part::Bulk {
+            PartKind::Assembled(AssemblyPart::Bulk {
                 location,
                 media_type,
                 transfer_syntax: transfer_syntax.map(str::to_owned),

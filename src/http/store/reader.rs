@@ -12,7 +12,7 @@ use crate::archive::access::Caller;
 use crate::archive::ingest::assembly;
 use crate::archive::ingest::assembly::Assembly;
 use crate::archive::ingest::spool::Spool;
-use crate::archive::ingest::zip_upload::Entry;
+use crate::archive::ingest::zip_upload::ZipEntry;
 use crate::archive::ingest::{Outcome, Refusal, Upload};
 use crate::dicom::failure::Failure;
 use crate::dicom::uid::StudyUid;
@@ -157,7 +157,7 @@ impl StoreRequestReader {
             }
             PartKind::Zip => PartSink::Zip(self.archive.spool().await),
             PartKind::Assembled(part) => {
-                self.has_metadata |= matches!(part, assembly::Part::Metadata(_));
+                self.has_metadata |= matches!(part, assembly::AssemblyPart::Metadata(_));
                 let mut assembly = match self.assembly.take() {
                     Some(assembly) => assembly,
                     None => Assembly::new(&self.archive, &self.url).await,
@@ -251,10 +251,10 @@ impl StoreRequestReader {
                 return;
             }
             match entry {
-                Ok(Entry { name, is_zip, upload: Ok(upload) }) => {
+                Ok(ZipEntry { name, is_zip, upload: Ok(upload) }) => {
                     self.finish_upload(upload, Some((name, is_zip))).await
                 }
-                Ok(Entry { name, upload: Err(error), .. }) => {
+                Ok(ZipEntry { name, upload: Err(error), .. }) => {
                     self.add(PartResult::Other {
                         reason: CANNOT_UNDERSTAND,
                         comment: error.to_string(),

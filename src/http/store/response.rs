@@ -8,8 +8,8 @@ use axum::http::header::{
 };
 use axum::http::{Response, StatusCode};
 
-use crate::archive::ingest::assembly::Unmade;
-use crate::archive::ingest::{Identity, Outcome, Refusal, Stored};
+use crate::archive::ingest::assembly::UnassembledInstance;
+use crate::archive::ingest::{Identity, Outcome, Refusal, StoredInstance};
 use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::json;
@@ -44,7 +44,7 @@ pub(super) enum PartResult {
         name: Option<String>,
     },
     /// Metadata from which no instance could be assembled.
-    Unmade(Unmade),
+    Unmade(UnassembledInstance),
     /// It is no instance.
     Other {
         /// The Failure Reason.
@@ -179,7 +179,7 @@ impl ResponseModule {
             PartResult::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
                 self.add_refused(identity.as_ref().map(reference), &refusal, name);
             }
-            PartResult::Unmade(Unmade { reference, refusal }) => {
+            PartResult::Unmade(UnassembledInstance { reference, refusal }) => {
                 let reference = reference.map(|(sop_class, instance)| reference_to(&sop_class, &instance));
                 self.add_refused(reference, &refusal, None);
             }
@@ -190,7 +190,7 @@ impl ResponseModule {
         }
     }
 
-    fn add_stored(&mut self, base_url: &str, identity: &Identity, stored: &Stored) {
+    fn add_stored(&mut self, base_url: &str, identity: &Identity, stored: &StoredInstance) {
         let Identity { study, series, instance, .. } = identity;
         let study_url = format!("{base_url}/studies/{study}");
         let mut item = reference(identity);
@@ -201,7 +201,7 @@ impl ResponseModule {
             item.insert(tags::FAILED_ATTRIBUTES_SEQUENCE, sequence(stored.warnings.iter().map(at_fault)));
             self.has_warnings = true;
         }
-        self.has_created |= !stored.was_known;
+        self.has_created |= !stored.is_duplicate;
         let is_same_study = self.stored.is_empty() || self.study_url.as_ref() == Some(&study_url);
         self.study_url = is_same_study.then_some(study_url);
         self.stored.push(item);
@@ -347,7 +347,8 @@ mod tests {
 
     fn stored(warnings: usize) -> PartResult {
         let warning = Warning { tag: Tag(0), reason: String::new() };
-        let stored = Stored { was_known: false, has_replaced: false, warnings: vec![warning; warnings] };
+        let stored =
+            StoredInstance { is_duplicate: false, has_replaced: false, warnings: vec![warning; warnings] };
         PartResult::Outcome { outcome: Outcome { identity: identity("1"), result: Ok(stored) }, name: None }
     }
 

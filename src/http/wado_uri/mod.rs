@@ -10,8 +10,8 @@ use axum::http::header::CONTENT_LOCATION;
 use axum::http::{HeaderValue, Response};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::references::is_presentation_state;
-use crate::archive::derived::rendering::Format;
+use crate::archive::derived::references::{is_presentation_state, referenced_images};
+use crate::archive::derived::rendering::{self, Format};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -133,7 +133,7 @@ async fn image(
         ImageFrame { record: Arc::new(record), number: shown }
     };
     parameters.viewport = query.viewport(&frame.record)?;
-    parameters.limit_area("rows", archive.max_viewport_pixels())?;
+    parameters.limit_area("rows", rendering::max_viewport_pixels(archive))?;
     let plan = RenderingPlan { rendering: parameters.rendering(format)?, state, warning: parameters.warning };
     let is_animated =
         format == Format::Gif && number.is_none() && rendered_images::number_of_frames(&frame.record) > 1;
@@ -167,7 +167,7 @@ async fn applied_to(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut references = archive.presented(&state).await?.into_iter();
+    let mut references = referenced_images(&state).await?.into_iter();
     let reference = references.find(|reference| reference.instance == record.instance);
     let reference = reference.ok_or_else(|| wrong(NAME, "does not refer to the image"))?;
     let number = reference.frames.first().copied().unwrap_or(1);

@@ -11,11 +11,11 @@ use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
-use crate::archive::derived::decoding::FrameError;
+use crate::archive::derived::decoding::{FrameError, frame_for_background};
 use crate::archive::derived::preview::geometry::Described;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
-use crate::archive::read::Scope;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
@@ -29,6 +29,7 @@ use crate::queue::Job;
 
 mod geometry;
 pub(in crate::archive) mod slices;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -98,212 +99,206 @@ impl From<blobs::Error> for Halt {
     }
 }
 
-impl Archive {
-    /// The previews that are due by now, the most overdue first, at most `limit`.
-    pub async fn due_previews(&self, limit: usize) -> Result<Vec<Due>, Error> {
-        let due = self.index.due_previews(now_millis(), limit).await?;
-        let known = due.into_iter().filter_map(|due| Some((due.tenant.parse().ok()?, due.record)));
-        Ok(known.map(|(tenant, record)| Due { tenant, record }).collect())
-    }
+/// The previews that are due by now, the most overdue first, at most `limit`.
+pub async fn due_previews(archive: &Archive, limit: usize) -> Result<Vec<Due>, Error> {
+    let due = archive.index.due_previews(now_millis(), limit).await?;
+    let known = due.into_iter().filter_map(|due| Some((due.tenant.parse().ok()?, due.record)));
+    Ok(known.map(|(tenant, record)| Due { tenant, record }).collect())
+}
 
-    /// Takes the right to make a preview for so long. One that was attempted too often is given up.
-    pub async fn take_preview(&self, job: &Job, lease: Duration) -> Result<Turn, Error> {
-        let Job { tenant: name, study, series } = job;
-        let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
-        let now = now_millis();
-        let quiet_since = now - 1000 * self.preview.quiet_seconds as i64;
-        let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
-        let record = match self.index.lease_preview(name, study, series, times).await? {
-            LeaseOutcome::Acquired(record) => record,
-            LeaseOutcome::NotBefore(at) => {
-                return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64)));
+/// Takes the right to make a preview for so long. One that was attempted too often is given up.
+pub async fn take_preview(archive: &Archive, job: &Job, lease: Duration) -> Result<Turn, Error> {
+    let Job { tenant: name, study, series } = job;
+    let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
+    let now = now_millis();
+    let quiet_since = now - 1000 * archive.preview.quiet_seconds as i64;
+    let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
+    let record = match archive.index.lease_preview(name, study, series, times).await? {
+        LeaseOutcome::Acquired(record) => record,
+        LeaseOutcome::NotBefore(at) => {
+            return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64)));
+        }
+        LeaseOutcome::NotPending => return Ok(Turn::Nothing),
+    };
+    if let PreviewState::Pending { attempts, .. } = record.preview
+        && attempts >= archive.preview.max_attempts
+    {
+        let reason = format!("gave up after {attempts} attempts");
+        let failed = PreviewState::Failed { reason, attempts };
+        archive.index.set_preview(name, study, series, record.generation, &failed).await?;
+        return Ok(Turn::Nothing);
+    }
+    Ok(Turn::Mine(Due { tenant, record }))
+}
+
+/// Keeps a preview that was taken from others for so long from now on; whether the series is still as it was.
+pub async fn hold_preview(archive: &Archive, due: &Due, lease: Duration) -> Result<bool, Error> {
+    Ok(archive.index.extend_lease(due.tenant.as_str(), &due.record, now_millis() + millis(lease)).await?)
+}
+
+/// Announces previews that are overdue by `grace`: whoever should have done so may have died.
+pub async fn announce_overdue_previews(archive: &Archive, grace: Duration) -> Result<usize, Error> {
+    let due = archive.index.due_previews(now_millis() - millis(grace), MAX_ANNOUNCED).await?;
+    for due in &due {
+        let (study, series) = (due.record.study.clone(), due.record.series.clone());
+        archive.announce_preview(&due.tenant, study, series, Duration::ZERO).await;
+    }
+    Ok(due.len())
+}
+
+/// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call it
+/// on a thread that may block. Dropping it leaves the preview due.
+///
+/// # Errors
+/// If the index cannot record it; the preview then stays due.
+pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error> {
+    let start = Instant::now();
+    let Due { tenant, record } = due;
+    let SeriesRecord { study, series, generation, .. } = record;
+    let key = keys::preview(tenant, study, series, *generation);
+    // A fault of the program in one series must not keep all others from their previews.
+    let written = catch_panics(write_preview(archive, due, &key)).await;
+    let written =
+        written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
+    let (preview, outcome) = match written {
+        Ok(size_bytes) => (PreviewState::Ready { generation: *generation, size_bytes }, Outcome::Made),
+        Err(halt) => after(archive, halt, record),
+    };
+    if !archive.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
+        archive.blobs.delete(&key).await?;
+        return Ok(Outcome::Overtaken);
+    }
+    if outcome != Outcome::Retried {
+        if outcome == Outcome::Failed {
+            archive.blobs.delete(&key).await?;
+        }
+        sweep_previews(archive, tenant, study, series, *generation).await?;
+    }
+    let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
+    info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
+    Ok(outcome)
+}
+
+/// What becomes of a preview whose attempt failed.
+fn after(archive: &Archive, halt: Halt, record: &SeriesRecord) -> (PreviewState, Outcome) {
+    let before = match record.preview {
+        PreviewState::Pending { attempts, .. } => attempts,
+        PreviewState::None | PreviewState::Ready { .. } | PreviewState::Failed { .. } => 0,
+    };
+    let attempts = before + 1;
+    warn!(series.uid = %record.series, attempts, error = %halt, "preview of a series failed");
+    if let Halt::Trouble(_) = halt
+        && attempts < archive.preview.max_attempts
+    {
+        let wait = (1000 * archive.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
+        return (PreviewState::Pending { due_at: now_millis() + wait as i64, attempts }, Outcome::Retried);
+    }
+    let reason = match halt {
+        Halt::Hopeless(reason) => reason,
+        Halt::Trouble(_) => format!("gave up after {attempts} attempts"),
+    };
+    (PreviewState::Failed { reason, attempts }, Outcome::Failed)
+}
+
+/// Writes the preview under `key`; returns its bytes.
+async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, Halt> {
+    let caller = Caller::server(due.tenant.clone());
+    let SeriesRecord { study, series, .. } = &due.record;
+    let mut sources = sources(archive, &caller, &due.record).await?;
+    let (order, slice_spacing) = arrange(&mut sources);
+    let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
+    let limit = archive.preview.max_frames;
+    let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
+    let number_of_slices = number_of_slices.ok_or_else(|| {
+        Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
+    })?;
+    let index = Index {
+        number_of_slices,
+        order,
+        slice_spacing,
+        instances: Vec::new(),
+        images: Vec::new(),
+        slices: Vec::new(),
+    };
+    let mut writer = Writer::new(archive.blobs.stage().await?, index);
+    for source in sources {
+        let record = archive.instance(&caller, study, series, &source.instance).await?;
+        write_instance(archive, &caller, &record, &mut writer).await?;
+    }
+    let staged = writer.finish()?;
+    let size_bytes = staged.length();
+    archive.blobs.put(staged, key).await?;
+    Ok(size_bytes)
+}
+
+/// The instances of a series that have frames, in no particular order.
+pub(in crate::archive) async fn sources(
+    archive: &Archive,
+    caller: &Caller,
+    record: &SeriesRecord,
+) -> Result<Vec<Source>, Error> {
+    let scope = Scope { study: record.study.clone(), series: Some(record.series.clone()), instance: None };
+    let mut pages = archive.instances(caller, &scope).await?;
+    let mut sources = Vec::new();
+    while let Some(page) = pages.try_next().await? {
+        // Reading the metadata of some hundred instances takes a while.
+        let described = || page.into_iter().filter_map(source).collect::<Vec<_>>();
+        sources.extend(run_blocking(None, described).await?);
+    }
+    Ok(sources)
+}
+
+async fn write_instance(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    writer: &mut Writer,
+) -> Result<(), Halt> {
+    let Some(pixels) = &record.layout.pixels else { return Ok(()) };
+    let described = Described::read(&record.metadata);
+    writer.begin_instance(record.instance.clone());
+    for number in 1..=pixels.number_of_frames {
+        // Here at the latest it can be dropped.
+        yield_now().await;
+        let geometry = described.frame(number - 1);
+        let frame = match frame_for_background(archive, caller, record, number).await {
+            Ok(frame) => frame,
+            Err(error) => {
+                writer.omit(number, &geometry, omissible(error)?);
+                continue;
             }
-            LeaseOutcome::NotPending => return Ok(Turn::Nothing),
         };
-        if let PreviewState::Pending { attempts, .. } = record.preview
-            && attempts >= self.preview.max_attempts
+        let picture = frame.decode();
+        match picture
+            .and_then(|decoded| encode(decoded, archive.preview.compression_ratio, archive.preview.binning))
         {
-            let reason = format!("gave up after {attempts} attempts");
-            let failed = PreviewState::Failed { reason, attempts };
-            self.index.set_preview(name, study, series, record.generation, &failed).await?;
-            return Ok(Turn::Nothing);
+            Ok(picture) => writer.append(number, geometry, &picture)?,
+            Err(error) => writer.omit(number, &geometry, error.to_string()),
         }
-        Ok(Turn::Mine(Due { tenant, record }))
     }
+    Ok(())
+}
 
-    /// Keeps a preview that was taken from others for so long from now on; whether the series is still as it was.
-    pub async fn hold_preview(&self, due: &Due, lease: Duration) -> Result<bool, Error> {
-        Ok(self.index.extend_lease(due.tenant.as_str(), &due.record, now_millis() + millis(lease)).await?)
-    }
-
-    /// Announces previews that are overdue by `grace`: whoever should have done so may have died.
-    pub async fn announce_overdue_previews(&self, grace: Duration) -> Result<usize, Error> {
-        let due = self.index.due_previews(now_millis() - millis(grace), MAX_ANNOUNCED).await?;
-        for due in &due {
-            let (study, series) = (due.record.study.clone(), due.record.series.clone());
-            self.announce(Job { tenant: due.tenant.clone(), study, series }, Duration::ZERO).await;
-        }
-        Ok(due.len())
-    }
-
-    /// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call it
-    /// on a thread that may block. Dropping it leaves the preview due.
-    ///
-    /// # Errors
-    /// If the index cannot record it; the preview then stays due.
-    pub async fn make_preview(&self, due: &Due) -> Result<Outcome, Error> {
-        let start = Instant::now();
-        let Due { tenant, record } = due;
-        let SeriesRecord { study, series, generation, .. } = record;
-        let key = keys::preview(tenant, study, series, *generation);
-        // A fault of the program in one series must not keep all others from their previews.
-        let written = catch_panics(self.write_preview(due, &key)).await;
-        let written =
-            written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
-        let (preview, outcome) = match written {
-            Ok(size_bytes) => (PreviewState::Ready { generation: *generation, size_bytes }, Outcome::Made),
-            Err(halt) => self.after(halt, record),
+/// Deletes the previews of a series as it was before `generation`. A later one may be made by now.
+async fn sweep_previews(
+    archive: &Archive,
+    tenant: &Tenant,
+    study: &StudyUid,
+    series: &SeriesUid,
+    generation: u64,
+) -> Result<(), Error> {
+    let prefix = keys::previews(tenant, study, series);
+    let mut entries = archive.blobs.list(Bucket::Previews, &prefix);
+    while let Some(entry) = entries.try_next().await? {
+        let is_past = match keys::parse(&entry.key) {
+            Some(keys::Parsed::Preview { generation: of, .. }) => of < generation,
+            _ => true,
         };
-        if !self.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
-            self.blobs.delete(&key).await?;
-            return Ok(Outcome::Overtaken);
+        if is_past {
+            archive.blobs.delete(&entry.key).await?;
         }
-        if outcome != Outcome::Retried {
-            if outcome == Outcome::Failed {
-                self.blobs.delete(&key).await?;
-            }
-            self.sweep_previews(tenant, study, series, *generation).await?;
-        }
-        let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
-        info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
-        Ok(outcome)
     }
-
-    /// What becomes of a preview whose attempt failed.
-    fn after(&self, halt: Halt, record: &SeriesRecord) -> (PreviewState, Outcome) {
-        let before = match record.preview {
-            PreviewState::Pending { attempts, .. } => attempts,
-            PreviewState::None | PreviewState::Ready { .. } | PreviewState::Failed { .. } => 0,
-        };
-        let attempts = before + 1;
-        warn!(series.uid = %record.series, attempts, error = %halt, "preview of a series failed");
-        if let Halt::Trouble(_) = halt
-            && attempts < self.preview.max_attempts
-        {
-            let wait = (1000 * self.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
-            return (
-                PreviewState::Pending { due_at: now_millis() + wait as i64, attempts },
-                Outcome::Retried,
-            );
-        }
-        let reason = match halt {
-            Halt::Hopeless(reason) => reason,
-            Halt::Trouble(_) => format!("gave up after {attempts} attempts"),
-        };
-        (PreviewState::Failed { reason, attempts }, Outcome::Failed)
-    }
-
-    /// Writes the preview under `key`; returns its bytes.
-    async fn write_preview(&self, due: &Due, key: &Key) -> Result<u64, Halt> {
-        let caller = Caller::server(due.tenant.clone());
-        let SeriesRecord { study, series, .. } = &due.record;
-        let mut sources = self.sources(&caller, &due.record).await?;
-        let (order, slice_spacing) = arrange(&mut sources);
-        let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
-        let limit = self.preview.max_frames;
-        let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
-        let number_of_slices = number_of_slices.ok_or_else(|| {
-            Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
-        })?;
-        let index = Index {
-            number_of_slices,
-            order,
-            slice_spacing,
-            instances: Vec::new(),
-            images: Vec::new(),
-            slices: Vec::new(),
-        };
-        let mut writer = Writer::new(self.blobs.stage().await?, index);
-        for source in sources {
-            let record = self.instance(&caller, study, series, &source.instance).await?;
-            self.write_instance(&caller, &record, &mut writer).await?;
-        }
-        let staged = writer.finish()?;
-        let size_bytes = staged.length();
-        self.blobs.put(staged, key).await?;
-        Ok(size_bytes)
-    }
-
-    /// The instances of a series that have frames, in no particular order.
-    pub(in crate::archive) async fn sources(
-        &self,
-        caller: &Caller,
-        record: &SeriesRecord,
-    ) -> Result<Vec<Source>, Error> {
-        let scope =
-            Scope { study: record.study.clone(), series: Some(record.series.clone()), instance: None };
-        let mut pages = self.instances(caller, &scope).await?;
-        let mut sources = Vec::new();
-        while let Some(page) = pages.try_next().await? {
-            // Reading the metadata of some hundred instances takes a while.
-            let described = || page.into_iter().filter_map(source).collect::<Vec<_>>();
-            sources.extend(run_blocking(None, described).await?);
-        }
-        Ok(sources)
-    }
-
-    async fn write_instance(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        writer: &mut Writer,
-    ) -> Result<(), Halt> {
-        let Some(pixels) = &record.layout.pixels else { return Ok(()) };
-        let described = Described::read(&record.metadata);
-        writer.begin_instance(record.instance.clone());
-        for number in 1..=pixels.number_of_frames {
-            // Here at the latest it can be dropped.
-            yield_now().await;
-            let geometry = described.frame(number - 1);
-            let frame = match self.frame_for_background(caller, record, number).await {
-                Ok(frame) => frame,
-                Err(error) => {
-                    writer.omit(number, &geometry, omissible(error)?);
-                    continue;
-                }
-            };
-            let picture = frame.decode();
-            match picture
-                .and_then(|decoded| encode(decoded, self.preview.compression_ratio, self.preview.binning))
-            {
-                Ok(picture) => writer.append(number, geometry, &picture)?,
-                Err(error) => writer.omit(number, &geometry, error.to_string()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes the previews of a series as it was before `generation`. A later one may be made by now.
-    async fn sweep_previews(
-        &self,
-        tenant: &Tenant,
-        study: &StudyUid,
-        series: &SeriesUid,
-        generation: u64,
-    ) -> Result<(), Error> {
-        let prefix = keys::previews(tenant, study, series);
-        let mut entries = self.blobs.list(Bucket::Previews, &prefix);
-        while let Some(entry) = entries.try_next().await? {
-            let is_past = match keys::parse(&entry.key) {
-                Some(keys::Parsed::Preview { generation: of, .. }) => of < generation,
-                _ => true,
-            };
-            if is_past {
-                self.blobs.delete(&entry.key).await?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The reason why a slice is left out of a preview that goes on without it.

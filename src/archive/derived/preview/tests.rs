@@ -9,8 +9,9 @@ use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::archive::access::Caller;
+use crate::archive::derived::frames::decoded_frame;
 use crate::archive::derived::preview::slices::{self, Index, Order};
-use crate::archive::derived::preview::{Due, Outcome};
+use crate::archive::derived::preview::{Due, Outcome, due_previews, make_preview, stream};
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
@@ -47,13 +48,13 @@ impl Bench {
     }
 
     async fn due(&self) -> Vec<Due> {
-        self.archive.due_previews(10).await.unwrap()
+        due_previews(&self.archive, 10).await.unwrap()
     }
 
     async fn make_all(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for due in self.due().await {
-            outcomes.push(self.archive.make_preview(&due).await.unwrap());
+            outcomes.push(make_preview(&self.archive, &due).await.unwrap());
         }
         outcomes
     }
@@ -65,8 +66,8 @@ impl Bench {
 
     async fn stream(&self, series: &str, slices: Option<std::ops::Range<u32>>) -> Result<Stream, Error> {
         let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
-        let preview = self.archive.preview(&self.caller, &study, &series, slices).await?;
-        let chunks = self.archive.read_preview(&preview, 0..preview.length()).await?;
+        let preview = stream::open(&self.archive, &self.caller, &study, &series, slices).await?;
+        let chunks = stream::read(&self.archive, &preview, 0..preview.length()).await?;
         let bytes = chunks.try_collect::<Vec<_>>().await?.concat();
         assert_eq!(bytes.len() as u64, preview.length());
         let (header, rest) = bytes.split_at(slices::HEADER_BYTES);
@@ -193,9 +194,9 @@ async fn every_range_of_bytes_is_that_of_the_whole() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-    let preview = bench.archive.preview(&bench.caller, &study, &series, None).await.unwrap();
+    let preview = stream::open(&bench.archive, &bench.caller, &study, &series, None).await.unwrap();
     let read = async |range| {
-        let chunks = bench.archive.read_preview(&preview, range).await.unwrap();
+        let chunks = stream::read(&bench.archive, &preview, range).await.unwrap();
         chunks.try_collect::<Vec<_>>().await.unwrap().concat()
     };
     let whole = read(0..preview.length()).await;
@@ -210,7 +211,7 @@ async fn what_arrives_later_makes_the_preview_due_again_and_replaces_it() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let overtaken = bench.due().await;
     bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
-    assert_eq!(bench.archive.make_preview(&overtaken[0]).await.unwrap(), Outcome::Overtaken);
+    assert_eq!(make_preview(&bench.archive, &overtaken[0]).await.unwrap(), Outcome::Overtaken);
     assert_eq!(bench.number_of_previews().await, 0);
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     bench.store(slice("1.3", 3, 2.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
@@ -229,7 +230,7 @@ async fn a_preview_that_is_dropped_at_any_moment_is_due_or_there() {
         assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
         drops += 1;
         let mut polls = 0;
-        let mut making = Box::pin(bench.archive.make_preview(&due));
+        let mut making = Box::pin(make_preview(&bench.archive, &due));
         std::future::poll_fn(|context| {
             polls += 1;
             if polls > drops { Poll::Ready(()) } else { making.as_mut().poll(context).map(|_| ()) }
@@ -262,10 +263,10 @@ async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-    let preview = bench.archive.preview(&bench.caller, &study, &series, None).await.unwrap();
+    let preview = stream::open(&bench.archive, &bench.caller, &study, &series, None).await.unwrap();
     bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
-    let read = bench.archive.read_preview(&preview, 0..preview.length()).await;
+    let read = stream::read(&bench.archive, &preview, 0..preview.length()).await;
     assert!(matches!(read, Err(Error::NotReady(_))), "{:?}", read.err());
 }
 
@@ -328,9 +329,9 @@ async fn a_panic_costs_the_preview_of_one_series_and_not_the_thread() {
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
     upload.write(Bytes::from(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
     upload.finish().await.await.result.unwrap();
-    let due = archive.due_previews(10).await.unwrap();
-    assert_eq!(archive.make_preview(&due[0]).await.unwrap(), Outcome::Failed);
-    assert_eq!(archive.due_previews(10).await.unwrap(), []);
+    let due = due_previews(&archive, 10).await.unwrap();
+    assert_eq!(make_preview(&archive, &due[0]).await.unwrap(), Outcome::Failed);
+    assert_eq!(due_previews(&archive, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -393,7 +394,7 @@ async fn no_more_frames_are_decoded_at_a_time_than_there_are_cores() {
     while others.len() < cores {
         others.push(bench.archive.permits.codec().await);
     }
-    let mut waiting = Box::pin(bench.archive.decoded_frame(&bench.caller, &record, 1));
+    let mut waiting = Box::pin(decoded_frame(&bench.archive, &bench.caller, &record, 1));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(others);
     assert!(waiting.await.is_ok());
@@ -407,8 +408,11 @@ async fn a_decoded_frame_is_native_and_little_endian() {
     let (study, series, instance) =
         (study.parse().unwrap(), series.parse().unwrap(), instance.parse().unwrap());
     let record = bench.archive.instance(&bench.caller, &study, &series, &instance).await.unwrap();
-    let frame = bench.archive.decoded_frame(&bench.caller, &record, 1).await.unwrap();
+    let frame = decoded_frame(&bench.archive, &bench.caller, &record, 1).await.unwrap();
     assert_eq!((frame.bytes.len(), frame.photometric.as_str()), (64 * 48 * 2, "MONOCHROME2"));
     assert_eq!(frame.bytes[..2], 298_i16.to_le_bytes());
-    assert!(matches!(bench.archive.decoded_frame(&bench.caller, &record, 2).await, Err(Error::NotFound(_))));
+    assert!(matches!(
+        decoded_frame(&bench.archive, &bench.caller, &record, 2).await,
+        Err(Error::NotFound(_))
+    ));
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::archive::derived::rendering::presentation::References;
+use crate::archive::derived::rendering::image_reference::References;
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::pixel::render::Canvas;
 use crate::pixel::render::lines::{Point, cross, draw, ellipse};

@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::frames::{StoredFrame, collect};
+use crate::archive::derived::decoding::{DecodableFrame, frame_for_work};
 use crate::archive::derived::rendering::annotation::Lines;
 use crate::archive::derived::rendering::described::Described;
-use crate::archive::derived::rendering::presentation::{Presentation, Subject};
+use crate::archive::derived::rendering::image_reference::Subject;
+use crate::archive::derived::rendering::presentation::Presentation;
 use crate::archive::derived::transcode::has_float_pixels;
+use crate::archive::read::collect;
 use crate::archive::{Archive, Error, run_blocking};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::index::records::InstanceRecord;
@@ -21,6 +23,7 @@ use crate::pixel::render::{Canvas, Display, icc, viewport};
 pub mod annotation;
 mod described;
 mod graphics;
+mod image_reference;
 mod placeholder;
 mod presentation;
 #[cfg(test)]
@@ -73,93 +76,89 @@ impl Rendering {
     }
 }
 
-impl Archive {
-    /// Pixels of the longer side of a thumbnail that is asked for without a size (`rendering.thumbnail_px`).
-    pub fn thumbnail_px(&self) -> u32 {
-        self.rendering.thumbnail_px
-    }
+/// Pixels of the longer side of a thumbnail that is asked for without a size (`rendering.thumbnail_px`).
+pub fn thumbnail_px(archive: &Archive) -> u32 {
+    archive.rendering.thumbnail_px
+}
 
-    /// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
-    pub fn max_viewport_pixels(&self) -> u64 {
-        self.rendering.max_viewport_pixels
-    }
+/// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
+pub fn max_viewport_pixels(archive: &Archive) -> u64 {
+    archive.rendering.max_viewport_pixels
+}
 
-    /// Prepares to paint frames of an instance: what all of them need is read once.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if it, or
-    /// the instance, cannot be rendered ([`Error::is_about_form`]).
-    pub async fn painter(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: &Arc<InstanceRecord>,
-        rendering: &Rendering,
-    ) -> Result<Painter, Error> {
-        let scene = Arc::new(self.scene(caller, record, rendering).await?);
-        let quality = rendering.quality.unwrap_or(self.rendering.quality);
-        Ok(Painter {
-            archive: self.clone(),
-            caller: caller.clone(),
-            scene,
-            format: rendering.format,
-            quality,
-        })
-    }
+/// Prepares to paint frames of an instance: what all of them need is read once.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if it, or
+/// the instance, cannot be rendered ([`Error::is_about_form`]).
+pub async fn painter(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &Arc<InstanceRecord>,
+    rendering: &Rendering,
+) -> Result<Painter, Error> {
+    let scene = Arc::new(scene(archive, caller, record, rendering).await?);
+    let quality = rendering.quality.unwrap_or(archive.rendering.quality);
+    Ok(Painter { archive: archive.clone(), caller: caller.clone(), scene, format: rendering.format, quality })
+}
 
-    /// What is needed to paint frames of an instance, besides the frames.
-    async fn scene(
-        &self,
-        caller: &Caller,
-        record: &Arc<InstanceRecord>,
-        rendering: &Rendering,
-    ) -> Result<Scene, Error> {
-        if has_float_pixels(record) {
-            return Err(Error::Unsupported("floating point pixels cannot be rendered".into()));
+/// What is needed to paint frames of an instance, besides the frames.
+async fn scene(
+    archive: &Archive,
+    caller: &Caller,
+    record: &Arc<InstanceRecord>,
+    rendering: &Rendering,
+) -> Result<Scene, Error> {
+    if has_float_pixels(record) {
+        return Err(Error::Unsupported("floating point pixels cannot be rendered".into()));
+    }
+    if let Some(Viewport { width, height, .. }) = rendering.viewport {
+        let (pixels, limit) = (u64::from(width) * u64::from(height), archive.rendering.max_viewport_pixels);
+        if pixels > limit {
+            let reason = format!("viewport: {width} x {height} is more than {limit} pixels");
+            return Err(Error::TooLarge(format!("{reason} (rendering.max_viewport_pixels)")));
         }
-        if let Some(Viewport { width, height, .. }) = rendering.viewport {
-            let (pixels, limit) = (u64::from(width) * u64::from(height), self.rendering.max_viewport_pixels);
-            if pixels > limit {
-                let reason = format!("viewport: {width} x {height} is more than {limit} pixels");
-                return Err(Error::TooLarge(format!("{reason} (rendering.max_viewport_pixels)")));
-            }
-        }
-        let own_profile = match rendering.icc_profile {
-            IccProfile::No => None,
-            _ => self.icc_profile(caller, record).await?,
-        };
-        let presentation = match &rendering.presentation_state {
-            Some((series, instance)) => {
-                let state = self.instance(caller, &record.study, series, instance).await?;
-                Some(run_blocking(None, move || Presentation::read(&state)).await??)
-            }
-            None => None,
-        };
-        let max_pixels = self.rendering.max_viewport_pixels;
-        let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
-        let (record, described) = (record.clone(), OnceLock::new());
-        Ok(Scene {
-            record,
-            described,
-            window,
-            viewport,
-            max_pixels,
-            annotation,
-            icc_profile,
-            own_profile,
-            presentation,
-        })
     }
+    let own_profile = match rendering.icc_profile {
+        IccProfile::No => None,
+        _ => icc_profile(archive, caller, record).await?,
+    };
+    let presentation = match &rendering.presentation_state {
+        Some((series, instance)) => {
+            let state = archive.instance(caller, &record.study, series, instance).await?;
+            Some(run_blocking(None, move || Presentation::read(&state)).await??)
+        }
+        None => None,
+    };
+    let max_pixels = archive.rendering.max_viewport_pixels;
+    let &Rendering { window, viewport, annotation, icc_profile, .. } = rendering;
+    let (record, described) = (record.clone(), OnceLock::new());
+    Ok(Scene {
+        record,
+        described,
+        window,
+        viewport,
+        max_pixels,
+        annotation,
+        icc_profile,
+        own_profile,
+        presentation,
+    })
+}
 
-    /// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
-    async fn icc_profile(&self, caller: &Caller, record: &InstanceRecord) -> Result<Option<Vec<u8>>, Error> {
-        let mut bulk = record.layout.bulk.iter();
-        let Some(value) = bulk.find(|value| value.path.ends_with(ICC_PROFILE)) else { return Ok(None) };
-        if value.length > MAX_ICC_BYTES {
-            return Err(Error::TooLarge("the image's ICC profile is too large".into()));
-        }
-        let range = value.offset..value.offset + value.length;
-        Ok(Some(collect(self.read(caller, record, range).await?).await?))
+/// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
+async fn icc_profile(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+) -> Result<Option<Vec<u8>>, Error> {
+    let mut bulk = record.layout.bulk.iter();
+    let Some(value) = bulk.find(|value| value.path.ends_with(ICC_PROFILE)) else { return Ok(None) };
+    if value.length > MAX_ICC_BYTES {
+        return Err(Error::TooLarge("the image's ICC profile is too large".into()));
     }
+    let range = value.offset..value.offset + value.length;
+    Ok(Some(collect(archive.read(caller, record, range).await?).await?))
 }
 
 /// Paints frames of one instance, all in the same way.
@@ -230,7 +229,7 @@ impl Painter {
         then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let Self { archive, caller, .. } = self;
-        let (permit, frame) = archive.frame_for_work(caller, &self.scene.record, number).await?;
+        let (permit, frame) = frame_for_work(archive, caller, &self.scene.record, number).await?;
         let scene = self.scene.clone();
         let painted = run_blocking(Some(permit), move || {
             let (canvas, profile) = scene.paint(number, &frame)?;
@@ -260,12 +259,12 @@ impl Scene {
     }
 
     /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.
-    fn paint(&self, number: u32, frame: &StoredFrame) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
+    fn paint(&self, number: u32, frame: &DecodableFrame) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
         let (record, described) = (&self.record, self.described());
-        let mut display = described.display(&frame.layout, number - 1);
+        let mut display = described.display(frame.layout(), number - 1);
         let subject = Subject { instance: record.instance.as_str(), frame: number };
         if let Some(presentation) = &self.presentation {
-            presentation.adjust(&mut display, &frame.layout, subject);
+            presentation.adjust(&mut display, frame.layout(), subject);
         }
         if let Some(window) = self.window {
             display.voi = Voi::Window(window);
@@ -288,8 +287,8 @@ impl Scene {
 }
 
 /// What is seen of a stored frame.
-fn shown(frame: &StoredFrame, display: &Display) -> Result<Canvas, render::Error> {
-    let words = frame.little_endian().and_then(|bytes| render::render_native(bytes, &frame.layout, display));
+fn shown(frame: &DecodableFrame, display: &Display) -> Result<Canvas, render::Error> {
+    let words = frame.little_endian().and_then(|bytes| render::render_native(bytes, frame.layout(), display));
     match words {
         Some(canvas) => Ok(canvas),
         None => render::render_frame(frame.decode()?, display),

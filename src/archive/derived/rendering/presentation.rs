@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::archive::Error;
 use crate::archive::derived::rendering::described::{Plain, Table, has_negative_values};
 use crate::archive::derived::rendering::graphics::{Annotated, Placement};
+use crate::archive::derived::rendering::image_reference::{References, Subject, is_for};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::uids;
@@ -42,22 +43,11 @@ pub(super) struct Presentation {
     annotations: JsonSequence<Annotated>,
 }
 
-/// The images that an item is for: all, if it names none.
-pub(super) type References = JsonSequence<ImageReference>;
-
 /// An item of the Softcopy VOI LUT Sequence, besides the VOI LUT.
 #[derive(Debug, Default, Deserialize)]
 struct Softcopy {
     #[serde(rename = "00081140", default)]
     images: References,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct ImageReference {
-    #[serde(rename = "00081155", default)]
-    instance: JsonValues,
-    #[serde(rename = "00081160", default)]
-    frames: JsonValues,
 }
 
 /// An item of the Displayed Area Selection Sequence.
@@ -73,27 +63,6 @@ struct Area {
     size_mode: JsonValues,
     #[serde(rename = "00700103", default)]
     magnification: JsonValues,
-}
-
-/// The frame that is to be presented.
-#[derive(Clone, Copy)]
-pub(super) struct Subject<'a> {
-    pub(super) instance: &'a str,
-    /// From 1.
-    pub(super) frame: u32,
-}
-
-impl ImageReference {
-    fn is_of(&self, subject: Subject<'_>) -> bool {
-        let frames = self.frames.all_numbers();
-        self.instance.text() == Some(subject.instance)
-            && (frames.is_empty() || frames.contains(&f64::from(subject.frame)))
-    }
-}
-
-/// Whether an item that names these images is for the subject.
-fn is_for(images: &References, subject: Subject<'_>) -> bool {
-    images.items.is_empty() || images.items.iter().any(|image| image.is_of(subject))
 }
 
 impl Presentation {

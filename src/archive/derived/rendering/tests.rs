@@ -6,10 +6,12 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use crate::archive::access::Caller;
+use crate::archive::derived::rendering::painter;
+use crate::archive::derived::rendering::thumbnail::thumbnail;
 use crate::archive::derived::rendering::{
     Annotation, Format, IccProfile, Painter, Rendering, Viewport, VoiFunction, Window,
 };
-use crate::archive::read::Scope;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs::memory::MemoryBlobs;
 use crate::blobs::{Blobs, Bucket};
@@ -56,11 +58,11 @@ impl Bench {
 
     async fn painter(&self, rendering: &Rendering) -> Result<Painter, Error> {
         let record = Arc::new(self.record("1.3", 1).await);
-        self.archive.painter(&self.caller, &record, rendering).await
+        painter(&self.archive, &self.caller, &record, rendering).await
     }
 
     async fn thumbnail(&self, scope: &Scope, frame: Option<u32>) -> Result<(Picture, String), Error> {
-        let thumbnail = self.archive.thumbnail(&self.caller, scope, frame, Format::Png, [8, 8]).await?;
+        let thumbnail = thumbnail(&self.archive, &self.caller, scope, frame, Format::Png, [8, 8]).await?;
         Ok((Picture::read(&thumbnail.bytes), thumbnail.version))
     }
 
@@ -175,7 +177,7 @@ async fn all_frames_make_an_animation_within_limits() {
         assert_eq!((frame.delay, frame.buffer[0]), (10, level));
     }
     let record = Arc::new(bench.record("1.3", 2).await);
-    let refused = bench.archive.painter(&bench.caller, &record, &gif).await.unwrap().animation().await;
+    let refused = painter(&bench.archive, &bench.caller, &record, &gif).await.unwrap().animation().await;
     let Err(Error::TooLarge(reason)) = refused else { panic!("an animation") };
     assert!(reason.contains("rendering.max_animation_frames"), "{reason}");
 }
@@ -246,7 +248,7 @@ async fn thumbnails_of_one_thing_that_are_kept_have_a_limit() {
     let series = scope(Some("1.3"), None);
     for width in 1..=260 {
         let area = [width, 1];
-        bench.archive.thumbnail(&bench.caller, &series, None, Format::Png, area).await.unwrap();
+        thumbnail(&bench.archive, &bench.caller, &series, None, Format::Png, area).await.unwrap();
     }
     assert_eq!(bench.kept().await.len(), 256);
 }

@@ -8,13 +8,15 @@ use futures_util::TryStreamExt;
 use tracing::warn;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::frames::collect;
+use crate::archive::derived;
 use crate::archive::derived::preview::slices::arrange;
+use crate::archive::derived::preview::sources;
 use crate::archive::derived::rendering::placeholder::sheet;
-use crate::archive::derived::rendering::{Format, Rendering, Viewport};
+use crate::archive::derived::rendering::{Format, Rendering, Viewport, painter};
 use crate::archive::keys;
-use crate::archive::read::Scope;
-use crate::archive::{Archive, Error};
+use crate::archive::read::collect;
+use crate::archive::scope::Scope;
+use crate::archive::{Archive, Error, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::attributes::Attribute;
@@ -47,175 +49,176 @@ struct Place {
     version: String,
 }
 
-impl Archive {
-    /// The thumbnail of a study, a series, an instance or its frame (from 1): no larger than `width` × `height` pixels,
-    /// nor than `rendering.max_thumbnail_px`. Made once, then kept until what it shows changes.
-    ///
-    /// It shows the middle frame of the middle instance, by the order of space or else of numbers; of a study, of
-    /// its first series with frames. What has no picture is stood for by a sheet with its modality on it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such thing.
-    pub async fn thumbnail(
-        self: &Arc<Self>,
-        caller: &Caller,
-        scope: &Scope,
-        frame: Option<u32>,
-        format: Format,
-        area: [u32; 2],
-    ) -> Result<Thumbnail, Error> {
-        let area = area.map(|side| side.clamp(1, self.rendering.max_thumbnail_px));
-        let version = self.version(caller, scope).await?;
-        let place = place(caller, scope, &version, &file(frame, format, area));
-        if let Some(thumbnail) = self.kept_thumbnail(&place).await? {
-            return Ok(thumbnail);
-        }
-        // Whoever else asks for it meanwhile waits, and then finds it.
-        let _claim = self.claims.derive(&place.key).await;
-        if let Some(thumbnail) = self.kept_thumbnail(&place).await? {
-            return Ok(thumbnail);
-        }
-        let [width, height] = area;
-        let viewport = Some(Viewport::area(width, height));
-        let rendering = Rendering { viewport, ..Rendering::plain(format) };
-        let bytes = match self.thumbnail_of(caller, scope, frame, &rendering).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_about_form() => {
-                // Made faster than it could be read; and there may be a picture one day.
-                let bytes = self.sheet_of(caller, scope, format, area).await?;
-                return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
-            }
-            Err(error) => return Err(error),
-        };
-        if let Err(error) = self.keep_thumbnail(caller, scope, &version, &place, &bytes).await {
-            warn!(error = %error, "cannot keep a thumbnail");
-        }
-        Ok(Thumbnail { bytes, version: place.version })
+/// The thumbnail of a study, a series, an instance or its frame (from 1): no larger than `width` × `height` pixels,
+/// nor than `rendering.max_thumbnail_px`. Made once, then kept until what it shows changes.
+///
+/// It shows the middle frame of the middle instance, by the order of space or else of numbers; of a study, of
+/// its first series with frames. What has no picture is stood for by a sheet with its modality on it.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such thing.
+pub async fn thumbnail(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    scope: &Scope,
+    frame: Option<u32>,
+    format: Format,
+    area: [u32; 2],
+) -> Result<Thumbnail, Error> {
+    let area = area.map(|side| side.clamp(1, archive.rendering.max_thumbnail_px));
+    let version = archive.version(caller, scope).await?;
+    let place = place(caller, scope, &version, &file(frame, format, area));
+    if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
+        return Ok(thumbnail);
     }
-
-    async fn kept_thumbnail(&self, place: &Place) -> Result<Option<Thumbnail>, Error> {
-        let Some(size_bytes) = self.blobs.size(&place.key).await? else { return Ok(None) };
-        let bytes = match self.blobs.read(&place.key, 0..size_bytes).await {
-            Ok(stream) => collect(stream).await?,
-            // It gave way to another meanwhile.
-            Err(blobs::Error::NotFound(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(Thumbnail { bytes: bytes.into(), version: place.version.clone() }))
+    // Whoever else asks for it meanwhile waits, and then finds it.
+    let _lock = archive.derived_locks.lock(place.key.clone()).await;
+    if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
+        return Ok(thumbnail);
     }
-
-    /// Keeps a thumbnail, unless what it shows has changed meanwhile, and deletes those that show what is there no longer.
-    async fn keep_thumbnail(
-        &self,
-        caller: &Caller,
-        scope: &Scope,
-        version: &str,
-        place: &Place,
-        bytes: &Bytes,
-    ) -> Result<(), Error> {
-        let mut kept = 0;
-        let mut entries = self.blobs.list(Bucket::Thumbnails, &place.all);
-        while let Some(entry) = entries.try_next().await? {
-            if entry.key.path.starts_with(&place.current) {
-                kept += 1;
-            } else {
-                self.blobs.delete(&entry.key).await?;
-            }
+    let [width, height] = area;
+    let viewport = Some(Viewport::area(width, height));
+    let rendering = Rendering { viewport, ..Rendering::plain(format) };
+    let bytes = match thumbnail_of(archive, caller, scope, frame, &rendering).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_about_form() => {
+            // Made faster than it could be read; and there may be a picture one day.
+            let bytes = sheet_of(archive, caller, scope, format, area).await?;
+            return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
         }
-        if kept >= MAX_KEPT {
-            return Ok(());
-        }
-        let mut staged = self.blobs.stage().await?;
-        staged.write(bytes)?;
-        self.keep_derived(caller, scope, version, staged, &place.key).await.map(drop)
+        Err(error) => return Err(error),
+    };
+    if let Err(error) = keep_thumbnail(archive, caller, scope, &version, &place, &bytes).await {
+        warn!(error = %error, "cannot keep a thumbnail");
     }
+    Ok(Thumbnail { bytes, version: place.version })
+}
 
-    /// Renders what stands for a scope.
-    async fn thumbnail_of(
-        self: &Arc<Self>,
-        caller: &Caller,
-        scope: &Scope,
-        frame: Option<u32>,
-        rendering: &Rendering,
-    ) -> Result<Bytes, Error> {
-        let Scope { study, series, instance } = scope;
-        match (series, instance) {
-            (Some(series), Some(instance)) => {
-                let record = self.instance(caller, study, series, instance).await?;
-                self.thumbnail_of_instance(caller, record, frame, rendering).await
-            }
-            (Some(series), None) => {
-                let record = self.series(caller, study, series).await?;
-                self.thumbnail_of_series(caller, &record, rendering).await
-            }
-            (None, _) => {
-                let mut series = self.index.series_of(caller.tenant.as_str(), study).await?;
-                series.retain(|series| series.number_of_images > 0);
-                series.sort_by_cached_key(rank);
-                let mut outcome = Err(Error::Unsupported(format!("study {study} has no frames")));
-                for record in series.iter().take(MAX_SERIES_TRIED) {
-                    outcome = self.thumbnail_of_series(caller, record, rendering).await;
-                    let is_next_tried =
-                        |error: &Error| error.is_about_form() || matches!(error, Error::NotFound(_));
-                    if !outcome.as_ref().is_err_and(is_next_tried) {
-                        break;
-                    }
+async fn kept_thumbnail(archive: &Archive, place: &Place) -> Result<Option<Thumbnail>, Error> {
+    let Some(size_bytes) = archive.blobs.size(&place.key).await? else { return Ok(None) };
+    let bytes = match archive.blobs.read(&place.key, 0..size_bytes).await {
+        Ok(stream) => collect(stream).await?,
+        // It gave way to another meanwhile.
+        Err(blobs::Error::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(Thumbnail { bytes: bytes.into(), version: place.version.clone() }))
+}
+
+/// Keeps a thumbnail, unless what it shows has changed meanwhile, and deletes those that show what is there no longer.
+async fn keep_thumbnail(
+    archive: &Archive,
+    caller: &Caller,
+    scope: &Scope,
+    version: &str,
+    place: &Place,
+    bytes: &Bytes,
+) -> Result<(), Error> {
+    let mut kept = 0;
+    let mut entries = archive.blobs.list(Bucket::Thumbnails, &place.all);
+    while let Some(entry) = entries.try_next().await? {
+        if entry.key.path.starts_with(&place.current) {
+            kept += 1;
+        } else {
+            archive.blobs.delete(&entry.key).await?;
+        }
+    }
+    if kept >= MAX_KEPT {
+        return Ok(());
+    }
+    let mut staged = archive.blobs.stage().await?;
+    let bytes = bytes.clone();
+    let staged = run_blocking(None, move || staged.write(&bytes).map(|()| staged)).await??;
+    derived::put(archive, caller, scope, version, staged, &place.key).await.map(drop)
+}
+
+/// Renders what stands for a scope.
+async fn thumbnail_of(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    scope: &Scope,
+    frame: Option<u32>,
+    rendering: &Rendering,
+) -> Result<Bytes, Error> {
+    let Scope { study, series, instance } = scope;
+    match (series, instance) {
+        (Some(series), Some(instance)) => {
+            let record = archive.instance(caller, study, series, instance).await?;
+            thumbnail_of_instance(archive, caller, record, frame, rendering).await
+        }
+        (Some(series), None) => {
+            let record = archive.series(caller, study, series).await?;
+            thumbnail_of_series(archive, caller, &record, rendering).await
+        }
+        (None, _) => {
+            let mut series = archive.index.series_of(caller.tenant.as_str(), study).await?;
+            series.retain(|series| series.number_of_images > 0);
+            series.sort_by_cached_key(rank);
+            let mut outcome = Err(Error::Unsupported(format!("study {study} has no frames")));
+            for record in series.iter().take(MAX_SERIES_TRIED) {
+                outcome = thumbnail_of_series(archive, caller, record, rendering).await;
+                let is_next_tried =
+                    |error: &Error| error.is_about_form() || matches!(error, Error::NotFound(_));
+                if !outcome.as_ref().is_err_and(is_next_tried) {
+                    break;
                 }
-                outcome
             }
+            outcome
         }
     }
+}
 
-    /// A sheet that stands for a scope.
-    async fn sheet_of(
-        &self,
-        caller: &Caller,
-        scope: &Scope,
-        format: Format,
-        area: [u32; 2],
-    ) -> Result<Bytes, Error> {
-        let series = match &scope.series {
-            Some(series) => Some(self.series(caller, &scope.study, series).await?),
-            None => {
-                let all = self.index.series_of(caller.tenant.as_str(), &scope.study).await?;
-                all.into_iter().min_by_key(rank)
-            }
-        };
-        let modality = series.as_ref().and_then(|record| record.attributes.get(&tags::MODALITY));
-        let word = modality.and_then(Attribute::first_text).unwrap_or("?");
-        let picture = encode(&sheet(word, area), format, self.rendering.quality, None);
-        Ok(picture?.into())
-    }
+/// A sheet that stands for a scope.
+async fn sheet_of(
+    archive: &Archive,
+    caller: &Caller,
+    scope: &Scope,
+    format: Format,
+    area: [u32; 2],
+) -> Result<Bytes, Error> {
+    let series = match &scope.series {
+        Some(series) => Some(archive.series(caller, &scope.study, series).await?),
+        None => {
+            let all = archive.index.series_of(caller.tenant.as_str(), &scope.study).await?;
+            all.into_iter().min_by_key(rank)
+        }
+    };
+    let modality = series.as_ref().and_then(|record| record.attributes.get(&tags::MODALITY));
+    let word = modality.and_then(Attribute::first_text).unwrap_or("?");
+    let (word, quality) = (word.to_owned(), archive.rendering.quality);
+    let permit = archive.permits.codec().await;
+    let encoded = run_blocking(Some(permit), move || encode(&sheet(&word, area), format, quality, None));
+    Ok(encoded.await??.into())
+}
 
-    async fn thumbnail_of_series(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: &SeriesRecord,
-        rendering: &Rendering,
-    ) -> Result<Bytes, Error> {
-        let mut sources = self.sources(caller, record).await?;
-        arrange(&mut sources);
-        let SeriesRecord { study, series, .. } = record;
-        let middle = sources.get(sources.len() / 2);
-        let middle = middle.ok_or_else(|| Error::Unsupported(format!("series {series} has no frames")))?;
-        let record = self.instance(caller, study, series, &middle.instance).await?;
-        self.thumbnail_of_instance(caller, record, None, rendering).await
-    }
+async fn thumbnail_of_series(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &SeriesRecord,
+    rendering: &Rendering,
+) -> Result<Bytes, Error> {
+    let mut sources = sources(archive, caller, record).await?;
+    arrange(&mut sources);
+    let SeriesRecord { study, series, .. } = record;
+    let middle = sources.get(sources.len() / 2);
+    let middle = middle.ok_or_else(|| Error::Unsupported(format!("series {series} has no frames")))?;
+    let record = archive.instance(caller, study, series, &middle.instance).await?;
+    thumbnail_of_instance(archive, caller, record, None, rendering).await
+}
 
-    async fn thumbnail_of_instance(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: InstanceRecord,
-        frame: Option<u32>,
-        rendering: &Rendering,
-    ) -> Result<Bytes, Error> {
-        let pixels = record.layout.pixels.as_ref();
-        let pixels = pixels.filter(|pixels| pixels.number_of_frames > 0);
-        let pixels = pixels
-            .ok_or_else(|| Error::Unsupported(format!("instance {} has no frames", record.instance)))?;
-        let number = frame.unwrap_or(pixels.number_of_frames / 2 + 1);
-        self.painter(caller, &Arc::new(record), rendering).await?.frame(number).await
-    }
+async fn thumbnail_of_instance(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: InstanceRecord,
+    frame: Option<u32>,
+    rendering: &Rendering,
+) -> Result<Bytes, Error> {
+    let pixels = record.layout.pixels.as_ref();
+    let pixels = pixels.filter(|pixels| pixels.number_of_frames > 0);
+    let pixels =
+        pixels.ok_or_else(|| Error::Unsupported(format!("instance {} has no frames", record.instance)))?;
+    let number = frame.unwrap_or(pixels.number_of_frames / 2 + 1);
+    painter(archive, caller, &Arc::new(record), rendering).await?.frame(number).await
 }
 
 /// The order of the series of a study.

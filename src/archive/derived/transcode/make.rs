@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use uuid::Builder;
 
 use crate::archive::derived::explicit_vr::Source;
-use crate::archive::derived::transcode::Encoding;
 use crate::archive::derived::transcode::offsets::Offsets;
+use crate::archive::derived::transcode::{Encoding, encode_frame};
 use crate::archive::permits::cores;
 use crate::archive::{Error, run_blocking};
 use crate::blobs;
@@ -46,7 +46,7 @@ impl Source {
     async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
         let layout = self.record.layout.pixels.as_ref().ok_or_else(|| unsupported("there is no image"))?;
         let outline = self.outline().await?;
-        let first = self.archive.encode_frame(&self.caller, &self.record, 1, codec).await?;
+        let first = encode_frame(&self.archive, &self.caller, &self.record, 1, codec).await?;
         let photometric = first.photometric;
         let mut offsets = Offsets::new(layout);
         let mut changes = self.changes(&outline, layout, photometric, codec);
@@ -104,7 +104,7 @@ impl Source {
         let source = self.clone();
         let others = stream::iter(2..=number_of_frames).map(move |number| {
             let Self { archive, caller, record } = source.clone();
-            async move { archive.encode_frame(&caller, &record, number, codec).await }
+            async move { encode_frame(&archive, &caller, &record, number, codec).await }
         });
         stream::iter([Ok(first)]).chain(others.buffered(cores())).boxed()
     }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use crate::archive::access::Caller;
 use crate::archive::blocking::catch_panics;
+use crate::archive::derived::cache;
+use crate::archive::derived::decoding::frame_for_work;
 use crate::archive::derived::explicit_vr::Source;
-use crate::archive::derived::frames::collect;
-use crate::archive::read::Scope;
+use crate::archive::read::collect;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
@@ -52,7 +54,7 @@ impl Encoding {
     }
 }
 
-/// A file that was made, to be read by [`Archive::read_transcoded`].
+/// A file that was made, to be read by [`read_transcoded`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranscodedFile {
     key: Key,
@@ -110,116 +112,114 @@ pub(in crate::archive) fn has_float_pixels(record: &InstanceRecord) -> bool {
     record.layout.bulk.iter().any(|value| is_float(&value.path))
 }
 
-impl Archive {
-    /// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]: of the whole instance if that is
-    /// there, or made for the purpose.
-    ///
-    /// Holds the frame in memory, several times over while it is being encoded, which is done for as many frames at a
-    /// time as there are cores.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be decoded
-    /// or encoded ([`Error::is_about_form`]).
-    pub async fn encoded_frame(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-        codec: Codec,
-    ) -> Result<Vec<u8>, Error> {
-        self.frame(record, number)?;
-        let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
-        if let Some(table_at) = self.temporary.frame_table(&key)
-            && let Some(frame) = self.kept_frame(&key, table_at, record, number).await
-        {
-            return Ok(frame);
-        }
-        Ok(self.encode_frame(caller, record, number, codec).await?.bytes)
+/// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]: of the whole instance if that is
+/// there, or made for the purpose.
+///
+/// Holds the frame in memory, several times over while it is being encoded, which is done for as many frames at a
+/// time as there are cores.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be decoded
+/// or encoded ([`Error::is_about_form`]).
+pub async fn encoded_frame(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    number: u32,
+    codec: Codec,
+) -> Result<Vec<u8>, Error> {
+    archive.frame(record, number)?;
+    let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
+    if let Some(table_at) = archive.cache.frame_table(&key)
+        && let Some(frame) = kept_frame(archive, &key, table_at, record, number).await
+    {
+        return Ok(frame);
     }
+    Ok(encode_frame(archive, caller, record, number, codec).await?.bytes)
+}
 
-    /// A frame of an instance that is kept; `None` if it is not any longer.
-    async fn kept_frame(
-        &self,
-        key: &Key,
-        table_at: u64,
-        record: &InstanceRecord,
-        number: u32,
-    ) -> Option<Vec<u8>> {
-        let read =
-            async |start, length: u64| collect(self.blobs.read(key, start..start + length).await?).await;
-        let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
-        let offset = read(table_at + 4 * u64::from(number - 1), 4).await.ok()?;
-        let offset = u64::from(u32::from_le_bytes(*offset.first_chunk()?));
-        let fragment = table_at + 4 * frames + offset;
-        let header = read(fragment, ITEM_HEADER).await.ok()?;
-        let length = u32::from_le_bytes(*header.last_chunk()?);
-        read(fragment + ITEM_HEADER, length.into()).await.ok()
+/// A frame of an instance that is kept; `None` if it is not any longer.
+async fn kept_frame(
+    archive: &Archive,
+    key: &Key,
+    table_at: u64,
+    record: &InstanceRecord,
+    number: u32,
+) -> Option<Vec<u8>> {
+    let read =
+        async |start, length: u64| collect(archive.blobs.read(key, start..start + length).await?).await;
+    let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
+    let offset = read(table_at + 4 * u64::from(number - 1), 4).await.ok()?;
+    let offset = u64::from(u32::from_le_bytes(*offset.first_chunk()?));
+    let fragment = table_at + 4 * frames + offset;
+    let header = read(fragment, ITEM_HEADER).await.ok()?;
+    let length = u32::from_le_bytes(*header.last_chunk()?);
+    read(fragment + ITEM_HEADER, length.into()).await.ok()
+}
+
+/// Decodes frame `number` (from 1) and encodes it.
+async fn encode_frame(
+    archive: &Archive,
+    caller: &Caller,
+    record: &InstanceRecord,
+    number: u32,
+    codec: Codec,
+) -> Result<Encoded, Error> {
+    let (permit, frame) = frame_for_work(archive, caller, record, number).await?;
+    let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, frame.layout()));
+    encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
+}
+
+/// An instance in another transfer syntax, one of its [`encodings`]: made if it is not there.
+///
+/// # Errors
+/// An error about the form ([`Error::is_about_form`]) with the reason if it cannot be made.
+pub async fn transcoded(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &InstanceRecord,
+    encoding: Encoding,
+) -> Result<TranscodedFile, Error> {
+    let key = keys::transcoded(&caller.tenant, record, encoding.transfer_syntax(), REVISION);
+    if let Some(size_bytes) = cache::find(archive, &key).await? {
+        return Ok(TranscodedFile { key, size_bytes });
     }
-
-    /// Decodes frame `number` (from 1) and encodes it.
-    async fn encode_frame(
-        &self,
-        caller: &Caller,
-        record: &InstanceRecord,
-        number: u32,
-        codec: Codec,
-    ) -> Result<Encoded, Error> {
-        let (permit, frame) = self.frame_for_work(caller, record, number).await?;
-        let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, &frame.layout));
-        encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
-    }
-
-    /// An instance in another transfer syntax, one of its [`encodings`]: made if it is not there.
-    ///
-    /// # Errors
-    /// An error about the form ([`Error::is_about_form`]) with the reason if it cannot be made.
-    pub async fn transcoded(
-        self: &Arc<Self>,
-        caller: &Caller,
-        record: &InstanceRecord,
-        encoding: Encoding,
-    ) -> Result<TranscodedFile, Error> {
-        let key = keys::transcoded(&caller.tenant, record, encoding.transfer_syntax(), REVISION);
-        if let Some(size_bytes) = self.find_temporary(&key).await? {
+    let source =
+        Source { archive: archive.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
+    // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
+    // has a permit leaves nothing behind.
+    let permit = archive.permits.transcode().await;
+    let made = tokio::spawn(catch_panics(async move {
+        let _permit = permit;
+        let Source { archive, caller, record } = source.clone();
+        let _lock = archive.derived_locks.lock(key.clone()).await;
+        if let Some(size_bytes) = cache::find(&archive, &key).await? {
             return Ok(TranscodedFile { key, size_bytes });
         }
-        let source =
-            Source { archive: self.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
-        // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
-        // has a permit leaves nothing behind.
-        let permit = self.permits.transcode().await;
-        let made = tokio::spawn(catch_panics(async move {
-            let _permit = permit;
-            let Source { archive, caller, record } = source.clone();
-            let _turn = archive.claims.derive(&key).await;
-            if let Some(size_bytes) = archive.find_temporary(&key).await? {
-                return Ok(TranscodedFile { key, size_bytes });
-            }
-            let (staged, table_at) = source.make(encoding).await?;
-            let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
-            let (series, instance) = (Some(series.clone()), Some(instance.clone()));
-            let scope = Scope { study: study.clone(), series, instance };
-            let kept = archive.keep_temporary(&caller, (&scope, digest), staged, (&key, table_at));
-            let size_bytes = kept.await?;
-            Ok(TranscodedFile { key, size_bytes })
-        }));
-        made.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into())))?
-    }
+        let (staged, table_at) = source.make(encoding).await?;
+        let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
+        let (series, instance) = (Some(series.clone()), Some(instance.clone()));
+        let scope = Scope { study: study.clone(), series, instance };
+        let kept = cache::put(&archive, &caller, (&scope, digest), staged, (&key, table_at));
+        let size_bytes = kept.await?;
+        Ok(TranscodedFile { key, size_bytes })
+    }));
+    made.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into())))?
+}
 
-    /// Bytes `range` of a file that was made, which must lie inside.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] if it had to make room for others: asked for again, it is made again.
-    pub async fn read_transcoded(
-        &self,
-        file: &TranscodedFile,
-        range: Range<u64>,
-    ) -> Result<ByteStream, Error> {
-        self.blobs.read(&file.key, range).await.map_err(|error| match error {
-            blobs::Error::NotFound(_) => Error::NotReady("the instance has to be transcoded again".into()),
-            error => error.into(),
-        })
-    }
+/// Bytes `range` of a file that was made, which must lie inside.
+///
+/// # Errors
+/// [`Error::NotReady`] if it had to make room for others: asked for again, it is made again.
+pub async fn read_transcoded(
+    archive: &Archive,
+    file: &TranscodedFile,
+    range: Range<u64>,
+) -> Result<ByteStream, Error> {
+    archive.blobs.read(&file.key, range).await.map_err(|error| match error {
+        blobs::Error::NotFound(_) => Error::NotReady("the instance has to be transcoded again".into()),
+        error => error.into(),
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Instances that come as metadata and bulk data, in parts of their own: what came is spooled, and when all is there each
-//! instance is made a file and goes the way of every other (PS3.18 §10.5.1.4).
+//! Assembly of instances that arrive as metadata and bulk data, in separate parts. All parts are spooled;
+//! then each instance is written as a file and ingested like any other (PS3.18 §10.5.1.4).
 
 mod pixels;
 mod plan;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::archive::access::Caller;
-use crate::archive::ingest::assembly::plan::{Piece, Plan};
+use crate::archive::ingest::assembly::plan::AssemblyPlan;
 use crate::archive::ingest::spool::{Spool, Spooled};
 use crate::archive::ingest::{Refusal, Upload};
 use crate::archive::{Archive, run_blocking};
@@ -23,23 +23,23 @@ use crate::dicom::uid::StudyUid;
 use crate::pixel::png_gif;
 use crate::pixel::png_gif::ImageFileFormat;
 
-/// The parts of one request, as they come in.
+/// The parts of one request while they arrive.
 pub struct Assembly {
     archive: Arc<Archive>,
     base: String,
     spool: Spool,
-    open: Option<(Part, u64)>,
-    metadata: Vec<(Form, Range<u64>)>,
+    open: Option<(AssemblyPart, u64)>,
+    metadata: Vec<(MetadataFormat, Range<u64>)>,
     bulk: Bulk,
     /// Bytes of the descriptions of bulk data, which are held in memory.
     described_bytes: usize,
 }
 
-/// What a part of a request is.
+/// A part of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum AssemblyPart {
     /// The metadata of one instance, or in JSON of several.
-    Metadata(Form),
+    Metadata(MetadataFormat),
     /// A value that metadata refers to.
     Bulk {
         /// Its Content-Location as it was sent.
@@ -51,16 +51,16 @@ pub enum Part {
     },
 }
 
-/// How metadata is written.
+/// The format of metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum MetadataFormat {
     /// DICOM JSON (PS3.18 §F).
     Json,
     /// The Native DICOM Model (PS3.19 §A.1).
     Xml,
 }
 
-/// Bulk data by its location in full.
+/// Bulk data by its absolute location.
 type Bulk = HashMap<String, Vec<BulkPart>>;
 
 /// One part of bulk data.
@@ -71,33 +71,43 @@ struct BulkPart {
     transfer_syntax: Option<String>,
 }
 
-/// The instances of one request, when all its parts are there.
-pub struct Instances {
+/// The instances of one request whose parts are all there.
+pub struct AssembledInstances {
     archive: Arc<Archive>,
     parts: Arc<Parts>,
-    metadata: std::vec::IntoIter<(Form, Range<u64>)>,
-    /// The array at hand: what is left of it.
+    metadata: std::vec::IntoIter<(MetadataFormat, Range<u64>)>,
+    /// The rest of the JSON array that is being read.
     array: Option<(Splitter, Range<u64>)>,
     used: HashSet<String>,
 }
 
-/// What instances are made of.
+/// The parts that instances are made from.
 struct Parts {
     base: String,
     spooled: Spooled,
     bulk: Bulk,
 }
 
+/// The next bytes of an instance that is assembled.
+enum AssemblyPiece {
+    /// Bytes that are not in the spool.
+    Bytes(Vec<u8>),
+    /// A range of the spool.
+    Spooled(Range<u64>),
+    /// The frames of the file in a range of the spool, decoded.
+    Picture(ImageFileFormat, Range<u64>),
+}
+
 /// An instance that cannot be made.
 #[derive(Debug)]
-pub struct Unmade {
-    /// What it says that it is, as it was sent, if that much could be read: SOP class and SOP instance.
+pub struct UnassembledInstance {
+    /// SOP class and SOP instance as they were sent, if they could be read.
     pub reference: Option<(String, String)>,
-    /// Why.
+    /// The reason.
     pub refusal: Refusal,
 }
 
-impl From<Refusal> for Unmade {
+impl From<Refusal> for UnassembledInstance {
     fn from(refusal: Refusal) -> Self {
         Self { reference: None, refusal }
     }
@@ -111,12 +121,13 @@ impl Assembly {
         Self { archive, base, spool, open: None, metadata, bulk, described_bytes: 0 }
     }
 
-    /// Begins a part. One that was not ended is forgotten.
+    /// Begins a part. A part that was not ended is dropped.
     ///
     /// # Errors
-    /// [`Failure::HeaderTooLarge`] if what is said of the parts takes more memory than the attributes of an instance may.
-    pub fn begin(&mut self, part: Part) -> Result<(), Failure> {
-        if let Part::Bulk { location, media_type, transfer_syntax } = &part {
+    /// [`Failure::HeaderTooLarge`] if the descriptions of the parts take more memory than the attributes of
+    /// an instance may.
+    pub fn begin(&mut self, part: AssemblyPart) -> Result<(), Failure> {
+        if let AssemblyPart::Bulk { location, media_type, transfer_syntax } = &part {
             let syntax_bytes = transfer_syntax.as_ref().map_or(0, String::len);
             self.described_bytes += location.len() + self.base.len() + media_type.len() + syntax_bytes;
         }
@@ -138,18 +149,18 @@ impl Assembly {
         let Some((part, start)) = self.open.take() else { return };
         let range = start..self.spool.length();
         match part {
-            Part::Metadata(form) => self.metadata.push((form, range)),
-            Part::Bulk { location, media_type, transfer_syntax } => {
+            AssemblyPart::Metadata(form) => self.metadata.push((form, range)),
+            AssemblyPart::Bulk { location, media_type, transfer_syntax } => {
                 let parts = self.bulk.entry(uri::resolve(&self.base, &location)).or_default();
                 parts.push(BulkPart { range, media_type, transfer_syntax });
             }
         }
     }
 
-    /// Ends the request: what its parts make.
-    pub async fn finish(self) -> Instances {
+    /// Ends the request, and returns its instances.
+    pub async fn finish(self) -> AssembledInstances {
         let parts = Parts { base: self.base, spooled: self.spool.finish().await, bulk: self.bulk };
-        Instances {
+        AssembledInstances {
             archive: self.archive,
             parts: Arc::new(parts),
             metadata: self.metadata.into_iter(),
@@ -159,14 +170,14 @@ impl Assembly {
     }
 }
 
-impl Instances {
+impl AssembledInstances {
     /// The next instance, all of its bytes written; `None` after the last.
     pub async fn next(
         &mut self,
         caller: &Caller,
         study: Option<&StudyUid>,
-    ) -> Option<Result<Upload, Unmade>> {
-        // The place comes first, so that no more instances are held in memory than there are places.
+    ) -> Option<Result<Upload, UnassembledInstance>> {
+        // The permit comes first, so that no more instances are held in memory than there are permits.
         let upload = self.archive.receive(caller, study.cloned()).await;
         Some(match self.next_metadata().await? {
             Ok((form, text)) => self.make(upload, form, text).await,
@@ -174,17 +185,17 @@ impl Instances {
         })
     }
 
-    /// Locations of bulk data that no metadata refers to, when all instances were taken.
+    /// The locations of bulk data that no metadata refers to, after the last instance.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         self.parts.bulk.keys().filter(|location| !self.used.contains(*location)).map(String::as_str)
     }
 
     /// The text of the next instance's metadata.
-    async fn next_metadata(&mut self) -> Option<Result<(Form, Vec<u8>), Refusal>> {
+    async fn next_metadata(&mut self) -> Option<Result<(MetadataFormat, Vec<u8>), Refusal>> {
         loop {
             if let Some((splitter, range)) = &mut self.array {
                 if let Some(object) = splitter.take_object() {
-                    return Some(object.map(|text| (Form::Json, text)).map_err(Refusal::from));
+                    return Some(object.map(|text| (MetadataFormat::Json, text)).map_err(Refusal::from));
                 }
                 match self.parts.spooled.next(range).await {
                     Ok(Some(bytes)) => splitter.push(&bytes),
@@ -208,11 +219,13 @@ impl Instances {
             }
             let (max_bytes, max_objects) = self.archive.metadata_limits();
             match form {
-                Form::Json => self.array = Some((Splitter::new(max_bytes, max_objects), range)),
-                Form::Xml if range.end - range.start > max_bytes as u64 => {
+                MetadataFormat::Json => self.array = Some((Splitter::new(max_bytes, max_objects), range)),
+                MetadataFormat::Xml if range.end - range.start > max_bytes as u64 => {
                     return Some(Err(Failure::HeaderTooLarge { limit: max_bytes }.into()));
                 }
-                Form::Xml => return Some(self.read(range).await.map(|text| (Form::Xml, text))),
+                MetadataFormat::Xml => {
+                    return Some(self.read(range).await.map(|text| (MetadataFormat::Xml, text)));
+                }
             }
         }
     }
@@ -225,23 +238,30 @@ impl Instances {
         Ok(text)
     }
 
-    async fn make(&mut self, mut upload: Upload, form: Form, text: Vec<u8>) -> Result<Upload, Unmade> {
-        let Plan { pieces, warnings, reference, used } = self.plan(form, text).await?;
+    async fn make(
+        &mut self,
+        mut upload: Upload,
+        form: MetadataFormat,
+        text: Vec<u8>,
+    ) -> Result<Upload, UnassembledInstance> {
+        let AssemblyPlan { pieces, warnings, reference, used } = self.plan(form, text).await?;
         self.used.extend(used);
         upload.warn(warnings);
         for piece in pieces {
             match piece {
-                Piece::Bytes(bytes) => upload.write(bytes.into()).await,
-                Piece::Picture(kind, range) => {
+                AssemblyPiece::Bytes(bytes) => upload.write(bytes.into()).await,
+                AssemblyPiece::Picture(kind, range) => {
                     if let Err(refusal) = self.write_frames(kind, range, &mut upload).await {
-                        return Err(Unmade { reference: Some(reference), refusal });
+                        return Err(UnassembledInstance { reference: Some(reference), refusal });
                     }
                 }
-                Piece::Spooled(mut range) => loop {
+                AssemblyPiece::Spooled(mut range) => loop {
                     match self.parts.spooled.next(&mut range).await {
                         Ok(Some(bytes)) => upload.write(bytes).await,
                         Ok(None) => break,
-                        Err(refusal) => return Err(Unmade { reference: Some(reference), refusal }),
+                        Err(refusal) => {
+                            return Err(UnassembledInstance { reference: Some(reference), refusal });
+                        }
                     }
                 },
             }
@@ -270,9 +290,9 @@ impl Instances {
         decoding.await?
     }
 
-    /// Plans an instance, one at a time in the whole server: what a parser makes of metadata may take a hundred times the
+    /// Plans an instance, one at a time in the whole server: parsed metadata may take a hundred times the
     /// memory of its text.
-    async fn plan(&self, form: Form, text: Vec<u8>) -> Result<Plan, Unmade> {
+    async fn plan(&self, form: MetadataFormat, text: Vec<u8>) -> Result<AssemblyPlan, UnassembledInstance> {
         let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
         run_blocking(Some(permit), move || plan::plan(form, &text, &parts)).await.map_err(Refusal::from)?
@@ -280,7 +300,7 @@ impl Instances {
 }
 
 impl Archive {
-    /// Bytes of the text of one instance's metadata, and objects in it, at most.
+    /// The limits on the metadata of one instance: bytes of text, and objects in it.
     fn metadata_limits(&self) -> (usize, usize) {
         (self.ingest.max_header_bytes, self.ingest.max_elements)
     }

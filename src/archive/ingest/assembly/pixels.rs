@@ -1,13 +1,13 @@
-//! Pixel Data that came as bulk data: uncompressed, or compressed with one part for each frame, in a transfer syntax by
-//! its media type and its bytes; or pictures that no transfer syntax holds, which are decoded (PS3.18 §8.7.3.3, §10.5.1.4, Tables 8.7.3-5 and 10.5.2-1).
+//! Pixel Data that was sent as bulk data: uncompressed; or compressed with one part for each frame, in a
+//! transfer syntax by media type and bytes; or image files that no transfer syntax holds, which are decoded
+//! (PS3.18 §8.7.3.3, §10.5.1.4, Tables 8.7.3-5 and 10.5.2-1).
 
 use std::ops::Range;
 
 use serde_json::{Value as Json, json};
 
 use crate::archive::ingest::Refusal;
-use crate::archive::ingest::assembly::BulkPart;
-use crate::archive::ingest::assembly::plan::Piece;
+use crate::archive::ingest::assembly::{AssemblyPiece, BulkPart};
 use crate::archive::ingest::spool::Spooled;
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::codestream::{self, Codestream};
@@ -17,7 +17,8 @@ use crate::dicom::write;
 use crate::pixel;
 use crate::pixel::png_gif::{self, ImageFileFormat, ImageFileProperties};
 
-/// Bytes that are read of a compressed frame to learn what it is; more if those do not tell.
+/// Bytes of a compressed frame that are read to find its transfer syntax; the next number if these do not
+/// suffice.
 const HEAD_BYTES: [usize; 3] = [4 * 1024, 64 * 1024, 1024 * 1024];
 
 /// The largest PNG or GIF file that is decoded, in bytes: it is held in memory.
@@ -36,26 +37,26 @@ pub(super) enum Pixels {
 /// PNG or GIF files, whose frames are alike.
 pub(super) struct Pictures {
     kind: ImageFileFormat,
-    /// What the files hold, all frames counted.
+    /// The description of the files, with the number of all frames.
     picture: ImageFileProperties,
     files: Vec<Range<u64>>,
-    /// The header of the element that they become.
+    /// The header of the Pixel Data element.
     header: Vec<u8>,
 }
 
 /// Compressed frames.
 pub(super) struct Encapsulated {
     transfer_syntax: String,
-    /// Whether it is another than was named.
+    /// Whether the transfer syntax is another than the one named.
     is_other: bool,
-    /// What the first frame says of itself.
+    /// The description in the first frame.
     codestream: Option<Codestream>,
-    /// Where each frame lies in the spool; one range if it is a video.
+    /// The range of each frame in the spool; one range for a video.
     frames: Vec<Range<u64>>,
     is_video: bool,
 }
 
-/// Looks at the parts that Pixel Data refers to. Blocks.
+/// Reads the parts that Pixel Data refers to, as far as it takes to describe them. Blocks.
 ///
 /// # Errors
 /// [`Refusal::NoTransferSyntax`] if there is none for them.
@@ -144,7 +145,7 @@ fn read_up_to(buffer: &mut [u8], start: u64, spooled: &Spooled) -> Result<usize,
     Ok(read)
 }
 
-/// Why a PNG or GIF file is no Pixel Data.
+/// The reason why a PNG or GIF file is no Pixel Data.
 pub(super) fn unreadable(kind: ImageFileFormat, error: &pixel::Error) -> Refusal {
     let name = if kind == ImageFileFormat::Png { "image/png" } else { "image/gif" };
     no_syntax(&format!("a picture sent as {name} cannot be read: {error}"))
@@ -186,8 +187,8 @@ fn describe(part: &BulkPart, spooled: &Spooled) -> Result<Option<Codestream>, Re
     Ok(None)
 }
 
-/// The transfer syntax of a frame: the one that it is in if that can be told, unless the one named has it too; else the one
-/// named; else the default of its media type.
+/// The transfer syntax of a frame: the one that it is in if that can be told, unless the one named has it
+/// too; else the one named; else the default of its media type.
 fn transfer_syntax(
     media_type: &str,
     named: Option<&str>,
@@ -241,7 +242,7 @@ impl Pixels {
         matches!(self, Self::Encapsulated(pixels) if pixels.is_other)
     }
 
-    /// How many frames came, if that can be told without the metadata.
+    /// The number of frames, if it is known without the metadata.
     pub(super) fn number_of_frames(&self) -> Option<u64> {
         match self {
             Self::Encapsulated(pixels) if !pixels.is_video => Some(pixels.frames.len() as u64),
@@ -250,7 +251,7 @@ impl Pixels {
         }
     }
 
-    /// The attributes that the compressed pixels tell, in DICOM JSON.
+    /// The attributes that the compressed pixels define, in DICOM JSON.
     pub(super) fn described(&self) -> Vec<(Tag, Json)> {
         let found = match self {
             Self::Encapsulated(Encapsulated { codestream: Some(found), .. }) => *found,
@@ -279,7 +280,7 @@ impl Pixels {
     }
 
     /// The element of Pixel Data; `None` if it is as it was sent.
-    pub(super) fn element(&self) -> Option<Vec<Piece>> {
+    pub(super) fn element(&self) -> Option<Vec<AssemblyPiece>> {
         match self {
             Self::Native => None,
             Self::Encapsulated(pixels) => Some(pixels.element()),
@@ -289,7 +290,7 @@ impl Pixels {
 }
 
 impl Pictures {
-    /// What the frames say of themselves.
+    /// The description in the frames.
     fn as_codestream(&self) -> Codestream {
         let ImageFileProperties { shape, bits, .. } = self.picture;
         Codestream {
@@ -305,20 +306,20 @@ impl Pictures {
         }
     }
 
-    fn element(&self) -> Vec<Piece> {
-        let mut pieces = vec![Piece::Bytes(self.header.clone())];
-        pieces.extend(self.files.iter().map(|file| Piece::Picture(self.kind, file.clone())));
+    fn element(&self) -> Vec<AssemblyPiece> {
+        let mut pieces = vec![AssemblyPiece::Bytes(self.header.clone())];
+        pieces.extend(self.files.iter().map(|file| AssemblyPiece::Picture(self.kind, file.clone())));
         if !self.picture.length().is_multiple_of(2) {
-            pieces.push(Piece::Bytes(vec![0]));
+            pieces.push(AssemblyPiece::Bytes(vec![0]));
         }
         pieces
     }
 }
 
 impl Encapsulated {
-    /// Each frame is a fragment, and the Basic Offset Table tells where each begins, if there are several and 32 bits
-    /// suffice.
-    fn element(&self) -> Vec<Piece> {
+    /// Each frame is a fragment, and the Basic Offset Table tells where each begins, if there are several and
+    /// 32 bits suffice.
+    fn element(&self) -> Vec<AssemblyPiece> {
         let frames = &self.frames;
         let mut offsets = Vec::new();
         let mut next = 0_u64;
@@ -328,27 +329,27 @@ impl Encapsulated {
         }
         let offsets: Result<Vec<u32>, _> = offsets.into_iter().map(u32::try_from).collect();
         let header = write::encapsulation_header(tags::PIXEL_DATA, &offsets.unwrap_or_default());
-        let mut pieces = vec![Piece::Bytes(header)];
+        let mut pieces = vec![AssemblyPiece::Bytes(header)];
         for frame in frames {
             pieces.extend(fragments(frame));
         }
-        pieces.push(Piece::Bytes(write::encapsulation_end().to_vec()));
+        pieces.push(AssemblyPiece::Bytes(write::encapsulation_end().to_vec()));
         pieces
     }
 }
 
 /// A frame as a fragment; as several only if it has 4 GiB or more, which videos may.
-fn fragments(frame: &Range<u64>) -> Vec<Piece> {
+fn fragments(frame: &Range<u64>) -> Vec<AssemblyPiece> {
     const MOST: u64 = u32::MAX as u64 - 1;
     let mut pieces = Vec::new();
     let mut rest = frame.clone();
     while !rest.is_empty() {
         let length = (rest.end - rest.start).min(MOST);
         let padded = length.next_multiple_of(2);
-        pieces.push(Piece::Bytes(write::fragment_header(padded as u32).to_vec()));
-        pieces.push(Piece::Spooled(rest.start..rest.start + length));
+        pieces.push(AssemblyPiece::Bytes(write::fragment_header(padded as u32).to_vec()));
+        pieces.push(AssemblyPiece::Spooled(rest.start..rest.start + length));
         if padded > length {
-            pieces.push(Piece::Bytes(vec![0]));
+            pieces.push(AssemblyPiece::Bytes(vec![0]));
         }
         rest.start += length;
     }

@@ -1,13 +1,14 @@
-//! What an instance is put together from: pieces of its own, and ranges of the spool (PS3.10 §7.1, PS3.5 §A.4).
+//! The plan of an assembled instance: bytes of its own, and ranges of the spool (PS3.10 §7.1, PS3.5 §A.4).
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use serde_json::{Value as Json, json};
 
 use crate::archive::ingest::Refusal;
 use crate::archive::ingest::assembly::pixels::{self, Pixels};
-use crate::archive::ingest::assembly::{BulkPart, Form, Parts, Unmade, uri};
+use crate::archive::ingest::assembly::{
+    AssemblyPiece, BulkPart, MetadataFormat, Parts, UnassembledInstance, uri,
+};
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::Warning;
 use crate::dicom::tags;
@@ -15,50 +16,43 @@ use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::write::{self, DataSetSegment};
 use crate::dicom::xml;
-use crate::pixel::png_gif::ImageFileFormat;
 
-/// What pads UIDs; some senders leave it in JSON.
+/// The padding of UIDs, which some senders leave in JSON.
 const PADDING: [char; 2] = ['\0', ' '];
 
 /// The attributes that identify an instance: all are UIDs.
 const IDENTITY: [Tag; 4] =
     [tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID];
 
-/// How to put an instance together.
-pub(super) struct Plan {
+/// The plan of an instance.
+pub(super) struct AssemblyPlan {
     /// Its bytes in order.
-    pub(super) pieces: Vec<Piece>,
-    /// What is wrong with it and is let pass.
+    pub(super) pieces: Vec<AssemblyPiece>,
+    /// Faults that do not prevent storing the instance.
     pub(super) warnings: Vec<Warning>,
     /// SOP class and SOP instance.
     pub(super) reference: (String, String),
-    /// The locations of its bulk data in full.
+    /// The absolute locations of its bulk data.
     pub(super) used: HashSet<String>,
 }
 
-/// The next bytes.
-pub(super) enum Piece {
-    /// These.
-    Bytes(Vec<u8>),
-    /// A range of the spool.
-    Spooled(Range<u64>),
-    /// The frames of the file in a range of the spool, decoded.
-    Picture(ImageFileFormat, Range<u64>),
-}
-
 /// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
-pub(super) fn plan(form: Form, text: &[u8], parts: &Parts) -> Result<Plan, Unmade> {
+pub(super) fn plan(
+    form: MetadataFormat,
+    text: &[u8],
+    parts: &Parts,
+) -> Result<AssemblyPlan, UnassembledInstance> {
     let mut data_set = match form {
-        Form::Json => {
+        MetadataFormat::Json => {
             serde_json::from_slice(text).map_err(|error| not_metadata(format!("not valid JSON: {error}")))?
         }
-        Form::Xml => xml::read(text).map_err(|error| not_metadata(error.to_string()))?,
+        MetadataFormat::Xml => xml::read(text).map_err(|error| not_metadata(error.to_string()))?,
     };
     let uid = |tag: Tag| text_of(&data_set, tag).trim_matches(PADDING).to_owned();
     let reference = (uid(IDENTITY[0]), uid(IDENTITY[1]));
     let known = [&reference.0, &reference.1].iter().all(|text| text.parse::<InstanceUid>().is_ok());
     let planned = plan_data_set(&mut data_set, parts, &reference);
-    planned.map_err(|refusal| Unmade { reference: known.then_some(reference), refusal })
+    planned.map_err(|refusal| UnassembledInstance { reference: known.then_some(reference), refusal })
 }
 
 /// The first value of an attribute, if it is text.
@@ -66,11 +60,15 @@ fn text_of(data_set: &Json, tag: Tag) -> &str {
     data_set[tag.to_string()]["Value"][0].as_str().unwrap_or_default()
 }
 
-fn not_metadata(reason: String) -> Unmade {
+fn not_metadata(reason: String) -> UnassembledInstance {
     Refusal::Metadata(reason).into()
 }
 
-fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String)) -> Result<Plan, Refusal> {
+fn plan_data_set(
+    data_set: &mut Json,
+    parts: &Parts,
+    reference: &(String, String),
+) -> Result<AssemblyPlan, Refusal> {
     let mut planner = Planner { parts, faults: Vec::new(), warnings: Vec::new(), used: HashSet::new() };
     planner.check_identity(data_set);
     let pixels = match planner.parts_of(&data_set[tags::PIXEL_DATA.to_string()]) {
@@ -91,10 +89,11 @@ fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String
     planner.warnings.extend(written.warnings);
     let transfer_syntax =
         pixels.as_ref().map_or(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, Pixels::transfer_syntax);
-    let mut pieces = vec![Piece::Bytes(write::file_head(&reference.0, &reference.1, transfer_syntax))];
+    let mut pieces =
+        vec![AssemblyPiece::Bytes(write::file_head(&reference.0, &reference.1, transfer_syntax))];
     for segment in written.segments {
         match segment {
-            DataSetSegment::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
+            DataSetSegment::Bytes(bytes) => pieces.push(AssemblyPiece::Bytes(bytes)),
             DataSetSegment::Bulk { tag, vr, uri, is_top_level, .. } => {
                 let is_pixels = tag == tags::PIXEL_DATA && is_top_level;
                 match pixels.as_ref().filter(|_| is_pixels).and_then(Pixels::element) {
@@ -110,7 +109,7 @@ fn plan_data_set(data_set: &mut Json, parts: &Parts, reference: &(String, String
     if !planner.faults.is_empty() {
         return Err(Refusal::Attributes(planner.faults));
     }
-    Ok(Plan { pieces, warnings: planner.warnings, reference: reference.clone(), used: planner.used })
+    Ok(AssemblyPlan { pieces, warnings: planner.warnings, reference: reference.clone(), used: planner.used })
 }
 
 struct Planner<'a> {
@@ -138,8 +137,8 @@ impl<'a> Planner<'a> {
         self.parts.bulk.get(&location).map(Vec::as_slice)
     }
 
-    /// Adds to the data set what is missing of the Image Pixel Description Macro and can be told from the pixels
-    /// (PS3.18 §10.5.2). What is there is left as it is.
+    /// Adds to the data set what is missing of the Image Pixel Description Macro and can be told from the
+    /// pixels (PS3.18 §10.5.2). What is there is left as it is.
     fn describe_pixels(&mut self, data_set: &mut Json, pixels: &Pixels) {
         let Json::Object(members) = data_set else { return };
         // They tell the places of frames in the object that the metadata was taken from.
@@ -176,7 +175,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds how long an encapsulated document is, where padding would hide it (PS3.3 §C.24.2).
+    /// Adds the length of an encapsulated document if padding would hide the length (PS3.3 §C.24.2).
     fn describe_document(&self, data_set: &mut Json) {
         let parts = self.parts_of(&data_set[tags::ENCAPSULATED_DOCUMENT.to_string()]).unwrap_or_default();
         if let ([part], Json::Object(members)) = (parts, data_set) {
@@ -187,8 +186,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// An element whose value is one part, as it came.
-    fn value(&mut self, tag: Tag, vr: Vr, uri: &str, pieces: &mut Vec<Piece>) {
+    /// Adds an element whose value is one part as it was sent.
+    fn value(&mut self, tag: Tag, vr: Vr, uri: &str, pieces: &mut Vec<AssemblyPiece>) {
         let range = match self.use_of(uri) {
             [] => return self.fault(tag, "has a BulkDataURI that is the Content-Location of no part"),
             [part] => part.range.clone(),
@@ -201,10 +200,10 @@ impl<'a> Planner<'a> {
         let Some(header) = write::element_header(tag, vr, length) else {
             return self.fault(tag, "has a value of 4 GiB or more, which only compressed pixels can have");
         };
-        pieces.push(Piece::Bytes(header));
-        pieces.push(Piece::Spooled(range));
+        pieces.push(AssemblyPiece::Bytes(header));
+        pieces.push(AssemblyPiece::Spooled(range));
         if !length.is_multiple_of(2) {
-            pieces.push(Piece::Bytes(vec![write::padding(vr)]));
+            pieces.push(AssemblyPiece::Bytes(vec![write::padding(vr)]));
         }
     }
 

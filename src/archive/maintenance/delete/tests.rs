@@ -9,9 +9,12 @@ use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::preview::Outcome;
-use crate::archive::ingest::{Refusal, Stored};
-use crate::archive::read::Scope;
+use crate::archive::derived;
+use crate::archive::derived::preview::{Outcome, due_previews, make_preview};
+use crate::archive::ingest::{Refusal, StoredInstance};
+use crate::archive::maintenance::check::check;
+use crate::archive::maintenance::delete::{collect_garbage, delete, delete_previews};
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
@@ -93,20 +96,20 @@ impl Bench {
         ] {
             bench.store(file).await.unwrap();
         }
-        for due in bench.archive.due_previews(10).await.unwrap() {
-            assert_eq!(bench.archive.make_preview(&due).await.unwrap(), Outcome::Made);
+        for due in due_previews(&bench.archive, 10).await.unwrap() {
+            assert_eq!(make_preview(&bench.archive, &due).await.unwrap(), Outcome::Made);
         }
         bench
     }
 
-    async fn store(&self, data_set: DataSet) -> Result<Stored, Refusal> {
+    async fn store(&self, data_set: DataSet) -> Result<StoredInstance, Refusal> {
         let mut upload = self.archive.receive(&self.caller, None).await;
         upload.write(Bytes::from(data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
         upload.finish().await.await.result
     }
 
     async fn delete(&self, scope: &Scope) -> Result<u64, Error> {
-        self.archive.delete(&self.caller, scope.clone()).await
+        delete(&self.archive, &self.caller, scope.clone()).await
     }
 
     /// Keeps a picture that was derived of a study, as it is at `version`.
@@ -114,7 +117,7 @@ impl Bench {
         let path = format!("{}picture", keys::derived(&self.caller.tenant, &scope.study));
         let staged = self.disk.stage().await.unwrap();
         let kept =
-            self.archive.keep_derived(&self.caller, scope, version, staged, &Key { bucket, path }).await;
+            derived::put(&self.archive, &self.caller, scope, version, staged, &Key { bucket, path }).await;
         kept.unwrap()
     }
 
@@ -171,8 +174,8 @@ async fn nothing_is_left_of_what_is_deleted_and_nothing_else_goes() {
         let bench = Bench::filled().await;
         // Bytes that gave way to others are still there.
         bench.store(image("1.2", "1.2.1", "1.2.1.1").text(0x7FE1_0010, "LO", "other")).await.unwrap();
-        for due in bench.archive.due_previews(10).await.unwrap() {
-            bench.archive.make_preview(&due).await.unwrap();
+        for due in due_previews(&bench.archive, 10).await.unwrap() {
+            make_preview(&bench.archive, &due).await.unwrap();
         }
         assert_eq!(bench.objects(Bucket::Originals, "1.2").await.len(), 5);
         let study = Scope { series: None, instance: None, ..scope.clone() };
@@ -223,23 +226,23 @@ async fn what_was_being_derived_is_not_kept_after_the_deletion() {
     let study = scope("1.2", "", "");
     let version = bench.archive.version(&bench.caller, &study).await.unwrap();
     bench.store(image("1.2", "1.2.1", "1.2.1.4")).await.unwrap();
-    let due = bench.archive.due_previews(10).await.unwrap();
+    let due = due_previews(&bench.archive, 10).await.unwrap();
     assert!(!bench.keep_derived(&study, &version, Bucket::Thumbnails).await, "of an older version");
 
     let version = bench.archive.version(&bench.caller, &study).await.unwrap();
     bench.delete(&scope("1.2", "1.2.1", "1.2.1.1")).await.unwrap();
     assert!(!bench.keep_derived(&study, &version, Bucket::Thumbnails).await, "it may show what is deleted");
-    assert_eq!(bench.archive.make_preview(&due[0]).await.unwrap(), Outcome::Overtaken);
-    let due = bench.archive.due_previews(10).await.unwrap();
+    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Overtaken);
+    let due = due_previews(&bench.archive, 10).await.unwrap();
 
     let version = bench.archive.version(&bench.caller, &study).await.unwrap();
     bench.delete(&study).await.unwrap();
     assert!(!bench.keep_derived(&study, &version, Bucket::Thumbnails).await, "of nothing");
-    assert_eq!(bench.archive.make_preview(&due[0]).await.unwrap(), Outcome::Overtaken);
+    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Overtaken);
     for bucket in Bucket::ALL {
         assert_eq!(bench.objects(bucket, "1.2").await, Vec::<String>::new());
     }
-    assert!(bench.archive.due_previews(10).await.unwrap().is_empty());
+    assert!(due_previews(&bench.archive, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -251,13 +254,13 @@ async fn a_preview_that_is_made_beside_the_deletion_stays_if_it_is_of_what_is_le
     let removed =
         bench.index.remove("default", &study, Some(&series), Some(&"1.2.1.1".parse().unwrap())).await;
     assert_eq!(removed.unwrap(), 1);
-    let due = bench.archive.due_previews(10).await.unwrap();
+    let due = due_previews(&bench.archive, 10).await.unwrap();
     let record = bench.archive.series(&bench.caller, &study, &series).await.unwrap();
     let key = keys::preview(&bench.caller.tenant, &study, &series, record.generation);
     bench.disk.put(bench.disk.stage().await.unwrap(), &key).await.unwrap();
-    bench.archive.delete_previews(&bench.caller.tenant, &study, &series).await.unwrap();
+    delete_previews(&bench.archive, &bench.caller.tenant, &study, &series).await.unwrap();
     assert_eq!(bench.objects(Bucket::Previews, "1.2/1.2.1").await, [key.path]);
-    assert_eq!(bench.archive.make_preview(&due[0]).await.unwrap(), Outcome::Made);
+    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Made);
     let record = bench.archive.series(&bench.caller, &study, &series).await.unwrap();
     assert!(matches!(record.preview, PreviewState::Ready { .. }));
 }
@@ -272,12 +275,12 @@ async fn what_a_disk_does_not_delete_is_noted_and_goes_later_and_nothing_else_do
     // The very bytes that are to be deleted, and others.
     bench.store(image("1.2", "1.2.1", "1.2.1.1")).await.unwrap();
     bench.store(image("1.2", "1.2.9", "1.2.9.1")).await.unwrap();
-    assert!(bench.archive.sweep_garbage().await.is_err());
+    assert!(collect_garbage(&bench.archive).await.is_err());
     assert_eq!(bench.objects(Bucket::Originals, "1.2").await.len(), 6);
 
     bench.disk.cannot_delete.store(false, Ordering::Relaxed);
-    assert_eq!(bench.archive.sweep_garbage().await.unwrap(), 4);
-    assert_eq!(bench.archive.sweep_garbage().await.unwrap(), 0);
+    assert_eq!(collect_garbage(&bench.archive).await.unwrap(), 4);
+    assert_eq!(collect_garbage(&bench.archive).await.unwrap(), 0);
     let left = bench.instances(&study).await;
     assert_eq!(
         left.iter().map(|record| record.instance.as_str()).collect::<Vec<_>>(),
@@ -357,7 +360,7 @@ async fn deletions_and_stores_at_the_same_time_leave_what_was_stored_last() {
     if let Ok(record) = bench.archive.study(&bench.caller, &study.study).await {
         assert_eq!(record.number_of_instances, left.len() as u64);
     }
-    assert!(bench.archive.check(false, |_| {}).await.unwrap().findings.is_empty());
+    assert!(check(&bench.archive, false, |_| {}).await.unwrap().findings.is_empty());
     bench.store(image("1.2", "1.2.0", "1.2.0.0")).await.unwrap();
     assert!(bench.delete(&study).await.unwrap() > 0);
     assert_eq!(bench.objects(Bucket::Originals, "1.2").await, Vec::<String>::new());

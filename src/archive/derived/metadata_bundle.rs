@@ -1,6 +1,6 @@
-//! Metadata of many instances. Where the index is a service that answers in pages of 1 MB, those of a large series are
-//! kept as one object (docs/decisions/0086), made when they are asked for the first time and of use as long as the series
-//! stays as it is.
+//! Metadata of many instances. Where the index is a service that answers in pages of 1 MB, those of a large
+//! series are kept as one object (docs/decisions/0086), made when they are asked for the first time and of
+//! use as long as the series stays as it is.
 //!
 //! A bundle is a list of [`MetadataRecord`]s in MessagePack, each after its length: 32 bits, little endian.
 
@@ -12,7 +12,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use tracing::warn;
 
 use crate::archive::access::Caller;
-use crate::archive::read::{Scope, series_version};
+use crate::archive::derived::cache;
+use crate::archive::read::series_version;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key, Staged};
@@ -31,78 +33,85 @@ const PAGE_BYTES: usize = 4 << 20;
 const MAX_RECORD_BYTES: usize = 64 << 20;
 const LENGTH_BYTES: usize = 4;
 
-impl Archive {
-    /// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
-    pub async fn metadata(self: &Arc<Self>, caller: &Caller, scope: &Scope) -> Result<MetadataStream, Error> {
-        let (Some(series), None, true) = (&scope.series, &scope.instance, self.keeps_bundles) else {
-            return self.records(caller, scope).await;
-        };
-        let record = self.series(caller, &scope.study, series).await?;
-        if record.number_of_instances >= MIN_INSTANCES {
-            let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
-            if let Some(bytes) = self.read_bundle(&key).await? {
-                return Ok(records(bytes, key));
+/// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
+pub async fn metadata(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    scope: &Scope,
+) -> Result<MetadataStream, Error> {
+    let (Some(series), None, true) = (&scope.series, &scope.instance, archive.caches_bundles) else {
+        return archive.records(caller, scope).await;
+    };
+    let record = archive.series(caller, &scope.study, series).await?;
+    if record.number_of_instances >= MIN_INSTANCES {
+        let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
+        if let Some(bytes) = read_bundle(archive, &key).await? {
+            return Ok(records(bytes, key));
+        }
+        begin_bundle(archive, caller, record, key);
+    }
+    Ok(all_metadata(archive, caller, scope, series))
+}
+
+fn all_metadata(archive: &Archive, caller: &Caller, scope: &Scope, series: &SeriesUid) -> MetadataStream {
+    let pages = archive.index.instances(caller.tenant.as_str(), &scope.study, Some(series));
+    pages.map_err(Error::from).boxed()
+}
+
+async fn read_bundle(archive: &Archive, key: &Key) -> Result<Option<ByteStream>, Error> {
+    let size_bytes = match archive.cache.size_of(key) {
+        Some(size_bytes) => Some(size_bytes),
+        None => cache::find(archive, key).await?,
+    };
+    let Some(size_bytes) = size_bytes else { return Ok(None) };
+    match archive.blobs.read(key, 0..size_bytes).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        // Another process made room for others, or the store let it expire.
+        Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => {
+            archive.cache.remove(key);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a bundle beside the answer that is given without it. Where others are being made already it makes
+/// none: whoever asks next may find a place.
+fn begin_bundle(archive: &Arc<Archive>, caller: &Caller, record: SeriesRecord, key: Key) {
+    let Some(permit) = archive.permits.try_bundle() else { return };
+    let (archive, caller) = (archive.clone(), caller.clone());
+    tokio::spawn(async move {
+        let _permit = permit;
+        match make_bundle(&archive, &caller, &record, &key).await {
+            // The series has changed meanwhile, or is gone.
+            Ok(()) | Err(Error::NotFound(_)) => {}
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                warn!(error, "cannot keep the metadata of a series as one object");
             }
-            self.begin_bundle(caller, record, key);
         }
-        Ok(self.all_metadata(caller, scope, series))
-    }
+    });
+}
 
-    fn all_metadata(&self, caller: &Caller, scope: &Scope, series: &SeriesUid) -> MetadataStream {
-        let pages = self.index.instances(caller.tenant.as_str(), &scope.study, Some(series));
-        pages.map_err(Error::from).boxed()
+async fn make_bundle(
+    archive: &Archive,
+    caller: &Caller,
+    record: &SeriesRecord,
+    key: &Key,
+) -> Result<(), Error> {
+    let _lock = archive.derived_locks.lock(key.clone()).await;
+    if archive.cache.size_of(key).is_some() {
+        return Ok(());
     }
-
-    async fn read_bundle(&self, key: &Key) -> Result<Option<ByteStream>, Error> {
-        let size_bytes = match self.temporary.size_of(key) {
-            Some(size_bytes) => Some(size_bytes),
-            None => self.find_temporary(key).await?,
-        };
-        let Some(size_bytes) = size_bytes else { return Ok(None) };
-        match self.blobs.read(key, 0..size_bytes).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            // Another process made room for others, or the store let it expire.
-            Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => {
-                self.temporary.forget(key);
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+    let SeriesRecord { study, series, .. } = record;
+    let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
+    let mut staged = archive.blobs.stage().await?;
+    let mut pages = all_metadata(archive, caller, &scope, series);
+    while let Some(page) = pages.try_next().await? {
+        let written = run_blocking(None, move || write(staged, &page)).await?;
+        staged = written.map_err(|error| cannot_write(key, error))?;
     }
-
-    /// Makes a bundle beside the answer that is given without it. Where others are being made already it makes none:
-    /// whoever asks next may find a place.
-    fn begin_bundle(self: &Arc<Self>, caller: &Caller, record: SeriesRecord, key: Key) {
-        let Some(permit) = self.permits.try_bundle() else { return };
-        let (archive, caller) = (self.clone(), caller.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            match archive.make_bundle(&caller, &record, &key).await {
-                // The series has changed meanwhile, or is gone.
-                Ok(()) | Err(Error::NotFound(_)) => {}
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::new(error));
-                    warn!(error, "cannot keep the metadata of a series as one object");
-                }
-            }
-        });
-    }
-
-    async fn make_bundle(&self, caller: &Caller, record: &SeriesRecord, key: &Key) -> Result<(), Error> {
-        let _turn = self.claims.derive(key).await;
-        if self.temporary.size_of(key).is_some() {
-            return Ok(());
-        }
-        let SeriesRecord { study, series, .. } = record;
-        let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
-        let mut staged = self.blobs.stage().await?;
-        let mut pages = self.all_metadata(caller, &scope, series);
-        while let Some(page) = pages.try_next().await? {
-            let written = run_blocking(None, move || write(staged, &page)).await?;
-            staged = written.map_err(|error| cannot_write(key, error))?;
-        }
-        self.keep_temporary(caller, (&scope, &series_version(record)), staged, (key, None)).await.map(drop)
-    }
+    cache::put(archive, caller, (&scope, &series_version(record)), staged, (key, None)).await.map(drop)
 }
 
 fn write(mut staged: Staged, page: &[MetadataRecord]) -> anyhow::Result<Staged> {
@@ -229,7 +238,7 @@ mod tests {
             upload.finish().await.await.result.unwrap();
         };
         let metadata = async || {
-            let pages = archive.metadata(&caller, &scope).await.unwrap();
+            let pages = super::metadata(&archive, &caller, &scope).await.unwrap();
             pages.try_collect::<Vec<_>>().await.unwrap().concat()
         };
         let bundled = async || {
@@ -258,7 +267,7 @@ mod tests {
         // That it is read shows when it holds something else.
         let staged = write(blobs.stage().await.unwrap(), &[record(1)]).unwrap();
         blobs.put(staged, &second).await.unwrap();
-        archive.temporary.forget(&second);
+        archive.cache.remove(&second);
         assert_eq!(metadata().await, [record(1)]);
     }
 

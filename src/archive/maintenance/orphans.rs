@@ -1,0 +1,78 @@
+//! Objects that no record refers to, told apart from those that other processes are about to commit or to
+//! delete.
+
+use crate::archive::{Archive, Error, keys};
+use crate::blobs::{Bucket, Key, ListedObject};
+use crate::clock::now_millis;
+use crate::index::ObjectToDelete;
+use crate::index::records::{InstanceRecord, PreviewState};
+
+/// An object that nothing refers to is no longer about to be committed when it is older than this, in
+/// milliseconds: a commit follows within seconds, or never.
+pub(in crate::archive) const ORPHAN_AGE: i64 = 60 * 60 * 1000;
+
+/// What an object is to the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::archive) enum Standing {
+    /// The index refers to it.
+    Owned,
+    /// Nothing does; another process may be about to commit it.
+    Young,
+    /// It is being deleted, or was while it was looked at.
+    Going,
+    /// Nothing does, and nothing will.
+    Orphan,
+}
+
+/// What an object is to the index, whatever other processes do meanwhile. None are at work if `is_alone`.
+///
+/// The transaction that removes a row notes its object: where there is no row, the note is there or, once the
+/// object is deleted, neither is.
+pub(in crate::archive) async fn standing(
+    archive: &Archive,
+    entry: &ListedObject,
+    is_alone: bool,
+) -> Result<Standing, Error> {
+    if is_referred_to(archive, &entry.key).await? {
+        return Ok(Standing::Owned);
+    }
+    if !is_alone && entry.modified_at > now_millis() - ORPHAN_AGE {
+        return Ok(Standing::Young);
+    }
+    let is_noted = is_noted(archive, &entry.key).await?;
+    let is_there = archive.blobs.size(&entry.key).await?.is_some();
+    Ok(if is_noted || !is_there { Standing::Going } else { Standing::Orphan })
+}
+
+/// Whether an object is noted as to be deleted.
+async fn is_noted(archive: &Archive, key: &Key) -> Result<bool, Error> {
+    let Some(keys::Parsed::Original { tenant, study, series, instance, object }) = keys::parse(key) else {
+        return Ok(false);
+    };
+    let notes = archive.index.deletion_queue_of(tenant.as_str(), &study).await?;
+    let is_it = |of: &ObjectToDelete| of.series == series && of.instance == instance && of.object == object;
+    Ok(notes.iter().flat_map(|note| &note.objects).any(is_it))
+}
+
+/// Whether the index refers to an object.
+pub(in crate::archive) async fn is_referred_to(archive: &Archive, key: &Key) -> Result<bool, Error> {
+    Ok(match keys::parse(key) {
+        Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
+            let record = archive.index.instance(tenant.as_str(), &study, &series, &instance).await?;
+            record.is_some_and(|record: InstanceRecord| record.object == object)
+        }
+        Some(keys::Parsed::Preview { tenant, study, series, generation }) => {
+            let record = archive.index.series(tenant.as_str(), &study, &series).await?;
+            record.is_some_and(|record| {
+                matches!(record.preview, PreviewState::Ready { generation: made, .. } if made == generation)
+            })
+        }
+        None => match keys::study_of(key) {
+            // It may show any of what is in the study, and is made again on demand.
+            Some((tenant, study)) if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) => {
+                archive.index.study(tenant.as_str(), &study).await?.is_some()
+            }
+            _ => false,
+        },
+    })
+}
