@@ -65,16 +65,10 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
     if meta(tags::MEDIA_STORAGE_SOP_CLASS_UID) == Some(uids::MEDIA_STORAGE_DIRECTORY_STORAGE) {
         return Err(Failure::MediaDirectory);
     }
-    let study: StudyUid = identity(&attributes, tags::STUDY_INSTANCE_UID, "StudyInstanceUID", None)?;
-    let series: SeriesUid = identity(&attributes, tags::SERIES_INSTANCE_UID, "SeriesInstanceUID", None)?;
-    let instance: InstanceUid = identity(
-        &attributes,
-        tags::SOP_INSTANCE_UID,
-        "SOPInstanceUID",
-        meta(tags::MEDIA_STORAGE_SOP_INSTANCE_UID),
-    )?;
-    let sop_class: InstanceUid =
-        identity(&attributes, tags::SOP_CLASS_UID, "SOPClassUID", meta(tags::MEDIA_STORAGE_SOP_CLASS_UID))?;
+    let study: StudyUid = identity(&attributes, tags::STUDY_INSTANCE_UID, "StudyInstanceUID")?;
+    let series: SeriesUid = identity(&attributes, tags::SERIES_INSTANCE_UID, "SeriesInstanceUID")?;
+    let instance: InstanceUid = identity(&attributes, tags::SOP_INSTANCE_UID, "SOPInstanceUID")?;
+    let sop_class: InstanceUid = identity(&attributes, tags::SOP_CLASS_UID, "SOPClassUID")?;
     let sop_class = sop_class.to_string();
 
     let path = format!("/studies/{study}/series/{series}/instances/{instance}");
@@ -105,16 +99,11 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
     })
 }
 
-/// The UID in attribute `tag`, or else the one of the file meta information.
-fn identity<Kind>(
-    attributes: &Attributes,
-    tag: Tag,
-    name: &'static str,
-    fallback: Option<&str>,
-) -> Result<Uid<Kind>, Failure> {
+/// The UID in attribute `tag` of the data set. The file meta information is no substitute: what is stored by its
+/// UIDs could not be found by the attribute.
+fn identity<Kind>(attributes: &Attributes, tag: Tag, name: &'static str) -> Result<Uid<Kind>, Failure> {
     let sent = attributes.get(&tag).and_then(Attribute::first_text);
-    let uid = [sent, fallback].into_iter().flatten().find_map(|text| text.parse().ok());
-    uid.ok_or(Failure::NoIdentity { tag, name })
+    sent.and_then(|text| text.parse().ok()).ok_or(Failure::NoIdentity { tag, name })
 }
 
 fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {

@@ -161,7 +161,8 @@ fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<ValueWar
 }
 
 /// A decimal string as a JSON number (RFC 8259 §6): all its digits, without what JSON does not allow: a plus,
-/// zeros in front, a point with no digit before or after it. None if it is no number.
+/// zeros in front, a point with no digit before or after it. None if it is no number, or one that no double can
+/// hold, which many readers of JSON refuse together with all that surrounds it.
 pub(crate) fn json_number(text: &str) -> Option<Cow<'_, str>> {
     let (is_negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -179,7 +180,9 @@ pub(crate) fn json_number(text: &str) -> Option<Cow<'_, str>> {
         && all_digits(fraction)
         && !(whole.is_empty() && fraction.is_empty())
         && exponent_digits.is_none_or(|digits| !digits.is_empty() && all_digits(digits));
-    if !is_number {
+    // Only an exponent or very many digits can lead beyond a double.
+    let may_be_infinite = exponent.is_some() || whole.len() > f64::MAX_10_EXP as usize;
+    if !is_number || (may_be_infinite && unsigned.parse::<f64>().is_ok_and(f64::is_infinite)) {
         return None;
     }
     let digits = whole.trim_start_matches('0');
@@ -307,7 +310,10 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_text_and_is_told() {
-        for text in ["x", "1,5", "1e", "e5", ".", "--1", "1.2.3", "0x10", "+", "1 2"] {
+        let long = "9".repeat(400);
+        for text in
+            ["x", "1,5", "1e", "e5", ".", "--1", "1.2.3", "0x10", "+", "1 2", "1e400", "-1E+309", &long]
+        {
             assert_eq!(read(b"DS", text.as_bytes()), (format!("'{text}'"), Some(ValueWarning::Number)));
         }
     }

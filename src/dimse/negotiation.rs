@@ -20,25 +20,16 @@ const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VER
 
 /// The arc of the SOP classes of the storage service (PS3.4 §B.5), also of later editions.
 const STORAGE_ARC: &str = "5.1.4.1.1.";
-/// SOP classes below that arc that are queries, retrievals or services of inventories and protocols (PS3.6
-/// §A).
-const NO_STORAGE_BELOW_ARC: [&str; 8] =
-    ["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
-/// Storage SOP classes outside that arc: print and hardcopy, radiotherapy, and non-patient objects (PS3.4
-/// §GG.3).
-const STORAGE_OUTSIDE_ARC: [&str; 11] = [
-    "5.1.1.27",
-    "5.1.1.29",
-    "5.1.1.30",
-    "5.1.4.34.1",
-    "5.1.4.34.7",
-    "5.1.4.34.10",
-    "5.1.4.38.1",
-    "5.1.4.39.1",
-    "5.1.4.43.1",
-    "5.1.4.44.1",
-    "5.1.4.45.1",
+/// SOP classes below that arc of which nothing can be stored in a study: non-patient objects (PS3.4 §GG.3), and
+/// queries, retrievals and services of inventories and protocols (PS3.6 §A).
+const NO_STORAGE_BELOW_ARC: [&str; 12] = [
+    "200.1", "200.3", "200.4", "200.5", "200.6", "200.7", "201.1", "201.2", "201.3", "201.4", "201.5",
+    "201.6",
 ];
+/// Storage SOP classes outside that arc: print and hardcopy, and radiotherapy. The non-patient objects there
+/// (hanging protocols, colour palettes, implant templates; PS3.4 §GG.3) belong to no study.
+const STORAGE_OUTSIDE_ARC: [&str; 6] =
+    ["5.1.1.27", "5.1.1.29", "5.1.1.30", "5.1.4.34.1", "5.1.4.34.7", "5.1.4.34.10"];
 const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 
 /// The result of a negotiation.
@@ -289,7 +280,10 @@ mod tests {
             ((1, VERIFICATION, &[EXPLICIT]), Ok(EXPLICIT)),
             ((1, "1.3.12.2.1107.5.9.1", &[EXPLICIT]), Ok(EXPLICIT)),
             ((1, "1.2.840.10008.5.1.4.1.1.999.1", &[EXPLICIT]), Ok(EXPLICIT)),
-            ((1, "1.2.840.10008.5.1.4.38.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.5.1.4.34.7", &[EXPLICIT]), Ok(EXPLICIT)),
+            // Non-patient objects have no study to be stored in.
+            ((1, "1.2.840.10008.5.1.4.38.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.5.1.4.1.1.200.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "1.2.840.10008.5.1.4.1.2.2.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "1.2.840.10008.5.1.4.1.1.200.4", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),

@@ -79,9 +79,17 @@ impl ScanState {
             };
             opens = self.look_for_items(header, *first, inner);
         }
+        // Without items and without a VR, only the dictionary tells that an element is a sequence.
+        let is_untyped = header.vr.is_none_or(|vr| vr.0 == *b"UN");
+        if header.length == 0 && is_untyped && header::is_sequence_by_dictionary(header.tag) == Some(true) {
+            opens = Some(LevelKind::Sequence);
+        }
         self.count_element()?;
         if self.levels.is_empty() {
             self.last_tag = header.tag;
+        }
+        if encoding.is_explicit && header::has_blank_vr(window) {
+            self.warn_of(header.tag, "its VR is not one, the VR of the dictionary is used");
         }
         match opens {
             None => {
@@ -248,6 +256,10 @@ impl ScanState {
                 self.warn_of(header.tag, "an item's delimiter is missing");
                 self.close();
                 return Ok(ScanStep::Took(0));
+            }
+            // Written by some consoles after a sequence of length 0.
+            (tags::ITEM, None | Some(true)) if header.length == 0 => {
+                self.warn_of(header.tag, "an empty item outside of a sequence");
             }
             (tag, _) => return Err(Failure::Malformed { offset: self.start, tag }),
         }

@@ -58,6 +58,9 @@ pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHe
     let group = encoding.u16([g0, g1]);
     let tag = Tag(u32::from(group) << 16 | u32::from(encoding.u16([e0, e1])));
     let is_implicit = !encoding.is_explicit || !v0.is_ascii_uppercase() || !v1.is_ascii_uppercase();
+    if group != 0xFFFE && encoding.is_explicit && is_blank_vr(tag, [v0, v1], [l0, l1]) {
+        return Ok(ElementHeader { tag, vr: None, length: encoding.u16([l0, l1]).into(), size: 8 });
+    }
     if group == 0xFFFE || is_implicit {
         return Ok(ElementHeader { tag, vr: None, length: encoding.u32([v0, v1, l0, l1]), size: 8 });
     }
@@ -67,6 +70,29 @@ pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHe
     }
     let Some(&[.., l0, l1, l2, l3]) = window.first_chunk::<12>() else { return Err(12) };
     Ok(ElementHeader { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
+}
+
+/// Whether two bytes in the place of a VR are a mark for "unknown" that old toolkits wrote, with a length of 16
+/// bits. As part of a length of 32 bits, spaces, hyphens and question marks would make it a large one; zeros make
+/// one of up to 64 KiB, which is told apart by the tag: one whose VR is short has no such length.
+fn is_blank_vr(tag: Tag, vr: [u8; 2], length: [u8; 2]) -> bool {
+    let has_short_vr = || has_short_length(dictionary::vr(tag, false));
+    match &vr {
+        b"  " | b"--" | b"??" => has_short_vr() || length[1] == 0,
+        [0, 0] => length != [0, 0] && has_short_vr(),
+        _ => false,
+    }
+}
+
+/// Whether the header at the start of `window`, in explicit VR, has a mark for "unknown" in place of its VR.
+pub(super) fn has_blank_vr(window: &[u8]) -> bool {
+    let Some(&[g0, g1, e0, e1, v0, v1, l0, l1]) = window.first_chunk() else { return false };
+    if v0.is_ascii_uppercase() {
+        return false;
+    }
+    let encoding = ElementEncoding::EXPLICIT;
+    let tag = Tag(u32::from(encoding.u16([g0, g1])) << 16 | u32::from(encoding.u16([e0, e1])));
+    tag.group() != 0xFFFE && is_blank_vr(tag, [v0, v1], [l0, l1])
 }
 
 /// Whether the VR is one of those with a length of 16 bits (PS3.5 Table 7.1-2).
@@ -133,7 +159,7 @@ pub(super) fn is_sequence_by_dictionary(tag: Tag) -> Option<bool> {
 /// Whether a value is left out of memory, as DICOM JSON may refer to it by BulkDataURI (PS3.18 §F.2.2).
 pub(super) fn is_bulk(header: &ElementHeader) -> bool {
     match header.tag.0 {
-        _ if tags::is_pixel_data(header.tag) => return true,
+        _ if tags::is_pixel_data(header.tag) || header.tag == tags::ENCAPSULATED_DOCUMENT => return true,
         // The extended offset table and look-up tables: frames and colours are found by them, so they are
         // kept whatever their size.
         0x7FE0_0001 | 0x7FE0_0002 | 0x0028_3006 | 0x0028_1201..=0x0028_1203 | 0x0028_1221..=0x0028_1223 => {

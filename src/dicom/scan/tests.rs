@@ -287,6 +287,25 @@ fn what_real_files_do_is_taken_with_a_warning() {
         ("a line end after the data set", start().raw(b"\r\n"), "v", 1),
         ("trailing padding", pixels().element(0xFFFC_FFFC, "OB", &[0; 20]), "vbv", 0),
         ("a stray item delimiter", start().raw(&delimiter(0x0D)).text(0x0010_0020, "LO", "1"), "vv", 1),
+        ("a stray empty item", start().raw(&delimiter(0x00)).text(0x0010_0020, "LO", "1"), "vv", 1),
+        (
+            "a VR of spaces",
+            start().raw(b"\x28\0\x20\x01  \x02\0\x07\0").text(0x0028_1050, "DS", "40"),
+            "vvv",
+            1,
+        ),
+        (
+            "a VR of hyphens",
+            start().raw(b"\x28\0\x20\x01--\x02\0\x07\0").text(0x0028_1050, "DS", "40"),
+            "vvv",
+            1,
+        ),
+        (
+            "a VR of zeros",
+            start().raw(b"\x28\0\x20\x01\0\0\x02\0\x07\0").text(0x0028_1050, "DS", "40"),
+            "vvv",
+            1,
+        ),
         ("an implicit element in between", start().raw(&[0x10, 0, 0x20, 0, 2, 0, 0, 0, b'a', b'b']), "vv", 0),
         ("an odd length", start().raw(&[0x10, 0, 0x20, 0, b'L', b'O', 1, 0, b'a']), "vv", 0),
         ("a VR of tomorrow", start().raw(&[9, 0, 1, 0x10, b'Q', b'Q', 0, 0, 1, 0, 0, 0, b'a']), "vv", 0),
@@ -311,6 +330,20 @@ fn what_real_files_do_is_taken_with_a_warning() {
             .unwrap_or_else(|failure| panic!("{claim}: {failure}"));
         assert_eq!((shape(&outline).as_str(), outline.warnings.len()), (expected, warnings), "{claim}");
     }
+}
+
+#[test]
+fn an_empty_sequence_without_a_vr_is_a_sequence_by_the_dictionary() {
+    // Referenced Study Sequence, empty: at the top level and in an item of another sequence.
+    let empty = || DataSet::implicit().element(0x0008_1110, "SQ", &[]);
+    let set = empty()
+        .raw(&[0x08, 0, 0x20, 0x11, 16, 0, 0, 0, 0xFE, 0xFF, 0, 0xE0, 8, 0, 0, 0])
+        .raw(&empty().bytes());
+    let outline = scan(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN)).unwrap();
+    assert_eq!((shape(&outline).as_str(), outline.warnings.len()), ("SsSISsis", 0));
+    // The same as UN, and a private tag, of which the dictionary does not know a VR.
+    let unknown = DataSet::explicit().element(0x0008_1110, "UN", &[]).element(0x0009_1001, "UN", &[]);
+    assert_eq!(shape(&scan(&unknown.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap()), "Ssv");
 }
 
 #[test]
