@@ -291,8 +291,8 @@ fn run(settings: &config::AuthSettings) -> (Arc<Authenticator>, DropGuard) {
     (authenticator, stop.drop_guard())
 }
 
-/// Presents a token whose key is not there until a condition holds. Each time waits for an attempt to fetch the keys
-/// (`min_refresh_seconds` is 0).
+/// Presents a token whose key is not there until a condition holds. Each time waits for an attempt to fetch
+/// the keys (`min_refresh_seconds` is 0).
 async fn present_until(authenticator: &Authenticator, token: &str, mut holds: impl FnMut(bool) -> bool) {
     let presented = async { while !holds(authenticator.caller(token).await.is_ok()) {} };
     tokio::time::timeout(Duration::from_secs(30), presented).await.expect("the condition holds in time");

@@ -3,7 +3,8 @@
 /// The media type of bytes that are not compressed, or in no way that has a type of its own.
 pub(in crate::http) const OCTET_STREAM: &str = "application/octet-stream";
 
-/// The media type of frames in a transfer syntax; `None` if it does not compress or the standard names no type.
+/// The media type of frames in a transfer syntax; `None` if it does not compress or the standard names no
+/// type.
 pub(in crate::http) fn of_frames(uid: &str) -> Option<&'static str> {
     use crate::dicom::transfer_syntax::*;
 

@@ -384,7 +384,8 @@ mod tests {
         let dicom = "application/dicom";
         let jpeg_2000 = "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90";
         for (path, accept, blocking_work) in [
-            // The scan of the object and the decoding of the first frame; then those of a transcoded instance.
+            // The scan of the object and the decoding of the first frame; then those of a transcoded
+            // instance.
             (instance.clone(), dicom, 2),
             (instance.clone(), jpeg_2000, 2),
             (format!("{instance}/frames/1"), "multipart/related; type=\"application/octet-stream\"", 1),

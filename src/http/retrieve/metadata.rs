@@ -140,7 +140,7 @@ mod tests {
     use crate::dicom::metadata::compress;
 
     #[tokio::test]
-    async fn long_texts_are_made_few_at_a_time() {
+    async fn long_texts_are_written_few_at_a_time() {
         let record = |length: usize| MetadataRecord { metadata: compress(&[vec![b' '; length]]) };
         let page = [3_000_000, 3_000_000, 3_000_000, 3, 3, 3_000_000, 3].map(record).to_vec();
         let pages = stream::iter([Ok(page), Ok(vec![record(1)])]).boxed();

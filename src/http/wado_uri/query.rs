@@ -40,8 +40,8 @@ impl UriQuery {
         self.required(name)?.parse().map_err(|error: U::Err| wrong(name, error.to_string()))
     }
 
-    /// Refuses to de-identify (§9.4.2.3): an instance with names would be the worst response to a client that
-    /// requests one without.
+    /// Refuses to de-identify (§9.4.2.3): a client that requests an instance without names must not get one
+    /// with names.
     pub(super) fn refuse_anonymize(&self) -> Result<(), Error> {
         match self.value("anonymize") {
             None => Ok(()),
