@@ -13,6 +13,7 @@ mod copy;
 mod delete;
 mod dimse;
 mod documents;
+mod documents_name_files;
 mod engine;
 mod errors;
 #[path = "../../src/http/auth/fake_provider.rs"]
