@@ -27,6 +27,7 @@ mod search;
 mod server;
 mod store;
 mod wado_uri;
+mod warning;
 mod web;
 
 pub use server::run;

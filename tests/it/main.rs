@@ -17,6 +17,7 @@ mod delete;
 mod dictionary;
 mod dimse;
 mod documents;
+mod documents_name_files;
 mod engine;
 mod errors;
 #[path = "../../src/http/auth/fake_provider.rs"]

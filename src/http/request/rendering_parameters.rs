@@ -7,7 +7,7 @@ use crate::archive::derived::rendering::{
 use crate::archive::records::InstanceRecord;
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::http::error::Error;
-use crate::http::response::warning::warning;
+use crate::http::warning::warning;
 
 /// The maximal width and height of a rendered image, in pixels.
 pub(crate) const MAX_SIDE: u32 = 16_384;

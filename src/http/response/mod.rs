@@ -6,4 +6,3 @@ pub(in crate::http) mod media_types;
 pub(in crate::http) mod multipart;
 pub(in crate::http) mod negotiation;
 pub(in crate::http) mod ranged;
-pub(in crate::http) mod warning;

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::http::response::warning::warning;
+use crate::http::warning::warning;
 use crate::query::{Query, SearchSummary};
 
 /// The characters that a query must encode (RFC 3986 §2.3).

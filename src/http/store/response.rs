@@ -20,7 +20,7 @@ use crate::http::request::Head;
 use crate::http::request::accept::Offer;
 use crate::http::response::multipart::DICOM_XML;
 use crate::http::response::ranged;
-use crate::http::response::warning::warning;
+use crate::http::warning::warning;
 
 /// "Data Set does not match SOP Class": an attribute breaks a rule and was stored unchanged (§I.2.1).
 const DOES_NOT_MATCH: u16 = 0xB007;
