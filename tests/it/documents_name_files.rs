@@ -6,7 +6,8 @@ use std::path::Path;
 /// Documents in which a path in backticks is a file or folder of this repository.
 const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"];
 /// Beginnings of paths that are of this repository.
-const ROOTS: &[&str] = &["src/", "tests/", "tools/", "docs/", "conformance/", "benches/", "infra/", "testdata/"];
+const ROOTS: &[&str] =
+    &["src/", "tests/", "tools/", "docs/", "conformance/", "benches/", "infra/", "testdata/"];
 
 #[test]
 fn every_file_that_a_document_names_exists() {
