@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::archive::derived::cache::Temporary;
 use crate::archive::keyed_lock::Claims;
 use crate::archive::permits::Permits;
+use crate::archive::storing::StoringState;
 use crate::blobs::Blobs;
 use crate::config::{
     BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
@@ -30,12 +31,14 @@ pub mod maintenance;
 pub mod permits;
 pub mod read;
 pub mod search;
+mod storing;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;
 pub use crate::archive::blocking::run_blocking;
 pub use crate::archive::error::Error;
 pub use crate::archive::read::MetadataStream;
+pub use crate::archive::storing::NotStoring;
 
 pub use crate::index::records;
 
@@ -56,6 +59,7 @@ pub struct Archive {
     permits: Permits,
     decoder_processes: Decoders,
     claims: Claims,
+    storing: StoringState,
     temporary: Temporary,
     /// Whether the metadata of large series are kept as one object, because the index is far away.
     keeps_bundles: bool,
@@ -87,18 +91,10 @@ impl Archive {
             permits: Permits::new(config),
             decoder_processes: Decoders::new(&config.decoders),
             claims: Claims::default(),
+            storing: StoringState::default(),
             temporary: Temporary::new(config.derived.cache_max_bytes),
             keeps_bundles: config.storage.table == TableEngine::Dynamodb,
         })
-    }
-
-    /// Checks that instances can be stored, without a request to the blob store or the index.
-    ///
-    /// # Errors
-    /// The failure of the blob store or the index, which stays until the process is restarted.
-    pub fn health(&self) -> Result<(), Error> {
-        self.blobs.health()?;
-        Ok(self.index.health()?)
     }
 
     /// The queue that tells workers of this archive's jobs.

@@ -22,7 +22,7 @@ enum Known {
     Nothing,
     /// The same.
     Same,
-    /// It should be the same, but its object, which has this name, is not there.
+    /// The same, but its object, which has this name, is missing or damaged.
     Lost(String),
 }
 
@@ -91,9 +91,9 @@ impl Archive {
         if known.digest == received.digest {
             let object = &known.object;
             let key = keys::original(tenant, study, series, instance, object);
-            // Success means that the bytes are there: an object that was lost is kept again.
-            let is_there = self.blobs.size(&key).await? == Some(received.staged.length());
-            return Ok((if is_there { Known::Same } else { Known::Lost(object.to_owned()) }, received));
+            // Success means that the bytes are there: a missing or damaged object is replaced.
+            let is_intact = self.is_intact(&key, &known.digest, received.staged.length()).await?;
+            return Ok((if is_intact { Known::Same } else { Known::Lost(object.to_owned()) }, received));
         }
         let Received { instance, staged, data_set_offset, .. } = received;
         let (has_same, staged) =

@@ -5,6 +5,7 @@ use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, ListedObject};
 use crate::clock::now_millis;
 use crate::config::Duplicates;
+use crate::index;
 use crate::index::records::{InstanceRecord, PreviewState};
 use crate::index::{CommitOutcome, ObjectToDelete};
 
@@ -58,8 +59,15 @@ impl Archive {
         Ok(notes.iter().flat_map(|note| &note.objects).any(is_it))
     }
 
-    /// Whether the index refers to an object.
+    /// Whether the index refers to an object. A row that cannot be read may refer to the object.
     pub(in crate::archive) async fn is_referred_to(&self, key: &Key) -> Result<bool, Error> {
+        match self.has_reference(key).await {
+            Err(Error::Index(index::Error::Record { .. })) => Ok(true),
+            outcome => outcome,
+        }
+    }
+
+    async fn has_reference(&self, key: &Key) -> Result<bool, Error> {
         Ok(match keys::parse(key) {
             Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
                 let record = self.index.instance(tenant.as_str(), &study, &series, &instance).await?;

@@ -18,10 +18,12 @@ use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::telemetry;
 
 pub(in crate::archive) mod deflated;
 pub mod document;
 mod metadata;
+mod verified;
 pub mod zip_download;
 
 pub use metadata::MetadataStream;
@@ -113,10 +115,11 @@ impl Archive {
         })
     }
 
-    /// A stored object as it was sent, or bytes `range` of it.
+    /// A stored object as it was sent, or bytes `range` of it. The digest of a whole object is verified.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the instance was deleted after its record was read.
+    /// [`Error::NotFound`] if the instance was deleted after its record was read. The stream of a damaged object
+    /// ends with [`blobs::Error::Damaged`].
     pub async fn read_object(
         &self,
         caller: &Caller,
@@ -125,12 +128,19 @@ impl Archive {
     ) -> Result<ByteStream, Error> {
         let InstanceRecord { study, series, instance, .. } = record;
         let key = keys::original_of(&caller.tenant, record);
+        let is_whole = range == (0..record.size_bytes);
         match self.blobs.read(&key, range).await {
             // The record may be of a moment ago, and the instance be deleted by now.
             Err(error @ blobs::Error::NotFound(_)) => {
                 self.instance(caller, study, series, instance).await?;
+                telemetry::object_damaged("missing");
                 Err(error.into())
             }
+            Err(error @ blobs::Error::OutOfRange { .. }) => {
+                telemetry::object_damaged("damaged");
+                Err(error.into())
+            }
+            Ok(bytes) if is_whole => Ok(self.verified(bytes, key, &record.digest)),
             outcome => Ok(outcome?),
         }
     }

@@ -20,6 +20,7 @@ use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
+use crate::config::{Config, PreviewSettings};
 use crate::decoders;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
@@ -138,7 +139,13 @@ impl Archive {
 
     /// Announces previews that are overdue by `grace`: whoever should have done so may have died.
     pub async fn announce_overdue_previews(&self, grace: Duration) -> Result<usize, Error> {
-        let due = self.index.due_previews(now_millis() - millis(grace), MAX_ANNOUNCED).await?;
+        let now = now_millis();
+        let mut due = self.index.due_previews(now, MAX_ANNOUNCED).await?;
+        // A due time after `now` was written by a wrong clock.
+        let is_overdue = |at| at <= now - millis(grace) || at > now;
+        due.retain(
+            |due| matches!(due.record.preview, PreviewState::Pending { due_at, .. } if is_overdue(due_at)),
+        );
         for due in &due {
             let (study, series) = (due.record.study.clone(), due.record.series.clone());
             self.announce(Job { tenant: due.tenant.clone(), study, series }, Duration::ZERO).await;
@@ -333,6 +340,13 @@ fn source(record: InstanceRecord) -> Option<Source> {
         geometry: described.frame(0),
         instance: record.instance,
     })
+}
+
+/// The longest time for which the settings put off a preview or let a worker have it.
+pub fn longest_wait(config: &Config) -> Duration {
+    let PreviewSettings { quiet_seconds, retry_seconds, .. } = config.preview;
+    let retry = retry_seconds.saturating_mul(1 << MAX_DOUBLINGS);
+    Duration::from_secs(quiet_seconds.max(retry).max(config.jobs.lease_seconds))
 }
 
 fn millis(duration: Duration) -> i64 {
