@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_blocking};
 use crate::blobs::{Bucket, Key};
 use crate::telemetry;
 
@@ -106,15 +106,11 @@ impl Archive {
         let id = Uuid::new_v4().simple().to_string();
         let key = Key { bucket: Bucket::Temporary, path: format!("probe/{id}") };
         let mut staged = self.blobs.stage().await?;
-        let written = tokio::task::spawn_blocking(move || {
+        let written = run_blocking(None, move || {
             staged.write(&vec![0; PROBE_BYTES])?;
             Ok::<_, crate::blobs::Error>(staged)
         });
-        let failed = |source: tokio::task::JoinError| crate::blobs::Error::Backend {
-            operation: "write a probe".into(),
-            source: source.into(),
-        };
-        self.blobs.put(written.await.map_err(failed)??, &key).await?;
+        self.blobs.put(written.await??, &key).await?;
         self.blobs.delete(&key).await?;
         Ok(self.index.probe(&id).await?)
     }

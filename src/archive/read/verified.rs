@@ -6,11 +6,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 use tracing::error;
 
-use crate::archive::Archive;
 use crate::archive::ingest::hexadecimal;
+use crate::archive::{Archive, run_blocking};
 use crate::blobs::{Blobs, ByteStream, Error, Key};
 use crate::telemetry;
 
@@ -103,7 +102,7 @@ async fn hash(mut hasher: Sha256, chunk: Bytes) -> Result<Sha256, Error> {
         hasher.update(&chunk);
         return Ok(hasher);
     }
-    let hashed = spawn_blocking(move || {
+    let hashed = run_blocking(None, move || {
         hasher.update(&chunk);
         hasher
     });
