@@ -1,7 +1,7 @@
 //! Gives each request an identifier, and logs failures inside the server with it.
 
 use axum::extract::Request;
-use axum::http::{StatusCode, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
