@@ -1,6 +1,9 @@
 //! The system clock.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// The tolerated difference between the clocks of two machines, in milliseconds.
+const MAX_SKEW: i64 = 5 * 60 * 1000;
 
 /// The time since the Unix epoch (1970-01-01 00:00 UTC), in milliseconds.
 ///
@@ -8,4 +11,42 @@ use std::time::SystemTime;
 pub fn now_millis() -> i64 {
     let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether the time `at` has come at the time `now`, both in milliseconds since 1970 UTC, if no wait is
+/// longer than `longest`.
+///
+/// A time later than the longest wait allows was written by a wrong clock, and counts as come: otherwise the
+/// work would be put off until that time.
+pub fn has_come(at: i64, now: i64, longest: Duration) -> bool {
+    at <= now || at > latest(now, longest)
+}
+
+/// The latest time that a process with a right clock writes at the time `now`, if no wait is longer than
+/// `longest`. In milliseconds since 1970 UTC.
+pub fn latest(now: i64, longest: Duration) -> i64 {
+    let longest = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
+    now.saturating_add(longest).saturating_add(MAX_SKEW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_the_longest_wait_has_come() {
+        let (now, longest) = (1_800_000_000_000, Duration::from_secs(60));
+        for (at, expected) in [
+            (0, true),
+            (now, true),
+            (now + 1, false),
+            (now + 60_000, false),
+            (now + 60_000 + MAX_SKEW, false),
+            (now + 60_001 + MAX_SKEW, true),
+            (i64::MAX, true),
+        ] {
+            assert_eq!(has_come(at, now, longest), expected, "{at}");
+        }
+        assert!(!has_come(now + 1, now, Duration::MAX));
+    }
 }

@@ -13,6 +13,8 @@ use crate::config::LogSettings;
 
 const INSTANCES: &str = "cuspid_instances_received_total";
 const DELETED: &str = "cuspid_instances_deleted_total";
+const STORING: &str = "cuspid_storing";
+const DAMAGED: &str = "cuspid_objects_damaged_total";
 const STORE_SECONDS: &str = "cuspid_store_seconds";
 const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
@@ -65,6 +67,8 @@ fn start_metrics() -> PrometheusHandle {
         "Instances received, by outcome: stored, duplicate, replaced, refused, failed"
     );
     describe_counter!(DELETED, "Instances deleted");
+    describe_gauge!(STORING, "Whether instances can be stored, as far as the last attempts show: 1 or 0");
+    describe_counter!(DAMAGED, "Reads that found the object of an instance damaged or missing, by finding");
     describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
     describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
     describe_histogram!(
@@ -109,6 +113,16 @@ pub fn instance_received(outcome: &'static str, duration: Duration) {
 /// Counts instances that were deleted.
 pub fn instances_deleted(count: u64) {
     counter!(DELETED).increment(count);
+}
+
+/// Sets whether instances can be stored.
+pub fn storing(is_possible: bool) {
+    gauge!(STORING).set(f64::from(u8::from(is_possible)));
+}
+
+/// Counts a read that found an object `damaged` or `missing`.
+pub fn object_damaged(finding: &'static str) {
+    counter!(DAMAGED, "finding" => finding).increment(1);
 }
 
 /// Counts an HTTP request whose response begins. `route` is the pattern of the URL, never the URL.

@@ -11,6 +11,7 @@ use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
+use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
     BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
@@ -36,11 +37,14 @@ pub mod permits;
 pub mod read;
 pub mod scope;
 pub mod search;
+mod storing;
+mod verified;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;
 pub use crate::archive::blocking::run_blocking;
 pub use crate::archive::error::Error;
+pub use crate::archive::storing::NotStoring;
 
 pub use crate::index::records;
 
@@ -64,6 +68,7 @@ pub struct Archive {
     instance_locks: KeyedLock<(Tenant, InstanceUid)>,
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
+    storing: StoringState,
     cache: DerivedCache,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
     caches_bundles: bool,
@@ -96,18 +101,10 @@ impl Archive {
             decoder_processes: Decoders::new(&config.decoders),
             instance_locks: KeyedLock::default(),
             derived_locks: KeyedLock::default(),
+            storing: StoringState::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,
         })
-    }
-
-    /// Checks that instances can be stored, without a request to the blob store or the index.
-    ///
-    /// # Errors
-    /// The failure of the blob store or the index, which stays until the process is restarted.
-    pub fn health(&self) -> Result<(), Error> {
-        self.blobs.health()?;
-        Ok(self.index.health()?)
     }
 
     /// The job queue of this archive.

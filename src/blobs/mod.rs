@@ -67,13 +67,17 @@ pub enum Error {
         /// The requested range.
         range: Range<u64>,
     },
+    /// The bytes of the object are not those that were stored.
+    #[error("object {0} is damaged: its digest differs")]
+    Damaged(Key),
     /// There is no space left.
     #[error("no space left to {operation}")]
     NoSpace {
         /// The operation that failed, and its object.
         operation: String,
     },
-    /// The thread that flushes objects has ended after a panic: no object can be put until the process is restarted.
+    /// The thread that flushes objects has ended after a panic: no object can be put until the process is
+    /// restarted.
     #[error("cannot store objects: the thread that flushes them has ended after a panic; restart the server")]
     FlusherEnded,
     /// The backend failed; whether the operation took effect is not known, and it may be repeated.
@@ -131,6 +135,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// After a crash of the machine the object may exist again, unless [`Blobs::flush`] was called after the
     /// deletion.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Drops what a cache has of an object, because these bytes are damaged.
+    async fn evict(&self, _: &Key) {}
 
     /// Makes all deletions that have returned durable.
     async fn flush(&self) -> Result<(), Error>;

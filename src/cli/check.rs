@@ -58,10 +58,13 @@ impl CheckArguments {
             )?;
         }
         writeln!(out, "{} instances intact, {} bytes", report.instances, report.bytes)?;
-        let is_harmless = |finding: &Finding| matches!(finding, Finding::Orphan(_));
-        match (report.findings.iter().filter(|finding| !is_harmless(finding)).count(), self.repair) {
+        let is_fault = |finding: &&Finding| match self.repair {
+            true => finding.is_left(),
+            false => !matches!(finding, Finding::Orphan(_)),
+        };
+        match (report.findings.iter().filter(is_fault).count(), self.repair) {
             (0, _) => Ok(()),
-            (count, true) => Ok(writeln!(out, "{count} faults; those that can be repaired were repaired")?),
+            (count, true) => bail!("{count} faults are left; docs/operations.md says what to do about each"),
             (count, false) => {
                 bail!("{count} faults; `cuspid check --repair` removes the records of missing objects")
             }

@@ -154,7 +154,7 @@ impl IntoResponse for Error {
         let content_type = [(CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, content_type, problem.to_string()).into_response();
         // A panic was logged where it happened.
-        if is_inside && !matches!(self, Self::Archive(archive::Error::Internal(_))) {
+        if status.is_server_error() && !matches!(self, Self::Archive(archive::Error::Internal(_))) {
             response.extensions_mut().insert(Cause(chain(&self)));
         }
         let headers = response.headers_mut();

@@ -156,8 +156,9 @@ async fn run(mut task: CommitTask) {
                 }
             }
             Err(error) => {
+                let shared = error.shared();
                 for request in batch {
-                    let _ = request.answer.send(Err(error.duplicate()));
+                    let _ = request.answer.send(Err(shared()));
                 }
             }
         }

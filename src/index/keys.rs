@@ -10,6 +10,8 @@
 //! | continuation of an instance | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
+//! | mark of an index in use | `IN_USE` | `IN_USE` | |
+//! | probe of a process | `PROBE` | a random name | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::tags;
@@ -28,6 +30,8 @@ pub(crate) const DELETION_QUEUE: &str = "DELETION_QUEUE";
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
 /// The partition and the sort key of the row that marks an index being rebuilt.
 const REBUILDING: &str = "REBUILDING";
+/// The partition and the sort key of the row that marks an index in use.
+const IN_USE: &str = "IN_USE";
 /// The prefix of the sort keys of series.
 pub(crate) const SERIES_PREFIX: &str = "SERIES#";
 /// The prefix of the sort keys of instances.
@@ -91,6 +95,16 @@ pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
 /// The row that marks an index being rebuilt.
 pub(crate) fn rebuilding() -> ItemKey {
     ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
+}
+
+/// A row that is written and deleted to find out whether the table takes transactions.
+pub(crate) fn probe(name: &str) -> ItemKey {
+    ItemKey { partition: "PROBE".into(), sort: name.into() }
+}
+
+/// The row that marks an index in use.
+pub(crate) fn in_use() -> ItemKey {
+    ItemKey { partition: IN_USE.into(), sort: IN_USE.into() }
 }
 
 /// The partition, in [`Secondary::First`], of all studies in the default order of results.

@@ -1,6 +1,7 @@
 //! The index: records of all studies, series and instances, and searches for them. Works over any [`Table`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::table::Table;
 
@@ -28,6 +29,7 @@ mod tests;
 
 pub use commit::CommitOutcome;
 pub use delete::{DeletionEntry, ObjectToDelete};
+pub use read::Readable;
 pub use rows::InstanceLocation;
 pub use search::{ResultSink, SearchLimits};
 
@@ -55,30 +57,25 @@ pub enum Error {
     /// The task of an operation ended early; whether the operation took effect is unknown.
     #[error("the operation was interrupted")]
     Interrupted,
+    /// The error of a transaction that several operations shared.
+    #[error(transparent)]
+    Shared(Arc<Self>),
 }
 
 impl Error {
     /// Whether the table has no space left.
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Table(crate::table::Error::NoSpace))
+        match self {
+            Self::Table(error) => matches!(error, crate::table::Error::NoSpace),
+            Self::Shared(error) => error.is_no_space(),
+            Self::Record { .. } | Self::TooLarge { .. } | Self::Interrupted => false,
+        }
     }
 
-    /// Copies the error for another request of the same transaction. Sources are copied as text.
-    fn duplicate(&self) -> Self {
-        use crate::table::Error as Table;
-        match self {
-            Self::Table(Table::Conflict(index)) => Self::Table(Table::Conflict(*index)),
-            Self::Table(Table::NoSpace) => Self::Table(Table::NoSpace),
-            Self::Table(Table::WriterEnded) => Self::Table(Table::WriterEnded),
-            Self::Table(Table::Backend { operation, source }) => {
-                Self::Table(Table::Backend { operation, source: source.to_string().into() })
-            }
-            Self::Record { what, source } => {
-                Self::Record { what: what.clone(), source: source.to_string().into() }
-            }
-            Self::TooLarge { size_bytes } => Self::TooLarge { size_bytes: *size_bytes },
-            Self::Interrupted => Self::Interrupted,
-        }
+    /// Makes the errors of all requests of one transaction, which share the cause.
+    fn shared(self) -> impl Fn() -> Self {
+        let error = Arc::new(self);
+        move || Self::Shared(error.clone())
     }
 }
 
@@ -86,13 +83,24 @@ impl Error {
 pub struct Index {
     table: Arc<dyn Table>,
     commits: Arc<commit::CommitQueues>,
+    longest_wait: Duration,
 }
+
+/// The longest wait of an index whose user names none.
+const DEFAULT_LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Index {
     /// Makes an index over a table. Indexes over the same table, in one process or several, have the same
     /// contents.
     pub fn new(table: Arc<dyn Table>) -> Self {
-        Self { table, commits: Arc::default() }
+        Self { table, commits: Arc::default(), longest_wait: DEFAULT_LONGEST_WAIT }
+    }
+
+    /// Sets the longest time for which a preview may be put off or leased. A later due time in the index was
+    /// written by a wrong clock.
+    #[must_use]
+    pub fn with_longest_wait(self, longest_wait: Duration) -> Self {
+        Self { longest_wait, ..self }
     }
 
     /// Checks that instances can be committed, without a request to the table.

@@ -2,9 +2,13 @@
 //!
 //! A lease is a right to make the preview of a series until an end. It is stored as the due time of the
 //! pending preview, so that no other process gets the same preview before the end.
+//!
+//! A due time beyond the longest wait ([`Index::with_longest_wait`]) was written by a wrong clock, and counts
+//! as due.
 
 use std::ops::Bound;
 
+use crate::clock;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::conflict::ConflictRetries;
 use crate::index::records::{PreviewState, SeriesRecord};
@@ -49,9 +53,17 @@ impl Index {
     pub async fn due_previews(&self, now: i64, limit: usize) -> Result<Vec<DuePreview>, Error> {
         let mut range = read::whole_partition(Some(Secondary::Fifth), keys::PREVIEWS.into(), limit.max(1));
         range.to = Bound::Excluded(keys::due(now.saturating_add(1)));
-        let page = self.table.range(&range).await?;
-        let mut found = Vec::with_capacity(page.items.len());
-        for (sort, item) in page.items {
+        let mut items = self.table.range(&range).await?.items;
+        // Times that a wrong clock wrote.
+        let latest = clock::latest(now, self.longest_wait);
+        range.from = Bound::Included(keys::due(latest.saturating_add(1)));
+        range.to = Bound::Unbounded;
+        range.limit = limit.saturating_sub(items.len());
+        if range.limit > 0 {
+            items.extend(self.table.range(&range).await?.items);
+        }
+        let mut found = Vec::with_capacity(items.len());
+        for (sort, item) in items {
             let tenant = sort.split('#').nth(1).unwrap_or_default().to_owned();
             found.push(DuePreview { tenant, record: rows::decode(&item.key, &item.body)? });
         }
@@ -74,7 +86,7 @@ impl Index {
         };
         let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
         let attempts = match record.preview {
-            PreviewState::Pending { due_at, .. } if due_at > now => {
+            PreviewState::Pending { due_at, .. } if !clock::has_come(due_at, now, self.longest_wait) => {
                 return Ok(LeaseOutcome::NotBefore(due_at));
             }
             PreviewState::Pending { attempts, .. } => attempts,
@@ -82,14 +94,15 @@ impl Index {
                 return Ok(LeaseOutcome::NotPending);
             }
         };
-        let is_quiet = record.changed_at <= quiet_since;
+        let quiet_at = record.changed_at.saturating_add(now - quiet_since);
+        let is_quiet = clock::has_come(quiet_at, now, self.longest_wait);
         let leased = match is_quiet {
             true => PreviewState::Pending { due_at: until, attempts: attempts + 1 },
-            false => PreviewState::Pending { due_at: record.changed_at + (now - quiet_since), attempts },
+            false => PreviewState::Pending { due_at: quiet_at, attempts },
         };
         match self.table.transact(vec![with_preview(tenant, &item, &record, leased)?]).await {
             Ok(()) if is_quiet => Ok(LeaseOutcome::Acquired(record)),
-            Ok(()) => Ok(LeaseOutcome::NotBefore(record.changed_at + (now - quiet_since))),
+            Ok(()) => Ok(LeaseOutcome::NotBefore(quiet_at)),
             Err(table::Error::Conflict(_)) => Ok(LeaseOutcome::NotBefore(now)),
             Err(error) => Err(error.into()),
         }

@@ -103,6 +103,38 @@ impl Index {
         pages(self.table.clone(), range).map(|page| decode_all(&page?)).boxed()
     }
 
+    /// As [`Index::studies`], with an error in the place of each row that cannot be read.
+    pub fn readable_studies(&self, tenant: &str) -> BoxStream<'static, Result<Readable<StudyRecord>, Error>> {
+        let range = whole_partition(Some(Secondary::First), keys::studies(tenant), PAGE_RECORDS);
+        pages(self.table.clone(), range).map_ok(|page| decode_each(&page)).boxed()
+    }
+
+    /// As [`Index::series_of`], with an error in the place of each row that cannot be read.
+    pub async fn readable_series(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+    ) -> Result<Readable<SeriesRecord>, Error> {
+        let pages = pages(self.table.clone(), series_range(tenant, study));
+        pages.map_ok(|page| stream::iter(decode_each(&page)).map(Ok)).try_flatten().try_collect().await
+    }
+
+    /// The records of the instances of a series in pages, with an error in the place of each row that cannot
+    /// be read.
+    pub fn readable_instances<R: DeserializeOwned + Send + 'static>(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+    ) -> BoxStream<'static, Result<Readable<R>, Error>> {
+        let partition = keys::instance_partition(tenant, study, series);
+        let table = self.table.clone();
+        pages(table.clone(), whole_partition(None, partition, PAGE_RECORDS))
+            .map_ok(move |page| readable_pages(table.clone(), page))
+            .try_flatten()
+            .boxed()
+    }
+
     /// Whether [`Index::studies`] returns a study under the key that follows from its record. The secondary
     /// indexes of some tables are updated a moment after the record.
     pub async fn is_listed(&self, tenant: &str, record: &StudyRecord) -> Result<bool, Error> {
@@ -154,6 +186,13 @@ pub(crate) fn pages(
         }
     };
     stream::try_unfold(Some(range), next).boxed()
+}
+
+/// The records of rows, or the error of each row that cannot be read.
+pub type Readable<R> = Vec<Result<R, Error>>;
+
+fn decode_each<R: for<'a> serde::Deserialize<'a>>(page: &[(String, Item)]) -> Readable<R> {
+    page.iter().map(|(_, item)| rows::decode(&item.key, &item.body)).collect()
 }
 
 fn decode_all<R: for<'a> serde::Deserialize<'a>>(page: &[(String, Item)]) -> Result<Vec<R>, Error> {
@@ -220,6 +259,14 @@ fn record_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Vec<R>, Error>> {
+    readable_pages(table, page).map(|page| page?.into_iter().collect()).boxed()
+}
+
+/// As [`record_pages`], with an error in the place of each row that cannot be read.
+fn readable_pages<R: DeserializeOwned + Send + 'static>(
+    table: Arc<dyn Table>,
+    page: Vec<(String, Item)>,
+) -> BoxStream<'static, Result<Readable<R>, Error>> {
     let next = move |mut waiting: VecDeque<(String, Item)>| {
         let table = table.clone();
         async move {
@@ -228,9 +275,17 @@ fn record_pages<R: DeserializeOwned + Send + 'static>(
                 && let Some((_, row)) = waiting.pop_front()
             {
                 let key = row.key.clone();
-                let Some(body) = rows::read_bytes(table.as_ref(), row).await? else { continue };
+                let body = match rows::read_bytes(table.as_ref(), row).await {
+                    Ok(Some(body)) => body,
+                    Ok(None) => continue,
+                    Err(error @ Error::Record { .. }) => {
+                        records.push(Err(error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 bytes += body.len();
-                records.push(rows::decode(&key, &body)?);
+                records.push(rows::decode(&key, &body));
             }
             Ok((!records.is_empty()).then_some((records, waiting)))
         }

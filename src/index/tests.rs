@@ -1,6 +1,7 @@
 //! Tests of the index over each engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
@@ -38,6 +39,7 @@ on_each_engine! {
     a_preview_of_removed_images_is_not_ready,
     a_study_is_removed_in_transactions_of_bounded_size_without_a_row_left,
     a_lease_excludes_other_processes_until_its_end_and_each_attempt_counts,
+    times_that_a_wrong_clock_wrote_put_no_preview_off,
     removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed,
 }
 
@@ -332,6 +334,32 @@ async fn a_preview_is_due_until_one_of_the_current_generation_is_ready(engine: E
     index.commit(TENANT, instance(1, 1, 2), Duplicates::Reject, Some(2000)).await.unwrap();
     assert_eq!(index.due_previews(1999, 10).await.unwrap(), []);
     assert_eq!(index.due_previews(2000, 10).await.unwrap().len(), 1);
+}
+
+async fn times_that_a_wrong_clock_wrote_put_no_preview_off(engine: Engine) {
+    let index = engine.index().with_longest_wait(Duration::from_secs(60));
+    let record = instance(1, 1, 1);
+    let (study, series) = (&record.study, &record.series);
+    index.commit(TENANT, record.clone(), Duplicates::Reject, Some(1000)).await.unwrap();
+    let stored = index.series(TENANT, study, series).await.unwrap().unwrap();
+    let (now, year) = (stored.changed_at + 10_000, 365 * 24 * 60 * 60 * 1000);
+    // When a preview is due for the first time, when it is retried, and when a lease ends.
+    for attempts in [0, 1, 2] {
+        for (due_at, is_due) in [(now + 30_000, false), (now + year, true), (i64::MAX, true)] {
+            let pending = PreviewState::Pending { due_at, attempts };
+            index.set_preview(TENANT, study, series, stored.generation, &pending).await.unwrap();
+            assert_eq!(index.due_previews(now, 10).await.unwrap().len(), usize::from(is_due), "{due_at}");
+            let times = LeaseTimes { now, until: now + 1, quiet_since: now - 1 };
+            let outcome = index.lease_preview(TENANT, study, series, times).await.unwrap();
+            assert_eq!(matches!(outcome, LeaseOutcome::Acquired(_)), is_due, "{due_at}: {outcome:?}");
+        }
+    }
+    // The last change of the series, a year in the future for the clock of now.
+    let (now, pending) = (now - year, PreviewState::Pending { due_at: 0, attempts: 0 });
+    index.set_preview(TENANT, study, series, stored.generation, &pending).await.unwrap();
+    let times = LeaseTimes { now, until: now + 1, quiet_since: now - 1000 };
+    let outcome = index.lease_preview(TENANT, study, series, times).await.unwrap();
+    assert!(matches!(outcome, LeaseOutcome::Acquired(_)), "{outcome:?}");
 }
 
 async fn a_lease_excludes_other_processes_until_its_end_and_each_attempt_counts(engine: Engine) {

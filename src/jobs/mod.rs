@@ -2,3 +2,4 @@
 
 pub mod previews;
 pub mod reconcile;
+pub mod storing;

@@ -1,11 +1,13 @@
 //! Wiring: opens the stores, builds the archive, starts the protocol layers and the jobs, and stops them
 //! gracefully.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use futures_util::TryStreamExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::archive::Archive;
-use crate::archive::derived::cache;
+use crate::archive::derived::{cache, preview};
 use crate::archive::maintenance::recovery::recover;
+use crate::blobs::{Blobs, Bucket, Key};
 use crate::config::{AuthSettings, BlobStore, Config};
 use crate::dimse;
 use crate::dimse::callers::Callers;
@@ -65,6 +68,8 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
         address => Some(listen(address, "dimse.listen", &config.auth).await?),
     };
     tasks.spawn(http::run(listener, service, stop.clone()));
+
+    tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
 
     let mut dimse = None;
     if let Some(listener) = dimse_listener {
@@ -136,11 +141,12 @@ impl Server {
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     let blobs = open_blobs(config).await?;
     let table = open_table(config, INDEX_FILE).await?;
-    let index = Arc::new(Index::new(table));
+    let index = Arc::new(Index::new(table).with_longest_wait(preview::longest_wait(config)));
     ensure!(
         !index.is_rebuilding().await?,
         "the index is being rebuilt, or a rebuild was interrupted: `cuspid reindex` continues it"
     );
+    refuse_lost_index(blobs.as_ref(), &index).await?;
     let queue = open_queue(config, &index).await?;
     let archive = Archive::with_queue(blobs, index, queue, config);
     let settled = recover(&archive).await.context("cannot recover the objects that a killed process left")?;
@@ -148,6 +154,27 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
         info!("recovered or deleted {settled} objects that a killed process left");
     }
     Ok(archive)
+}
+
+/// Refuses an index that was just created beside stored instances: the index that named them is lost, and the
+/// archive would look empty. An index beside no instances is marked as being in use.
+///
+/// Objects of a process that was killed before its first commit are no reason: the recovery commits them.
+async fn refuse_lost_index(blobs: &dyn Blobs, index: &Index) -> anyhow::Result<()> {
+    if !index.is_new().await? {
+        return Ok(());
+    }
+    let unconfirmed: HashSet<Key> = blobs.unconfirmed().into_iter().collect();
+    let mut originals = blobs.list(Bucket::Originals, "");
+    while let Some(original) = originals.try_next().await.context("cannot list the stored instances")? {
+        // Another process may have begun to use both meanwhile.
+        ensure!(
+            unconfirmed.contains(&original.key) || !index.is_new().await?,
+            "the index is empty, but there are stored instances: the index was lost, or is another one. \
+             `cuspid reindex` builds it from the stored instances"
+        );
+    }
+    Ok(index.begin_use().await?)
 }
 
 /// Listens on an address. An address that is not on loopback needs authentication, or the setting that allows

@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::archive::Archive;
 use crate::archive::maintenance::delete::collect_garbage;
 use crate::blobs::Blobs;
+use crate::clock::now_millis;
 use crate::config::{Config, TableEngine};
 use crate::index::Index;
 use crate::server::stores::{INDEX_FILE, REBUILT_INDEX_FILE, open_blobs, open_table};
@@ -22,8 +23,13 @@ pub struct Rebuild {
 
 /// The table that a rebuild writes to.
 enum RebuildTarget {
-    /// A second file in this data directory, beside the index in use.
-    File(PathBuf),
+    /// A second file in a data directory, beside the index in use.
+    File {
+        /// The data directory.
+        data: PathBuf,
+        /// Whether the old index cannot be used, so that it is kept under another name.
+        is_damaged: bool,
+    },
     /// The empty table that servers use after the rebuild.
     Table(Arc<Index>),
 }
@@ -45,18 +51,16 @@ impl Rebuild {
 
     async fn begin_in_file(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
         let data = config.storage.data.clone();
-        if data.join(INDEX_FILE).exists()
-            && let Err(error) = sweep_garbage(blobs.clone(), config).await
-        {
-            let error = format!("{error:#}");
-            warn!(error, "the deletion queue of the old index cannot be read; its objects are indexed again");
-        }
+        let old = data.join(INDEX_FILE);
+        let is_damaged = old.exists() && !finish_deletions(blobs.clone(), config).await;
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove the file of an earlier rebuild")?;
         }
         let index = Index::new(open_table(config, REBUILT_INDEX_FILE).await?);
-        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), target: RebuildTarget::File(data) })
+        index.begin_use().await?;
+        let target = RebuildTarget::File { data, is_damaged };
+        Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), target })
     }
 
     async fn begin_in_table(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
@@ -78,7 +82,7 @@ impl Rebuild {
     /// Describes the state of the index after an error before [`Rebuild::finish`].
     pub fn state(&self) -> &'static str {
         match self.target {
-            RebuildTarget::File(_) => "the old index is still in place",
+            RebuildTarget::File { .. } => "the old index is still in place",
             RebuildTarget::Table(_) => "the index is not complete: run `cuspid reindex` again to continue",
         }
     }
@@ -88,13 +92,18 @@ impl Rebuild {
     /// # Errors
     /// If the file cannot be moved; the old index is then still in place. If the table fails.
     pub async fn finish(self) -> anyhow::Result<()> {
-        let data = match self.target {
-            RebuildTarget::File(data) => data,
+        let (data, is_damaged) = match self.target {
+            RebuildTarget::File { data, is_damaged } => (data, is_damaged),
             RebuildTarget::Table(index) => {
                 return index.end_rebuilding().await.context("cannot mark the index as complete");
             }
         };
         drop(self.archive);
+        if is_damaged {
+            let aside = data.join(format!("{INDEX_FILE}.damaged-{}", now_millis()));
+            std::fs::rename(data.join(INDEX_FILE), &aside).context("cannot move the damaged index aside")?;
+            warn!("the damaged index is {} now; it can be deleted", aside.display());
+        }
         let moved = std::fs::rename(data.join(REBUILT_INDEX_FILE), data.join(INDEX_FILE));
         moved.context("cannot replace the old index; it is still in place")?;
         let directory = rustix::fs::open(&data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
@@ -103,9 +112,17 @@ impl Rebuild {
     }
 }
 
-/// Deletes the objects in the deletion queue of the old index.
-async fn sweep_garbage(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<()> {
-    let index = Index::new(open_table(config, INDEX_FILE).await?);
-    collect_garbage(&Archive::new(blobs, Arc::new(index), config)).await?;
-    Ok(())
+/// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used; one
+/// without any entry counts as one that could not, since it may be in the place of another.
+async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> bool {
+    let deletions = async {
+        let index = Arc::new(Index::new(open_table(config, INDEX_FILE).await?));
+        collect_garbage(&Archive::new(blobs, index.clone(), config)).await?;
+        anyhow::Ok(!index.is_new().await?)
+    };
+    deletions.await.unwrap_or_else(|error| {
+        let error = format!("{error:#}");
+        warn!(error, "the deletion queue of the old index cannot be read; its objects are indexed again");
+        false
+    })
 }

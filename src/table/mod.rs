@@ -2,6 +2,7 @@
 //! model, which every engine implements in this form. No DICOM here.
 
 use std::ops::Bound;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
@@ -145,12 +146,21 @@ pub enum Error {
     /// There is no space left; nothing was written.
     #[error("no space left in the table")]
     NoSpace,
-    /// The thread that writes the table has ended after a panic: no transaction is possible until the process is
-    /// restarted. Whether the last one took effect is not known.
+    /// The thread that writes the table has ended after a panic: no transaction is possible until the process
+    /// is restarted. Whether the last one took effect is not known.
     #[error(
         "cannot write the index: the thread that writes its table has ended after a panic; restart the server"
     )]
     WriterEnded,
+    /// The file of an embedded table is damaged, or was written by another program or another version.
+    #[error("the index in {} is damaged: stop the server and run `cuspid reindex`", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The engine failed; whether a transaction took effect is not known.
     #[error("cannot {operation}")]
     Backend {

@@ -23,6 +23,7 @@ mod errors;
 #[path = "../../src/http/auth/fake_provider.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod fake_provider;
+mod faults;
 mod frames;
 mod harness;
 mod instances;

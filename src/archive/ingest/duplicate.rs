@@ -12,6 +12,7 @@ use futures_util::TryStreamExt;
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::ingest::Refusal;
+use crate::archive::verified::is_intact;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
@@ -30,7 +31,7 @@ pub(in crate::archive) enum Existing {
     Nothing,
     /// The same bytes.
     Same,
-    /// A record of the same bytes, whose object of this name is lost.
+    /// A record of the same bytes, whose object of this name is missing or damaged.
     Lost {
         /// The name of the object.
         object: String,
@@ -44,6 +45,15 @@ pub(in crate::archive) enum Existing {
     },
 }
 
+/// How it is found out whether a stored object is still what its record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::archive) enum Inspection {
+    /// By its size, with one request.
+    Size,
+    /// By its digest: the whole object is read.
+    Digest,
+}
+
 /// Looks up what is stored under the UID of an instance whose object has this digest and size.
 pub(in crate::archive) async fn existing(
     archive: &Archive,
@@ -51,6 +61,7 @@ pub(in crate::archive) async fn existing(
     (study, series, instance): (&StudyUid, &SeriesUid, &InstanceUid),
     digest: &str,
     size_bytes: u64,
+    inspection: Inspection,
 ) -> Result<Existing, Error> {
     let Some(stored) = archive.index.locate(tenant.as_str(), instance).await? else {
         return Ok(Existing::Nothing);
@@ -61,10 +72,14 @@ pub(in crate::archive) async fn existing(
     if stored.digest != digest {
         return Ok(Existing::Different { digest: stored.digest });
     }
-    // The answer that an instance is stored means that its bytes are there: a lost object is put again.
+    // The answer that an instance is stored means that its bytes are there: a missing or damaged object is
+    // put again.
     let key = keys::original(tenant, study, series, instance, &stored.object);
-    let is_there = archive.blobs.size(&key).await? == Some(size_bytes);
-    Ok(if is_there { Existing::Same } else { Existing::Lost { object: stored.object } })
+    let is_intact = match inspection {
+        Inspection::Size => archive.blobs.size(&key).await? == Some(size_bytes),
+        Inspection::Digest => is_intact(archive, &key, digest, size_bytes).await?,
+    };
+    Ok(if is_intact { Existing::Same } else { Existing::Lost { object: stored.object } })
 }
 
 /// Whether the object that is stored under the UID of `instance`, with the digest `stored`, has the data set

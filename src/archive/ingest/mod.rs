@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::archive;
 use crate::archive::access::Caller;
@@ -209,7 +209,9 @@ impl Upload {
         let started = Instant::now();
         let permit = self.archive.permits.batch().await;
         let task = tokio::spawn(async move {
+            let archive = self.archive.clone();
             let outcome = self.conclude(permit).await;
+            archive.storing.record(&outcome.result);
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
         });
@@ -286,14 +288,21 @@ impl Outcome {
     }
 
     fn refused(identity: Option<Identity>, refusal: Refusal) -> Self {
-        // A panic was logged where it happened.
-        if let Refusal::Failed(cause) = &refusal
-            && !matches!(cause.downcast_ref(), Some(archive::Error::Internal(_)))
-        {
-            error!(error = format!("{cause:#}"), "cannot store an instance");
+        match &refusal {
+            // A panic was logged where it happened.
+            Refusal::Failed(cause) if is_panic(cause) => {}
+            Refusal::Failed(cause) => error!(error = format!("{cause:#}"), "cannot store an instance"),
+            Refusal::NoSpace => error!("cannot store an instance: no space left"),
+            Refusal::TooLarge { .. } => warn!("cannot store an instance: {refusal}"),
+            _ => {}
         }
         Self { identity, result: Err(refusal) }
     }
+}
+
+/// Whether the cause of a failure is a panic, which is a fault of the program and not of a store.
+pub(in crate::archive) fn is_panic(cause: &anyhow::Error) -> bool {
+    matches!(cause.downcast_ref(), Some(archive::Error::Internal(_)))
 }
 
 /// An instance whose bytes are arriving.

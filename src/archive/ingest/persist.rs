@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::ingest::duplicate::{Existing, existing, has_same_data_set};
+use crate::archive::ingest::duplicate::{Existing, Inspection, existing, has_same_data_set};
 use crate::archive::ingest::{ReceivedInstance, Refusal, StoredInstance, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
@@ -86,7 +86,10 @@ async fn compare(
     let ParsedInstance { study, series, instance, .. } = &received.instance;
     let size_bytes = received.staged.length();
     let uids = (study, series, instance);
-    let mut existing = existing(archive, &caller.tenant, uids, &received.digest, size_bytes).await?;
+    let digest = &received.digest;
+    // The answer that the instance is stored must be true of every byte.
+    let inspection = Inspection::Digest;
+    let mut existing = existing(archive, &caller.tenant, uids, digest, size_bytes, inspection).await?;
     let Existing::Different { digest: stored } = &existing else { return Ok((received, existing)) };
     let ReceivedInstance { instance, staged, data_set_offset, digest } = received;
     let compared = has_same_data_set(archive, caller, &instance, stored, staged, data_set_offset).await?;

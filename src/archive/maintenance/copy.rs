@@ -1,7 +1,9 @@
-//! Copying everything that is stored, of all tenants, to another archive on whatever backends (docs/decisions/0084).
+//! Copying everything that is stored, of all tenants, to another archive on whatever backends
+//! (docs/decisions/0084).
 //!
-//! Each original is verified while it is read, and kept and committed like an upload: the destination is in order at every
-//! moment, and what it has is passed over. A copy that was cut off, or whose source was in use, is run again for the rest.
+//! Each original is verified while it is read, and kept and committed like an upload: the destination is in
+//! order at every moment, and what it has is passed over. A copy that was cut off, or whose source was in
+//! use, is run again for the rest.
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -9,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
 use crate::archive::hexadecimal::hexadecimal;
-use crate::archive::ingest::duplicate::{Existing, existing};
+use crate::archive::ingest::duplicate::{Existing, Inspection, existing};
 use crate::archive::ingest::persist::persist;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
@@ -73,16 +75,16 @@ pub async fn volume(archive: &Archive) -> Result<(u64, u64), Error> {
     Ok((instances, bytes))
 }
 
-/// Copies every instance to another archive, `concurrency` at the same time, but for those that it has. What is stored
-/// here meanwhile may be copied or not; nothing is removed there. `progress` is called after each instance with its size
-/// in bytes.
+/// Copies every instance to another archive, `concurrency` at the same time, but for those that it has. What
+/// is stored here meanwhile may be copied or not; nothing is removed there. `progress` is called after each
+/// instance with its size in bytes.
 ///
-/// Records are copied as they are, with the time at which the instance was stored. Objects get names of their own, and
-/// what is derived is made again there.
+/// Records are copied as they are, with the time at which the instance was stored. Objects get names of their
+/// own, and what is derived is made again there.
 ///
 /// # Errors
-/// If the index here fails, or there is no room left there. Single instances that cannot be copied are failures in the
-/// result.
+/// If the index here fails, or there is no room left there. Single instances that cannot be copied are
+/// failures in the result.
 pub async fn copy(
     archive: &Archive,
     destination: &Archive,
@@ -135,7 +137,8 @@ async fn instances_of_all(
     Ok(all.flatten().boxed())
 }
 
-/// Copies one instance. What it is here is looked up again before it counts as failed: others may be at work here.
+/// Copies one instance. What it is here is looked up again before it counts as failed: others may be at work
+/// here.
 async fn copy_instance(
     archive: &Archive,
     destination: &Archive,
@@ -169,19 +172,22 @@ async fn transfer(
     record: &InstanceRecord,
 ) -> Result<Step, Error> {
     let InstanceRecord { study, series, instance, digest, size_bytes, .. } = record;
-    let lost = match existing(destination, tenant, (study, series, instance), digest, *size_bytes).await? {
-        Existing::Nothing => None,
-        Existing::Lost { object } => Some(object),
-        Existing::Same => return Ok(Step::Known),
-        Existing::Elsewhere => return Ok(Step::Failed(ELSEWHERE.into())),
-        Existing::Different { .. } if destination.ingest.duplicates == Duplicates::Reject => {
-            return Ok(Step::Failed(DIFFERENT.into()));
-        }
-        Existing::Different { .. } if is_newer(destination, tenant, record).await? => {
-            return Ok(Step::Failed(NEWER.into()));
-        }
-        Existing::Different { .. } => None,
-    };
+    let lost =
+        match existing(destination, tenant, (study, series, instance), digest, *size_bytes, Inspection::Size)
+            .await?
+        {
+            Existing::Nothing => None,
+            Existing::Lost { object } => Some(object),
+            Existing::Same => return Ok(Step::Known),
+            Existing::Elsewhere => return Ok(Step::Failed(ELSEWHERE.into())),
+            Existing::Different { .. } if destination.ingest.duplicates == Duplicates::Reject => {
+                return Ok(Step::Failed(DIFFERENT.into()));
+            }
+            Existing::Different { .. } if is_newer(destination, tenant, record).await? => {
+                return Ok(Step::Failed(NEWER.into()));
+            }
+            Existing::Different { .. } => None,
+        };
     let staged = destination.blobs.stage().await?;
     let Some(staged) = read_intact(archive, tenant, record, staged).await? else {
         return Ok(Step::Failed("its object is damaged at the source".into()));

@@ -4,6 +4,7 @@
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, ListedObject};
 use crate::clock::now_millis;
+use crate::index;
 use crate::index::ObjectToDelete;
 use crate::index::records::{InstanceRecord, PreviewState};
 
@@ -54,8 +55,15 @@ async fn is_noted(archive: &Archive, key: &Key) -> Result<bool, Error> {
     Ok(notes.iter().flat_map(|note| &note.objects).any(is_it))
 }
 
-/// Whether the index refers to an object.
+/// Whether the index refers to an object. A row that cannot be read may refer to the object.
 pub(in crate::archive) async fn is_referred_to(archive: &Archive, key: &Key) -> Result<bool, Error> {
+    match has_reference(archive, key).await {
+        Err(Error::Index(index::Error::Record { .. })) => Ok(true),
+        outcome => outcome,
+    }
+}
+
+async fn has_reference(archive: &Archive, key: &Key) -> Result<bool, Error> {
     Ok(match keys::parse(key) {
         Some(keys::Parsed::Original { tenant, study, series, instance, object }) => {
             let record = archive.index.instance(tenant.as_str(), &study, &series, &instance).await?;

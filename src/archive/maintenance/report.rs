@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::archive::Error;
 use crate::blobs::Key;
+use crate::index;
 
 /// Something that is not as it should be. No patient data: UIDs and keys only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +23,26 @@ pub enum Finding {
     Unnamed(Key),
     /// Another object, newer than this one, is stored under the same SOP Instance UID.
     Superseded(Key),
+    /// A row of the index that cannot be read, by its key.
+    UnreadableRow(String),
     /// A study that has instances and that no search finds: its row, or its place in the list of studies, is
     /// lost.
     Unlisted(String),
+}
+
+impl Finding {
+    /// Whether a repair leaves the fault as it is.
+    pub fn is_left(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Orphan(_) | Self::Superseded(_) => false,
+            Self::Damaged(_)
+            | Self::WrongCount(_)
+            | Self::Unreadable(..)
+            | Self::Unnamed(_)
+            | Self::UnreadableRow(_)
+            | Self::Unlisted(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -36,6 +55,7 @@ impl fmt::Display for Finding {
             Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
             Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
             Self::Superseded(key) => write!(f, "superseded: {key}"),
+            Self::UnreadableRow(key) => write!(f, "unreadable row: {key}"),
             Self::Unlisted(study) => write!(f, "unlisted: {study}"),
         }
     }
@@ -58,6 +78,19 @@ pub struct Report {
 }
 
 impl Report {
+    /// The records of the rows that can be read; the other rows become findings.
+    pub(super) fn readable<R>(&mut self, rows: Vec<Result<R, index::Error>>) -> Result<Vec<R>, Error> {
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            match row {
+                Ok(record) => records.push(record),
+                Err(index::Error::Record { what, .. }) => self.findings.push(Finding::UnreadableRow(what)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(records)
+    }
+
     /// Adds what another part of the archive came to.
     pub(super) fn add(&mut self, other: Self) {
         self.instances += other.instances;

@@ -10,6 +10,7 @@ use crate::archive::access::Caller;
 use crate::archive::read::byte_order::swapped;
 use crate::archive::read::deflated::inflated;
 use crate::archive::scope::Scope;
+use crate::archive::verified::verified;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::ByteStream;
@@ -19,6 +20,7 @@ use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::telemetry;
 
 pub(in crate::archive) mod byte_order;
 pub(in crate::archive) mod deflated;
@@ -102,10 +104,11 @@ impl Archive {
         })
     }
 
-    /// Reads bytes `range` of a stored object as it was sent.
+    /// Reads bytes `range` of a stored object as it was sent. The digest of a whole object is verified.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the instance was deleted after its record was read.
+    /// [`Error::NotFound`] if the instance was deleted after its record was read. The stream of a damaged
+    /// object ends with [`blobs::Error::Damaged`].
     pub async fn read_object(
         &self,
         caller: &Caller,
@@ -114,12 +117,19 @@ impl Archive {
     ) -> Result<ByteStream, Error> {
         let InstanceRecord { study, series, instance, .. } = record;
         let key = keys::original_of(&caller.tenant, record);
+        let is_whole = range == (0..record.size_bytes);
         match self.blobs.read(&key, range).await {
             // The record may be of a moment ago, and the instance be deleted by now.
             Err(error @ blobs::Error::NotFound(_)) => {
                 self.instance(caller, study, series, instance).await?;
+                telemetry::object_damaged("missing");
                 Err(error.into())
             }
+            Err(error @ blobs::Error::OutOfRange { .. }) => {
+                telemetry::object_damaged("damaged");
+                Err(error.into())
+            }
+            Ok(bytes) if is_whole => Ok(verified(self, bytes, key, &record.digest)),
             outcome => Ok(outcome?),
         }
     }

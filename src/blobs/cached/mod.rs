@@ -100,6 +100,10 @@ impl Blobs for CachedBlobs {
         self.inner.delete(key).await
     }
 
+    async fn evict(&self, key: &Key) {
+        let _change = ObjectChange::begin(&self.cache, key).await;
+    }
+
     async fn flush(&self) -> Result<(), Error> {
         self.inner.flush().await
     }

@@ -1,7 +1,7 @@
 //! Gives each request an identifier, and logs failures inside the server with it.
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
@@ -15,9 +15,17 @@ const MAX_ID_BYTES: usize = 128;
 pub(super) async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = request.method().clone();
+    let is_readiness = request.uri().path() == "/readyz";
     let mut response = next.run(request).await;
     if let Some(Cause(cause)) = response.extensions_mut().remove() {
-        tracing::error!(request.id = %id, %method, "cannot answer request {id}: {cause}");
+        match response.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(request.id = %id, %method, "cannot answer request {id}: {cause}");
+            }
+            // A change of readiness is logged where it happens, and a load balancer asks all the time.
+            _ if is_readiness => {}
+            _ => tracing::warn!(request.id = %id, %method, "cannot answer request {id} for now: {cause}"),
+        }
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -4,14 +4,18 @@
 //! which is written in the same transaction of the engine. One thread writes: it takes all transactions that
 //! wait, carries them out one after the other in one transaction of the engine, and makes them durable with
 //! one flush.
+//!
+//! The engine may panic on a damaged file. Every use of the engine catches the panic, and returns an error
+//! instead ([`Error::Damaged`]).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, Table, Write};
@@ -58,7 +62,8 @@ impl Redb {
     /// engine's cache of pages.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the file cannot be used, is no table, or is in use by another process.
+    /// [`Error::Damaged`] if the file is no table of this version. [`Error::Backend`] if the file cannot be
+    /// used or is in use by another process.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         Self::start(RedbStorage::File(path.to_owned()), cache_bytes)
     }
@@ -72,7 +77,7 @@ impl Redb {
     }
 
     fn start(source: RedbStorage, cache_bytes: usize) -> Result<Self, Error> {
-        let database = source.open(cache_bytes)?;
+        let database = source.create(cache_bytes)?;
         let engine = Arc::new(RedbEngine { source, cache_bytes, database: RwLock::new(Some(database)) });
         let (writer, transactions) = mpsc::channel(QUEUE_LENGTH);
         let thread = std::thread::Builder::new().name("table-write".into());
@@ -140,28 +145,77 @@ impl Drop for Redb {
 }
 
 impl RedbStorage {
+    /// Opens the database, which is created if it does not exist.
+    fn create(&self, cache_bytes: usize) -> Result<Database, Error> {
+        self.open_with(cache_bytes, |builder, path| builder.create(path))
+    }
+
+    /// Opens the database of a process that has opened it before: a file that has gone is not replaced by an
+    /// empty one.
     fn open(&self, cache_bytes: usize) -> Result<Database, Error> {
+        self.open_with(cache_bytes, |builder, path| builder.open(path))
+    }
+
+    fn open_with(
+        &self,
+        cache_bytes: usize,
+        open: impl FnOnce(&Builder, &Path) -> Result<Database, DatabaseError>,
+    ) -> Result<Database, Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
-        let database = match self {
-            Self::File(path) => builder.create(path),
-            Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
+        let opened = catch_panic(|| {
+            let database = match self {
+                Self::File(path) => open(&builder, path),
+                Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
+            };
+            let database = database?;
+            write::prepare(&database)?;
+            Ok(database)
+        });
+        self.outcome("open the table", opened)
+    }
+
+    /// The outcome of an operation of the engine, which may have panicked.
+    fn outcome<T>(
+        &self,
+        operation: &'static str,
+        outcome: Result<Result<T, redb::Error>, EnginePanic>,
+    ) -> Result<T, Error> {
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(redb::Error::Io(error))) if is_no_space(&error) => Err(Error::NoSpace),
+            Ok(Err(error)) if is_damage(&error) => Err(self.damaged(error)),
+            Ok(Err(error)) => Err(failed(operation, error)),
+            Err(panic) => Err(self.damaged(panic)),
+        }
+    }
+
+    fn damaged(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let file = match self {
+            Self::File(path) => path.clone(),
+            Self::Memory => PathBuf::from("memory"),
         };
-        let database = database.map_err(|error| failed_engine("open the table", error.into()))?;
-        write::prepare(&database).map_err(|error| failed_engine("open the table", error))?;
-        Ok(database)
+        Error::Damaged { file, source: source.into() }
     }
 }
 
 impl RedbEngine {
     /// Runs `work` on the database, which is opened again if it was closed. Blocks.
+    ///
+    /// After a panic the database is closed: its state in memory may be of no use.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         if matches!(self.database.read().as_deref(), Ok(None)) {
             self.open()?;
         }
-        let database = self.database.read().map_err(|_| closed())?;
-        let database = database.as_ref().ok_or_else(closed)?;
-        work(database).map_err(|error| failed_engine("use the table", error))
+        let outcome = {
+            let database = self.database.read().map_err(|_| closed())?;
+            let database = database.as_ref().ok_or_else(closed)?;
+            catch_panic(|| work(database))
+        };
+        if outcome.is_err() {
+            self.close();
+        }
+        self.source.outcome("use the table", outcome)
     }
 
     fn open(&self) -> Result<(), Error> {
@@ -174,8 +228,11 @@ impl RedbEngine {
 
     /// Closes the engine after all reads that have begun.
     fn close(&self) {
-        if let Ok(mut database) = self.database.write() {
-            *database = None;
+        if let Ok(mut database) = self.database.write()
+            && let Some(database) = database.take()
+        {
+            // The file was damaged, which the operation before has reported, or the next one will.
+            let _ = catch_panic(|| drop(database));
         }
     }
 }
@@ -198,10 +255,40 @@ fn failed(operation: &'static str, source: impl Into<Box<dyn std::error::Error +
     Error::Backend { operation, source: source.into() }
 }
 
-fn failed_engine(operation: &'static str, error: redb::Error) -> Error {
+/// A panic of the engine.
+#[derive(Debug, thiserror::Error)]
+#[error("redb panicked: {0}")]
+struct EnginePanic(String);
+
+/// Runs an operation of the engine, which may panic on a damaged file.
+fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, EnginePanic> {
+    // The callers close the engine after a panic, and use none of its state.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        EnginePanic(text.or_else(|| payload.downcast_ref().cloned()).unwrap_or_default())
+    })
+}
+
+/// Whether an error says that the file is no table of this version of the engine.
+fn is_damage(error: &redb::Error) -> bool {
+    use std::io::ErrorKind;
     match error {
-        redb::Error::Io(error) if is_no_space(&error) => Error::NoSpace,
-        error => failed(operation, error),
+        redb::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::IsADirectory
+        ),
+        redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::RepairAborted
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableIsNotMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. } => true,
+        _ => false,
     }
 }
 

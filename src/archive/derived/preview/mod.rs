@@ -1,7 +1,7 @@
 //! Making previews: every frame of a series as lossy JPEG 2000, in one object (docs/fast-stream.md).
 //!
-//! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object that
-//! nothing refers to, which the next preview of the series removes.
+//! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object
+//! that nothing refers to, which the next preview of the series removes.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
+use crate::config::{Config, PreviewSettings};
 use crate::decoders;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
@@ -138,7 +139,13 @@ pub async fn hold_preview(archive: &Archive, due: &Due, lease: Duration) -> Resu
 
 /// Announces previews that are overdue by `grace`: whoever should have done so may have died.
 pub async fn announce_overdue_previews(archive: &Archive, grace: Duration) -> Result<usize, Error> {
-    let due = archive.index.due_previews(now_millis() - millis(grace), MAX_ANNOUNCED).await?;
+    let now = now_millis();
+    let mut due = archive.index.due_previews(now, MAX_ANNOUNCED).await?;
+    // A due time after `now` was written by a wrong clock.
+    let is_overdue = |at| at <= now - millis(grace) || at > now;
+    due.retain(
+        |due| matches!(due.record.preview, PreviewState::Pending { due_at, .. } if is_overdue(due_at)),
+    );
     for due in &due {
         let (study, series) = (due.record.study.clone(), due.record.series.clone());
         archive.announce_preview(&due.tenant, study, series, Duration::ZERO).await;
@@ -146,8 +153,8 @@ pub async fn announce_overdue_previews(archive: &Archive, grace: Duration) -> Re
     Ok(due.len())
 }
 
-/// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call it
-/// on a thread that may block. Dropping it leaves the preview due.
+/// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call
+/// it on a thread that may block. Dropping it leaves the preview due.
 ///
 /// # Errors
 /// If the index cannot record it; the preview then stays due.
@@ -303,8 +310,8 @@ async fn sweep_previews(
 
 /// The reason why a slice is left out of a preview that goes on without it.
 ///
-/// A frame that costs a decoder process ends the preview for good: the other frames of the series, and other attempts,
-/// may cost as much.
+/// A frame that costs a decoder process ends the preview for good: the other frames of the series, and other
+/// attempts, may cost as much.
 fn omissible(error: FrameError) -> Result<String, Halt> {
     match error {
         // The object holds fewer frames than it says, or one that is too large.
@@ -328,6 +335,13 @@ fn source(record: InstanceRecord) -> Option<Source> {
         geometry: described.frame(0),
         instance: record.instance,
     })
+}
+
+/// The longest time for which the settings put off a preview or let a worker have it.
+pub fn longest_wait(config: &Config) -> Duration {
+    let PreviewSettings { quiet_seconds, retry_seconds, .. } = config.preview;
+    let retry = retry_seconds.saturating_mul(1 << MAX_DOUBLINGS);
+    Duration::from_secs(quiet_seconds.max(retry).max(config.jobs.lease_seconds))
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -1,0 +1,115 @@
+//! Whole objects are verified while they are read: the digest of every object is known.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use futures_util::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+use tracing::error;
+
+use crate::archive::hexadecimal::hexadecimal;
+use crate::archive::{Archive, run_blocking};
+use crate::blobs::{Blobs, ByteStream, Error, Key};
+use crate::telemetry;
+
+/// The bytes that are hashed on the thread of the caller; more are hashed on a blocking thread.
+const MAX_INLINE_BYTES: usize = 16 * 1024;
+
+/// A whole object that is being read.
+struct WholeRead {
+    blobs: Arc<dyn Blobs>,
+    key: Key,
+    digest: String,
+    bytes: ByteStream,
+    hasher: Sha256,
+    /// The last chunk that was read.
+    held: Option<Bytes>,
+    is_ended: bool,
+}
+
+/// Verifies the bytes of a whole object, with a given digest, while they are read. If the digest differs, the
+/// stream ends with an error in place of the last chunk, so that no reader takes the object for complete.
+pub(in crate::archive) fn verified(
+    archive: &Archive,
+    bytes: ByteStream,
+    key: Key,
+    digest: &str,
+) -> ByteStream {
+    let read = WholeRead {
+        blobs: archive.blobs.clone(),
+        key,
+        digest: digest.to_owned(),
+        bytes,
+        hasher: Sha256::new(),
+        held: None,
+        is_ended: false,
+    };
+    stream::try_unfold(read, WholeRead::next).boxed()
+}
+
+/// Whether an object is there with this size and this digest.
+pub(in crate::archive) async fn is_intact(
+    archive: &Archive,
+    key: &Key,
+    digest: &str,
+    size_bytes: u64,
+) -> Result<bool, Error> {
+    if archive.blobs.size(key).await? != Some(size_bytes) {
+        return Ok(false);
+    }
+    let bytes = match archive.blobs.read(key, 0..size_bytes).await {
+        Err(Error::NotFound(_) | Error::OutOfRange { .. }) => return Ok(false),
+        opened => opened?,
+    };
+    let mut bytes = verified(archive, bytes, key.clone(), digest);
+    loop {
+        match bytes.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(true),
+            Err(Error::Damaged(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl WholeRead {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, Error> {
+        while !self.is_ended {
+            let Some(chunk) = self.bytes.try_next().await? else {
+                self.is_ended = true;
+                self.verify().await?;
+                break;
+            };
+            self.hasher = hash(self.hasher, chunk.clone()).await?;
+            if let Some(before) = self.held.replace(chunk) {
+                return Ok(Some((before, self)));
+            }
+        }
+        Ok(self.held.take().map(|last| (last, self)))
+    }
+
+    async fn verify(&mut self) -> Result<(), Error> {
+        if hexadecimal(&self.hasher.clone().finalize()) == self.digest {
+            return Ok(());
+        }
+        error!("object {} is damaged; sending the instance again, or a back-up, replaces it", self.key);
+        telemetry::object_damaged("damaged");
+        self.blobs.evict(&self.key).await;
+        Err(Error::Damaged(self.key.clone()))
+    }
+}
+
+async fn hash(mut hasher: Sha256, chunk: Bytes) -> Result<Sha256, Error> {
+    if chunk.len() <= MAX_INLINE_BYTES {
+        hasher.update(&chunk);
+        return Ok(hasher);
+    }
+    let hashed = run_blocking(None, move || {
+        hasher.update(&chunk);
+        hasher
+    });
+    hashed
+        .await
+        .map_err(|source| Error::Backend { operation: "hash an object".into(), source: source.into() })
+}
