@@ -83,7 +83,7 @@ async fn copy(from: &Archive, to: &Archive) -> Copied {
 }
 
 async fn findings(archive: &Archive) -> Vec<String> {
-    let report = check::check(&archive, false, |_| {}).await.unwrap();
+    let report = check::check(archive, false, |_| {}).await.unwrap();
     report.findings.iter().map(ToString::to_string).collect()
 }
 
