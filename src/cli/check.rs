@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::archive::is_shared;
-use crate::archive::maintenance::check::{Manner, check_as};
+use crate::archive::maintenance::check::{CheckOptions, check_as};
 use crate::archive::maintenance::report::Finding;
 use crate::cli::{Settings, require_data, runtime, without_cache};
 use crate::server;
@@ -35,10 +35,11 @@ impl CheckArguments {
         let report = runtime()?.block_on(async {
             let archive = server::open(&config).await?;
             let is_alone = self.stopped || !is_shared(&config.storage);
-            let checked = check_as(&archive, Manner { is_repairing: self.repair, is_alone }, |instances| {
-                progress.inc(instances);
-                progress.set_message(format!("{} instances", progress.position()));
-            });
+            let checked =
+                check_as(&archive, CheckOptions { is_repairing: self.repair, is_alone }, |instances| {
+                    progress.inc(instances);
+                    progress.set_message(format!("{} instances", progress.position()));
+                });
             anyhow::Ok(checked.await?)
         })?;
         progress.finish_and_clear();
@@ -46,8 +47,8 @@ impl CheckArguments {
         for finding in &report.findings {
             writeln!(out, "{finding}")?;
         }
-        if report.young > 0 {
-            let young = report.young;
+        if report.recent > 0 {
+            let young = report.recent;
             writeln!(out, "{young} objects of the last hour have no record yet; they were not checked")?;
         }
         if report.uncounted > 0 {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::archive::derived::preview::{self, Due, Outcome, Turn};
+use crate::archive::derived::preview::{self, Due, Outcome, PreviewLease};
 use crate::config::Config;
 use crate::queue::Delivery;
 use crate::telemetry;
@@ -85,18 +85,18 @@ async fn run_next(
             .await
             .context("cannot acquire the lease of a preview")?;
         match turn {
-            Turn::Mine(due) => {
+            PreviewLease::Acquired(due) => {
                 let (due, delivery) = current.insert((due, delivery));
                 let done = make(archive, due, delivery, lease).await;
                 *current = None;
                 return done;
             }
             // Announced again, not left in the queue: a queue gives up a message that is received too often.
-            Turn::NotFor(wait) => {
+            PreviewLease::RetryAfter(wait) => {
                 archive.queue().announce(&delivery.job, wait).await?;
                 archive.queue().delete(&delivery).await?;
             }
-            Turn::Nothing => archive.queue().delete(&delivery).await?,
+            PreviewLease::NotPending => archive.queue().delete(&delivery).await?,
         }
     }
     Ok(())
@@ -110,7 +110,7 @@ async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration
         lost = renew_lease(archive, due, delivery, lease) => return lost,
     };
     telemetry::preview_ended(outcome.name(), start.elapsed());
-    if matches!(outcome, Outcome::Overtaken | Outcome::Retried) {
+    if matches!(outcome, Outcome::Stale | Outcome::Retried) {
         // The preview is due again, and the worker that receives the job finds out when.
         archive.queue().announce(&delivery.job, Duration::ZERO).await?;
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
-use cuspid::archive::maintenance::check::{self, Manner};
+use cuspid::archive::maintenance::check::{self, CheckOptions};
 use cuspid::archive::maintenance::delete;
 use cuspid::archive::maintenance::report::Finding;
 use cuspid::archive::scope::Scope;
@@ -117,7 +117,7 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
 
     // If no other process is running, an orphan of any age is reported.
     send(&open(), "1.2.1.2", "one").await;
-    let alone = Manner { is_repairing: true, is_alone: true };
+    let alone = CheckOptions { is_repairing: true, is_alone: true };
     assert_eq!(check::check_as(&archive, alone, |_| {}).await.unwrap().findings.len(), 1);
     assert_eq!(check::check(&archive, false, |_| {}).await.unwrap().instances, 2);
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
-use cuspid::archive::maintenance::check::{self, Manner};
+use cuspid::archive::maintenance::check::{self, CheckOptions};
 use cuspid::archive::maintenance::{copy, reindex};
 use cuspid::config::Config;
 use cuspid::server;
@@ -150,7 +150,7 @@ async fn a_table_of_an_earlier_time_is_brought_up_to_date_by_a_repair() {
     engine::copy_table(&config.dynamodb.endpoint, from, to).await;
     let after = serve(&config, 6..12).await;
     let archive = server::open(&earlier).await.unwrap();
-    let manner = Manner { is_repairing: true, is_alone: true };
+    let manner = CheckOptions { is_repairing: true, is_alone: true };
     assert_eq!(check::check_as(&archive, manner, |_| {}).await.unwrap().findings.len(), 6);
     drop(archive);
     assert_eq!(serve(&earlier, 0..0).await, after);

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
 use crate::archive::hexadecimal::hexadecimal;
-use crate::archive::maintenance::orphans::{ORPHAN_AGE, Standing, is_referred_to, standing};
+use crate::archive::maintenance::orphans::{ORPHAN_AGE, ObjectReference, is_referred_to, standing};
 use crate::archive::maintenance::recovery::recover_object;
 use crate::archive::maintenance::report::{Finding, Report};
 use crate::archive::{Archive, Error, keys, run_blocking};
@@ -29,7 +29,7 @@ const MAX_COUNTS: usize = 8;
 
 /// How an archive is checked.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct CheckOptions {
     /// Whether what can be put right is.
     pub is_repairing: bool,
     /// Whether no server and no worker is using the archive, so that nothing is about to be committed.
@@ -37,9 +37,9 @@ pub struct Manner {
 }
 
 /// What is being done to a tenant's studies.
-struct Walk<'a, P> {
+struct CheckContext<'a, P> {
     tenant: Tenant,
-    manner: Manner,
+    manner: CheckOptions,
     progress: &'a P,
 }
 
@@ -60,18 +60,22 @@ struct Counted {}
 /// # Errors
 /// If the store or the index fails; what was repaired by then stays so, and the check may be run again.
 pub async fn check(archive: &Archive, repair: bool, progress: impl Fn(u64)) -> Result<Report, Error> {
-    check_as(archive, Manner { is_repairing: repair, is_alone: !archive.is_shared }, progress).await
+    check_as(archive, CheckOptions { is_repairing: repair, is_alone: !archive.is_shared }, progress).await
 }
 
 /// Checks as [`check`] does, in a certain manner.
 ///
 /// # Errors
 /// As there.
-pub async fn check_as(archive: &Archive, manner: Manner, progress: impl Fn(u64)) -> Result<Report, Error> {
+pub async fn check_as(
+    archive: &Archive,
+    manner: CheckOptions,
+    progress: impl Fn(u64),
+) -> Result<Report, Error> {
     let mut report = Report::default();
     for tenant in archive.index.tenants().await? {
         let Ok(tenant) = tenant.parse::<Tenant>() else { continue };
-        let walk = &Walk { tenant, manner, progress: &progress };
+        let walk = &CheckContext { tenant, manner, progress: &progress };
         let mut pages = archive.index.readable_studies(walk.tenant.as_str());
         while let Some(page) = pages.try_next().await? {
             let studies = report.readable(page)?;
@@ -91,7 +95,7 @@ pub async fn check_as(archive: &Archive, manner: Manner, progress: impl Fn(u64))
 
 async fn check_study(
     archive: &Archive,
-    walk: &Walk<'_, impl Fn(u64)>,
+    walk: &CheckContext<'_, impl Fn(u64)>,
     study: &StudyRecord,
 ) -> Result<Report, Error> {
     let mut report = Report::default();
@@ -121,7 +125,7 @@ async fn check_study(
 /// Checks the instances of a series and returns how many there are.
 async fn check_series(
     archive: &Archive,
-    walk: &Walk<'_, impl Fn(u64)>,
+    walk: &CheckContext<'_, impl Fn(u64)>,
     series: &SeriesRecord,
     report: &mut Report,
 ) -> Result<u64, Error> {
@@ -225,7 +229,7 @@ async fn count_again(
 async fn check_objects(
     archive: &Archive,
     bucket: Bucket,
-    manner: Manner,
+    manner: CheckOptions,
     report: &mut Report,
 ) -> Result<(), Error> {
     let mut last_study = None;
@@ -235,16 +239,16 @@ async fn check_objects(
         .try_buffered(OBJECTS);
     while let Some((standing, entry)) = standings.try_next().await? {
         match standing {
-            Standing::Owned if bucket == Bucket::Originals => {
+            ObjectReference::Live if bucket == Bucket::Originals => {
                 let study = keys::study_of(&entry.key);
                 if study != last_study {
                     last_study = study;
                     report.findings.extend(check_listing(archive, &entry.key, manner).await?);
                 }
             }
-            Standing::Owned | Standing::Going => {}
-            Standing::Young => report.young += 1,
-            Standing::Orphan => {
+            ObjectReference::Live | ObjectReference::BeingDeleted => {}
+            ObjectReference::TooRecent => report.recent += 1,
+            ObjectReference::Orphaned => {
                 if manner.is_repairing {
                     recover_object(archive, &entry).await?;
                 }
@@ -256,7 +260,7 @@ async fn check_objects(
 }
 
 /// Whether the study of an object that an instance refers to can be found.
-async fn check_listing(archive: &Archive, key: &Key, manner: Manner) -> Result<Option<Finding>, Error> {
+async fn check_listing(archive: &Archive, key: &Key, manner: CheckOptions) -> Result<Option<Finding>, Error> {
     let Some((tenant, study)) = keys::study_of(key) else { return Ok(None) };
     let unlisted = Some(Finding::Unlisted(format!("study {study} of {}", tenant.as_str())));
     let record = match archive.index.study(tenant.as_str(), &study).await {

@@ -14,15 +14,15 @@ pub(in crate::archive) const ORPHAN_AGE: i64 = 60 * 60 * 1000;
 
 /// What an object is to the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::archive) enum Standing {
+pub(in crate::archive) enum ObjectReference {
     /// The index refers to it.
-    Owned,
+    Live,
     /// Nothing does; another process may be about to commit it.
-    Young,
+    TooRecent,
     /// It is being deleted, or was while it was looked at.
-    Going,
+    BeingDeleted,
     /// Nothing does, and nothing will.
-    Orphan,
+    Orphaned,
 }
 
 /// What an object is to the index, whatever other processes do meanwhile. None are at work if `is_alone`.
@@ -33,16 +33,16 @@ pub(in crate::archive) async fn standing(
     archive: &Archive,
     entry: &ListedObject,
     is_alone: bool,
-) -> Result<Standing, Error> {
+) -> Result<ObjectReference, Error> {
     if is_referred_to(archive, &entry.key).await? {
-        return Ok(Standing::Owned);
+        return Ok(ObjectReference::Live);
     }
     if !is_alone && entry.modified_at > now_millis() - ORPHAN_AGE {
-        return Ok(Standing::Young);
+        return Ok(ObjectReference::TooRecent);
     }
     let is_noted = is_noted(archive, &entry.key).await?;
     let is_there = archive.blobs.size(&entry.key).await?.is_some();
-    Ok(if is_noted || !is_there { Standing::Going } else { Standing::Orphan })
+    Ok(if is_noted || !is_there { ObjectReference::BeingDeleted } else { ObjectReference::Orphaned })
 }
 
 /// Whether an object is noted as to be deleted.

@@ -70,7 +70,7 @@ pub struct Report {
     pub bytes: u64,
     /// Objects that nothing refers to and that were written in the last hour: another process may be about to
     /// commit them.
-    pub young: u64,
+    pub recent: u64,
     /// Studies whose counts could not be told, because they changed all the time.
     pub uncounted: u64,
     /// All that is not as it should be.
@@ -95,7 +95,7 @@ impl Report {
     pub(super) fn add(&mut self, other: Self) {
         self.instances += other.instances;
         self.bytes += other.bytes;
-        self.young += other.young;
+        self.recent += other.recent;
         self.uncounted += other.uncounted;
         self.findings.extend(other.findings);
     }

@@ -13,7 +13,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::rendering::{Format, Painter, Rendering, painter};
+use crate::archive::derived::rendering::{Format, Renderer, Rendering, renderer};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
@@ -114,7 +114,7 @@ impl RenderingPlan {
 /// Answers with the image of one frame.
 ///
 /// # Errors
-/// Those of [`painter`] and of the frame.
+/// Those of [`renderer`] and of the frame.
 pub(in crate::http) async fn one(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -126,7 +126,7 @@ pub(in crate::http) async fn one(
     if head.has(&etag) {
         return not_modified(plan, &etag);
     }
-    let renderer = painter(archive, caller, &frame.record, &plan.rendering).await?;
+    let renderer = renderer(archive, caller, &frame.record, &plan.rendering).await?;
     let image = renderer.frame(frame.number).await?;
     whole(image, plan, &etag, &frame.location(head.base_url()), head)
 }
@@ -134,7 +134,7 @@ pub(in crate::http) async fn one(
 /// Answers with all frames of an instance as one animated image.
 ///
 /// # Errors
-/// Those of [`painter`] and of the animation.
+/// Those of [`renderer`] and of the animation.
 pub(in crate::http) async fn animation(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -146,7 +146,7 @@ pub(in crate::http) async fn animation(
     if head.has(&etag) {
         return not_modified(plan, &etag);
     }
-    let image = painter(archive, caller, record, &plan.rendering).await?.animation().await?;
+    let image = renderer(archive, caller, record, &plan.rendering).await?.animation().await?;
     whole(image, plan, &etag, &url(record, head.base_url()), head)
 }
 
@@ -228,13 +228,13 @@ pub(in crate::http) async fn several(
 /// The renderers of one response: consecutive frames of an instance share one.
 struct Renderers {
     context: Arc<(Arc<Archive>, Caller, Rendering)>,
-    last: Option<(Arc<InstanceRecord>, Arc<OnceCell<Painter>>)>,
+    last: Option<(Arc<InstanceRecord>, Arc<OnceCell<Renderer>>)>,
 }
 
 /// A renderer that is created for the first of its frames.
 struct LazyRenderer {
     context: Arc<(Arc<Archive>, Caller, Rendering)>,
-    renderer: Arc<OnceCell<Painter>>,
+    renderer: Arc<OnceCell<Renderer>>,
 }
 
 impl Renderers {
@@ -253,7 +253,7 @@ impl LazyRenderer {
     async fn render(&self, frame: &ImageFrame) -> Result<Bytes, ArchiveError> {
         let (archive, caller, rendering) = &*self.context;
         let renderer =
-            self.renderer.get_or_try_init(|| painter(archive, caller, &frame.record, rendering)).await?;
+            self.renderer.get_or_try_init(|| renderer(archive, caller, &frame.record, rendering)).await?;
         renderer.frame(frame.number).await
     }
 }

@@ -52,8 +52,8 @@ pub(in crate::archive) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
 
 /// What is read of an instance's metadata.
 #[derive(Debug, Default)]
-pub(in crate::archive) struct Described {
-    plain: Plain,
+pub(in crate::archive) struct GeometryAttributes {
+    plain: PlainGeometry,
     groups: Groups,
 }
 
@@ -66,7 +66,7 @@ struct Groups {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Plain {
+struct PlainGeometry {
     #[serde(rename = "00200013", default)]
     instance_number: JsonValues,
     #[serde(rename = "00200032", default)]
@@ -89,18 +89,18 @@ struct Plain {
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00209113", default)]
-    plane_position: JsonSequence<Plain>,
+    plane_position: JsonSequence<PlainGeometry>,
     #[serde(rename = "00209116", default)]
-    plane_orientation: JsonSequence<Plain>,
+    plane_orientation: JsonSequence<PlainGeometry>,
     #[serde(rename = "00289110", default)]
-    pixel_measures: JsonSequence<Plain>,
+    pixel_measures: JsonSequence<PlainGeometry>,
     #[serde(rename = "00289145", default)]
-    pixel_value_transformation: JsonSequence<Plain>,
+    pixel_value_transformation: JsonSequence<PlainGeometry>,
     #[serde(rename = "00289132", default)]
-    frame_voi_lut: JsonSequence<Plain>,
+    frame_voi_lut: JsonSequence<PlainGeometry>,
 }
 
-impl Plain {
+impl PlainGeometry {
     fn geometry(&self) -> Geometry {
         let pair = |first: &JsonValues, second: &JsonValues| Some([first.number()?, second.number()?]);
         Geometry {
@@ -115,8 +115,9 @@ impl Plain {
 
 impl Group {
     fn geometry(&self) -> Geometry {
-        let first =
-            |sequence: &JsonSequence<Plain>| sequence.items.first().map(Plain::geometry).unwrap_or_default();
+        let first = |sequence: &JsonSequence<PlainGeometry>| {
+            sequence.items.first().map(PlainGeometry::geometry).unwrap_or_default()
+        };
         Geometry {
             position: first(&self.plane_position).position,
             orientation: first(&self.plane_orientation).orientation,
@@ -127,7 +128,7 @@ impl Group {
     }
 }
 
-impl Described {
+impl GeometryAttributes {
     /// Reads the metadata; what cannot be read leaves everything unknown: the pixels can be shown all the same.
     pub(in crate::archive) fn read(metadata: &Metadata) -> Self {
         let mut text = Vec::new();
@@ -183,7 +184,7 @@ mod tests {
                 {"00209113": {"vr": "SQ", "Value": [{"00200032": {"vr": "DS", "Value": [1, 2, 3]}}]}}
             ]}
         });
-        let described = Described::parse(text.to_string().as_bytes());
+        let described = GeometryAttributes::parse(text.to_string().as_bytes());
         let frame = described.frame(1);
         assert_eq!(frame.position, Some([1.0, 2.0, 3.0]));
         assert_eq!(frame.along_normal(), Some(([0.0, 0.0, 1.0], 3.0)));

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
 use crate::archive::derived::decoding::{FrameError, frame_for_background};
-use crate::archive::derived::preview::geometry::Described;
+use crate::archive::derived::preview::geometry::GeometryAttributes;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
 use crate::archive::scope::Scope;
@@ -49,13 +49,13 @@ pub struct Due {
 
 /// Whose turn it is to make a preview.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Turn {
+pub enum PreviewLease {
     /// The caller's.
-    Mine(Due),
+    Acquired(Due),
     /// Nobody's for so long, or somebody else's.
-    NotFor(Duration),
+    RetryAfter(Duration),
     /// There is none to be made.
-    Nothing,
+    NotPending,
 }
 
 /// How an attempt to make a preview ended.
@@ -64,7 +64,7 @@ pub enum Outcome {
     /// It is there.
     Made,
     /// The series has changed meanwhile; it stays due.
-    Overtaken,
+    Stale,
     /// It will be tried again.
     Retried,
     /// It was given up, for a reason that the index keeps.
@@ -76,7 +76,7 @@ impl Outcome {
     pub fn name(self) -> &'static str {
         match self {
             Self::Made => "made",
-            Self::Overtaken => "stale",
+            Self::Stale => "stale",
             Self::Retried => "retried",
             Self::Failed => "failed",
         }
@@ -85,18 +85,18 @@ impl Outcome {
 
 /// Why a preview cannot be made.
 #[derive(Debug, thiserror::Error)]
-enum Halt {
+enum PreviewError {
     /// Trying again would not help.
     #[error("{0}")]
-    Hopeless(String),
+    Permanent(String),
     /// It may succeed the next time.
     #[error(transparent)]
-    Trouble(#[from] Error),
+    Transient(#[from] Error),
 }
 
-impl From<blobs::Error> for Halt {
+impl From<blobs::Error> for PreviewError {
     fn from(error: blobs::Error) -> Self {
-        Self::Trouble(error.into())
+        Self::Transient(error.into())
     }
 }
 
@@ -108,18 +108,18 @@ pub async fn due_previews(archive: &Archive, limit: usize) -> Result<Vec<Due>, E
 }
 
 /// Takes the right to make a preview for so long. One that was attempted too often is given up.
-pub async fn take_preview(archive: &Archive, job: &Job, lease: Duration) -> Result<Turn, Error> {
+pub async fn take_preview(archive: &Archive, job: &Job, lease: Duration) -> Result<PreviewLease, Error> {
     let Job { tenant: name, study, series } = job;
-    let Ok(tenant) = name.parse::<Tenant>() else { return Ok(Turn::Nothing) };
+    let Ok(tenant) = name.parse::<Tenant>() else { return Ok(PreviewLease::NotPending) };
     let now = now_millis();
     let quiet_since = now - 1000 * archive.preview.quiet_seconds as i64;
     let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
     let record = match archive.index.lease_preview(name, study, series, times).await? {
         LeaseOutcome::Acquired(record) => record,
         LeaseOutcome::NotBefore(at) => {
-            return Ok(Turn::NotFor(Duration::from_millis((at - now).max(0) as u64)));
+            return Ok(PreviewLease::RetryAfter(Duration::from_millis((at - now).max(0) as u64)));
         }
-        LeaseOutcome::NotPending => return Ok(Turn::Nothing),
+        LeaseOutcome::NotPending => return Ok(PreviewLease::NotPending),
     };
     if let PreviewState::Pending { attempts, .. } = record.preview
         && attempts >= archive.preview.max_attempts
@@ -127,9 +127,9 @@ pub async fn take_preview(archive: &Archive, job: &Job, lease: Duration) -> Resu
         let reason = format!("gave up after {attempts} attempts");
         let failed = PreviewState::Failed { reason, attempts };
         archive.index.set_preview(name, study, series, record.generation, &failed).await?;
-        return Ok(Turn::Nothing);
+        return Ok(PreviewLease::NotPending);
     }
-    Ok(Turn::Mine(Due { tenant, record }))
+    Ok(PreviewLease::Acquired(Due { tenant, record }))
 }
 
 /// Keeps a preview that was taken from others for so long from now on; whether the series is still as it was.
@@ -165,15 +165,15 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
     let key = keys::preview(tenant, study, series, *generation);
     // A fault of the program in one series must not keep all others from their previews.
     let written = catch_panics(write_preview(archive, due, &key)).await;
-    let written =
-        written.unwrap_or_else(|_| Err(Halt::Hopeless("the server failed while it was made".into())));
+    let written = written
+        .unwrap_or_else(|_| Err(PreviewError::Permanent("the server failed while it was made".into())));
     let (preview, outcome) = match written {
         Ok(size_bytes) => (PreviewState::Ready { generation: *generation, size_bytes }, Outcome::Made),
         Err(halt) => after(archive, halt, record),
     };
     if !archive.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
         archive.blobs.delete(&key).await?;
-        return Ok(Outcome::Overtaken);
+        return Ok(Outcome::Stale);
     }
     if outcome != Outcome::Retried {
         if outcome == Outcome::Failed {
@@ -187,28 +187,28 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
 }
 
 /// What becomes of a preview whose attempt failed.
-fn after(archive: &Archive, halt: Halt, record: &SeriesRecord) -> (PreviewState, Outcome) {
+fn after(archive: &Archive, halt: PreviewError, record: &SeriesRecord) -> (PreviewState, Outcome) {
     let before = match record.preview {
         PreviewState::Pending { attempts, .. } => attempts,
         PreviewState::None | PreviewState::Ready { .. } | PreviewState::Failed { .. } => 0,
     };
     let attempts = before + 1;
     warn!(series.uid = %record.series, attempts, error = %halt, "preview of a series failed");
-    if let Halt::Trouble(_) = halt
+    if let PreviewError::Transient(_) = halt
         && attempts < archive.preview.max_attempts
     {
         let wait = (1000 * archive.preview.retry_seconds) << before.min(MAX_DOUBLINGS);
         return (PreviewState::Pending { due_at: now_millis() + wait as i64, attempts }, Outcome::Retried);
     }
     let reason = match halt {
-        Halt::Hopeless(reason) => reason,
-        Halt::Trouble(_) => format!("gave up after {attempts} attempts"),
+        PreviewError::Permanent(reason) => reason,
+        PreviewError::Transient(_) => format!("gave up after {attempts} attempts"),
     };
     (PreviewState::Failed { reason, attempts }, Outcome::Failed)
 }
 
 /// Writes the preview under `key`; returns its bytes.
-async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, Halt> {
+async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, PreviewError> {
     let caller = Caller::server(due.tenant.clone());
     let SeriesRecord { study, series, .. } = &due.record;
     let mut sources = sources(archive, &caller, &due.record).await?;
@@ -217,7 +217,7 @@ async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, H
     let limit = archive.preview.max_frames;
     let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
     let number_of_slices = number_of_slices.ok_or_else(|| {
-        Halt::Hopeless(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
+        PreviewError::Permanent(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
     })?;
     let index = Index {
         number_of_slices,
@@ -260,9 +260,9 @@ async fn write_instance(
     caller: &Caller,
     record: &InstanceRecord,
     writer: &mut Writer,
-) -> Result<(), Halt> {
+) -> Result<(), PreviewError> {
     let Some(pixels) = &record.layout.pixels else { return Ok(()) };
-    let described = Described::read(&record.metadata);
+    let described = GeometryAttributes::read(&record.metadata);
     writer.begin_instance(record.instance.clone());
     for number in 1..=pixels.number_of_frames {
         // Here at the latest it can be dropped.
@@ -312,7 +312,7 @@ async fn sweep_previews(
 ///
 /// A frame that costs a decoder process ends the preview for good: the other frames of the series, and other
 /// attempts, may cost as much.
-fn omissible(error: FrameError) -> Result<String, Halt> {
+fn omissible(error: FrameError) -> Result<String, PreviewError> {
     match error {
         // The object holds fewer frames than it says, or one that is too large.
         FrameError::Read(Error::NotFound(reason) | Error::TooLarge(reason)) => Ok(reason),
@@ -321,14 +321,14 @@ fn omissible(error: FrameError) -> Result<String, Halt> {
             Ok(reason)
         }
         FrameError::Decode(error) if error.is_transient() => Err(Error::from(FrameError::from(error)).into()),
-        FrameError::Decode(error) => Err(Halt::Hopeless(error.to_string())),
+        FrameError::Decode(error) => Err(PreviewError::Permanent(error.to_string())),
     }
 }
 
 /// What slices come from; `None` if the instance has no pixels.
 fn source(record: InstanceRecord) -> Option<Source> {
     let pixels = record.layout.pixels.as_ref()?;
-    let described = Described::read(&record.metadata);
+    let described = GeometryAttributes::read(&record.metadata);
     Some(Source {
         instance_number: described.instance_number(),
         number_of_frames: pixels.number_of_frames,

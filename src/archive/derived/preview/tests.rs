@@ -211,7 +211,7 @@ async fn what_arrives_later_makes_the_preview_due_again_and_replaces_it() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let overtaken = bench.due().await;
     bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
-    assert_eq!(make_preview(&bench.archive, &overtaken[0]).await.unwrap(), Outcome::Overtaken);
+    assert_eq!(make_preview(&bench.archive, &overtaken[0]).await.unwrap(), Outcome::Stale);
     assert_eq!(bench.number_of_previews().await, 0);
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     bench.store(slice("1.3", 3, 2.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;

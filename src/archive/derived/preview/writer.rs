@@ -1,6 +1,6 @@
 //! Writes a preview: codestreams as they come, the index last, since only then it is known.
 
-use crate::archive::derived::preview::Halt;
+use crate::archive::derived::preview::PreviewError;
 use crate::archive::derived::preview::geometry::Geometry;
 use crate::archive::derived::preview::slices::{Description, Index, Slice};
 use crate::blobs::Staged;
@@ -31,7 +31,7 @@ impl Writer {
         frame: u32,
         geometry: Geometry,
         picture: &PreviewImage,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), PreviewError> {
         let geometry = geometry.binned(picture.binning);
         let description = Description::new(picture, &geometry);
         let images = &mut self.index.images;
@@ -71,10 +71,10 @@ impl Writer {
     }
 
     /// Ends the preview with its index.
-    pub(super) fn finish(mut self) -> Result<Staged, Halt> {
+    pub(super) fn finish(mut self) -> Result<Staged, PreviewError> {
         if self.index.images.is_empty() {
             let reasons = self.index.slices.into_iter().find_map(|slice| slice.failure);
-            return Err(Halt::Hopeless(reasons.unwrap_or_else(|| "there are no frames".into())));
+            return Err(PreviewError::Permanent(reasons.unwrap_or_else(|| "there are no frames".into())));
         }
         self.staged.write(&self.index.tail())?;
         Ok(self.staged)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::archive::access::Caller;
 use crate::archive::derived::decoding::{DecodableFrame, frame_for_work};
 use crate::archive::derived::rendering::annotation::Lines;
-use crate::archive::derived::rendering::described::Described;
+use crate::archive::derived::rendering::display_attributes::DisplayAttributes;
 use crate::archive::derived::rendering::image_reference::Subject;
 use crate::archive::derived::rendering::presentation::Presentation;
 use crate::archive::derived::transcode::has_float_pixels;
@@ -21,7 +21,7 @@ use crate::pixel::render::window::Voi;
 use crate::pixel::render::{Canvas, Display, icc, viewport};
 
 pub mod annotation;
-mod described;
+mod display_attributes;
 mod graphics;
 mod image_reference;
 mod placeholder;
@@ -91,15 +91,21 @@ pub fn max_viewport_pixels(archive: &Archive) -> u64 {
 /// # Errors
 /// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if it, or
 /// the instance, cannot be rendered ([`Error::is_about_form`]).
-pub async fn painter(
+pub async fn renderer(
     archive: &Arc<Archive>,
     caller: &Caller,
     record: &Arc<InstanceRecord>,
     rendering: &Rendering,
-) -> Result<Painter, Error> {
+) -> Result<Renderer, Error> {
     let scene = Arc::new(scene(archive, caller, record, rendering).await?);
     let quality = rendering.quality.unwrap_or(archive.rendering.quality);
-    Ok(Painter { archive: archive.clone(), caller: caller.clone(), scene, format: rendering.format, quality })
+    Ok(Renderer {
+        archive: archive.clone(),
+        caller: caller.clone(),
+        scene,
+        format: rendering.format,
+        quality,
+    })
 }
 
 /// What is needed to paint frames of an instance, besides the frames.
@@ -162,7 +168,7 @@ async fn icc_profile(
 }
 
 /// Paints frames of one instance, all in the same way.
-pub struct Painter {
+pub struct Renderer {
     archive: Arc<Archive>,
     caller: Caller,
     scene: Arc<Scene>,
@@ -170,7 +176,7 @@ pub struct Painter {
     quality: u8,
 }
 
-impl Painter {
+impl Renderer {
     /// Renders frame `number` (from 1) as a picture.
     ///
     /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
@@ -189,7 +195,7 @@ impl Painter {
     /// Renders all frames as one animated GIF, at the rate that the instance tells.
     ///
     /// # Errors
-    /// As [`Painter::frame`]; [`Error::TooLarge`] too if it would be larger than `rendering.max_animation_frames` or
+    /// As [`Renderer::frame`]; [`Error::TooLarge`] too if it would be larger than `rendering.max_animation_frames` or
     /// `rendering.max_animation_bytes` allow.
     pub async fn animation(&self) -> Result<Bytes, Error> {
         let settings = &self.archive.rendering;
@@ -226,7 +232,9 @@ impl Painter {
     async fn paint<T: Send + 'static>(
         &self,
         number: u32,
-        then: impl FnOnce(Canvas, Option<Vec<u8>>, &Described) -> Result<T, render::Error> + Send + 'static,
+        then: impl FnOnce(Canvas, Option<Vec<u8>>, &DisplayAttributes) -> Result<T, render::Error>
+        + Send
+        + 'static,
     ) -> Result<T, Error> {
         let Self { archive, caller, .. } = self;
         let (permit, frame) = frame_for_work(archive, caller, &self.scene.record, number).await?;
@@ -243,7 +251,7 @@ impl Painter {
 struct Scene {
     record: Arc<InstanceRecord>,
     /// Read for the first frame that is painted.
-    described: OnceLock<Described>,
+    described: OnceLock<DisplayAttributes>,
     window: Option<Window>,
     viewport: Option<Viewport>,
     max_pixels: u64,
@@ -254,8 +262,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn described(&self) -> &Described {
-        self.described.get_or_init(|| Described::read(&self.record.metadata))
+    fn described(&self) -> &DisplayAttributes {
+        self.described.get_or_init(|| DisplayAttributes::read(&self.record.metadata))
     }
 
     /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::archive::Error;
-use crate::archive::derived::rendering::described::{Plain, Table, has_negative_values};
+use crate::archive::derived::rendering::display_attributes::{ImageModules, Table, has_negative_values};
 use crate::archive::derived::rendering::graphics::{Annotated, Placement};
 use crate::archive::derived::rendering::image_reference::{References, Subject, is_for};
 use crate::dicom::frames::PixelLayout;
@@ -26,7 +26,7 @@ const APPLIED: [&str; 2] =
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Presentation {
     #[serde(skip)]
-    plain: Plain,
+    plain: ImageModules,
     #[serde(rename = "00283110", default)]
     softcopy_voi_luts: JsonSequence<Value>,
     #[serde(rename = "20500010", default)]
@@ -94,7 +94,7 @@ impl Presentation {
         let items = self.softcopy_voi_luts.items.iter();
         let mut items =
             items.filter(|item| Softcopy::deserialize(*item).is_ok_and(|item| is_for(&item.images, subject)));
-        let voi = items.find_map(|item| Plain::deserialize(item).ok()?.voi(is_signed));
+        let voi = items.find_map(|item| ImageModules::deserialize(item).ok()?.voi(is_signed));
         display.voi = voi.unwrap_or(Voi::Full);
         display.presentation = self.presentation_luts.items.first().and_then(|item| item.read(false));
         display.is_inverted = self.presentation_shape.text() == Some("INVERSE");

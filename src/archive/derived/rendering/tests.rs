@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::rendering::painter;
+use crate::archive::derived::rendering::renderer;
 use crate::archive::derived::rendering::thumbnail::thumbnail;
 use crate::archive::derived::rendering::{
-    Annotation, Format, IccProfile, Painter, Rendering, Viewport, VoiFunction, Window,
+    Annotation, Format, IccProfile, Renderer, Rendering, Viewport, VoiFunction, Window,
 };
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error};
@@ -53,12 +53,12 @@ impl Bench {
     }
 
     async fn rendered(&self, frame: u32, rendering: &Rendering) -> Result<Picture, Error> {
-        Ok(Picture::read(&self.painter(rendering).await?.frame(frame).await?))
+        Ok(Picture::read(&self.renderer(rendering).await?.frame(frame).await?))
     }
 
-    async fn painter(&self, rendering: &Rendering) -> Result<Painter, Error> {
+    async fn renderer(&self, rendering: &Rendering) -> Result<Renderer, Error> {
         let record = Arc::new(self.record("1.3", 1).await);
-        painter(&self.archive, &self.caller, &record, rendering).await
+        renderer(&self.archive, &self.caller, &record, rendering).await
     }
 
     async fn thumbnail(&self, scope: &Scope, frame: Option<u32>) -> Result<(Picture, String), Error> {
@@ -170,14 +170,14 @@ async fn all_frames_make_an_animation_within_limits() {
     bench.store(image("1.3", 1, &[10, 20, 30])).await;
     bench.store(image("1.3", 2, &[1, 2, 3, 4])).await;
     let gif = Rendering::plain(Format::Gif);
-    let bytes = bench.painter(&gif).await.unwrap().animation().await.unwrap();
+    let bytes = bench.renderer(&gif).await.unwrap().animation().await.unwrap();
     let mut decoder = gif::DecodeOptions::new().read_info(&bytes[..]).unwrap();
     for level in [10, 20, 30] {
         let frame = decoder.read_next_frame().unwrap().unwrap();
         assert_eq!((frame.delay, frame.buffer[0]), (10, level));
     }
     let record = Arc::new(bench.record("1.3", 2).await);
-    let refused = painter(&bench.archive, &bench.caller, &record, &gif).await.unwrap().animation().await;
+    let refused = renderer(&bench.archive, &bench.caller, &record, &gif).await.unwrap().animation().await;
     let Err(Error::TooLarge(reason)) = refused else { panic!("an animation") };
     assert!(reason.contains("rendering.max_animation_frames"), "{reason}");
 }

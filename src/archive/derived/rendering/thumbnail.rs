@@ -12,7 +12,7 @@ use crate::archive::derived;
 use crate::archive::derived::preview::slices::arrange;
 use crate::archive::derived::preview::sources;
 use crate::archive::derived::rendering::placeholder::sheet;
-use crate::archive::derived::rendering::{Format, Rendering, Viewport, painter};
+use crate::archive::derived::rendering::{Format, Rendering, Viewport, renderer};
 use crate::archive::keys;
 use crate::archive::read::collect;
 use crate::archive::scope::Scope;
@@ -218,7 +218,7 @@ async fn thumbnail_of_instance(
     let pixels =
         pixels.ok_or_else(|| Error::Unsupported(format!("instance {} has no frames", record.instance)))?;
     let number = frame.unwrap_or(pixels.number_of_frames / 2 + 1);
-    painter(archive, caller, &Arc::new(record), rendering).await?.frame(number).await
+    renderer(archive, caller, &Arc::new(record), rendering).await?.frame(number).await
 }
 
 /// The order of the series of a study.

@@ -20,14 +20,14 @@ const LEAST_FRAME_TIME: Duration = Duration::from_millis(20);
 
 /// What is read of an instance's metadata.
 #[derive(Debug, Default)]
-pub(super) struct Described {
-    plain: Plain,
+pub(super) struct DisplayAttributes {
+    plain: ImageModules,
     image: Image,
 }
 
 /// What stands in the modules of an image, or in items of its functional groups.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Plain {
+pub(super) struct ImageModules {
     #[serde(rename = "00281050", default)]
     window_center: JsonValues,
     #[serde(rename = "00281051", default)]
@@ -90,9 +90,9 @@ struct Image {
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00289145", default)]
-    pixel_value_transformation: JsonSequence<Plain>,
+    pixel_value_transformation: JsonSequence<ImageModules>,
     #[serde(rename = "00289132", default)]
-    frame_voi_lut: JsonSequence<Plain>,
+    frame_voi_lut: JsonSequence<ImageModules>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,7 +110,7 @@ pub(super) struct Table {
     data: JsonValues,
 }
 
-impl Described {
+impl DisplayAttributes {
     /// Reads the metadata; what cannot be read leaves everything unknown: the pixels can be shown all the same.
     pub(super) fn read(metadata: &Metadata) -> Self {
         let mut text = Vec::new();
@@ -165,7 +165,7 @@ impl Described {
     }
 }
 
-impl Plain {
+impl ImageModules {
     /// The modality LUT, if there is one.
     pub(super) fn modality(&self, layout: &PixelLayout) -> Option<ModalityTransform> {
         if let Some(table) = self.modality_luts.items.first().and_then(|item| item.read(layout.is_signed)) {
@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    fn described(text: &Value) -> Described {
-        Described::parse(text.to_string().as_bytes())
+    fn described(text: &Value) -> DisplayAttributes {
+        DisplayAttributes::parse(text.to_string().as_bytes())
     }
 
     fn window(center: f64, width: f64, function: VoiFunction) -> Voi {
