@@ -1,4 +1,4 @@
-//! A decoder process, as the server sees it.
+//! A decoder process, from the server's side.
 
 use std::io;
 use std::io::Read;
@@ -23,29 +23,29 @@ use crate::decoders::protocol::{
 use crate::decoders::sandbox::Limits;
 use crate::decoders::{Error, Priority};
 
-/// The program of this process, also if its file was replaced meanwhile.
+/// The program of this process, even if its file was replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// The longest time until a process is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the allocator writes before it ends a process.
+/// The text that the allocator writes before it aborts a process.
 const OUT_OF_MEMORY: &str = "memory allocation of";
-/// The most bytes that are read of what a process wrote to standard error.
+/// The most bytes that are read from a process's standard error.
 const MAX_MESSAGE_BYTES: u64 = 4096;
 
-/// How processes are started.
+/// The program and limits that processes are started with.
 pub(super) struct Launch {
     program: PathBuf,
     limits: Limits,
 }
 
-/// A decoder process. It is killed when this is dropped.
+/// A decoder process. The process is killed when this value is dropped.
 pub(super) struct Process {
-    /// Nothing only after [`Process::end`].
+    /// `None` only after [`Process::end`].
     child: Option<Child>,
     stream: UnixStream,
     /// Frames that the process has decoded.
     pub(super) frames: u32,
-    /// Time in which the process has decoded.
+    /// The total time that the process has spent decoding.
     pub(super) busy: Duration,
 }
 
@@ -57,7 +57,8 @@ impl Launch {
         };
         let limits = Limits {
             memory_bytes: settings.max_memory_bytes,
-            // A process is replaced when it was busy for `max_seconds`, and its last frame takes no longer than that.
+            // A process is replaced once its total decoding time is `max_seconds`, and its last frame takes
+            // no longer than that.
             cpu_seconds: settings.max_seconds.saturating_mul(2).saturating_add(1),
             is_background: priority == Priority::Background,
         };
@@ -69,7 +70,7 @@ impl Launch {
         let (own, other) = std::os::unix::net::UnixStream::pair()?;
         own.set_nonblocking(true)?;
         let (program, limits) = (self.program.clone(), self.limits);
-        // It takes some milliseconds.
+        // Starting a process takes some milliseconds, so it runs on a blocking thread.
         let child = spawn_blocking(move || spawn(&program, &limits, other.into()));
         let child = Some(child.await.map_err(io::Error::other)??);
         let stream = UnixStream::from_std(own)?;
@@ -83,7 +84,8 @@ impl Launch {
     }
 }
 
-/// Starts the program with a socket as its standard input, and nothing else of this process.
+/// Starts the program with a socket as its standard input. The program inherits nothing else from this
+/// process.
 fn spawn(program: &Path, limits: &Limits, socket: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(["decoder", "--memory-bytes", &limits.memory_bytes.to_string()]);
@@ -100,11 +102,11 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Has the process decode a frame.
+    /// Sends a frame to the process and reads the decoded frame.
     ///
     /// # Errors
-    /// The inner error if the frame cannot be decoded; the process may be used again. The outer error if the process
-    /// ended or sent no valid reply.
+    /// The inner error if the frame cannot be decoded; the process may be used again. The outer error if the
+    /// process ended or sent no valid reply.
     pub(super) async fn decode(&mut self, request: &Request) -> io::Result<Result<PackedFrame, ReplyHead>> {
         let head =
             RequestHead { layout: request.layout.clone(), transfer_syntax: request.transfer_syntax.clone() };
@@ -135,7 +137,7 @@ impl Process {
         }
     }
 
-    /// Ends a process that failed, and finds out why it did.
+    /// Ends a process that failed, and returns the reason for the failure.
     pub(super) async fn end(mut self, memory_bytes: u64) -> Error {
         let Some(child) = self.child.take() else { return Error::Crash { signal: None } };
         let ending = spawn_blocking(move || end(child)).await.unwrap_or_default();
@@ -149,7 +151,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
-        // The kernel takes a while to free a lot of memory.
+        // The kernel takes a while to free a lot of memory, so the process is ended on a blocking thread.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || end(child))),
             Err(_) => drop(end(child)),
@@ -157,14 +159,14 @@ impl Drop for Process {
     }
 }
 
-/// How a process ended.
+/// The exit state of a process.
 #[derive(Debug, Default)]
 struct Ending {
     signal: Option<i32>,
     is_out_of_memory: bool,
 }
 
-/// Kills a process, if it has not ended by itself, and frees what the system holds of it.
+/// Kills a process, if it has not ended by itself, and frees the resources that the system holds for it.
 fn end(mut child: Child) -> Ending {
     let _ = child.kill();
     let status = child.wait();

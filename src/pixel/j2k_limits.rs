@@ -1,23 +1,25 @@
-//! Refuses JPEG 2000 codestreams whose structure takes far more memory or time than their samples (ISO/IEC 15444-1 §A, §B).
+//! Refuses JPEG 2000 codestreams whose structure takes far more memory or time than their samples (ISO/IEC
+//! 15444-1 §A, §B).
 //!
-//! A codec allocates some hundred bytes for each precinct and code block before it reads any data, and goes through
-//! each packet, also where the data has ended.
+//! A codec allocates some hundred bytes for each precinct and code block before it reads any data, and
+//! processes each packet, even after the end of the data.
 
 use std::collections::BTreeMap;
 
 use crate::pixel::Error;
 
-/// Precincts that any image may have, and samples of an image for one more.
+/// The precincts that any image may have, and the number of samples for each precinct more.
 const MIN_PRECINCTS: u64 = 4096;
 const SAMPLES_PER_PRECINCT: u64 = 64;
-/// Code blocks that any image may have, and samples of an image for one more: code blocks have at least 16 samples.
+/// The code blocks that any image may have, and the number of samples for each code block more. Code blocks
+/// have at least 16 samples.
 const MIN_CODE_BLOCKS: u64 = 4096;
 const SAMPLES_PER_CODE_BLOCK: u64 = 16;
-/// Packets that any image may have, and those for each byte of the codestream: a packet has at least one byte, but a
-/// codestream may be cut off.
+/// The packets that any image may have, and the packets more for each byte of the codestream. A packet has at
+/// least one byte, but a codestream may be truncated.
 const MIN_PACKETS: u64 = 16 * 1024;
 const PACKETS_PER_BYTE: u64 = 8;
-/// The most that ISO/IEC 15444-1 allows.
+/// The most decompositions that ISO/IEC 15444-1 allows.
 const MAX_DECOMPOSITIONS: u8 = 32;
 
 /// Markers.
@@ -27,7 +29,7 @@ const COC: u8 = 0x53;
 const SOT: u8 = 0x90;
 const SOD: u8 = 0x93;
 
-/// Checks the headers of a codestream. Damage of any other kind is left to the codec.
+/// Checks the headers of a codestream. All other damage is left for the codec to detect.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if there are too many precincts, code blocks or packets.
@@ -47,7 +49,7 @@ pub(super) fn check(codestream: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a codec has to go through.
+/// The structures that a codec has to process.
 #[derive(Default)]
 struct Count {
     precincts: u64,
@@ -102,12 +104,12 @@ impl Area {
         self.0.iter().any(|[start, end]| start >= end)
     }
 
-    /// The rectangle at a resolution that is halved so many times.
+    /// The rectangle at a resolution that is halved `halvings` times.
     fn reduced(self, halvings: u8) -> Self {
         Self(self.0.map(|axis| axis.map(|end| end.div_ceil(1 << halvings))))
     }
 
-    /// How many cells of a grid of powers of two it touches.
+    /// The number of cells, in a grid whose cell sizes are powers of two, that the rectangle touches.
     fn cells(self, exponents: [u8; 2]) -> u64 {
         let along = |axis: usize| {
             let [start, end] = self.0[axis];
@@ -165,7 +167,7 @@ impl Size {
     }
 }
 
-/// How a component is coded (COD, COC).
+/// The coding style of a component (COD, COC).
 #[derive(Clone)]
 struct Style {
     decompositions: u8,
@@ -193,7 +195,7 @@ impl Style {
     }
 }
 
-/// How a tile, or all tiles are coded.
+/// The coding parameters of a tile, or of all tiles.
 #[derive(Clone, Default)]
 struct Coding {
     layers: u64,
@@ -206,7 +208,7 @@ impl Coding {
         self.components.get(&component).or(self.all.as_ref())
     }
 
-    /// Reads a COD or COC segment; others change nothing.
+    /// Reads a COD or COC segment; other segments change nothing.
     fn read(&mut self, marker: u8, segment: &[u8], number_of_components: usize) -> Option<()> {
         match (marker, segment) {
             (COD, &[style, _, high, low, _, ref parameters @ ..]) => {
@@ -228,24 +230,24 @@ impl Coding {
     }
 }
 
-/// The headers of a codestream, as far as they are needed here.
+/// The headers of a codestream, as far as the check needs them.
 struct Headers {
     size: Size,
     coding: Coding,
-    /// The coding of tiles that differ.
+    /// The coding parameters of tiles that differ from the main header.
     tiles: BTreeMap<u64, Coding>,
 }
 
 impl Headers {
-    /// Reads the main header and those of tile-parts; `None` if they are damaged.
+    /// Reads the main header and the headers of tile-parts; `None` if the headers are damaged.
     fn read(codestream: &[u8]) -> Option<Self> {
         let (mut size, mut coding, mut tiles) = (None, Coding::default(), BTreeMap::<u64, Coding>::new());
         let mut at = 2;
-        // The tile-part: its tile, and where it ends.
+        // The current tile-part: its tile, and its end in the codestream.
         let mut part: Option<(u64, usize)> = None;
         while let Some(&[0xFF, marker]) = codestream.get(at..at + 2) {
             if marker == SOD {
-                // The data of a tile-part without a length goes on to the end.
+                // The data of a tile-part without a length extends to the end of the codestream.
                 let (_, end) = part.take()?;
                 at = end.max(at + 2);
                 continue;

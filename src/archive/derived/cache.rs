@@ -56,17 +56,18 @@ impl DerivedCache {
         evicted
     }
 
-    /// An object, which then is the one used last.
+    /// Returns an object, and makes this object the one used last.
     fn get(&self, key: &Key) -> Option<CachedObject> {
         self.contents().objects.get(key).copied()
     }
 
-    /// The size of an object in bytes, if this process knows the object.
+    /// The size of an object in bytes, if this process has used the object.
     pub(in crate::archive) fn size_of(&self, key: &Key) -> Option<u64> {
         Some(self.get(key)?.size_bytes)
     }
 
-    /// The place of the Basic Offset Table of an object, if this process knows the object and the place.
+    /// The place of the Basic Offset Table of an object, if this process has used the object and the object
+    /// has a table.
     pub(in crate::archive) fn frame_table(&self, key: &Key) -> Option<u64> {
         self.get(key)?.table_at
     }
@@ -101,7 +102,7 @@ impl Contents {
 }
 
 /// Reads which objects earlier processes left in the cache, and evicts the oldest beyond the limit. Recovery
-/// has deleted those that may not be whole.
+/// has deleted those that may be incomplete before.
 ///
 /// # Errors
 /// If the objects cannot be listed.
@@ -115,7 +116,8 @@ pub async fn sweep(archive: &Archive) -> Result<(), Error> {
     Ok(())
 }
 
-/// The size in bytes of an object, if the object is in the cache; the object then is the one used last.
+/// Returns the size in bytes of an object, if the object is in the cache; the object then is the one used
+/// last.
 pub(in crate::archive) async fn find(archive: &Archive, key: &Key) -> Result<Option<u64>, Error> {
     let size_bytes = archive.blobs.size(key).await?;
     let known = archive.cache.contents().remove(key);
@@ -126,9 +128,9 @@ pub(in crate::archive) async fn find(archive: &Archive, key: &Key) -> Result<Opt
     Ok(size_bytes)
 }
 
-/// Puts an object that was made from a series or an instance into the cache, and evicts others to make room.
-/// `version` is the result of [`Archive::version`] before the object was made. `table_at` is the place of the
-/// Basic Offset Table of its frames, if the object has one.
+/// Puts an object that was derived from a series or an instance into the cache, and evicts others to stay
+/// within the limit. `version` is the result of [`Archive::version`] before the object was derived.
+/// `table_at` is the place of the Basic Offset Table of its frames, if the object has one.
 ///
 /// # Errors
 /// [`Error::NotFound`] if the series or instance has changed or was deleted meanwhile.

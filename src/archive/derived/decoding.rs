@@ -12,7 +12,7 @@ use crate::index::records::InstanceRecord;
 use crate::pixel;
 use crate::pixel::decode::{self, Decoded, FrameEncoding, is_decodable};
 
-/// Why a frame cannot be given to the work that needs its samples.
+/// The reason why a frame is not available to code that needs its samples.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::archive) enum FrameError {
     /// The frame cannot be read.
@@ -34,11 +34,11 @@ impl From<FrameError> for Error {
     }
 }
 
-/// A stored frame that this program can decode, or that a process has decoded.
+/// A stored frame that this process can decode, or that a decoder process has decoded.
 pub(in crate::archive) struct DecodableFrame {
-    /// The frame; without its bytes if a process has decoded it.
+    /// The frame; without its bytes if a decoder process has decoded the frame.
     pub(in crate::archive) stored: StoredFrame,
-    /// The samples, if a process has decoded the frame.
+    /// The samples, if a decoder process has decoded the frame.
     packed: Option<PackedFrame>,
 }
 
@@ -67,12 +67,13 @@ impl DecodableFrame {
     }
 }
 
-/// Reads frame `number` (from 1) and waits for a permit for the work with it. [`DecodableFrame::decode`] is
-/// then ready or runs code of this program only: other frames have been decoded in a process.
+/// Reads frame `number` (from 1) and waits for a permit for the work with the frame.
+/// [`DecodableFrame::decode`] then returns ready samples or runs code of this project only: frames that need
+/// another codec have been decoded in a decoder process.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such frame, [`Error::Unsupported`] or [`Error::Damaged`] with the
-/// reason if it cannot be decoded.
+/// reason if the frame cannot be decoded.
 pub(in crate::archive) async fn frame_for_work(
     archive: &Archive,
     caller: &Caller,
@@ -89,16 +90,18 @@ pub(in crate::archive) async fn frame_for_work(
         FrameError::Read(error) => error,
         error => Error::from(error).context(&format!("frame {number}")),
     })?;
-    // The place is given up after there is a permit: else decoded frames would gather in memory.
+    // The permit for decoding is released only after there is a permit for the work: otherwise decoded frames
+    // would pile up in memory.
     let permit = archive.permits.codec().await;
     drop(place);
     Ok((permit, frame))
 }
 
-/// The same for background work, which takes no core from requests.
+/// Reads and decodes a frame like [`frame_for_work`], but for background work, which takes no core from
+/// requests.
 ///
 /// # Errors
-/// The error of the decoder apart from others.
+/// The error of the decoder is returned apart from other errors.
 pub(in crate::archive) async fn frame_for_background(
     archive: &Archive,
     caller: &Caller,
@@ -112,7 +115,7 @@ pub(in crate::archive) async fn frame_for_background(
     Ok(decode_in_process(archive, caller, record, number, Priority::Background).await?.0)
 }
 
-/// Reads a frame when there is a place for it, and decodes it.
+/// Waits for a permit to read a frame, then reads and decodes the frame.
 async fn decode_in_process(
     archive: &Archive,
     caller: &Caller,
@@ -137,8 +140,8 @@ fn take_request(frame: &mut StoredFrame) -> Request {
     }
 }
 
-/// Whether frames of an instance are decoded by a codec that is not of this program. Native frames and RLE
-/// Lossless are not.
+/// Whether frames of an instance are decoded by a codec that is not part of this project. Native frames and
+/// RLE Lossless are not.
 fn needs_process(record: &InstanceRecord) -> bool {
     let uid = record.transfer_syntax.as_str();
     let is_encapsulated = matches!(record.layout.frames, FrameTable::Encapsulated { .. });

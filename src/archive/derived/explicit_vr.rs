@@ -1,4 +1,5 @@
-//! Giving an instance in Explicit VR Little Endian, whatever it is stored in (PS3.18 §8.7.3.4), while it is sent.
+//! Rewriting an instance in Explicit VR Little Endian, whatever its stored transfer syntax (PS3.18 §8.7.3.4),
+//! while the instance is sent.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::index::records::InstanceRecord;
 /// Frames that are decoded ahead of the one that is sent.
 const DECODE_AHEAD: usize = 2;
 
-/// A file in Explicit VR Little Endian that is made while it is read.
+/// A file in Explicit VR Little Endian that is produced while it is read.
 pub struct ExplicitFile {
     source: Source,
     pub(in crate::archive) plan: RewritePlan,
@@ -28,7 +29,7 @@ pub struct ExplicitFile {
     decoded_bytes: u64,
 }
 
-/// What a file is made of.
+/// The instance that a file is produced from.
 #[derive(Clone)]
 pub(in crate::archive) struct Source {
     pub(in crate::archive) archive: Arc<Archive>,
@@ -40,8 +41,8 @@ pub(in crate::archive) struct Source {
 /// decodes the first frame of a compressed one.
 ///
 /// # Errors
-/// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be given in this transfer
-/// syntax.
+/// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be represented
+/// in this transfer syntax.
 pub async fn explicit_file(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -52,7 +53,8 @@ pub async fn explicit_file(
 }
 
 impl Source {
-    /// The same, in a transfer syntax whose data set is encoded like this one's.
+    /// Plans the same file, in a transfer syntax whose data set has the encoding of Explicit VR Little
+    /// Endian.
     pub(in crate::archive) async fn explicit(
         self,
         transfer_syntax: &'static str,
@@ -86,8 +88,8 @@ impl Source {
         scanner.finish().map_err(unreadable)
     }
 
-    /// What the frames of a compressed instance are once decoded: as the first one is. Bytes of all of them, Bits
-    /// Allocated, and what is to be said of them.
+    /// Describes the frames of a compressed instance as they are once decoded, from the first frame: bytes of
+    /// all frames, Bits Allocated, and the attributes that describe their pixels.
     async fn decoded(&self) -> Result<(u64, u16, PixelAttributes), Error> {
         let frame = decoded_frame(&self.archive, &self.caller, &self.record, 1).await?;
         let DecodedFrame { bytes, photometric, is_planar } = frame;
@@ -132,7 +134,7 @@ impl ExplicitFile {
         segments.map(RewriteSegment::length).sum::<u64>() + self.decoded_bytes
     }
 
-    /// Reads the file. A frame that cannot be decoded ends it with an error.
+    /// Reads the file. A frame that cannot be decoded ends the stream with an error.
     pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
         let Self { source, plan, decoded_bytes } = self;
         let before = source.read(plan.before);
@@ -145,7 +147,7 @@ impl ExplicitFile {
     }
 }
 
-/// All frames, decoded; `length` bytes or an error.
+/// Streams all frames, decoded: `length` bytes or an error.
 fn decoded_frames(
     archive: Arc<Archive>,
     caller: Caller,

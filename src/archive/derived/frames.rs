@@ -24,14 +24,14 @@ pub struct DecodedFrame {
     pub is_planar: bool,
 }
 
-/// Frame `number` (from 1), decoded. A native frame in little endian is given as it is stored.
+/// Returns frame `number` (from 1), decoded. A native frame in little endian is returned as stored.
 ///
-/// Holds the frame in memory, several times over while it is being decoded, which is done for as many frames
-/// at a time as there are cores.
+/// Holds the frame in memory, several times over while decoding. The number of frames that are decoded at the
+/// same time is limited to the number of cores.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be
-/// decoded ([`Error::is_about_form`]).
+/// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if the frame cannot
+/// be decoded ([`Error::is_about_form`]).
 pub async fn decoded_frame(
     archive: &Archive,
     caller: &Caller,

@@ -1,6 +1,6 @@
-//! Metadata of many instances. Where the index is a service that answers in pages of 1 MB, those of a large
-//! series are kept as one object (docs/decisions/0086), made when they are asked for the first time and of
-//! use as long as the series stays as it is.
+//! Metadata of many instances. Where the index is a service that answers in pages of 1 MB, the metadata of a
+//! large series are cached as one object, the metadata bundle (docs/decisions/0086). A bundle is written when
+//! the metadata are requested for the first time, and is valid as long as the series does not change.
 //!
 //! A bundle is a list of [`MetadataRecord`]s in MessagePack, each after its length: 32 bits, little endian.
 
@@ -21,19 +21,21 @@ use crate::blobs::{ByteStream, Key, Staged};
 use crate::dicom::uid::SeriesUid;
 use crate::index::records::{MetadataRecord, SeriesRecord};
 
-/// Metadata of instances, some hundred at a time.
+/// Metadata of instances, some hundred records at a time.
 pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
 
-/// The least instances of a series whose metadata are bundled: fewer are one page of the index.
+/// The smallest number of instances of a series with a bundle: the metadata of fewer are one page of the
+/// index.
 const MIN_INSTANCES: u64 = 50;
-/// Records, and about the bytes of them, that are given at a time.
+/// The number of records, and roughly their bytes, in one item of the stream.
 const PAGE_RECORDS: usize = 200;
 const PAGE_BYTES: usize = 4 << 20;
 /// The longest record that a bundle holds.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 const LENGTH_BYTES: usize = 4;
 
-/// The metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less cost.
+/// Returns the metadata of all instances in a scope, as [`Archive::instances`] and with its errors, at less
+/// cost.
 pub async fn metadata(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -66,7 +68,7 @@ async fn read_bundle(archive: &Archive, key: &Key) -> Result<Option<ByteStream>,
     let Some(size_bytes) = size_bytes else { return Ok(None) };
     match archive.blobs.read(key, 0..size_bytes).await {
         Ok(bytes) => Ok(Some(bytes)),
-        // Another process made room for others, or the store let it expire.
+        // Another process evicted the bundle, or it expired in the store.
         Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => {
             archive.cache.remove(key);
             Ok(None)
@@ -75,15 +77,15 @@ async fn read_bundle(archive: &Archive, key: &Key) -> Result<Option<ByteStream>,
     }
 }
 
-/// Makes a bundle beside the answer that is given without it. Where others are being made already it makes
-/// none: whoever asks next may find a place.
+/// Starts to write a bundle in the background; the current request is answered without the bundle. Does
+/// nothing where other bundles are being written already: a later request may get the permit.
 fn begin_bundle(archive: &Arc<Archive>, caller: &Caller, record: SeriesRecord, key: Key) {
     let Some(permit) = archive.permits.try_bundle() else { return };
     let (archive, caller) = (archive.clone(), caller.clone());
     tokio::spawn(async move {
         let _permit = permit;
         match make_bundle(&archive, &caller, &record, &key).await {
-            // The series has changed meanwhile, or is gone.
+            // The series has changed meanwhile, or was deleted.
             Ok(()) | Err(Error::NotFound(_)) => {}
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
@@ -124,7 +126,7 @@ fn write(mut staged: Staged, page: &[MetadataRecord]) -> anyhow::Result<Staged> 
     Ok(staged)
 }
 
-/// The records of a bundle.
+/// Streams the records of a bundle.
 fn records(bytes: ByteStream, key: Key) -> MetadataStream {
     let start = (bytes, BytesMut::new(), key);
     stream::try_unfold(Some(start), |state| async move {
@@ -149,7 +151,7 @@ fn records(bytes: ByteStream, key: Key) -> MetadataStream {
     .boxed()
 }
 
-/// The next record that is there as a whole.
+/// The next record whose bytes are complete.
 fn next(buffer: &mut BytesMut) -> Result<Option<BytesMut>, &'static str> {
     let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
@@ -260,11 +262,11 @@ mod tests {
         assert_eq!(metadata().await[..from_index.len()], from_index);
         let second = bundled().await;
         assert_ne!(first, second);
-        // Gone, as if another process had made room.
+        // The bundle is deleted, as if another process had evicted it.
         blobs.delete(&second).await.unwrap();
         assert_eq!(metadata().await.len() as u64, MIN_INSTANCES + 1);
         bundled().await;
-        // That it is read shows when it holds something else.
+        // Other content shows that the bundle is read.
         let staged = write(blobs.stage().await.unwrap(), &[record(1)]).unwrap();
         blobs.put(staged, &second).await.unwrap();
         archive.cache.remove(&second);

@@ -24,23 +24,23 @@ use crate::index::records::InstanceRecord;
 /// The longest file header, in bytes, of a stored object that is compared.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
-/// What an archive has under the SOP Instance UID of an instance that is to be stored.
+/// The state of the archive under the SOP Instance UID of an instance that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::archive) enum Existing {
-    /// Nothing.
+    /// Nothing is stored.
     Nothing,
-    /// The same bytes.
+    /// The same bytes are stored.
     Same,
-    /// A record of the same bytes, whose object of this name is missing or damaged.
+    /// There is a record of the same bytes, but the object of this name is lost.
     Lost {
         /// The name of the object.
         object: String,
     },
-    /// An instance of another study or series.
+    /// An instance of another study or series is stored.
     Elsewhere,
-    /// Other bytes.
+    /// Other bytes are stored.
     Different {
-        /// Their SHA-256 in hexadecimal.
+        /// The SHA-256 of the stored bytes in hexadecimal.
         digest: String,
     },
 }

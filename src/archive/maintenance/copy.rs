@@ -1,9 +1,9 @@
-//! Copying everything that is stored, of all tenants, to another archive on whatever backends
+//! Copying all stored instances, of all tenants, to another archive on whatever backends
 //! (docs/decisions/0084).
 //!
-//! Each original is verified while it is read, and kept and committed like an upload: the destination is in
-//! order at every moment, and what it has is passed over. A copy that was cut off, or whose source was in
-//! use, is run again for the rest.
+//! Each original is verified while it is read, and put and committed like an upload. The destination is
+//! therefore consistent at every moment, and instances that are there already are skipped. After a copy that
+//! was interrupted, or whose source was in use, another run copies the rest.
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -21,7 +21,7 @@ use crate::index;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
 
-/// Instances that could not be copied after which the rest is not tried: something is wrong with all of them.
+/// The number of failed instances after which the copy ends: the failures then have a common cause.
 pub const MAX_FAILURES: usize = 1000;
 
 const ELSEWHERE: &str = "its SOP Instance UID is stored in another study or series of the destination";
@@ -29,20 +29,20 @@ const DIFFERENT: &str =
     "other bytes are stored under its SOP Instance UID at the destination (ingest.duplicates)";
 const NEWER: &str = "newer bytes are stored under its SOP Instance UID at the destination";
 
-/// What became of one instance.
+/// The outcome for one instance.
 #[derive(Debug)]
 pub enum Step {
-    /// It is at the destination now.
+    /// The instance was copied to the destination.
     Copied,
-    /// It was there before.
+    /// The instance was at the destination before.
     Known,
-    /// It was deleted at the source since it was listed.
+    /// The instance was deleted at the source after it was listed.
     Gone,
-    /// It could not be copied, and why; no patient data.
+    /// The instance could not be copied, with the reason, which has no patient data.
     Failed(String),
 }
 
-/// What a copy came to.
+/// The result of a copy.
 #[derive(Debug, Default)]
 pub struct Copied {
     /// Instances that were copied.
@@ -53,13 +53,13 @@ pub struct Copied {
     pub known: u64,
     /// Instances that were deleted at the source meanwhile.
     pub gone: u64,
-    /// Instances that could not be copied, by the key of their object at the source, and why.
+    /// Instances that could not be copied: the key of the object at the source, and the reason.
     pub failures: Vec<(Key, String)>,
-    /// Whether it was given up after [`MAX_FAILURES`].
+    /// Whether the copy ended early after [`MAX_FAILURES`].
     pub is_cut_off: bool,
 }
 
-/// How many instances are stored, of all tenants, and the bytes of their objects.
+/// Returns the number of stored instances, of all tenants, and the bytes of their objects.
 ///
 /// # Errors
 /// If the index fails.
@@ -75,16 +75,16 @@ pub async fn volume(archive: &Archive) -> Result<(u64, u64), Error> {
     Ok((instances, bytes))
 }
 
-/// Copies every instance to another archive, `concurrency` at the same time, but for those that it has. What
-/// is stored here meanwhile may be copied or not; nothing is removed there. `progress` is called after each
-/// instance with its size in bytes.
+/// Copies every instance that another archive does not have to this other archive, `concurrency` instances at
+/// the same time. An instance that is stored at the source meanwhile may be copied or not; nothing is removed
+/// at the destination. `progress` is called after each instance with its size in bytes.
 ///
-/// Records are copied as they are, with the time at which the instance was stored. Objects get names of their
-/// own, and what is derived is made again there.
+/// Records are copied unchanged, with the time at which the instance was stored. Objects get new names, and
+/// derived objects are created again at the destination.
 ///
 /// # Errors
-/// If the index here fails, or there is no room left there. Single instances that cannot be copied are
-/// failures in the result.
+/// If the index of the source fails, or the destination has no space left. Single instances that cannot be
+/// copied are failures in the result.
 pub async fn copy(
     archive: &Archive,
     destination: &Archive,
@@ -137,8 +137,8 @@ async fn instances_of_all(
     Ok(all.flatten().boxed())
 }
 
-/// Copies one instance. What it is here is looked up again before it counts as failed: others may be at work
-/// here.
+/// Copies one instance. Before the instance counts as failed, its record is read again: other processes may
+/// change the source at the same time.
 async fn copy_instance(
     archive: &Archive,
     destination: &Archive,
@@ -203,7 +203,8 @@ async fn transfer(
     })
 }
 
-/// Whether the instance that an archive has under the UID of a record was stored at the same time or later.
+/// Whether the instance in an archive under the UID of a record was stored at the same time as the record, or
+/// later.
 async fn is_newer(archive: &Archive, tenant: &Tenant, record: &InstanceRecord) -> Result<bool, Error> {
     let InstanceRecord { study, series, instance, .. } = record;
     let own: Option<InstanceRecord> =
@@ -211,7 +212,7 @@ async fn is_newer(archive: &Archive, tenant: &Tenant, record: &InstanceRecord) -
     Ok(own.is_some_and(|own| own.stored_at >= record.stored_at))
 }
 
-/// Reads the object of an instance into a staged one; `None` if it is not what was stored.
+/// Reads the object of an instance into a staged object; `None` if the bytes are not those that were stored.
 async fn read_intact(
     archive: &Archive,
     tenant: &Tenant,
@@ -235,7 +236,7 @@ async fn read_intact(
     Ok(is_intact.then_some(staged))
 }
 
-/// The records of pages, one after the other.
+/// Streams the records of pages, one after the other.
 fn flat<'a, R: Send + 'a>(
     pages: impl Stream<Item = Result<Vec<R>, index::Error>> + Send + 'a,
 ) -> BoxStream<'a, Result<R, Error>> {

@@ -1,5 +1,5 @@
-//! Objects that no record refers to, told apart from those that other processes are about to commit or to
-//! delete.
+//! Orphans: objects that no record refers to, as opposed to objects that other processes are about to commit
+//! or to delete.
 
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key, ListedObject};
@@ -8,27 +8,29 @@ use crate::index;
 use crate::index::ObjectToDelete;
 use crate::index::records::{InstanceRecord, PreviewState};
 
-/// An object that nothing refers to is no longer about to be committed when it is older than this, in
-/// milliseconds: a commit follows within seconds, or never.
+/// The age in milliseconds from which an object that no record refers to is an orphan: a commit follows the
+/// write of an object within seconds, or never.
 pub(in crate::archive) const ORPHAN_AGE: i64 = 60 * 60 * 1000;
 
-/// What an object is to the index.
+/// The relation of an object to the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::archive) enum ObjectReference {
     /// The index refers to it.
     Live,
-    /// Nothing does; another process may be about to commit it.
+    /// The object is recent and the index does not refer to it; another process may be about to commit the
+    /// object.
     TooRecent,
-    /// It is being deleted, or was while it was looked at.
+    /// The object is in the deletion queue, or was deleted during the look-up.
     BeingDeleted,
-    /// Nothing does, and nothing will.
+    /// The index does not refer to the object, and never will.
     Orphaned,
 }
 
-/// What an object is to the index, whatever other processes do meanwhile. None are at work if `is_alone`.
+/// Returns the relation of an object to the index, whatever other processes do meanwhile. If `is_alone`,
+/// there are no other processes.
 ///
-/// The transaction that removes a row notes its object: where there is no row, the note is there or, once the
-/// object is deleted, neither is.
+/// The transaction that removes a row adds its object to the deletion queue. Where there is no row, there is
+/// an entry in the queue; once the object is deleted, there is neither an object nor an entry.
 pub(in crate::archive) async fn standing(
     archive: &Archive,
     entry: &ListedObject,
@@ -45,7 +47,7 @@ pub(in crate::archive) async fn standing(
     Ok(if is_noted || !is_there { ObjectReference::BeingDeleted } else { ObjectReference::Orphaned })
 }
 
-/// Whether an object is noted as to be deleted.
+/// Whether an object is in the deletion queue.
 async fn is_noted(archive: &Archive, key: &Key) -> Result<bool, Error> {
     let Some(keys::Parsed::Original { tenant, study, series, instance, object }) = keys::parse(key) else {
         return Ok(false);
@@ -76,7 +78,7 @@ async fn has_reference(archive: &Archive, key: &Key) -> Result<bool, Error> {
             })
         }
         None => match keys::study_of(key) {
-            // It may show any of what is in the study, and is made again on demand.
+            // A thumbnail or temporary object may show anything in the study, and is created again on demand.
             Some((tenant, study)) if matches!(key.bucket, Bucket::Thumbnails | Bucket::Temporary) => {
                 archive.index.study(tenant.as_str(), &study).await?.is_some()
             }

@@ -6,18 +6,18 @@ use crate::archive::Error;
 use crate::blobs::Key;
 use crate::index;
 
-/// Something that is not as it should be. No patient data: UIDs and keys only.
+/// A fault that a check or a reindexing found. No patient data: UIDs and keys only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// An instance is in the index, its object is not in the store.
+    /// An instance is in the index, but its object is not in the store.
     Missing(Key),
-    /// An object is not what was stored: its size or its digest differs.
+    /// An object differs from what was stored, in its size or its digest.
     Damaged(Key),
-    /// An object that nothing refers to: left by a crash, or by a replacement.
+    /// An object that no record refers to: it remained after a crash or a replacement.
     Orphan(Key),
     /// Counts in the record of a study or series are not those of its instances.
     WrongCount(String),
-    /// An object that cannot be indexed, and why.
+    /// An object that cannot be indexed, and the reason.
     Unreadable(Key, String),
     /// An object whose name is not that of an original.
     Unnamed(Key),
@@ -61,19 +61,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a check or a reindexing went through.
+/// The counts and findings of a check or a reindexing.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Instances that are as they should be, or that were indexed.
+    /// Instances without a fault, or instances that were indexed.
     pub instances: u64,
     /// Bytes of their objects.
     pub bytes: u64,
-    /// Objects that nothing refers to and that were written in the last hour: another process may be about to
-    /// commit them.
+    /// Recent objects: no record refers to them and they were written in the last hour, so that another
+    /// process may be about to commit them.
     pub recent: u64,
-    /// Studies whose counts could not be told, because they changed all the time.
+    /// Studies whose counts could not be checked, because the studies changed all the time.
     pub uncounted: u64,
-    /// All that is not as it should be.
+    /// All faults that were found.
     pub findings: Vec<Finding>,
 }
 

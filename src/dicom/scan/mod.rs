@@ -20,7 +20,7 @@ use crate::dicom::scan::state::{ScanStage, ScanState};
 /// The limits of one data set; the settings of the same names under `[ingest]`.
 #[derive(Debug, Clone)]
 pub struct ScanLimits {
-    /// Bytes of all attributes without bulk values that are kept in memory.
+    /// Bytes of all attributes without bulk values that are held in memory.
     pub max_header_bytes: usize,
     /// Nesting of sequences.
     pub max_sequence_depth: usize,
@@ -28,7 +28,7 @@ pub struct ScanLimits {
     pub max_elements: usize,
     /// Size of a deflated data set when inflated.
     pub max_inflated_bytes: u64,
-    /// How many times larger a deflated data set may become.
+    /// The largest ratio of a deflated data set's size when inflated to its deflated size.
     pub max_deflate_ratio: u64,
 }
 
@@ -41,7 +41,7 @@ pub struct Scanner {
 /// The result of a scan: the place of every element, and the bytes of all values but bulk values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outline {
-    /// Bytes of the values that were kept, one after the other.
+    /// Bytes of the values that are held in memory, one after the other.
     pub head: Vec<u8>,
     /// The data set's events in order, group 0002 left out.
     pub events: Vec<ScanEvent>,
@@ -109,7 +109,7 @@ impl Scanner {
         Self { inflater: None, state: ScanState::new(limits) }
     }
 
-    /// Takes the next bytes of the object. After a failure nothing more may be pushed.
+    /// Scans the next bytes of the object. After a failure, no more bytes may be pushed.
     ///
     /// The outline does not depend on how the object was cut into pieces. A bulk value is skipped in a
     /// time that does not depend on its length.
@@ -129,8 +129,8 @@ impl Scanner {
     /// Ends the object.
     ///
     /// # Errors
-    /// [`Failure::Truncated`] if it ends inside an element, an item or a sequence; also those of
-    /// [`Scanner::push`] in the last few bytes.
+    /// [`Failure::Truncated`] if the object ends inside an element, an item or a sequence; also the errors of
+    /// [`Scanner::push`] for the last few bytes.
     pub fn finish(mut self) -> Result<Outline, Failure> {
         if let Some(inflater) = &self.inflater {
             inflater.finish(&self.state)?;

@@ -1,4 +1,4 @@
-//! What the scanner takes, what it refuses, and that it does not matter how the bytes arrive.
+//! Tests of the inputs that the scanner accepts and refuses, for any division of the bytes into pieces.
 
 use std::io::Write;
 
@@ -30,7 +30,7 @@ fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Outline
     scanner.finish()
 }
 
-/// Scans a whole object, within limits that no test of other modules meets.
+/// Scans a whole object, within limits that no test of another module reaches.
 pub(crate) fn scan(bytes: &[u8]) -> Result<Outline, Failure> {
     scan_pieces([bytes])
 }
@@ -60,7 +60,7 @@ fn shape(outline: &Outline) -> String {
     outline.events.iter().map(letter).collect()
 }
 
-/// A data set with a bit of everything.
+/// A data set with elements, sequences and items of many kinds.
 fn everything(start: DataSet) -> DataSet {
     let item = start.clone().text(0x0008_1150, "UI", "1.2.3").text(0x0008_1155, "UI", "1.2.3.4");
     let nested = start
@@ -341,7 +341,7 @@ fn an_empty_sequence_without_a_vr_is_a_sequence_by_the_dictionary() {
         .raw(&empty().bytes());
     let outline = scan(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN)).unwrap();
     assert_eq!((shape(&outline).as_str(), outline.warnings.len()), ("SsSISsis", 0));
-    // The same as UN, and a private tag, of which the dictionary does not know a VR.
+    // The same with VR UN, and with a private tag, whose VR is not in the dictionary.
     let unknown = DataSet::explicit().element(0x0008_1110, "UN", &[]).element(0x0009_1001, "UN", &[]);
     assert_eq!(shape(&scan(&unknown.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap()), "Ssv");
 }

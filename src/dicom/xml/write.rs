@@ -11,7 +11,7 @@ use crate::dicom::xml::{NAME_GROUPS, NAME_PARTS, NAMESPACE};
 ///
 /// A private attribute is written as `gggg00ee` with its creator beside it, whatever block the creator
 /// reserved in this data set; creators are written too. Characters that XML 1.0 cannot hold become U+FFFD.
-/// What is no DICOM JSON is left out.
+/// Values that are not DICOM JSON are left out.
 pub fn write(data_set: &Json, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xmlns=\"");
     out.extend_from_slice(NAMESPACE.as_bytes());
@@ -44,8 +44,9 @@ fn write_attributes(data_set: &Json, out: &mut Vec<u8>) {
     }
 }
 
-/// The creator of a private attribute, and whether it reserved no block before this one, so that it alone
-/// tells the block. `None` if the attribute is not private, is a creator, or has none.
+/// Returns the creator of a private attribute, and whether the creator reserved no block before this one, so
+/// that the creator alone identifies the block. `None` if the attribute is not private, is a creator, or has
+/// none.
 fn private_creator(tag: Tag, attributes: &Map<String, Json>) -> Option<(&str, bool)> {
     let block = u32::from(tag.element() >> 8);
     if !tag.is_private() || block < 0x10 {
@@ -89,7 +90,7 @@ fn write_content(vr: &str, attribute: &Json, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a component group of a name; what follows a fifth part stays with it.
+/// Writes a component group of a name. The text after a fifth separator stays part of the fifth component.
 fn write_name(group: &str, name: &Json, out: &mut Vec<u8>) {
     let Some(name) = name.as_str().filter(|name| name.contains(|letter| letter != '^')) else { return };
     out.extend_from_slice(format!("<{group}>").as_bytes());
@@ -107,8 +108,8 @@ fn write_element(name: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("</{name}>").as_bytes());
 }
 
-/// Appends text that may stand in an element or in a quoted attribute. Line ends are spelled out where a
-/// parser would make others of them.
+/// Appends text that may stand in an element or in a quoted attribute. Line ends are written as character
+/// references where a parser would normalize them.
 fn write_text(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {

@@ -1,13 +1,13 @@
-//! Where the pixels of a frame lie and what they mean, out of an instance's metadata: the Image Plane, Modality
-//! LUT and VOI LUT modules (PS3.3 §C.7.6.2, §C.11.1, §C.11.2) or the functional groups of an enhanced multi-frame
-//! image (PS3.3 §C.7.6.16).
+//! The place of a frame's pixels in the patient and the meaning of their values, read from an instance's
+//! metadata: the Image Plane, Modality LUT and VOI LUT modules (PS3.3 §C.7.6.2, §C.11.1, §C.11.2) or the
+//! functional groups of an enhanced multi-frame image (PS3.3 §C.7.6.16).
 
 use serde::Deserialize;
 
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::metadata::Metadata;
 
-/// The geometry of a frame; what was not sent, or cannot be read, is `None`.
+/// The geometry of a frame; a value that was not sent, or cannot be read, is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::archive) struct Geometry {
     /// Image Position (Patient) (0020,0032): the centre of the first pixel, in mm.
@@ -30,7 +30,7 @@ impl Geometry {
         Some((normal, dot(normal, position)))
     }
 
-    /// The geometry when `binning` × `binning` pixels become one: the first pixel's centre moves.
+    /// The geometry when `binning` × `binning` pixels become one: the centre of the first pixel moves.
     pub(in crate::archive) fn binned(mut self, binning: u32) -> Self {
         let shift = f64::from(binning - 1) / 2.0;
         if let (Some(position), Some([ax, ay, az, bx, by, bz]), Some([rows, columns])) =
@@ -50,7 +50,7 @@ pub(in crate::archive) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// What is read of an instance's metadata.
+/// The attributes that are read from an instance's metadata.
 #[derive(Debug, Default)]
 pub(in crate::archive) struct GeometryAttributes {
     plain: PlainGeometry,
@@ -85,7 +85,7 @@ struct PlainGeometry {
     window_width: JsonValues,
 }
 
-/// A functional group: each attribute stands in a sequence of its own.
+/// A functional group: each attribute is in a sequence of its own.
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00209113", default)]
@@ -129,7 +129,8 @@ impl Group {
 }
 
 impl GeometryAttributes {
-    /// Reads the metadata; what cannot be read leaves everything unknown: the pixels can be shown all the same.
+    /// Reads the metadata. If the metadata cannot be read, every value is unknown: the pixels can be shown
+    /// all the same.
     pub(in crate::archive) fn read(metadata: &Metadata) -> Self {
         let mut text = Vec::new();
         match metadata.write_text("", &mut text) {
@@ -150,7 +151,8 @@ impl GeometryAttributes {
         self.plain.instance_number.number().map(|number| number as i64)
     }
 
-    /// The geometry of frame `index` (from 0): by its own functional groups, the shared ones, the image's modules.
+    /// The geometry of frame `index` (from 0): from its own functional groups, then the shared ones, then the
+    /// image's modules.
     pub(in crate::archive) fn frame(&self, index: u32) -> Geometry {
         let own = self.groups.per_frame.items.get(index as usize).map(Group::geometry).unwrap_or_default();
         let shared = self.groups.shared.items.first().map(Group::geometry).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The fast stream's format: an index, then a codestream for each slice (docs/fast-stream.md), and the order of
-//! slices in a series.
+//! The format of the fast stream: an index, then a codestream for each slice (docs/fast-stream.md); and the
+//! order of slices in a series.
 
 use std::ops::Range;
 
@@ -9,9 +9,9 @@ use crate::archive::derived::preview::geometry::{Geometry, dot};
 use crate::dicom::uid::InstanceUid;
 use crate::pixel::preview::PreviewImage;
 
-/// What a stream starts with.
+/// The first bytes of a stream.
 const MAGIC: [u8; 8] = *b"CUSPIDST";
-/// The format's version: raised when a reader of the one before would misread it.
+/// The version of the format: raised when a reader of the previous version would misread the stream.
 const VERSION: u32 = 1;
 /// Bytes of magic, version and length of the index.
 pub(in crate::archive) const HEADER_BYTES: usize = 16;
@@ -19,11 +19,11 @@ pub(in crate::archive) const HEADER_BYTES: usize = 16;
 /// The index of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive) struct Index {
-    /// How many slices the series has; the stream may hold a part of them.
+    /// The number of slices in the series; the stream may hold a part of them.
     pub(in crate::archive) number_of_slices: u32,
-    /// What the order of the slices goes by.
+    /// The criterion that the slices are ordered by.
     pub(in crate::archive) order: Order,
-    /// The distance from slice to slice in mm, if they lie in order of space: the median of the distances.
+    /// The median distance from slice to slice in mm, if the slices are in order of space.
     pub(in crate::archive) slice_spacing: Option<f64>,
     /// The SOP Instance UIDs that the slices refer to.
     pub(in crate::archive) instances: Vec<InstanceUid>,
@@ -33,17 +33,17 @@ pub(in crate::archive) struct Index {
     pub(in crate::archive) slices: Vec<Slice>,
 }
 
-/// What the order of slices goes by.
+/// The criterion that slices are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::archive) enum Order {
-    /// Their positions along the normal of their common plane, ascending.
+    /// Positions along the normal of the common plane, ascending.
     Space,
     /// Instance Number, SOP Instance UID, frame number.
     Number,
 }
 
-/// What many slices have in common.
+/// The properties that many slices have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive) struct Description {
     pub(in crate::archive) rows: u32,
@@ -63,42 +63,44 @@ pub(in crate::archive) struct Description {
 /// A slice: one frame of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive) struct Slice {
-    /// Its place in the series, from 0.
+    /// The place of the slice in the series, from 0.
     pub(in crate::archive) number: u32,
-    /// Its instance, from 0 in [`Index::instances`].
+    /// The instance of the slice, from 0 in [`Index::instances`].
     pub(in crate::archive) instance: u32,
-    /// Its frame in the instance, from 1.
+    /// The frame of the slice in its instance, from 1.
     pub(in crate::archive) frame: u32,
-    /// Its description, from 0 in [`Index::images`]; none if it could not be made.
+    /// The description of the slice, from 0 in [`Index::images`]; none if the slice could not be encoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::archive) image: Option<u32>,
-    /// The centre of its first pixel in the patient, in mm.
+    /// The centre of the slice's first pixel in the patient, in mm.
     pub(in crate::archive) position: Option<[f64; 3]>,
-    /// Where its codestream starts, in bytes from the end of the index.
+    /// The start of the slice's codestream, in bytes from the end of the index.
     pub(in crate::archive) offset: u64,
-    /// Bytes of its codestream; 0 if it could not be made.
+    /// Bytes of the slice's codestream; 0 if the slice could not be encoded.
     pub(in crate::archive) length: u32,
-    /// Where each resolution of its codestream ends, the coarsest first, in bytes from the codestream's start.
+    /// The end of each resolution of the codestream, the coarsest first, in bytes from the start of the
+    /// codestream.
     pub(in crate::archive) resolutions: Vec<u32>,
-    /// Why it could not be made.
+    /// The reason why the slice could not be encoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::archive) failure: Option<String>,
 }
 
 impl Index {
-    /// The index as a stream starts with it.
+    /// The bytes of header and index at the start of a stream.
     pub(in crate::archive) fn head(&self) -> Vec<u8> {
         let text = self.text();
         [&header(text.len())[..], &text].concat()
     }
 
-    /// The index as a stored preview ends with it: the codestreams are there first.
+    /// The bytes of index and header at the end of a stored preview, after the codestreams.
     pub(in crate::archive) fn tail(&self) -> Vec<u8> {
         let text = self.text();
         [&text[..], &header(text.len())].concat()
     }
 
-    /// The index of a part of the slices, and where their codestreams lie; `None` if they are not all there.
+    /// The index of a part of the slices, and the range of their codestreams; `None` if there are fewer
+    /// slices.
     pub(in crate::archive) fn part(mut self, slices: Range<u32>) -> Option<(Self, Range<u64>)> {
         self.slices = self.slices.get(slices.start as usize..slices.end as usize)?.to_vec();
         let start = self.slices.first()?.offset;
@@ -120,7 +122,7 @@ fn header(index_bytes: usize) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// The length of the index that a header tells of; `None` if it is none of this version.
+/// The length of the index according to a header; `None` if the header is not one of this version.
 pub(in crate::archive) fn index_bytes(header: &[u8]) -> Option<u64> {
     let header: &[u8; HEADER_BYTES] = header.try_into().ok()?;
     let (start, length) = header.split_at(12);
@@ -146,20 +148,20 @@ impl Description {
     }
 }
 
-/// An instance with what its place in the series depends on.
+/// An instance with the values that determine its place in the series.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::archive) struct Source {
     pub(in crate::archive) instance: InstanceUid,
     pub(in crate::archive) instance_number: Option<i64>,
     pub(in crate::archive) number_of_frames: u32,
-    /// Of the first frame.
+    /// The geometry of the first frame.
     pub(in crate::archive) geometry: Geometry,
 }
 
-/// Puts instances in order, and says what it goes by and how far apart they are in mm.
+/// Puts instances in order. Returns the criterion of the order, and the distance between instances in mm.
 pub(in crate::archive) fn arrange(sources: &mut [Source]) -> (Order, Option<f64>) {
     let by_number = |a: &Source, b: &Source| {
-        // Those without a number come last.
+        // Instances without a number come last.
         let number = |source: &Source| source.instance_number.unwrap_or(i64::MAX);
         number(a).cmp(&number(b)).then_with(|| a.instance.cmp(&b.instance))
     };
@@ -169,7 +171,8 @@ pub(in crate::archive) fn arrange(sources: &mut [Source]) -> (Order, Option<f64>
     }
     let along = |source: &Source| source.geometry.along_normal().map_or(0.0, |(_, distance)| distance);
     sources.sort_by(|a, b| along(a).total_cmp(&along(b)));
-    // Several instances may lie at one position (times, echoes), up to the digits that were written.
+    // Several instances may have one position (times, echoes), up to the precision of the digits that were
+    // sent.
     sources
         .chunk_by_mut(|a, b| (along(a) - along(b)).abs() < SAME_POSITION_MM)
         .for_each(|run| run.sort_by(by_number));
@@ -179,10 +182,10 @@ pub(in crate::archive) fn arrange(sources: &mut [Source]) -> (Order, Option<f64>
     (Order::Space, gaps.get(gaps.len() / 2).copied())
 }
 
-/// Positions nearer than this along the normal are one.
+/// Positions nearer to each other than this along the normal count as one.
 const SAME_POSITION_MM: f64 = 1e-3;
 
-/// Whether all are single frames with a place in the patient, in planes that are parallel.
+/// Whether all instances are single frames with a position in the patient, in parallel planes.
 fn are_parallel(sources: &[Source]) -> bool {
     let normal = |source: &Source| source.geometry.along_normal().map(|(normal, _)| normal);
     let Some(first) = sources.first().and_then(normal) else { return false };

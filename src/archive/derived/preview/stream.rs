@@ -1,4 +1,4 @@
-//! Reading previews that were made before.
+//! Reading of stored previews.
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use crate::blobs::{ByteStream, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::PreviewState;
 
-/// A preview, or a part of its slices, in the fast stream's format: always the same bytes.
+/// A preview, or a part of its slices, in the fast stream's format: the same bytes at each read.
 #[derive(Debug, Clone)]
 pub struct PreviewStream {
-    /// Changes whenever the bytes do. Opaque, without quotation marks.
+    /// A value that changes whenever the bytes do. Opaque, without quotation marks.
     pub version: String,
     head: Bytes,
     key: Key,
@@ -30,11 +30,11 @@ impl PreviewStream {
     }
 }
 
-/// The preview of a series, or slices `slices` of it (from 0), to be read by [`read`].
+/// Returns the preview of a series, or slices `slices` of the series (from 0), to be read by [`read`].
 ///
 /// # Errors
-/// [`Error::NotReady`] if it is still to be made, [`Error::NotFound`] if there is no such series or slice, if
-/// nothing in the series can be shown, or with the reason if the preview could not be made.
+/// [`Error::NotReady`] if the preview is not encoded yet; [`Error::NotFound`] if there is no such series or
+/// slice, if nothing in the series can be shown, or with the reason if the preview could not be encoded.
 pub async fn open(
     archive: &Archive,
     caller: &Caller,
@@ -69,10 +69,10 @@ pub async fn open(
     Ok(PreviewStream { version, head: part.head().into(), key, codestreams })
 }
 
-/// Bytes `range` of a preview's stream, which must lie inside.
+/// Reads bytes `range` of a preview's stream; the range must lie inside the stream.
 ///
 /// # Errors
-/// [`Error::NotReady`] if the series has changed meanwhile: asked for again, there is another preview.
+/// [`Error::NotReady`] if the series has changed meanwhile: a new request gets another preview.
 pub async fn read(
     archive: &Archive,
     preview: &PreviewStream,
@@ -91,7 +91,8 @@ pub async fn read(
     Ok(Box::pin(futures_util::StreamExt::chain(head, rest)))
 }
 
-/// The index of a stored preview, and where it starts: after the codestreams.
+/// Reads the index of a stored preview. Returns the index and its offset, which is the end of the
+/// codestreams.
 async fn preview_index(archive: &Archive, key: &Key, size_bytes: u64) -> Result<(slices::Index, u64), Error> {
     let damaged = || {
         let source = std::io::Error::from(std::io::ErrorKind::InvalidData).into();

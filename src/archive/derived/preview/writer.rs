@@ -1,4 +1,4 @@
-//! Writes a preview: codestreams as they come, the index last, since only then it is known.
+//! Writes a preview: first the codestreams one by one, then the index, which is complete only after them.
 
 use crate::archive::derived::preview::PreviewError;
 use crate::archive::derived::preview::geometry::Geometry;
@@ -15,7 +15,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins with an index without slices.
+    /// Begins a preview with an index without slices.
     pub(super) fn new(staged: Staged, index: Index) -> Self {
         Self { staged, index }
     }
@@ -49,7 +49,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves a frame of the last instance out.
+    /// Leaves out a frame of the last instance.
     pub(super) fn omit(&mut self, frame: u32, geometry: &Geometry, reason: String) {
         let mut slice = self.next_slice(frame, geometry);
         slice.failure = Some(reason);

@@ -1,4 +1,4 @@
-//! What is written into a picture of whom it shows and how it was made (PS3.18 §8.3.5.1.1).
+//! Annotations in a rendered image: the patient, and the technique of acquisition (PS3.18 §8.3.5.1.1).
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::dicom::tags;
@@ -7,16 +7,16 @@ use crate::pixel::render::Canvas;
 use crate::pixel::render::text_pen::Pen;
 use crate::pixel::render::window::{Voi, Window};
 
-/// What is written into a picture (PS3.18 §8.3.5.1.1).
+/// The annotations to write into a rendered image (PS3.18 §8.3.5.1.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Annotation {
-    /// Who it is of.
+    /// Whether to write the patient's name, birth date, sex and identifier.
     pub patient: bool,
-    /// How it was made.
+    /// Whether to write the technique of acquisition.
     pub technique: bool,
 }
 
-/// The lines of a picture: those of its upper left corner and those of its lower left one.
+/// The text lines of a rendered image: those of its upper left corner and those of its lower left one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     pub(super) patient: Vec<String>,
@@ -24,7 +24,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// What is to be written into a picture of frame `number` (from 1) that is seen by `voi`.
+    /// The lines for a rendered image of frame `number` (from 1) with the VOI transformation `voi`.
     pub(super) fn new(annotation: Annotation, record: &InstanceRecord, number: u32, voi: &Voi) -> Self {
         let attributes = &record.attributes;
         let frames = record.layout.pixels.as_ref().map_or(1, |pixels| pixels.number_of_frames);
@@ -38,7 +38,7 @@ impl Lines {
         }
     }
 
-    /// Writes them.
+    /// Writes the lines into a rendered image.
     pub(super) fn write(&self, canvas: &mut Canvas) {
         let pen = Pen::of(canvas);
         let margin = pen.line_height() / 4;
@@ -82,7 +82,7 @@ fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Family name, then the others.
+/// A person name as people write it: the family name, then the other components.
 fn spoken(name: &str) -> String {
     let mut parts = name.split('^').map(str::trim).filter(|part| !part.is_empty());
     let family = parts.next().unwrap_or_default();
@@ -90,7 +90,7 @@ fn spoken(name: &str) -> String {
     if others.is_empty() { family.to_owned() } else { format!("{family}, {others}") }
 }
 
-/// A date as people write it, if it is one.
+/// A date with dashes, if the text is a date.
 fn dashed(date: &str) -> String {
     match (date.get(..4), date.get(4..6), date.get(6..)) {
         (Some(year), Some(month), Some(day)) if day.len() == 2 => format!("{year}-{month}-{day}"),

@@ -1,6 +1,6 @@
-//! How an instance's frames are to be shown, out of its metadata: the Modality LUT, VOI LUT, Palette Color Lookup
-//! Table and General Image modules (PS3.3 §C.11.1, §C.11.2, §C.7.9, §C.7.6.1), or the functional groups of an
-//! enhanced multi-frame image (PS3.3 §C.7.6.16).
+//! The display of an instance's frames, read from its metadata: the Modality LUT, VOI LUT, Palette Color
+//! Lookup Table and General Image modules (PS3.3 §C.11.1, §C.11.2, §C.7.9, §C.7.6.1), or the functional
+//! groups of an enhanced multi-frame image (PS3.3 §C.7.6.16).
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::pixel::render::lut::{self, Lut, Palette};
 use crate::pixel::render::window::{Voi, VoiFunction, Window};
 use crate::pixel::render::{Display, ModalityTransform};
 
-/// Frames that tell of no rate are seen for this long.
+/// The frame time where the metadata has no rate.
 const USUAL_FRAME_TIME: Duration = Duration::from_millis(100);
-/// Browsers show frames of less time for a tenth of a second.
+/// The shortest frame time: browsers show frames with a shorter one for a tenth of a second.
 const LEAST_FRAME_TIME: Duration = Duration::from_millis(20);
 
-/// What is read of an instance's metadata.
+/// The attributes that are read from an instance's metadata.
 #[derive(Debug, Default)]
 pub(super) struct DisplayAttributes {
     plain: ImageModules,
     image: Image,
 }
 
-/// What stands in the modules of an image, or in items of its functional groups.
+/// The attributes in the modules of an image, or in items of its functional groups.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ImageModules {
     #[serde(rename = "00281050", default)]
@@ -86,7 +86,7 @@ struct Image {
     display_rate: JsonValues,
 }
 
-/// A functional group: what is wanted of it stands in sequences of their own.
+/// A functional group: the attributes that are read are in sequences of their own.
 #[derive(Debug, Default, Deserialize)]
 struct Group {
     #[serde(rename = "00289145", default)]
@@ -111,7 +111,8 @@ pub(super) struct Table {
 }
 
 impl DisplayAttributes {
-    /// Reads the metadata; what cannot be read leaves everything unknown: the pixels can be shown all the same.
+    /// Reads the metadata. If the metadata cannot be read, every value is unknown: the pixels can be shown
+    /// all the same.
     pub(super) fn read(metadata: &Metadata) -> Self {
         let mut text = Vec::new();
         match metadata.write_text("", &mut text) {
@@ -127,7 +128,8 @@ impl DisplayAttributes {
         }
     }
 
-    /// How frame `index` (from 0) is shown: by its own functional groups, the shared ones, the image's modules.
+    /// The display of frame `index` (from 0): from its own functional groups, then the shared ones, then the
+    /// image's modules.
     pub(super) fn display(&self, layout: &PixelLayout, index: u32) -> Display {
         let groups = [self.image.per_frame.items.get(index as usize), self.image.shared.items.first()];
         let groups = || groups.into_iter().flatten();
@@ -148,13 +150,13 @@ impl DisplayAttributes {
         }
     }
 
-    /// The ICC profile of the image, if it stands in its metadata.
+    /// The ICC profile of the image, if the profile is in the metadata.
     pub(super) fn icc_profile(&self) -> Option<Vec<u8>> {
         let of_paths = self.image.optical_paths.items.iter().map(|path| &path.icc_profile);
         [&self.image.icc_profile].into_iter().chain(of_paths).find_map(JsonValues::bytes)
     }
 
-    /// How long a frame is seen.
+    /// The time for which each frame is shown.
     pub(super) fn frame_time(&self) -> Duration {
         let Image { frame_time, cine_rate, display_rate, .. } = &self.image;
         let by_rate = [cine_rate, display_rate].map(|rate| rate.number().map(|rate| 1.0 / rate));
@@ -175,7 +177,8 @@ impl ImageModules {
         (slope != 0.0).then_some(ModalityTransform::Linear { slope, intercept })
     }
 
-    /// The first VOI LUT, or else the first window that can be used. Of the two, the LUT says more.
+    /// The first VOI LUT, or else the first window that can be used. The LUT goes first because it is more
+    /// precise.
     pub(super) fn voi(&self, is_signed: bool) -> Option<Voi> {
         if let Some(table) = self.voi_luts.items.first().and_then(|item| item.read(is_signed)) {
             return Some(Voi::Table(table));
@@ -213,7 +216,8 @@ impl Image {
         ]))
     }
 
-    /// The range of padding (PS3.3 §C.7.5.1.1.2); its sign is that of the pixels, whatever it was sent as.
+    /// The range of padding (PS3.3 §C.7.5.1.1.2). Its sign is that of the pixels, whatever VR the value was
+    /// sent with.
     fn padding(&self, layout: &PixelLayout) -> Option<[i64; 2]> {
         let number = |values: &JsonValues| {
             let number = values.number()? as i64;
@@ -229,7 +233,7 @@ impl Image {
     }
 }
 
-/// A descriptor of three values. Some leave out the last, the bits of an entry.
+/// A descriptor of three values. Some senders leave out the last, the bits of an entry.
 fn descriptor(values: &JsonValues) -> Option<[i64; 3]> {
     let bits = values.numbers().map(|[.., bits]: [f64; 3]| bits).unwrap_or(16.0);
     let [count, first] = values.numbers()?;

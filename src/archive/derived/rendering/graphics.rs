@@ -45,20 +45,20 @@ struct GraphicObject {
     kind: JsonValues,
 }
 
-/// Where the image is in the picture.
+/// The place of the image in the rendered image.
 pub(super) struct Placement {
-    /// Left, top, width and height of the part of the image that is seen.
+    /// Left, top, width and height of the part of the image that is shown.
     pub(super) region: [f64; 4],
-    /// The size that it was scaled to, before it was turned.
+    /// The size that the part was scaled to, before the rotation.
     pub(super) size: [u32; 2],
     /// Quarter turns clockwise.
     pub(super) quarters: u32,
-    /// Whether left and right were changed after that.
+    /// Whether the image was flipped horizontally after the rotation.
     pub(super) is_flipped: bool,
 }
 
 impl Placement {
-    /// Where a place of the image is in the picture.
+    /// The place in the rendered image of a pixel position of the image.
     fn of_pixel(&self, [x, y]: Point) -> Point {
         let [left, top, width, height] = self.region;
         let [across, down] = self.size.map(f64::from);
@@ -73,7 +73,8 @@ impl Placement {
         if self.is_flipped { [turned_width - x, y] } else { [x, y] }
     }
 
-    /// Where a place is that is given in pixels of the image, or in parts of the displayed area.
+    /// The place in the rendered image of a position in `units`: pixels of the image, or fractions of the
+    /// displayed area.
     fn of(&self, units: &JsonValues, place: Point, canvas: &Canvas) -> Point {
         match units.text() {
             Some("DISPLAY") => [place[0] * f64::from(canvas.width), place[1] * f64::from(canvas.height)],
@@ -83,7 +84,7 @@ impl Placement {
 }
 
 impl Annotated {
-    /// Draws it, with lines of no more than `room` pixels.
+    /// Renders the graphics and texts, with lines of no more than `room` pixels in all.
     pub(super) fn draw(&self, canvas: &mut Canvas, placement: &Placement, room: &mut usize) {
         for graphic in &self.graphics.items {
             let lines = graphic.lines(canvas, placement);
@@ -96,7 +97,8 @@ impl Annotated {
 }
 
 impl GraphicObject {
-    /// Its lines in the picture. A curve goes straight from point to point.
+    /// The lines of the graphic in the rendered image. Curves are approximated by straight lines from point
+    /// to point.
     fn lines(&self, canvas: &Canvas, placement: &Placement) -> Vec<Vec<Point>> {
         let numbers = self.points.all_numbers();
         let points = numbers.as_chunks::<2>().0;

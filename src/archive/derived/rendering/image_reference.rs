@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 
-/// The images that an item is for: all, if it names none.
+/// The images that an item applies to: all, if the item names none.
 pub(super) type References = JsonSequence<ImageReference>;
 
 /// One image, or some of its frames.
@@ -32,7 +32,7 @@ impl ImageReference {
     }
 }
 
-/// Whether an item that names these images is for the subject.
+/// Whether an item that names these images applies to the subject.
 pub(super) fn is_for(images: &References, subject: Subject<'_>) -> bool {
     images.items.is_empty() || images.items.iter().any(|image| image.is_of(subject))
 }

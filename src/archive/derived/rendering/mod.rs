@@ -1,4 +1,5 @@
-//! Pictures for people: frames rendered to JPEG, PNG or GIF, and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4, §8.3.5.1).
+//! Rendered images: frames rendered to JPEG, PNG or GIF, and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4,
+//! §8.3.5.1).
 
 use std::sync::{Arc, OnceLock};
 
@@ -37,32 +38,34 @@ pub use crate::pixel::render::icc::IccProfile;
 pub use crate::pixel::render::viewport::Viewport;
 pub use crate::pixel::render::window::{VoiFunction, Window};
 
-/// ICC Profile, at the end of the path of a bulk value.
+/// The tag of ICC Profile, at the end of the path of a bulk value.
 const ICC_PROFILE: &str = "00282000";
 /// The largest ICC profile that is read, in bytes.
 const MAX_ICC_BYTES: u64 = 16 << 20;
 
-/// How a frame is to be rendered (PS3.18 §8.3.5.1).
+/// The parameters of a rendered image (PS3.18 §8.3.5.1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendering {
-    /// The format of the picture.
+    /// The format of the rendered image.
     pub format: Format,
-    /// The window to use instead of what the image says; without one: its first VOI LUT or window, or else all values.
+    /// The window to use instead of the image's own. Without a window, the image's first VOI LUT or window is
+    /// used, or else the full range of values.
     pub window: Option<Window>,
-    /// The part of the image to show, and the size to scale it to; without one: all pixels as they are.
+    /// The part of the image to show, and the size to scale this part to. Without a viewport, all pixels are
+    /// rendered unscaled.
     pub viewport: Option<Viewport>,
     /// Quality of lossy formats, 1 to 100.
     pub quality: Option<u8>,
-    /// What to write into the picture.
+    /// The annotations to write into the rendered image.
     pub annotation: Annotation,
-    /// The colour profile to put into the picture.
+    /// The colour profile to embed in the rendered image.
     pub icc_profile: IccProfile,
     /// A presentation state in the same study to apply.
     pub presentation_state: Option<(SeriesUid, InstanceUid)>,
 }
 
 impl Rendering {
-    /// In a format, as the image says.
+    /// The parameters of a rendered image in a format, with the image's own display values.
     pub fn plain(format: Format) -> Self {
         Self {
             format,
@@ -76,21 +79,21 @@ impl Rendering {
     }
 }
 
-/// Pixels of the longer side of a thumbnail that is asked for without a size (`rendering.thumbnail_px`).
+/// The default length in pixels of the longer side of a thumbnail (`rendering.thumbnail_px`).
 pub fn thumbnail_px(archive: &Archive) -> u32 {
     archive.rendering.thumbnail_px
 }
 
-/// The most pixels that the area of a viewport may have (`rendering.max_viewport_pixels`).
+/// The largest area of a viewport, in pixels (`rendering.max_viewport_pixels`).
 pub fn max_viewport_pixels(archive: &Archive) -> u64 {
     archive.rendering.max_viewport_pixels
 }
 
-/// Prepares to paint frames of an instance: what all of them need is read once.
+/// Prepares to render frames of an instance: data that all frames need is read once.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if it, or
-/// the instance, cannot be rendered ([`Error::is_about_form`]).
+/// [`Error::NotFound`] if there is no such presentation state, an error about the form with the reason if the
+/// presentation state or the instance cannot be rendered ([`Error::is_about_form`]).
 pub async fn renderer(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -108,7 +111,7 @@ pub async fn renderer(
     })
 }
 
-/// What is needed to paint frames of an instance, besides the frames.
+/// Reads the data needed to render frames of an instance, besides the frames.
 async fn scene(
     archive: &Archive,
     caller: &Caller,
@@ -152,7 +155,7 @@ async fn scene(
     })
 }
 
-/// The ICC profile of an image that is a bulk value; smaller ones stand in the metadata.
+/// Reads the ICC profile of an image if the profile is a bulk value; smaller profiles are in the metadata.
 async fn icc_profile(
     archive: &Archive,
     caller: &Caller,
@@ -167,7 +170,7 @@ async fn icc_profile(
     Ok(Some(collect(archive.read(caller, record, range).await?).await?))
 }
 
-/// Paints frames of one instance, all in the same way.
+/// Renders frames of one instance, all with the same parameters.
 pub struct Renderer {
     archive: Arc<Archive>,
     caller: Caller,
@@ -177,13 +180,14 @@ pub struct Renderer {
 }
 
 impl Renderer {
-    /// Renders frame `number` (from 1) as a picture.
+    /// Renders frame `number` (from 1).
     ///
-    /// Holds the frame in memory, several times over, which is done for as many frames at a time as there are cores.
+    /// Holds the frame in memory, several times over. The number of frames that are rendered at the same time
+    /// is limited to the number of cores.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be rendered
-    /// ([`Error::is_about_form`]).
+    /// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if the frame
+    /// cannot be rendered ([`Error::is_about_form`]).
     pub async fn frame(&self, number: u32) -> Result<Bytes, Error> {
         let (format, quality) = (self.format, self.quality);
         self.paint(number, move |canvas, profile, _| {
@@ -192,11 +196,11 @@ impl Renderer {
         .await
     }
 
-    /// Renders all frames as one animated GIF, at the rate that the instance tells.
+    /// Renders all frames as one animated GIF, at the frame rate in the instance's metadata.
     ///
     /// # Errors
-    /// As [`Renderer::frame`]; [`Error::TooLarge`] too if it would be larger than `rendering.max_animation_frames` or
-    /// `rendering.max_animation_bytes` allow.
+    /// The errors of [`Renderer::frame`]; also [`Error::TooLarge`] if the animation would be larger than
+    /// `rendering.max_animation_frames` or `rendering.max_animation_bytes` allow.
     pub async fn animation(&self) -> Result<Bytes, Error> {
         let settings = &self.archive.rendering;
         let frames = self.scene.record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
@@ -228,7 +232,7 @@ impl Renderer {
         Ok(animation.finish().map(Bytes::from)?)
     }
 
-    /// Paints frame `number` (from 1), and does with the canvas and its ICC profile what is to be done with them.
+    /// Renders frame `number` (from 1), and calls `then` with the canvas and its ICC profile.
     async fn paint<T: Send + 'static>(
         &self,
         number: u32,
@@ -247,10 +251,10 @@ impl Renderer {
     }
 }
 
-/// How frames of an instance are painted.
+/// The data and parameters to render frames of an instance.
 struct Scene {
     record: Arc<InstanceRecord>,
-    /// Read for the first frame that is painted.
+    /// The display values of the metadata, which are read for the first frame that is rendered.
     described: OnceLock<DisplayAttributes>,
     window: Option<Window>,
     viewport: Option<Viewport>,
@@ -266,7 +270,8 @@ impl Scene {
         self.described.get_or_init(|| DisplayAttributes::read(&self.record.metadata))
     }
 
-    /// Paints frame `number` (from 1): the picture, and the ICC profile to put into it. Takes a core for a while.
+    /// Renders frame `number` (from 1). Returns the canvas, and the ICC profile to embed. Takes a core for a
+    /// while: call this method on a blocking thread.
     fn paint(&self, number: u32, frame: &DecodableFrame) -> Result<(Canvas, Option<Vec<u8>>), render::Error> {
         let (record, described) = (&self.record, self.described());
         let mut display = described.display(frame.layout(), number - 1);
@@ -294,7 +299,7 @@ impl Scene {
     }
 }
 
-/// What is seen of a stored frame.
+/// Applies the display transformations to a stored frame.
 fn shown(frame: &DecodableFrame, display: &Display) -> Result<Canvas, render::Error> {
     let words = frame.little_endian().and_then(|bytes| render::render_native(bytes, frame.layout(), display));
     match words {

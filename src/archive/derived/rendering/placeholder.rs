@@ -1,16 +1,16 @@
-//! The thumbnail of what has no picture: a dark sheet with the modality on it, which is "a meaningful representation" of a
-//! report, a document or a video too (PS3.18 §10.4.3.3.4).
+//! The placeholder: the thumbnail where nothing can be rendered. A dark image with the modality on it is "a
+//! meaningful representation" of a report, a document or a video too (PS3.18 §10.4.3.3.4).
 
 use std::iter::repeat_n;
 
 use crate::pixel::render::Canvas;
 use crate::pixel::render::text_pen::Pen;
 
-/// Pixels of the letters that a sheet is wide or high.
+/// The shorter side of a placeholder before it is enlarged, in pixels.
 const SIDE: u32 = 64;
 const GROUND: u8 = 40;
 
-/// A sheet no larger than `width` × `height` with a word in its middle.
+/// A placeholder no larger than `width` × `height` with a word in its middle.
 pub(super) fn sheet(word: &str, [width, height]: [u32; 2]) -> Canvas {
     let times = (width.min(height) / SIDE).max(1);
     let [width, height] = [width, height].map(|side| (side / times).max(1));
@@ -22,7 +22,7 @@ pub(super) fn sheet(word: &str, [width, height]: [u32; 2]) -> Canvas {
     enlarged(&small, times)
 }
 
-/// Each pixel of a grey picture as a square.
+/// Enlarges a grey image: each pixel becomes a square.
 fn enlarged(canvas: &Canvas, times: u32) -> Canvas {
     let rows = canvas.pixels.chunks_exact(canvas.width as usize);
     let wide = rows.map(|row| row.iter().flat_map(|&grey| repeat_n(grey, times as usize)).collect());

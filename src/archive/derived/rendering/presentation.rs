@@ -1,5 +1,5 @@
-//! Presentation states: how somebody chose to see an image, with graphics over it (PS3.3 §A.33, §C.10.4 to §C.10.6,
-//! §C.11.8; PS3.4 Annex N; PS3.18 §8.3.5.1.6).
+//! Presentation states: stored choices of the display of an image, with graphics over the image (PS3.3 §A.33,
+//! §C.10.4 to §C.10.6, §C.11.8; PS3.4 Annex N; PS3.18 §8.3.5.1.6).
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,7 +22,7 @@ use crate::pixel::render::{Canvas, Display, viewport};
 const APPLIED: [&str; 2] =
     [uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE, uids::COLOR_SOFTCOPY_PRESENTATION_STATE_STORAGE];
 
-/// What is read of a presentation state.
+/// The attributes that are read from a presentation state.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Presentation {
     #[serde(skip)]
@@ -69,7 +69,8 @@ impl Presentation {
     /// Reads a presentation state.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it is of a kind that is not applied.
+    /// [`Error::Unsupported`] if the SOP class of the presentation state is not one of those that are
+    /// applied.
     pub(super) fn read(record: &InstanceRecord) -> Result<Self, Error> {
         if !APPLIED.contains(&record.sop_class.as_str()) {
             let reason = format!("a presentation state of SOP class {} cannot be applied", record.sop_class);
@@ -85,7 +86,7 @@ impl Presentation {
         Self { plain: serde_json::from_slice(text).unwrap_or_default(), ..state }
     }
 
-    /// Has the image displayed by the state's transformations of values instead of its own.
+    /// Replaces the image's own transformations of values by those of the presentation state.
     pub(super) fn adjust(&self, display: &mut Display, layout: &PixelLayout, subject: Subject<'_>) {
         if let Some(modality) = self.plain.modality(layout) {
             display.modality = modality;
@@ -100,7 +101,8 @@ impl Presentation {
         display.is_inverted = self.presentation_shape.text() == Some("INVERSE");
     }
 
-    /// Cuts out the displayed area, fits it into `viewport`, turns and flips it, and draws the graphics.
+    /// Cuts out the displayed area, fits the area into `viewport`, rotates and flips it, and renders the
+    /// graphics.
     pub(super) fn arrange(
         &self,
         canvas: Canvas,
@@ -151,18 +153,19 @@ impl Presentation {
 }
 
 impl Area {
-    /// Left, top, width and height of the displayed area. Its corners are pixels from 1 on, of the image as it is: they
-    /// are the upper left and lower right ones only after it was turned.
+    /// Left, top, width and height of the displayed area. Its corners are pixels, counted from 1, of the
+    /// image before the rotation: they may be other corners than the upper left and lower right ones.
     fn region(&self) -> Option<[f64; 4]> {
         let ([x1, y1], [x2, y2]) = (self.top_left.numbers()?, self.bottom_right.numbers()?);
         let (left, top) = (x1.min(x2) - 1.0, y1.min(y2) - 1.0);
-        // Beyond the image there is nothing to show.
+        // The area is clipped where it lies outside the image.
         let (right, bottom) = (x1.max(x2), y1.max(y2));
         let (left, top) = (left.max(0.0), top.max(0.0));
         (right > left && bottom > top).then_some([left, top, right - left, bottom - top])
     }
 
-    /// Pixels of the picture that a pixel of the image is wide, of the mode that says so.
+    /// The magnification of the mode `MAGNIFY`: pixels of the rendered image for each pixel of the image,
+    /// along one side.
     fn magnification(&self) -> f64 {
         match self.size_mode.text() {
             Some("MAGNIFY") => self.magnification.number().filter(|&ratio| ratio > 0.0).unwrap_or(1.0),

@@ -1,4 +1,4 @@
-//! Pictures and thumbnails of instances that were taken in.
+//! Rendered images and thumbnails of ingested instances.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ fn image(series: &str, number: u32, levels: &[i16]) -> DataSet {
     image_of("CT", series, number, levels)
 }
 
-/// An instance of 8 × 4 pixels of 16 bits, all of a frame of the same level.
+/// An instance of 8 × 4 pixels of 16 bits, with one level for all pixels of a frame.
 fn image_of(modality: &str, series: &str, number: u32, levels: &[i16]) -> DataSet {
     let pixels: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes().repeat(32)).collect();
     DataSet::explicit()
@@ -210,7 +210,7 @@ async fn a_thumbnail_is_made_once_and_answered_from_store() {
     let bench = Bench::new(&[]);
     bench.store(image("1.3", 1, &[10])).await;
     let series = scope(Some("1.3"), None);
-    // All at once, and none of them could decode after the first: the object is gone by then.
+    // Both requests run at once, and a second decoding would fail: the object is deleted by then.
     let (first, second) = futures_util::join!(bench.thumbnail(&series, None), bench.thumbnail(&series, None));
     assert_eq!(first.unwrap(), second.unwrap());
     let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();

@@ -1,5 +1,5 @@
-//! Thumbnails: small pictures that stand for a study, a series, an instance or a frame (PS3.18 §10.4.1.1.4). Each is made
-//! once and kept under a key that changes with what it shows.
+//! Thumbnails: small rendered images that represent a study, a series, an instance or a frame (PS3.18
+//! §10.4.1.1.4). Each thumbnail is rendered once and stored under a key that changes with its source.
 
 use std::sync::Arc;
 
@@ -24,39 +24,44 @@ use crate::dicom::tags;
 use crate::index::records::{InstanceRecord, SeriesRecord};
 use crate::pixel::render::encode::encode;
 
-/// Modalities whose frames are not what the study is about: they stand for it only where nothing else does.
+/// Modalities whose frames are not the main content of a study: they represent the study only where there are
+/// no others.
 const DERIVED_MODALITIES: [&str; 8] = ["SEG", "RTDOSE", "PR", "KO", "SR", "DOC", "REG", "OT"];
-/// Thumbnails of one thing that are kept: of frames, sizes and formats there is no end. Others are made each time.
+/// The most stored thumbnails of one study, series or instance: there is no limit to combinations of frame,
+/// size and format. Further thumbnails are rendered for each request.
 const MAX_KEPT: usize = 256;
-/// Series of a study that are tried, one after the other, until one can be shown.
+/// The most series of a study that are tried, one after the other, until one can be shown.
 const MAX_SERIES_TRIED: usize = 4;
 
 /// A stored thumbnail.
 #[derive(Debug, Clone)]
 pub struct Thumbnail {
-    /// The picture in the format asked for.
+    /// The rendered image in the requested format.
     pub bytes: Bytes,
-    /// Changes whenever the bytes do. Opaque, without quotation marks.
+    /// A value that changes whenever the bytes do. Opaque, without quotation marks.
     pub version: String,
 }
 
-/// Where a thumbnail is kept.
+/// The keys under which a thumbnail is stored.
 struct Place {
     key: Key,
-    /// What the keys of all thumbnails of the same thing start with, and of those that show it as it is.
+    /// The prefix of the keys of all thumbnails of the same scope, and the prefix of those of its present
+    /// version.
     all: String,
     current: String,
     version: String,
 }
 
-/// The thumbnail of a study, a series, an instance or its frame (from 1): no larger than `width` × `height` pixels,
-/// nor than `rendering.max_thumbnail_px`. Made once, then kept until what it shows changes.
+/// Returns the thumbnail of a study, a series, an instance or its frame (from 1): no larger than `width` ×
+/// `height` pixels, nor than `rendering.max_thumbnail_px`. A thumbnail is rendered once, then stored until
+/// its source changes.
 ///
-/// It shows the middle frame of the middle instance, by the order of space or else of numbers; of a study, of
-/// its first series with frames. What has no picture is stood for by a sheet with its modality on it.
+/// The thumbnail shows the middle frame of the middle instance, by the order of space or else of numbers; for
+/// a study, that of the study's first series with frames. Where nothing can be rendered, the thumbnail is a
+/// placeholder with the modality on it.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such thing.
+/// [`Error::NotFound`] if there is no such study, series, instance or frame.
 pub async fn thumbnail(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -71,7 +76,7 @@ pub async fn thumbnail(
     if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
         return Ok(thumbnail);
     }
-    // Whoever else asks for it meanwhile waits, and then finds it.
+    // Other requests for the same thumbnail wait for the lock, and then find the stored thumbnail.
     let _lock = archive.derived_locks.lock(place.key.clone()).await;
     if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
         return Ok(thumbnail);
@@ -82,7 +87,8 @@ pub async fn thumbnail(
     let bytes = match thumbnail_of(archive, caller, scope, frame, &rendering).await {
         Ok(bytes) => bytes,
         Err(error) if error.is_about_form() => {
-            // Made faster than it could be read; and there may be a picture one day.
+            // A placeholder is not stored: rendering it is faster than reading it, and a later request may
+            // find an image.
             let bytes = sheet_of(archive, caller, scope, format, area).await?;
             return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
         }
@@ -98,14 +104,14 @@ async fn kept_thumbnail(archive: &Archive, place: &Place) -> Result<Option<Thumb
     let Some(size_bytes) = archive.blobs.size(&place.key).await? else { return Ok(None) };
     let bytes = match archive.blobs.read(&place.key, 0..size_bytes).await {
         Ok(stream) => collect(stream).await?,
-        // It gave way to another meanwhile.
+        // The thumbnail was deleted meanwhile.
         Err(blobs::Error::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Ok(Some(Thumbnail { bytes: bytes.into(), version: place.version.clone() }))
 }
 
-/// Keeps a thumbnail, unless what it shows has changed meanwhile, and deletes those that show what is there no longer.
+/// Stores a thumbnail, unless its source has changed meanwhile, and deletes those of earlier versions.
 async fn keep_thumbnail(
     archive: &Archive,
     caller: &Caller,
@@ -132,7 +138,7 @@ async fn keep_thumbnail(
     derived::put(archive, caller, scope, version, staged, &place.key).await.map(drop)
 }
 
-/// Renders what stands for a scope.
+/// Renders the frame that represents a scope.
 async fn thumbnail_of(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -168,7 +174,7 @@ async fn thumbnail_of(
     }
 }
 
-/// A sheet that stands for a scope.
+/// Renders the placeholder of a scope.
 async fn sheet_of(
     archive: &Archive,
     caller: &Caller,
@@ -239,7 +245,7 @@ fn file(frame: Option<u32>, format: Format, [width, height]: [u32; 2]) -> String
     format!("{frame}{width}x{height}.{extension}")
 }
 
-/// `version` is that of the scope.
+/// The keys of a thumbnail. `version` is that of the scope.
 fn place(caller: &Caller, scope: &Scope, version: &str, file: &str) -> Place {
     let all = keys::thumbnails(&caller.tenant, scope);
     let current = format!("{all}{version}/");

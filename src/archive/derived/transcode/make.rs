@@ -1,4 +1,4 @@
-//! Makes a file in another transfer syntax, a frame at a time, into a staged object.
+//! Writes a file in another transfer syntax, a frame at a time, into a staged object.
 
 use std::io::Write;
 
@@ -28,12 +28,12 @@ use crate::pixel::transcode::{Codec, Encoded, REVISION};
 /// Bytes that are collected before they are written.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// The beginning of every reason.
+/// The beginning of every error reason.
 const CANNOT: &str = "the instance cannot be transcoded";
 
 impl Source {
-    /// Makes the file, and tells where its Basic Offset Table starts, if it has one. Holds as many frames as there are
-    /// cores.
+    /// Writes the file. Returns also the offset of its Basic Offset Table, if the file has one. Holds as many
+    /// frames in memory as there are cores.
     pub(super) async fn make(self, encoding: Encoding) -> Result<(Staged, Option<u64>), Error> {
         let output = Output { staged: Some(self.archive.blobs.stage().await?), batch: Vec::new() };
         match encoding {
@@ -42,7 +42,8 @@ impl Source {
         }
     }
 
-    /// Writes the file with encapsulated frames. What is not known before the last frame is filled in after it.
+    /// Writes the file with encapsulated frames. Values that depend on all frames are filled in after the
+    /// last frame.
     async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
         let layout = self.record.layout.pixels.as_ref().ok_or_else(|| unsupported("there is no image"))?;
         let outline = self.outline().await?;
@@ -75,7 +76,7 @@ impl Source {
         Ok((output.finish(patches).await?, offsets.basic_at(&plan.places)))
     }
 
-    /// What the file says that the stored one does not, offset tables left out.
+    /// The elements of the file that differ from the stored object, offset tables left out.
     fn changes(
         &self,
         outline: &Outline,
@@ -94,7 +95,7 @@ impl Source {
         changes
     }
 
-    /// All frames, encoded, of which the first one is there already.
+    /// Encodes all frames but the first one, which is encoded already, and streams them in order.
     fn frames(
         &self,
         first: Encoded,
@@ -109,7 +110,7 @@ impl Source {
         stream::iter([Ok(first)]).chain(others.buffered(cores())).boxed()
     }
 
-    /// Writes the file with its data set deflated, and a zero behind it if its length is odd (PS3.5 §A.5).
+    /// Writes the file with its data set deflated, and appends a zero byte if the length is odd (PS3.5 §A.5).
     async fn deflate(self, mut output: Output) -> Result<Staged, Error> {
         let archive = self.archive.clone();
         let file = self.explicit(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).await?;
@@ -131,7 +132,8 @@ impl Source {
     }
 }
 
-/// The UID of the image that a lossy codec makes of the object with this digest: the same each time (PS3.5 §B.2).
+/// The UID of the image that a lossy codec produces from the object with this digest: the same each time
+/// (PS3.5 §B.2).
 fn derived_uid(digest: &str, codec: Codec) -> String {
     let name = format!("{digest} {} {REVISION}", codec.transfer_syntax());
     let hash = Sha256::digest(name);
@@ -141,7 +143,7 @@ fn derived_uid(digest: &str, codec: Codec) -> String {
 
 /// A staged object, written in batches on threads that may block.
 struct Output {
-    /// Nothing only while a batch is being written.
+    /// `None` only while a batch is being written.
     staged: Option<Staged>,
     batch: Vec<u8>,
 }
@@ -163,7 +165,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what is left, and fills in what became known: bytes and where they go.
+    /// Writes the last batch, then `patches`: an offset and the bytes to write over those at the offset.
     async fn finish(mut self, patches: Vec<(u64, Vec<u8>)>) -> Result<Staged, Error> {
         let batch = std::mem::take(&mut self.batch);
         self.apply(move |staged| {

@@ -1,7 +1,8 @@
-//! Giving instances and frames in other transfer syntaxes than the one that they are stored in (PS3.18 §8.7.3).
+//! Transcoding: instances and frames in transfer syntaxes other than the stored one (PS3.18 §8.7.3).
 //!
-//! Where the frames of a file are is told before the first of them, and how long a deflated file is shows at its end:
-//! such a file is made as a whole, a frame at a time, and kept for a while. Whoever asks for it meanwhile waits.
+//! The offsets of the frames stand in the file before the first frame, and the length of a deflated file is
+//! known only at its end. Such a file is therefore written as a whole, a frame at a time, and cached. Other
+//! requests for the same file wait meanwhile.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,12 +31,13 @@ pub use crate::pixel::transcode::{Codec, REVISION};
 /// Bytes of the header of a fragment.
 const ITEM_HEADER: u64 = 8;
 
-/// Frames that an instance may have to be encoded: some ten bytes are held of each.
+/// The most frames of an instance that is encoded: some ten bytes of memory are held for each.
 const MAX_FRAMES: u32 = 1 << 20;
-/// Bytes that may be inflated to encode a deflated instance: each of its frames costs all that is before it.
+/// The most bytes that are inflated to encode a deflated instance: for each frame, all bytes before the frame
+/// are inflated.
 const MAX_INFLATED_BYTES: u64 = 16 << 30;
 
-/// A form that is made of an instance, besides Explicit VR Little Endian.
+/// An encoding that an instance can be transcoded to, besides Explicit VR Little Endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Compressed frames.
@@ -45,7 +47,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The UID of its transfer syntax.
+    /// The UID of the transfer syntax.
     pub fn transfer_syntax(self) -> &'static str {
         match self {
             Self::Compressed(codec) => codec.transfer_syntax(),
@@ -54,7 +56,7 @@ impl Encoding {
     }
 }
 
-/// A file that was made, to be read by [`read_transcoded`].
+/// A transcoded file in the cache, to be read by [`read_transcoded`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranscodedFile {
     key: Key,
@@ -62,8 +64,9 @@ pub struct TranscodedFile {
     pub size_bytes: u64,
 }
 
-/// The codecs that the frames of an instance can be given in, besides what they are stored in: lossless ones first, those
-/// first that cost least. Whether each frame can really be decoded shows when it is.
+/// The codecs that the frames of an instance can be encoded with, besides the stored one: lossless codecs
+/// first, those first that cost least. An error in decoding a single frame shows only when the frame is
+/// transcoded.
 pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
     let pixels = record.layout.pixels.as_ref();
     let Some(pixels) = pixels.filter(|_| is_readable(record) && is_affordable(record)) else {
@@ -73,7 +76,7 @@ pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
     Codec::ALL.into_iter().filter(|codec| !is_stored(codec) && codec.can_carry(pixels)).collect()
 }
 
-/// The forms that an instance can be given in, besides the stored one and Explicit VR Little Endian.
+/// The encodings that an instance can be transcoded to, besides the stored one and Explicit VR Little Endian.
 pub fn encodings(record: &InstanceRecord) -> Vec<Encoding> {
     let codecs = codecs(record).into_iter().map(Encoding::Compressed);
     let is_native = !matches!(record.layout.frames, FrameTable::Encapsulated { .. });
@@ -82,7 +85,7 @@ pub fn encodings(record: &InstanceRecord) -> Vec<Encoding> {
     codecs.chain(can_be_deflated.then_some(Encoding::Deflated)).collect()
 }
 
-/// Whether there is a codec to read the frames; floating point numbers are no pixels to any.
+/// Whether there is a codec to decode the frames. No codec encodes floating point numbers.
 fn is_readable(record: &InstanceRecord) -> bool {
     match record.layout.frames {
         FrameTable::None => false,
@@ -91,7 +94,8 @@ fn is_readable(record: &InstanceRecord) -> bool {
     }
 }
 
-/// Whether all frames can be read one by one in bounded time and memory: it goes on even if nobody waits any longer.
+/// Whether all frames can be read one by one in bounded time and memory. The bound matters because
+/// transcoding continues after the client has disconnected.
 fn is_affordable(record: &InstanceRecord) -> bool {
     let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
     frames <= MAX_FRAMES
@@ -112,15 +116,15 @@ pub(in crate::archive) fn has_float_pixels(record: &InstanceRecord) -> bool {
     record.layout.bulk.iter().any(|value| is_float(&value.path))
 }
 
-/// Frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]: of the whole instance if that is
-/// there, or made for the purpose.
+/// Returns frame `number` (from 1), encoded by `codec`, which must be among [`codecs`]. The frame is read
+/// from the transcoded instance if this is in the cache, and encoded otherwise.
 ///
-/// Holds the frame in memory, several times over while it is being encoded, which is done for as many frames at a
-/// time as there are cores.
+/// Holds the frame in memory, several times over while encoding. The number of frames that are encoded at the
+/// same time is limited to the number of cores.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if it cannot be decoded
-/// or encoded ([`Error::is_about_form`]).
+/// [`Error::NotFound`] if there is no such frame, an error about the form with the reason if the frame cannot
+/// be decoded or encoded ([`Error::is_about_form`]).
 pub async fn encoded_frame(
     archive: &Archive,
     caller: &Caller,
@@ -138,7 +142,7 @@ pub async fn encoded_frame(
     Ok(encode_frame(archive, caller, record, number, codec).await?.bytes)
 }
 
-/// A frame of an instance that is kept; `None` if it is not any longer.
+/// Reads a frame of a transcoded instance in the cache; `None` if the instance was evicted.
 async fn kept_frame(
     archive: &Archive,
     key: &Key,
@@ -170,10 +174,11 @@ async fn encode_frame(
     encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
 }
 
-/// An instance in another transfer syntax, one of its [`encodings`]: made if it is not there.
+/// Returns an instance in another transfer syntax, one of its [`encodings`]. The instance is transcoded if it
+/// is not in the cache.
 ///
 /// # Errors
-/// An error about the form ([`Error::is_about_form`]) with the reason if it cannot be made.
+/// An error about the form ([`Error::is_about_form`]) with the reason if the instance cannot be transcoded.
 pub async fn transcoded(
     archive: &Arc<Archive>,
     caller: &Caller,
@@ -186,8 +191,8 @@ pub async fn transcoded(
     }
     let source =
         Source { archive: archive.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
-    // It goes on to the end even if the client gives up: when it asks again, the file is there. Who gives up before it
-    // has a permit leaves nothing behind.
+    // Transcoding runs to its end even if the client disconnects: the file is then in the cache for the
+    // client's next request. If the client disconnects before there is a permit, transcoding does not start.
     let permit = archive.permits.transcode().await;
     let made = tokio::spawn(catch_panics(async move {
         let _permit = permit;
@@ -207,10 +212,10 @@ pub async fn transcoded(
     made.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into())))?
 }
 
-/// Bytes `range` of a file that was made, which must lie inside.
+/// Reads bytes `range` of a transcoded file; the range must lie inside the file.
 ///
 /// # Errors
-/// [`Error::NotReady`] if it had to make room for others: asked for again, it is made again.
+/// [`Error::NotReady`] if the file was evicted: the next request transcodes the instance again.
 pub async fn read_transcoded(
     archive: &Archive,
     file: &TranscodedFile,

@@ -1,5 +1,5 @@
-//! Where each frame of encapsulated Pixel Data starts: the Basic Offset Table, or the Extended Offset Table where 32 bits
-//! may not reach (PS3.5 §A.4, PS3.3 §C.7.6.3.1.8).
+//! The offsets of frames in encapsulated Pixel Data: the Basic Offset Table, or the Extended Offset Table
+//! where 32 bits may not suffice (PS3.5 §A.4, PS3.3 §C.7.6.3.1.8).
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,24 @@ use crate::dicom::explicit::EncodedElement;
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::tags;
 
-/// Bytes of the headers of a fragment and of any codestream in it, at most: those of baseline JPEG are the largest.
+/// The most bytes of the headers of a fragment and of any codestream in it: those of baseline JPEG are the
+/// largest.
 const MOST_HEADER_BYTES: u64 = 1024;
 
 /// The frames that are written so far, each in one fragment.
 pub(super) struct Offsets {
     number_of_frames: u32,
     uncompressed_bytes: u64,
-    /// What the frames may take together once they are encoded.
+    /// The most bytes that the frames can have together once they are encoded.
     most_bytes: u64,
     starts: Vec<u64>,
     lengths: Vec<u64>,
-    /// Where the next fragment starts, counted from the first.
+    /// The offset of the next fragment, counted from the first fragment.
     next: u64,
 }
 
 impl Offsets {
-    /// No frame is written yet.
+    /// The offsets before any frame is written.
     pub(super) fn new(layout: &PixelLayout) -> Self {
         let samples = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
         let frame_bytes = (samples * u64::from(layout.bits_allocated)).div_ceil(8);
@@ -41,17 +42,17 @@ impl Offsets {
         }
     }
 
-    /// Whether the frames may reach beyond 4 GiB: no codec makes a frame twice as large, headers left out.
+    /// Whether the frames may reach beyond 4 GiB: no codec doubles the size of a frame, headers left out.
     fn is_extended(&self) -> bool {
         self.most_bytes > u32::MAX.into()
     }
 
-    /// Bytes of the Basic Offset Table, which is empty beside an extended one.
+    /// Bytes of the Basic Offset Table. The table is empty if there is an Extended Offset Table.
     pub(super) fn basic_bytes(&self) -> u32 {
         if self.is_extended() { 0 } else { self.number_of_frames * 4 }
     }
 
-    /// The elements of the Extended Offset Table, to be filled in; none beside a basic one.
+    /// The elements of the Extended Offset Table, to be filled in; none if there is a Basic Offset Table.
     pub(super) fn elements(&self) -> Vec<EncodedElement> {
         let blank =
             |tag| EncodedElement { tag, vr: Vr(*b"OV"), value: vec![0; self.number_of_frames as usize * 8] };
@@ -59,19 +60,20 @@ impl Offsets {
         tags.into_iter().filter(|_| self.is_extended()).map(blank).collect()
     }
 
-    /// Notes the next frame.
+    /// Adds the next frame.
     pub(super) fn push(&mut self, fragment_bytes: u32) {
         self.starts.push(self.next);
         self.lengths.push(fragment_bytes.into());
         self.next += ITEM_HEADER + u64::from(fragment_bytes);
     }
 
-    /// Where the Basic Offset Table starts; `None` if there is an extended one.
+    /// The offset of the Basic Offset Table in the file; `None` if there is an Extended Offset Table.
     pub(super) fn basic_at(&self, places: &BTreeMap<Tag, u64>) -> Option<u64> {
         if self.is_extended() { None } else { places.get(&tags::PIXEL_DATA).copied() }
     }
 
-    /// What is to be filled in, and where, once all frames are written: `places` are those of the plan.
+    /// The offsets in the file, and the bytes to write there, once all frames are written: `places` are those
+    /// of the plan.
     pub(super) fn patches(&self, places: &BTreeMap<Tag, u64>) -> Vec<(u64, Vec<u8>)> {
         let words = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let values: Vec<(Tag, Vec<u8>)> = if self.is_extended() {
@@ -89,7 +91,7 @@ impl Offsets {
         values.into_iter().filter_map(|(tag, value)| Some((*places.get(&tag)?, value))).collect()
     }
 
-    /// The same for Lossy Image Compression Ratio, which `changes` leave blank if they have it.
+    /// The offset and bytes for Lossy Image Compression Ratio, which `changes` leave blank if they have it.
     pub(super) fn ratio(
         &self,
         changes: &[EncodedElement],
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(sizes, tags.map(|tag| (tag, 8 * 1025)));
         [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length));
         let words = |numbers: [u64; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        // Of a frame of one row, headers are most.
+        // Headers are the largest part of a frame of one row.
         assert_eq!(Offsets::new(&layout(1, 800_000)).basic_bytes(), 3_200_000);
         assert_eq!(Offsets::new(&layout(1, 900_000)).basic_bytes(), 0);
         let expected =

@@ -1,7 +1,9 @@
-//! Deleting studies, series and instances, with everything that was derived of them (docs/decisions/0069).
+//! Deletion of studies, series and instances, with all objects that were derived from them
+//! (docs/decisions/0069).
 //!
-//! The transaction that removes rows notes which objects are to go; then they go, and then the note. Whoever has been
-//! told that a deletion is done can rely on it. After a crash the next start, or any other process, deletes what is noted.
+//! The transaction that removes rows also adds their objects to the deletion queue. Then the objects are
+//! deleted, and then the entries of the queue. A deletion that has been reported as done is durable. After a
+//! crash, the next start, or any other process, deletes the objects in the deletion queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +27,18 @@ use crate::telemetry;
 #[cfg(test)]
 mod tests;
 
-/// Objects that are deleted at the same time.
+/// The number of objects that are deleted at the same time.
 const CONCURRENCY: usize = 8;
 
-/// Deletes a study, a series or an instance; how many instances that were. When this returns, it is durable, and
-/// neither rows nor objects nor anything derived are left. What is stored in it meanwhile may be deleted or not.
+/// Deletes a study, a series or an instance. Returns the number of instances deleted. The deletion is then
+/// durable, and no rows, objects or derived objects remain. An instance that is stored in the scope meanwhile
+/// may be deleted or not.
 ///
-/// Once begun it goes on even if the caller stops waiting.
+/// A deletion that has begun continues even if the future is dropped.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such thing. After any other error, or a crash, a part may be deleted.
+/// [`Error::NotFound`] if there is no such study, series or instance. After any other error, or a crash, a
+/// part may be deleted.
 pub async fn delete(archive: &Arc<Archive>, caller: &Caller, scope: Scope) -> Result<u64, Error> {
     let (archive, caller) = (archive.clone(), caller.clone());
     let task = tokio::spawn(async move { carry_out(&archive, &caller, &scope).await });
@@ -47,14 +51,14 @@ async fn carry_out(archive: &Archive, caller: &Caller, scope: &Scope) -> Result<
     archive.version(caller, scope).await?;
     let deleted = archive.index.remove(tenant.as_str(), study, series.as_ref(), instance.as_ref()).await?;
     if deleted == 0 {
-        // Somebody else came first.
+        // Another request deleted the instances first.
         return Err(Error::NotFound(format!("instance in study {study} that is to be deleted")));
     }
     telemetry::instances_deleted(deleted);
     delete_orphans(archive, tenant, scope).await?;
     let noted = archive.index.deletion_queue_of(tenant.as_str(), study).await?;
     if noted.is_empty() {
-        // Another process took the notes, and crossed them out; what was derived since is left.
+        // Another process emptied the deletion queue; objects that were derived since then still exist.
         delete_derived(archive, tenant, study).await?;
         archive.blobs.flush().await?;
     }
@@ -63,10 +67,10 @@ async fn carry_out(archive: &Archive, caller: &Caller, scope: &Scope) -> Result<
     Ok(deleted)
 }
 
-/// Deletes all objects that are noted as to be deleted; how many.
+/// Deletes all objects in the deletion queue. Returns their number.
 ///
 /// # Errors
-/// If the store or the index fails; it may be called again.
+/// If the store or the index fails; the call can be repeated.
 pub async fn collect_garbage(archive: &Archive) -> Result<usize, Error> {
     delete_garbage(archive, archive.index.deletion_queue().await?).await
 }
@@ -89,7 +93,8 @@ async fn delete_garbage(archive: &Archive, all: Vec<DeletionEntry>) -> Result<us
     let deletions = stream::iter(keys).map(Ok::<_, Error>);
     let delete = |key: Key| async move { Ok(archive.blobs.delete(&key).await?) };
     deletions.try_for_each_concurrent(CONCURRENCY, delete).await?;
-    // Who noted them may have died before it came to what was derived: the note stays until that is gone too.
+    // The process that added the entries may have ended before it deleted the derived objects: the entries
+    // stay in the queue until these are deleted too.
     let mut studies: Vec<(&str, &StudyUid)> =
         all.iter().map(|garbage| (garbage.tenant.as_str(), &garbage.study)).collect();
     studies.dedup();
@@ -105,7 +110,8 @@ async fn delete_garbage(archive: &Archive, all: Vec<DeletionEntry>) -> Result<us
     Ok(count)
 }
 
-/// Deletes what was derived of a study and may show what is deleted: it is made again on demand, or when it is due.
+/// Deletes derived objects of a study that may show deleted instances. They are created again on demand, or
+/// when they are due.
 async fn delete_derived(archive: &Archive, tenant: &Tenant, study: &StudyUid) -> Result<(), Error> {
     for bucket in [Bucket::Thumbnails, Bucket::Temporary] {
         delete_all(archive, bucket, &keys::derived(tenant, study), |_| true).await?;
@@ -114,8 +120,8 @@ async fn delete_derived(archive: &Archive, tenant: &Tenant, study: &StudyUid) ->
     delete_previews_of_study(archive, tenant, study).await
 }
 
-/// Deletes objects in a scope that nothing refers to and that nobody is about to commit: a process was killed before
-/// it could, or they gave way to others long ago. An index that is built again would bring them back.
+/// Deletes objects in a scope that no record refers to and that no process is about to commit: a process was
+/// killed before the commit, or the objects were replaced long ago. Reindexing would restore them.
 async fn delete_orphans(archive: &Archive, tenant: &Tenant, scope: &Scope) -> Result<(), Error> {
     let Scope { study, series, instance } = scope;
     let prefix = keys::originals(tenant, study, series.as_ref(), instance.as_ref());
@@ -128,7 +134,7 @@ async fn delete_orphans(archive: &Archive, tenant: &Tenant, scope: &Scope) -> Re
     Ok(())
 }
 
-/// Deletes the previews of what is left of a study.
+/// Deletes outdated previews of all series of a study.
 async fn delete_previews_of_study(archive: &Archive, tenant: &Tenant, study: &StudyUid) -> Result<(), Error> {
     let mut series = Vec::new();
     let mut entries = archive.blobs.list(Bucket::Previews, &keys::derived(tenant, study));
@@ -145,7 +151,7 @@ async fn delete_previews_of_study(archive: &Archive, tenant: &Tenant, study: &St
     Ok(())
 }
 
-/// Deletes the previews of a series that show what it was before; all if it is gone.
+/// Deletes the previews of earlier versions of a series; all previews if the series was deleted.
 async fn delete_previews(
     archive: &Archive,
     tenant: &Tenant,
@@ -158,7 +164,8 @@ async fn delete_previews(
         else {
             return true;
         };
-        // One of the series as it is may be about to be made; what had no pixels changes no preview.
+        // A preview of the present version may be about to be committed. Instances without pixels do not
+        // change the preview.
         let is_made =
             matches!(record.preview, PreviewState::Ready { generation: made, .. } if made == generation);
         generation < record.generation && !is_made
@@ -166,7 +173,7 @@ async fn delete_previews(
     delete_all(archive, Bucket::Previews, &keys::previews(tenant, study, series), is_past).await
 }
 
-/// Deletes the objects below a prefix that are to go.
+/// Deletes the objects below a prefix for which `is_to_go` is true.
 async fn delete_all(
     archive: &Archive,
     bucket: Bucket,
@@ -182,7 +189,7 @@ async fn delete_all(
             async move { Ok(archive.blobs.delete(&entry.key).await?) }
         });
         deleted.await?;
-        // File systems may pass over a name while others are being deleted beside it.
+        // Some file systems skip a name in a listing while other names in the directory are being deleted.
         if !found.into_inner() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Deletion beside stores, readers and what is being derived, and on a disk that fails.
+//! Deletion at the same time as stores, reads and the writing of derived objects, and on a disk that fails.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::dicom::uids;
 use crate::index::Index;
 use crate::index::records::{InstanceRecord, PreviewState};
 
-/// Objects in memory on a disk that can be told to fail.
+/// Objects in memory on a disk whose failures a test can switch on.
 #[derive(Default)]
 struct Disk {
     objects: MemoryBlobs,
@@ -112,7 +112,7 @@ impl Bench {
         delete(&self.archive, &self.caller, scope.clone()).await
     }
 
-    /// Keeps a picture that was derived of a study, as it is at `version`.
+    /// Stores a thumbnail that was derived from a study, as it is at `version`.
     async fn keep_derived(&self, scope: &Scope, version: &str, bucket: Bucket) -> bool {
         let path = format!("{}picture", keys::derived(&self.caller.tenant, &scope.study));
         let staged = self.disk.stage().await.unwrap();
@@ -168,11 +168,11 @@ async fn nothing_is_left_of_what_is_deleted_and_nothing_else_goes() {
         (scope("1.2", "", ""), 4, 0, vec![]),
         (scope("1.2", "1.2.1", ""), 3, 1, vec!["1.2.2"]),
         (scope("1.2", "1.2.1", "1.2.1.1"), 1, 3, vec!["1.2.2"]),
-        // It had no pixels: the preview shows what it did.
+        // The instance had no pixels: the preview still shows the series.
         (scope("1.2", "1.2.1", "1.2.1.3"), 1, 3, vec!["1.2.1", "1.2.2"]),
     ] {
         let bench = Bench::filled().await;
-        // Bytes that gave way to others are still there.
+        // Replaced bytes are still there.
         bench.store(image("1.2", "1.2.1", "1.2.1.1").text(0x7FE1_0010, "LO", "other")).await.unwrap();
         for due in due_previews(&bench.archive, 10).await.unwrap() {
             make_preview(&bench.archive, &due).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_preview_that_is_made_beside_the_deletion_stays_if_it_is_of_what_is_le
     let bench = Bench::filled().await;
     let series = scope("1.2", "1.2.1", "").series.unwrap();
     let study = "1.2".parse().unwrap();
-    // As if the rows were gone, the next preview made, and the old previews still to be deleted.
+    // As if the rows were deleted, the next preview encoded, and the old previews not deleted yet.
     let removed =
         bench.index.remove("default", &study, Some(&series), Some(&"1.2.1.1".parse().unwrap())).await;
     assert_eq!(removed.unwrap(), 1);
@@ -272,7 +272,7 @@ async fn what_a_disk_does_not_delete_is_noted_and_goes_later_and_nothing_else_do
     bench.disk.cannot_delete.store(true, Ordering::Relaxed);
     assert!(matches!(bench.delete(&study).await, Err(Error::Blobs(_))));
     assert!(matches!(bench.delete(&study).await, Err(Error::NotFound(_))));
-    // The very bytes that are to be deleted, and others.
+    // The same bytes as those that are to be deleted, and others.
     bench.store(image("1.2", "1.2.1", "1.2.1.1")).await.unwrap();
     bench.store(image("1.2", "1.2.9", "1.2.9.1")).await.unwrap();
     assert!(collect_garbage(&bench.archive).await.is_err());
