@@ -25,6 +25,7 @@ test:
 check:
 	tools/install.sh build test cloud
 	cargo fmt --check
+	tools/comment_width.py
 	cargo clippy --locked --all-targets -- -D warnings
 	tools/venv.sh
 	tools/cloud_install.sh

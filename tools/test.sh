@@ -11,6 +11,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step format
 cargo fmt --check
+tools/comment_width.py
 
 step lints
 cargo clippy --locked --all-targets -- -D warnings
