@@ -1,4 +1,5 @@
-//! How long a frame takes in each codec that frames are transcoded with, and to be rendered: `cargo bench --bench codecs`.
+//! How long a frame takes in each codec that frames are transcoded with, and to be rendered: `cargo bench
+//! --bench codecs`.
 
 use std::hint::black_box;
 
@@ -61,7 +62,8 @@ fn codecs(criterion: &mut Criterion) {
     }
 }
 
-/// What a decoder process costs: the same frames, decoded in this process and in one that has been used before.
+/// What a decoder process costs: the same frames, decoded in this process and in one that has been used
+/// before.
 fn processes(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let mut settings = Config::defaults().decoders;

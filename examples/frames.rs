@@ -1,5 +1,5 @@
-//! Takes in each file named, one a line, and prints its first frames decoded, a JSON object a line: `frames`, each
-//! with `bytes` (base64), `photometric` and `is_planar` or with `failed`; or `refused` with the reason.
+//! Takes in each file named, one a line, and prints its first frames decoded, a JSON object a line: `frames`,
+//! each with `bytes` (base64), `photometric` and `is_planar` or with `failed`; or `refused` with the reason.
 //! `tools/pydicom_frames.py` compares them with pydicom's.
 
 use std::io::{BufRead, Write};

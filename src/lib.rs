@@ -12,15 +12,15 @@
 //!   run its background work, which a [`queue`] announces.
 //! - [`blobs`] stores bytes under a key; [`index`] holds the records of studies, series and instances in a
 //!   [`table`].
-//! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and samples
-//!   alone.
+//! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and
+//!   samples alone.
 //! - [`decoders`] decode compressed frames in processes of their own.
 //! - [`config`], [`telemetry`], [`clock`] and [`backoff`] are used by all modules.
 //!
 //! # Three journeys
 //! 1. Upload: `http::store` → `http::request::multipart` (one part at a time) → `archive::ingest` →
-//!    `dicom::scan`, `dicom::instance` → `Blobs::put` → `Index::commit` → back: stored or refused, instance by
-//!    instance.
+//!    `dicom::scan`, `dicom::instance` → `Blobs::put` → `Index::commit` → back: stored or refused, instance
+//!    by instance.
 //! 2. Frames: `http::retrieve::frames` → `archive::read` → one index row → one ranged `Blobs::read`.
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::ingest`.
 

@@ -1,4 +1,5 @@
-//! Multipart bodies of any bytes, arriving in pieces of any size: nothing may panic, and the cuts may not matter.
+//! Multipart bodies of any bytes, arriving in pieces of any size: nothing may panic, and the cuts may not
+//! matter.
 //!
 //! The first byte of the input is the size of the pieces, the rest is the body; its boundary is `B`.
 

@@ -87,8 +87,8 @@ pub struct Caller {
     pub tenant: Tenant,
     /// The name in the token or the association, empty if there is none; never the name of a patient.
     pub subject: Arc<str>,
-    /// The address of a client without authentication, empty for others: clients share the decoders fairly, and
-    /// with authentication tenants do.
+    /// The address of a client without authentication, empty for others: clients share the decoders fairly,
+    /// and with authentication tenants do.
     pub client: Arc<str>,
     /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,

@@ -1,8 +1,8 @@
 //! Decoding of compressed frames in processes of their own.
 //!
-//! Codecs in C and C++ read bytes that anybody may send. A frame that crashes one, or needs too much memory or time,
-//! costs that frame only: it is decoded in a process with limits, without files and network, which is replaced when it
-//! fails.
+//! Codecs in C and C++ read bytes that anybody may send. A frame that crashes one, or needs too much memory
+//! or time, costs that frame only: it is decoded in a process with limits, without files and network, which
+//! is replaced when it fails.
 //!
 //! [`Decoders`] is the side of the server, [`run`] is the program of such a process (`cuspid decoder`).
 
@@ -113,8 +113,8 @@ impl Decoders {
         }
     }
 
-    /// Waits for a place to decode one frame of a client; `None` if there are no processes. Dropping the future gives the
-    /// place in the queue up.
+    /// Waits for a place to decode one frame of a client; `None` if there are no processes. Dropping the
+    /// future gives the place in the queue up.
     pub async fn place(&self, client: &str, priority: Priority) -> Option<Place> {
         match (self, priority) {
             (Self::Processes { requests, .. }, Priority::Request) => Some(requests.place(client).await),

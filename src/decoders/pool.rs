@@ -1,4 +1,5 @@
-//! A pool of decoder processes: started when first needed, kept for the next frames, replaced when worn or failed.
+//! A pool of decoder processes: started when first needed, kept for the next frames, replaced when worn or
+//! failed.
 
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,8 @@ use crate::decoders::queue::{FairQueue, Turn};
 use crate::decoders::{Error, Priority};
 use crate::telemetry;
 
-/// The time in which a process may finish a frame that nobody waits for any longer. Most frames take less, and the
-/// process stays warm; a process that takes longer is killed.
+/// The time in which a process may finish a frame that nobody waits for any longer. Most frames take less,
+/// and the process stays warm; a process that takes longer is killed.
 const GRACE: Duration = Duration::from_millis(500);
 /// A process that has decoded a frame of more samples is replaced: its allocator holds the memory.
 const LARGE_SAMPLES: u64 = 1 << 24;
@@ -106,8 +107,8 @@ impl Pool {
 }
 
 impl Place {
-    /// Decodes a frame. The place comes back with the frame: holding it until a core is free for the work that follows
-    /// limits how many decoded frames wait in memory.
+    /// Decodes a frame. The place comes back with the frame: holding it until a core is free for the work
+    /// that follows limits how many decoded frames wait in memory.
     ///
     /// If the future is dropped, the process has half a second to finish the frame and is then killed.
     ///

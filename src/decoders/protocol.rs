@@ -1,7 +1,7 @@
 //! The messages between server and decoder process.
 //!
-//! A message is the length of its head (4 bytes, little endian), the length of its body (8 bytes), the head in
-//! MessagePack and the body: a codestream in requests, packed samples in replies. A process sends one byte
+//! A message is the length of its head (4 bytes, little endian), the length of its body (8 bytes), the head
+//! in MessagePack and the body: a codestream in requests, packed samples in replies. A process sends one byte
 //! ([`SANDBOXED`] or [`LIMITED`]) when it starts, and then a reply to each request.
 
 use std::io;

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 /// A limited number of places, shared fairly by clients.
 ///
-/// A client has at most `per_client` places. All clients together have twice as many, so that a client with long
-/// work cannot keep another from beginning.
+/// A client has at most `per_client` places. All clients together have twice as many, so that a client with
+/// long work cannot keep another from beginning.
 pub(super) struct FairQueue {
     per_client: usize,
     state: Mutex<State>,
@@ -57,8 +57,8 @@ impl FairQueue {
         while let Some((client, sender)) = state.next(self.per_client) {
             state.take(&client);
             if let Err(mut turn) = sender.send(Turn { queue: Some(self.clone()), client }) {
-                // The waiting future was dropped. Without its queue the turn does nothing when dropped, which would
-                // lock the state again.
+                // The waiting future was dropped. Without its queue the turn does nothing when dropped, which
+                // would lock the state again.
                 turn.queue = None;
                 state.give_back(&turn.client);
             }

@@ -10,8 +10,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetA
 /// The lowest priority.
 const NICE: i32 = 19;
 
-/// The system calls that a codec needs: reading, writing, memory, locks, clocks, the end of the process. Nothing opens a
-/// file, a socket or a process. Others fail with EPERM.
+/// The system calls that a codec needs: reading, writing, memory, locks, clocks, the end of the process.
+/// Nothing opens a file, a socket or a process. Others fail with EPERM.
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,

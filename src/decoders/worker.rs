@@ -1,4 +1,5 @@
-//! The program of a decoder process: reads requests from standard input, which is a socket, and writes replies to it.
+//! The program of a decoder process: reads requests from standard input, which is a socket, and writes
+//! replies to it.
 
 use std::io;
 use std::io::Write;
@@ -38,7 +39,8 @@ pub fn run(limits: &Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether an image of this layout fits into the memory that is left: not all codecs say that they failed for lack of it.
+/// Whether an image of this layout fits into the memory that is left: not all codecs say that they failed for
+/// lack of it.
 fn lacks_memory(layout: &PixelLayout) -> bool {
     let shape = Shape { rows: layout.rows, columns: layout.columns, samples: layout.samples };
     let count = shape.number_of_samples().unwrap_or_default();

@@ -99,8 +99,8 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
     })
 }
 
-/// The UID in attribute `tag` of the data set. The file meta information is no substitute: what is stored by its
-/// UIDs could not be found by the attribute.
+/// The UID in attribute `tag` of the data set. The file meta information is no substitute: what is stored by
+/// its UIDs could not be found by the attribute.
 fn identity<Kind>(attributes: &Attributes, tag: Tag, name: &'static str) -> Result<Uid<Kind>, Failure> {
     let sent = attributes.get(&tag).and_then(Attribute::first_text);
     sent.and_then(|text| text.parse().ok()).ok_or(Failure::NoIdentity { tag, name })

@@ -161,8 +161,8 @@ fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<ValueWar
 }
 
 /// A decimal string as a JSON number (RFC 8259 §6): all its digits, without what JSON does not allow: a plus,
-/// zeros in front, a point with no digit before or after it. None if it is no number, or one that no double can
-/// hold, which many readers of JSON refuse together with all that surrounds it.
+/// zeros in front, a point with no digit before or after it. None if it is no number, or one that no double
+/// can hold, which many readers of JSON refuse together with all that surrounds it.
 pub(crate) fn json_number(text: &str) -> Option<Cow<'_, str>> {
     let (is_negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),

@@ -20,8 +20,8 @@ const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VER
 
 /// The arc of the SOP classes of the storage service (PS3.4 §B.5), also of later editions.
 const STORAGE_ARC: &str = "5.1.4.1.1.";
-/// SOP classes below that arc of which nothing can be stored in a study: non-patient objects (PS3.4 §GG.3), and
-/// queries, retrievals and services of inventories and protocols (PS3.6 §A).
+/// SOP classes below that arc of which nothing can be stored in a study: non-patient objects (PS3.4 §GG.3),
+/// and queries, retrievals and services of inventories and protocols (PS3.6 §A).
 const NO_STORAGE_BELOW_ARC: [&str; 12] = [
     "200.1", "200.3", "200.4", "200.5", "200.6", "200.7", "201.1", "201.2", "201.3", "201.4", "201.5",
     "201.6",

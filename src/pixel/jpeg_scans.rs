@@ -1,8 +1,10 @@
-//! Counts the scans of a JPEG frame (ISO/IEC 10918-1 §B.2): each is a pass over the whole image, whatever its size.
+//! Counts the scans of a JPEG frame (ISO/IEC 10918-1 §B.2): each is a pass over the whole image, whatever its
+//! size.
 
 use crate::pixel::Error;
 
-/// The most scans of a frame. Encoders write about ten in progressive mode, and one for each component in others.
+/// The most scans of a frame. Encoders write about ten in progressive mode, and one for each component in
+/// others.
 const MAX_SCANS: usize = 100;
 
 /// Refuses a frame with too many scans.

@@ -1,14 +1,16 @@
-//! The architecture, as tests: which room may import which, that every file is in a room, and that no files import each
-//! other in a circle.
+//! The architecture, as tests: which room may import which, that every file is in a room, and that no files
+//! import each other in a circle.
 //!
-//! A room is a folder or a file of `src`; the room of a file is the longest entry of [`ROOMS`] that its module path
-//! begins with. Imports are read from the text: `use crate::…` with or without braces, and paths in code.
+//! A room is a folder or a file of `src`; the room of a file is the longest entry of [`ROOMS`] that its
+//! module path begins with. Imports are read from the text: `use crate::…` with or without braces, and paths
+//! in code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room with the rooms that it may import, besides itself, the rooms inside it and those of [`EVERYWHERE`].
+/// Each room with the rooms that it may import, besides itself, the rooms inside it and those of
+/// [`EVERYWHERE`].
 const ROOMS: &[(&str, &[&str])] = &[
     // Pure functions on bytes and samples, and the processes that decode.
     ("dicom", &[]),

@@ -50,7 +50,8 @@ fn request(server: &Server, instance: &str, client: &'static str) -> JoinHandle<
     tokio::spawn(async move { get(url, client).await.status().as_u16() })
 }
 
-/// The time until the other client has its image, the shortest of up to ten: other tests run at the same time.
+/// The time until the other client has its image, the shortest of up to ten: other tests run at the same
+/// time.
 async fn small_time(url: &str) -> Duration {
     let mut shortest = Duration::MAX;
     for _ in 0..10 {

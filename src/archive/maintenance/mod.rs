@@ -1,4 +1,5 @@
-//! Maintenance: deletion and garbage collection, recovery after a kill, checking, reindexing, copying an archive.
+//! Maintenance: deletion and garbage collection, recovery after a kill, checking, reindexing, copying an
+//! archive.
 
 pub mod check;
 pub mod copy;

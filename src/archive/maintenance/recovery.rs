@@ -10,9 +10,9 @@ use crate::clock::now_millis;
 use crate::config::Duplicates;
 use crate::index::CommitOutcome;
 
-/// Puts right what a killed process left. Objects that it was about to delete are deleted first. An object that was kept
-/// but not committed becomes an instance if it is whole, and is deleted if it is not: nobody was told that it was stored.
-/// Returns how many objects that were.
+/// Puts right what a killed process left. Objects that it was about to delete are deleted first. An object
+/// that was kept but not committed becomes an instance if it is whole, and is deleted if it is not: nobody
+/// was told that it was stored. Returns how many objects that were.
 ///
 /// # Errors
 /// If the store or the index fails; it may be called again.
@@ -35,8 +35,8 @@ pub async fn recover(archive: &Archive) -> Result<u64, Error> {
     Ok(settled)
 }
 
-/// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read, as
-/// under stricter limits than those it was taken with, stays.
+/// Makes an object that nothing refers to an instance, or deletes it. One that is whole but cannot be read,
+/// as under stricter limits than those it was taken with, stays.
 pub(in crate::archive) async fn recover_object(archive: &Archive, entry: &ListedObject) -> Result<(), Error> {
     match read_record(archive, entry).await? {
         Ok((tenant, record)) => {

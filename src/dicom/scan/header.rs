@@ -72,9 +72,9 @@ pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHe
     Ok(ElementHeader { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
 }
 
-/// Whether two bytes in the place of a VR are a mark for "unknown" that old toolkits wrote, with a length of 16
-/// bits. As part of a length of 32 bits, spaces, hyphens and question marks would make it a large one; zeros make
-/// one of up to 64 KiB, which is told apart by the tag: one whose VR is short has no such length.
+/// Whether two bytes in the place of a VR are a mark for "unknown" that old toolkits wrote, with a length of
+/// 16 bits. As part of a length of 32 bits, spaces, hyphens and question marks would make it a large one;
+/// zeros make one of up to 64 KiB, which is told apart by the tag: one whose VR is short has no such length.
 fn is_blank_vr(tag: Tag, vr: [u8; 2], length: [u8; 2]) -> bool {
     let has_short_vr = || has_short_length(dictionary::vr(tag, false));
     match &vr {
