@@ -232,13 +232,13 @@ async fn what_was_being_derived_is_not_kept_after_the_deletion() {
     let version = bench.archive.version(&bench.caller, &study).await.unwrap();
     bench.delete(&scope("1.2", "1.2.1", "1.2.1.1")).await.unwrap();
     assert!(!bench.keep_derived(&study, &version, Bucket::Thumbnails).await, "it may show what is deleted");
-    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Overtaken);
+    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Stale);
     let due = due_previews(&bench.archive, 10).await.unwrap();
 
     let version = bench.archive.version(&bench.caller, &study).await.unwrap();
     bench.delete(&study).await.unwrap();
     assert!(!bench.keep_derived(&study, &version, Bucket::Thumbnails).await, "of nothing");
-    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Overtaken);
+    assert_eq!(make_preview(&bench.archive, &due[0]).await.unwrap(), Outcome::Stale);
     for bucket in Bucket::ALL {
         assert_eq!(bench.objects(bucket, "1.2").await, Vec::<String>::new());
     }
