@@ -106,8 +106,8 @@ async fn what_another_process_may_be_about_to_commit_is_left_alone_for_an_hour()
     let series = data.path().join("originals/default/1.2/1.2.1");
     let object = std::fs::read_dir(series).unwrap().next().unwrap().unwrap().path();
     let archive = open();
-    let young = check::check(&archive, true, |_| {}).await.unwrap();
-    assert_eq!((young.findings.len(), young.young), (0, 1));
+    let recent = check::check(&archive, true, |_| {}).await.unwrap();
+    assert_eq!((recent.findings.len(), recent.recent), (0, 1));
     assert!(archive.study(&Caller::anonymous(), &"1.2".parse().unwrap()).await.is_err());
 
     make_old(&object);
