@@ -93,7 +93,9 @@ fn spawn(program: &Path, limits: &Limits, socket: OwnedFd) -> io::Result<Child> 
     if limits.is_background {
         command.arg("--background");
     }
-    command.env_clear().stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    // The allocator would reserve 1 GiB of the address space that the limit is about.
+    command.env_clear().env("MIMALLOC_ARENA_RESERVE", "0");
+    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
 impl Process {

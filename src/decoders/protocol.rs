@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::dicom::frames::PixelLayout;
 use crate::pixel;
 use crate::pixel::decode::Decoded;
+use crate::pixel::j2k::NO_REASON;
 use crate::pixel::{Image, Shape};
 
 /// The first byte of a process in which seccomp is on.
@@ -142,7 +143,11 @@ pub(super) fn write_reply(
 fn refusal(error: &pixel::Error) -> ReplyHead {
     let text = error.to_string();
     match error {
-        pixel::Error::Codec { reason, .. } if reason.to_lowercase().contains("memory") => ReplyHead::Memory,
+        pixel::Error::Codec { reason, .. }
+            if reason == NO_REASON || reason.to_lowercase().contains("memory") =>
+        {
+            ReplyHead::Memory
+        }
         pixel::Error::Unsupported(_) | pixel::Error::Size(_) => ReplyHead::Unsupported(text),
         _ => ReplyHead::Damaged(text),
     }

@@ -150,6 +150,9 @@ fn be32(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
+/// The reason of a failure that OpenJPEG does not report. It reports all but failed allocations.
+pub(crate) const NO_REASON: &str = "the codec failed without a reason";
+
 fn failed(reason: &str) -> Error {
     Error::Codec { codec: "JPEG 2000", reason: reason.into() }
 }
@@ -180,7 +183,7 @@ struct Messages {
 
 impl Messages {
     fn into_error(self) -> Error {
-        failed(self.error.or(self.warning).as_deref().unwrap_or("the codec failed without a word"))
+        failed(self.error.or(self.warning).as_deref().unwrap_or(NO_REASON))
     }
 }
 

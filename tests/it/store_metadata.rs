@@ -155,8 +155,12 @@ async fn an_instance_without_bulk_data_needs_no_parts() {
     let request = server.post("/studies/1.1").header("Content-Type", JSON);
     let response = request.body(text(&data_set)).send().await.unwrap();
     assert_eq!(response.status(), 200);
+    // Documents are always given by reference, however small.
     let metadata = server.json("/studies/1.1/metadata").await;
-    assert_eq!(metadata[0]["00420011"]["InlineBinary"], STANDARD.encode(b"%PDF"));
+    let url = metadata[0]["00420011"]["BulkDataURI"].as_str().unwrap();
+    let document =
+        reqwest::Client::new().get(url).header("Accept", "application/octet-stream").send().await.unwrap();
+    assert_eq!(document.bytes().await.unwrap(), b"%PDF"[..]);
 }
 
 /// The start of a JPEG image of 8 bits, 2 rows and 3 columns, in a process given by its marker.
