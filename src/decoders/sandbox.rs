@@ -10,8 +10,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetA
 /// The lowest priority.
 const NICE: i32 = 19;
 
-/// The system calls that a codec needs: reading, writing, memory, threads, locks, clocks, the end of the process.
-/// Nothing opens a file, a socket or a process. Others fail with EPERM.
+/// The system calls that a codec needs: reading, writing, memory, threads, locks, clocks, the end of the
+/// process. Nothing opens a file, a socket or a process. Others fail with EPERM.
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -90,7 +90,8 @@ fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
 
 /// Allows the system calls of [`SYSTEM_CALLS`] only, threads, and a signal to the process itself.
 fn filter() -> anyhow::Result<()> {
-    // The flags of clone3 are in memory, which a filter cannot read. Without clone3, the C library uses clone.
+    // The flags of clone3 are in memory, which a filter cannot read. Without clone3, the C library uses
+    // clone.
     let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     apply(missing, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
     let calls = SYSTEM_CALLS.iter().map(|&call| (call, Vec::new()));
@@ -98,8 +99,8 @@ fn filter() -> anyhow::Result<()> {
     apply(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
 }
 
-/// Adds a filter: `listed` for system calls that a rule matches, `others` for all others. Of several filters, the
-/// strictest action counts.
+/// Adds a filter: `listed` for system calls that a rule matches, `others` for all others. Of several filters,
+/// the strictest action counts.
 fn apply(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     others: SeccompAction,
