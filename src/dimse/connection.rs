@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// Closes the connection after the peer has closed or [`LINGER`] has passed.
+    /// Closes the connection after the peer has closed or `LINGER` has passed.
     pub async fn close(mut self) {
         let linger = async {
             self.stream.shutdown().await?;

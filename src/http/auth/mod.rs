@@ -173,7 +173,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
-    /// The caller that [`require`] has authorized.
+    /// The caller that `require` has authorized.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let known = parts.extensions.get::<Self>().cloned();
         known.ok_or_else(|| HttpError::from(Error::Missing).into_response())
