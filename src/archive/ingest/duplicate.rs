@@ -45,7 +45,7 @@ pub(in crate::archive) enum Existing {
     },
 }
 
-/// How it is found out whether a stored object is still what its record says.
+/// The way to check that a stored object is still what its record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::archive) enum Inspection {
     /// By its size, with one request.

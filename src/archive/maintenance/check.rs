@@ -27,7 +27,7 @@ const OBJECTS: usize = 16;
 /// Times that a study which is being changed is counted.
 const MAX_COUNTS: usize = 8;
 
-/// How an archive is checked.
+/// The options of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckOptions {
     /// Whether what can be put right is.
@@ -36,7 +36,7 @@ pub struct CheckOptions {
     pub is_alone: bool,
 }
 
-/// What is being done to a tenant's studies.
+/// The state of a check of a tenant's studies.
 struct CheckContext<'a, P> {
     tenant: Tenant,
     manner: CheckOptions,
@@ -157,7 +157,7 @@ async fn check_series(
     Ok(total)
 }
 
-/// What is wrong with the object of an instance.
+/// The fault of the object of an instance.
 async fn verify(
     archive: &Archive,
     tenant: &Tenant,

@@ -47,7 +47,7 @@ pub struct Due {
     record: SeriesRecord,
 }
 
-/// Whose turn it is to make a preview.
+/// The outcome of an attempt to lease a preview.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PreviewLease {
     /// The caller's.
@@ -58,7 +58,7 @@ pub enum PreviewLease {
     NotPending,
 }
 
-/// How an attempt to make a preview ended.
+/// The outcome of an attempt to make a preview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is there.
@@ -186,7 +186,7 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
     Ok(outcome)
 }
 
-/// What becomes of a preview whose attempt failed.
+/// The state and the outcome of a preview whose attempt failed.
 fn after(archive: &Archive, halt: PreviewError, record: &SeriesRecord) -> (PreviewState, Outcome) {
     let before = match record.preview {
         PreviewState::Pending { attempts, .. } => attempts,
@@ -325,7 +325,7 @@ fn omissible(error: FrameError) -> Result<String, PreviewError> {
     }
 }
 
-/// What slices come from; `None` if the instance has no pixels.
+/// The source of the slices of an instance; `None` if it has no pixels.
 fn source(record: InstanceRecord) -> Option<Source> {
     let pixels = record.layout.pixels.as_ref()?;
     let described = GeometryAttributes::read(&record.metadata);
