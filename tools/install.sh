@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # Pairs of a command and the package that has it.
-build="cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config"
+build="cc:gcc c++:g++ make:make cmake:cmake nasm:nasm pkg-config:pkg-config"
 test="python3:python3 storescu:dcmtk echoscu:dcmtk dciodvfy:dicom3tools unzip:unzip curl:curl"
 viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
