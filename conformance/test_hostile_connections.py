@@ -4,9 +4,10 @@ import concurrent.futures
 import contextlib
 import socket
 import time
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
+import requests
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
@@ -59,6 +60,47 @@ def test_silent_connections_delay_no_other_client(origin, sent):
             connection = stack.enter_context(connect(origin))
             connection.sendall(bytes_sent)
         assert_others_are_served(origin)
+
+
+def waits_of_others(origin, count=20):
+    """How long another client waits for each of some small responses, in ascending order."""
+    waits = []
+    for _ in range(count):
+        start = time.monotonic()
+        assert origin.get("/studies?limit=1&StudyInstanceUID=1.2.3", JSON).status_code in (200, 204)
+        waits.append(time.monotonic() - start)
+        time.sleep(0.05)
+    return sorted(waits)
+
+
+def test_searches_of_long_texts_delay_no_other_client(origin):
+    """Three searches of long patterns in long texts, and of everything that is stored."""
+    data_sets = [image(ImageComments="a" * 10_000) for _ in range(40)]
+    origin.store(*map(encode, data_sets))
+    patterns = ["*" + "a" * 5_000 + "b", "*" + "a*" * 3_000 + "b", "*a?" * 1_000 + "*b"]
+    stop = time.monotonic() + 5
+
+    def search(pattern):
+        statuses = set()
+        with requests.Session() as session:
+            while time.monotonic() < stop:
+                path = f"{origin.url}/instances?includefield=all&ImageComments={quote(pattern)}"
+                statuses.add(session.get(path, timeout=60).status_code)
+        return statuses
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        searches = [pool.submit(search, pattern) for pattern in patterns]
+        waits = waits_of_others(origin)
+        assert waits[len(waits) * 95 // 100 - 1] < SOON_SECONDS / 10, waits
+        assert all(search.result() <= {200, 204} for search in searches)
+
+
+@pytest.mark.parametrize("value", ["PatientID=" + "x" * 1000, "00204000=*" + "a" * 30_000 + "b", "&".join(f"0019{number:04X}=1" for number in range(4096, 8192))])
+def test_a_search_by_more_than_a_value_can_hold_is_a_client_error(origin, value):
+    """PS3.18 §8.3.4: a query whose values no data set can have."""
+    answer = origin.get(f"/studies?{value}", JSON)
+    assert answer.status_code == 400
+    assert value[:4] in answer.text
 
 
 def test_clients_that_do_not_read_delay_no_other_client(origin):

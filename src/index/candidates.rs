@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::dicom::uid::StudyUid;
@@ -85,38 +87,43 @@ pub(crate) async fn choose(
     for (index, partition, bounds) in partitions {
         let mut range = read::whole_partition(Some(index), partition, PAGE_ROWS);
         (range.from, range.to) = bounds;
-        let items = chosen.collect(range, max_rows).await?;
-        chosen.ready.extend(decoded(items)?);
+        let studies = chosen.collect::<StudyRecord>(range, max_rows).await?;
+        chosen.ready.extend(studies);
     }
     chosen.ready.make_contiguous().sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
     Ok(chosen)
 }
 
 impl Candidates {
-    /// Reads the rows of a range up to its end, or until `max_rows` rows were read for the query.
-    async fn collect(&mut self, mut range: Range, max_rows: usize) -> Result<Vec<Item>, Error> {
-        let mut items = Vec::new();
+    /// Reads the records of a range up to its end, or until `max_rows` rows were read for the query.
+    async fn collect<R: DeserializeOwned>(
+        &mut self,
+        mut range: Range,
+        max_rows: usize,
+    ) -> Result<Vec<R>, Error> {
+        let mut records = Vec::new();
         loop {
             let page = self.table.range(&range).await?;
             self.rows_read += page.items.len();
-            let last = page.items.last().map(|(sort, _)| sort.clone());
-            items.extend(page.items.into_iter().map(|(_, item)| item));
-            let Some(last) = last.filter(|_| page.has_more) else { return Ok(items) };
+            for (_, item) in &page.items {
+                records.push(rows::decode(&item.key, &item.body)?);
+            }
+            let last = page.items.into_iter().next_back().map(|(sort, _)| sort);
+            let Some(last) = last.filter(|_| page.has_more) else { return Ok(records) };
             if self.rows_read >= max_rows {
                 self.is_cut_off = true;
-                return Ok(items);
+                return Ok(records);
             }
             range.from = Bound::Excluded(last);
+            // To decode a page takes a moment, and there may be hundreds of pages.
+            tokio::task::yield_now().await;
         }
     }
 }
 
-fn decoded(items: impl IntoIterator<Item = Item>) -> Result<Vec<StudyRecord>, Error> {
-    items.into_iter().map(|item| rows::decode(&item.key, &item.body)).collect()
-}
-
 fn in_order(mut chosen: Candidates, items: impl Iterator<Item = Item>) -> Result<Candidates, Error> {
-    let mut records = decoded(items)?;
+    let mut records: Vec<StudyRecord> =
+        items.map(|item| rows::decode(&item.key, &item.body)).collect::<Result<_, _>>()?;
     records.sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
     chosen.ready = records.into();
     Ok(chosen)
@@ -150,9 +157,7 @@ async fn named_studies(
         for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
             let partition = keys::series_uid(tenant, &uid);
             let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
-            let items = chosen.collect(range, max_rows).await?;
-            for item in items {
-                let record: SeriesRecord = rows::decode(&item.key, &item.body)?;
+            for record in chosen.collect::<SeriesRecord>(range, max_rows).await? {
                 named.insert(record.study, ());
             }
         }

@@ -1,5 +1,7 @@
 //! The conditions of a query, grouped by the record that they are matched against.
 
+use std::sync::Arc;
+
 use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::query::indexed_attributes;
@@ -13,7 +15,7 @@ pub(crate) struct Conditions {
     pub(crate) series: Vec<Condition>,
     pub(crate) instance: Vec<Condition>,
     /// The conditions on attributes that are not indexed; they are matched against the metadata of instances.
-    pub(crate) metadata: Vec<Condition>,
+    pub(crate) metadata: Arc<Vec<Condition>>,
     /// Conditions that are not matched, as text for the client.
     pub(crate) warnings: Vec<String>,
 }
@@ -22,6 +24,7 @@ impl Conditions {
     /// Groups the conditions of a query.
     pub(crate) fn new(query: &Query) -> Self {
         let mut sorted = Self::default();
+        let mut metadata = Vec::new();
         for condition in query.conditions.iter().filter(|condition| condition.matcher != Matcher::Universal) {
             let mut condition = condition.clone();
             let Some(tag) = condition.path.first().copied() else { continue };
@@ -47,9 +50,10 @@ impl Conditions {
                 Some(Level::Study) => sorted.study.push(condition),
                 Some(Level::Series) => sorted.series.push(condition),
                 Some(Level::Instance) => sorted.instance.push(condition),
-                None => sorted.metadata.push(condition),
+                None => metadata.push(condition),
             }
         }
+        sorted.metadata = Arc::new(metadata);
         sorted
     }
 

@@ -1,7 +1,11 @@
 //! The index: records of all studies, series and instances, and searches for them. Works over any [`Table`].
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::table::Table;
 
@@ -21,6 +25,7 @@ pub mod records;
 mod results;
 mod rows;
 mod search;
+mod search_budget;
 #[cfg(test)]
 mod search_tests;
 mod study_update;
@@ -84,6 +89,8 @@ pub struct Index {
     table: Arc<dyn Table>,
     commits: Arc<commit::CommitQueues>,
     longest_wait: Duration,
+    /// Permits for the long work of searches.
+    long_work: Arc<Semaphore>,
 }
 
 /// The longest wait of an index whose user names none.
@@ -93,7 +100,10 @@ impl Index {
     /// Makes an index over a table. Indexes over the same table, in one process or several, have the same
     /// contents.
     pub fn new(table: Arc<dyn Table>) -> Self {
-        Self { table, commits: Arc::default(), longest_wait: DEFAULT_LONGEST_WAIT }
+        // Half of the cores: whatever is searched for, cores are left for everything else.
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let long_work = Arc::new(Semaphore::new(cores.div_ceil(2)));
+        Self { table, commits: Arc::default(), longest_wait: DEFAULT_LONGEST_WAIT, long_work }
     }
 
     /// Sets the longest time for which a preview may be put off or leased. A later due time in the index was

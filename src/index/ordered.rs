@@ -22,6 +22,11 @@ impl OrderedMatches {
         self.matches.len()
     }
 
+    /// The bytes of the matches and their sort keys.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there is memory for one more match, and `limit` is not reached.
     pub(crate) fn has_room(&self, limit: usize) -> bool {
         self.matches.len() < limit && self.bytes < MAX_BYTES
@@ -30,7 +35,7 @@ impl OrderedMatches {
     /// Adds a match. `result` holds the attributes to return.
     pub(crate) fn push(&mut self, sort_key: SortKey, result: &Attributes) -> Result<(), Error> {
         let bytes = rmp_serde::to_vec(result).map_err(encoding_error)?;
-        self.bytes += bytes.len();
+        self.bytes += bytes.len() + sort_key.iter().map(order::SortValue::length_bytes).sum::<usize>();
         self.matches.push((sort_key, bytes));
         Ok(())
     }
@@ -70,5 +75,11 @@ mod tests {
         }
         assert!(!ordered.has_room(10));
         assert!(!OrderedMatches::default().has_room(0));
+        let mut long_keys = OrderedMatches::default();
+        for _ in 0..4 {
+            let sort_key = vec![order::SortValue::Text("x".repeat(MAX_BYTES / 4))];
+            long_keys.push(sort_key, &Attributes::new()).unwrap();
+        }
+        assert!(!long_keys.has_room(10));
     }
 }

@@ -4,7 +4,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tokio::task::spawn_blocking;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::dicom::attributes::Attributes;
 use crate::dicom::json;
@@ -16,6 +18,7 @@ use crate::index::conditions::Conditions;
 use crate::index::ordered::OrderedMatches;
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 use crate::index::results;
+use crate::index::search_budget::SearchBudget;
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::matching::matches;
 use crate::query::order;
@@ -23,14 +26,12 @@ use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Condition, Level, Query, SearchSummary};
 use crate::table::{Item, ItemKey, Range, Table};
 
-/// The number of rows after which the search yields to other tasks.
-const ROWS_PER_YIELD: usize = 32;
-
-/// The cost of reading an instance's metadata, in rows.
+/// The cost of reading an instance's metadata for matching, in rows, beside the bytes that are parsed.
 const METADATA_ROWS: usize = 10;
 
-/// The size of metadata text from which it is parsed on a blocking thread.
-const LONG_METADATA_BYTES: u64 = 128 * 1024;
+/// The size of metadata text, or of sorted matches, from which the work on them is long: parsing and matching
+/// are done on a blocking thread.
+const LONG_WORK_BYTES: u64 = 128 * 1024;
 
 const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
 
@@ -51,18 +52,20 @@ impl Index {
         sink: &mut ResultSink<'_>,
     ) -> Result<SearchSummary, Error> {
         let max_rows_read = limits.max_rows_read;
-        let mut search = RunningSearch::new(self.table.clone(), tenant, query, limits, sink);
+        let mut search = RunningSearch::new(self, tenant, query, limits, sink);
         let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
-        search.rows_left = search.rows_left.saturating_sub(candidates.rows_read());
+        search.budget.spend_rows(candidates.rows_read().min(max_rows_read));
         while !search.is_over() {
-            search.yield_to_others().await;
-            match candidates.next(search.rows_left).await? {
+            search.budget.yield_to_others().await;
+            match candidates.next(search.budget.rows_left()).await? {
                 Some(study) => search.study(study).await?,
                 None => break,
             }
         }
-        search.is_exhausted |= candidates.is_cut_off();
-        search.finish()
+        if candidates.is_cut_off() {
+            search.budget.exhaust();
+        }
+        search.finish().await
     }
 }
 
@@ -86,9 +89,10 @@ struct RunningSearch<'a> {
     returned: ReturnAttributes,
     conditions: Conditions,
     limits: SearchLimits,
-    rows_left: usize,
-    /// Whether the limit on rows is reached.
-    is_exhausted: bool,
+    budget: SearchBudget,
+    long_work: Arc<Semaphore>,
+    /// The permit for the work on the current match, if that work is long.
+    long_permit: Option<OwnedSemaphorePermit>,
     /// Whether the sink can take no more results.
     is_full: bool,
     /// The number of matches skipped so far (see [`Query::offset`]).
@@ -99,13 +103,15 @@ struct RunningSearch<'a> {
     summary: SearchSummary,
 }
 
-fn meets(conditions: &[Condition], attributes: &Attributes) -> bool {
-    conditions.iter().all(|condition| matches(condition, attributes))
+/// Whether a data set meets all conditions. Adds the work to `work`, in bytes, and stops when that is more
+/// than `max_work`; the result is then false.
+fn meets(conditions: &[Condition], attributes: &Attributes, max_work: u64, work: &mut u64) -> bool {
+    conditions.iter().all(|condition| matches(condition, attributes, work) && *work <= max_work)
 }
 
 impl<'a> RunningSearch<'a> {
     fn new(
-        table: Arc<dyn Table>,
+        index: &Index,
         tenant: &'a str,
         query: &'a Query,
         limits: SearchLimits,
@@ -114,14 +120,15 @@ impl<'a> RunningSearch<'a> {
         let mut conditions = Conditions::new(query);
         let warnings = std::mem::take(&mut conditions.warnings);
         Self {
-            table,
+            table: index.table.clone(),
             tenant,
             query,
             returned: ReturnAttributes::of(query),
             conditions,
             limits,
-            rows_left: limits.max_rows_read,
-            is_exhausted: false,
+            budget: SearchBudget::new(limits.max_rows_read),
+            long_work: index.long_work.clone(),
+            long_permit: None,
             is_full: false,
             skipped: 0,
             sink,
@@ -132,11 +139,11 @@ impl<'a> RunningSearch<'a> {
 
     /// Whether no more matches are needed or allowed.
     fn is_over(&self) -> bool {
-        self.summary.has_more || self.is_exhausted
+        self.summary.has_more || self.budget.is_exhausted()
     }
 
     /// Sorts the matches, if the query orders results, and returns the summary.
-    fn finish(mut self) -> Result<SearchSummary, Error> {
+    async fn finish(mut self) -> Result<SearchSummary, Error> {
         if !self.query.order.is_empty() {
             let is_cut_off = std::mem::take(&mut self.summary.has_more);
             if is_cut_off {
@@ -144,12 +151,16 @@ impl<'a> RunningSearch<'a> {
                 let warning = format!("only the first {count} matches by study date were put in order");
                 self.summary.warnings.push(warning);
             }
-            (self.summary.count, self.summary.has_more) = self.ordered.page(self.query, self.sink)?;
+            self.begin_work(self.ordered.bytes() as u64).await;
+            let page =
+                self.work(|search| std::mem::take(&mut search.ordered).page(search.query, search.sink));
+            (self.summary.count, self.summary.has_more) = page?;
         }
-        if self.is_exhausted {
+        if self.budget.is_exhausted() {
             let max = self.limits.max_rows_read;
-            let warning =
-                format!("the search ended after {max} rows of the index; there may be more results");
+            let warning = format!(
+                "the search ended after the work of {max} rows of the index; there may be more results"
+            );
             self.summary.warnings.push(warning);
         }
         Ok(self.summary)
@@ -157,31 +168,38 @@ impl<'a> RunningSearch<'a> {
 
     /// Counts the next row, and yields to other tasks from time to time. Returns false if the search is over.
     async fn begin_row(&mut self) -> bool {
-        if self.is_over() || !self.spend(1) {
+        if self.is_over() || !self.budget.spend_rows(1) {
             return false;
         }
-        self.yield_to_others().await;
+        self.budget.yield_to_others().await;
         true
     }
 
-    /// Yields after some rows: a page has hundreds of rows, which are all matched and encoded on this thread.
-    async fn yield_to_others(&mut self) {
-        if self.rows_left.is_multiple_of(ROWS_PER_YIELD) {
-            tokio::task::yield_now().await;
+    /// Counts the cost of reading metadata for matching. Of metadata that are only returned, the bytes are
+    /// counted alone, because the limit of the query bounds their number.
+    fn spend_on_metadata(&mut self) -> bool {
+        self.conditions.metadata.is_empty() || self.budget.spend_rows(METADATA_ROWS)
+    }
+
+    /// Waits for a permit if the work on so many bytes is long. The permit of the work before is given back.
+    async fn begin_work(&mut self, bytes: u64) {
+        self.long_permit = None;
+        if bytes > LONG_WORK_BYTES {
+            self.long_permit = self.long_work.clone().acquire_owned().await.ok();
         }
     }
 
-    /// Counts rows as read. Returns whether that many were left.
-    fn spend(&mut self, rows: usize) -> bool {
-        self.is_exhausted |= self.rows_left < rows;
-        self.rows_left = self.rows_left.saturating_sub(rows);
-        !self.is_exhausted
+    /// Does work after [`Self::begin_work`]. While the work is long, other tasks move to other threads.
+    fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if self.long_permit.is_some() && has_threads { block_in_place(|| work(self)) } else { work(self) }
     }
 
-    /// Counts the cost of reading metadata for matching. Metadata that are only returned are not counted,
-    /// because the limit of the query bounds their number.
-    fn spend_on_metadata(&mut self) -> bool {
-        self.conditions.metadata.is_empty() || self.spend(METADATA_ROWS)
+    /// Whether a data set meets conditions, within the budget.
+    fn meets(&mut self, conditions: fn(&Conditions) -> &[Condition], attributes: &Attributes) -> bool {
+        let mut work = 0;
+        let is_met = meets(conditions(&self.conditions), attributes, self.budget.bytes_left(), &mut work);
+        self.budget.spend_bytes(work) && is_met
     }
 
     /// Whether the next match would be returned, or sorted.
@@ -195,6 +213,12 @@ impl<'a> RunningSearch<'a> {
 
     /// Processes a match. Its attributes are collected only if the match is on the page.
     fn add_match(&mut self, all: impl FnOnce() -> Attributes) -> Result<(), Error> {
+        let added = self.work(|search| search.add(all));
+        self.long_permit = None;
+        added
+    }
+
+    fn add(&mut self, all: impl FnOnce() -> Attributes) -> Result<(), Error> {
         let is_ordered = !self.query.order.is_empty();
         if self.is_on_page() {
             let all = all();
@@ -214,11 +238,11 @@ impl<'a> RunningSearch<'a> {
 
     /// Searches one study.
     async fn study(&mut self, record: StudyRecord) -> Result<(), Error> {
-        if !self.spend(1) {
+        if !self.budget.spend_rows(1) {
             return Ok(());
         }
         let all = results::of_study(&record);
-        if !meets(&self.conditions.study, &all) {
+        if !self.meets(|conditions| &conditions.study, &all) {
             return Ok(());
         }
         if self.query.level == Level::Study && !self.needs_metadata() {
@@ -258,7 +282,7 @@ impl<'a> RunningSearch<'a> {
         study: &StudyUid,
         series: &SeriesUid,
     ) -> Result<Option<Attributes>, Error> {
-        if !self.spend(1) || !self.spend_on_metadata() {
+        if !self.budget.spend_rows(1) || !self.spend_on_metadata() {
             return Ok(None);
         }
         let partition = keys::instance_partition(self.tenant, study, series);
@@ -270,21 +294,31 @@ impl<'a> RunningSearch<'a> {
         self.metadata(key, record.metadata).await
     }
 
-    /// Reads all attributes from an instance's metadata. `None` if the attributes do not match.
+    /// Reads all attributes from an instance's metadata. `None` if the attributes do not match, or if the
+    /// budget is used up.
     async fn metadata(&mut self, key: ItemKey, metadata: Metadata) -> Result<Option<Attributes>, Error> {
-        let read = if metadata.text_bytes() > LONG_METADATA_BYTES {
-            let reading = spawn_blocking(move || read_metadata(&key, &metadata));
+        let bytes = metadata.text_bytes();
+        if !self.budget.spend_bytes(bytes) {
+            return Ok(None);
+        }
+        self.begin_work(bytes).await;
+        let (conditions, max_work) = (self.conditions.metadata.clone(), self.budget.bytes_left());
+        let read = if self.long_permit.is_some() {
+            let reading = spawn_blocking(move || read_metadata(&key, &metadata, &conditions, max_work));
             reading.await.map_err(|_| Error::Interrupted)??
         } else {
-            read_metadata(&key, &metadata)?
+            read_metadata(&key, &metadata, &conditions, max_work)?
         };
-        let Some(metadata) = read else {
-            if !self.summary.warnings.iter().any(|warning| warning == TOO_DEEP) {
-                self.summary.warnings.push(TOO_DEEP.to_owned());
+        let is_within_budget = self.budget.spend_bytes(read.work);
+        match read.attributes {
+            Some(attributes) => Ok((read.is_met && is_within_budget).then_some(attributes)),
+            None => {
+                if !self.summary.warnings.iter().any(|warning| warning == TOO_DEEP) {
+                    self.summary.warnings.push(TOO_DEEP.to_owned());
+                }
+                Ok(self.conditions.metadata.is_empty().then(Attributes::new))
             }
-            return Ok(self.conditions.metadata.is_empty().then(Attributes::new));
-        };
-        Ok(meets(&self.conditions.metadata, &metadata).then_some(metadata))
+        }
     }
 
     /// Searches one series. `study` holds the attributes of its study.
@@ -297,7 +331,9 @@ impl<'a> RunningSearch<'a> {
             condition.path != [tags::SOP_CLASS_UID]
                 || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain_text(class))
         };
-        if !meets(&self.conditions.series, &all) || !self.conditions.instance.iter().all(has_class) {
+        if !self.conditions.instance.iter().all(has_class)
+            || !self.meets(|conditions| &conditions.series, &all)
+        {
             return Ok(());
         }
         for (tag, attribute) in study {
@@ -333,7 +369,7 @@ impl<'a> RunningSearch<'a> {
         let Some(bytes) = rows::read_bytes(self.table.as_ref(), item).await? else { return Ok(()) };
         let SearchedRecord { mut attributes, transfer_syntax } = rows::decode(&key, &bytes)?;
         results::add_computed(&mut attributes, &transfer_syntax);
-        if !meets(&self.conditions.instance, &attributes) {
+        if !self.meets(|conditions| &conditions.instance, &attributes) {
             return Ok(());
         }
         if self.needs_metadata() {
@@ -357,7 +393,7 @@ impl<'a> RunningSearch<'a> {
             true => self.query.end_of_page().saturating_add(1),
             false => range.limit,
         };
-        range.limit = range.limit.min(useful.max(50)).min(self.rows_left.saturating_add(1)).max(1);
+        range.limit = range.limit.min(useful.max(50)).min(self.budget.rows_left().saturating_add(1)).max(1);
         range
     }
 }
@@ -377,11 +413,28 @@ struct SearchedRecord {
     transfer_syntax: String,
 }
 
-/// Parses all attributes of an instance from its metadata, without bulk values. `None` if sequences are
-/// nested too deeply.
-fn read_metadata(key: &ItemKey, metadata: &Metadata) -> Result<Option<Attributes>, Error> {
+/// The attributes of an instance, matched against conditions.
+struct ReadMetadata {
+    /// The attributes without bulk values; `None` if sequences are nested too deeply.
+    attributes: Option<Attributes>,
+    is_met: bool,
+    /// The work of matching, in bytes.
+    work: u64,
+}
+
+/// Parses all attributes of an instance from its metadata, and matches them.
+fn read_metadata(
+    key: &ItemKey,
+    metadata: &Metadata,
+    conditions: &[Condition],
+    max_work: u64,
+) -> Result<ReadMetadata, Error> {
     let mut text = Vec::new();
     metadata.write_text("", &mut text).map_err(|source| rows::record_error(key, source))?;
     // The text is JSON that this server wrote, so the only possible error is too deep nesting.
-    Ok(json::read(&text).ok())
+    let attributes = json::read(&text).ok();
+    let mut work = 0;
+    let is_met =
+        attributes.as_ref().is_some_and(|attributes| meets(conditions, attributes, max_work, &mut work));
+    Ok(ReadMetadata { attributes, is_met, work })
 }

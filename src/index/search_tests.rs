@@ -15,6 +15,7 @@ use crate::query::{Level, Query, SearchSummary};
 on_each_engine! {
     a_search_finds_the_same_as_matching_all_records,
     a_search_reads_no_more_rows_than_allowed_and_gives_a_warning,
+    a_search_compares_no_more_than_allowed_and_gives_a_warning,
     more_matches_than_can_be_sorted_give_a_warning,
     a_sink_that_takes_no_more_results_is_reported_as_more_results,
     a_study_is_found_by_each_of_its_numbers,
@@ -122,7 +123,7 @@ fn naive(records: &[InstanceRecord], query: &Query) -> (Vec<String>, bool) {
                 (text(tags::SERIES_INSTANCE_UID), text(tags::SOP_INSTANCE_UID), text(tags::SOP_INSTANCE_UID))
             }
         };
-        if query.conditions.iter().all(|condition| matches(condition, &all)) {
+        if query.conditions.iter().all(|condition| matches(condition, &all, &mut 0)) {
             rows.insert(
                 (std::cmp::Reverse(study), below.clone()),
                 (order::sort_key(&query.order, &all), below.2),
@@ -175,6 +176,24 @@ async fn a_search_reads_no_more_rows_than_allowed_and_gives_a_warning(engine: En
     for (rows, is_warned) in [(10, true), (29, true), (30, false)] {
         let (results, found) = search(&index, &query, rows).await;
         assert_eq!((results.len(), !found.warnings.is_empty()), (0, is_warned), "{rows}");
+    }
+}
+
+async fn a_search_compares_no_more_than_allowed_and_gives_a_warning(engine: Engine) {
+    let index = engine.index();
+    let comment = "a".repeat(60_000);
+    for study in 0..10 {
+        let mut record = instance(study, 0, 0);
+        record.metadata = text_metadata(&format!(r#"{{"0040A160":{{"vr":"UT","Value":["{comment}"]}}}}"#));
+        store(&index, record).await;
+    }
+    // One comment takes the work of 60,000 bytes to parse, and as much to compare: some thirty rows.
+    for level in [Level::Study, Level::Series, Level::Instance] {
+        let query = query(level, &[("0040A160", format!("*{}b", "a".repeat(10_000)))]);
+        for (rows, is_warned) in [(200, true), (1000, false)] {
+            let (results, found) = search(&index, &query, rows).await;
+            assert_eq!((results.len(), !found.warnings.is_empty()), (0, is_warned), "{level:?} {rows}");
+        }
     }
 }
 

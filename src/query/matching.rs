@@ -1,12 +1,13 @@
 //! The matching rules of attribute values (PS3.4 §C.2.2.2). They decide, whichever candidates an index finds.
 
+use std::borrow::Cow;
+
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::tags;
-use crate::query::Condition;
 use crate::query::indexed_attributes::DATE_AND_TIME;
-use crate::query::private_creators;
 use crate::query::temporal::{self, Span, normal_date, normal_time};
-use crate::query::text::{Pattern, fold};
+use crate::query::text::{MAX_SEARCHED_CHARACTERS, Pattern, fold};
+use crate::query::{Condition, lengths, private_creators};
 
 pub use crate::query::names::NameMatcher;
 
@@ -23,7 +24,7 @@ pub enum Matcher {
     Text(Vec<Pattern>),
     /// One of these codes (CS); case is not significant.
     Code(Vec<Pattern>),
-    /// One of these UIDs.
+    /// One of these UIDs, in ascending order.
     Uid(Vec<String>),
     /// This number, in any notation.
     Number(f64),
@@ -47,7 +48,10 @@ pub enum Matcher {
 /// The error for a value that cannot be matched against an attribute; holds what the value should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not {0}")]
-pub struct InvalidValue(pub &'static str);
+pub struct InvalidValue(pub Cow<'static, str>);
+
+/// The work of comparing a value with a rule, beside its length, in bytes.
+const BYTES_PER_VALUE: u64 = 16;
 
 /// The options of matching that a query requests (PS3.18 §8.3.4) or an association negotiates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,6 +76,7 @@ impl Matcher {
         if value.chars().all(|character| character == '*') {
             return Ok(Self::Universal);
         }
+        lengths::check(vr, value).map_err(|expected| InvalidValue(expected.into()))?;
         if options.has_empty_value_matching && value == "\"\"" {
             return Ok(Self::Empty);
         }
@@ -81,27 +86,45 @@ impl Matcher {
             return all.collect::<Result<_, _>>().map(Self::Each);
         }
         match &vr.0 {
-            b"PN" => Ok(Self::Name(NameMatcher::new(value, options.is_fuzzy))),
-            b"UI" => Ok(Self::Uid(list(value).map(str::to_owned).collect())),
-            b"CS" => Ok(Self::Code(list(value).map(|code| Pattern::new(fold(code))).collect())),
-            b"DA" => {
-                temporal::date_span(value).map(Self::Date).ok_or(InvalidValue("a date or a range of dates"))
+            b"PN" => NameMatcher::new(value, options.is_fuzzy).map(Self::Name).ok_or_else(invalid_pattern),
+            b"UI" => Ok(Self::Uid(uids(value))),
+            b"CS" => {
+                let patterns = list(value).map(|code| Pattern::new(fold(code)));
+                patterns.collect::<Option<_>>().map(Self::Code).ok_or_else(invalid_pattern)
             }
-            b"TM" => {
-                temporal::time_span(value).map(Self::Time).ok_or(InvalidValue("a time or a range of times"))
-            }
+            b"DA" => temporal::date_span(value).map(Self::Date).ok_or(invalid("a date or a range of dates")),
+            b"TM" => temporal::time_span(value).map(Self::Time).ok_or(invalid("a time or a range of times")),
             b"DT" => temporal::date_time_span(value, options.timezone.unwrap_or(0))
                 .map(Self::DateTime)
-                .ok_or(InvalidValue("a date and time or a range of them")),
+                .ok_or(invalid("a date and time or a range of them")),
             b"IS" | b"DS" | b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD" | b"UV" | b"SV" => {
-                value.parse().map(Self::Number).map_err(|_| InvalidValue("a number"))
+                value.parse().map(Self::Number).map_err(|_| invalid("a number"))
             }
-            b"SQ" => Err(InvalidValue("empty; a sequence is matched by the attributes of its items")),
+            b"SQ" => Err(invalid("empty; a sequence is matched by the attributes of its items")),
             b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV" => {
-                Err(InvalidValue("empty; binary values are not matched"))
+                Err(invalid("empty; binary values are not matched"))
             }
-            _ => Ok(Self::Text(vec![Pattern::new(value.to_owned())])),
+            _ => Pattern::new(value.to_owned())
+                .map(|pattern| Self::Text(vec![pattern]))
+                .ok_or_else(invalid_pattern),
         }
+    }
+
+    /// The work of comparing a value with the rule, in bytes: it bounds the time of the comparison.
+    fn work(&self, value: &Value) -> u64 {
+        let length = match value {
+            Value::Absent | Value::Item(_) => 0,
+            Value::Text(text) | Value::Number(text) => text.len(),
+            Value::Name(name) => name.alphabetic.len() + name.ideographic.len() + name.phonetic.len(),
+        };
+        let (comparisons, bytes) = match self {
+            Self::Text(patterns) | Self::Code(patterns) => {
+                (patterns.len(), patterns.iter().map(Pattern::length_bytes).sum())
+            }
+            Self::Name(matcher) => (matcher.groups.len() + matcher.words.len(), 0),
+            _ => (1, 0),
+        };
+        BYTES_PER_VALUE + length as u64 * comparisons as u64 + bytes as u64
     }
 
     /// Whether a text outside any attribute meets the rule, such as a SOP class UID from the counts of a
@@ -130,8 +153,11 @@ impl Matcher {
             Self::Universal => true,
             _ if text.is_empty() => false,
             Self::Text(patterns) => patterns.iter().any(|pattern| pattern.matches(text)),
-            Self::Code(patterns) => patterns.iter().any(|pattern| pattern.matches(&fold(text))),
-            Self::Uid(uids) => uids.iter().any(|uid| uid == text),
+            Self::Code(patterns) => {
+                let text = fold(text);
+                patterns.iter().any(|pattern| pattern.matches(&text))
+            }
+            Self::Uid(uids) => uids.binary_search_by(|uid| uid.as_str().cmp(text)).is_ok(),
             Self::Number(number) => text.parse::<f64>().is_ok_and(|found| found == *number),
             Self::Name(_) | Self::Empty | Self::Each(_) => false,
             Self::Date(span) => context.date(text).is_some_and(|date| span.contains(&date)),
@@ -219,15 +245,33 @@ fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split([',', '\\']).map(str::trim).filter(|member| !member.is_empty())
 }
 
-/// Whether a data set meets a condition.
-pub fn matches(condition: &Condition, attributes: &Attributes) -> bool {
+/// The UIDs of a list, each once, in ascending order.
+fn uids(value: &str) -> Vec<String> {
+    let mut uids: Vec<String> = list(value).map(str::to_owned).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    uids
+}
+
+fn invalid(expected: &'static str) -> InvalidValue {
+    InvalidValue(expected.into())
+}
+
+fn invalid_pattern() -> InvalidValue {
+    let text = format!(
+        "a pattern with at most {MAX_SEARCHED_CHARACTERS} characters between two `*`, `?` among them"
+    );
+    InvalidValue(text.into())
+}
+
+/// Whether a data set meets a condition. Adds the work of finding out to `work`, in bytes that are compared.
+pub fn matches(condition: &Condition, attributes: &Attributes, work: &mut u64) -> bool {
     let zones = TimeZones::of(condition, attributes);
+    let mut meets = |matcher| matches_path(condition, &condition.path, matcher, attributes, zones, work);
     match &condition.matcher {
         Matcher::Universal => true,
-        Matcher::Each(matchers) => matchers
-            .iter()
-            .all(|matcher| matches_path(condition, &condition.path, matcher, attributes, zones)),
-        matcher => matches_path(condition, &condition.path, matcher, attributes, zones),
+        Matcher::Each(matchers) => matchers.iter().all(meets),
+        matcher => meets(matcher),
     }
 }
 
@@ -237,7 +281,9 @@ fn matches_path(
     matcher: &Matcher,
     data_set: &Attributes,
     zones: TimeZones,
+    work: &mut u64,
 ) -> bool {
+    *work += BYTES_PER_VALUE;
     let Some((tag, rest)) = path.split_first() else { return false };
     let tag = private_creators::tag_in_data_set(*tag, &condition.creators, data_set);
     let found = tag.and_then(|tag| Some((tag, data_set.get(&tag)?)));
@@ -247,8 +293,11 @@ fn matches_path(
     }
     let context = ValueContext { tag: tag.unwrap_or(Tag(0)), data_set, zones };
     values.iter().any(|value| match value {
-        Value::Item(item) if !rest.is_empty() => matches_path(condition, rest, matcher, item, zones),
-        _ => rest.is_empty() && matcher.accepts(value, &context),
+        Value::Item(item) if !rest.is_empty() => matches_path(condition, rest, matcher, item, zones, work),
+        _ => {
+            *work += matcher.work(value);
+            rest.is_empty() && matcher.accepts(value, &context)
+        }
     })
 }
 
@@ -360,13 +409,13 @@ mod tests {
         for (path, value, expected) in table {
             let path = path.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
             let condition = condition(path, value, MatchingOptions::default()).unwrap();
-            assert_eq!(matches(&condition, &record()), expected, "{condition:?} {value}");
+            assert_eq!(matches(&condition, &record(), &mut 0), expected, "{condition:?} {value}");
         }
     }
 
     fn matches_in(options: MatchingOptions, name: &str, value: &str, record: &Attributes) -> bool {
         let path = name.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
-        matches(&condition(path, value, options).unwrap(), record)
+        matches(&condition(path, value, options).unwrap(), record, &mut 0)
     }
 
     #[test]
@@ -458,5 +507,24 @@ mod tests {
                 "{name}={value}"
             );
         }
+    }
+
+    #[test]
+    fn work_grows_with_the_length_of_the_value_the_number_of_values_and_the_list() {
+        let long = |values: usize, length: usize| {
+            let values = vec![Value::Text("x".repeat(length)); values];
+            Attributes::from([(Tag(0x0008_0061), Attribute { vr: Vr(*b"CS"), values })])
+        };
+        let work = |key: &str, record: &Attributes| {
+            let mut work = 0;
+            let path = vec![Tag(0x0008_0061)];
+            assert!(!matches(&condition(path, key, MatchingOptions::default()).unwrap(), record, &mut work));
+            work
+        };
+        let base = work("*a", &long(1, 1000));
+        assert!((1000..1200).contains(&base), "{base}");
+        assert!((10_000..11_000).contains(&work("*a", &long(1, 10_000))));
+        assert!((10_000..11_000).contains(&work("*a", &long(10, 1000))));
+        assert!((10_000..11_000).contains(&work(&["*a"; 10].join(","), &long(1, 1000))));
     }
 }

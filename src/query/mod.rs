@@ -4,6 +4,7 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 
 pub mod indexed_attributes;
+mod lengths;
 pub mod matching;
 mod names;
 pub mod order;

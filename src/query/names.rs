@@ -8,6 +8,12 @@ use crate::query::text::{Pattern, fold};
 /// The minimum number of letters of a word that is compared by sound; shorter words sound like too many
 /// others.
 const MIN_PHONETIC_LETTERS: usize = 3;
+/// The maximum number of letters of a word that is compared by sound; a component group has no more (PS3.5
+/// §6.2).
+const MAX_PHONETIC_LETTERS: usize = 64;
+/// The maximum number of bytes of a component group that are compared: sixteen times what the standard
+/// allows.
+const MAX_GROUP_BYTES: usize = 4096;
 /// The maximum number of letters of a phonetic code that are compared.
 const MAX_CODE_LETTERS: usize = 6;
 /// The minimum lengths of a primary and of an alternate phonetic code; shorter ones are too ambiguous.
@@ -39,11 +45,11 @@ struct PhoneticCodes {
 }
 
 impl NameMatcher {
-    /// Reads the value of a matching key.
-    pub fn new(value: &str, is_fuzzy: bool) -> Self {
-        let groups = value.split('=').map(|group| Pattern::new(normal_name(group))).collect();
+    /// Reads the value of a matching key; `None` if it has a pattern that cannot be matched.
+    pub fn new(value: &str, is_fuzzy: bool) -> Option<Self> {
+        let groups = value.split('=').map(|group| Pattern::new(normal_name(group))).collect::<Option<_>>()?;
         let words = if is_fuzzy { words(&fold(value)).map(Word::new).collect() } else { Vec::new() };
-        Self { groups, words }
+        Some(Self { groups, words })
     }
 
     /// Whether a name meets the rule.
@@ -64,9 +70,9 @@ impl NameMatcher {
     }
 
     fn accepts_words(&self, found: &[String; 3]) -> bool {
-        let is_found =
-            |expected: &Word| found.iter().any(|group| words(group).any(|word| expected.accepts(word)));
-        self.words.iter().all(is_found)
+        // The sound of a word is worked out once, however many words it is compared with.
+        let found: Vec<Word> = found.iter().flat_map(|group| words(group)).map(Word::new).collect();
+        self.words.iter().all(|expected| found.iter().any(|word| expected.accepts(word)))
     }
 }
 
@@ -75,12 +81,12 @@ impl Word {
         Self { text: text.to_owned(), codes: phonetic_codes(text) }
     }
 
-    fn accepts(&self, word: &str) -> bool {
+    fn accepts(&self, word: &Self) -> bool {
         let sounds_like = || {
-            let codes = self.codes.as_ref().zip(phonetic_codes(word));
-            codes.is_some_and(|(own, other)| own.is_similar(&other))
+            let codes = self.codes.as_ref().zip(word.codes.as_ref());
+            codes.is_some_and(|(own, other)| own.is_similar(other))
         };
-        word.starts_with(self.text.as_str()) || sounds_like()
+        word.text.starts_with(self.text.as_str()) || sounds_like()
     }
 }
 
@@ -93,8 +99,11 @@ impl PhoneticCodes {
     }
 }
 
-/// The phonetic codes of a folded word; `None` if it is too short or not in the Latin alphabet.
+/// The phonetic codes of a folded word; `None` if it is too short or too long, or not in the Latin alphabet.
 fn phonetic_codes(word: &str) -> Option<PhoneticCodes> {
+    if word.len() > MAX_PHONETIC_LETTERS {
+        return None;
+    }
     let letters: String = word.chars().filter(|character| *character != '\'').collect();
     let is_latin = letters.bytes().all(|byte| byte.is_ascii_alphabetic());
     if !is_latin || letters.len() < MIN_PHONETIC_LETTERS {
@@ -107,6 +116,7 @@ fn phonetic_codes(word: &str) -> Option<PhoneticCodes> {
 
 /// Folds a component group and drops the spaces and empty components that are not significant (PS3.5 §6.2.1).
 fn normal_name(group: &str) -> String {
+    let group = &group[..group.floor_char_boundary(MAX_GROUP_BYTES)];
     let components: Vec<&str> = group.split('^').map(str::trim).collect();
     fold(components.join("^").trim_end_matches('^'))
 }
@@ -139,7 +149,11 @@ mod tests {
             ("Müller-Lüdenscheidt", "Mueller^Luedenscheid", true),
         ] {
             let name = PersonName { alphabetic: alphabetic.into(), ..PersonName::default() };
-            assert_eq!(NameMatcher::new(wanted, true).accepts(&name), expected, "{wanted} {alphabetic}");
+            assert_eq!(
+                NameMatcher::new(wanted, true).unwrap().accepts(&name),
+                expected,
+                "{wanted} {alphabetic}"
+            );
         }
     }
 

@@ -35,6 +35,16 @@ pub enum SortValue {
     None,
 }
 
+impl SortValue {
+    /// The length of the text, in bytes.
+    pub fn length_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Number(_) | Self::None => 0,
+        }
+    }
+}
+
 /// Reads a list of attributes by keyword or tag; `-` before an attribute makes the order descending.
 ///
 /// # Errors

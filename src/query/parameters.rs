@@ -1,5 +1,7 @@
 //! Parsing of a URL's query parameters into a [`Query`] (PS3.18 §8.3.4).
 
+use std::collections::BTreeSet;
+
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
@@ -42,6 +44,10 @@ pub struct Error {
 
 /// The maximum number of tags in a path through sequences.
 const MAX_PATH: usize = 8;
+/// The maximum number of matching keys.
+const MAX_CONDITIONS: usize = 256;
+/// The maximum number of attributes to return besides those of the level.
+const MAX_INCLUDED: usize = 1000;
 /// The maximum number of ignored parameters that are named to the client.
 const MAX_IGNORED: usize = 8;
 
@@ -49,7 +55,8 @@ const MAX_IGNORED: usize = 8;
 /// `accept`. Unknown parameters are ignored (PS3.18 §8.3), because clients send parameters of their own.
 ///
 /// # Errors
-/// Names the first parameter that is repeated, or whose value is not valid for its attribute.
+/// Names the first parameter that is repeated, whose value is not valid for its attribute, or that is one too
+/// many.
 pub fn read(
     parameters: &[(String, String)],
     target: SearchTarget,
@@ -86,6 +93,9 @@ pub fn read(
                 };
                 let condition =
                     condition(path, value, options).map_err(|problem| error(name, problem.to_string()))?;
+                if query.conditions.len() == MAX_CONDITIONS {
+                    return Err(error(name, format!("is one matching key more than {MAX_CONDITIONS}")));
+                }
                 if query.conditions.iter().any(|known| known.path == condition.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
                 }
@@ -143,7 +153,7 @@ pub(crate) fn condition(
 /// [`Query::creators`].
 fn collect_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(), Error> {
     let in_blocks = query.conditions.iter().flat_map(|condition| condition.path.iter().copied());
-    let mut used: Vec<Tag> = in_blocks.filter_map(private_creators::creator_of).collect();
+    let mut used: BTreeSet<Tag> = in_blocks.filter_map(private_creators::creator_of).collect();
     if let Include::Some(tags) = &query.include {
         used.extend(tags.iter().copied().filter_map(private_creators::creator_of));
     }
@@ -227,6 +237,9 @@ fn include(included: &mut Include, name: &str, value: &str) -> Result<(), Error>
         if let Include::Some(tags) = included
             && !tags.contains(&tag)
         {
+            if tags.len() == MAX_INCLUDED {
+                return Err(error(name, format!("names more than {MAX_INCLUDED} attributes")));
+            }
             tags.push(tag);
         }
     }
@@ -294,6 +307,26 @@ mod tests {
             ("00090010=&00091001=7", Some("00091001")),
         ] {
             assert_eq!(parse(text).err().map(|error| error.name).as_deref(), at_fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_a_maximum_of_keys_and_attributes_and_each_key_a_maximum_length() {
+        let tags = |count: usize| (0..count).map(|number| format!("0019{:04X}", 0x0100 + number));
+        let keys = |count: usize| tags(count).map(|tag| format!("{tag}=1")).collect::<Vec<_>>().join("&");
+        let included = |count: usize| format!("includefield={}", tags(count).collect::<Vec<_>>().join(","));
+        for (text, at_fault) in [
+            (keys(MAX_CONDITIONS), None),
+            (keys(MAX_CONDITIONS + 1), Some(format!("0019{:04X}", 0x0100 + MAX_CONDITIONS))),
+            (included(MAX_INCLUDED), None),
+            (included(MAX_INCLUDED + 1), Some("includefield".to_owned())),
+            (format!("PatientID=*{}", "x".repeat(65)), Some("PatientID".to_owned())),
+            (format!("PatientName={}", "x".repeat(65)), Some("PatientName".to_owned())),
+            (format!("00204000=*{}*", "x".repeat(10_241)), Some("00204000".to_owned())),
+            (format!("00204000=*?{}*", "x".repeat(64)), Some("00204000".to_owned())),
+            (format!("StudyDate={}", "0".repeat(100)), Some("StudyDate".to_owned())),
+        ] {
+            assert_eq!(parse(&text).err().map(|error| error.name), at_fault, "{}", &text[..40]);
         }
     }
 

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 
 use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
-/// The length of the longest range: two values of DT and a hyphen. The limit bounds the number of hyphens to
-/// try.
+/// The length of the longest range: two values of DT and a hyphen. A longer text is no value, and no time is
+/// spent on it.
 const MAX_SPAN_BYTES: usize = 2 * 26 + 1;
 
 /// A range of moments, both bounds included. A bound of `None` is open.
@@ -110,6 +110,9 @@ fn span<T>(text: &str, bounds: impl Fn(&str) -> Option<RangeInclusive<T>>) -> Op
 }
 
 fn date_bounds(text: &str) -> Option<RangeInclusive<String>> {
+    if text.len() > MAX_SPAN_BYTES {
+        return None;
+    }
     let digits = match text.trim().split('.').collect::<Vec<_>>()[..] {
         [digits] => digits.to_owned(),
         [year, month, day] if year.len() == 4 && month.len() == 2 => [year, month, day].concat(),
@@ -123,6 +126,9 @@ fn date_bounds(text: &str) -> Option<RangeInclusive<String>> {
 }
 
 fn time_bounds(text: &str) -> Option<RangeInclusive<String>> {
+    if text.len() > MAX_SPAN_BYTES {
+        return None;
+    }
     let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     let whole = if whole.len() == 8 { whole.replace(':', "") } else { whole.to_owned() };
     let is_time = matches!(whole.len(), 2 | 4 | 6)
@@ -137,6 +143,9 @@ fn time_bounds(text: &str) -> Option<RangeInclusive<String>> {
 }
 
 fn date_time_bounds(text: &str, timezone: i32) -> Option<RangeInclusive<i64>> {
+    if text.len() > MAX_SPAN_BYTES {
+        return None;
+    }
     let text = text.trim();
     let (local, offset) = match text.len().checked_sub(5).and_then(|at| text.split_at_checked(at)) {
         Some((local, offset)) if offset.starts_with(['+', '-']) => (local, offset_micros(offset)?),
