@@ -28,6 +28,8 @@ NAMES = {
     DeflatedExplicitVRLittleEndian: "deflated",
 }
 native = pytest.mark.parametrize("syntax", NATIVE, ids=NAMES.get)
+# "shall not be used with Web Services" (§8.7.3).
+NOT_OF_WEB_SERVICES = [ImplicitVRLittleEndian, ExplicitVRBigEndian]
 
 # Keyword, VR, bytes of one word, words in little endian.
 WORDS = [
@@ -116,12 +118,42 @@ def test_each_level_is_given_in_explicit_vr_little_endian(origin, level, transfe
 
 
 @native
-def test_a_file_of_another_transfer_syntax_is_given_as_stored_for_the_star(origin, syntax):
+def test_a_file_is_given_as_stored_for_the_star_unless_web_services_may_not_use_its_transfer_syntax(origin, syntax):
     data_set = everything(syntax)
     file = encode(data_set, syntax)
     origin.store(file)
     (part,) = multipart.read(origin.get(instance_path(data_set), INSTANCES))
-    assert part.body == file
+    if syntax in NOT_OF_WEB_SERVICES:
+        assert_is_everything(part.body, data_set)
+    else:
+        assert part.body == file
+
+
+@pytest.mark.parametrize("level", [study_path, series_path, instance_path])
+@pytest.mark.parametrize("syntax", NOT_OF_WEB_SERVICES, ids=NAMES.get)
+def test_no_level_gives_a_transfer_syntax_that_web_services_may_not_use(origin, level, syntax):
+    data_set = everything(syntax)
+    origin.store(encode(data_set, syntax))
+    (part,) = multipart.read(origin.get(level(data_set), INSTANCES))
+    assert_is_everything(part.body, data_set)
+    given = multipart.parameters(part.headers["content-type"])[1].get("transfer-syntax", ExplicitVRLittleEndian)
+    assert given == ExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("syntax", NOT_OF_WEB_SERVICES, ids=NAMES.get)
+def test_a_transfer_syntax_that_web_services_may_not_use_is_not_acceptable(origin, syntax):
+    data_set = everything(syntax)
+    origin.store(encode(data_set, syntax))
+    assert origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={syntax}").status_code == 406
+
+
+@pytest.mark.parametrize("syntax", NOT_OF_WEB_SERVICES, ids=NAMES.get)
+def test_the_available_transfer_syntax_is_one_that_is_given(origin, syntax):
+    data_set = image()
+    origin.store(encode(data_set, syntax))
+    for path in [f"{instance_path(data_set)}/metadata", f"/instances?SOPInstanceUID={data_set.SOPInstanceUID}&includefield=00083002"]:
+        (found,) = origin.json(path)
+        assert found.get("00083002", {}).get("Value") in (None, [ExplicitVRLittleEndian])
 
 
 def test_small_deflated_data_sets_are_stored_whatever_their_bytes_look_like(origin):
@@ -205,7 +237,7 @@ def test_a_transfer_syntax_that_cannot_be_made_is_406(origin, syntax):
     assert origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={syntax}").status_code in (400, 406)
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian], ids=NAMES.get)
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian], ids=NAMES.get)
 def test_a_converted_instance_is_the_same_each_time_and_has_its_own_tag(origin, syntax):
     data_set = everything(syntax)
     origin.store(encode(data_set, syntax))

@@ -57,7 +57,8 @@ def test_a_stored_instance_can_be_retrieved_with_its_attributes(origin, associat
     association = associate(build_context(CTImageStorage, transfer_syntax))
     assert association.send_c_store(read(data_set, transfer_syntax)).Status == 0
     stored = dcmread(BytesIO(origin.get(instance_path(data_set), SINGLE).content))
-    assert stored.file_meta.TransferSyntaxUID == transfer_syntax
+    # PS3.18 §8.7.3: the other two shall not be used with web services.
+    assert stored.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert stored == data_set
     (found,) = origin.json(f"/instances?SOPInstanceUID={data_set.SOPInstanceUID}")
     assert found["0020000E"]["Value"] == [data_set.SeriesInstanceUID]

@@ -10,6 +10,7 @@ use crate::dicom::json;
 use crate::dicom::layout::BulkValue;
 use crate::dicom::scan::{Outline, ScanEvent};
 use crate::dicom::tags;
+use crate::dicom::transfer_syntax::of_web_services;
 use crate::dicom::value_reader;
 
 /// The metadata of an instance.
@@ -114,7 +115,7 @@ impl<'a> JsonMetadataWriter<'a> {
         if !std::mem::replace(&mut self.has_transfer_syntax, true) {
             json::begin_attribute(tags::AVAILABLE_TRANSFER_SYNTAX_UID, Vr(*b"UI"), &mut self.piece);
             json::begin_value(0, &mut self.piece);
-            json::write_string(self.transfer_syntax, &mut self.piece);
+            json::write_string(of_web_services(self.transfer_syntax), &mut self.piece);
             json::end_attribute(1, &mut self.piece);
         }
     }

@@ -101,6 +101,17 @@ pub fn is_big_endian(transfer_syntax: &str) -> bool {
     transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
 }
 
+/// Whether web services may use a transfer syntax: all but Implicit VR Little Endian and Explicit VR Big
+/// Endian (PS3.18 §8.6.2.1, §8.7.3).
+pub fn is_of_web_services(transfer_syntax: &str) -> bool {
+    !matches!(transfer_syntax, IMPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_VR_BIG_ENDIAN)
+}
+
+/// The transfer syntax in which web services give what is stored in `transfer_syntax`.
+pub fn of_web_services(transfer_syntax: &str) -> &str {
+    if is_of_web_services(transfer_syntax) { transfer_syntax } else { EXPLICIT_VR_LITTLE_ENDIAN }
+}
+
 /// Whether pixels are not compressed, and numbers are little endian.
 pub fn is_native_little_endian(transfer_syntax: &str) -> bool {
     matches!(

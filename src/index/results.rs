@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::tags;
+use crate::dicom::transfer_syntax::of_web_services;
 use crate::index::records::{SeriesRecord, StudyRecord};
 
 /// The attributes of a study, sent and computed.
@@ -38,7 +39,7 @@ pub(crate) fn of_series(record: &SeriesRecord) -> Attributes {
 /// Adds the computed attributes of an instance to those that were sent.
 pub(crate) fn add_computed(all: &mut Attributes, transfer_syntax: &str) {
     all.insert(tags::INSTANCE_AVAILABILITY, Attribute::text(b"CS", "ONLINE"));
-    all.insert(tags::AVAILABLE_TRANSFER_SYNTAX_UID, Attribute::text(b"UI", transfer_syntax));
+    all.insert(tags::AVAILABLE_TRANSFER_SYNTAX_UID, Attribute::text(b"UI", of_web_services(transfer_syntax)));
 }
 
 fn keys_of(vr: &[u8; 2], counts: &BTreeMap<String, u64>) -> Attribute {

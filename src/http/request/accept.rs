@@ -18,7 +18,7 @@ pub struct MediaType {
     pub essence: String,
     /// The `transfer-syntax` parameters: UIDs or `*`. More than one is against §8.7.3.5.2 but occurs.
     pub transfer_syntaxes: Vec<String>,
-    /// The `boundary` parameter.
+    /// The `boundary` parameter, without double quotation marks; apostrophes are characters of it.
     pub boundary: Option<String>,
     /// The weight `q` in thousandths.
     pub weight: u16,
@@ -46,6 +46,24 @@ pub struct Offer {
     pub is_default: bool,
 }
 
+/// The representations that the server can give, by what they cost.
+#[derive(Debug, Clone, Default)]
+pub struct Offers {
+    /// The stored bytes as they are: they cost a read.
+    pub stored: Vec<Offer>,
+    /// Decoded or rewritten bytes.
+    pub converted: Vec<Offer>,
+    /// Bytes that must be encoded.
+    pub encoded: Vec<Offer>,
+}
+
+impl Offers {
+    /// All representations, the cheapest first.
+    pub fn all(&self) -> impl Iterator<Item = &Offer> {
+        self.stored.iter().chain(&self.converted).chain(&self.encoded)
+    }
+}
+
 impl Accept {
     /// The media types that a request accepts: its query parameters `accept` (percent-encoded, as in the
     /// URL), and where none of those can be given, its Accept header fields (PS3.18 §8.7.8.1). Without a
@@ -71,17 +89,21 @@ impl Accept {
         self.best(&candidates).map(|at| &offers[at])
     }
 
-    /// Like [`Self::choose`], of representations at hand and of those that must be encoded first. An encoded
-    /// one is chosen only if the client names its transfer syntax or if no other is accepted: a client that
-    /// accepts anything need not wait for an encoder.
-    pub fn choose_encoded<'a>(&self, at_hand: &'a [Offer], encoded: &'a [Offer]) -> Option<&'a Offer> {
-        let candidates: Vec<Candidate<'_>> = at_hand.iter().chain(encoded).map(Candidate::of).collect();
+    /// Like [`Self::choose`], of representations with different costs. Among those of equal weight, the
+    /// stored one is chosen, whatever the client's order: of a tie the server decides (§8.7.8.1), and clients
+    /// list with equal weights whatever they can decode. An encoded one is chosen only if the client names
+    /// its transfer syntax or if no other is accepted: a client that accepts anything need not wait for an
+    /// encoder.
+    pub fn choose_by_cost<'a>(&self, offers: &'a Offers) -> Option<&'a Offer> {
+        let mut candidates: Vec<Candidate<'_>> = offers.all().map(Candidate::of).collect();
+        candidates.iter_mut().take(offers.stored.len()).for_each(|candidate| candidate.is_stored = true);
         let (ranges, at) = [&self.query, &self.header]
             .into_iter()
             .find_map(|ranges| Some((ranges, best(ranges, &candidates)?)))?;
         let is_named = ranges.iter().any(|range| range.names(&candidates[at]));
-        let instead = best(ranges, &candidates[..at_hand.len()]).filter(|_| !is_named);
-        at_hand.iter().chain(encoded).nth(instead.unwrap_or(at))
+        let not_encoded = offers.stored.len() + offers.converted.len();
+        let instead = best(ranges, &candidates[..not_encoded]).filter(|_| !is_named);
+        offers.all().nth(instead.unwrap_or(at))
     }
 
     /// The media type that suits best, as one body or as the part of a multipart body: its index, and whether
@@ -89,16 +111,15 @@ impl Accept {
     pub fn choose_type(&self, essences: &[&str]) -> Option<(usize, bool)> {
         let mut candidates = Vec::with_capacity(2 * essences.len());
         for is_multipart in [false, true] {
-            let form =
-                |&essence| Candidate { is_multipart, essence, transfer_syntax: None, is_default: true };
+            let form = |&essence| Candidate { essence, ..Candidate::of_packing(is_multipart) };
             candidates.extend(essences.iter().map(form));
         }
         self.best(&candidates).map(|at| (at % essences.len(), at >= essences.len()))
     }
 
-    /// Whether one of the media types names a transfer syntax.
+    /// Whether one of the media types names a transfer syntax; `*` names none.
     pub fn names_transfer_syntax(&self) -> bool {
-        self.first().iter().any(|range| !range.transfer_syntaxes.is_empty())
+        self.first().iter().flat_map(|range| &range.transfer_syntaxes).any(|uid| uid != "*")
     }
 
     /// Whether the client prefers one body or several parts, of whatever type; `None` if it accepts nothing.
@@ -124,26 +145,31 @@ struct Candidate<'a> {
     essence: &'a str,
     transfer_syntax: Option<&'a str>,
     is_default: bool,
+    is_stored: bool,
 }
 
 impl<'a> Candidate<'a> {
     fn of(offer: &'a Offer) -> Self {
         Self {
-            is_multipart: offer.is_multipart,
             essence: offer.essence,
             transfer_syntax: offer.transfer_syntax.as_deref(),
             is_default: offer.is_default,
+            ..Self::of_packing(offer.is_multipart)
         }
+    }
+
+    fn of_packing(is_multipart: bool) -> Self {
+        Self { is_multipart, essence: "*/*", transfer_syntax: None, is_default: true, is_stored: false }
     }
 }
 
-/// The index of the candidate that suits best (RFC 9110 §12.5.1).
+/// The index of the candidate that suits best (RFC 9110 §12.5.1): by weight, cost and order.
 fn best(ranges: &[MediaType], candidates: &[Candidate<'_>]) -> Option<usize> {
     let rank = |form: &Candidate<'_>| {
         let covering = ranges.iter().enumerate().filter(|(_, range)| range.takes(form));
         let (order, range) =
             covering.rev().max_by_key(|(_, range)| (range.specificity(form), range.weight))?;
-        (range.weight > 0).then_some((range.weight, Reverse(order)))
+        (range.weight > 0).then_some((range.weight, form.is_stored, Reverse(order)))
     };
     let ranked = candidates.iter().enumerate().filter_map(|(at, form)| Some((rank(form)?, Reverse(at))));
     ranked.max().map(|(_, Reverse(at))| at)
@@ -173,8 +199,8 @@ impl MediaType {
     }
 
     fn set(&mut self, parameter: &str) {
-        let Some((name, value)) = parameter.split_once('=') else { return };
-        let value = unquote(value);
+        let Some((name, written)) = parameter.split_once('=') else { return };
+        let value = unquote(written);
         match name.trim().to_ascii_lowercase().as_str() {
             // Some clients write further parameters of the part's type inside the quotation marks.
             "type" if self.is_multipart => {
@@ -186,7 +212,11 @@ impl MediaType {
                 inner.for_each(|parameter| self.set(parameter));
             }
             "transfer-syntax" if !value.is_empty() => self.transfer_syntaxes.push(value.to_owned()),
-            "boundary" if !value.is_empty() => self.boundary = Some(value.to_owned()),
+            // An apostrophe is a character of tokens (RFC 9110 §5.6.2) and of boundaries (RFC 2046 §5.1.1).
+            "boundary" => {
+                let value = written.trim().trim_matches('"').trim();
+                self.boundary = (!value.is_empty()).then(|| value.to_owned());
+            }
             "q" => self.weight = weight(value),
             _ => {}
         }
@@ -441,6 +471,10 @@ mod tests {
                 "application/dicom",
                 Some("a;b,c"),
             ),
+            ("multipart/related; boundary='X'", "*/*", Some("'X'")),
+            ("multipart/related; boundary=\"'X'\"", "*/*", Some("'X'")),
+            ("multipart/related; boundary=a'()+_,-./:=?b", "*/*", Some("a'()+_,-./:=?b")),
+            ("multipart/related; boundary=\"\"", "*/*", None),
         ] {
             let media_type = MediaType::parse(text).unwrap();
             assert!(media_type.is_multipart);
@@ -454,12 +488,13 @@ mod tests {
 
     #[test]
     fn frames_are_encoded_for_those_who_name_it_and_those_who_take_nothing_else() {
-        let at_hand =
-            [offer(false, "application/octet-stream", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true)];
-        let encoded = [
+        let native =
+            vec![offer(false, "application/octet-stream", transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true)];
+        let encoded = vec![
             offer(false, "image/jls", "1.2.840.10008.1.2.4.80", true),
             offer(false, "image/jls", "1.2.840.10008.1.2.4.81", false),
         ];
+        let offers = Offers { converted: native, encoded, ..Offers::default() };
         for (header, expected) in [
             ("image/jls; transfer-syntax=*, application/octet-stream; transfer-syntax=*", Some("1")),
             ("image/jls, application/octet-stream;q=0.5", Some("1")),
@@ -470,13 +505,56 @@ mod tests {
             ("image/jls; transfer-syntax=1.2.840.10008.1.2.4.81;q=0.5, application/octet-stream", Some("1")),
             ("image/jp2", None),
         ] {
-            let chosen = accept(header).choose_encoded(&at_hand, &encoded).cloned();
+            let chosen = accept(header).choose_by_cost(&offers).cloned();
             let chosen = chosen.and_then(|offer| offer.transfer_syntax);
             assert_eq!(chosen, expected.map(|leaf| format!("1.2.840.10008.1.2.{leaf}")), "{header}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, "*/*".parse().unwrap());
         let chosen = Accept::of(&headers, Some("accept=image/jls"));
-        assert_eq!(chosen.choose_encoded(&at_hand, &encoded), Some(&encoded[0]));
+        assert_eq!(chosen.choose_by_cost(&offers), Some(&offers.encoded[0]));
+    }
+
+    #[test]
+    fn among_equal_weights_the_stored_representation_is_chosen_whatever_the_order() {
+        const STORED: &str = "4.50";
+        let uid = |leaf: &str| format!("1.2.840.10008.1.2.{leaf}");
+        let offers = Offers {
+            stored: vec![
+                offer(true, "image/jpeg", &uid(STORED), true),
+                offer(true, "application/octet-stream", &uid(STORED), false),
+            ],
+            converted: vec![offer(true, "application/octet-stream", &uid("1"), true)],
+            encoded: vec![
+                offer(true, "image/jls", &uid("4.80"), true),
+                offer(true, "image/jp2", &uid("4.90"), true),
+            ],
+        };
+        let of = |essence: &str, syntax: &str, weight: &str| {
+            format!("multipart/related; type=\"{essence}\"; transfer-syntax={syntax}{weight}")
+        };
+        let slim = |weight: &str| {
+            [
+                of("image/jls", &uid("4.80"), ""),
+                of("image/jp2", &uid("4.90"), ""),
+                of("application/octet-stream", "*", weight),
+                of("image/jpeg", &uid(STORED), weight),
+            ]
+            .join(", ")
+        };
+        for (header, expected) in [
+            (slim(""), STORED),
+            // Weights are the client's own order, which counts before the cost.
+            (slim("; q=0.9"), "4.80"),
+            (
+                format!("{}, {}", of("application/octet-stream", &uid("1"), ""), of("image/*", "*", "")),
+                STORED,
+            ),
+            (of("application/octet-stream", &uid("1"), ""), "1"),
+            (format!("{}, {}", of("image/jp2", &uid("4.90"), ""), of("image/jls", &uid("4.80"), "")), "4.90"),
+        ] {
+            let chosen = accept(&header).choose_by_cost(&offers).unwrap();
+            assert_eq!(chosen.transfer_syntax, Some(uid(expected)), "{header}");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! The choice of a representation, and the error that lists all of them (PS3.18 §8.7).
 
 use crate::http::error::Error;
-use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::accept::{Accept, Offer, Offers};
 
-/// The offer that suits the client best (see [`Accept::choose_encoded`]), or the error that lists all offers.
-pub(in crate::http) fn choose(accept: &Accept, at_hand: &[Offer], encoded: &[Offer]) -> Result<Offer, Error> {
-    let chosen = accept.choose_encoded(at_hand, encoded).cloned();
-    chosen.ok_or_else(|| not_acceptable(&[at_hand, encoded].concat()))
+/// The offer that suits the client best (see [`Accept::choose_by_cost`]), or the error that lists all offers.
+pub(in crate::http) fn choose(accept: &Accept, offers: &Offers) -> Result<Offer, Error> {
+    let chosen = accept.choose_by_cost(offers).cloned();
+    chosen.ok_or_else(|| not_acceptable(&offers.all().cloned().collect::<Vec<_>>()))
 }
 
 /// The error that lists the representations of a resource (PS3.18 §8.7.5).

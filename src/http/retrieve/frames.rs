@@ -16,7 +16,7 @@ use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::accept::{Accept, Offer, Offers};
 use crate::http::request::path::{InstancePath, frame_numbers};
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::{OCTET_STREAM, of_frames};
@@ -118,7 +118,7 @@ pub(super) fn choose_form(
     record: &InstanceRecord,
     is_single: bool,
 ) -> Result<(Offer, FrameForm), Error> {
-    let chosen = choose(accept, &stored_offers(record, is_single), &encoded_offers(record, is_single))?;
+    let chosen = choose(accept, &offers(record, is_single))?;
     let codec = codecs(record)
         .into_iter()
         .find(|codec| chosen.transfer_syntax.as_deref() == Some(codec.transfer_syntax()));
@@ -133,35 +133,39 @@ pub(super) fn choose_form(
 /// Frames as they are stored, in parts.
 pub(super) fn stored_form(record: &InstanceRecord) -> (Offer, FrameForm) {
     let essence = of_frames(&record.transfer_syntax).unwrap_or(OCTET_STREAM);
-    let transfer_syntax = Some(record.transfer_syntax.clone());
+    let transfer_syntax = Some(transfer_syntax::of_web_services(&record.transfer_syntax).to_owned());
     (Offer { is_multipart: true, essence, transfer_syntax, is_default: true }, FrameForm::Stored)
 }
 
-/// The representations of frames as stored or decoded, ordered by cost.
-fn stored_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
+/// The representations of frames.
+fn offers(record: &InstanceRecord, is_single: bool) -> Offers {
     let stored = record.transfer_syntax.as_str();
-    let mut offers = Vec::new();
+    let native = (OCTET_STREAM, transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true);
+    let (mut as_stored, mut converted, mut encoded) = (Vec::new(), Vec::new(), Vec::new());
     if !stores_native(record) {
-        offers.extend(of_frames(stored).map(|essence| (essence, stored, true)));
+        as_stored.extend(of_frames(stored).map(|essence| (essence, stored, true)));
         // Compressed bytes of this type must be requested by their transfer syntax: by default, the type
         // means samples.
-        offers.push((OCTET_STREAM, stored, false));
+        as_stored.push((OCTET_STREAM, stored, false));
     }
-    offers.push((OCTET_STREAM, transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, true));
-    in_packings(&offers, is_single)
-}
-
-/// The representations of frames that need an encoder, the lossy ones last.
-fn encoded_offers(record: &InstanceRecord, is_single: bool) -> Vec<Offer> {
-    let mut offers = Vec::new();
+    if stores_plain(record) {
+        as_stored.push(native)
+    } else {
+        converted.push(native)
+    }
+    // The lossy ones are last.
     for codec in codecs(record) {
         let transfer_syntax = codec.transfer_syntax();
         // Without a transfer syntax, an image type means its lossless one (Table 8.7.3-5).
         let is_default = !transfer_syntax::may_be_lossy(transfer_syntax);
-        offers.extend(of_frames(transfer_syntax).map(|essence| (essence, transfer_syntax, is_default)));
-        offers.push((OCTET_STREAM, transfer_syntax, false));
+        encoded.extend(of_frames(transfer_syntax).map(|essence| (essence, transfer_syntax, is_default)));
+        encoded.push((OCTET_STREAM, transfer_syntax, false));
     }
-    in_packings(&offers, is_single)
+    Offers {
+        stored: in_packings(&as_stored, is_single),
+        converted: in_packings(&converted, is_single),
+        encoded: in_packings(&encoded, is_single),
+    }
 }
 
 fn in_packings(forms: &[(&'static str, &str, bool)], is_single: bool) -> Vec<Offer> {
@@ -182,9 +186,13 @@ pub(super) fn stores_native(record: &InstanceRecord) -> bool {
 /// or not at the start of a byte.
 fn is_decoded(record: &InstanceRecord, offer: &Offer) -> bool {
     let is_explicit = offer.transfer_syntax.as_deref() == Some(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
-    let is_plain = match record.layout.frames {
+    is_explicit && !stores_plain(record)
+}
+
+/// Whether frames are stored as native samples in little endian, each frame from the start of a byte.
+fn stores_plain(record: &InstanceRecord) -> bool {
+    match record.layout.frames {
         FrameTable::Native { frame_bits, is_big_endian, .. } => frame_bits % 8 == 0 && !is_big_endian,
         FrameTable::Encapsulated { .. } | FrameTable::None => false,
-    };
-    is_explicit && !is_plain
+    }
 }

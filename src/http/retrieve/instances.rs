@@ -19,7 +19,7 @@ use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::accept::{Accept, Offer, Offers};
 use crate::http::request::path::Target;
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::multipart as parts;
@@ -114,7 +114,8 @@ pub(in crate::http) async fn one(
         }
         InstanceForm::Explicit => match explicit_file(archive, &caller, &record).await {
             Ok(file) => return explicit(&record, &chosen, file, head),
-            // A client that names no transfer syntax gets the stored one where there is no other.
+            // A client that names no transfer syntax gets the stored one where there is no other, also one
+            // that web services should not use.
             Err(error) if error.is_about_form() && !accept.names_transfer_syntax() => {
                 chosen.transfer_syntax = Some(record.transfer_syntax.clone());
             }
@@ -275,8 +276,9 @@ enum InstanceForm {
 
 /// The representation that suits the client best.
 ///
-/// The default is Explicit VR Little Endian, but for instances that were compressed with loss (PS3.18
-/// §8.7.3.4).
+/// The default is Explicit VR Little Endian, but for instances that were compressed with loss. Instances that
+/// are stored in a transfer syntax that web services shall not use are given in Explicit VR Little Endian
+/// too, whatever the client accepts (PS3.18 §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
     let offers = |transfer_syntax: &str, is_default| {
         let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
@@ -291,13 +293,16 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
     };
     let stored = record.transfer_syntax.as_str();
     let is_default_stored = matches!(default_form(record), InstanceForm::Stored);
-    let mut at_hand = offers(stored, is_default_stored);
+    let mut all = Offers::default();
+    if transfer_syntax::is_of_web_services(stored) {
+        all.stored = offers(stored, is_default_stored);
+    }
     if stored != transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN {
-        at_hand.extend(offers(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored));
+        all.converted = offers(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, !is_default_stored);
     }
     let encoded = encodings(record).into_iter();
-    let encoded: Vec<_> = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
-    negotiation::choose(accept, &at_hand, &encoded)
+    all.encoded = encoded.flat_map(|encoding| offers(encoding.transfer_syntax(), false)).collect();
+    negotiation::choose(accept, &all)
 }
 
 fn default_form(record: &InstanceRecord) -> InstanceForm {
@@ -369,7 +374,8 @@ mod tests {
     }
 
     async fn get(service: &Arc<Service>, path: &str, accept: &str) -> Response<Body> {
-        let request = axum::http::Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+        let request = axum::http::Request::get(path).header("host", "127.0.0.1").header("accept", accept);
+        let request = request.body(Body::empty()).unwrap();
         router(service).oneshot(request).await.unwrap()
     }
 
