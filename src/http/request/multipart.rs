@@ -50,8 +50,8 @@ pub enum Error {
 /// A parser of one body: [`MultipartScanner::push`] a chunk, take events by [`MultipartScanner::event`] until
 /// there are none, and repeat.
 pub struct MultipartScanner {
-    /// Finds a line feed, two hyphens and the boundary.
-    delimiter: Finder<'static>,
+    /// Each finds a line feed, two hyphens and the boundary. The first delimiter of the body decides on one.
+    delimiters: Vec<Finder<'static>>,
     /// Bytes of earlier chunks that may begin a delimiter; less than a line.
     held: Vec<u8>,
     /// The rest of the last chunk.
@@ -72,7 +72,7 @@ enum ScannerState {
 /// The result of comparing bytes with a delimiter.
 enum DelimiterMatch {
     /// A delimiter of `bytes` bytes; after a closing delimiter there is no further part.
-    Delimiter { bytes: usize, is_closing: bool },
+    Delimiter { bytes: usize, is_closing: bool, finder: usize },
     /// More bytes are needed to decide.
     Undecided,
     /// Bytes of the part.
@@ -81,11 +81,17 @@ enum DelimiterMatch {
 
 impl MultipartScanner {
     /// A scanner for a body whose Content-Type names this boundary (without its hyphens).
+    ///
+    /// Apostrophes around the boundary belong to it (RFC 2046 §5.1.1), but some clients write them for
+    /// quotation marks: such a boundary is found with and without them.
     pub fn new(boundary: &str) -> Self {
-        let delimiter = Finder::new(&format!("\n--{boundary}")).into_owned();
+        let inner = boundary.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+        let boundaries = [Some(boundary), inner.filter(|inner| !inner.is_empty())];
+        let finder = |boundary| Finder::new(&format!("\n--{boundary}")).into_owned();
+        let delimiters = boundaries.into_iter().flatten().map(finder).collect();
         // A body may start with the delimiter, without the line end that all others have.
         let held = b"\r\n".to_vec();
-        Self { delimiter, held, chunk: Bytes::new(), head: Vec::new(), state: ScannerState::Preamble }
+        Self { delimiters, held, chunk: Bytes::new(), head: Vec::new(), state: ScannerState::Preamble }
     }
 
     /// Adds the next chunk of the body. All events of the last chunk must have been taken.
@@ -148,8 +154,7 @@ impl MultipartScanner {
             return None;
         }
         let mut from = 0;
-        while let Some(at) = self.delimiter.find(&self.chunk[from..]) {
-            let line_feed = from + at;
+        while let Some(line_feed) = self.find(from) {
             let start =
                 if line_feed > 0 && self.chunk[line_feed - 1] == b'\r' { line_feed - 1 } else { line_feed };
             match self.look(&self.chunk[start..]) {
@@ -158,13 +163,32 @@ impl MultipartScanner {
                 DelimiterMatch::Delimiter { .. } if start > 0 => {
                     return Some(MultipartToken::Bytes(self.chunk.split_to(start)));
                 }
-                DelimiterMatch::Delimiter { bytes, is_closing } => {
+                DelimiterMatch::Delimiter { bytes, is_closing, finder } => {
                     self.chunk.advance(bytes);
+                    self.decide(finder);
                     return Some(MultipartToken::Delimiter { is_closing });
                 }
             }
         }
         self.hold_from(self.possible_start())
+    }
+
+    /// The position in the chunk, at or after `from`, at which the first possible delimiter starts with its
+    /// line feed.
+    fn find(&self, from: usize) -> Option<usize> {
+        let found = self.delimiters.iter().filter_map(|finder| finder.find(&self.chunk[from..]));
+        found.min().map(|at| from + at)
+    }
+
+    /// Keeps the one finder whose boundary the body has.
+    fn decide(&mut self, finder: usize) {
+        self.delimiters.swap(0, finder);
+        self.delimiters.truncate(1);
+    }
+
+    /// The length of the longest possible delimiter, from its line feed.
+    fn longest(&self) -> usize {
+        self.delimiters.iter().map(|finder| finder.needle().len()).max().unwrap_or_default()
     }
 
     /// Holds the chunk's bytes from `start` back, and returns the bytes before.
@@ -178,8 +202,7 @@ impl MultipartScanner {
     /// The start of a delimiter that the chunk's end may cut off; the chunk's end if there is none.
     fn possible_start(&self) -> usize {
         let end = self.chunk.len();
-        let longest = self.delimiter.needle().len();
-        let tail = &self.chunk[end.saturating_sub(longest)..];
+        let tail = &self.chunk[end.saturating_sub(self.longest())..];
         let Some(at) = memchr::memchr2(b'\r', b'\n', tail) else { return end };
         let first = end - tail.len() + at;
         (first..end)
@@ -189,14 +212,15 @@ impl MultipartScanner {
 
     /// Compares the bytes held back, with those that follow.
     fn next_held(&mut self) -> Option<MultipartToken> {
-        let enough = self.delimiter.needle().len() + MAX_PADDING_BYTES + 4;
+        let enough = self.longest() + MAX_PADDING_BYTES + 4;
         let mut seam = std::mem::take(&mut self.held);
         let held = seam.len();
         let taken = enough.min(self.chunk.len());
         seam.extend_from_slice(&self.chunk[..taken]);
         match self.look(&seam) {
-            DelimiterMatch::Delimiter { bytes, is_closing } => {
+            DelimiterMatch::Delimiter { bytes, is_closing, finder } => {
                 self.chunk.advance(bytes.saturating_sub(held));
+                self.decide(finder);
                 Some(MultipartToken::Delimiter { is_closing })
             }
             DelimiterMatch::Undecided => {
@@ -215,7 +239,20 @@ impl MultipartScanner {
 
     /// Whether `bytes` start with a delimiter, with the line end before it.
     fn look(&self, bytes: &[u8]) -> DelimiterMatch {
-        let needle = self.delimiter.needle();
+        let mut outcome = DelimiterMatch::Other;
+        for finder in 0..self.delimiters.len() {
+            match self.look_for(finder, bytes) {
+                found @ DelimiterMatch::Delimiter { .. } => return found,
+                DelimiterMatch::Undecided => outcome = DelimiterMatch::Undecided,
+                DelimiterMatch::Other => {}
+            }
+        }
+        outcome
+    }
+
+    /// Whether `bytes` start with the delimiter of one finder.
+    fn look_for(&self, finder: usize, bytes: &[u8]) -> DelimiterMatch {
+        let needle = self.delimiters[finder].needle();
         let line_feed = usize::from(bytes.first() == Some(&b'\r'));
         let here = &bytes[line_feed..];
         let shared = here.len().min(needle.len());
@@ -224,7 +261,7 @@ impl MultipartScanner {
         }
         let rest = &here[shared..];
         if rest.starts_with(b"--") {
-            return DelimiterMatch::Delimiter { bytes: line_feed + shared + 2, is_closing: true };
+            return DelimiterMatch::Delimiter { bytes: line_feed + shared + 2, is_closing: true, finder };
         }
         let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let line_end = match &rest[padding..] {
@@ -235,7 +272,8 @@ impl MultipartScanner {
             [b'-'] if padding == 0 => return DelimiterMatch::Undecided,
             _ => return DelimiterMatch::Other,
         };
-        DelimiterMatch::Delimiter { bytes: line_feed + shared + padding + line_end, is_closing: false }
+        let bytes = line_feed + shared + padding + line_end;
+        DelimiterMatch::Delimiter { bytes, is_closing: false, finder }
     }
 
     /// Collects the header fields of a part up to the empty line.
@@ -305,7 +343,11 @@ mod tests {
     /// The parts (type, bytes, whether complete) of a body that arrives in chunks of `size` bytes, and its
     /// end.
     fn parts(body: &[u8], size: usize) -> (Parts, Result<(), Error>) {
-        let mut scanner = MultipartScanner::new("B");
+        parts_between("B", body, size)
+    }
+
+    fn parts_between(boundary: &str, body: &[u8], size: usize) -> (Parts, Result<(), Error>) {
+        let mut scanner = MultipartScanner::new(boundary);
         let mut parts = Parts::new();
         for chunk in body.chunks(size) {
             scanner.push(Bytes::copy_from_slice(chunk));
@@ -355,6 +397,30 @@ mod tests {
                 assert!(parts.iter().all(|part| part.2), "{name}, chunks of {size}");
                 let texts: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(&part.1)).collect();
                 assert_eq!(texts, expected, "{name}, chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn apostrophes_around_a_boundary_are_part_of_it_or_quotation_marks() {
+        for (boundary, used, expected) in [
+            ("'X'", "'X'", Ok("A\r\n--X\r\nB")),
+            ("'X'", "X", Ok("A\r\n--'X'\r\nB")),
+            ("X'", "X'", Ok("A\r\n--X\r\nB")),
+            ("X'", "X", Err(Error::NoBoundary)),
+            ("it's", "it's", Ok("A\r\n--its\r\nB")),
+            ("a'()+_,-./:=?b", "a'()+_,-./:=?b", Ok("A")),
+            ("'", "'", Ok("A")),
+            ("''", "''", Ok("A")),
+        ] {
+            let content = expected.unwrap_or("A");
+            let body = format!("--{used}\r\n\r\n{content}\r\n--{used}\r\n\r\nC\r\n--{used}--");
+            for size in 1..=body.len() {
+                let (parts, end) = parts_between(boundary, body.as_bytes(), size);
+                assert_eq!(end, expected.map(drop), "{boundary} {used}, chunks of {size}");
+                let texts: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(&part.1)).collect();
+                let all = if expected.is_ok() { vec![content, "C"] } else { Vec::new() };
+                assert_eq!(texts, all, "{boundary} {used}, chunks of {size}");
             }
         }
     }
