@@ -293,6 +293,10 @@ def test_no_results_are_asked_for(origin, values):
     "query, name",
     [
         ("StudyDate=2020-01-01", "StudyDate"),
+        ("StudyDate=20200101-2020", "StudyDate"),
+        ("StudyDate=202001", "StudyDate"),
+        ("StudyDate=2020-", "StudyDate"),
+        ("PatientBirthDate=1970", "PatientBirthDate"),
         ("StudyTime=noon", "StudyTime"),
         ("SeriesNumber=x", "SeriesNumber"),
         ("ProcedureCodeSequence=1", "ProcedureCodeSequence"),

@@ -293,6 +293,8 @@ mod tests {
             ("fuzzymatching=maybe", Some("fuzzymatching")),
             ("includefield=Nothing", Some("includefield")),
             ("StudyDate=yesterday", Some("StudyDate")),
+            ("StudyDate=20200101-2020", Some("StudyDate")),
+            ("00100030=1980", Some("00100030")),
             ("emptyvaluematching=true&AccessionNumber=\"\"&multiplevaluematching=true", None),
             ("emptyvaluematching=maybe", Some("emptyvaluematching")),
             ("multiplevaluematching=", Some("multiplevaluematching")),

@@ -31,8 +31,7 @@ impl<T: Ord> Span<T> {
 
 /// Normalises a date (DA), also of the old form `YYYY.MM.DD`, to `YYYYMMDD`. `None` if the text is no date.
 pub fn normal_date(text: &str) -> Option<String> {
-    let (first, last) = date_bounds(text)?.into_inner();
-    (first == last).then_some(first)
+    date(text)
 }
 
 /// Normalises a time (TM), also of the old form `HH:MM:SS`, to `HHMMSSFFFFFF`. `None` if the text is no time.
@@ -74,9 +73,9 @@ pub fn add_days(date: &str, days: i64) -> Option<String> {
     Some(format!("{:04}{:02}{:02}", moment.year(), u8::from(moment.month()), moment.day()))
 }
 
-/// Parses a date or a range of dates.
+/// Parses a date or a range of dates. A year or a month alone is no date (PS3.5 §6.2, DA).
 pub fn date_span(text: &str) -> Option<Span<String>> {
-    span(text, date_bounds)
+    span(text, |text| date(text).map(|date| date.clone()..=date))
 }
 
 /// Parses a time or a range of times.
@@ -109,7 +108,8 @@ fn span<T>(text: &str, bounds: impl Fn(&str) -> Option<RangeInclusive<T>>) -> Op
     })
 }
 
-fn date_bounds(text: &str) -> Option<RangeInclusive<String>> {
+/// A date (DA), also of the old form `YYYY.MM.DD`, as `YYYYMMDD`.
+fn date(text: &str) -> Option<String> {
     if text.len() > MAX_SPAN_BYTES {
         return None;
     }
@@ -118,11 +118,20 @@ fn date_bounds(text: &str) -> Option<RangeInclusive<String>> {
         [year, month, day] if year.len() == 4 && month.len() == 2 => [year, month, day].concat(),
         _ => return None,
     };
-    let is_date = matches!(digits.len(), 4 | 6 | 8)
-        && number(&digits).is_some()
-        && field(&digits, 4, 1..=12)
-        && field(&digits, 6, 1..=31);
-    is_date.then(|| fill(&digits, "00000101")..=fill(&digits, "00001231"))
+    (digits.len() == 8 && is_date(&digits)).then_some(digits)
+}
+
+/// The first and the last day of the date in a DT, which may be a year or a month.
+fn date_bounds(digits: &str) -> Option<RangeInclusive<String>> {
+    is_date(digits).then(|| fill(digits, "00000101")..=fill(digits, "00001231"))
+}
+
+/// Whether digits are a year, a year and a month, or a date.
+fn is_date(digits: &str) -> bool {
+    matches!(digits.len(), 4 | 6 | 8)
+        && number(digits).is_some()
+        && field(digits, 4, 1..=12)
+        && field(digits, 6, 1..=31)
 }
 
 fn time_bounds(text: &str) -> Option<RangeInclusive<String>> {
@@ -153,7 +162,7 @@ fn date_time_bounds(text: &str, timezone: i32) -> Option<RangeInclusive<i64>> {
     };
     let date = local.get(..local.len().min(8))?;
     let time = local.get(date.len()..)?;
-    let (first_date, last_date) = date_bounds(date).filter(|_| !date.contains('.'))?.into_inner();
+    let (first_date, last_date) = date_bounds(date)?.into_inner();
     let (first_time, last_time) = if time.is_empty() {
         ("000000000000".to_owned(), "235959999999".to_owned())
     } else {
@@ -230,6 +239,30 @@ mod tests {
         ] {
             assert_eq!(normal_time(text).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_of_dates_has_whole_dates() {
+        for (text, expected) in [
+            ("20200101-20201231", Some((Some("20200101"), Some("20201231")))),
+            ("20200101-", Some((Some("20200101"), None))),
+            ("-2020.12.31", Some((None, Some("20201231")))),
+            ("20200101", Some((Some("20200101"), Some("20200101")))),
+            ("20200101-2020", None),
+            ("2020-20201231", None),
+            ("202001-202002", None),
+            ("2020", None),
+            ("202001", None),
+            ("2020-", None),
+            ("-202012", None),
+            ("20200101-20201301", None),
+            ("-", None),
+        ] {
+            let found = date_span(text).map(|span| (span.from, span.to));
+            let expected = expected.map(|(from, to)| (from.map(str::to_owned), to.map(str::to_owned)));
+            assert_eq!(found, expected, "{text}");
+        }
+        assert!(date_time_span("2020-202106", 0).is_some(), "a DT may be a year or a month");
     }
 
     #[test]
