@@ -154,7 +154,19 @@ def test_a_transfer_syntax_that_is_not_supported_is_406(wado, stored):
     assert wado(stored, contentType=DICOM, transferSyntax="1.2.840.10008.1.2.4.9999").status_code == 406
 
 
-@pytest.mark.parametrize("value", ["x", "1.2.840.10008.1.2.1;q=1", "1.2,1.3"])
+@pytest.mark.parametrize("value", ["*", "%2A", "1.2.840.10008.1.2.4.90,1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90%2C%20*"])
+def test_any_transfer_syntax_and_lists_are_read(origin, stored, value):
+    """§8.7.3.6: `*` or a list; of the list, what can be given."""
+    uids = f"studyUID={stored.StudyInstanceUID}&seriesUID={stored.SeriesInstanceUID}&objectUID={stored.SOPInstanceUID}"
+    query = f"requestType=WADO&{uids}&contentType=application%2Fdicom&transferSyntax={value}"
+    url = os.environ.get("CUSPID_WADO_URL") or origin.url.rsplit("/", 1)[0] + "/wado"
+    answer = origin.session.get(f"{url}?{query}", timeout=60)
+    assert answer.status_code == 200, answer.text
+    found = dcmread(BytesIO(answer.content))
+    assert found.file_meta.TransferSyntaxUID in (ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.90")
+
+
+@pytest.mark.parametrize("value", ["x", "1.2.840.10008.1.2.1;q=1", "1.2.840.10008.1.2.1,x", "**"])
 def test_a_transfer_syntax_that_is_no_uid_is_400(wado, stored, value):
     assert wado(stored, contentType=DICOM, transferSyntax=value).status_code == 400
 

@@ -19,6 +19,9 @@ use crate::http::request::rendering_parameters::{
 use crate::http::retrieve::rendered_images;
 use crate::http::wado_uri::DICOM;
 
+/// The maximal number of transfer syntaxes that a request may list; the standard defines fewer.
+const MAX_TRANSFER_SYNTAXES: usize = 100;
+
 /// The query parameters, decoded.
 pub(super) struct UriQuery(pub(super) Vec<(String, String)>);
 
@@ -70,18 +73,28 @@ impl UriQuery {
         Ok((!list.is_empty()).then_some(list))
     }
 
-    /// The accepted transfer syntaxes of an instance (§9.4.2.4).
+    /// The accepted transfer syntaxes of an instance: `*`, or a list in the client's order (§9.4.2.4,
+    /// §8.7.3.6).
     pub(super) fn transfer_syntax(&self) -> Result<Accept, Error> {
         const NAME: &str = "transferSyntax";
-        let media_type = match self.value(NAME) {
-            None => DICOM.to_owned(),
-            Some(text) => {
+        let listed = self.value(NAME).unwrap_or_default().split(',').map(str::trim);
+        let media_type = |text: &str| match text {
+            "*" => Ok(format!("{DICOM}; transfer-syntax=*")),
+            text => {
                 let uid: InstanceUid =
                     text.parse().map_err(|error: InvalidUid| wrong(NAME, error.to_string()))?;
-                format!("{DICOM}; transfer-syntax={uid}")
+                Ok(format!("{DICOM}; transfer-syntax={uid}"))
             }
         };
-        let header = HeaderValue::try_from(media_type).map_err(|_| wrong(NAME, "is no UID"))?;
+        let mut media_types =
+            listed.filter(|text| !text.is_empty()).map(media_type).collect::<Result<Vec<_>, Error>>()?;
+        if media_types.len() > MAX_TRANSFER_SYNTAXES {
+            return Err(wrong(NAME, format!("lists more than {MAX_TRANSFER_SYNTAXES} UIDs")));
+        }
+        if media_types.is_empty() {
+            media_types.push(DICOM.to_owned());
+        }
+        let header = HeaderValue::try_from(media_types.join(", ")).map_err(|_| wrong(NAME, "is no UID"))?;
         Ok(Accept::of(&HeaderMap::from_iter([(ACCEPT, header)]), None))
     }
 
