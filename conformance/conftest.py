@@ -73,7 +73,8 @@ def server(tmp_path_factory):
         ae_title = os.environ.get("CUSPID_AE", cuspid_server.AE_TITLE)
         yield None, Origin(url.rstrip("/"), (host, int(port)), ae_title)
         return
-    server, origin = launched(tmp_path_factory.mktemp("server"), "log.filter=warn")
+    # The tests speak for viewers on any origin.
+    server, origin = launched(tmp_path_factory.mktemp("server"), "log.filter=warn", "http.allowed_origins=*")
     try:
         yield server, origin
         # A server that stops waits for connections that are still open.

@@ -136,7 +136,7 @@ def test_frame_lists_that_make_no_sense_are_no_server_error(origin, numbers):
 @pytest.mark.parametrize("sent_bytes", [0, 50, 300, len(FILE)])
 def test_an_upload_that_breaks_off_stores_nothing_of_the_open_part(origin, sent_bytes):
     data_set = image()
-    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
     head += f"Content-Type: {multipart.content_type()}\r\n\r\n--{multipart.BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n"
     raw_http(origin, head.encode() + encode(data_set)[:sent_bytes])
     assert origin.get(instance_path(data_set), INSTANCES).status_code == 404

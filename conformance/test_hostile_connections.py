@@ -27,7 +27,7 @@ def connect(origin) -> socket.socket:
 
 
 def upload_head(origin, length: int, more: str = "") -> bytes:
-    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: x\r\nAccept: {JSON}\r\nConnection: close\r\n"
+    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {JSON}\r\nConnection: close\r\n"
     return f"{head}Content-Type: {multipart.content_type()}\r\nContent-Length: {length}\r\n{more}\r\n".encode()
 
 
@@ -106,7 +106,7 @@ def test_a_search_by_more_than_a_value_can_hold_is_a_client_error(origin, value)
 def test_clients_that_do_not_read_delay_no_other_client(origin):
     data_set = image(frames=8, rows=512, columns=512)
     origin.store(encode(data_set))
-    request = f"GET {urlsplit(origin.url).path}{instance_path(data_set)} HTTP/1.1\r\nHost: x\r\nAccept: {INSTANCES}\r\n\r\n"
+    request = f"GET {urlsplit(origin.url).path}{instance_path(data_set)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {INSTANCES}\r\n\r\n"
     with contextlib.ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(connect(origin)).sendall(request.encode())
@@ -143,12 +143,30 @@ def test_a_cut_upload_keeps_its_finished_parts_whole_or_not_at_all(origin, kept)
 def test_answers_that_are_cut_do_no_harm(origin):
     data_set = image(frames=8, rows=512, columns=512)
     origin.store(encode(data_set))
-    request = f"GET {urlsplit(origin.url).path}{instance_path(data_set)} HTTP/1.1\r\nHost: x\r\nAccept: {INSTANCES}\r\n\r\n"
+    request = f"GET {urlsplit(origin.url).path}{instance_path(data_set)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {INSTANCES}\r\n\r\n"
     for _ in range(30):
         with connect(origin) as connection:
             connection.sendall(request.encode())
             assert connection.recv(10)
     assert_others_are_served(origin)
+
+
+@pytest.mark.parametrize("fields", ["", "Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n", "Host: a b\r\n", "Host:\r\n", "Host: a/b\r\n"])
+def test_a_request_without_one_valid_host_is_400(origin, fields):
+    """RFC 9112 §3.2."""
+    with connect(origin) as connection:
+        connection.sendall(first_line(origin) + f"{fields}Connection: close\r\n\r\n".encode())
+        assert answer_of(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_the_host_of_a_whole_url_counts(origin):
+    """RFC 9112 §3.2.2: the Host field is ignored then."""
+    url = urlsplit(origin.url)
+    request = f"GET {origin.url}/studies?limit=1 HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n"
+    with connect(origin) as connection:
+        connection.sendall(request.encode())
+        answer = answer_of(connection)
+    assert answer.startswith(b"HTTP/1.1 200") and url.hostname, answer[:200]
 
 
 HUGE = {
@@ -162,7 +180,7 @@ HUGE = {
 def test_huge_headers_are_a_client_error(origin, more):
     with connect(origin) as connection:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-            connection.sendall(first_line(origin) + f"Host: x\r\n{more}\r\n".encode())
+            connection.sendall(first_line(origin) + f"Host: 127.0.0.1\r\n{more}\r\n".encode())
         answer = answer_of(connection)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert_others_are_served(origin)
@@ -176,7 +194,7 @@ def test_a_body_of_two_lengths_is_not_guessed_at(origin, more):
     """RFC 9112 §6.3: a server that guesses lets requests be smuggled."""
     data_set = image()
     body = multipart.write([encode(data_set)])
-    smuggled = first_line(origin) + b"Host: x\r\n\r\n"
+    smuggled = first_line(origin) + b"Host: 127.0.0.1\r\n\r\n"
     with connect(origin) as connection:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(upload_head(origin, len(body), more) + body + smuggled)
@@ -198,7 +216,7 @@ CHUNKS = {
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 def test_chunks_that_are_none_are_a_client_error(origin, chunks):
-    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    head = f"POST {urlsplit(origin.url).path}/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
     with connect(origin) as connection:
         connection.sendall(f"{head}Content-Type: {multipart.content_type()}\r\n\r\n".encode() + chunks)
         with contextlib.suppress(OSError):

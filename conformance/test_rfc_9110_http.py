@@ -168,7 +168,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(origin):
     url = urlsplit(origin.url)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
     connection.connect()
-    head = f"POST {url.path}/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {multipart.content_type()}\r\n"
+    head = f"POST {url.path}/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {multipart.content_type()}\r\n"
     head += f"Accept: {JSON}\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     connection.sock.sendall(head.encode())
     assert connection.sock.recv(65536).startswith(b"HTTP/1.1 100")

@@ -1,9 +1,9 @@
 //! Section `[auth]`: the OpenID provider, its tokens and the roles that give rights.
 
-use std::net::IpAddr;
-
 use anyhow::ensure;
 use serde::Deserialize;
+
+use crate::config::{is_loopback_host, without_port};
 
 /// The largest accepted leeway: clocks that differ more must be set right.
 const MAX_LEEWAY_SECONDS: u64 = 600;
@@ -92,10 +92,5 @@ impl AuthSettings {
 pub fn is_trustworthy(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    is_loopback_host(without_port(authority))
 }

@@ -10,6 +10,8 @@ mod auth;
 mod bucket;
 mod decoders;
 mod duplicates;
+mod network;
+mod origin;
 mod s3;
 mod sections;
 mod storage_class;
@@ -20,6 +22,8 @@ pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use decoders::DecodersSettings;
 pub use duplicates::Duplicates;
+pub use network::{Network, NotANetwork};
+pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, HttpSettings, IngestSettings, JobQueue,
@@ -217,6 +221,8 @@ mod tests {
             (None, vec![set("ingest", "max_bits", "1")], "ingest.max_bits"),
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
+            (None, vec![set("http", "allowed_origins", "https://a.example/")], "http.allowed_origins"),
+            (None, vec![set("http", "trusted_proxies", "::1, proxy.example")], "http.trusted_proxies"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
             (None, vec![set("decoders", "max_memory_bytes", "1000")], "decoders.max_memory_bytes"),
             (None, vec![set("decoders", "max_seconds", "0")], "decoders.max_seconds"),

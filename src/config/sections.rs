@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::{Duplicates, TenantRule};
+use crate::config::{AllowedOrigin, Duplicates, Network, TenantRule};
 
 /// Section `[storage]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,7 +60,8 @@ pub struct DynamodbSettings {
 pub struct HttpSettings {
     pub listen: SocketAddr,
     pub public_url: String,
-    pub allowed_origins: Vec<String>,
+    pub trusted_proxies: Vec<Network>,
+    pub allowed_origins: Vec<AllowedOrigin>,
     pub allow_delete: bool,
     pub max_zip_instances: usize,
     pub max_connections: usize,

@@ -85,6 +85,14 @@ pub(crate) enum Error {
     /// The settings do not allow the operation.
     #[error("{0}")]
     Forbidden(String),
+    /// The request is for a host that is not this server.
+    #[error(
+        "Host: is no name of this server; without authentication it answers under names of loopback, and that of http.public_url"
+    )]
+    OtherHost,
+    /// A page of another site sent a request that changes something.
+    #[error("a page of another site sent the request; http.allowed_origins does not list its origin")]
+    OtherSite,
     /// No viewer is installed.
     #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
     NoViewer {
@@ -130,7 +138,8 @@ impl Error {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::OtherSite => StatusCode::FORBIDDEN,
+            Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
     }

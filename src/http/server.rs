@@ -1,6 +1,7 @@
 //! Accepts connections within limits, and lets requests finish when the server stops (RFC 9112).
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::http::middleware::concurrency_limit::Peer;
+use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
 use crate::http::{Service, resources};
 
@@ -56,7 +57,7 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
         let (permit, stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             (permit, accepted) = accepted => match accepted {
-                Ok((stream, address)) => (permit, stream, Peer(address.ip())),
+                Ok((stream, address)) => (permit, stream, address.ip()),
                 Err(error) => {
                     warn!(%error, "cannot accept an HTTP connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -76,12 +77,14 @@ pub async fn run(listener: TcpListener, mut service: Service, stop: Cancellation
 }
 
 /// Serves one connection until it ends; after `stop`, until the current request is answered.
-async fn serve(stream: TcpStream, peer: Peer, router: Router, idle: Duration, stop: CancellationToken) {
+async fn serve(stream: TcpStream, peer: IpAddr, router: Router, idle: Duration, stop: CancellationToken) {
+    let Ok(local) = stream.local_addr() else { return };
+    let connection = Connection { peer, local };
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(connection);
         Box::pin(router.clone().oneshot(request))
     });
     let mut builder = Builder::new();
@@ -157,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_under_way_is_answered_when_the_server_stops() {
         let server = start(&Config::defaults()).await;
-        let head = "POST /dicom-web/studies HTTP/1.1\r\nHost: h\r\nContent-Type: application/dicom\r\n\
+        let head = "POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n\
                     Content-Length: 4\r\nExpect: 100-continue\r\n\r\n";
         let mut client = connect(&server, head).await;
         // The handler waits for the body.
@@ -174,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn connections_without_a_request_end_when_the_server_stops() {
         let server = start(&Config::defaults()).await;
-        let mut client = connect(&server, "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let mut client = connect(&server, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut start = [0; 15];
         client.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
@@ -188,10 +191,10 @@ mod tests {
         let mut config = Config::defaults();
         config.http.max_connections = 1;
         let server = start(&config).await;
-        let mut first = connect(&server, "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let mut first = connect(&server, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut start = [0; 15];
         first.read_exact(&mut start).await.unwrap();
-        let closing = "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let closing = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let mut second = connect(&server, closing).await;
         assert!(timeout(Duration::from_millis(100), second.read_u8()).await.is_err());
         drop(first);
@@ -205,7 +208,7 @@ mod tests {
         let mut config = Config::defaults();
         config.http.idle_timeout_seconds = 1;
         let server = start(&config).await;
-        let client = connect(&server, "GET /healthz HTTP/1.1\r\nHost: h\r\n").await;
+        let client = connect(&server, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n").await;
         rest(client).await;
         server.stop.cancel();
         server.task.await.unwrap();

@@ -58,7 +58,7 @@ async fn a_request_without_accept_takes_anything() {
     let server = stored().await;
     let mut stream = TcpStream::connect(server.address).unwrap();
     let request =
-        format!("GET /dicom-web{INSTANCE}/metadata HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        format!("GET /dicom-web{INSTANCE}/metadata HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let answer = tokio::task::spawn_blocking(move || {
         let mut answer = Vec::new();
@@ -112,7 +112,7 @@ async fn a_client_with_too_many_requests_is_told_to_wait() {
     let server = Server::with(|config| config.http.max_requests_per_client = 1).await;
     let mut first = TcpStream::connect(server.address).unwrap();
     let head = format!(
-        "POST /dicom-web/studies HTTP/1.1\r\nHost: a\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 100\r\n\
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 100\r\n\
          Expect: 100-continue\r\n\r\n"
     );
     first.write_all(head.as_bytes()).unwrap();

@@ -37,7 +37,7 @@ async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
     let large = data_set("1.2", "1.2.1", "1.2.1.1").element(0x7FE0_0010, "OW", &vec![0; 64 << 20]);
     assert!(server.store(&[large.file(EXPLICIT)]).await.status().is_success());
     let mut stalled = TcpStream::connect(server.address).await.unwrap();
-    let request = "GET /dicom-web/studies/1.2/series/1.2.1/instances/1.2.1.1 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n";
+    let request = "GET /dicom-web/studies/1.2/series/1.2.1/instances/1.2.1.1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n";
     stalled.write_all(request.as_bytes()).await.unwrap();
     // Once the answer has begun, the permit is taken.
     stalled.read_exact(&mut [0; 16]).await.unwrap();

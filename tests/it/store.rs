@@ -133,7 +133,7 @@ async fn a_client_that_falls_silent_is_told_so() {
     let server = Server::with(|config| config.http.idle_timeout_seconds = 1).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
-        "POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 99\r\n\r\n"
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 99\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -147,7 +147,7 @@ async fn a_client_that_still_sends_sees_why_it_is_refused() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let length = 8 << 20;
     let head = format!(
-        "POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: {length}\r\n\r\n"
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&vec![0; length]).await.unwrap();

@@ -165,7 +165,7 @@ async fn compressed_bodies_are_unpacked_or_refused_by_name() {
 /// Sends the head of a request that expects `100 Continue`; returns the answer before the body is sent.
 async fn expect(server: &Server, path: &str, fields: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{fields}\r\n\r\n");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n{fields}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
     let read = stream.read(&mut answer).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_client_that_expects_to_continue_goes_on_when_it_may() {
 async fn a_client_that_trickles_loses_its_place() {
     let server = Server::with(|config| config.http.idle_timeout_seconds = 1).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let fields = format!("Host: x\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 100000");
+    let fields = format!("Host: 127.0.0.1\r\nContent-Type: {STORE_TYPE}\r\nContent-Length: 100000");
     stream
         .write_all(format!("POST /dicom-web/studies HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes())
         .await

@@ -116,7 +116,7 @@ async fn nothing_outside_of_the_directory_is_served() {
     ] {
         // An HTTP client library would normalise the path.
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let request = format!("GET /viewer/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET /viewer/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

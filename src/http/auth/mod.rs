@@ -20,7 +20,7 @@ use crate::http::Service;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::TokenRules;
 use crate::http::error::Error as HttpError;
-use crate::http::middleware::concurrency_limit::{Peer, client};
+use crate::http::middleware::forwarding::Client;
 use crate::http::request::base_url;
 
 mod cookie;
@@ -110,9 +110,9 @@ pub(in crate::http) async fn require(
             Err(error) => return HttpError::from(error).into_response(),
         };
     if service.auth.is_none()
-        && let Some(peer) = request.extensions().get::<Peer>()
+        && let Some(Client(client)) = request.extensions().get::<Client>()
     {
-        caller.client = client(request.headers(), *peer).to_string().into();
+        caller.client = client.to_string().into();
     }
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;

@@ -10,30 +10,24 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 
 use crate::http::Service;
 use crate::http::error::Error;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use crate::http::middleware::forwarding::Client;
 
 /// Paths without a limit: monitoring must work when the server is at its busiest.
 const UNLIMITED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The address at the other end of a connection, as an extension of each request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
-
 /// Middleware: passes a request on if its client has fewer than `http.max_requests_per_client` under way.
 pub(super) async fn limit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    let Some(peer) = peer.filter(|_| !UNLIMITED.contains(&request.uri().path())) else {
+    let client = request.extensions().get::<Client>().copied();
+    let Some(Client(client)) = client.filter(|_| !UNLIMITED.contains(&request.uri().path())) else {
         return next.run(request).await;
     };
-    match service.client_limit.acquire(client(request.headers(), peer)) {
+    match service.client_limit.acquire(client) {
         Some(permit) => next.run(request).await.map(|body| Body::new(PermitBody { body, _permit: permit })),
         None => Error::TooManyRequests { limit: service.settings.max_requests_per_client }.into_response(),
     }
@@ -81,16 +75,6 @@ impl Drop for Permit {
     }
 }
 
-/// The client that sent a request: the address that the last proxy reports, or else the peer's own.
-///
-/// A client that connects without a proxy can report any address. That gains no more than further
-/// connections, whose total is limited.
-pub(in crate::http) fn client(headers: &HeaderMap, Peer(peer): Peer) -> IpAddr {
-    let forwarded = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
-    let last = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim);
-    last.and_then(|address| address.parse().ok()).unwrap_or(peer)
-}
-
 /// A response body that holds a permit until the body has been sent.
 struct PermitBody {
     body: Body,
@@ -132,24 +116,5 @@ mod tests {
         drop(first);
         assert!(limit.acquire(one).is_some());
         assert_eq!(limit.under_way.lock().unwrap().len(), 1, "a client without requests takes no memory");
-    }
-
-    #[test]
-    fn the_last_proxy_reports_the_client() {
-        for (field, expected) in [
-            (None, "127.0.0.1"),
-            (Some("10.0.0.7"), "10.0.0.7"),
-            (Some("10.9.9.9, 10.0.0.7"), "10.0.0.7"),
-            (Some("2001:db8::1"), "2001:db8::1"),
-            (Some("unknown"), "127.0.0.1"),
-            (Some(""), "127.0.0.1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            if let Some(field) = field {
-                headers.insert(FORWARDED_FOR, field.parse().unwrap());
-            }
-            let peer = Peer("127.0.0.1".parse().unwrap());
-            assert_eq!(client(&headers, peer), expected.parse::<IpAddr>().unwrap(), "{field:?}");
-        }
     }
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::config::AllowedOrigin;
 use crate::http::Service;
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -36,7 +37,7 @@ pub(super) async fn allow_origins(
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_preflight { preflight() } else { next.run(request).await };
     let headers = response.headers_mut();
-    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    headers.insert(RESOURCE_POLICY, resource_policy(&service.settings.allowed_origins));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
@@ -45,14 +46,23 @@ pub(super) async fn allow_origins(
     response
 }
 
+/// The value of Cross-Origin-Resource-Policy: which pages may embed images and other resources without CORS.
+/// Such requests have no Origin, so that the whole list decides.
+fn resource_policy(allowed: &[AllowedOrigin]) -> HeaderValue {
+    let is_for_others = allowed.iter().any(|allowed| *allowed != AllowedOrigin::Loopback);
+    // All ports of `localhost` are one site.
+    HeaderValue::from_static(if is_for_others { "cross-origin" } else { "same-site" })
+}
+
 /// The value of Access-Control-Allow-Origin for the page that sent a request; `None` if its origin is not
 /// allowed.
-fn allowed_origin(allowed: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
+fn allowed_origin(allowed: &[AllowedOrigin], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
-    if allowed.iter().any(|allowed| allowed == "*") {
+    if allowed.contains(&AllowedOrigin::Any) {
         return Some(HeaderValue::from_static("*"));
     }
-    allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    let text = origin.to_str().ok()?;
+    allowed.iter().any(|allowed| allowed.includes(text)).then(|| origin.clone())
 }
 
 fn preflight() -> Response {
@@ -76,8 +86,12 @@ mod tests {
             (&["https://b.example", "*"], Some("https://a.example"), Some("*")),
             (&["*"], None, None),
             (&[], Some("https://a.example"), None),
+            (&[], Some("http://localhost:3000"), None),
+            (&["loopback"], Some("http://localhost:3000"), Some("http://localhost:3000")),
+            (&["loopback"], Some("https://a.example"), None),
         ] {
-            let allowed: Vec<String> = allowed.iter().map(|&allowed| allowed.to_owned()).collect();
+            let allowed: Vec<AllowedOrigin> =
+                allowed.iter().map(|&allowed| allowed.to_owned().try_into().unwrap()).collect();
             let mut headers = HeaderMap::new();
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, HeaderValue::from_static(origin));

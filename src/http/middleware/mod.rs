@@ -8,9 +8,11 @@ use tower::ServiceBuilder;
 
 use crate::http::Service;
 
+mod browser_guard;
 pub(in crate::http) mod concurrency_limit;
 mod content_location;
 mod cors;
+pub(in crate::http) mod forwarding;
 mod method_not_allowed;
 mod metrics;
 mod normalize_path;
@@ -30,6 +32,8 @@ pub(in crate::http) fn apply(router: Router, service: &Arc<Service>) -> Router {
         .layer(from_fn(metrics::count))
         .layer(from_fn(request_id::identify))
         .layer(from_fn(unread_body::close_if_unread))
+        .layer(from_fn_with_state(service(), forwarding::resolve))
+        .layer(from_fn_with_state(service(), browser_guard::guard))
         .layer(from_fn_with_state(service(), cors::allow_origins))
         .layer(from_fn_with_state(service(), content_location::locate))
         .layer(from_fn(method_not_allowed::list_methods))

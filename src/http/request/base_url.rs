@@ -1,4 +1,8 @@
-//! The URL of the DICOMweb service for clients: by setting, else as proxies report it (RFC 7239).
+//! The URL of the DICOMweb service for clients: by setting, else as proxies report it (RFC 7239), else by
+//! Host.
+//!
+//! The header fields have passed `http/middleware/forwarding.rs`: those of proxies that are not trusted were
+//! removed, and Host has the port of the connection.
 
 use axum::http::HeaderMap;
 use axum::http::header::{FORWARDED, HOST};
@@ -9,7 +13,8 @@ const SERVICE: &str = "/dicom-web";
 /// The service's URL, without a final slash, to which `/studies/…` can be appended.
 ///
 /// `public_url` has precedence if it is not empty. A value of a header field is used only if it is a valid
-/// part of a URL, because responses repeat it.
+/// part of a URL, because responses repeat it. The port in X-Forwarded-Port is used if the host has none:
+/// many proxies report the two apart.
 pub(crate) fn of(headers: &HeaderMap, public_url: &str) -> String {
     if !public_url.is_empty() {
         return format!("{}{SERVICE}", public_url.trim_end_matches('/'));
@@ -24,8 +29,21 @@ pub(crate) fn of(headers: &HeaderMap, public_url: &str) -> String {
         // A path alone is a valid reference.
         return SERVICE.to_owned();
     };
+    let port = header("x-forwarded-port").and_then(|port| port.parse::<u16>().ok());
+    let port = port.filter(|&port| port != 0 && port != default_port(scheme) && !has_port(host));
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let prefix = header("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();
-    format!("{scheme}://{host}{}{SERVICE}", prefix.trim_end_matches('/'))
+    format!("{scheme}://{host}{port}{}{SERVICE}", prefix.trim_end_matches('/'))
+}
+
+/// Whether a host, with or without a port, has a port.
+pub(in crate::http) fn has_port(host: &str) -> bool {
+    host.rsplit(']').next().unwrap_or_default().contains(':')
+}
+
+/// The port of URLs of a scheme that name none.
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "https" { 443 } else { 80 }
 }
 
 /// The first of a list: the value that the outermost proxy set.
@@ -41,7 +59,8 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether a text can be a host with or without a port in a URL.
+pub(in crate::http) fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     (1..=255).contains(&text.len()) && text.bytes().all(allowed)
 }
@@ -76,6 +95,29 @@ mod tests {
                 "https://a.example:1/dicom-web",
             ),
             (vec![("host", "[::1]:8080")], "", "http://[::1]:8080/dicom-web"),
+            (
+                vec![host, ("x-forwarded-host", "a.example"), ("x-forwarded-port", "8443")],
+                "",
+                "http://a.example:8443/dicom-web",
+            ),
+            (
+                vec![("host", "[::1]"), ("x-forwarded-proto", "https"), ("x-forwarded-port", "8443, 80")],
+                "",
+                "https://[::1]:8443/dicom-web",
+            ),
+            (vec![("host", "a"), ("x-forwarded-port", "80")], "", "http://a/dicom-web"),
+            (
+                vec![("host", "a"), ("x-forwarded-port", "443"), ("x-forwarded-proto", "https")],
+                "",
+                "https://a/dicom-web",
+            ),
+            (vec![("host", "a"), ("x-forwarded-port", "443")], "", "http://a:443/dicom-web"),
+            (vec![host, ("x-forwarded-port", "9999")], "", "http://pacs:8080/dicom-web"),
+            (
+                vec![("host", "a"), ("forwarded", "host=\"b:1\""), ("x-forwarded-port", "2")],
+                "",
+                "http://b:1/dicom-web",
+            ),
             (vec![], "", "/dicom-web"),
         ] {
             let headers: HeaderMap = fields
@@ -95,6 +137,9 @@ mod tests {
             ("x-forwarded-proto", "javascript"),
             ("x-forwarded-prefix", "//evil"),
             ("x-forwarded-prefix", "/\"x"),
+            ("x-forwarded-port", "0"),
+            ("x-forwarded-port", "65536"),
+            ("x-forwarded-port", "8080/evil"),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, "pacs".parse().unwrap());

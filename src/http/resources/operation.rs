@@ -81,9 +81,10 @@ impl Operation {
     }
 
     /// All status codes of responses: an operation that needs a right can fail for want of a valid token or
-    /// of the right.
+    /// of the right, and every operation for its Host.
     pub(in crate::http) fn all_statuses(&self) -> impl Iterator<Item = u16> {
         let of_access: &[u16] = if self.access == Access::Public { &[] } else { &[401, 403] };
-        self.statuses.iter().chain(of_access).copied()
+        let of_host = [400, 421].into_iter().filter(|status| !self.statuses.contains(status));
+        self.statuses.iter().chain(of_access).copied().chain(of_host)
     }
 }

@@ -8,7 +8,8 @@ use crate::archive::access::Right;
 use crate::config::Config;
 
 async fn status(router: &Router, method: &str, path: &str) -> StatusCode {
-    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
+    let request = request.body(Body::empty()).unwrap();
     router.clone().oneshot(request).await.unwrap().status()
 }
 
