@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cuspid::config::Config;
+use cuspid::config::{AllowedOrigin, Config};
 use cuspid::server;
 use dicom_ul::pdu::Pdu;
 use jsonwebtoken::{Algorithm, get_current_timestamp};
@@ -32,6 +32,7 @@ async fn guarded() -> Guarded {
     config.auth.issuer = provider.issuer.clone();
     config.dimse.tenants = ["CT_A=a", "CT_B=b"].map(|rule| rule.to_owned().try_into().unwrap()).into();
     config.preview.quiet_seconds = 0;
+    config.http.allowed_origins = vec![AllowedOrigin::Any];
     let (server, directory) = start(config).await.unwrap();
     Guarded { server, provider, signer, client: Client::new(), _directory: directory }
 }
