@@ -305,6 +305,7 @@ FILES = [
     "MR_small_jp2klossless.dcm",
     "JPEG2000.dcm",
     "JPEG-LL.dcm",
+    "JPGExtended.dcm",
     "rtdose_1frame.dcm",
     "rtdose_rle_1frame.dcm",
     "liver_1frame.dcm",

@@ -32,12 +32,13 @@ def by_pillow(kind: str, **options) -> bytes:
     return file.getvalue()
 
 
-def by_dcmtk(*command: str) -> bytes:
-    """The frame of an instance that a tool of dcmtk has compressed."""
+def by_dcmtk(*command: str, bits: int = 8) -> bytes:
+    """The frame of an instance that a tool of dcmtk has compressed, its samples shifted to this number of bits."""
     data_set = instance(Rows=ROWS, Columns=COLUMNS, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")
-    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 8, 8, 7, 0
-    data_set.PixelData = gradient().tobytes()
-    data_set["PixelData"].VR = "OB"
+    allocated = 8 if bits == 8 else 16
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = allocated, bits, bits - 1, 0
+    data_set.PixelData = (gradient().astype(f"<u{allocated // 8}") << (bits - 8)).tobytes()
+    data_set["PixelData"].VR = "OB" if bits == 8 else "OW"
     with tempfile.TemporaryDirectory() as directory:
         native, compressed = Path(directory, "native"), Path(directory, "compressed")
         native.write_bytes(encode(data_set))
@@ -49,7 +50,9 @@ def by_dcmtk(*command: str) -> bytes:
 def main() -> None:
     files = {
         "gradient-baseline.jpg": by_pillow("JPEG", quality=95),
+        "gradient-extended-12.jpg": by_dcmtk("dcmcjpeg", "+ee", bits=12),
         "gradient-lossless.jpg": by_dcmtk("dcmcjpeg", "+e1"),
+        "gradient-lossless-16.jpg": by_dcmtk("dcmcjpeg", "+el", "+sv", "7", "+pt", "4", bits=16),
         "gradient.jls": by_dcmtk("dcmcjpls"),
         "gradient.j2k": by_pillow("JPEG2000", no_jp2=True),
         "gradient.jp2": by_pillow("JPEG2000"),

@@ -10,8 +10,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetA
 /// The lowest priority.
 const NICE: i32 = 19;
 
-/// The system calls that a codec needs: reading, writing, memory, threads, locks, clocks, the end of the
-/// process. Nothing opens a file, a socket or a process. Others fail with EPERM.
+/// The system calls that a codec needs: reading, writing, memory, locks, clocks, the end of the process.
+/// Nothing opens a file or a socket, or starts a process or a thread. Others fail with EPERM.
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -28,11 +28,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_mprotect,
     libc::SYS_madvise,
     libc::SYS_futex,
-    // Threads: the JPEG decoder starts some for images of more than 128 x 128 pixels. See `filter` for clone.
-    libc::SYS_clone3,
-    libc::SYS_set_robust_list,
-    libc::SYS_rseq,
-    libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_getrandom,
     libc::SYS_clock_gettime,
@@ -88,35 +83,14 @@ fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
     setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })
 }
 
-/// Allows the system calls of [`SYSTEM_CALLS`] only, threads, and a signal to the process itself.
+/// Allows the system calls of [`SYSTEM_CALLS`] only, and a signal to the process itself.
 fn filter() -> anyhow::Result<()> {
-    // The flags of clone3 are in memory, which a filter cannot read. Without clone3, the C library uses
-    // clone.
-    let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    apply(missing, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
     let calls = SYSTEM_CALLS.iter().map(|&call| (call, Vec::new()));
-    let rules = calls.chain([own_signal()?, own_thread()?]).collect();
-    apply(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
-}
-
-/// Adds a filter: `listed` for system calls that a rule matches, `others` for all others. Of several filters,
-/// the strictest action counts.
-fn apply(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    others: SeccompAction,
-    listed: SeccompAction,
-) -> anyhow::Result<()> {
+    let rules: BTreeMap<_, _> = calls.chain([own_signal()?]).collect();
+    let (others, listed) = (SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow);
     let filter = SeccompFilter::new(rules, others, listed, TargetArch::try_from(ARCH)?)?;
     let program: BpfProgram = filter.try_into()?;
     Ok(seccompiler::apply_filter(&program)?)
-}
-
-/// The rule that lets clone start a thread, and no process.
-fn own_thread() -> anyhow::Result<(i64, Vec<SeccompRule>)> {
-    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
-    let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_thread, libc::CLONE_THREAD as u64)?;
-    Ok((libc::SYS_clone, vec![SeccompRule::new(vec![condition])?]))
 }
 
 /// The rule that lets abort() end this process, and no other.

@@ -6,53 +6,29 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use charls::{CharLS, FrameInfo, InterleaveMode};
-use jpeg_decoder::{ColorTransform, Decoder};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use crate::pixel::{Error, Image, Shape, jpeg_scans};
-
-/// The end of a frame (EOI).
-const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
-
-/// The headers of a frame.
-struct JpegHeader {
-    precision: u32,
-    shape: Shape,
-    /// The colour transform of an Adobe APP14 segment.
-    adobe_transform: Option<u8>,
-    /// Whether the components come one after the other (JPEG-LS, interleave mode 0).
-    is_planar: bool,
-    /// Whether it is coded by Process 14 (SOF3).
-    is_lossless: bool,
-}
+use crate::pixel::jpeg_header::{self, END_OF_IMAGE, JpegHeader};
+use crate::pixel::{Error, Image, Shape, jpeg_scans, turbojpeg};
 
 /// Decodes a JPEG frame. Luminance and chrominance become red, green and blue, if `is_ybr` or if the frame
 /// itself says so, but never in a lossless one; returns whether they did.
 pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
-    let header = read_header(frame, expected)?;
+    let header = jpeg_header::read(frame, expected)?;
     jpeg_scans::check(frame)?;
-    // Devices write RGB without an Adobe segment, and the decoder would read that as YCbCr.
+    // Devices write RGB without an Adobe segment, and libjpeg-turbo would read that as YCbCr.
     let is_turned = header.adobe_transform.map_or(is_ybr, |code| code == 1);
     let is_converted = expected.samples == 3 && !header.is_lossless && is_turned;
-    let count = expected.number_of_samples()?;
-    let bytes = guarded("JPEG", || {
-        let mut decoder = Decoder::new(frame);
-        decoder.set_max_decoding_buffer_size(count * 2);
-        if expected.samples == 3 {
-            let transform = if is_converted { ColorTransform::YCbCr } else { ColorTransform::RGB };
-            decoder.set_color_transform(transform);
-        }
-        decoder.decode().map_err(|error| error.to_string())
-    })?;
-    // The codec gives bytes for 8 bits, and words for all else, as only lossless frames have it.
-    let samples =
-        if header.precision == 8 { bytes.into_iter().map(i32::from).collect() } else { widen(&bytes) };
+    let frame = jpeg_header::rewrite(frame, is_converted)?;
+    // A frame that ends early by its own marker is shown without its rest, as other decoders show it. One
+    // without the marker has lost its end.
+    let samples = turbojpeg::decode(&frame.bytes, expected, header.precision, frame.had_end)?;
     Ok((image(header, samples)?, is_converted))
 }
 
 /// Decodes a JPEG-LS frame.
 pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
-    let header = read_header(frame, expected)?;
+    let header = jpeg_header::read(frame, expected)?;
     let frame = with_end(frame);
     let bytes = guarded("JPEG-LS", || CharLS::default().decode(&frame).map_err(|error| error.to_string()))?;
     let mut samples: Vec<i32> =
@@ -136,7 +112,7 @@ fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {
     Ok(Image { shape: header.shape, precision: header.precision, is_signed: false, samples })
 }
 
-/// Both codecs give 16-bit samples in the machine's own order.
+/// CharLS gives samples of more than 8 bits as words in the machine's own order.
 fn widen(bytes: &[u8]) -> Vec<i32> {
     bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_ne_bytes(*pair).into()).collect()
 }
@@ -148,49 +124,115 @@ fn guarded<T>(codec: &'static str, decode: impl FnOnce() -> Result<T, String>) -
     outcome.map_err(|reason| Error::Codec { codec, reason })
 }
 
-/// Reads the segments up to the first scan (ISO/IEC 10918-1 §B.2).
-fn read_header(frame: &[u8], expected: Shape) -> Result<JpegHeader, Error> {
-    let damaged = |reason: &str| Error::Codec { codec: "JPEG", reason: reason.into() };
-    let mut adobe_transform = None;
-    let mut size = None;
-    let mut at = 2;
-    loop {
-        let segment = frame.get(at..).unwrap_or_default();
-        let &[0xFF, marker, high, low, ..] = segment else {
-            return Err(damaged("the header is incomplete"));
-        };
-        if marker == 0xFF {
-            at += 1;
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { rows: 40, columns: 48, samples: 3 };
+
+    /// Colours that change slowly.
+    fn picture() -> Image {
+        let count = SHAPE.number_of_samples().unwrap() as i32;
+        let samples = (0..count).map(|at| [at / 144 * 6, at % 144, 200 - at % 144][at as usize % 3]);
+        Image { shape: SHAPE, precision: 8, is_signed: false, samples: samples.collect() }
+    }
+
+    fn farthest(first: &Image, second: &Image) -> i32 {
+        let pairs = first.samples.iter().zip(&second.samples);
+        pairs.map(|(a, b)| (a - b).abs()).max().unwrap()
+    }
+
+    /// The frame with a segment after its start.
+    fn with_segment(frame: &[u8], marker: u8, content: &[u8]) -> Vec<u8> {
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        [&frame[..2], &[0xFF, 0xFF, marker], &length, content, &frame[2..]].concat()
+    }
+
+    #[test]
+    fn an_adobe_segment_says_what_the_components_are_and_else_the_attributes_do() {
+        let ybr = encode(&picture(), true, 95).unwrap();
+        let adobe = |transform| [b"Adobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
+        for (frame, is_ybr, is_converted) in [
+            (ybr.clone(), false, false),
+            (ybr.clone(), true, true),
+            (with_segment(&ybr, 0xEE, &adobe(0)), true, false),
+            (with_segment(&ybr, 0xEE, &adobe(1)), false, true),
+            (with_segment(&ybr, 0xEE, b"AdobeX"), false, false),
+            // JFIF means luminance and chrominance, and devices write it before red, green and blue.
+            (with_segment(&ybr, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"), false, false),
+        ] {
+            let (found, was_converted) = decode(&frame, SHAPE, is_ybr).unwrap();
+            assert_eq!(was_converted, is_converted);
+            let is_as_it_was = farthest(&found, &picture()) < 16;
+            assert_eq!(is_as_it_was, !is_converted);
         }
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let content = segment.get(4..2 + length.max(2)).ok_or_else(|| damaged("the header is incomplete"))?;
-        match (marker, content) {
-            // SOF0 to SOF15 without DHT, JPG and DAC; SOF55 of JPEG-LS.
-            (
-                0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7,
-                &[bits, r1, r0, c1, c0, n, ..],
-            ) => {
-                let rows = u16::from_be_bytes([r1, r0]).into();
-                let columns = u16::from_be_bytes([c1, c0]).into();
-                size = Some((bits.into(), Shape { rows, columns, samples: n.into() }, marker == 0xC3));
-            }
-            (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
-                adobe_transform = Some(*transform);
-            }
-            (0xDA, content) => {
-                let (precision, shape, is_lossless) =
-                    size.ok_or_else(|| damaged("there is no frame header"))?;
-                if shape != expected {
-                    let Shape { rows, columns, samples } = shape;
-                    let found = format!("{rows} x {columns} pixels of {samples} samples");
-                    return Err(Error::Mismatch { expected, found });
-                }
-                let is_planar = content.iter().rev().nth(1) == Some(&0);
-                return Ok(JpegHeader { precision, shape, adobe_transform, is_planar, is_lossless });
-            }
-            _ => {}
+    }
+
+    #[test]
+    fn lossless_components_are_never_converted() {
+        let frame = crate::pixel::jpeg_lossless::encode(&picture()).unwrap();
+        let (found, was_converted) = decode(&frame, SHAPE, true).unwrap();
+        assert!(found == picture() && !was_converted);
+    }
+
+    #[test]
+    fn an_end_marker_may_be_missing_and_padding_may_follow_it() {
+        let frame = encode(&picture(), true, 95).unwrap();
+        let whole = decode(&frame, SHAPE, false).unwrap();
+        let open = &frame[..frame.len() - 2];
+        for frame in [open, &[open, &[0, 0]].concat(), &[&frame[..], &[0]].concat(), &frame.repeat(2)] {
+            assert!(decode(frame, SHAPE, false).unwrap() == whole);
         }
-        at += 2 + length.max(2);
+    }
+
+    #[test]
+    fn data_that_ends_early_is_decoded_only_up_to_an_end_marker() {
+        for frame in
+            [encode(&picture(), true, 95).unwrap(), crate::pixel::jpeg_lossless::encode(&picture()).unwrap()]
+        {
+            let (whole, _) = decode(&frame, SHAPE, false).unwrap();
+            let cut = &frame[..frame.len() / 10 * 9];
+            assert!(matches!(decode(cut, SHAPE, false), Err(Error::Codec { .. })));
+            let (part, _) = decode(&[cut, &END_OF_IMAGE].concat(), SHAPE, false).unwrap();
+            assert_eq!(part.samples[..144], whole.samples[..144]);
+            assert!(part != whole);
+        }
+    }
+
+    #[test]
+    fn bytes_between_data_and_marker_are_skipped() {
+        let frame = encode(&picture(), true, 95).unwrap();
+        let (data, end) = frame.split_at(frame.len() - 2);
+        let whole = decode(&frame, SHAPE, false).unwrap();
+        assert!(decode(&[data, &[0x55; 40], end].concat(), SHAPE, false).unwrap() == whole);
+    }
+
+    #[test]
+    fn a_frame_of_another_size_never_reaches_the_codec() {
+        let frame = encode(&picture(), true, 95).unwrap();
+        for other in
+            [Shape { rows: 41, ..SHAPE }, Shape { columns: 47, ..SHAPE }, Shape { samples: 1, ..SHAPE }]
+        {
+            assert!(matches!(decode(&frame, other, false), Err(Error::Mismatch { .. })));
+        }
+        // A second frame header is an error.
+        let start = memchr::memmem::find(&frame, &[0xFF, 0xC0]).unwrap();
+        let mut header = frame[start + 4..start + 19].to_vec();
+        header[2] += 1;
+        assert!(decode(&with_segment(&frame, 0xC0, &header), SHAPE, false).is_err());
+    }
+
+    #[test]
+    fn damage_is_an_error_or_a_picture_but_nothing_worse() {
+        for frame in
+            [encode(&picture(), true, 95).unwrap(), crate::pixel::jpeg_lossless::encode(&picture()).unwrap()]
+        {
+            for at in 2..frame.len() {
+                let mut damaged = frame.clone();
+                damaged[at] ^= 1 << (at % 8);
+                let _ = decode(&damaged, SHAPE, false);
+                let _ = decode(&frame[..at], SHAPE, false);
+            }
+        }
     }
 }

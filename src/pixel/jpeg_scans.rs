@@ -5,7 +5,7 @@ use crate::pixel::Error;
 
 /// The most scans of a frame. Encoders write about ten in progressive mode, and one for each component in
 /// others.
-const MAX_SCANS: usize = 100;
+pub(super) const MAX_SCANS: usize = 100;
 
 /// Refuses a frame with too many scans.
 pub(super) fn check(frame: &[u8]) -> Result<(), Error> {

@@ -4,6 +4,7 @@ pub mod decode;
 pub mod j2k;
 mod j2k_limits;
 mod jpeg;
+mod jpeg_header;
 mod jpeg_lossless;
 mod jpeg_scans;
 pub mod png_gif;
@@ -11,6 +12,7 @@ pub mod preview;
 pub mod render;
 mod rle;
 pub mod transcode;
+mod turbojpeg;
 
 /// The samples of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -109,7 +109,7 @@ impl Program {
         let data = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuspid"));
         command.arg("serve").arg("--data").arg(data.path()).args(["--http", "127.0.0.1:0", "--dimse", ""]);
-        command.args(["--set", "preview.enabled=false", "--set", "decoders.max_seconds=2"]);
+        command.args(["--set", "preview.enabled=false", "--set", "decoders.max_seconds=1"]);
         command.env_clear().stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -2,6 +2,9 @@
 
 use std::io::Cursor;
 
+use cuspid::dicom::frames::PixelLayout;
+use cuspid::dicom::transfer_syntax;
+use cuspid::pixel::decode::{FrameEncoding, decode};
 use reqwest::Response;
 
 use crate::build::DataSet;
@@ -72,10 +75,27 @@ pub(crate) fn png(bytes: &[u8]) -> Picture {
 
 /// Width and height of a JPEG.
 pub(crate) fn jpeg_size(bytes: &[u8]) -> (u16, u16) {
-    let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    decoder.decode().unwrap();
-    let info = decoder.info().unwrap();
-    (info.width, info.height)
+    let mut at = 2;
+    // SOF0.
+    while bytes[at + 1] != 0xC0 {
+        at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+    }
+    let number = |at| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let (rows, columns, samples) = (number(at + 5), number(at + 7), bytes[at + 9]);
+    let layout = PixelLayout {
+        rows: rows.into(),
+        columns: columns.into(),
+        samples: samples.into(),
+        bits_allocated: 8,
+        bits_stored: 8,
+        high_bit: 7,
+        is_signed: false,
+        photometric: "YBR_FULL_422".into(),
+        is_planar: false,
+        number_of_frames: 1,
+    };
+    decode(bytes, &layout, FrameEncoding::Compressed(transfer_syntax::JPEG_BASELINE8_BIT)).unwrap();
+    (columns, rows)
 }
 
 /// How many frames a GIF has.

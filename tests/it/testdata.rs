@@ -40,12 +40,14 @@ fn every_file_is_listed_and_small_and_every_listed_file_is_there() {
 
 #[test]
 fn codestreams_of_other_encoders_are_described_and_decoded() {
-    for (name, transfer_syntax, largest_difference) in [
-        ("gradient-baseline.jpg", "1.2.840.10008.1.2.4.50", 3),
-        ("gradient-lossless.jpg", "1.2.840.10008.1.2.4.70", 0),
-        ("gradient.jls", "1.2.840.10008.1.2.4.80", 0),
-        ("gradient.j2k", "1.2.840.10008.1.2.4.90", 0),
-        ("gradient.jp2", "1.2.840.10008.1.2.4.90", 0),
+    for (name, transfer_syntax, bits, largest_difference) in [
+        ("gradient-baseline.jpg", "1.2.840.10008.1.2.4.50", 8, 3),
+        ("gradient-extended-12.jpg", "1.2.840.10008.1.2.4.51", 12, 16),
+        ("gradient-lossless.jpg", "1.2.840.10008.1.2.4.70", 8, 0),
+        ("gradient-lossless-16.jpg", "1.2.840.10008.1.2.4.57", 16, 0),
+        ("gradient.jls", "1.2.840.10008.1.2.4.80", 8, 0),
+        ("gradient.j2k", "1.2.840.10008.1.2.4.90", 8, 0),
+        ("gradient.jp2", "1.2.840.10008.1.2.4.90", 8, 0),
     ] {
         let file = std::fs::read(directory().join(name)).unwrap();
         let found = describe(&file).unwrap();
@@ -57,16 +59,16 @@ fn codestreams_of_other_encoders_are_described_and_decoded() {
         assert_eq!((found.rows, found.columns, found.samples), (ROWS, COLUMNS, 1), "{name}");
         assert_eq!(
             (found.bits_stored, found.is_signed, found.photometric),
-            (8, false, "MONOCHROME2"),
+            (bits, false, "MONOCHROME2"),
             "{name}"
         );
         let layout = PixelLayout {
             rows: ROWS,
             columns: COLUMNS,
             samples: 1,
-            bits_allocated: 8,
-            bits_stored: 8,
-            high_bit: 7,
+            bits_allocated: bits.next_multiple_of(8),
+            bits_stored: bits,
+            high_bit: bits - 1,
             is_signed: false,
             photometric: found.photometric.to_owned(),
             is_planar: false,
@@ -75,8 +77,12 @@ fn codestreams_of_other_encoders_are_described_and_decoded() {
         let frame =
             decode(&file[found.offset..], &layout, FrameEncoding::Compressed(transfer_syntax)).unwrap();
         let expected = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| gradient(row, column)));
-        let differences =
-            frame.image.samples.iter().zip(expected).map(|(sample, wanted)| (sample - wanted).abs());
+        let differences = frame
+            .image
+            .samples
+            .iter()
+            .zip(expected)
+            .map(|(sample, wanted)| (sample - (wanted << (bits - 8))).abs());
         assert!(differences.max().unwrap() <= largest_difference, "{name}");
         assert_eq!(frame.image.samples.len(), (ROWS * COLUMNS) as usize, "{name}");
     }
