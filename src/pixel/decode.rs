@@ -2,7 +2,7 @@
 
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::transfer_syntax;
-use crate::pixel::{Error, Image, Shape, j2k, jpeg, rle};
+use crate::pixel::{Error, Image, Shape, deflated, j2k, jpeg, rle};
 
 /// The encoding of the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,22 +38,11 @@ pub struct Decoded {
 /// See [`Error`]. No input makes it panic.
 pub fn decode(frame: &[u8], layout: &PixelLayout, stored: FrameEncoding<'_>) -> Result<Decoded, Error> {
     let shape = Shape { rows: layout.rows, columns: layout.columns, samples: layout.samples };
-    let count = shape.number_of_samples()?;
+    shape.number_of_samples()?;
     check_bits(layout)?;
-    let photometric = layout.photometric.as_str();
     match stored {
         FrameEncoding::Native { is_big_endian, first_bit } => {
-            let raw = match layout.bits_allocated {
-                1 => unpack_bits(frame, first_bit as usize, count)?,
-                _ if photometric == "YBR_FULL_422" => expand_422(frame, shape)?,
-                _ => words(frame, usize::from(layout.bits_allocated / 8), count, is_big_endian)?,
-            };
-            let photometric = photometric.replace("YBR_FULL_422", "YBR_FULL");
-            let mut image = from_raw(raw, shape, layout);
-            if layout.is_planar && shape.samples > 1 && layout.photometric != "YBR_FULL_422" {
-                image.samples = interleave(&image.samples, shape.samples.into());
-            }
-            Ok(Decoded { image, photometric })
+            native(frame, layout, shape, is_big_endian, first_bit)
         }
         FrameEncoding::Compressed(uid) => {
             let unsupported = || Error::Unsupported(format!("transfer syntax {uid}"));
@@ -65,6 +54,8 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: FrameEncoding<'_>) -> 
 /// The codec of a compressed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decoder {
+    /// Deflated Image Frame Compression.
+    Deflated,
     Rle,
     Jpeg,
     JpegLs,
@@ -76,6 +67,7 @@ impl Decoder {
     /// The decoder for a transfer syntax; `None` if there is none.
     fn of(uid: &str) -> Option<Self> {
         Some(match uid {
+            transfer_syntax::DEFLATED_IMAGE_FRAME_COMPRESSION => Self::Deflated,
             transfer_syntax::RLE_LOSSLESS => Self::Rle,
             transfer_syntax::JPEG_BASELINE8_BIT
             | transfer_syntax::JPEG_EXTENDED12_BIT
@@ -99,6 +91,18 @@ impl Decoder {
 /// Whether there is a decoder for frames that are compressed in this transfer syntax.
 pub fn is_decodable(transfer_syntax: &str) -> bool {
     Decoder::of(transfer_syntax).is_some()
+}
+
+/// The layout of frames once they are decoded: luminance and chrominance of lossy JPEG become red, green and
+/// blue.
+pub fn decoded_layout(layout: &PixelLayout, transfer_syntax: &str) -> PixelLayout {
+    let mut layout = layout.clone();
+    let is_lossy_jpeg =
+        Decoder::of(transfer_syntax) == Some(Decoder::Jpeg) && transfer_syntax::may_be_lossy(transfer_syntax);
+    if is_lossy_jpeg && layout.samples == 3 && layout.photometric.starts_with("YBR") {
+        layout.photometric = "RGB".into();
+    }
+    layout
 }
 
 /// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated,
@@ -204,9 +208,45 @@ fn narrow(word: u32, bits: u32, is_signed: bool) -> i32 {
     if is_signed { ((word << unused) as i32) >> unused } else { (word << unused >> unused) as i32 }
 }
 
+/// Decodes a native frame.
+fn native(
+    frame: &[u8],
+    layout: &PixelLayout,
+    shape: Shape,
+    is_big_endian: bool,
+    first_bit: u32,
+) -> Result<Decoded, Error> {
+    let count = shape.number_of_samples()?;
+    let photometric = layout.photometric.as_str();
+    let raw = match layout.bits_allocated {
+        1 => unpack_bits(frame, first_bit as usize, count)?,
+        _ if photometric == "YBR_FULL_422" => expand_422(frame, shape)?,
+        _ => words(frame, usize::from(layout.bits_allocated / 8), count, is_big_endian)?,
+    };
+    let mut image = from_raw(raw, shape, layout);
+    if layout.is_planar && shape.samples > 1 && photometric != "YBR_FULL_422" {
+        image.samples = interleave(&image.samples, shape.samples.into());
+    }
+    Ok(Decoded { image, photometric: photometric.replace("YBR_FULL_422", "YBR_FULL") })
+}
+
+/// Bytes of a native frame in little endian.
+fn native_length(layout: &PixelLayout, shape: Shape) -> Result<usize, Error> {
+    let count = shape.number_of_samples()?;
+    Ok(match layout.bits_allocated {
+        1 => count.div_ceil(8),
+        _ if layout.photometric == "YBR_FULL_422" => count / 3 * 2,
+        bits => count * usize::from(bits / 8),
+    })
+}
+
 fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, decoder: Decoder) -> Result<Decoded, Error> {
     let photometric = layout.photometric.as_str();
     let (image, is_rgb) = match decoder {
+        Decoder::Deflated => {
+            let frame = deflated::inflate(frame, native_length(layout, shape)?)?;
+            return native(&frame, layout, shape, false, 0);
+        }
         Decoder::Rle => {
             let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
             return Ok(Decoded { image: from_raw(raw, shape, layout), photometric: photometric.into() });

@@ -1,6 +1,7 @@
 //! Images as pure functions on samples: no async, no files, no network.
 
 pub mod decode;
+mod deflated;
 pub mod j2k;
 mod j2k_limits;
 mod jpeg;
@@ -11,6 +12,7 @@ pub mod png_gif;
 pub mod preview;
 pub mod render;
 mod rle;
+pub mod single_bits;
 pub mod transcode;
 mod turbojpeg;
 

@@ -111,11 +111,13 @@ impl Codec {
             _ => false,
         };
         let is_word = matches!(allocated, 8 | 16) && stored <= allocated;
+        // Single bits are masks, and no IOD has palettes or signs for them.
+        let is_bit = (allocated, stored) == (1, 1) && !layout.is_signed && !is_palette && !is_colour;
         let fits = layout.rows.max(layout.columns) <= MAX_JPEG_SIDE;
         let has_bits = match self {
-            Self::Rle => matches!(allocated, 8 | 16 | 32) && stored <= allocated,
+            Self::Rle => is_bit || (matches!(allocated, 8 | 16 | 32) && stored <= allocated),
             Self::JpegLs | Self::JpegLossless => is_word && stored >= 2 && fits,
-            Self::Jpeg2000 => is_word && stored >= 1,
+            Self::Jpeg2000 => is_bit || (is_word && stored >= 1),
             Self::JpegBaseline => (allocated, stored) == (8, 8) && !layout.is_signed && fits,
             Self::JpegLsNear => is_word && stored >= 8 && !layout.is_signed && fits,
             Self::Jpeg2000Lossy => is_word && stored >= 8,
@@ -139,7 +141,7 @@ impl Codec {
         let Decoded { image, photometric } = decoded;
         let is_ybr = photometric.starts_with("YBR_FULL");
         let is_rgb = photometric == "RGB";
-        let bytes_per_sample = usize::from(layout.bits_allocated / 8);
+        let bytes_per_sample = usize::from(layout.bits_allocated.div_ceil(8));
         let mut bytes = match self {
             Self::JpegLs => jpeg::encode_ls(&image, 0),
             Self::JpegLsNear => jpeg::encode_ls(&image, NEAR),
@@ -272,8 +274,10 @@ mod tests {
             }
         }
         // JPEG-LS and lossless JPEG: 6 widths of grey, signed and not, of a palette and of RGB, 3 of
-        // YBR_FULL.
-        let expected = [6 * 4 + 6 + 6 + 3, 6 * 4 + 6 + 6 + 3, 7 * 4 + 7 + 7 + 4, 9 * 4 + 9 + 9 + 4, 0, 0, 0];
+        // YBR_FULL. JPEG 2000 and RLE: single bits of grey, too.
+        let jpeg_2000 = 7 * 4 + 2 + 7 + 7 + 4;
+        let rle = 9 * 4 + 2 + 9 + 9 + 4;
+        let expected = [6 * 4 + 6 + 6 + 3, 6 * 4 + 6 + 6 + 3, jpeg_2000, rle, 0, 0, 0];
         assert_eq!(carried, expected.map(|layouts| layouts * SIZES.len()));
     }
 

@@ -68,7 +68,7 @@ impl DecodableFrame {
 }
 
 /// Reads frame `number` (from 1) and waits for a permit for the work with the frame.
-/// [`DecodableFrame::decode`] then returns ready samples or runs code of this project only: frames that need
+/// [`DecodableFrame::decode`] then returns ready samples or runs memory-safe code only: frames that need
 /// another codec have been decoded in a decoder process.
 ///
 /// # Errors
@@ -140,10 +140,12 @@ fn take_request(frame: &mut StoredFrame) -> Request {
     }
 }
 
-/// Whether frames of an instance are decoded by a codec that is not part of this project. Native frames and
-/// RLE Lossless are not.
+/// Whether frames of an instance are decoded in a process of their own. Native, deflated and RLE frames are
+/// not: that code is memory-safe, and its time and memory are bounded by the size of the frame.
 fn needs_process(record: &InstanceRecord) -> bool {
     let uid = record.transfer_syntax.as_str();
     let is_encapsulated = matches!(record.layout.frames, FrameTable::Encapsulated { .. });
-    is_encapsulated && is_decodable(uid) && uid != transfer_syntax::RLE_LOSSLESS
+    let is_in_process =
+        matches!(uid, transfer_syntax::RLE_LOSSLESS | transfer_syntax::DEFLATED_IMAGE_FRAME_COMPRESSION);
+    is_encapsulated && is_decodable(uid) && !is_in_process
 }

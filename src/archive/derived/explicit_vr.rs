@@ -13,10 +13,11 @@ use crate::archive::{Archive, Error, run_blocking, scan_limits};
 use crate::dicom::explicit;
 use crate::dicom::explicit::{PixelAttributes, Rewrite, RewritePlan, RewriteSegment};
 use crate::dicom::failure::Failure;
-use crate::dicom::frames::FrameTable;
+use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::scan::{Outline, Scanner};
 use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
+use crate::pixel::single_bits::BitJoiner;
 
 /// Frames that are decoded ahead of the one that is sent.
 const DECODE_AHEAD: usize = 2;
@@ -95,7 +96,10 @@ impl Source {
         let DecodedFrame { bytes, photometric, is_planar } = frame;
         let layout = self.record.layout.pixels.as_ref();
         let layout = layout.ok_or_else(|| Error::Unsupported("there is no image".into()))?;
-        let length = bytes.len() as u64 * u64::from(layout.number_of_frames);
+        let length = match single_bits(layout) {
+            Some(frame_bits) => (frame_bits * u64::from(layout.number_of_frames)).div_ceil(8),
+            None => bytes.len() as u64 * u64::from(layout.number_of_frames),
+        };
         let pixels = PixelAttributes {
             photometric,
             samples: layout.samples,
@@ -147,6 +151,13 @@ impl ExplicitFile {
     }
 }
 
+/// Bits of a frame whose samples are single bits; `None` for other frames. Such frames follow each other
+/// without a gap, so that one may start within a byte (PS3.5 §8.1.1).
+fn single_bits(layout: &PixelLayout) -> Option<u64> {
+    let bits = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
+    (layout.bits_allocated == 1).then_some(bits)
+}
+
 /// Streams all frames, decoded: `length` bytes or an error.
 fn decoded_frames(
     archive: Arc<Archive>,
@@ -154,8 +165,11 @@ fn decoded_frames(
     record: Arc<InstanceRecord>,
     length: u64,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send {
-    let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-    let frame_bytes = length / u64::from(frames.max(1));
+    let pixels = record.layout.pixels.as_ref();
+    let frames = pixels.map_or(0, |pixels| pixels.number_of_frames);
+    let frame_bits = pixels.and_then(single_bits);
+    let frame_bytes = frame_bits.map_or(length / u64::from(frames.max(1)), |bits| bits.div_ceil(8));
+    let mut joiner = frame_bits.map(|bits| BitJoiner::new(bits, frames));
     stream::iter(1..=frames)
         .map(move |number| {
             let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
@@ -165,10 +179,14 @@ fn decoded_frames(
                     let problem = format!("frame {number} has another size than the first");
                     return Err(Error::Damaged(problem));
                 }
-                Ok(Bytes::from(bytes))
+                Ok(bytes)
             }
         })
         .buffered(DECODE_AHEAD)
+        .map_ok(move |bytes| match &mut joiner {
+            Some(joiner) => joiner.push(&bytes).into(),
+            None => bytes.into(),
+        })
 }
 
 /// The error for a stored object that cannot be scanned.

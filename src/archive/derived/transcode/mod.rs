@@ -20,7 +20,7 @@ use crate::blobs::{ByteStream, Key};
 use crate::dicom::frames::FrameTable;
 use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
-use crate::pixel::decode::is_decodable;
+use crate::pixel::decode::{decoded_layout, is_decodable};
 use crate::pixel::transcode::Encoded;
 
 mod make;
@@ -73,7 +73,8 @@ pub fn codecs(record: &InstanceRecord) -> Vec<Codec> {
         return Vec::new();
     };
     let is_stored = |codec: &Codec| codec.transfer_syntax() == record.transfer_syntax;
-    Codec::ALL.into_iter().filter(|codec| !is_stored(codec) && codec.can_carry(pixels)).collect()
+    let decoded = decoded_layout(pixels, &record.transfer_syntax);
+    Codec::ALL.into_iter().filter(|codec| !is_stored(codec) && codec.can_carry(&decoded)).collect()
 }
 
 /// The encodings that an instance can be transcoded to, besides the stored one and Explicit VR Little Endian.

@@ -31,11 +31,13 @@ impl Offsets {
     pub(super) fn new(layout: &PixelLayout) -> Self {
         let samples = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
         let frame_bytes = (samples * u64::from(layout.bits_allocated)).div_ceil(8);
+        // RLE takes a byte for a single bit (PS3.5 §G.2).
+        let most_frame_bytes = samples * u64::from(layout.bits_allocated.div_ceil(8));
         let frames = u64::from(layout.number_of_frames);
         Self {
             number_of_frames: layout.number_of_frames,
             uncompressed_bytes: frame_bytes.saturating_mul(frames),
-            most_bytes: (2 * frame_bytes + MOST_HEADER_BYTES).saturating_mul(frames),
+            most_bytes: (2 * most_frame_bytes + MOST_HEADER_BYTES).saturating_mul(frames),
             starts: Vec::new(),
             lengths: Vec::new(),
             next: 0,
