@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     fn bytes() -> Vec<u8> {
-        (0..5000_u32).map(|at| (at * at >> 7) as u8).collect()
+        (0..5000_u32).map(|at| ((at * at) >> 7) as u8).collect()
     }
 
     fn deflated(bytes: &[u8]) -> Vec<u8> {

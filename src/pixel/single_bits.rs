@@ -25,12 +25,12 @@ impl BitJoiner {
         let shift = self.pending_bits;
         let mut joined = Vec::with_capacity(frame.len() + 1);
         for &byte in &frame[..full.min(frame.len())] {
-            let word = u16::from(self.pending) | u16::from(byte) << shift;
+            let word = u16::from(self.pending) | (u16::from(byte) << shift);
             joined.push(word as u8);
             self.pending = (word >> 8) as u8;
         }
         let last = frame.get(full).map_or(0, |byte| byte & ((1_u16 << rest) - 1) as u8);
-        let word = u16::from(self.pending) | u16::from(last) << shift;
+        let word = u16::from(self.pending) | (u16::from(last) << shift);
         self.pending_bits += rest;
         self.pending = word as u8;
         if self.pending_bits >= 8 {
@@ -64,7 +64,7 @@ mod tests {
                 // Bits beside the frame are left out.
                 let filled = |bits: &[bool]| {
                     let mut frame = packed(bits);
-                    let beside = !0_u8 << (bits.len() - 1) % 8 << 1;
+                    let beside = (!0_u8 << ((bits.len() - 1) % 8)) << 1;
                     *frame.last_mut().unwrap() |= beside;
                     frame
                 };

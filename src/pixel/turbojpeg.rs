@@ -44,7 +44,7 @@ pub(super) fn decode(
     let format = pixel_format(expected)?;
     let instance = Instance::new(may_end_early)?;
     let pixels = count / usize::from(expected.samples);
-    let memory = SPARE_MIB + (count * COEFFICIENT_BYTES >> 20);
+    let memory = SPARE_MIB + ((count * COEFFICIENT_BYTES) >> 20);
     instance.set(tj::TJPARAM_TJPARAM_MAXPIXELS, pixels as c_int)?;
     instance.set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as c_int)?;
     instance.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS as c_int)?;
