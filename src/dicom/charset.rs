@@ -33,6 +33,9 @@ enum Scheme {
     Whole(&'static Encoding),
     /// ISO 2022: the initial set of the upper half, and the set that is tried where none was designated.
     Extended { initial: Option<Upper>, fallback: Option<Upper> },
+    /// ISO 2022 with Japanese sets for the lower half alone: what has no escape sequences and no UTF-8 is Shift
+    /// JIS, as Windows writes it.
+    Japanese,
 }
 
 /// The character set designated as G0, the lower half of the code table.
@@ -62,7 +65,10 @@ impl Charset {
         let scheme = match terms.first() {
             Some(&Term::Whole(encoding)) => Scheme::Whole(encoding),
             Some(Term::Default | Term::Unknown) | None if terms.len() <= 1 => Scheme::Guess,
-            first => Scheme::Extended { initial: first.and_then(Term::upper), fallback: uppers().next() },
+            first => match (first.and_then(Term::upper), uppers().next()) {
+                (None, None) if terms.contains(&Term::LowerOnly) => Scheme::Japanese,
+                (initial, fallback) => Scheme::Extended { initial, fallback },
+            },
         };
         (Self { scheme }, all_known)
     }
@@ -83,6 +89,10 @@ impl Charset {
             Scheme::Guess if !bytes.contains(&ESCAPE) => (guess(bytes), false),
             Scheme::Guess => decode_extended(bytes, delimiters, None, None),
             Scheme::Extended { initial, fallback } => decode_extended(bytes, delimiters, initial, fallback),
+            Scheme::Japanese => {
+                let is_utf_8 = std::str::from_utf8(bytes).is_ok();
+                decode_extended(bytes, delimiters, None, (!is_utf_8).then_some(SHIFT_JIS))
+            }
         }
     }
 }
@@ -211,17 +221,34 @@ fn lower_run(bytes: &[u8], lower: Lower, text: &mut String, ok: &mut bool) -> us
 fn upper_run(bytes: &[u8], upper: Option<Upper>, text: &mut String, ok: &mut bool) -> usize {
     let mut length = 0;
     while length < bytes.len() && bytes[length] >= 0x80 {
-        // Senders that declare JIS X 0201 send Shift JIS, whose second byte may be any, a backslash too.
-        let is_shift_jis_pair =
-            upper == Some(SHIFT_JIS) && matches!(bytes[length], 0x81..=0x9F | 0xE0..=0xFC);
-        length +=
-            if is_shift_jis_pair && bytes.get(length + 1).is_some_and(|&byte| byte >= 0x40) { 2 } else { 1 };
+        length += upper.map_or(1, |encoding| character_bytes(&bytes[length..], encoding));
     }
     match upper {
         Some(encoding) => push_decoded(encoding, &bytes[..length], text, ok),
         None => text.push_str(&guess(&bytes[..length])),
     }
     length
+}
+
+/// Bytes of the first character of G1. Windows writes its own extensions of the sets that are declared, in
+/// which bytes of ASCII, a backslash too, follow the first byte of a character: code page 932 (Shift JIS) for
+/// JIS X 0201 and 0208, code page 949 for KS X 1001, GBK and GB18030 for GB 2312.
+fn character_bytes(bytes: &[u8], encoding: &'static Encoding) -> usize {
+    let Some(&[first, second]) = bytes.first_chunk() else { return 1 };
+    let is_pair = if encoding == SHIFT_JIS {
+        matches!(first, 0x81..=0x9F | 0xE0..=0xFC) && second >= 0x40
+    } else if encoding == EUC_KR {
+        let is_letter = matches!(first, 0x81..=0xC6) && second.is_ascii_alphabetic();
+        first != 0x80 && (second >= 0x81 || is_letter)
+    } else if encoding == GBK {
+        if second.is_ascii_digit() && bytes.len() >= 4 && bytes[2] >= 0x81 && bytes[3].is_ascii_digit() {
+            return 4;
+        }
+        first != 0x80 && second >= 0x40 && second != 0x7F
+    } else {
+        false
+    };
+    if is_pair { 2 } else { 1 }
 }
 
 fn push_decoded(encoding: &'static Encoding, bytes: &[u8], text: &mut String, ok: &mut bool) {
@@ -307,11 +334,31 @@ mod tests {
                 "Hong^Gildong=洪^吉洞=홍^길동",
             ),
             ("\\ISO 2022 IR 58", b"Zhang=\x1B$)A\xD5\xC5^\x1B$)A\xD0\xA1\xB6\xAB", "Zhang=张^小东"),
+            // As Windows writes: syllables that only code page 949 has.
+            ("\\ISO 2022 IR 149", b"\x1B$)C\x8C\x63\xB9\xE6\xB0\xA2\xC7\xCF=\x1B$)C\x81\x41", "똠방각하=갂"),
+            ("ISO 2022 IR 149", b"\x8C\x63\xB9\xE6^\x81\x41", "똠방^갂"),
+            // Characters of code page 932 beyond JIS X 0208, with and without escape sequences.
+            ("\\ISO 2022 IR 87", b"\x1B$B\x2D\x21\x2D\x6A\x7C\x62\x1B(B^A", "①㈱髙^A"),
+            ("ISO 2022 IR 13\\ISO 2022 IR 87", b"\xFB\xFC\x8B\xB4=\x87\x40\xED\x95=\x95\x5C\xFA\x5C", "髙橋=①﨑=表纊"),
+            ("ISO_IR 13", b"\xD4\xCF\xFB\xFC", "ﾔﾏ髙"),
+            // GBK and GB18030 where GB 2312 is declared.
+            ("\\ISO 2022 IR 58", b"\x1B$)A\x96\x7C^\x1B$)A\xE9\x46\x81\x39\xEF\x31x", "東^镕㐂x"),
         ];
         for &(sets, bytes, expected) in table {
             let (charset, known) = Charset::from_value(sets.as_bytes());
             assert!(known, "{sets}");
             assert_eq!(charset.decode(bytes, NAME_DELIMITERS), (Cow::Borrowed(expected), true), "{sets}");
+        }
+    }
+
+    #[test]
+    fn shift_jis_without_escape_sequences_is_read_with_a_warning() {
+        for sets in ["\\ISO 2022 IR 87", "ISO 2022 IR 6\\ISO 2022 IR 159", "ISO_IR 87"] {
+            let (charset, _) = Charset::from_value(sets.as_bytes());
+            let decoded = charset.decode(b"Yamada=\x8E\x52\x93\x63^\x95\x5C\xFB\xFC", NAME_DELIMITERS);
+            assert_eq!(decoded, (Cow::Borrowed("Yamada=山田^表髙"), false), "{sets}");
+            let decoded = charset.decode("Yamada=山田".as_bytes(), NAME_DELIMITERS);
+            assert_eq!(decoded, (Cow::Borrowed("Yamada=山田"), false), "{sets}");
         }
     }
 
@@ -323,6 +370,8 @@ mod tests {
             ("\\ISO 2022 IR 87", b"\x1B$B\x30\x5C\x1B(B\\x", 2),
             ("ISO_IR 13", b"\x95\x5C\\x", 2),
             ("ISO_IR 100", b"\xE9\\x", 2),
+            ("\\ISO 2022 IR 58", b"\x1B$)A\x81\x5C\\x", 2),
+            ("\\ISO 2022 IR 149", b"\x1B$)C\x8C\x63\\x", 2),
         ];
         for &(sets, bytes, values) in table {
             let (text, ok) = Charset::from_value(sets.as_bytes()).0.decode(bytes, VALUE_DELIMITERS);
@@ -364,7 +413,7 @@ mod tests {
     #[test]
     fn no_bytes_panic() {
         for sets in
-            ["", "GB18030", "\\ISO 2022 IR 87", "ISO_IR 13", "ISO_IR 192", "\\ISO 2022 IR 149", "x\\y"]
+            ["", "GB18030", "\\ISO 2022 IR 87", "ISO_IR 13", "ISO_IR 192", "\\ISO 2022 IR 149", "\\ISO 2022 IR 58", "x\\y"]
         {
             let charset = Charset::from_value(sets.as_bytes()).0;
             for a in 0..=255u8 {
