@@ -2,6 +2,7 @@
 
 import io
 import struct
+import unicodedata
 import zipfile
 
 import pytest
@@ -81,6 +82,32 @@ def test_entries_that_are_no_instances_are_passed_over_and_reported(post):
     answer = post(archive(entries))
     assert answer.status_code == 200
     assert "README" in answer.headers["Warning"]
+
+
+def apple_double(data: bytes = bytes(82)) -> bytes:
+    """A file with the attributes of another one, as macOS adds to archives (RFC 1740)."""
+    entries = struct.pack(">III", 9, 50, 32) + struct.pack(">III", 2, 82, len(data))
+    return struct.pack(">II16sH", 0x00051607, 0x00020000, b"Mac OS X        ", 2) + entries + bytes(32) + data
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_archives_of_a_mac_are_stored_without_failures(origin, post, streamed):
+    """Beside each file is one of its attributes, each folder has a .DS_Store, and names are in NFD."""
+    data_sets = [image() for _ in range(3)]
+    entries = {"Aufnahmen/.DS_Store": b"\0\0\0\1Bud1" + bytes(6140), "__MACOSX/Aufnahmen/._.DS_Store": apple_double(bytes(20))}
+    for number, data_set in enumerate(data_sets):
+        name = unicodedata.normalize("NFD", f"Aufnahmen/Schädel {number}.dcm")
+        entries[name] = encode(data_set)
+        folder, file = name.split("/")
+        entries[f"__MACOSX/{folder}/._{file}"] = apple_double(bytes(range(256)) * number)
+    entries["__MACOSX/._Aufnahmen"] = apple_double(b"com.apple.quarantine" * 20)
+    answer = post(archive(entries, streamed=streamed))
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()[REFERENCED]["Value"]) == 3
+    assert FAILED_OTHER not in answer.json()
+    for data_set in data_sets:
+        found = origin.get(instance_path(data_set), "application/dicom; transfer-syntax=*")
+        assert found.content == encode(data_set)
 
 
 def test_a_damaged_entry_costs_no_other(post):
