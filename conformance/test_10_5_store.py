@@ -3,6 +3,7 @@
 import concurrent.futures
 import gzip
 
+import pydicom
 import pytest
 import requests
 from pydicom.uid import generate_uid
@@ -77,6 +78,19 @@ def test_a_truncated_instance_is_refused(origin):
     answer = post(origin, encode(data_set)[:-10])
     assert answer.status_code == 409
     assert origin.get(instance_path(data_set), "application/dicom").status_code == 404
+
+
+@pytest.mark.parametrize("is_in_study", [False, True])
+@pytest.mark.parametrize("sop_class", ["HangingProtocolStorage", "ColorPaletteStorage", "CTDefinedProcedureProtocolStorage"])
+def test_a_non_patient_object_is_refused_for_its_sop_class(origin, sop_class, is_in_study):
+    """PS3.4 §GG.3: such objects belong to no study; the services of studies do not have them."""
+    data_set = instance(SOPClassUID=getattr(pydicom.uid, sop_class))
+    if not is_in_study:
+        del data_set.StudyInstanceUID, data_set.SeriesInstanceUID
+    answer = post(origin, encode(data_set))
+    assert answer.status_code == 409
+    (failure,) = items(answer, FAILED) + items(answer, FAILED_OTHER)
+    assert reason(failure) == 0x0122
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])

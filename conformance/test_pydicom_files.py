@@ -21,7 +21,13 @@ from pydicom.data import get_charset_files, get_testdata_files
 from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+)
 
 import multipart
 import native_model
@@ -58,6 +64,14 @@ REFUSED = {
     "no_meta_group_length.dcm": NO_STUDY,
     "priv_SQ.dcm": NO_STUDY,
     "rtplan_truncated.dcm": "it ends within an element",
+}
+
+# Bare data sets, which are given as files, with their transfer syntax.
+OTHER_HEADER = {
+    "ExplVR_BigEndNoMeta.dcm": ExplicitVRBigEndian,
+    "ExplVR_LitEndNoMeta.dcm": ExplicitVRLittleEndian,
+    "OT-PAL-8-face.dcm": ImplicitVRLittleEndian,
+    "rtstruct.dcm": ImplicitVRLittleEndian,
 }
 
 # Files whose frames cannot be compared, with reasons.
@@ -163,18 +177,30 @@ def test_a_file_is_stored_or_its_refusal_is_listed(sent):
         assert sent.answer.status_code in (200, 202), sent.answer.text
 
 
+def read_zip(content: bytes) -> list:
+    archive = zipfile.ZipFile(BytesIO(content))
+    return [archive.read(name) for name in archive.namelist()]
+
+
 @STORED
 def test_a_file_comes_back_byte_for_byte(stored):
     file = FILES[stored.name].read_bytes()
     answer = stored.origin.get(stored.path, "application/dicom; transfer-syntax=*")
     assert answer.status_code == 200
-    if answer.content != file:
+    (entry,) = read_zip(stored.origin.get(stored.path, "application/zip").content)
+    if stored.name in OTHER_HEADER:
+        # PS3.10 §7.1: preamble, prefix, and the length of group 0002 first.
+        length = int.from_bytes(entry[140:144], "little")
+        assert entry[128:140] == b"DICM\x02\0\0\0UL\x04\0"
+        assert entry != file and file.endswith(entry[144 + length :])
+        assert pydicom.dcmread(BytesIO(entry)).file_meta.TransferSyntaxUID == OTHER_HEADER[stored.name]
+    else:
+        assert entry == file
+    if answer.content != entry:
         # Web services give two transfer syntaxes as Explicit VR Little Endian (PS3.18 §8.7.3); zip files give what is stored.
         given, sent = (pydicom.dcmread(BytesIO(content), force=True) for content in (answer.content, file))
         assert given.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert sent.original_encoding in ((True, True), (False, False))
-        archive = zipfile.ZipFile(BytesIO(stored.origin.get(stored.path, "application/zip").content))
-        assert [archive.read(name) for name in archive.namelist()] == [file]
 
 
 @STORED

@@ -60,6 +60,9 @@ pub enum Failure {
     /// A deflated data set that is not valid RFC 1951.
     #[error("the deflated data set cannot be inflated")]
     NotDeflate,
+    /// Its SOP class is of objects that belong to no study (PS3.4 §GG.3).
+    #[error("a non-patient object, which belongs to no study")]
+    NonPatientObject,
     /// An attribute that identifies the instance is missing, empty or no UID.
     #[error("{name} {tag:?} is missing, empty or not a UID")]
     NoIdentity {

@@ -3,6 +3,7 @@
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::dicom::element_reader;
 use crate::dicom::failure::{Failure, Warning};
+use crate::dicom::file_header::{self, FileHeader};
 use crate::dicom::frames::{self, FrameTable, PixelLayout};
 use crate::dicom::json_metadata;
 use crate::dicom::layout::Layout;
@@ -25,6 +26,8 @@ pub struct ParsedInstance {
     pub sop_class: String,
     /// The transfer syntax that the bytes are in: as declared, or as recognised where it is missing.
     pub transfer_syntax: String,
+    /// The file header to give in place of the stored one, if the stored one is missing or wrong.
+    pub file_header: Option<FileHeader>,
     /// The attributes that the index keeps, of all levels, text in Unicode.
     pub attributes: Attributes,
     /// The DICOM JSON metadata.
@@ -56,14 +59,18 @@ const NEEDED: [Tag; 14] = [
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.
 ///
 /// # Errors
-/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NoIdentity`] if a UID that identifies it is
-/// missing; all else that cannot be read is a warning.
+/// [`Failure::MediaDirectory`] for a DICOMDIR, [`Failure::NonPatientObject`] for what belongs to no study,
+/// [`Failure::NoIdentity`] if a UID that identifies it is missing; all else that cannot be read is a warning.
 pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failure> {
     let is_indexed = |tag: &Tag| indexed.binary_search(tag).is_ok();
     let mut attributes = element_reader::collect(outline, |tag| is_indexed(&tag) || NEEDED.contains(&tag));
     let meta = |tag| file_meta_text(outline, tag);
     if meta(tags::MEDIA_STORAGE_SOP_CLASS_UID) == Some(uids::MEDIA_STORAGE_DIRECTORY_STORAGE) {
         return Err(Failure::MediaDirectory);
+    }
+    let class = attributes.get(&tags::SOP_CLASS_UID).and_then(Attribute::first_text);
+    if class.is_some_and(uids::is_non_patient_object) {
+        return Err(Failure::NonPatientObject);
     }
     let study: StudyUid = identity(&attributes, tags::STUDY_INSTANCE_UID, "StudyInstanceUID")?;
     let series: SeriesUid = identity(&attributes, tags::SERIES_INSTANCE_UID, "SeriesInstanceUID")?;
@@ -74,6 +81,7 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
     let path = format!("/studies/{study}/series/{series}/instances/{instance}");
     let document = json_metadata::write(outline, &path);
     let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
+    let file_header = file_header::replacement(outline, &sop_class, instance.as_str(), &mut warnings);
     let mut pixels = pixel_layout(outline, &attributes, &mut warnings);
     let frames = match &mut pixels {
         Some(pixels) => {
@@ -92,6 +100,7 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
         instance,
         sop_class,
         transfer_syntax: outline.transfer_syntax.clone(),
+        file_header,
         attributes,
         metadata: metadata::compress(&document.pieces),
         layout: Layout { pixels, frames, bulk: document.bulk },
@@ -198,7 +207,7 @@ mod tests {
     fn scan(file: &[u8]) -> Outline {
         let limits = ScanLimits {
             max_header_bytes: 1 << 20,
-            max_sequence_depth: 32,
+            max_sequence_depth: 1024,
             max_elements: 100_000,
             max_inflated_bytes: 1 << 24,
             max_deflate_ratio: 1000,
@@ -315,6 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_sequences_in_each_other_are_in_the_metadata_and_indexed_in_part() {
+        const DEPTH: usize = 1000;
+        let mut nested = DataSet::explicit().text(0x0040_0009, "SH", "inmost");
+        for depth in 0..DEPTH {
+            nested = match depth % 2 {
+                0 => DataSet::explicit().sequence(0x0040_0275, &[nested]),
+                _ => DataSet::explicit().delimited_sequence(0x0040_0275, "SQ", &[nested]),
+            };
+        }
+        let data_set = in_series(identified(DataSet::explicit())).raw(&nested.bytes());
+        let file = data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
+        let instance = read_file(&file, &[Tag(0x0040_0275)]);
+        let text = json(&instance);
+        assert_eq!(text.matches("00400275").count(), DEPTH);
+        assert!(text.contains(r#""00400009":{"vr":"SH","Value":["inmost"]}"#));
+        let mut depth = 0;
+        let mut item = Some(&instance.attributes);
+        while let Some(sequence) = item.and_then(|item| item.get(&Tag(0x0040_0275))) {
+            depth += 1;
+            item = sequence.values.first().and_then(|value| match value {
+                Value::Item(item) => Some(item),
+                _ => None,
+            });
+        }
+        assert_eq!(depth, 64);
+        assert_eq!(instance.warnings, []);
+    }
+
+    #[test]
     fn a_thousand_bad_attributes_are_told_of_in_part() {
         let whole = in_series(identified(DataSet::explicit()));
         let bad = (0..1000).fold(whole, |set, number| set.element(0x0021_1000 + number, "DS", b"one "));
@@ -373,6 +411,18 @@ mod tests {
             let other = json(&read_file(&fill(data_set).file(syntax), &[]));
             // Also Available Transfer Syntax UID is the same: the one in which web services give the instance.
             assert_eq!(other, explicit);
+        }
+    }
+
+    #[test]
+    fn non_patient_objects_are_refused_for_their_sop_class() {
+        for sop_class in ["1.2.840.10008.5.1.4.38.1", "1.2.840.10008.5.1.4.1.1.200.1"] {
+            let bare = DataSet::explicit().text(0x0008_0016, "UI", sop_class);
+            let in_study = in_series(bare.clone().text(0x0008_0018, "UI", "1.2.3"));
+            for data_set in [bare, in_study] {
+                let refused = read(&scan(&data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)), &[]);
+                assert_eq!(refused, Err(Failure::NonPatientObject), "{sop_class}");
+            }
         }
     }
 

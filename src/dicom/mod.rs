@@ -15,6 +15,7 @@ mod element_reader;
 pub mod encapsulated;
 pub mod explicit;
 pub mod failure;
+pub mod file_header;
 pub mod frames;
 pub mod instance;
 pub mod json;

@@ -18,6 +18,46 @@ pub const DICOM_ROOT: &str = "1.2.840.10008.";
 /// The beginning of the UIDs of the storage SOP classes (PS3.4 §B.5), also of later editions.
 pub const STORAGE_ROOT: &str = "1.2.840.10008.5.1.4.1.1.";
 
+/// Storage SOP classes of non-patient objects, which belong to no study (PS3.4 §GG.3): hanging protocols, colour
+/// palettes, implant templates, defined procedure protocols and their approvals, and inventories.
+const NON_PATIENT_OBJECTS: [&str; 9] = [
+    "1.2.840.10008.5.1.4.38.1",
+    "1.2.840.10008.5.1.4.39.1",
+    "1.2.840.10008.5.1.4.43.1",
+    "1.2.840.10008.5.1.4.44.1",
+    "1.2.840.10008.5.1.4.45.1",
+    "1.2.840.10008.5.1.4.1.1.200.1",
+    "1.2.840.10008.5.1.4.1.1.200.3",
+    "1.2.840.10008.5.1.4.1.1.200.7",
+    "1.2.840.10008.5.1.4.1.1.201.1",
+];
+/// SOP classes below [`STORAGE_ROOT`] that are queries, retrievals and services of protocols and inventories
+/// (PS3.6 §A).
+const SERVICES: [&str; 8] = ["200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6"];
+/// Storage SOP classes elsewhere: print and hardcopy, and radiotherapy.
+const STORAGE_ELSEWHERE: [&str; 6] = [
+    "1.2.840.10008.5.1.1.27",
+    "1.2.840.10008.5.1.1.29",
+    "1.2.840.10008.5.1.1.30",
+    "1.2.840.10008.5.1.4.34.1",
+    "1.2.840.10008.5.1.4.34.7",
+    "1.2.840.10008.5.1.4.34.10",
+];
+
+/// Whether a SOP class is one of non-patient objects, which belong to no study (PS3.4 §GG.3).
+pub fn is_non_patient_object(sop_class: &str) -> bool {
+    NON_PATIENT_OBJECTS.contains(&sop_class)
+}
+
+/// Whether a SOP class is private or one of storage in a study (PS3.4 §B.5), of later editions too.
+pub fn is_storage(sop_class: &str) -> bool {
+    if !sop_class.starts_with(DICOM_ROOT) || STORAGE_ELSEWHERE.contains(&sop_class) {
+        return true;
+    }
+    let leaf = sop_class.strip_prefix(STORAGE_ROOT);
+    leaf.is_some_and(|leaf| !SERVICES.contains(&leaf)) && !is_non_patient_object(sop_class)
+}
+
 /// Whether a SOP class is one of presentation states (PS3.4 §N.1).
 pub fn is_presentation_state(sop_class: &str) -> bool {
     has_storage_leaf(sop_class, "11.")

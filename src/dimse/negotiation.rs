@@ -18,18 +18,6 @@ use crate::dimse::callers::Callers;
 
 const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
 
-/// The arc of the SOP classes of the storage service (PS3.4 §B.5), also of later editions.
-const STORAGE_ARC: &str = "5.1.4.1.1.";
-/// SOP classes below that arc of which nothing can be stored in a study: non-patient objects (PS3.4 §GG.3),
-/// and queries, retrievals and services of inventories and protocols (PS3.6 §A).
-const NO_STORAGE_BELOW_ARC: [&str; 12] = [
-    "200.1", "200.3", "200.4", "200.5", "200.6", "200.7", "201.1", "201.2", "201.3", "201.4", "201.5",
-    "201.6",
-];
-/// Storage SOP classes outside that arc: print and hardcopy, and radiotherapy. The non-patient objects there
-/// (hanging protocols, colour palettes, implant templates; PS3.4 §GG.3) belong to no study.
-const STORAGE_OUTSIDE_ARC: [&str; 6] =
-    ["5.1.1.27", "5.1.1.29", "5.1.1.30", "5.1.4.34.1", "5.1.4.34.7", "5.1.4.34.10"];
 const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 
 /// The result of a negotiation.
@@ -168,16 +156,13 @@ fn is_accepted(sop_class: &str, accept_sop_classes: &[String]) -> bool {
     if sop_class == uids::VERIFICATION {
         return true;
     }
+    if uids::is_non_patient_object(sop_class) {
+        return false;
+    }
     if !accept_sop_classes.is_empty() {
         return accept_sop_classes.iter().any(|accepted| accepted == sop_class);
     }
-    match sop_class.strip_prefix(uids::DICOM_ROOT) {
-        Some(standard) => match standard.strip_prefix(STORAGE_ARC) {
-            Some(class) => is_uid(class) && !NO_STORAGE_BELOW_ARC.contains(&class),
-            None => STORAGE_OUTSIDE_ARC.contains(&standard),
-        },
-        None => is_uid(sop_class),
-    }
+    is_uid(sop_class) && uids::is_storage(sop_class)
 }
 
 fn is_uid(text: &str) -> bool {

@@ -41,6 +41,10 @@ pub fn of_outcome(outcome: &Outcome) -> Status {
 fn of_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Unreadable(failure) => of_failure(failure),
+        Refusal::NonPatientObject => Status {
+            offending: Some(tags::SOP_CLASS_UID),
+            ..Status::new(SOP_CLASS_NOT_SUPPORTED, "a non-patient object")
+        },
         // Metadata and their errors come with STOW-RS only.
         Refusal::Metadata(_) | Refusal::Attributes(_) | Refusal::NoTransferSyntax(_) => {
             Status::new(CANNOT_UNDERSTAND, "cannot be understood")
@@ -70,6 +74,7 @@ fn of_failure(failure: &Failure) -> Status {
     let offending = match failure {
         Failure::Malformed { tag, .. } | Failure::NoIdentity { tag, .. } => Some(*tag),
         Failure::NotDicom
+        | Failure::NonPatientObject
         | Failure::MediaDirectory
         | Failure::Truncated { .. }
         | Failure::TooDeep { .. }
@@ -128,6 +133,7 @@ mod tests {
             (stored(vec![]), 0x0000),
             (stored(vec![warning]), 0xB007),
             (refused(Failure::NotDicom.into()), 0xC000),
+            (refused(Failure::NonPatientObject.into()), 0x0122),
             (
                 refused(Failure::NoIdentity { tag: tags::SOP_INSTANCE_UID, name: "SOPInstanceUID" }.into()),
                 0xC000,

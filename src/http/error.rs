@@ -226,6 +226,7 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).
 pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
     match refusal {
+        Refusal::NonPatientObject => 0x0122,
         Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
         Refusal::NoTransferSyntax(_) => 0xC122,
         Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::attributes::Attributes;
+use crate::dicom::file_header::FileHeader;
 use crate::dicom::layout::Layout;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -118,6 +119,9 @@ pub struct InstanceRecord {
     pub replaced: Vec<String>,
     /// The size of the stored object.
     pub size_bytes: u64,
+    /// The file header to give in place of the stored one, if the stored one is missing or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_header: Option<FileHeader>,
     /// The time of ingest, in milliseconds since 1970 UTC.
     pub stored_at: i64,
     /// The indexed attributes of all levels.
@@ -126,4 +130,18 @@ pub struct InstanceRecord {
     pub metadata: Metadata,
     /// The positions of pixel data and bulk values in the stored object.
     pub layout: Layout,
+}
+
+impl InstanceRecord {
+    /// The size of the instance as a file: that of the stored object, but for its file header.
+    pub fn file_bytes(&self) -> u64 {
+        file_bytes(self.size_bytes, self.file_header.as_ref())
+    }
+}
+
+/// The size of a stored object as a file.
+pub fn file_bytes(size_bytes: u64, file_header: Option<&FileHeader>) -> u64 {
+    let (added, replaced) =
+        file_header.map_or((0, 0), |header| (header.bytes.len() as u64, header.replaces));
+    size_bytes.saturating_sub(replaced) + added
 }

@@ -202,6 +202,7 @@ fn unreadable(failure: Failure) -> Error {
         | Failure::MediaDirectory
         | Failure::Truncated { .. }
         | Failure::Malformed { .. }
+        | Failure::NonPatientObject
         | Failure::NoIdentity { .. }
         | Failure::NotDeflate => Error::Damaged(reason),
     }

@@ -6,7 +6,6 @@
 //! deletes at the next start.
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,14 +13,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::archive;
 use crate::archive::access::Caller;
 use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::permits::Permit;
 use crate::archive::{Archive, run_blocking, scan_limits};
-use crate::blobs;
 use crate::blobs::Staged;
 use crate::clock::now_millis;
 use crate::config::IngestSettings;
@@ -38,6 +36,7 @@ use crate::telemetry;
 pub mod assembly;
 pub(in crate::archive) mod duplicate;
 pub(in crate::archive) mod persist;
+mod refusal;
 pub mod spool;
 pub mod zip_upload;
 
@@ -107,7 +106,10 @@ pub struct StoredInstance {
 pub enum Refusal {
     /// The bytes are not an instance that can be read.
     #[error(transparent)]
-    Unreadable(#[from] Failure),
+    Unreadable(Failure),
+    /// The instance is of a SOP class whose objects belong to no study (PS3.4 §GG.3).
+    #[error("a non-patient object, which belongs to no study")]
+    NonPatientObject,
     /// Metadata that cannot be made an instance.
     #[error("{0}")]
     Metadata(String),
@@ -270,7 +272,10 @@ impl Upload {
             received.instance.warnings.push(Warning { tag: tags::SOP_CLASS_UID, reason });
         }
         match persist::ingest(&self.archive, &self.caller, received).await {
-            Ok(stored) => Outcome { identity, result: Ok(stored) },
+            Ok(stored) => {
+                log_faults(identity.as_ref(), &stored.warnings);
+                Outcome { identity, result: Ok(stored) }
+            }
             Err(refusal) => Outcome::refused(identity, refusal),
         }
     }
@@ -297,6 +302,15 @@ impl Outcome {
             _ => {}
         }
         Self { identity, result: Err(refusal) }
+    }
+}
+
+/// Logs the faults of a stored instance. The reasons hold no values of attributes.
+fn log_faults(identity: Option<&Identity>, warnings: &[Warning]) {
+    if let (Some(Identity { instance, .. }), [_, ..]) = (identity, warnings) {
+        let faults = warnings.iter().map(|fault| format!("{:?} {}", fault.tag, fault.reason));
+        let faults = faults.collect::<Vec<_>>().join("; ");
+        info!(instance.uid = %instance, faults, "stored an instance that is not as it should be");
     }
 }
 
@@ -387,43 +401,13 @@ pub(crate) fn record(
         object,
         replaced: replaced.to_vec(),
         size_bytes,
+        file_header: instance.file_header,
         stored_at: now_millis(),
         attributes: instance.attributes,
         metadata: instance.metadata,
         layout: instance.layout,
     };
     (record, instance.warnings)
-}
-
-impl From<archive::Error> for Refusal {
-    fn from(error: archive::Error) -> Self {
-        match error {
-            archive::Error::Blobs(error) => error.into(),
-            archive::Error::Index(error) => error.into(),
-            error => Self::Failed(error.into()),
-        }
-    }
-}
-
-impl From<blobs::Error> for Refusal {
-    fn from(error: blobs::Error) -> Self {
-        match error {
-            blobs::Error::NoSpace { .. } => Self::NoSpace,
-            error => Self::Failed(error.into()),
-        }
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(anyhow::Error::new(error).context("cannot read what was staged"))
-    }
-}
-
-impl From<crate::index::Error> for Refusal {
-    fn from(error: crate::index::Error) -> Self {
-        if error.is_no_space() { Self::NoSpace } else { Self::Failed(error.into()) }
-    }
 }
 
 fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {

@@ -19,9 +19,14 @@ const AFTER_GROUP_LENGTH: usize = 144;
 const STEP_BYTES: usize = 64 * 1024;
 
 /// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the
-/// range.
-pub(in crate::archive) fn inflated(object: ByteStream, range: Range<u64>) -> ByteStream {
-    let inflate = Inflate { object, input: Bytes::new(), head: Vec::new(), stream: None, position: 0 };
+/// range. The file header tells the offset of the data set, unless `data_set_offset` does.
+pub(in crate::archive) fn inflated(
+    object: ByteStream,
+    data_set_offset: Option<u64>,
+    range: Range<u64>,
+) -> ByteStream {
+    let (input, head) = (Bytes::new(), Vec::new());
+    let inflate = Inflate { object, data_set_offset, input, head, stream: None, position: 0 };
     let steps = stream::try_unfold(inflate, |mut inflate| async move {
         // Steps that are passed over await nothing, and other tasks of this thread must have their turn.
         yield_now().await;
@@ -46,6 +51,7 @@ pub(in crate::archive) fn inflated(object: ByteStream, range: Range<u64>) -> Byt
 /// Inflates an object that comes in pieces.
 struct Inflate {
     object: ByteStream,
+    data_set_offset: Option<u64>,
     /// Bytes of the object that are still to be used.
     input: Bytes,
     /// The bytes that came before the start of the data set is known.
@@ -97,14 +103,13 @@ impl Inflate {
     /// Gathers preamble and group 0002, and starts to inflate what follows. Empty until all of it is there.
     fn take_head(&mut self) -> Result<Bytes, blobs::Error> {
         self.head.extend_from_slice(&std::mem::take(&mut self.input));
-        let Some(length) = self.head.get(AFTER_GROUP_LENGTH - 4..AFTER_GROUP_LENGTH) else {
-            return Ok(Bytes::new());
+        let start = match self.data_set_offset {
+            Some(offset) => offset as usize,
+            None => match self.start_by_group_length()? {
+                Some(start) => start,
+                None => return Ok(Bytes::new()),
+            },
         };
-        let length = length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
-        if !self.head[128..].starts_with(b"DICM\x02\x00\x00\x00UL\x04\x00") {
-            return Err(damaged("group 0002 does not say how long it is"));
-        }
-        let start = AFTER_GROUP_LENGTH + length;
         let Some(&[first, second, ..]) = self.head.get(start..) else { return Ok(Bytes::new()) };
         // Some writers wrap the data set as zlib does (RFC 1950).
         let is_zlib = first & 0x0F == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
@@ -112,6 +117,16 @@ impl Inflate {
         let mut head = Bytes::from(std::mem::take(&mut self.head));
         self.input = head.split_off(start);
         Ok(head)
+    }
+
+    /// The offset of the data set by the length of group 0002; `None` if the length is still to come.
+    fn start_by_group_length(&self) -> Result<Option<usize>, blobs::Error> {
+        let Some(length) = self.head.get(AFTER_GROUP_LENGTH - 4..AFTER_GROUP_LENGTH) else { return Ok(None) };
+        let length = length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        if !self.head[128..].starts_with(b"DICM\x02\x00\x00\x00UL\x04\x00") {
+            return Err(damaged("group 0002 does not say how long it is"));
+        }
+        Ok(Some(AFTER_GROUP_LENGTH + length))
     }
 }
 
@@ -126,9 +141,9 @@ mod tests {
 
     use super::*;
 
-    async fn read(object: &[u8], piece: usize, range: Range<u64>) -> Vec<u8> {
+    async fn read(object: &[u8], data_set: Option<u64>, piece: usize, range: Range<u64>) -> Vec<u8> {
         let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let parts: Vec<Bytes> = inflated(stream::iter(pieces).boxed(), range).try_collect().await.unwrap();
+        let parts: Vec<Bytes> = inflated(stream::iter(pieces).boxed(), data_set, range).try_collect().await.unwrap();
         parts.concat()
     }
 
@@ -140,10 +155,17 @@ mod tests {
         let mut deflate = flate2::write::DeflateEncoder::new(head.clone(), flate2::Compression::fast());
         deflate.write_all(&data_set).unwrap();
         let object = deflate.finish().unwrap();
+        let head_bytes = head.len();
         let inflated = [head, data_set].concat();
         for piece in [1000, 65_536, object.len()] {
             for range in [0..10, 140..160, 150..150, 400_000..700_001, 0..inflated.len()] {
-                let part = read(&object, piece, range.start as u64..range.end as u64).await;
+                let part = read(&object, None, piece, range.start as u64..range.end as u64).await;
+                assert!(part == inflated[range.clone()], "{piece} {range:?}");
+                // The same without a file header that tells where the data set begins.
+                let bare = [b"DICM".as_slice(), &object[head_bytes..]].concat();
+                let inflated = [b"DICM".as_slice(), &inflated[head_bytes..]].concat();
+                let range = range.start.min(inflated.len())..range.end.min(inflated.len());
+                let part = read(&bare, Some(4), piece, range.start as u64..range.end as u64).await;
                 assert!(part == inflated[range.clone()], "{piece} {range:?}");
             }
         }

@@ -25,6 +25,7 @@ use crate::telemetry;
 pub(in crate::archive) mod byte_order;
 pub(in crate::archive) mod deflated;
 pub mod document;
+mod file;
 pub(in crate::archive) mod frame;
 pub mod zip_download;
 
@@ -146,7 +147,8 @@ impl Archive {
     ) -> Result<ByteStream, Error> {
         if transfer_syntax::is_deflated(&record.transfer_syntax) {
             let object = self.read_object(caller, record, 0..record.size_bytes).await?;
-            return Ok(inflated(object, range));
+            let data_set_offset = record.file_header.as_ref().map(|header| header.replaces);
+            return Ok(inflated(object, data_set_offset, range));
         }
         self.read_object(caller, record, range).await
     }

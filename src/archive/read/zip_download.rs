@@ -1,11 +1,11 @@
-//! Instances as a zip file, streamed without compression, byte for byte as they were sent
-//! (docs/decisions/0060).
+//! Instances as a zip file, streamed without compression, as they are stored (docs/decisions/0060), with
+//! another file header where the stored one is missing or wrong (docs/decisions/0095).
 //!
 //! Names and lengths are in the index, so that the length of the file is known before the first object is
 //! opened.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,10 +21,11 @@ use crate::blobs::Key;
 use crate::dicom::attributes::{Attribute, Attributes};
 use crate::dicom::dicomdir;
 use crate::dicom::dicomdir::DirectoryFile;
+use crate::dicom::file_header::FileHeader;
 use crate::dicom::json;
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::records::InstanceRecord;
+use crate::index::records::{InstanceRecord, file_bytes};
 use crate::zip;
 use crate::zip::writer::{DirectoryWriter, EntryHeader};
 
@@ -64,7 +65,8 @@ struct ZipDownloadEntry {
 
 #[derive(Debug)]
 enum EntrySource {
-    Object(Key),
+    /// A range of an object, after these bytes.
+    Object(Bytes, Key, Range<u64>),
     Text(Bytes),
 }
 
@@ -170,7 +172,11 @@ impl ZipDownload {
                 async move {
                     let bytes = match source {
                         EntrySource::Text(text) => stream::iter([Ok(text)]).boxed(),
-                        EntrySource::Object(key) => archive.blobs.read(&key, 0..header.size_bytes).await?,
+                        EntrySource::Object(head, key, range) => {
+                            let object = archive.blobs.read(&key, range).await?;
+                            let head = Some(head).filter(|head| !head.is_empty()).map(Ok);
+                            stream::iter(head).chain(object).boxed()
+                        }
                     };
                     Ok::<_, Error>((header, bytes.map_err(Error::from).boxed()))
                 }
@@ -228,6 +234,8 @@ struct ZipInstance {
     digest: String,
     object: String,
     size_bytes: u64,
+    #[serde(default)]
+    file_header: Option<FileHeader>,
     stored_at: i64,
     attributes: Attributes,
     /// Set for a file-set only.
@@ -246,6 +254,7 @@ impl ZipInstance {
             object: record.object,
             digest: record.digest,
             size_bytes: record.size_bytes,
+            file_header: record.file_header,
             stored_at: record.stored_at,
             attributes: record.attributes,
             has_pixels: record.layout.pixels.is_some(),
@@ -288,9 +297,12 @@ impl ZipInstance {
     }
 
     fn entry(self, tenant: &Tenant, name: String) -> ZipDownloadEntry {
-        let header = EntryHeader { name, size_bytes: self.size_bytes, modified_at: self.stored_at };
+        let size_bytes = file_bytes(self.size_bytes, self.file_header.as_ref());
+        let header = EntryHeader { name, size_bytes, modified_at: self.stored_at };
         let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
-        ZipDownloadEntry { header, source: EntrySource::Object(key) }
+        let replaces = self.file_header.as_ref().map_or(0, |header| header.replaces);
+        let head = self.file_header.map(|header| Bytes::from(header.bytes)).unwrap_or_default();
+        ZipDownloadEntry { header, source: EntrySource::Object(head, key, replaces..self.size_bytes) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of text and of ranges of a stored object: whole or in part, of known length, never copied.
+//! Bodies of text and of ranges of an instance: whole or in part, of known length, never copied.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ pub(crate) struct SegmentedBody {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum BodySegment {
     Text(Bytes),
-    /// A range of the stored object.
-    Object(Range<u64>),
+    /// A range of the instance as a file.
+    File(Range<u64>),
     /// A range of a frame or a bulk value.
     Value(Range<u64>),
     /// A range of a transcoded file.
@@ -43,7 +43,7 @@ impl BodySegment {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            Self::Object(range) | Self::Value(range) | Self::Transcoded(_, range) => range.end - range.start,
+            Self::File(range) | Self::Value(range) | Self::Transcoded(_, range) => range.end - range.start,
         }
     }
 
@@ -51,7 +51,7 @@ impl BodySegment {
     fn slice(self, range: Range<u64>) -> Self {
         match self {
             Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
-            Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
+            Self::File(whole) => Self::File(whole.start + range.start..whole.start + range.end),
             Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
             Self::Transcoded(file, whole) => {
                 Self::Transcoded(file, whole.start + range.start..whole.start + range.end)
@@ -66,9 +66,9 @@ impl SegmentedBody {
         self.segments.push(BodySegment::Text(text.into()));
     }
 
-    /// Appends a range of the stored object.
-    pub(crate) fn object(&mut self, range: Range<u64>) {
-        self.segments.push(BodySegment::Object(range));
+    /// Appends a range of the instance as a file.
+    pub(crate) fn file(&mut self, range: Range<u64>) {
+        self.segments.push(BodySegment::File(range));
     }
 
     /// Appends a frame, a bulk value or a part of one.
@@ -123,7 +123,7 @@ impl SegmentedBody {
                     let (archive, caller, record) = &*reader;
                     let bytes = match segment {
                         BodySegment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
-                        BodySegment::Object(range) => archive.read_object(caller, record, range).await?,
+                        BodySegment::File(range) => archive.read_file(caller, record, range).await?,
                         BodySegment::Value(range) => archive.read_value(caller, record, range).await?,
                         BodySegment::Transcoded(file, range) => {
                             read_transcoded(archive, &file, range).await?

@@ -122,10 +122,11 @@ pub(in crate::http) async fn one(
             Err(error) => return Err(error.into()),
         },
     }
-    let etag = etag(&record, if chosen.is_multipart { "m-dicom" } else { "s-dicom" });
-    let mut object = SegmentedBody::default();
-    object.object(0..record.size_bytes);
-    whole(&record, &chosen, object, etag, head.base_url()).answer(archive, caller, record, head).await
+    let form = if record.file_header.is_some() { "file" } else { "dicom" };
+    let etag = etag(&record, &format!("{}-{form}", if chosen.is_multipart { "m" } else { "s" }));
+    let mut file = SegmentedBody::default();
+    file.file(0..record.file_bytes());
+    whole(&record, &chosen, file, etag, head.base_url()).answer(archive, caller, record, head).await
 }
 
 /// One instance in a transfer syntax to which the archive transcodes whole files, and caches them.
@@ -249,7 +250,7 @@ async fn part(
         Some(Err(error)) if !error.is_about_form() => return Err(error),
         None | Some(Err(_)) => {}
     }
-    let bytes = archive.read_object(caller, record, 0..record.size_bytes).await?;
+    let bytes = archive.read_file(caller, record, 0..record.file_bytes()).await?;
     Ok((bytes.map_err(ArchiveError::from).boxed(), record.transfer_syntax.clone()))
 }
 
@@ -266,7 +267,7 @@ async fn transcoded_part(
 
 /// The representation of an instance.
 enum InstanceForm {
-    /// As it is stored.
+    /// As it is stored, with a file header.
     Stored,
     /// In Explicit VR Little Endian, transcoded while it is sent.
     Explicit,
