@@ -6,9 +6,9 @@ use cuspid::dicom::xml;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    if let Ok(data_set) = xml::read(input) {
+    if let Ok(data_set) = xml::read(input, 64) {
         let mut document = Vec::new();
         xml::write(&data_set, &mut document);
-        let _ = xml::read(&document);
+        let _ = xml::read(&document, 64);
     }
 });

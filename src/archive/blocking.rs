@@ -10,13 +10,19 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Once;
 use std::task::Poll;
+use std::thread;
 
 use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::archive::Error;
 use crate::archive::permits::Permit;
+use crate::dicom::json;
 use crate::telemetry;
+
+/// Stack for each level of nested JSON: several times what parsing, writing and dropping take without
+/// optimisation. Only the memory that is used counts.
+const STACK_BYTES_PER_LEVEL: usize = 16 * 1024;
 
 thread_local! {
     /// Whether this thread does work whose panics are caught here.
@@ -44,6 +50,23 @@ pub fn run_blocking<T: Send + 'static>(
         outcome
     });
     async { task.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into()))) }
+}
+
+/// Does work that recurses for each level of deeply nested JSON or XML, on a thread with a stack for `nesting`
+/// levels if this thread may have none. All that is nested must be dropped in `work` too.
+///
+/// # Errors
+/// [`Error::Internal`] if the work panics, or if there can be no such thread.
+pub fn with_stack_for<T: Send>(nesting: usize, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    if nesting <= json::MAX_NESTING {
+        return Ok(work());
+    }
+    let bytes = nesting.saturating_mul(STACK_BYTES_PER_LEVEL);
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, || catch_panic(work));
+        let thread = thread.map_err(|error| Error::Internal(format!("no thread for deep nesting: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(Error::Internal("a thread for deep nesting ended".into())))
+    })
 }
 
 /// Polls a future that does work which may panic, on a thread that may block.
@@ -125,6 +148,7 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+    use crate::dicom::{write, xml};
 
     /// A log that is held in memory.
     #[derive(Clone, Default)]
@@ -151,6 +175,25 @@ mod tests {
     fn panics(text: &str) -> usize {
         let line = text.lines().find(|line| line.starts_with("cuspid_panics_total "));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn the_deepest_metadata_is_parsed_written_and_dropped_on_a_stack_of_its_own() {
+        let depth = 4096;
+        let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
+        let text = open.repeat(depth) + r#"{"00100020":{"vr":"LO","Value":["1"]}}"# + &close.repeat(depth);
+        let nesting = json::nesting(text.as_bytes());
+        assert!(nesting <= json::nesting_of_sequences(depth));
+        let document = with_stack_for(nesting, || {
+            let data_set: serde_json::Value = json::parse_nested(text.as_bytes()).unwrap();
+            write::write(&data_set).unwrap();
+            let mut document = Vec::new();
+            xml::write(&data_set, &mut document);
+            document
+        });
+        let document = document.unwrap();
+        let again = with_stack_for(nesting, || xml::read(&document, depth).map(|read| read.to_string()));
+        assert!(again.unwrap().unwrap() == text);
     }
 
     #[test]

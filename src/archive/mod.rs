@@ -42,7 +42,7 @@ mod verified;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;
-pub use crate::archive::blocking::run_blocking;
+pub use crate::archive::blocking::{run_blocking, with_stack_for};
 pub use crate::archive::error::Error;
 pub use crate::archive::storing::NotStoring;
 

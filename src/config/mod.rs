@@ -37,6 +37,8 @@ pub use tenant_rule::TenantRule;
 const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The maximum length of the value representation AE (PS3.5 §6.2).
 const MAX_AE_TITLE_CHARACTERS: usize = 16;
+/// The most sequences within each other for which there is stack.
+const MAX_SEQUENCE_DEPTH: usize = 4096;
 /// DynamoDB recognises a repeated transaction for ten minutes, so retries must end well before.
 const MAX_RETRY_SECONDS: u64 = 300;
 
@@ -127,6 +129,11 @@ impl Config {
             retry_seconds <= MAX_RETRY_SECONDS,
             "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
              {MAX_RETRY_SECONDS}: DynamoDB recognises a repeated transaction for ten minutes only"
+        );
+        let depth = self.ingest.max_sequence_depth;
+        ensure!(
+            (1..=MAX_SEQUENCE_DEPTH).contains(&depth),
+            "ingest.max_sequence_depth cannot be {depth}: it is 1 to {MAX_SEQUENCE_DEPTH}"
         );
         let quality = self.rendering.quality;
         ensure!((1..=100).contains(&quality), "rendering.quality cannot be {quality}: it is 1 to 100");
@@ -229,6 +236,8 @@ mod tests {
             (None, vec![set("dynamodb", "table", "")], "dynamodb.table"),
             (None, vec![set("dynamodb", "max_attempts", "0")], "dynamodb.max_attempts"),
             (None, vec![set("dynamodb", "retry_seconds", "600")], "dynamodb.retry_seconds"),
+            (None, vec![set("ingest", "max_sequence_depth", "0")], "ingest.max_sequence_depth"),
+            (None, vec![set("ingest", "max_sequence_depth", "4097")], "ingest.max_sequence_depth"),
             (None, vec![set("preview", "binning", "0")], "preview.binning"),
             (None, vec![set("rendering", "quality", "101")], "rendering.quality"),
             (None, vec![set("storage", "blobs", "s3")], "s3.bucket"),

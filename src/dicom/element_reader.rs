@@ -13,6 +13,8 @@ use crate::dicom::value_reader::{self, Token};
 
 /// The maximum number of warnings about one data set.
 const MAX_WARNINGS: usize = 32;
+/// The maximum nesting of sequences that are collected: all that is done with attributes recurses.
+const MAX_COLLECTED_DEPTH: usize = 64;
 
 /// One step through a data set.
 #[derive(Debug, Clone, Copy)]
@@ -239,8 +241,8 @@ fn is_signed(outline: &Outline) -> bool {
     false
 }
 
-/// Collects the attributes at top level that `is_wanted` names, sequences with all that is in them. Binary
-/// and bulk values are left out.
+/// Collects the attributes at top level that `is_wanted` names, sequences with all that is in them down to
+/// [`MAX_COLLECTED_DEPTH`]. Binary and bulk values are left out.
 pub(crate) fn collect(outline: &Outline, is_wanted: impl Fn(Tag) -> bool) -> Attributes {
     let mut walk = ElementReader::new(outline);
     // The data set and the items that are open, and the sequences that they are in.
@@ -250,6 +252,7 @@ pub(crate) fn collect(outline: &Outline, is_wanted: impl Fn(Tag) -> bool) -> Att
         let is_top = sequences.is_empty();
         match step {
             ElementStep::Sequence(tag) if is_top && !is_wanted(tag) => walk.skip_sequence(),
+            ElementStep::Sequence(_) if sequences.len() == MAX_COLLECTED_DEPTH => walk.skip_sequence(),
             ElementStep::Sequence(tag) => sequences.push((tag, Vec::new())),
             ElementStep::Item => items.push(Attributes::new()),
             ElementStep::ItemEnd => {

@@ -1,15 +1,20 @@
 //! Attributes written as and read from DICOM JSON (PS3.18 §F.2).
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::DeserializeOwned;
-use serde_json::{Deserializer, Value as Json};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Deserializer, Map, Number, Value as Json};
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::value_reader::{Token, json_number};
 
-/// The maximum nesting of objects and arrays, as reading takes stack. A sequence takes three levels.
-const MAX_NESTING: usize = 400;
+/// The maximum nesting of objects and arrays that any thread can parse: parsing, writing and dropping JSON
+/// take stack for each level.
+pub const MAX_NESTING: usize = 400;
+/// Objects and arrays for each sequence: the data set, the attribute, and the array of items.
+const LEVELS_PER_SEQUENCE: usize = 3;
+/// The nesting of objects and arrays from which [`read`] leaves values out: 130 sequences.
+const MAX_READ_NESTING: usize = 390;
 
 /// The reason why a text is not DICOM JSON.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +124,17 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Reads one data set, a JSON object. Attributes whose value is InlineBinary or a BulkDataURI are left out.
+/// Reads one data set, a JSON object. Attributes whose value is InlineBinary or a BulkDataURI are left out, and
+/// the values of items that are nested deeper than 130 sequences.
 ///
 /// # Errors
 /// [`Error`] if the text is not DICOM JSON.
 pub fn read(text: &[u8]) -> Result<Attributes, Error> {
-    let json: BTreeMap<String, Json> = parse(text)?;
+    let mut deserializer = Deserializer::from_slice(text);
+    deserializer.disable_recursion_limit();
+    let json = Pruned { depth: 1 }.deserialize(&mut deserializer).map_err(Error::Syntax)?;
+    deserializer.end().map_err(Error::Syntax)?;
+    let Json::Object(json) = json else { return Err(Error::Model("a data set is not an object")) };
     json.into_iter().filter_map(|(tag, attribute)| read_attribute(&tag, attribute).transpose()).collect()
 }
 
@@ -136,6 +146,14 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     if nesting(text) > MAX_NESTING {
         return Err(Error::TooDeep);
     }
+    parse_nested(text)
+}
+
+/// Reads JSON as it is, on a thread with a stack for its [`nesting`], on which it must be dropped too.
+///
+/// # Errors
+/// [`Error::Syntax`].
+pub fn parse_nested<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     let mut deserializer = Deserializer::from_slice(text);
     deserializer.disable_recursion_limit();
     let value = T::deserialize(&mut deserializer).map_err(Error::Syntax)?;
@@ -143,8 +161,14 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// The maximum nesting of objects and arrays.
-fn nesting(text: &[u8]) -> usize {
+/// The nesting of objects and arrays that this many sequences within each other take.
+pub const fn nesting_of_sequences(depth: usize) -> usize {
+    // The data set within the innermost sequence, its attribute, the values, and a name.
+    (depth + 1).saturating_mul(LEVELS_PER_SEQUENCE) + 1
+}
+
+/// The nesting of the objects and arrays in a JSON text.
+pub fn nesting(text: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut is_string, mut is_escaped) = (false, false);
     for byte in text {
@@ -161,6 +185,87 @@ fn nesting(text: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+/// Reads JSON whose deepest arrays become `null`.
+#[derive(Clone, Copy)]
+struct Pruned {
+    depth: usize,
+}
+
+impl Pruned {
+    fn inner(self) -> Self {
+        Self { depth: self.depth + 1 }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Pruned {
+    type Value = Json;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pruned {
+    type Value = Json;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Number::from_f64(value).map_or(Json::Null, Json::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Json, A::Error> {
+        if self.depth > MAX_READ_NESTING {
+            while values.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Json::Null);
+        }
+        let mut array = Vec::new();
+        while let Some(value) = values.next_element_seed(self.inner())? {
+            array.push(value);
+        }
+        Ok(Json::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        // Only what is no DICOM JSON has that many objects within each other without an array.
+        if self.depth > MAX_READ_NESTING + LEVELS_PER_SEQUENCE {
+            while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Json::Null);
+        }
+        let mut object = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            object.insert(key, members.next_value_seed(self.inner())?);
+        }
+        Ok(Json::Object(object))
+    }
 }
 
 fn read_attribute(tag: &str, attribute: Json) -> Result<Option<(Tag, Attribute)>, Error> {
@@ -187,7 +292,7 @@ fn read_attribute(tag: &str, attribute: Json) -> Result<Option<(Tag, Attribute)>
     Ok(Some((tag, Attribute { vr, values })))
 }
 
-/// Reads a value. The recursion is bounded by [`MAX_NESTING`].
+/// Reads a value. The recursion is bounded by [`MAX_READ_NESTING`].
 fn read_value(vr: Vr, value: Json) -> Result<Value, Error> {
     Ok(match value {
         Json::Null => Value::Absent,
@@ -264,13 +369,21 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_read_as_deep_as_they_are_stored_and_no_deeper() {
-        for (depth, is_readable) in [(128, true), (140, false), (100_000, false)] {
+    fn sequences_are_read_to_a_depth_that_every_stack_holds() {
+        for (depth, expected) in [(3, 3), (128, 128), (140, 130), (100_000, 130)] {
             let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
             let text = open.repeat(depth)
                 + r#"{"00100020":{"vr":"LO","Value":["[[\"{{\\"]}}"#
                 + &close.repeat(depth);
-            assert_eq!(read(text.as_bytes()).is_ok(), is_readable, "{depth}");
+            assert_eq!(nesting(text.as_bytes()), 3 * depth + 3);
+            let data_set = read(text.as_bytes()).unwrap();
+            let mut item = Some(&data_set);
+            let mut found = 0;
+            while let Some(Value::Item(inner)) = item.and_then(|set| set[&Tag(0x0040_0275)].values.first()) {
+                found += 1;
+                item = Some(inner).filter(|inner| inner.contains_key(&Tag(0x0040_0275)));
+            }
+            assert_eq!(found, expected, "{depth}");
         }
     }
 

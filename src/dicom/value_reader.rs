@@ -120,7 +120,10 @@ pub(crate) fn visit(
         b"PN" => text.split('\\').for_each(|name| sink(name_token(name))),
         b"DS" | b"IS" => {
             for number in text.split('\\') {
-                warning = visit_decimal(number.trim_matches(is_padding), sink).or(warning);
+                let text = number.trim_matches(is_padding);
+                // Readers of JSON take longer integers for floating point numbers.
+                let is_too_long = &vr.0 == b"IS" && text.len() > 18 && text.parse::<i64>().is_err();
+                warning = visit_decimal(text, is_too_long, sink).or(warning);
             }
         }
         b"UC" => text.split('\\').for_each(|value| sink(text_token(value.trim_end_matches(is_padding)))),
@@ -143,12 +146,12 @@ fn name_token(name: &str) -> Token<'_> {
     if name.iter().all(|group| group.is_empty()) { Token::Absent } else { Token::Name(name) }
 }
 
-fn visit_decimal(text: &str, sink: &mut dyn FnMut(Token<'_>)) -> Option<ValueWarning> {
+fn visit_decimal(text: &str, is_text: bool, sink: &mut dyn FnMut(Token<'_>)) -> Option<ValueWarning> {
     if text.is_empty() {
         sink(Token::Absent);
         return None;
     }
-    match json_number(text) {
+    match json_number(text).filter(|_| !is_text) {
         Some(number) => {
             sink(Token::Number(&number));
             None
@@ -315,6 +318,20 @@ mod tests {
             ["x", "1,5", "1e", "e5", ".", "--1", "1.2.3", "0x10", "+", "1 2", "1e400", "-1E+309", &long]
         {
             assert_eq!(read(b"DS", text.as_bytes()), (format!("'{text}'"), Some(ValueWarning::Number)));
+        }
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_stays_text() {
+        let table: &[(&[u8], &str, bool)] = &[
+            (b"99999999999", "99999999999", false),
+            (b"-9223372036854775808", "-9223372036854775808", false),
+            (b"9223372036854775808", "'9223372036854775808'", true),
+            (b"99999999999999999999999999999", "'99999999999999999999999999999'", true),
+        ];
+        for (text, expected, is_warned) in table {
+            let (seen, warning) = read(b"IS", text);
+            assert_eq!((seen.as_str(), warning.is_some()), (*expected, *is_warned));
         }
     }
 

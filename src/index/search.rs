@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{block_in_place, spawn_blocking};
+use tracing::error;
 
 use crate::dicom::attributes::Attributes;
 use crate::dicom::json;
@@ -33,7 +34,7 @@ const METADATA_ROWS: usize = 10;
 /// are done on a blocking thread.
 const LONG_WORK_BYTES: u64 = 128 * 1024;
 
-const TOO_DEEP: &str = "sequences of some instances are nested too deeply to be searched";
+const UNREADABLE: &str = "the metadata of some instances cannot be read";
 
 impl Index {
     /// Searches a tenant's records and passes each result to `sink`. When a search reaches one of the
@@ -305,16 +306,16 @@ impl<'a> RunningSearch<'a> {
         let (conditions, max_work) = (self.conditions.metadata.clone(), self.budget.bytes_left());
         let read = if self.long_permit.is_some() {
             let reading = spawn_blocking(move || read_metadata(&key, &metadata, &conditions, max_work));
-            reading.await.map_err(|_| Error::Interrupted)??
+            reading.await.map_err(|_| Error::Interrupted)?
         } else {
-            read_metadata(&key, &metadata, &conditions, max_work)?
+            read_metadata(&key, &metadata, &conditions, max_work)
         };
         let is_within_budget = self.budget.spend_bytes(read.work);
         match read.attributes {
             Some(attributes) => Ok((read.is_met && is_within_budget).then_some(attributes)),
             None => {
-                if !self.summary.warnings.iter().any(|warning| warning == TOO_DEEP) {
-                    self.summary.warnings.push(TOO_DEEP.to_owned());
+                if !self.summary.warnings.iter().any(|warning| warning == UNREADABLE) {
+                    self.summary.warnings.push(UNREADABLE.to_owned());
                 }
                 Ok(self.conditions.metadata.is_empty().then(Attributes::new))
             }
@@ -415,7 +416,8 @@ struct SearchedRecord {
 
 /// The attributes of an instance, matched against conditions.
 struct ReadMetadata {
-    /// The attributes without bulk values; `None` if sequences are nested too deeply.
+    /// The attributes without bulk values; `None` if the metadata are damaged, which must not hide other
+    /// instances.
     attributes: Option<Attributes>,
     is_met: bool,
     /// The work of matching, in bytes.
@@ -428,13 +430,17 @@ fn read_metadata(
     metadata: &Metadata,
     conditions: &[Condition],
     max_work: u64,
-) -> Result<ReadMetadata, Error> {
-    let mut text = Vec::new();
-    metadata.write_text("", &mut text).map_err(|source| rows::record_error(key, source))?;
-    // The text is JSON that this server wrote, so the only possible error is too deep nesting.
-    let attributes = json::read(&text).ok();
+) -> ReadMetadata {
+    let read = || {
+        let mut text = Vec::new();
+        metadata.write_text("", &mut text).map_err(|source| rows::record_error(key, source))?;
+        json::read(&text).map_err(|source| rows::record_error(key, source))
+    };
+    let read: Result<Attributes, Error> = read();
+    let attributes =
+        read.inspect_err(|error| error!(%error, "cannot read the metadata of an instance")).ok();
     let mut work = 0;
     let is_met =
         attributes.as_ref().is_some_and(|attributes| meets(conditions, attributes, max_work, &mut work));
-    Ok(ReadMetadata { attributes, is_met, work })
+    ReadMetadata { attributes, is_met, work }
 }

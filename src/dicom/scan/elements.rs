@@ -93,7 +93,11 @@ impl ScanState {
         }
         match opens {
             None => {
-                let event = self.value_event(header, !header::is_bulk(header));
+                let is_bulk = header::is_bulk(header);
+                if is_bulk {
+                    self.count_reference()?;
+                }
+                let event = self.value_event(header, !is_bulk);
                 self.outline.events.push(ScanEvent { is_big_endian: encoding.is_big_endian, ..event });
                 self.warn_of_overrun(header);
             }
@@ -136,8 +140,11 @@ impl ScanState {
         if kind == LevelKind::Sequence && depth >= self.limits.max_sequence_depth {
             return Err(Failure::TooDeep { limit: self.limits.max_sequence_depth });
         }
+        if kind == LevelKind::Fragments {
+            self.count_reference()?;
+        }
         let offset = self.position + header.size as u64;
-        let outer = self.levels.iter().rev().find_map(|level| level.end);
+        let outer = self.levels.last().and_then(|level| level.first_end);
         let end = (header.length != UNDEFINED).then(|| {
             let end = offset + u64::from(header.length);
             if outer.is_some_and(|outer| end > outer) {
@@ -154,6 +161,7 @@ impl ScanState {
             kind,
             tag: header.tag,
             end,
+            first_end: end.or(outer),
             encoding,
             event: self.outline.events.len(),
             is_unsure,
@@ -172,6 +180,10 @@ impl ScanState {
     /// Closes the levels whose defined length has ended, with the open levels in them, the innermost first.
     fn close_ended_levels(&mut self) {
         let has_ended = |level: &OpenLevel| level.end.is_some_and(|end| end <= self.position);
+        // Each element comes here: the levels are searched only if one has ended.
+        if self.levels.last().and_then(|level| level.first_end).is_none_or(|end| end > self.position) {
+            return;
+        }
         let Some(outermost) = self.levels.iter().position(has_ended) else { return };
         while self.levels.len() > outermost {
             if self.levels.last().is_some_and(|level| level.end.is_none()) {
@@ -268,7 +280,7 @@ impl ScanState {
 
     fn warn_of_overrun(&mut self, header: &ElementHeader) {
         let end = self.position + header.size as u64 + u64::from(header.length);
-        let outer = self.levels.iter().rev().find_map(|level| level.end);
+        let outer = self.levels.last().and_then(|level| level.first_end);
         if outer.is_some_and(|outer| end > outer) {
             self.warn_of(header.tag, "its value is longer than the item it lies in");
         }

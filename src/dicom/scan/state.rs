@@ -9,6 +9,8 @@ use crate::dicom::tags;
 
 /// The maximum number of warnings about one object.
 const MAX_WARNINGS: usize = 32;
+/// Bytes of a reference to a bulk value for each sequence and each item around it.
+const REFERENCE_BYTES_PER_LEVEL: usize = 8;
 
 /// A scan of one object.
 pub(super) struct ScanState {
@@ -29,6 +31,8 @@ pub(super) struct ScanState {
     pub(super) encoding: ElementEncoding,
     /// Elements so far, those in items included.
     elements: usize,
+    /// Bytes of the references to nested bulk values so far.
+    reference_bytes: usize,
     /// The last tag that is not nested.
     pub(super) last_tag: Tag,
     /// Bytes that were received but are too few for the next step.
@@ -69,6 +73,8 @@ pub(super) struct OpenLevel {
     pub(super) tag: Tag,
     /// The offset of its end, if its length is defined.
     pub(super) end: Option<u64>,
+    /// The first end of those of this level and of all levels around it.
+    pub(super) first_end: Option<u64>,
     /// The encoding of the elements in it.
     pub(super) encoding: ElementEncoding,
     /// The index of the event that opened it.
@@ -99,6 +105,7 @@ impl ScanState {
             levels: Vec::new(),
             encoding: ElementEncoding::EXPLICIT,
             elements: 0,
+            reference_bytes: 0,
             last_tag: Tag(0),
             carry: Vec::new(),
             wanted: 0,
@@ -128,6 +135,18 @@ impl ScanState {
         self.elements += 1;
         if self.elements > self.limits.max_elements {
             return Err(Failure::TooManyElements { limit: self.limits.max_elements });
+        }
+        Ok(())
+    }
+
+    /// Counts the reference to a bulk value: it names all sequences around the value.
+    ///
+    /// # Errors
+    /// [`Failure::HeaderTooLarge`] if the references take more memory than the attributes may.
+    pub(super) fn count_reference(&mut self) -> Result<(), Failure> {
+        self.reference_bytes += REFERENCE_BYTES_PER_LEVEL * self.levels.len();
+        if self.reference_bytes > self.limits.max_header_bytes {
+            return Err(Failure::HeaderTooLarge { limit: self.limits.max_header_bytes });
         }
         Ok(())
     }

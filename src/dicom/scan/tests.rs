@@ -387,6 +387,17 @@ fn what_is_beyond_a_limit_is_refused() {
     }
     assert_eq!(scan(&many.bytes()), Err(Failure::TooManyElements { limit: 10_000 }));
 
+    // References to bulk values name all sequences around them.
+    let mut nested = DataSet::explicit().element(0x7FE0_0010, "OW", &[0, 1]);
+    for _ in 0..15 {
+        nested = DataSet::explicit().sequence(0x0008_1140, &[nested]);
+    }
+    let many = DataSet::explicit().raw(&nested.bytes().repeat(5000));
+    let limits = ScanLimits { max_elements: 1_000_000, ..limits() };
+    let mut scanner = Scanner::new(limits);
+    let failure = scanner.push(&many.bytes());
+    assert_eq!(failure, Err(Failure::HeaderTooLarge { limit: 1 << 20 }));
+
     let large = DataSet::explicit().element(0x0008_0005, "UR", &vec![b'a'; 2 << 20]);
     assert_eq!(scan(&large.bytes()), Err(Failure::HeaderTooLarge { limit: 1 << 20 }));
 }

@@ -26,4 +26,7 @@ pub enum Error {
     /// The text is XML, but not a Native DICOM Model.
     #[error("not a Native DICOM Model: {0}")]
     Model(String),
+    /// More sequences are within each other than this limit.
+    #[error("sequences are nested deeper than {0}")]
+    TooDeep(usize),
 }

@@ -14,8 +14,6 @@ use crate::dicom::dictionary;
 use crate::dicom::value_reader::json_number;
 use crate::dicom::xml::{Error, NAME_GROUPS, NAME_PARTS};
 
-/// Sequences within sequences, at most.
-const MAX_DEPTH: usize = 64;
 /// XML attributes of one element, at most: finding doubles among them takes the square of their number.
 const MAX_XML_ATTRIBUTES: usize = 16;
 /// Empty values in a row that may be left out before a `Value`, `Item` or `PersonName`, at most. Each takes
@@ -31,11 +29,11 @@ const MAX_LEFT_OUT: usize = 16;
 ///
 /// # Errors
 /// [`Error::Syntax`] if it is no XML in UTF-8, or has a document type or an entity of its own;
-/// [`Error::Model`] if it is no Native DICOM Model, has an attribute twice, or more than 64 sequences within
-/// each other.
-pub fn read(text: &[u8]) -> Result<Json, Error> {
+/// [`Error::Model`] if it is no Native DICOM Model or has an attribute twice; [`Error::TooDeep`] if more than
+/// `max_depth` sequences are within each other. Reading recurses for each of them.
+pub fn read(text: &[u8], max_depth: usize) -> Result<Json, Error> {
     let text = std::str::from_utf8(text).map_err(|_| syntax("the text is not UTF-8"))?;
-    let mut parser = Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0 };
+    let mut parser = Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0, max_depth };
     parser.reader.config_mut().expand_empty_elements = true;
     let Some(root) = parser.child()? else { return Err(model("there is no element")) };
     if root.name != "NativeDicomModel" {
@@ -84,6 +82,7 @@ struct Parser<'a> {
     reader: Reader<&'a [u8]>,
     /// Open elements: quick-xml reports a wrong end, but not a missing one.
     open: usize,
+    max_depth: usize,
 }
 
 impl Parser<'_> {
@@ -175,10 +174,8 @@ impl Parser<'_> {
             let value = match element.name.as_str() {
                 "Value" => number_or_text(vr, self.text()?),
                 "PersonName" => self.person_name()?,
-                "Item" if depth < MAX_DEPTH => self.data_set(depth + 1)?,
-                "Item" => {
-                    return Err(model(format!("there are more than {MAX_DEPTH} sequences in each other")));
-                }
+                "Item" if depth < self.max_depth => self.data_set(depth + 1)?,
+                "Item" => return Err(Error::TooDeep(self.max_depth)),
                 name @ ("InlineBinary" | "BulkData") => {
                     let (key, binary) = self.binary(tag, name, &element)?;
                     if std::mem::replace(&mut has_binary, true) {

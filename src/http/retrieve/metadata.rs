@@ -2,10 +2,12 @@
 //! (PS3.18 §10.4.1.1.2, §10.4.4).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WARNING};
+use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -24,6 +26,7 @@ use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::metadata_writer::{MetadataFormat, MetadataWriter};
+use crate::http::warning::warning;
 
 const DICOM_JSON: &str = "application/dicom+json";
 
@@ -58,20 +61,32 @@ pub(crate) async fn metadata(
         response = response.header(CONTENT_ENCODING, "gzip");
     }
     let pages = in_batches(metadata_bundle::metadata(&service.archive, &caller, &scope).await?);
-    let mut text =
-        chunks(Arc::clone(&service.archive), pages, MetadataWriter::new(form, is_gzip, head.base_url()));
+    let writer = MetadataWriter::new(form, is_gzip, head.base_url());
+    let left_out = writer.left_out();
+    let mut text = chunks(Arc::clone(&service.archive), pages, writer);
     let mut gathered = Vec::new();
     while gathered.len() <= MAX_GATHERED_BYTES {
         match text.try_next().await? {
             Some(chunk) => gathered.extend_from_slice(&chunk),
             None => {
-                let response = response.header(CONTENT_LENGTH, gathered.len());
+                let response = with_warning(response, &left_out).header(CONTENT_LENGTH, gathered.len());
                 return finish(response, Body::from(gathered));
             }
         }
     }
     let first = stream::once(async { Ok(Bytes::from(gathered)) });
-    finish(response, Body::from_stream(first.chain(text)))
+    finish(with_warning(response, &left_out), Body::from_stream(first.chain(text)))
+}
+
+/// Adds a Warning if instances were left out so far.
+fn with_warning(response: Builder, left_out: &AtomicUsize) -> Builder {
+    match left_out.load(Ordering::Relaxed) {
+        0 => response,
+        count => {
+            let text = format!("the metadata of {count} instances cannot be read; they are left out");
+            response.header(WARNING, warning(&text))
+        }
+    }
 }
 
 /// The representation of metadata: JSON by default; XML in a part for each instance, or alone for one

@@ -1,12 +1,16 @@
 //! Writes the text of metadata responses, page by page, plain or as one gzip stream.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value as Json;
+use tracing::error;
 
 use crate::archive::records::MetadataRecord;
+use crate::archive::with_stack_for;
 use crate::dicom::metadata::{GzipJoiner, Metadata};
 use crate::dicom::{json, xml};
 use crate::http::error::Error;
@@ -29,6 +33,7 @@ pub(super) struct MetadataWriter {
     form: MetadataFormat,
     base_url: String,
     is_first: bool,
+    left_out: Arc<AtomicUsize>,
     output: TextOutput,
 }
 
@@ -48,7 +53,13 @@ impl MetadataWriter {
                 TextOutput::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
             }
         };
-        Self { form, base_url: base_url.to_owned(), is_first: true, output }
+        let left_out = Arc::new(AtomicUsize::new(0));
+        Self { form, base_url: base_url.to_owned(), is_first: true, left_out, output }
+    }
+
+    /// The number of instances so far that were left out, because their metadata cannot be read.
+    pub(super) fn left_out(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.left_out)
     }
 
     /// Whether the metadata are parsed, which takes many times the memory of their text.
@@ -56,31 +67,47 @@ impl MetadataWriter {
         self.form != MetadataFormat::Json
     }
 
-    /// The bytes for a page of instances.
+    /// The bytes for a page of instances. An instance whose record is damaged is left out.
     ///
-    /// # Errors
-    /// If a record is damaged.
+    /// Metadata that are joined from gzip members are not inflated, so that damage to them is not seen.
     pub(super) fn page(&mut self, records: &[MetadataRecord]) -> Result<Vec<u8>, Error> {
         for record in records {
-            let is_first = std::mem::take(&mut self.is_first);
-            match self.form {
-                MetadataFormat::Json => {
-                    self.output.text(if is_first { b"[" } else { b"," })?;
-                    self.output.metadata(&record.metadata, &self.base_url)?;
+            match self.instance(&record.metadata) {
+                Ok(()) => self.is_first = false,
+                Err(Error::Damaged(cause)) => {
+                    let error = format!("{cause:#}");
+                    error!(error, "cannot read the metadata of an instance, which is left out of a response");
+                    self.left_out.fetch_add(1, Ordering::Relaxed);
                 }
-                MetadataFormat::Xml => self.output.text(&document(&record.metadata, &self.base_url)?)?,
-                MetadataFormat::XmlParts => {
-                    let head = parts::head(MODEL_BOUNDARY, is_first, DICOM_XML, None);
-                    self.output.text(head.as_bytes())?;
-                    self.output.text(&document(&record.metadata, &self.base_url)?)?;
-                }
+                Err(error) => return Err(error),
             }
         }
         Ok(self.output.take())
     }
 
+    /// Writes an instance, or nothing if it cannot be read.
+    fn instance(&mut self, metadata: &Metadata) -> Result<(), Error> {
+        let before = match self.form {
+            MetadataFormat::Json => if self.is_first { "[" } else { "," }.to_owned(),
+            MetadataFormat::Xml => String::new(),
+            MetadataFormat::XmlParts => parts::head(MODEL_BOUNDARY, self.is_first, DICOM_XML, None),
+        };
+        if self.form == MetadataFormat::Json {
+            return self.output.metadata(&before, metadata, &self.base_url);
+        }
+        let document = document(metadata, &self.base_url)?;
+        self.output.text(before.as_bytes())?;
+        self.output.text(&document)
+    }
+
     /// The bytes at the end of the response.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if all instances were left out.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, Error> {
+        if self.is_first && self.left_out.load(Ordering::Relaxed) > 0 {
+            return Err(damaged(anyhow::anyhow!("the metadata of no instance can be read")));
+        }
         match self.form {
             MetadataFormat::Json => self.output.text(if self.is_first { b"[]" } else { b"]" })?,
             MetadataFormat::Xml => {}
@@ -104,15 +131,22 @@ impl TextOutput {
         Ok(())
     }
 
-    fn metadata(&mut self, metadata: &Metadata, base_url: &str) -> Result<(), Error> {
+    /// Writes `before` and the JSON text of an instance, or nothing if the text cannot be read.
+    fn metadata(&mut self, before: &str, metadata: &Metadata, base_url: &str) -> Result<(), Error> {
         match self {
-            Self::Plain(out) => metadata.write_text(base_url, out).map_err(damaged),
+            Self::Plain(out) => {
+                let length = out.len();
+                out.extend_from_slice(before.as_bytes());
+                let written = metadata.write_text(base_url, out).map_err(damaged);
+                written.inspect_err(|_| out.truncate(length))
+            }
             Self::Joined(gzip) => {
+                gzip.text(before.as_bytes());
                 gzip.metadata(metadata, base_url);
                 Ok(())
             }
             Self::Compressed(gzip) => {
-                let mut text = Vec::new();
+                let mut text = before.as_bytes().to_vec();
                 metadata.write_text(base_url, &mut text).map_err(damaged)?;
                 gzip.write_all(&text).map_err(damaged)
             }
@@ -133,12 +167,62 @@ impl TextOutput {
 fn document(metadata: &Metadata, base_url: &str) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
     metadata.write_text(base_url, &mut text).map_err(damaged)?;
-    let data_set: Json = json::parse(&text).map_err(damaged)?;
-    let mut document = Vec::with_capacity(2 * text.len());
-    xml::write(&data_set, &mut document);
-    Ok(document)
+    let write = || {
+        let data_set: Json = json::parse_nested(&text)?;
+        let mut document = Vec::with_capacity(2 * text.len());
+        xml::write(&data_set, &mut document);
+        Ok::<_, json::Error>(document)
+    };
+    with_stack_for(json::nesting(&text), write)?.map_err(damaged)
 }
 
 fn damaged(error: impl Into<anyhow::Error>) -> Error {
     Error::Damaged(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::metadata::compress;
+
+    fn record(text: &str) -> MetadataRecord {
+        MetadataRecord { metadata: compress(&[text.as_bytes().to_vec()]) }
+    }
+
+    fn patient(id: &str) -> MetadataRecord {
+        record(&format!(r#"{{"00100020":{{"vr":"LO","Value":["{id}"]}}}}"#))
+    }
+
+    fn damaged_record() -> MetadataRecord {
+        let mut damaged = patient("damaged");
+        damaged.metadata.pieces[0].crc32 ^= 1;
+        damaged
+    }
+
+    /// The response to a request for these records, and how many were left out.
+    fn written(form: MetadataFormat, records: &[MetadataRecord]) -> Result<(String, usize), Error> {
+        let mut writer = MetadataWriter::new(form, false, "http://pacs");
+        let left_out = writer.left_out();
+        let mut text = writer.page(records)?;
+        text.extend(writer.finish()?);
+        Ok((String::from_utf8(text).unwrap(), left_out.load(Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn an_instance_that_cannot_be_read_spoils_no_other() {
+        let bad = [damaged_record(), record("{"), record(r#"{"00100020":"#)];
+        for (form, expected_left_out) in [(MetadataFormat::Json, 1), (MetadataFormat::XmlParts, 3)] {
+            let good = written(form, &[patient("A"), patient("B")]).unwrap();
+            for place in 0..3 {
+                let mut records = vec![patient("A"), patient("B")];
+                // JSON is given as it was written: only damage to the record is seen.
+                records.splice(place..place, bad[..expected_left_out].iter().cloned());
+                let (text, left_out) = written(form, &records).unwrap();
+                assert_eq!((text, left_out), (good.0.clone(), expected_left_out), "{form:?} {place}");
+            }
+            assert!(matches!(written(form, &bad[..1]), Err(Error::Damaged(_))));
+        }
+        assert!(matches!(written(MetadataFormat::Xml, &bad), Err(Error::Damaged(_))));
+        assert_eq!(written(MetadataFormat::Json, &[]).unwrap(), ("[]".to_owned(), 0));
+    }
 }

@@ -16,7 +16,7 @@ use crate::archive::access::Caller;
 use crate::archive::ingest::assembly::plan::AssemblyPlan;
 use crate::archive::ingest::spool::{Spool, Spooled};
 use crate::archive::ingest::{Refusal, Upload};
-use crate::archive::{Archive, run_blocking};
+use crate::archive::{Archive, run_blocking, with_stack_for};
 use crate::dicom::failure::Failure;
 use crate::dicom::split::Splitter;
 use crate::dicom::uid::StudyUid;
@@ -295,7 +295,12 @@ impl AssembledInstances {
     async fn plan(&self, form: MetadataFormat, text: Vec<u8>) -> Result<AssemblyPlan, UnassembledInstance> {
         let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
-        run_blocking(Some(permit), move || plan::plan(form, &text, &parts)).await.map_err(Refusal::from)?
+        let max_depth = self.archive.ingest.max_sequence_depth;
+        let plan = move || {
+            let nesting = plan::nesting(form, &text, max_depth)?;
+            with_stack_for(nesting, || plan::plan(form, &text, &parts, max_depth)).map_err(Refusal::from)?
+        };
+        run_blocking(Some(permit), plan).await.map_err(Refusal::from)?
     }
 }
 

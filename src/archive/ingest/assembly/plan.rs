@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Value as Json, json};
+use serde_json::{Value as Json, json as object};
 
 use crate::archive::ingest::Refusal;
 use crate::archive::ingest::assembly::pixels::{self, Pixels};
@@ -10,7 +10,8 @@ use crate::archive::ingest::assembly::{
     AssemblyPiece, BulkPart, MetadataFormat, Parts, UnassembledInstance, uri,
 };
 use crate::dicom::attributes::{Tag, Vr};
-use crate::dicom::failure::Warning;
+use crate::dicom::failure::{Failure, Warning};
+use crate::dicom::json;
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
@@ -36,17 +37,47 @@ pub(super) struct AssemblyPlan {
     pub(super) used: HashSet<String>,
 }
 
-/// Plans the instance that this metadata describes. Reads the beginnings of compressed frames; blocks.
+/// The nesting of metadata for which [`plan`] needs a stack.
+///
+/// # Errors
+/// [`Failure::TooDeep`] if sequences are nested deeper than `max_sequence_depth`; for XML, [`plan`] finds out.
+pub(super) fn nesting(
+    form: MetadataFormat,
+    text: &[u8],
+    max_sequence_depth: usize,
+) -> Result<usize, UnassembledInstance> {
+    let limit = json::nesting_of_sequences(max_sequence_depth);
+    match form {
+        MetadataFormat::Json => match json::nesting(text) {
+            nesting if nesting > limit => {
+                Err(Refusal::from(Failure::TooDeep { limit: max_sequence_depth }).into())
+            }
+            nesting => Ok(nesting),
+        },
+        MetadataFormat::Xml => {
+            let items = memchr::memmem::find_iter(text, b"Item").count();
+            Ok(json::nesting_of_sequences(items).min(limit))
+        }
+    }
+}
+
+/// Plans the instance that this metadata describes, on a thread with a stack for its [`nesting`]. Reads the
+/// beginnings of compressed frames; blocks.
 pub(super) fn plan(
     form: MetadataFormat,
     text: &[u8],
     parts: &Parts,
+    max_sequence_depth: usize,
 ) -> Result<AssemblyPlan, UnassembledInstance> {
     let mut data_set = match form {
-        MetadataFormat::Json => {
-            serde_json::from_slice(text).map_err(|error| not_metadata(format!("not valid JSON: {error}")))?
-        }
-        MetadataFormat::Xml => xml::read(text).map_err(|error| not_metadata(error.to_string()))?,
+        MetadataFormat::Json => json::parse_nested(text).map_err(|error| match error {
+            json::Error::Syntax(error) => not_metadata(format!("not valid JSON: {error}")),
+            error => not_metadata(error.to_string()),
+        })?,
+        MetadataFormat::Xml => xml::read(text, max_sequence_depth).map_err(|error| match error {
+            xml::Error::TooDeep(limit) => Refusal::from(Failure::TooDeep { limit }).into(),
+            error => not_metadata(error.to_string()),
+        })?,
     };
     let uid = |tag: Tag| text_of(&data_set, tag).trim_matches(PADDING).to_owned();
     let reference = (uid(IDENTITY[0]), uid(IDENTITY[1]));
@@ -165,7 +196,7 @@ impl<'a> Planner<'a> {
                     self.fault(tags::NUMBER_OF_FRAMES, &reason);
                 }
                 None if expected > 1 => {
-                    members.insert("00280008".into(), json!({"vr": "IS", "Value": [expected]}));
+                    members.insert("00280008".into(), object!({"vr": "IS", "Value": [expected]}));
                 }
                 _ => {}
             }
@@ -181,7 +212,7 @@ impl<'a> Planner<'a> {
         if let ([part], Json::Object(members)) = (parts, data_set) {
             let length = part.range.end - part.range.start;
             if length % 2 == 1 {
-                members.entry("00420015").or_insert_with(|| json!({"vr": "UL", "Value": [length]}));
+                members.entry("00420015").or_insert_with(|| object!({"vr": "UL", "Value": [length]}));
             }
         }
     }
