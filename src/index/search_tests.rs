@@ -22,7 +22,7 @@ on_each_engine! {
     unindexed_attributes_are_matched_and_returned_from_the_first_instance_of_a_series,
     a_date_of_another_time_zone_is_found_on_the_day_before,
     results_hold_the_attributes_of_their_level,
-    metadata_nested_deeper_than_can_be_read_hides_no_other_result,
+    metadata_that_cannot_be_read_hides_no_result,
 }
 
 /// A source of pseudo-random numbers that repeats the same sequence.
@@ -368,14 +368,17 @@ async fn results_hold_the_attributes_of_their_level(engine: Engine) {
     }
 }
 
-async fn metadata_nested_deeper_than_can_be_read_hides_no_other_result(engine: Engine) {
-    let index = engine.index();
-    store(&index, instance(1, 1, 1)).await;
-    let mut deep = instance(1, 1, 2);
+async fn metadata_that_cannot_be_read_hides_no_result(engine: Engine) {
     let (open, close) = (r#"{"00400275":{"vr":"SQ","Value":["#, "]}}");
-    deep.metadata = text_metadata(&format!("{}{{}}{}", open.repeat(200), close.repeat(200)));
-    store(&index, deep).await;
-    let everything = query(Level::Instance, &[("includefield", "all".into())]);
-    let (results, found) = search(&index, &everything, 1000).await;
-    assert_eq!((results.len(), found.warnings.len()), (2, 1), "{:?}", found.warnings);
+    let deep = text_metadata(&format!("{}{{}}{}", open.repeat(4000), close.repeat(4000)));
+    let mut damaged = text_metadata("{}");
+    damaged.pieces[0].crc32 ^= 1;
+    for (study, (metadata, warnings)) in [(deep, 0), (damaged, 1), (text_metadata("{"), 1)].into_iter().enumerate() {
+        let index = engine.index();
+        store(&index, instance(study, 1, 1)).await;
+        store(&index, InstanceRecord { metadata, ..instance(study, 1, 2) }).await;
+        let everything = query(Level::Instance, &[("includefield", "all".into())]);
+        let (results, found) = search(&index, &everything, 1000).await;
+        assert_eq!((results.len(), found.warnings.len()), (2, warnings), "{study} {:?}", found.warnings);
+    }
 }
