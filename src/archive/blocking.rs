@@ -52,8 +52,8 @@ pub fn run_blocking<T: Send + 'static>(
     async { task.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into()))) }
 }
 
-/// Does work that recurses for each level of deeply nested JSON or XML, on a thread with a stack for `nesting`
-/// levels if this thread may have none. All that is nested must be dropped in `work` too.
+/// Does work that recurses for each level of deeply nested JSON or XML, on a thread with a stack for
+/// `nesting` levels if this thread may have none. All that is nested must be dropped in `work` too.
 ///
 /// # Errors
 /// [`Error::Internal`] if the work panics, or if there can be no such thread.
@@ -64,7 +64,8 @@ pub fn with_stack_for<T: Send>(nesting: usize, work: impl FnOnce() -> T + Send) 
     let bytes = nesting.saturating_mul(STACK_BYTES_PER_LEVEL);
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, || catch_panic(work));
-        let thread = thread.map_err(|error| Error::Internal(format!("no thread for deep nesting: {error}")))?;
+        let thread =
+            thread.map_err(|error| Error::Internal(format!("no thread for deep nesting: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(Error::Internal("a thread for deep nesting ended".into())))
     })
 }

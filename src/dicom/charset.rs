@@ -33,8 +33,8 @@ enum Scheme {
     Whole(&'static Encoding),
     /// ISO 2022: the initial set of the upper half, and the set that is tried where none was designated.
     Extended { initial: Option<Upper>, fallback: Option<Upper> },
-    /// ISO 2022 with Japanese sets for the lower half alone: what has no escape sequences and no UTF-8 is Shift
-    /// JIS, as Windows writes it.
+    /// ISO 2022 with Japanese sets for the lower half alone: what has no escape sequences and no UTF-8 is
+    /// Shift JIS, as Windows writes it.
     Japanese,
 }
 
@@ -412,9 +412,16 @@ mod tests {
 
     #[test]
     fn no_bytes_panic() {
-        for sets in
-            ["", "GB18030", "\\ISO 2022 IR 87", "ISO_IR 13", "ISO_IR 192", "\\ISO 2022 IR 149", "\\ISO 2022 IR 58", "x\\y"]
-        {
+        for sets in [
+            "",
+            "GB18030",
+            "\\ISO 2022 IR 87",
+            "ISO_IR 13",
+            "ISO_IR 192",
+            "\\ISO 2022 IR 149",
+            "\\ISO 2022 IR 58",
+            "x\\y",
+        ] {
             let charset = Charset::from_value(sets.as_bytes()).0;
             for a in 0..=255u8 {
                 for b in [0, 0x1B, b'$', b'(', b'B', 0x5C, 0x80, 0xFF] {

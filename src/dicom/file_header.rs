@@ -48,10 +48,7 @@ pub fn replacement(
         return None;
     }
     let mut warn = |tag, reason: &str| warnings.push(Warning { tag, reason: reason.to_owned() });
-    warn(
-        tags::FILE_META_INFORMATION_GROUP_LENGTH,
-        "the file header is missing or wrong; files get another",
-    );
+    warn(tags::FILE_META_INFORMATION_GROUP_LENGTH, "the file header is missing or wrong; files get another");
     let mut elements = BTreeMap::new();
     for event in &outline.file_meta {
         let value = value(outline, event);
@@ -142,7 +139,8 @@ mod tests {
         let whole = DataSet::explicit().raw(&data_set()).file(EXPLICIT_VR_LITTLE_ENDIAN);
         assert_eq!(replaced(&whole), (None, 0));
         let right = group(None, EXPLICIT_VR_LITTLE_ENDIAN).len() as u32;
-        let own = [&[7; 128], b"DICM".as_slice(), &group(Some(right), EXPLICIT_VR_LITTLE_ENDIAN), &data_set()];
+        let own =
+            [&[7; 128], b"DICM".as_slice(), &group(Some(right), EXPLICIT_VR_LITTLE_ENDIAN), &data_set()];
         assert_eq!(replaced(&own.concat()), (None, 0));
     }
 

@@ -409,7 +409,8 @@ mod tests {
             (DataSet::big_endian(), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
         ] {
             let other = json(&read_file(&fill(data_set).file(syntax), &[]));
-            // Also Available Transfer Syntax UID is the same: the one in which web services give the instance.
+            // Also Available Transfer Syntax UID is the same: the one in which web services give the
+            // instance.
             assert_eq!(other, explicit);
         }
     }

@@ -124,8 +124,8 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Reads one data set, a JSON object. Attributes whose value is InlineBinary or a BulkDataURI are left out, and
-/// the values of items that are nested deeper than 130 sequences.
+/// Reads one data set, a JSON object. Attributes whose value is InlineBinary or a BulkDataURI are left out,
+/// and the values of items that are nested deeper than 130 sequences.
 ///
 /// # Errors
 /// [`Error`] if the text is not DICOM JSON.

@@ -18,8 +18,8 @@ pub const DICOM_ROOT: &str = "1.2.840.10008.";
 /// The beginning of the UIDs of the storage SOP classes (PS3.4 §B.5), also of later editions.
 pub const STORAGE_ROOT: &str = "1.2.840.10008.5.1.4.1.1.";
 
-/// Storage SOP classes of non-patient objects, which belong to no study (PS3.4 §GG.3): hanging protocols, colour
-/// palettes, implant templates, defined procedure protocols and their approvals, and inventories.
+/// Storage SOP classes of non-patient objects, which belong to no study (PS3.4 §GG.3): hanging protocols,
+/// colour palettes, implant templates, defined procedure protocols and their approvals, and inventories.
 const NON_PATIENT_OBJECTS: [&str; 9] = [
     "1.2.840.10008.5.1.4.38.1",
     "1.2.840.10008.5.1.4.39.1",

@@ -141,7 +141,6 @@ impl InstanceRecord {
 
 /// The size of a stored object as a file.
 pub fn file_bytes(size_bytes: u64, file_header: Option<&FileHeader>) -> u64 {
-    let (added, replaced) =
-        file_header.map_or((0, 0), |header| (header.bytes.len() as u64, header.replaces));
+    let (added, replaced) = file_header.map_or((0, 0), |header| (header.bytes.len() as u64, header.replaces));
     size_bytes.saturating_sub(replaced) + added
 }

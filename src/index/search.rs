@@ -437,8 +437,7 @@ fn read_metadata(
         json::read(&text).map_err(|source| rows::record_error(key, source))
     };
     let read: Result<Attributes, Error> = read();
-    let attributes =
-        read.inspect_err(|error| error!(%error, "cannot read the metadata of an instance")).ok();
+    let attributes = read.inspect_err(|error| error!(%error, "cannot read the metadata of an instance")).ok();
     let mut work = 0;
     let is_met =
         attributes.as_ref().is_some_and(|attributes| meets(conditions, attributes, max_work, &mut work));

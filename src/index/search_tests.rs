@@ -373,7 +373,9 @@ async fn metadata_that_cannot_be_read_hides_no_result(engine: Engine) {
     let deep = text_metadata(&format!("{}{{}}{}", open.repeat(4000), close.repeat(4000)));
     let mut damaged = text_metadata("{}");
     damaged.pieces[0].crc32 ^= 1;
-    for (study, (metadata, warnings)) in [(deep, 0), (damaged, 1), (text_metadata("{"), 1)].into_iter().enumerate() {
+    for (study, (metadata, warnings)) in
+        [(deep, 0), (damaged, 1), (text_metadata("{"), 1)].into_iter().enumerate()
+    {
         let index = engine.index();
         store(&index, instance(study, 1, 1)).await;
         store(&index, InstanceRecord { metadata, ..instance(study, 1, 2) }).await;

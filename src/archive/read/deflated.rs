@@ -143,7 +143,8 @@ mod tests {
 
     async fn read(object: &[u8], data_set: Option<u64>, piece: usize, range: Range<u64>) -> Vec<u8> {
         let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let parts: Vec<Bytes> = inflated(stream::iter(pieces).boxed(), data_set, range).try_collect().await.unwrap();
+        let parts: Vec<Bytes> =
+            inflated(stream::iter(pieces).boxed(), data_set, range).try_collect().await.unwrap();
         parts.concat()
     }
 

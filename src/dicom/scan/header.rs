@@ -132,8 +132,8 @@ pub(super) fn recognise(start: [u8; 8]) -> FirstElement {
     let encoding = ElementEncoding { is_explicit, is_big_endian };
     let length = encoding.u32([v0, v1, l0, l1]);
     let has_low_group = (1..=0x40).contains(&encoding.u16([g0, g1]));
-    // Implicit VR is always little endian. Files of other kinds would pass for the big endian that there is not,
-    // as the AppleDouble files in zip archives of a Mac.
+    // Implicit VR is always little endian. Files of other kinds would pass for the big endian that there is
+    // not, as the AppleDouble files in zip archives of a Mac.
     let may_be_implicit = !is_explicit && !is_big_endian && length < 1 << 20;
     let may_be_unknown_vr = is_explicit && length < 1 << 20;
     let is_plausible = has_low_group && (has_known_vr || may_be_implicit || may_be_unknown_vr);

@@ -33,7 +33,8 @@ const MAX_LEFT_OUT: usize = 16;
 /// `max_depth` sequences are within each other. Reading recurses for each of them.
 pub fn read(text: &[u8], max_depth: usize) -> Result<Json, Error> {
     let text = std::str::from_utf8(text).map_err(|_| syntax("the text is not UTF-8"))?;
-    let mut parser = Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0, max_depth };
+    let mut parser =
+        Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0, max_depth };
     parser.reader.config_mut().expand_empty_elements = true;
     let Some(root) = parser.child()? else { return Err(model("there is no element")) };
     if root.name != "NativeDicomModel" {

@@ -40,7 +40,8 @@ pub(super) struct AssemblyPlan {
 /// The nesting of metadata for which [`plan`] needs a stack.
 ///
 /// # Errors
-/// [`Failure::TooDeep`] if sequences are nested deeper than `max_sequence_depth`; for XML, [`plan`] finds out.
+/// [`Failure::TooDeep`] if sequences are nested deeper than `max_sequence_depth`; for XML, [`plan`] finds
+/// out.
 pub(super) fn nesting(
     form: MetadataFormat,
     text: &[u8],
