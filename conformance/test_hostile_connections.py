@@ -2,17 +2,22 @@
 
 import concurrent.futures
 import contextlib
+import resource
 import socket
+import struct
+import threading
 import time
 from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
+import cuspid_server
 import multipart
 from build import encode, image, instance_path
 from conftest import INSTANCES, JSON
@@ -44,6 +49,17 @@ def assert_others_are_served(origin):
     assert origin.get(instance_path(data_set), INSTANCES).status_code == 200
     assert origin.json(f"/studies?StudyInstanceUID={data_set.StudyInstanceUID}")
     assert time.monotonic() - start < SOON_SECONDS
+
+
+def large_rle_image(side: int):
+    """An image of 16 bits and `side` rows and columns, all of one value, in RLE Lossless (PS3.5 §G): small in the file."""
+    data_set = image()
+    data_set.Rows = data_set.Columns = side
+    run = bytes([0x81, 0x07]) * (side * side // 128)
+    data_set.PixelData = encapsulate([struct.pack("<16I", 2, 64, 64 + len(run), *[0] * 13) + run * 2])
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    return encode(data_set, RLELossless), data_set
 
 
 def first_line(origin) -> bytes:
@@ -101,6 +117,68 @@ def test_a_search_by_more_than_a_value_can_hold_is_a_client_error(origin, value)
     answer = origin.get(f"/studies?{value}", JSON)
     assert answer.status_code == 400
     assert value[:4] in answer.text
+
+
+def test_more_silent_connections_than_a_server_accepts_delay_no_other_client(origin):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(connect(origin)).sendall(b"GET / HT")
+        assert_others_are_served(origin)
+
+
+def test_uploads_that_trickle_delay_no_other_client(origin):
+    """As many as a server may accept at once, and more."""
+    start = upload_head(origin, 9_000_000_000) + multipart.write([encode(image())])[:400]
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(origin)) for _ in range(140)]
+        for connection in connections:
+            connection.sendall(start)
+
+        def trickle():
+            while not stop.wait(0.5):
+                for connection in connections:
+                    with contextlib.suppress(OSError):
+                        connection.sendall(bytes(1000))
+
+        feeder = threading.Thread(target=trickle)
+        feeder.start()
+        try:
+            assert_others_are_served(origin)
+            assert waits_of_others(origin)[-1] < SOON_SECONDS
+        finally:
+            stop.set()
+            feeder.join()
+
+
+def memory_mib(server, kind: str) -> int:
+    """The memory of a server in MiB: `VmRSS`, or the most so far, `VmHWM`."""
+    with open(f"/proc/{server.process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(kind)) // 1024
+
+
+def test_readers_of_large_frames_that_do_not_read_take_a_bounded_amount_of_memory(server):
+    """Forty decoded frames of 32 MB would be more than a gigabyte."""
+    process, origin = server
+    if not isinstance(process, cuspid_server.Server):
+        pytest.skip("the limit on memory is one of Cuspid, in a process of these tests")
+    file, data_set = large_rle_image(4096)
+    origin.store(file)
+    path = f"{urlsplit(origin.url).path}{instance_path(data_set)}/frames/1"
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/octet-stream\r\n\r\n".encode()
+    before = memory_mib(process, "VmRSS")
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((urlsplit(origin.url).hostname, urlsplit(origin.url).port))
+            connection.sendall(request)
+        assert_others_are_served(origin)
+        assert waits_of_others(origin)[-1] < SOON_SECONDS
+        time.sleep(5)
+        assert memory_mib(process, "VmHWM") - before < 700
 
 
 def test_clients_that_do_not_read_delay_no_other_client(origin):
@@ -245,6 +323,20 @@ def test_silent_associations_delay_no_other_client(origin):
         assert echo(origin) == 0
         assert time.monotonic() - start < SOON_SECONDS
         assert_others_are_served(origin)
+
+
+def test_idle_associations_delay_no_http_client(origin):
+    """One peer with as many associations as it gets."""
+    client = AE("CONFORMANCE")
+    client.requested_contexts = [build_context(Verification)]
+    held = [client.associate(*origin.dimse, ae_title=origin.ae_title) for _ in range(70)]
+    try:
+        assert any(association.is_established for association in held)
+        assert_others_are_served(origin)
+    finally:
+        for association in held:
+            if association.is_established:
+                association.release()
 
 
 def test_many_associations_are_served_at_once(origin):

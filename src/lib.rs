@@ -27,6 +27,7 @@
 pub mod archive;
 pub mod backoff;
 pub mod blobs;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -87,8 +87,8 @@ pub struct Caller {
     pub tenant: Tenant,
     /// The name in the token or the association, empty if there is none; never the name of a patient.
     pub subject: Arc<str>,
-    /// The address of a client without authentication, empty for others: clients share the decoders fairly,
-    /// and with authentication tenants do.
+    /// The address of a client without authentication, empty for others: clients share places and memory
+    /// fairly, and with authentication tenants do.
     pub client: Arc<str>,
     /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,
@@ -98,6 +98,12 @@ impl Caller {
     /// The caller of a server without authentication.
     pub fn anonymous() -> Self {
         Self::server(Tenant::default_tenant())
+    }
+
+    /// The name of the client among whom places and memory are shared: a tenant, or, without authentication,
+    /// an address.
+    pub(in crate::archive) fn sharing_client(&self) -> String {
+        format!("{} {}", self.tenant.as_str(), self.client)
     }
 
     /// The server itself, for work on a tenant's objects.

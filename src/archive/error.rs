@@ -22,6 +22,9 @@ pub enum Error {
     /// The derived object is still to be made; a retry may find it.
     #[error("{0}")]
     NotReady(String),
+    /// Other responses use all memory for responses; a retry may find some.
+    #[error("the memory for responses is in use (http.max_response_memory_bytes)")]
+    Busy,
     /// The stored bytes cannot be decoded.
     #[error("{0}")]
     Damaged(String),
@@ -45,6 +48,7 @@ impl Error {
             Self::NotFound(_)
             | Self::TooMany(_)
             | Self::NotReady(_)
+            | Self::Busy
             | Self::Internal(_)
             | Self::Blobs(_)
             | Self::Index(_) => false,

@@ -11,6 +11,7 @@ use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
+use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
@@ -35,6 +36,7 @@ mod keys;
 pub mod maintenance;
 pub mod permits;
 pub mod read;
+mod response_memory;
 pub mod scope;
 pub mod search;
 mod storing;
@@ -44,6 +46,7 @@ mod verified;
 pub(crate) use crate::archive::blocking::injected;
 pub use crate::archive::blocking::{run_blocking, with_stack_for};
 pub use crate::archive::error::Error;
+pub use crate::archive::response_memory::{ResponseMemory, run_apart};
 pub use crate::archive::storing::NotStoring;
 
 pub use crate::index::records;
@@ -63,6 +66,7 @@ pub struct Archive {
     preview: PreviewSettings,
     rendering: RenderingSettings,
     permits: Permits,
+    response_budget: ResponseBudget,
     decoder_processes: Decoders,
     /// The SOP Instance UIDs under which an instance is being ingested.
     instance_locks: KeyedLock<(Tenant, InstanceUid)>,
@@ -98,6 +102,7 @@ impl Archive {
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
             permits: Permits::new(config),
+            response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),
             instance_locks: KeyedLock::default(),
             derived_locks: KeyedLock::default(),

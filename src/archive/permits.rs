@@ -3,9 +3,12 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
+use crate::budget::{Budget, Grant};
 use crate::config::Config;
 
 /// Each animation takes up to twice `rendering.max_animation_bytes`, and memory is to hold two of them.
@@ -24,7 +27,9 @@ pub type Permit = OwnedSemaphorePermit;
 
 /// The permits of an archive. Each method waits, first come first served, until a permit is free.
 pub struct Permits {
-    uploads: Arc<Semaphore>,
+    uploads: Budget,
+    upload_memory: Budget,
+    upload_wait: Duration,
     batches: Arc<Semaphore>,
     codecs: Arc<Semaphore>,
     transcodes: Arc<Semaphore>,
@@ -40,7 +45,9 @@ impl Permits {
         let cores = cores();
         let limit = |permits| Arc::new(Semaphore::new(permits));
         Self {
-            uploads: limit(config.ingest.max_uploads),
+            uploads: Budget::of_places(config.ingest.max_uploads, config.ingest.max_uploads_per_client),
+            upload_memory: Budget::of_bytes(config.ingest.max_upload_memory_bytes),
+            upload_wait: Duration::from_secs(config.ingest.upload_wait_seconds),
             // One batch for each core to work on, and one more to be ready when a core is free.
             batches: limit(2 * cores),
             codecs: limit(cores),
@@ -53,10 +60,15 @@ impl Permits {
         }
     }
 
-    /// A permit to receive an instance, of `ingest.max_uploads`: each holds a staged file and a batch of
-    /// bytes.
-    pub(in crate::archive) async fn upload(&self) -> Permit {
-        acquire(&self.uploads).await
+    /// One of `ingest.max_uploads` places to work on an instance of a client; `None` if none is free in time.
+    pub(in crate::archive) async fn upload(&self, client: &str) -> Option<Grant> {
+        timeout(self.upload_wait, self.uploads.take(client, 1)).await.ok()
+    }
+
+    /// Memory for what is held of an instance that a client sends, of `ingest.max_upload_memory_bytes`;
+    /// `None` if there is none in time.
+    pub(in crate::archive) async fn upload_memory(&self, client: &str, bytes: usize) -> Option<Grant> {
+        timeout(self.upload_wait, self.upload_memory.take(client, bytes)).await.ok()
     }
 
     /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with

@@ -64,6 +64,14 @@ impl Staged {
         Ok(())
     }
 
+    /// The bytes that are in memory.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.data {
+            StagedData::File(_) => 0,
+            StagedData::Memory(memory) | StagedData::Growing(memory, _) => memory.len(),
+        }
+    }
+
     /// Overwrites bytes that were written, from `at` on. Blocks: call it on a thread that may block.
     ///
     /// # Errors

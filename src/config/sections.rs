@@ -65,8 +65,13 @@ pub struct HttpSettings {
     pub allow_delete: bool,
     pub max_zip_instances: usize,
     pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    pub operations_address: String,
     pub max_requests_per_client: usize,
+    pub first_request_timeout_seconds: u64,
     pub idle_timeout_seconds: u64,
+    pub max_response_memory_bytes: usize,
+    pub response_wait_seconds: u64,
     pub shutdown_timeout_seconds: u64,
 }
 
@@ -91,6 +96,7 @@ pub struct DimseSettings {
     pub tenants: Vec<TenantRule>,
     pub max_pdu_bytes: u32,
     pub max_associations: usize,
+    pub max_associations_per_address: usize,
     pub idle_timeout_seconds: u64,
     pub request_timeout_seconds: u64,
     pub max_operations: u16,
@@ -112,6 +118,9 @@ pub struct IngestSettings {
     pub max_inflated_bytes: u64,
     pub max_deflate_ratio: u64,
     pub max_uploads: usize,
+    pub max_uploads_per_client: usize,
+    pub max_upload_memory_bytes: usize,
+    pub upload_wait_seconds: u64,
 }
 
 /// Section `[search]`.

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::future::{pending, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dicom_ul::pdu::Pdu;
 use futures_util::FutureExt;
@@ -16,6 +17,8 @@ use tracing::{debug, info, warn};
 
 use crate::archive::Archive;
 use crate::archive::ingest::Upload;
+use crate::archive::ingest::pace::Pace;
+use crate::budget::{Budget, Grant};
 use crate::config::DimseSettings;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;
@@ -36,15 +39,17 @@ pub struct Acceptor {
     pub settings: DimseSettings,
     /// The callers by their AE titles.
     pub callers: Callers,
+    /// The places of associations, shared by addresses.
+    pub places: Budget,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
 }
 
-/// Serves a connection to its end. Without `has_room`, the association request is read and rejected.
-pub async fn serve(stream: TcpStream, acceptor: &Acceptor, has_room: bool) {
+/// Serves a connection of a peer to its end.
+pub async fn serve(stream: TcpStream, peer: IpAddr, acceptor: &Acceptor) {
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
     let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
-    if let Err(interruption) = converse(&mut connection, acceptor, has_room).await {
+    if let Err(interruption) = converse(&mut connection, peer, acceptor).await {
         match &interruption {
             Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
             _ => warn!("association ended: {interruption}"),
@@ -59,21 +64,22 @@ pub async fn serve(stream: TcpStream, acceptor: &Acceptor, has_room: bool) {
 
 async fn converse(
     connection: &mut Connection,
+    peer: IpAddr,
     acceptor: &Acceptor,
-    has_room: bool,
 ) -> Result<(), Interruption> {
-    match establish(connection, acceptor, has_room).await? {
-        Some(agreement) => Association::new(connection, acceptor, agreement).serve().await,
+    match establish(connection, peer, acceptor).await? {
+        Some((agreement, _place)) => Association::new(connection, acceptor, agreement).serve().await,
         None => Ok(()),
     }
 }
 
-/// Waits for the request and answers it; `None` if it was rejected.
+/// Waits for the request and answers it; `None` if it was rejected. A peer takes a place with its request, so
+/// that connections without a request take none.
 async fn establish(
     connection: &mut Connection,
+    peer: IpAddr,
     acceptor: &Acceptor,
-    has_room: bool,
-) -> Result<Option<Agreement>, Interruption> {
+) -> Result<Option<(Agreement, Grant)>, Interruption> {
     let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
     let piece = tokio::select! {
         () = acceptor.shutdown.cancelled() => return Err(Interruption::Stopped),
@@ -88,14 +94,17 @@ async fn establish(
             return Err(Violation::UnexpectedPdu.into());
         }
     };
-    let answer =
-        if has_room { negotiate(&request, &acceptor.settings, &acceptor.callers) } else { Err(congestion()) };
-    match answer {
-        Ok(agreement) => {
+    let place = acceptor.places.try_take(&peer.to_string(), 1).ok_or_else(congestion);
+    let negotiate = |place| Ok((negotiate(&request, &acceptor.settings, &acceptor.callers)?, place));
+    match place.and_then(negotiate) {
+        Ok((mut agreement, place)) => {
+            if !acceptor.callers.are_authenticated() {
+                agreement.caller.client = peer.to_string().into();
+            }
             let contexts = agreement.contexts.len();
             info!(dimse.calling = request.calling_ae_title, contexts, "association accepted");
             connection.send(&association_pdu(&Pdu::AssociationAC(agreement.answer.clone()))).await?;
-            Ok(Some(agreement))
+            Ok(Some((agreement, place)))
         }
         Err(rejection) => {
             let reason = &rejection.source;
@@ -116,6 +125,8 @@ struct Association<'a> {
     command_context: Option<u8>,
     /// A data set that is being received.
     data_set: Option<IncomingDataSet>,
+    /// The pace of the current message.
+    pace: Pace,
     /// Responses, as the bytes of P-DATA-TF, in the order of their requests: a peer with several outstanding
     /// operations may rely on the order.
     responses: VecDeque<BoxFuture<'static, Vec<u8>>>,
@@ -133,6 +144,16 @@ enum AssociationEvent {
     Piece(PduPiece),
 }
 
+impl AssociationEvent {
+    /// The bytes of a message that arrived.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Piece(PduPiece::Pdv(chunk)) => chunk.bytes.len(),
+            Self::Response(_) | Self::Piece(_) => 0,
+        }
+    }
+}
+
 impl<'a> Association<'a> {
     fn new(connection: &'a mut Connection, acceptor: &'a Acceptor, agreement: Agreement) -> Self {
         Self {
@@ -142,8 +163,15 @@ impl<'a> Association<'a> {
             command: Vec::new(),
             command_context: None,
             data_set: None,
+            pace: Self::pace(acceptor),
             responses: VecDeque::new(),
         }
+    }
+
+    /// The pace of a message that begins.
+    fn pace(acceptor: &Acceptor) -> Pace {
+        let (_, min_bytes_per_second, _) = acceptor.archive.request_limits();
+        Pace::new(Duration::from_secs(acceptor.settings.idle_timeout_seconds), min_bytes_per_second)
     }
 
     /// Reads messages and sends responses until the peer releases.
@@ -166,8 +194,11 @@ impl<'a> Association<'a> {
 
     async fn next_event(&mut self) -> Result<AssociationEvent, Interruption> {
         let settings = &self.acceptor.settings;
-        let idle_timeout = Duration::from_secs(settings.idle_timeout_seconds);
         let is_between_messages = self.command_context.is_none() && self.data_set.is_none();
+        if is_between_messages {
+            self.pace = Self::pace(self.acceptor);
+        }
+        let (started, patience) = (Instant::now(), self.pace.allowance());
         let has_no_responses = self.responses.is_empty();
         // The limit delays further messages; a message that has begun is read to its end.
         let may_read =
@@ -178,7 +209,7 @@ impl<'a> Association<'a> {
                 None => pending().await,
             }
         };
-        tokio::select! {
+        let event = tokio::select! {
             biased;
             response = response => Ok(AssociationEvent::Response(response)),
             () = self.acceptor.shutdown.cancelled(), if is_between_messages && has_no_responses => {
@@ -186,10 +217,16 @@ impl<'a> Association<'a> {
             }
             piece = self.connection.next(), if may_read => Ok(AssociationEvent::Piece(piece?)),
             // A peer that waits for a response is not idle.
-            () = sleep(idle_timeout), if !is_between_messages || has_no_responses => {
-                Err(Interruption::Silent(idle_timeout))
+            () = sleep(patience), if !is_between_messages || has_no_responses => {
+                Err(match self.pace.is_kept() {
+                    true => Interruption::Silent(patience),
+                    false => Interruption::TooSlow(self.pace.min_bytes_per_second()),
+                })
             }
-        }
+        };
+        // Only the time that is spent waiting for the peer counts, not that in which its bytes are stored.
+        self.pace.receive(event.as_ref().map_or(0, AssociationEvent::bytes), started.elapsed());
+        event
     }
 
     /// Sends all outstanding responses, then answers an A-RELEASE-RQ. A data set that is not complete is

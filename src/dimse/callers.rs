@@ -16,6 +16,11 @@ impl Callers {
         Self { rules: config.auth.is_on().then(|| config.dimse.tenants.clone()) }
     }
 
+    /// Whether callers are known by their AE titles.
+    pub fn are_authenticated(&self) -> bool {
+        self.rules.is_some()
+    }
+
     /// The caller that a pair of AE titles stands for; `None` if no rule matches.
     pub fn find(&self, calling: &str, called: &str) -> Option<Caller> {
         let Some(rules) = &self.rules else { return Some(Caller::anonymous()) };

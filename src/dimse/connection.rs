@@ -33,6 +33,9 @@ pub enum Interruption {
     /// The peer sent or read nothing for too long.
     #[error("the peer was silent for {} s", .0.as_secs())]
     Silent(Duration),
+    /// The peer sent less than the minimum.
+    #[error("the peer sent less than {0} bytes a second (ingest.min_bytes_per_second)")]
+    TooSlow(u64),
     /// The peer acted against the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
@@ -46,7 +49,7 @@ impl Interruption {
     pub fn abort_source(&self) -> Option<AbortRQSource> {
         match self {
             Self::Aborted | Self::Closed | Self::Failed(_) => None,
-            Self::Silent(_) => {
+            Self::Silent(_) | Self::TooSlow(_) => {
                 Some(AbortRQSource::ServiceProvider(AbortRQServiceProviderReason::ReasonNotSpecified))
             }
             Self::Violation(violation) => Some(violation.abort_source()),

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
+use crate::budget::Budget;
 use crate::config::DimseSettings;
 use crate::dimse::association::{Acceptor, serve};
 use crate::dimse::callers::Callers;
@@ -35,8 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves associations until `shutdown`; returns when the last association has ended.
 ///
-/// Beyond `max_associations`, the requests of as many associations again are read and rejected; further
-/// connections are closed unread.
+/// Beyond `max_associations`, or the share of an address, the requests of as many associations again are read
+/// and rejected; further connections are closed unread.
 pub async fn run(
     listener: TcpListener,
     archive: Arc<Archive>,
@@ -44,9 +44,14 @@ pub async fn run(
     callers: Callers,
     shutdown: CancellationToken,
 ) {
-    let max_associations = settings.max_associations;
-    let permits = Arc::new(Semaphore::new(max_associations));
-    let acceptor = Arc::new(Acceptor { archive, settings, callers, shutdown });
+    let max = settings.max_associations;
+    let share = match settings.max_associations_per_address {
+        0 => max.div_ceil(2),
+        share => share,
+    };
+    let open = Budget::of_places(2 * max, 2 * share);
+    let places = Budget::of_places(max, share);
+    let acceptor = Arc::new(Acceptor { archive, settings, callers, places, shutdown });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -57,24 +62,23 @@ pub async fn run(
             }
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
                 warn!("cannot accept a DIMSE connection: {error}");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if connections.len() >= 2 * max_associations {
-            continue;
-        }
+        let Some(connection) = open.try_take(&peer.to_string(), 1) else { continue };
         // Peers wait for the small responses. Without the option, responses are only slower.
         let _ = stream.set_nodelay(true);
-        let (acceptor, permit) = (acceptor.clone(), permits.clone().try_acquire_owned().ok());
+        let acceptor = acceptor.clone();
         connections.spawn(async move {
             telemetry::associations_changed(1.0);
-            serve(stream, &acceptor, permit.is_some()).await;
+            serve(stream, peer, &acceptor).await;
             telemetry::associations_changed(-1.0);
+            drop(connection);
         });
     }
     drop(listener);

@@ -63,6 +63,7 @@ fn of_refusal(refusal: &Refusal) -> Status {
             offending: Some(tags::SOP_INSTANCE_UID),
             ..Status::new(DOES_NOT_MATCH, "this UID is stored in another study or series")
         },
+        Refusal::Busy => Status::new(OUT_OF_RESOURCES, "too many uploads, try again"),
         Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
         // Modalities try again after "out of resources".
         Refusal::Failed(_) => Status::new(OUT_OF_RESOURCES, "the server failed, try again"),
@@ -143,6 +144,7 @@ mod tests {
             (refused(Refusal::OtherStudy { found: "1.2".parse().unwrap() }), 0xA900),
             (refused(Refusal::Different), 0xA900),
             (refused(Refusal::Elsewhere), 0xA900),
+            (refused(Refusal::Busy), 0xA700),
             (refused(Refusal::NoSpace), 0xA700),
             (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0xA700),
         ] {

@@ -121,7 +121,7 @@ impl Error {
                 archive::Error::Unsupported(_) | archive::Error::TooLarge(_) | archive::Error::Damaged(_),
             )
             | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::Archive(archive::Error::NotReady(_))
+            Self::Archive(archive::Error::NotReady(_) | archive::Error::Busy)
             | Self::Unavailable(_)
             | Self::Auth(auth::Error::NoKeys) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(auth::Error::Missing | auth::Error::Invalid(_)) => StatusCode::UNAUTHORIZED,
@@ -229,7 +229,7 @@ pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
         Refusal::NonPatientObject => 0x0122,
         Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
         Refusal::NoTransferSyntax(_) => 0xC122,
-        Refusal::TooLarge { .. } | Refusal::NoSpace => 0xA700,
+        Refusal::TooLarge { .. } | Refusal::NoSpace | Refusal::Busy => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }
         | Refusal::Different

@@ -13,6 +13,7 @@ use crate::http::auth::Authenticator;
 use crate::http::middleware::concurrency_limit::ClientConcurrencyLimit;
 
 mod auth;
+mod connections;
 mod delete;
 mod describe;
 mod error;

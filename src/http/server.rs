@@ -1,12 +1,18 @@
 //! Accepts connections within limits, and lets requests finish when the server stops (RFC 9112).
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Response};
+use axum::response::IntoResponse;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -14,15 +20,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::http::connections::{Connections, OpenConnection};
+use crate::http::error::Error;
+use crate::http::middleware::concurrency_limit::is_about_server;
 use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
+use crate::http::response::holding_body::HoldingBody;
 use crate::http::{Service, resources};
 
 /// The maximal size of a request's head, and of one read from or write to a socket.
@@ -34,77 +43,152 @@ const LINGER: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves connections until `stop` is cancelled, and returns when all open connections have ended.
-pub async fn run(listener: TcpListener, mut service: Service, stop: CancellationToken) {
+///
+/// `operations` is a second listener (`http.operations_address`), for requests about the server itself alone.
+pub async fn run(
+    listener: TcpListener,
+    operations: Option<TcpListener>,
+    mut service: Service,
+    stop: CancellationToken,
+) {
     service.stop = stop.clone();
-    let permits = Arc::new(Semaphore::new(service.settings.max_connections));
-    let idle = Duration::from_secs(service.settings.idle_timeout_seconds);
+    let settings = service.settings.clone();
     let service = Arc::new(service);
-    let router = resources::router(&service);
-    let connections = TaskTracker::new();
+    let acceptor = Acceptor {
+        router: resources::router(&service),
+        idle: Duration::from_secs(settings.idle_timeout_seconds),
+        first_request: Duration::from_secs(settings.first_request_timeout_seconds),
+        stop: stop.clone(),
+        tasks: TaskTracker::new(),
+    };
     if service.auth.is_some() {
-        let stop = stop.clone();
-        connections.spawn(async move {
+        acceptor.tasks.spawn(async move {
             if let Some(authenticator) = &service.auth {
                 authenticator.run(stop).await;
             }
         });
     }
-    loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            (permit, accepted) = accepted => match accepted {
-                Ok((stream, address)) => (permit, stream, address.ip()),
+    let connections = Connections::new(settings.max_connections, settings.max_connections_per_address);
+    let of_operations = async {
+        if let Some(listener) = operations {
+            acceptor.accept(listener, Connections::reserved_only()).await;
+        }
+    };
+    tokio::join!(acceptor.accept(listener, connections), of_operations);
+    acceptor.tasks.close();
+    acceptor.tasks.wait().await;
+}
+
+/// The parts that all connections share.
+#[derive(Clone)]
+struct Acceptor {
+    router: Router,
+    idle: Duration,
+    first_request: Duration,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Acceptor {
+    /// Serves the connections of a listener, until the server stops.
+    async fn accept(&self, listener: TcpListener, connections: Arc<Connections>) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => match connections.admit(address.ip()) {
+                    Some(open) => {
+                        self.tasks.spawn(self.clone().serve(stream, address.ip(), open));
+                    }
+                    None => debug!("an HTTP connection was closed: all are in use"),
+                },
                 Err(error) => {
                     warn!(%error, "cannot accept an HTTP connection");
                     sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            },
-        };
-        let (router, stop) = (router.clone(), stop.clone());
-        connections.spawn(async move {
-            serve(stream, peer, router, idle, stop).await;
-            drop(permit);
-        });
+            }
+        }
     }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
+
+    /// Serves one connection until it ends or must make room for another; after `stop`, until the current
+    /// request is answered.
+    async fn serve(self, stream: TcpStream, peer: IpAddr, open: OpenConnection) {
+        let Ok(local) = stream.local_addr() else { return };
+        let ends = Connection { peer, local };
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let (is_idle, is_reserved, begun) = (open.is_idle.clone(), open.is_reserved, has_begun.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            begun.store(true, Ordering::Relaxed);
+            let under_way = UnderWay::begin(&is_idle);
+            request.extensions_mut().insert(ends);
+            let router = self.router.clone();
+            Box::pin(async move {
+                let response = match is_reserved && !is_about_server(request.uri().path()) {
+                    true => all_in_use(),
+                    false => router.oneshot(request).await?,
+                };
+                Ok::<_, Infallible>(response.map(|body| HoldingBody::wrap(body, under_way)))
+            })
+        });
+        let mut builder = Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.idle).max_buf_size(MAX_BUFFER_BYTES);
+        let stream = TokioIo::new(WriteTimeoutStream::new(stream, self.idle));
+        let mut connection = builder.serve_connection(stream, service);
+        let ended = tokio::select! {
+            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
+            () = self.stop.cancelled() => None,
+            () = open.end.cancelled() => return,
+            () = no_request(self.first_request, &has_begun) => return,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|context| connection.poll_without_shutdown(context)).await
+            }
+        };
+        match ended {
+            Ok(()) => linger(connection.into_parts().io.into_inner()).await,
+            Err(error) => debug!(%error, "an HTTP connection ended early"),
+        }
+    }
 }
 
-/// Serves one connection until it ends; after `stop`, until the current request is answered.
-async fn serve(stream: TcpStream, peer: IpAddr, router: Router, idle: Duration, stop: CancellationToken) {
-    let Ok(local) = stream.local_addr() else { return };
-    let connection = Connection { peer, local };
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
+/// Returns when no request has begun within a time.
+async fn no_request(limit: Duration, has_begun: &AtomicBool) {
+    sleep(limit).await;
+    if has_begun.load(Ordering::Relaxed) {
+        pending::<()>().await;
     }
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection);
-        Box::pin(router.clone().oneshot(request))
-    });
-    let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_BUFFER_BYTES);
-    let mut connection =
-        builder.serve_connection(TokioIo::new(WriteTimeoutStream::new(stream, idle)), service);
-    let ended = tokio::select! {
-        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
-        () = stop.cancelled() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|context| connection.poll_without_shutdown(context)).await
-        }
-    };
-    match ended {
-        Ok(()) => linger(connection.into_parts().io.into_inner()).await,
-        Err(error) => debug!(%error, "an HTTP connection ended early"),
+}
+
+/// The response on a reserved connection to a request that is not about the server itself.
+fn all_in_use() -> Response<Body> {
+    let limits = "http.max_connections, http.max_connections_per_address";
+    let error = Error::Unavailable(format!("all connections are in use ({limits})"));
+    let mut response = error.into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Marks a connection as one with a request, until the response has been sent.
+struct UnderWay(Arc<AtomicBool>);
+
+impl UnderWay {
+    fn begin(is_idle: &Arc<AtomicBool>) -> Self {
+        is_idle.store(false, Ordering::Relaxed);
+        Self(is_idle.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +225,7 @@ mod tests {
         let service = Arc::into_inner(Service::for_tests(config)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        RunningServer { address, task: tokio::spawn(run(listener, service, stop.clone())), stop }
+        RunningServer { address, task: tokio::spawn(run(listener, None, service, stop.clone())), stop }
     }
 
     async fn connect(server: &RunningServer, text: &str) -> TcpStream {
@@ -186,19 +270,90 @@ mod tests {
         server.task.await.unwrap();
     }
 
+    const STUDIES: &str = "GET /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
     #[tokio::test]
-    async fn a_connection_beyond_the_limit_waits_for_another_to_end() {
+    async fn an_idle_connection_makes_room_for_another() {
         let mut config = Config::defaults();
         config.http.max_connections = 1;
         let server = start(&config).await;
         let mut first = connect(&server, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut start = [0; 15];
         first.read_exact(&mut start).await.unwrap();
-        let closing = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let mut second = connect(&server, closing).await;
-        assert!(timeout(Duration::from_millis(100), second.read_u8()).await.is_err());
-        drop(first);
-        assert!(rest(second).await.starts_with("HTTP/1.1 200"));
+        assert!(rest(connect(&server, STUDIES).await).await.starts_with("HTTP/1.1 200"));
+        rest(first).await;
+        server.stop.cancel();
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_connections_are_all_in_use_answers_about_itself() {
+        let mut config = Config::defaults();
+        config.http.max_connections = 1;
+        let server = start(&config).await;
+        let head = "POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n\
+                    Content-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        let mut busy = connect(&server, head).await;
+        busy.read_exact(&mut [0; 25]).await.unwrap();
+        let refused = rest(connect(&server, STUDIES).await).await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"), "{refused}");
+        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert!(rest(connect(&server, health).await).await.starts_with("HTTP/1.1 200"));
+        busy.write_all(b"1234").await.unwrap();
+        let mut answer = [0; 12];
+        busy.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 409");
+        server.stop.cancel();
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn silent_connections_beyond_all_limits_keep_nobody_waiting() {
+        let mut config = Config::defaults();
+        config.http.max_connections = 8;
+        let server = start(&config).await;
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(connect(&server, "GET / HT").await);
+        }
+        let answer = timeout(Duration::from_secs(5), rest(connect(&server, STUDIES).await)).await;
+        assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+        drop(silent);
+        server.stop.cancel();
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_first_request_ends_early() {
+        let mut config = Config::defaults();
+        config.http.first_request_timeout_seconds = 1;
+        let server = start(&config).await;
+        for begun in ["", "GET /healthz HTTP/1.1\r\n"] {
+            let client = connect(&server, begun).await;
+            assert!(timeout(Duration::from_secs(30), rest(client)).await.is_ok());
+        }
+        server.stop.cancel();
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_second_address_answers_about_the_server_alone() {
+        let config = Config::defaults();
+        let service = Arc::into_inner(Service::for_tests(&config)).unwrap();
+        let [listener, operations] = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let (address, stop) = (operations.local_addr().unwrap(), CancellationToken::new());
+        let task = tokio::spawn(run(listener, Some(operations), service, stop.clone()));
+        let server = RunningServer { address, stop, task };
+        for (path, status) in
+            [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/dicom-web/studies", 503)]
+        {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let answer = rest(connect(&server, &request).await).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        }
         server.stop.cancel();
         server.task.await.unwrap();
     }

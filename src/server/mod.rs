@@ -61,13 +61,17 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
 
     let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
     let http = listener.local_addr()?;
+    let operations = match config.http.operations_address.as_str() {
+        "" => None,
+        address => Some(listen(address, "http.operations_address", &config.auth).await?),
+    };
     let service = http::Service::new(archive.clone(), &config, metrics);
     let service = service.context("cannot make a client for the OpenID provider (auth.issuer)")?;
     let dimse_listener = match config.dimse.listen.as_str() {
         "" => None,
         address => Some(listen(address, "dimse.listen", &config.auth).await?),
     };
-    tasks.spawn(http::run(listener, service, stop.clone()));
+    tasks.spawn(http::run(listener, operations, service, stop.clone()));
 
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
 

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use cuspid::archive::Archive;
@@ -404,6 +405,35 @@ async fn one_association_too_many_is_rejected_for_the_time_being() {
     assert_eq!(rejection.result, AssociationRJResult::Transient);
     assert_eq!(rejection.source.to_string(), "temporary congestion");
     first.release().await;
+}
+
+#[tokio::test]
+async fn an_address_takes_no_more_than_its_share_of_the_associations() {
+    let server = start(|settings| settings.max_associations = 4).await;
+    // Connections without a request take no place.
+    let _silent = [TcpStream::connect(server.address).await.unwrap()];
+    let held = [Peer::associate(&server).await, Peer::associate(&server).await];
+    let (_, answer) = Peer::ask(&server).await;
+    let Pdu::AssociationRJ(rejection) = answer else { panic!("{answer:?}") };
+    assert_eq!(rejection.source.to_string(), "temporary congestion");
+    for peer in held {
+        peer.release().await;
+    }
+    while !matches!(Peer::ask(&server).await.1, Pdu::AssociationAC(_)) {}
+}
+
+#[tokio::test]
+async fn a_peer_that_trickles_is_aborted() {
+    let server = start(|settings| settings.idle_timeout_seconds = 1).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(1, &store_request(1, "1.2.3.5")).await;
+    for _ in 0..14 {
+        // Ten times in the idle timeout, but a hundredth of the minimum rate.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        peer.value(1, PDataValueType::Data, false, &[0]).await;
+    }
+    assert!(server.is_empty().await);
+    peer.is_aborted_because(AbortRQServiceProviderReason::ReasonNotSpecified).await;
 }
 
 #[tokio::test]

@@ -41,7 +41,16 @@ async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
     stalled.write_all(request.as_bytes()).await.unwrap();
     // Once the answer has begun, the permit is taken.
     stalled.read_exact(&mut [0; 16]).await.unwrap();
-    let next = server.request("GET", format!("http://{}/healthz", server.address)).send();
-    let next = tokio::time::timeout(Duration::from_secs(30), next).await;
-    assert_eq!(next.expect("the place is free in time").unwrap().status(), 200);
+    let status = async |path: &str| {
+        let url = format!("http://{}{path}", server.address);
+        server.request("GET", url).header("Connection", "close").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!([status("/dicom-web/studies").await, status("/healthz").await], [503, 200]);
+    let next = async {
+        while status("/dicom-web/studies").await == 503 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), next).await.expect("the place is free in time");
+    assert_eq!(status("/dicom-web/studies").await, 200);
 }

@@ -123,8 +123,7 @@ async fn decode_in_process(
     number: u32,
     priority: Priority,
 ) -> Result<(DecodableFrame, Option<decoders::Place>), FrameError> {
-    let client = format!("{} {}", caller.tenant.as_str(), caller.client);
-    let place = archive.decoder_processes.place(&client, priority).await;
+    let place = archive.decoder_processes.place(&caller.sharing_client(), priority).await;
     let mut stored = stored_frame(archive, caller, record, number).await?;
     let Some(place) = place else { return Ok((DecodableFrame { stored, packed: None }, None)) };
     let (packed, place) = place.decode(take_request(&mut stored)).await?;

@@ -170,22 +170,30 @@ fn decoded_frames(
     let frame_bits = pixels.and_then(single_bits);
     let frame_bytes = frame_bits.map_or(length / u64::from(frames.max(1)), |bits| bits.div_ceil(8));
     let mut joiner = frame_bits.map(|bits| BitJoiner::new(bits, frames));
+    let (of_archive, of_caller) = (archive.clone(), caller.clone());
     stream::iter(1..=frames)
-        .map(move |number| {
-            let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
+        .then(move |number| {
+            let (archive, caller) = (of_archive.clone(), of_caller.clone());
             async move {
+                let bytes = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
+                (number, archive.response_memory(&caller, bytes).await)
+            }
+        })
+        .map(move |(number, memory)| {
+            let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
+            memory.fill(async move {
                 let bytes = decoded_frame(&archive, &caller, &record, number).await?.bytes;
                 if bytes.len() as u64 != frame_bytes {
                     let problem = format!("frame {number} has another size than the first");
                     return Err(Error::Damaged(problem));
                 }
-                Ok(bytes)
-            }
+                Ok(Bytes::from(bytes))
+            })
         })
         .buffered(DECODE_AHEAD)
         .map_ok(move |bytes| match &mut joiner {
             Some(joiner) => joiner.push(&bytes).into(),
-            None => bytes.into(),
+            None => bytes,
         })
 }
 

@@ -12,21 +12,19 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
 use crate::archive;
 use crate::archive::access::Caller;
-use crate::archive::hexadecimal::hexadecimal;
+use crate::archive::ingest::partial::PartialInstance;
 use crate::archive::permits::Permit;
-use crate::archive::{Archive, run_blocking, scan_limits};
-use crate::blobs::Staged;
+use crate::archive::{Archive, run_blocking};
+use crate::budget::Grant;
 use crate::clock::now_millis;
-use crate::config::IngestSettings;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
 use crate::dicom::instance::ParsedInstance;
-use crate::dicom::scan::{Outline, Scanner};
+use crate::dicom::scan::Outline;
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::InstanceRecord;
@@ -35,6 +33,8 @@ use crate::telemetry;
 
 pub mod assembly;
 pub(in crate::archive) mod duplicate;
+pub mod pace;
+mod partial;
 pub(in crate::archive) mod persist;
 mod refusal;
 pub mod spool;
@@ -54,8 +54,10 @@ pub struct Upload {
     batch: Vec<Bytes>,
     batch_bytes: usize,
     work: Work,
-    /// One of `ingest.max_uploads`; held until the instance is committed.
-    _permit: Permit,
+    /// Memory for what is held of the instance.
+    memory: Vec<Grant>,
+    /// The bytes of that memory.
+    memory_bytes: usize,
 }
 
 /// The state of the work on an upload.
@@ -143,6 +145,11 @@ pub enum Refusal {
     /// The UID is stored in another study or series.
     #[error("this SOP Instance UID is stored in another study or series")]
     Elsewhere,
+    /// Other instances use all places or all memory; a retry may succeed.
+    #[error(
+        "the server receives too many instances at the moment (ingest.max_uploads, ingest.max_upload_memory_bytes)"
+    )]
+    Busy,
     /// There is no space left on the storage.
     #[error("no space left to store the instance")]
     NoSpace,
@@ -152,11 +159,11 @@ pub enum Refusal {
 }
 
 impl Archive {
-    /// Begins to receive an instance, as soon as one of `ingest.max_uploads` permits is free.
+    /// Begins to receive an instance. An upload takes one of the `ingest.max_uploads` places only while there
+    /// are bytes to work on, and for the last step; so a client that sends slowly occupies no place.
     ///
     /// `study` is the study that the instance must be of, if the request names one.
     pub async fn receive(self: &Arc<Self>, caller: &Caller, study: Option<StudyUid>) -> Upload {
-        let permit = self.permits.upload().await;
         let staged = self.blobs.stage().await.map_err(Refusal::from);
         let partial = Box::new(PartialInstance::new(staged, &self.ingest));
         Upload {
@@ -169,7 +176,8 @@ impl Archive {
             batch: Vec::new(),
             batch_bytes: 0,
             work: Work::Idle(partial),
-            _permit: permit,
+            memory: Vec::new(),
+            memory_bytes: 0,
         }
     }
 }
@@ -202,17 +210,21 @@ impl Upload {
         }
     }
 
-    /// Ends the object, as soon as there is a permit to work on its last bytes, and returns a future of the
+    /// Ends the object, as soon as there is a place to work on its last bytes, and returns a future of the
     /// outcome. When the outcome is [`StoredInstance`], the instance is durable and can be found.
     ///
     /// The work goes on whether the future is polled or dropped: several uploads that end together share
     /// their flushes.
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
+        let place = self.archive.permits.upload(&self.caller.sharing_client()).await;
         let permit = self.archive.permits.batch().await;
         let task = tokio::spawn(async move {
             let archive = self.archive.clone();
-            let outcome = self.conclude(permit).await;
+            let outcome = match place {
+                Some(_place) => self.conclude(permit).await,
+                None => Outcome::refused(None, Refusal::Busy),
+            };
             archive.storing.record(&outcome.result);
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
@@ -223,14 +235,35 @@ impl Upload {
     async fn hand_over(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if let Some(mut partial) = self.idle().await {
-            let permit = self.archive.permits.batch().await;
-            let work = run_blocking(Some(permit), move || {
-                partial.take(&batch);
-                partial
-            });
-            self.work = Work::Busy(work.boxed());
+        let Some(mut partial) = self.idle().await else { return };
+        match self.place(&partial).await {
+            // After a refusal, no more work is done.
+            None => {
+                partial.refuse(Refusal::Busy);
+                self.work = Work::Idle(partial);
+            }
+            Some(place) => {
+                let permit = self.archive.permits.batch().await;
+                let work = run_blocking(Some(permit), move || {
+                    partial.take(&batch);
+                    drop(place);
+                    partial
+                });
+                self.work = Work::Busy(work.boxed());
+            }
         }
+    }
+
+    /// A place to work on the next batch, with memory for what the batches before have left; `None` if there
+    /// is none in time, or if the instance is refused already.
+    async fn place(&mut self, partial: &PartialInstance) -> Option<Grant> {
+        let (permits, client) = (&self.archive.permits, self.caller.sharing_client());
+        let held = partial.held_bytes()?;
+        if held > self.memory_bytes {
+            self.memory.push(permits.upload_memory(&client, held - self.memory_bytes).await?);
+            self.memory_bytes = held;
+        }
+        permits.upload(&client).await
     }
 
     /// The partial instance, when the batch before has been worked on.
@@ -287,7 +320,7 @@ impl Outcome {
             Ok(stored) if stored.is_duplicate => "duplicate",
             Ok(stored) if stored.has_replaced => "replaced",
             Ok(_) => "stored",
-            Err(Refusal::Failed(_) | Refusal::NoSpace) => "failed",
+            Err(Refusal::Failed(_) | Refusal::NoSpace | Refusal::Busy) => "failed",
             Err(_) => "refused",
         }
     }
@@ -298,7 +331,7 @@ impl Outcome {
             Refusal::Failed(cause) if is_panic(cause) => {}
             Refusal::Failed(cause) => error!(error = format!("{cause:#}"), "cannot store an instance"),
             Refusal::NoSpace => error!("cannot store an instance: no space left"),
-            Refusal::TooLarge { .. } => warn!("cannot store an instance: {refusal}"),
+            Refusal::TooLarge { .. } | Refusal::Busy => warn!("cannot store an instance: {refusal}"),
             _ => {}
         }
         Self { identity, result: Err(refusal) }
@@ -317,63 +350,6 @@ fn log_faults(identity: Option<&Identity>, warnings: &[Warning]) {
 /// Whether the cause of a failure is a panic, which is a fault of the program and not of a store.
 pub(in crate::archive) fn is_panic(cause: &anyhow::Error) -> bool {
     matches!(cause.downcast_ref(), Some(archive::Error::Internal(_)))
-}
-
-/// An instance whose bytes are arriving.
-struct PartialInstance {
-    staged: Result<Staged, Refusal>,
-    scanner: Scanner,
-    hasher: Sha256,
-    max_bytes: u64,
-}
-
-/// An instance whose bytes are all there.
-pub(in crate::archive) struct ReceivedInstance {
-    pub(in crate::archive) instance: ParsedInstance,
-    pub(in crate::archive) digest: String,
-    pub(in crate::archive) staged: Staged,
-    /// The offset of its data set in the staged object.
-    pub(in crate::archive) data_set_offset: u64,
-}
-
-impl PartialInstance {
-    fn new(staged: Result<Staged, Refusal>, ingest: &IngestSettings) -> Self {
-        let scanner = Scanner::new(scan_limits(ingest));
-        Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
-    }
-
-    /// Takes a batch; after a refusal, discards it.
-    fn take(&mut self, batch: &[Bytes]) {
-        for bytes in batch {
-            if let Ok(staged) = &mut self.staged
-                && let Err(refusal) = append(staged, &mut self.scanner, bytes, self.max_bytes)
-            {
-                self.staged = Err(refusal);
-            }
-            if self.staged.is_ok() {
-                self.hasher.update(bytes);
-            }
-        }
-    }
-
-    fn conclude(self) -> Result<ReceivedInstance, Refusal> {
-        let staged = self.staged?;
-        let outline = self.scanner.finish()?;
-        let instance = read_instance(&outline)?;
-        let digest = hexadecimal(&self.hasher.finalize());
-        Ok(ReceivedInstance { instance, digest, staged, data_set_offset: outline.data_set_offset })
-    }
-}
-
-impl ReceivedInstance {
-    fn identity(&self) -> Identity {
-        Identity {
-            study: self.instance.study.clone(),
-            series: self.instance.series.clone(),
-            instance: self.instance.instance.clone(),
-            sop_class: self.instance.sop_class.clone(),
-        }
-    }
 }
 
 /// Reads what the index holds of an instance.
@@ -410,10 +386,62 @@ pub(crate) fn record(
     (record, instance.warnings)
 }
 
-fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {
-    if staged.length() + bytes.len() as u64 > limit {
-        return Err(Refusal::TooLarge { limit });
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
+    use crate::dicom::write::file_head;
+    use crate::index::Index;
+
+    fn archive(max_uploads: usize) -> Arc<Archive> {
+        let mut config = Config::defaults();
+        config.ingest.max_uploads = max_uploads;
+        config.ingest.upload_wait_seconds = 1;
+        Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config)
     }
-    scanner.push(bytes)?;
-    Ok(staged.write(bytes)?)
+
+    fn caller(client: &str) -> Caller {
+        Caller { client: client.into(), ..Caller::anonymous() }
+    }
+
+    /// The beginning of a file with a long value of Pixel Data, more than one batch.
+    fn beginning() -> Bytes {
+        let mut file = file_head("1.2.840.10008.5.1.4.1.1.7", "1.2.3", EXPLICIT_VR_LITTLE_ENDIAN);
+        file.extend_from_slice(b"\xE0\x7F\x10\x00OW\0\0\0\0\0\x10");
+        file.resize(file.len() + BATCH_BYTES, 0);
+        file.into()
+    }
+
+    async fn end(archive: &Arc<Archive>, client: &str) -> Result<StoredInstance, Refusal> {
+        let mut upload = archive.receive(&caller(client), None).await;
+        upload.write(beginning()).await;
+        upload.finish().await.await.result
+    }
+
+    #[tokio::test]
+    async fn uploads_that_wait_for_their_clients_keep_no_other_upload_waiting() {
+        let archive = archive(1);
+        let mut open = Vec::new();
+        for _ in 0..20 {
+            let mut upload = archive.receive(&caller("slow"), None).await;
+            upload.write(beginning()).await;
+            open.push(upload);
+        }
+        for client in ["slow", "other"] {
+            assert!(matches!(end(&archive, client).await, Err(Refusal::Unreadable(_))), "{client}");
+        }
+        drop(open);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_finds_no_place_in_time_is_refused_and_may_be_sent_again() {
+        let archive = archive(2);
+        let place = archive.permits.upload(&caller("busy").sharing_client()).await;
+        assert!(matches!(end(&archive, "busy").await, Err(Refusal::Busy)));
+        assert!(matches!(end(&archive, "other").await, Err(Refusal::Unreadable(_))));
+        drop(place);
+        assert!(matches!(end(&archive, "busy").await, Err(Refusal::Unreadable(_))));
+    }
 }

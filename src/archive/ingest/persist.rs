@@ -7,7 +7,8 @@ use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::ingest::duplicate::{Existing, Inspection, existing, has_same_data_set};
-use crate::archive::ingest::{ReceivedInstance, Refusal, StoredInstance, record};
+use crate::archive::ingest::partial::ReceivedInstance;
+use crate::archive::ingest::{Refusal, StoredInstance, record};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::Staged;
 use crate::clock::now_millis;

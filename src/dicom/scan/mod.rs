@@ -126,6 +126,14 @@ impl Scanner {
         Ok(())
     }
 
+    /// The bytes of memory that the outline takes so far.
+    pub fn held_bytes(&self) -> usize {
+        let Outline { head, events, fragments, .. } = &self.state.outline;
+        head.capacity()
+            + events.capacity() * size_of::<ScanEvent>()
+            + fragments.capacity() * size_of::<(u64, u32)>()
+    }
+
     /// Ends the object.
     ///
     /// # Errors

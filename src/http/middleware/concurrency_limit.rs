@@ -4,31 +4,31 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hyper::body::{Frame, SizeHint};
 
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::middleware::forwarding::Client;
+use crate::http::response::holding_body::HoldingBody;
 
-/// Paths without a limit: monitoring must work when the server is at its busiest.
-const UNLIMITED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Whether a path is about the server itself, and not limited: monitoring must work when the server is at its
+/// busiest.
+pub(in crate::http) fn is_about_server(path: &str) -> bool {
+    ["/healthz", "/readyz", "/metrics"].contains(&path)
+}
 
 /// Middleware: passes a request on if its client has fewer than `http.max_requests_per_client` under way.
 pub(super) async fn limit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Client>().copied();
-    let Some(Client(client)) = client.filter(|_| !UNLIMITED.contains(&request.uri().path())) else {
+    let Some(Client(client)) = client.filter(|_| !is_about_server(request.uri().path())) else {
         return next.run(request).await;
     };
     match service.client_limit.acquire(client) {
-        Some(permit) => next.run(request).await.map(|body| Body::new(PermitBody { body, _permit: permit })),
+        Some(permit) => next.run(request).await.map(|body| HoldingBody::wrap(body, permit)),
         None => Error::TooManyRequests { limit: service.settings.max_requests_per_client }.into_response(),
     }
 }
@@ -72,32 +72,6 @@ impl Drop for Permit {
                 count.remove();
             }
         }
-    }
-}
-
-/// A response body that holds a permit until the body has been sent.
-struct PermitBody {
-    body: Body,
-    _permit: Permit,
-}
-
-impl HttpBody for PermitBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -14,10 +14,11 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::archive::access::Caller;
+use crate::archive::derived::frames::frame_bytes;
 use crate::archive::derived::transcode::REVISION;
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error as ArchiveError};
+use crate::archive::{Archive, Error as ArchiveError, ResponseMemory};
 use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::http::Service;
@@ -195,12 +196,25 @@ fn written(
         let value = Arc::new(value);
         stream::iter(1..=count).map(move |number| Ok::<_, ArchiveError>((Arc::clone(&value), number)))
     });
-    let parts = pieces.try_flatten().enumerate().map(move |(index, piece)| {
+    let (of_archive, of_caller) = (Arc::clone(&archive), caller.clone());
+    let pieces = pieces.try_flatten().and_then(move |(value, number)| {
+        let (archive, caller) = (Arc::clone(&of_archive), of_caller.clone());
+        async move {
+            // A frame that is transcoded is held in memory.
+            let is_made = value.frames.as_ref().is_some_and(|(_, form)| !matches!(form, FrameForm::Stored));
+            let memory = match is_made {
+                true => Some(archive.response_memory(&caller, frame_bytes(&value.record)).await),
+                false => None,
+            };
+            Ok((value, number, memory))
+        }
+    });
+    let parts = pieces.enumerate().map(move |(index, piece)| {
         let (archive, caller) = (Arc::clone(&archive), caller.clone());
         let (boundary, base_url) = (boundary.clone(), Arc::clone(&base_url));
         async move {
-            let (value, number) = piece?;
-            let part = part(&archive, &caller, &value, number).await?;
+            let (value, number, memory) = piece?;
+            let part = part(&archive, &caller, &value, number, memory).await?;
             let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
             let syntax = Some(part.transfer_syntax.as_str());
             let head = parts::located(&boundary, index == 0, part.essence, syntax, &location);
@@ -223,6 +237,7 @@ async fn part(
     caller: &Caller,
     value: &SelectedValue,
     number: u32,
+    memory: Option<ResponseMemory>,
 ) -> Result<ValuePart, ArchiveError> {
     let record = &value.record;
     let Some((offer, form)) = &value.frames else {
@@ -235,11 +250,15 @@ async fn part(
         });
     };
     let codec = match form {
-        FrameForm::Stored => return stored(archive, caller, record, number).await,
-        FrameForm::Decoded => None,
-        FrameForm::Encoded(codec) => Some(*codec),
+        FrameForm::Stored => None,
+        FrameForm::Decoded => Some(None),
+        FrameForm::Encoded(codec) => Some(Some(*codec)),
     };
-    match transcoded_frames::frame(archive, caller, record, number, codec).await {
+    let Some((codec, memory)) = codec.zip(memory) else {
+        return stored(archive, caller, record, number).await;
+    };
+    let reader = Arc::new((Arc::clone(archive), caller.clone(), Arc::clone(record)));
+    match memory.fill(transcoded_frames::frame(reader, number, codec)).await {
         Err(error) if error.is_about_form() => stored(archive, caller, record, number).await,
         frame => {
             let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();

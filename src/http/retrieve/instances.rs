@@ -14,7 +14,7 @@ use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::{ExplicitFile, explicit_file};
 use crate::archive::derived::transcode::{self, Encoding, REVISION, encodings, read_transcoded};
 use crate::archive::records::InstanceRecord;
-use crate::archive::{Archive, Error as ArchiveError};
+use crate::archive::{Archive, Error as ArchiveError, run_apart};
 use crate::dicom::transfer_syntax;
 use crate::http::Service;
 use crate::http::error::Error;
@@ -213,7 +213,7 @@ fn many(
         .map(move |(index, record)| {
             let (archive, caller, boundary) = (Arc::clone(&archive), caller.clone(), boundary.clone());
             let (accept, base_url) = (accept.clone(), Arc::clone(&base_url));
-            async move {
+            run_apart(async move {
                 let record = record?;
                 let (bytes, transfer_syntax) = part(&archive, &caller, &accept, &record).await?;
                 let location = url(&record, &base_url);
@@ -221,7 +221,7 @@ fn many(
                 let head = parts::located(&boundary, index == 0, DICOM, syntax, &location);
                 let head = stream::once(async { Ok(Bytes::from(head)) });
                 Ok::<_, ArchiveError>(head.chain(bytes))
-            }
+            })
         })
         .buffered(OPEN_AHEAD)
         .try_flatten();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::timeout;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::metadata_bundle::{self, MetadataStream};
@@ -32,6 +34,9 @@ const DICOM_JSON: &str = "application/dicom+json";
 
 /// The maximal size of a response that is collected first, so that its length is known.
 const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest wait for the next text, while a response is collected.
+const LONGEST_GATHERING: Duration = Duration::from_secs(1);
 
 /// The maximal size of text that is written at a time, but for the text of one instance.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
@@ -63,18 +68,26 @@ pub(crate) async fn metadata(
     let pages = in_batches(metadata_bundle::metadata(&service.archive, &caller, &scope).await?);
     let writer = MetadataWriter::new(form, is_gzip, head.base_url());
     let left_out = writer.left_out();
-    let mut text = chunks(Arc::clone(&service.archive), pages, writer);
-    let mut gathered = Vec::new();
-    while gathered.len() <= MAX_GATHERED_BYTES {
-        match text.try_next().await? {
-            Some(chunk) => gathered.extend_from_slice(&chunk),
-            None => {
-                let response = with_warning(response, &left_out).header(CONTENT_LENGTH, gathered.len());
-                return finish(response, Body::from(gathered));
-            }
-        }
+    let mut text = chunks(Arc::clone(&service.archive), caller, pages, writer);
+    let (mut gathered, mut length) = (Vec::new(), 0);
+    while length <= MAX_GATHERED_BYTES {
+        let next = match gathered.is_empty() {
+            true => text.try_next().await,
+            // What is gathered holds memory, for which other responses may wait.
+            false => match timeout(LONGEST_GATHERING, text.try_next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+        };
+        let Some(chunk) = next? else {
+            let chunks = stream::iter(gathered.into_iter().map(Ok::<_, Error>));
+            let response = with_warning(response, &left_out).header(CONTENT_LENGTH, length);
+            return finish(response, Body::from_stream(chunks));
+        };
+        length += chunk.len();
+        gathered.push(chunk);
     }
-    let first = stream::once(async { Ok(Bytes::from(gathered)) });
+    let first = stream::iter(gathered.into_iter().map(Ok));
     finish(with_warning(response, &left_out), Body::from_stream(first.chain(text)))
 }
 
@@ -128,22 +141,32 @@ fn in_batches(pages: MetadataStream) -> MetadataStream {
     batches.try_flatten().boxed()
 }
 
-/// The text of all pages, one chunk for each.
+/// The text of all pages, one chunk for each, with memory for it. The first chunk waits for memory for a
+/// limited time only.
 fn chunks(
     archive: Arc<Archive>,
+    caller: Caller,
     pages: MetadataStream,
     writer: MetadataWriter,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Unpin + Send + 'static {
-    stream::try_unfold(Some((archive, pages, writer)), |state| async move {
-        let Some((archive, mut pages, mut writer)) = state else { return Ok(None) };
+    let reader = (archive, caller);
+    stream::try_unfold(Some((reader, pages, writer, true)), |state| async move {
+        let Some((reader, mut pages, mut writer, is_first)) = state else { return Ok(None) };
+        let (archive, caller) = &reader;
         let Some(page) = pages.try_next().await? else {
             return Ok(Some((Bytes::from(writer.finish()?), None)));
+        };
+        let bytes = page.iter().map(|record| record.metadata.text_bytes()).sum::<u64>();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let memory = match is_first {
+            true => archive.response_memory_in_time(caller, bytes).await?,
+            false => archive.response_memory(caller, bytes).await,
         };
         // Decompressing some hundred instances takes milliseconds: too long for a thread of the runtime.
         let permit = if writer.parses() { Some(archive.permits().codec().await) } else { None };
         let written = run_blocking(permit, move || writer.page(&page).map(|chunk| (chunk, writer)));
         let (chunk, writer) = written.await??;
-        Ok(Some((Bytes::from(chunk), Some((archive, pages, writer)))))
+        Ok(Some((memory.hold(Bytes::from(chunk)), Some((reader, pages, writer, false)))))
     })
     .boxed()
 }

@@ -13,7 +13,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
-use crate::archive::derived::rendering::{Format, Renderer, Rendering, renderer};
+use crate::archive::derived::rendering::{self, Format, Renderer, Rendering, renderer};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
@@ -126,8 +126,10 @@ pub(in crate::http) async fn one(
     if head.has(&etag) {
         return not_modified(plan, &etag);
     }
+    let bytes = plan.rendering.image_bytes(&frame.record);
+    let memory = archive.response_memory_in_time(caller, bytes).await?;
     let renderer = renderer(archive, caller, &frame.record, &plan.rendering).await?;
-    let image = renderer.frame(frame.number).await?;
+    let image = memory.hold(renderer.frame(frame.number).await?);
     whole(image, plan, &etag, &frame.location(head.base_url()), head)
 }
 
@@ -146,7 +148,8 @@ pub(in crate::http) async fn animation(
     if head.has(&etag) {
         return not_modified(plan, &etag);
     }
-    let image = renderer(archive, caller, record, &plan.rendering).await?.animation().await?;
+    let memory = archive.response_memory_in_time(caller, rendering::max_animation_bytes(archive)).await?;
+    let image = memory.hold(renderer(archive, caller, record, &plan.rendering).await?.animation().await?);
     whole(image, plan, &etag, &url(record, head.base_url()), head)
 }
 
@@ -204,13 +207,24 @@ pub(in crate::http) async fn several(
     let response = plan.with_warning(describe(&etag));
     let base_url = head.base_url().to_owned();
     let mut renderers = Renderers::new(archive, caller, plan.rendering);
+    let context = Arc::clone(&renderers.context);
     let images = frames
+        .and_then(move |frame| {
+            let context = Arc::clone(&context);
+            async move {
+                let (archive, caller, rendering) = &*context;
+                Ok((archive.response_memory(caller, rendering.image_bytes(&frame.record)).await, frame))
+            }
+        })
         .map(move |frame| {
             let base_url = base_url.clone();
-            let frame = frame.map(|frame| (renderers.of(&frame.record), frame));
+            let image = frame.map(|(memory, frame)| {
+                let (renderer, location) = (renderers.of(&frame.record), frame.location(&base_url));
+                (location, memory.fill(async move { renderer.render(&frame).await }))
+            });
             async move {
-                let (renderer, frame) = frame?;
-                Ok((frame.location(&base_url), renderer.render(&frame).await?))
+                let (location, image) = image?;
+                Ok((location, image.await?))
             }
         })
         .buffered(RENDER_AHEAD);

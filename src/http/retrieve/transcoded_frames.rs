@@ -1,5 +1,6 @@
 //! Transcoded frames: decoded to samples, or encoded in another transfer syntax (PS3.18 §8.7.3.3).
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::frames::decoded_frame;
+use crate::archive::derived::frames::{decoded_frame, frame_bytes};
 use crate::archive::derived::transcode::{Codec, REVISION, encoded_frame};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
@@ -43,7 +44,9 @@ pub(super) async fn answer(
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let Some((&first_number, rest)) = numbers.split_first() else { return Err(Error::NoResource) };
-    let first = frame(archive, caller, record, first_number, codec).await?;
+    let reader = Arc::new((Arc::clone(archive), caller.clone(), record.clone()));
+    let memory = archive.response_memory_in_time(caller, frame_bytes(record)).await?;
+    let first = memory.fill(frame(Arc::clone(&reader), first_number, codec)).await?;
     let syntax = chosen.transfer_syntax.as_deref();
     let boundary = boundary(record);
     let part_head = part_heads(chosen, boundary.clone(), url(record, head.base_url()));
@@ -62,13 +65,20 @@ pub(super) async fn answer(
         let stable = RangedResponse { content, content_type, etag };
         return stable.answer(archive, caller.clone(), record.clone(), head).await;
     }
-    let reader = Arc::new((Arc::clone(archive), caller.clone(), record.clone()));
     let start = stream::iter([Ok(part_head(true, first_number)), Ok(first)]);
-    let others = stream::iter(rest.to_vec()).map(move |number| {
-        let (reader, between) = (Arc::clone(&reader), part_head(false, number));
+    let for_memory = Arc::clone(&reader);
+    let others = stream::iter(rest.to_vec()).then(move |number| {
+        let reader = Arc::clone(&for_memory);
         async move {
             let (archive, caller, record) = &*reader;
-            let part = [between, frame(archive, caller, record, number, codec).await?];
+            (number, archive.response_memory(caller, frame_bytes(record)).await)
+        }
+    });
+    let others = others.map(move |(number, memory)| {
+        let between = part_head(false, number);
+        let frame = memory.fill(frame(Arc::clone(&reader), number, codec));
+        async move {
+            let part = [between, frame.await?];
             Ok::<_, ArchiveError>(stream::iter(part.map(Ok::<_, ArchiveError>)))
         }
     });
@@ -98,13 +108,12 @@ fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u3
 ///
 /// # Errors
 /// An error about the form ([`ArchiveError::is_about_form`]) if the frame cannot be transcoded.
-pub(super) async fn frame(
-    archive: &Archive,
-    caller: &Caller,
-    record: &InstanceRecord,
+pub(super) async fn frame<R: Borrow<InstanceRecord>>(
+    reader: Arc<(Arc<Archive>, Caller, R)>,
     number: u32,
     codec: Option<Codec>,
 ) -> Result<Bytes, ArchiveError> {
+    let (archive, caller, record) = (&reader.0, &reader.1, reader.2.borrow());
     Ok(Bytes::from(match codec {
         None => decoded_frame(archive, caller, record, number).await?.bytes,
         Some(codec) => encoded_frame(archive, caller, record, number, codec).await?,

@@ -15,6 +15,7 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::path::ParentPath;
 use crate::http::response::compressed_buffer::CompressedBuffer;
+use crate::http::response::holding_body::HoldingBody;
 use crate::http::response::ranged::finish;
 use crate::http::search::result_format::ResultFormat;
 use crate::query::parameters::{self, ResultLimits, SearchTarget};
@@ -26,6 +27,9 @@ mod result_format;
 /// The maximal size of a response in memory, compressed; a longer one ends here, and its results continue on
 /// the next page.
 const MAX_HELD_BYTES: usize = 64 << 20;
+
+/// The size of a response for which there must be memory before the search begins.
+const LEAST_MEMORY_BYTES: usize = 64 * 1024;
 
 /// `GET /studies`.
 pub(crate) async fn studies(
@@ -68,6 +72,7 @@ async fn search(
     let resource = resource_url(head.base_url(), &within, level);
     let query = read(&service, &pairs, within, level)?;
     let format = ResultFormat::choose(&head.accept(), &query)?;
+    let mut memory = service.archive.response_memory_in_time(&caller, LEAST_MEMORY_BYTES).await?;
     let mut text = CompressedBuffer::new();
     format.begin(&mut text);
     let mut is_first = true;
@@ -75,7 +80,8 @@ async fn search(
         let url = retrieve_url(head.base_url(), level, &result);
         result.insert(tags::RETRIEVE_URL, Attribute::text(b"UR", url));
         format.result(&result, std::mem::take(&mut is_first), &mut text);
-        text.held_bytes() < MAX_HELD_BYTES
+        // Without memory for more results, the page ends here as well.
+        text.held_bytes() < MAX_HELD_BYTES && memory.grow_to(text.held_bytes())
     };
     let mut found = service.archive.search(&caller, &query, &mut write).await?;
     let ignored = query.ignored.iter();
@@ -91,7 +97,8 @@ async fn search(
     if found.count == 0 && format.needs_results() {
         return finish(response.status(StatusCode::NO_CONTENT), Body::empty());
     }
-    text.answer(response.header(CONTENT_TYPE, format.content_type()), &head).await
+    let response = text.answer(response.header(CONTENT_TYPE, format.content_type()), &head).await?;
+    Ok(response.map(|body| HoldingBody::wrap(body, memory)))
 }
 
 /// Parses the parameters, except those of the representation: `accept` was read before, and `charset` is

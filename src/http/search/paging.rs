@@ -81,7 +81,7 @@ mod tests {
                 .map(|(a, b)| (a.into(), b.into()))
                 .collect()
         };
-        let long = format!("PatientID={}&limit=1", "x".repeat(5000));
+        let long = format!("_={}&limit=1", "x".repeat(5000));
         for (query, count, has_more, expected) in [
             ("PatientID=1&limit=5", 5, true, Some(r#"<u?PatientID=1&offset=5&limit=5>; rel="next""#)),
             (

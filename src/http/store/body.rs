@@ -13,6 +13,7 @@ use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use crate::archive::ingest::pace::Pace;
 use crate::http::error::Error;
 
 /// The maximal number of compressed bytes that are decompressed at a time; the result may be a thousand times
@@ -35,8 +36,7 @@ pub(super) struct BodyReader {
     body: BodyDataStream,
     limits: BodyLimits,
     read_bytes: u64,
-    /// The time that may still pass without any byte. Each byte adds to the credit, up to the timeout.
-    credit: Duration,
+    pace: Pace,
     gzip: Option<GzipReader>,
 }
 
@@ -68,8 +68,8 @@ impl BodyReader {
             [coding] if ["gzip", "x-gzip"].contains(&coding.as_str()) => Some(GzipReader::new()),
             _ => return Err(Error::ContentEncoding),
         };
-        let credit = limits.idle_timeout;
-        Ok(Self { body: body.into_data_stream(), limits, read_bytes: 0, credit, gzip })
+        let pace = Pace::new(limits.idle_timeout, limits.min_bytes_per_second);
+        Ok(Self { body: body.into_data_stream(), limits, read_bytes: 0, pace, gzip })
     }
 
     /// The next chunk, `None` at the end.
@@ -101,23 +101,18 @@ impl BodyReader {
     /// they are stored.
     async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
         let started = Instant::now();
-        let chunk = timeout(self.credit.min(self.limits.idle_timeout), self.body.next()).await;
+        let chunk = timeout(self.pace.allowance(), self.body.next()).await;
         let waited = started.elapsed();
         let Ok(chunk) = chunk else {
             // A client that has sent all the time, but too little, gets the error for its rate.
-            let was_silent = self.credit >= self.limits.idle_timeout;
-            return Err(match was_silent {
+            return Err(match self.pace.is_kept() {
                 true => Error::TimedOut { seconds: self.limits.idle_timeout.as_secs() },
                 false => Error::TooSlow { bytes_per_second: self.limits.min_bytes_per_second },
             });
         };
         let chunk = chunk.transpose().map_err(|_| Error::Body("the body ends too early".into()))?;
         let bytes = chunk.as_ref().map_or(0, Bytes::len);
-        let earned = match self.limits.min_bytes_per_second {
-            0 => self.limits.idle_timeout,
-            minimum => Duration::from_secs_f64(bytes as f64 / minimum as f64),
-        };
-        self.credit = (self.credit.saturating_sub(waited) + earned).min(self.limits.idle_timeout);
+        self.pace.receive(bytes, waited);
         Ok(chunk)
     }
 }

@@ -208,7 +208,7 @@ impl ResponseModule {
     }
 
     fn add_refused(&mut self, reference: Option<Attributes>, refusal: &Refusal, name: Option<String>) {
-        self.may_retry &= matches!(refusal, Refusal::NoSpace | Refusal::Failed(_));
+        self.may_retry &= matches!(refusal, Refusal::Busy | Refusal::NoSpace | Refusal::Failed(_));
         let reason = failure_reason(refusal);
         let mut details = details(refusal);
         details.extend(name.as_deref().map(name_of));
@@ -375,6 +375,7 @@ mod tests {
             (vec![PartResult::Other { reason: 0xC000, comment: "x".into(), name: None }], Ok(()), 409),
             (vec![refused(Refusal::Different), refused(Refusal::NoSpace)], Ok(()), 409),
             (vec![refused(Refusal::NoSpace)], Ok(()), 503),
+            (vec![refused(Refusal::Busy)], Ok(()), 503),
         ] {
             assert_eq!(respond(&head(), results(items), ended).unwrap().status(), status);
         }

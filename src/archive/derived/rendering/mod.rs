@@ -65,6 +65,16 @@ pub struct Rendering {
 }
 
 impl Rendering {
+    /// The bytes of a rendered image of an instance before it is encoded, with three samples for each pixel.
+    /// The encoded image is hardly ever larger.
+    pub fn image_bytes(&self, record: &InstanceRecord) -> usize {
+        let own = || record.layout.pixels.as_ref().map_or((0, 0), |pixels| (pixels.columns, pixels.rows));
+        let (width, height) =
+            self.viewport.as_ref().map_or_else(own, |viewport| (viewport.width, viewport.height));
+        let bytes = u64::from(width).saturating_mul(height.into()).saturating_mul(3);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// The parameters of a rendered image in a format, with the image's own display values.
     pub fn plain(format: Format) -> Self {
         Self {
@@ -82,6 +92,11 @@ impl Rendering {
 /// The default length in pixels of the longer side of a thumbnail (`rendering.thumbnail_px`).
 pub fn thumbnail_px(archive: &Archive) -> u32 {
     archive.rendering.thumbnail_px
+}
+
+/// The maximum size of an animation in bytes (`rendering.max_animation_bytes`).
+pub fn max_animation_bytes(archive: &Archive) -> usize {
+    archive.rendering.max_animation_bytes
 }
 
 /// The largest area of a viewport, in pixels (`rendering.max_viewport_pixels`).
