@@ -77,14 +77,26 @@ impl Lut {
     }
 }
 
-/// Makes a palette of bytes that its descriptor takes for words right again: nothing would be seen of its
-/// colours.
+/// Scales a table by its entries if these have fewer bits than its descriptor says: all would be dark.
+pub fn scaled(table: Lut) -> Lut {
+    let bits = used_bits(std::slice::from_ref(&table));
+    Lut { bits, ..table }
+}
+
+/// Scales a palette by its entries as [`scaled`] does, all of its tables alike. Palettes of 8 bits may be dark.
 pub fn palette(mut tables: Palette) -> Palette {
-    let highest = tables.iter().flat_map(|table| &table.entries).max();
-    if highest.is_some_and(|&highest| highest <= 0xFF) {
-        tables.iter_mut().for_each(|table| table.bits = 8);
-    }
+    let bits = used_bits(&tables).max(8);
+    tables.iter_mut().for_each(|table| table.bits = table.bits.min(bits));
     tables
+}
+
+/// The bits of the highest entry of tables, if these are at least two fewer than the tables have. A table
+/// that leaves out half of its range may mean what it says.
+fn used_bits(tables: &[Lut]) -> u32 {
+    let bits = tables.iter().map(|table| table.bits).max().unwrap_or_default();
+    let highest = tables.iter().flat_map(|table| &table.entries).max().copied().unwrap_or_default();
+    let used = u16::BITS - highest.leading_zeros();
+    if used > 0 && used + 2 <= bits { used } else { bits }
 }
 
 fn number_of_entries(count: i64) -> usize {
@@ -218,5 +230,28 @@ mod tests {
     fn a_palette_of_bytes_that_are_called_words_is_seen() {
         let table = Lut::read([2, 0, 16], &bytes(&[0, 200]), false).unwrap();
         assert_eq!(palette([table.clone(), table.clone(), table])[0].highest(), 255);
+    }
+
+    #[test]
+    fn a_table_that_uses_a_quarter_of_its_range_is_scaled_by_its_entries() {
+        for (bits, highest_entry, scale, scale_of_palette) in [
+            (16, 0x0FFF, 0x0FFF, 0x0FFF),
+            (16, 0x00C8, 0x00FF, 0x00FF),
+            (16, 0x3FFF, 0x3FFF, 0x3FFF),
+            (16, 0x7FFF, 0xFFFF, 0xFFFF),
+            (12, 0x03FF, 0x03FF, 0x03FF),
+            (12, 0x0800, 0x0FFF, 0x0FFF),
+            (8, 0x003F, 0x003F, 0x00FF),
+            (8, 0x0000, 0x00FF, 0x00FF),
+        ] {
+            let table = Lut::read([2, 0, bits], &bytes(&[0, highest_entry]), false).unwrap();
+            assert_eq!(scaled(table.clone()).highest(), scale, "{bits} {highest_entry:x}");
+            let palette = palette([table.clone(), table.clone(), table]);
+            assert_eq!(
+                palette.map(|table| table.highest()),
+                [scale_of_palette; 3],
+                "{bits} {highest_entry:x}"
+            );
+        }
     }
 }

@@ -196,7 +196,7 @@ impl ImageModules {
 
 impl Table {
     pub(super) fn read(&self, is_signed: bool) -> Option<Lut> {
-        Lut::read(descriptor(&self.descriptor)?, &self.data.bytes()?, is_signed)
+        Lut::read(descriptor(&self.descriptor)?, &self.data.bytes()?, is_signed).map(lut::scaled)
     }
 }
 
