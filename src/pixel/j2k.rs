@@ -68,8 +68,9 @@ pub(super) fn encode_components(image: &Image, loss: Loss, is_turned: bool) -> R
 ///
 /// # Errors
 /// [`Error::Mismatch`] if its size is not `expected`, [`Error::Size`] if that is too large,
-/// [`Error::Unsupported`] if its components are of different sizes or of more than 31 bits, [`Error::Codec`]
-/// if it is damaged.
+/// [`Error::Unsupported`] if its components are of more than 31 bits, [`Error::Codec`] if it is damaged or if
+/// its components are of different precision or sign. Components that are subsampled are enlarged to the size
+/// of the first one.
 pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error> {
     let expected_samples = expected.number_of_samples()?;
     let codestream = find_codestream(bytes)?;
@@ -319,7 +320,8 @@ fn read_codestream(codestream: &[u8], reduce: u32, messages: &mut Messages) -> O
     }
 }
 
-/// Copies an image of OpenJPEG's; `None` if its components differ or one was not decoded.
+/// Copies an image of OpenJPEG's; `None` if its components differ in precision or sign, or one was not
+/// decoded.
 fn from_components(image: &Owned<opj::opj_image_t>) -> Option<Image> {
     // SAFETY: OpenJPEG made the image: `comps` points to `numcomps` components, and `data` is null or points
     // to w × h values.
@@ -331,16 +333,35 @@ fn from_components(image: &Owned<opj::opj_image_t>) -> Option<Image> {
     let shape = Shape { rows: first.h, columns: first.w, samples: components.len().try_into().ok()? };
     let mut samples = vec![0; shape.number_of_samples().ok()?];
     for (plane, component) in components.iter().enumerate() {
-        let is_alike = (component.w, component.h, component.prec, component.sgnd)
-            == (first.w, first.h, first.prec, first.sgnd);
+        let is_alike = (component.prec, component.sgnd) == (first.prec, first.sgnd);
         let data = NonNull::new(component.data).filter(|_| is_alike)?;
         // SAFETY: as above.
         let data =
             unsafe { std::slice::from_raw_parts(data.as_ptr(), component.w as usize * component.h as usize) };
         let places = samples.iter_mut().skip(plane).step_by(components.len());
-        places.zip(data).for_each(|(to, from)| *to = *from);
+        if (component.w, component.h) == (first.w, first.h) {
+            places.zip(data).for_each(|(to, from)| *to = *from);
+        } else {
+            let enlarged = enlarge(data, [component.w, component.h], [first.w, first.h])?;
+            places.zip(enlarged).for_each(|(to, from)| *to = from);
+        }
     }
     Some(Image { shape, precision: first.prec, is_signed: first.sgnd != 0, samples })
+}
+
+/// The samples of a subsampled component, `from` columns and rows, repeated for `to` columns and rows; `None`
+/// if the component is empty or larger.
+fn enlarge(data: &[i32], from: [u32; 2], to: [u32; 2]) -> Option<impl Iterator<Item = i32>> {
+    let [[columns, rows], [all_columns, all_rows]] = [from, to].map(|size| size.map(|side| side as usize));
+    let is_smaller = (1..=all_columns).contains(&columns) && (1..=all_rows).contains(&rows);
+    // A component has every n-th sample, and the first one (ISO/IEC 15444-1 §B.2).
+    let step = |all: usize, some: usize| all.div_ceil(some);
+    let (across, down) = (step(all_columns, columns.max(1)), step(all_rows, rows.max(1)));
+    let place = move |row: usize, column: usize| {
+        (row / down).min(rows - 1) * columns + (column / across).min(columns - 1)
+    };
+    let places = (0..all_rows).flat_map(move |row| (0..all_columns).map(move |column| place(row, column)));
+    is_smaller.then(|| places.map(|place| data[place]))
 }
 
 fn succeeded(result: opj::OPJ_BOOL) -> Option<()> {

@@ -11,6 +11,9 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use crate::pixel::jpeg_header::{self, END_OF_IMAGE, JpegHeader};
 use crate::pixel::{Error, Image, Shape, jpeg_scans, turbojpeg};
 
+/// The most zero bytes that are left out before the end of each scan of a JPEG-LS frame.
+const MAX_FILL_BYTES: usize = 4;
+
 /// Decodes a JPEG frame. Luminance and chrominance become red, green and blue, if `is_ybr` or if the frame
 /// itself says so, but never in a lossless one; returns whether they did.
 pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
@@ -26,11 +29,24 @@ pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Ima
     Ok((image(header, samples)?, is_converted))
 }
 
-/// Decodes a JPEG-LS frame.
+/// Decodes a JPEG-LS frame, also one with zero bytes between the coded bytes and the marker after them, which
+/// some encoders write.
 pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
     let header = jpeg_header::read(frame, expected)?;
     let frame = with_end(frame);
-    let bytes = guarded("JPEG-LS", || CharLS::default().decode(&frame).map_err(|error| error.to_string()))?;
+    let charls = |frame: &[u8]| {
+        guarded("JPEG-LS", || CharLS::default().decode(frame).map_err(|error| error.to_string()))
+    };
+    // The last coded byte may be zero, too: zeros are left out one by one, and only if CharLS finds too many.
+    let mut decoded = charls(&frame);
+    for zeros in 1..=MAX_FILL_BYTES {
+        if decoded.is_ok() {
+            break;
+        }
+        let Some(shorter) = without_fill(&frame, zeros) else { break };
+        decoded = charls(&shorter);
+    }
+    let bytes = decoded?;
     let mut samples: Vec<i32> =
         if header.precision > 8 { widen(&bytes) } else { bytes.into_iter().map(i32::from).collect() };
     if header.is_planar && expected.samples > 1 {
@@ -102,6 +118,25 @@ fn with_end(frame: &[u8]) -> Cow<'_, [u8]> {
     } else {
         Cow::Owned([frame, &END_OF_IMAGE].concat())
     }
+}
+
+/// The frame without up to `zeros` zero bytes before the end of each scan; `None` if there are no such bytes.
+fn without_fill(frame: &[u8], zeros: usize) -> Option<Vec<u8>> {
+    let (header, mut rest) = frame.split_at(memchr::memmem::find(frame, &[0xFF, 0xDA])? + 2);
+    let mut shorter = header.to_vec();
+    while let Some(at) = memchr::memchr(0xFF, rest) {
+        let (mut coded, marker) = rest.split_at(at);
+        // Of the markers, the next scan (SOS) and the end of the frame (EOI) come after coded bytes.
+        if let [_, 0xD9 | 0xDA, ..] = marker {
+            let fill = coded.iter().rev().take(zeros).take_while(|&&byte| byte == 0).count();
+            coded = &coded[..coded.len() - fill];
+        }
+        shorter.extend_from_slice(coded);
+        shorter.push(0xFF);
+        rest = &marker[1..];
+    }
+    shorter.extend_from_slice(rest);
+    (shorter.len() < frame.len()).then_some(shorter)
 }
 
 fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {
