@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the codestreams of this directory: one grey image, encoded by others' encoders. Usage: .venv/bin/python testdata/make.py"""
+"""Writes the codestreams of this directory: a grey image and coloured bars, encoded by others' encoders. Usage: .venv/bin/python testdata/make.py"""
 
 import io
 import subprocess
@@ -47,8 +47,28 @@ def by_dcmtk(*command: str, bits: int = 8) -> bytes:
     return frame
 
 
+def bars() -> list:
+    """The planes of luminance and chrominance of a red bar over a blue one."""
+    planes = [(82, 66), (104, 215), (212, 95)]
+    return [numpy.repeat(numpy.array(plane, "u1"), 8)[:, None].repeat(16, 1) for plane in planes]
+
+
+def by_openjpeg(across: int, down: int) -> bytes:
+    """The bars with chrominance of a part of the width and height."""
+    y, b, r = bars()
+    with tempfile.TemporaryDirectory() as directory:
+        raw, codestream = Path(directory, "bars.raw"), Path(directory, "bars.j2k")
+        raw.write_bytes(y.tobytes() + b[::down, ::across].tobytes() + r[::down, ::across].tobytes())
+        sampling = f"1x1:{across}x{down}:{across}x{down}"
+        command = ["opj_compress", "-i", raw, "-o", codestream, "-F", f"16,16,3,8,u@{sampling}", "-mct", "0", "-n", "2"]
+        subprocess.run(command, check=True)
+        return codestream.read_bytes()
+
+
 def main() -> None:
     files = {
+        "bars-420.j2k": by_openjpeg(2, 2),
+        "bars-422.j2k": by_openjpeg(2, 1),
         "gradient-baseline.jpg": by_pillow("JPEG", quality=95),
         "gradient-extended-12.jpg": by_dcmtk("dcmcjpeg", "+ee", bits=12),
         "gradient-lossless.jpg": by_dcmtk("dcmcjpeg", "+e1"),

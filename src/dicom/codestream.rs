@@ -1,6 +1,6 @@
 //! The description that a compressed image holds of itself: its transfer syntax and the Image Pixel
-//! Description Macro that can be derived from it (PS3.18 §10.5.2, PS3.5 §8.2; ISO/IEC 10918-1 §B, 14495-1 §C,
-//! 15444-1 §A).
+//! Description Macro that can be derived from it (PS3.18 §10.5.2, PS3.5 §8.2 and §G.5; ISO/IEC 10918-1 §B,
+//! 14495-1 §C, 15444-1 §A and §I).
 
 use memchr::memmem;
 
@@ -23,8 +23,12 @@ pub struct Codestream {
     pub bits_stored: u16,
     /// Whether samples are signed.
     pub is_signed: bool,
-    /// Photometric Interpretation.
+    /// Photometric Interpretation: the one that the codestream proves, or else the usual one of its codec.
     pub photometric: &'static str,
+    /// Whether the codestream proves its Photometric Interpretation: by an Adobe or JFIF segment, by the
+    /// names of its components, by subsampled chrominance, by a component transform, or by the colour
+    /// specification of a JP2 file.
+    pub is_photometric_proved: bool,
     /// The offset of the codestream, after the header of a file format such as JP2, which DICOM leaves out
     /// (PS3.5 §8.2.4).
     pub offset: usize,
@@ -44,12 +48,39 @@ impl Codestream {
 /// Reads the start of a frame in JPEG, JPEG-LS, JPEG 2000 or HTJ2K; `None` if it is none of them, is of a
 /// kind for which there is no transfer syntax, or if `head` ends before the description does.
 pub fn describe(head: &[u8]) -> Option<Codestream> {
+    let is_retired = |found: &Codestream| found.transfer_syntax == PROGRESSIVE;
+    recognise(head).filter(|found| !is_retired(found))
+}
+
+/// Reads the start of a frame as [`describe`] does, and also progressive JPEG, whose transfer syntax is
+/// retired.
+pub fn recognise(head: &[u8]) -> Option<Codestream> {
     if head.starts_with(&[0xFF, 0xD8, 0xFF]) {
         return jpeg(head);
     }
-    let offset = if head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) { 0 } else { jp2_codestream(head)? };
-    Some(Codestream { offset, ..jpeg_2000(head.get(offset..)?)? })
+    if head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) {
+        return jpeg_2000(head, None);
+    }
+    let offset = jp2_codestream(head)?;
+    let (boxes, codestream) = head.split_at_checked(offset)?;
+    Some(Codestream { offset, ..jpeg_2000(codestream, jp2_photometric(boxes))? })
 }
+
+/// The number of segments of an RLE Lossless frame, which has one for each byte of each sample (PS3.5 §G.5);
+/// `None` if the frame does not begin with an RLE header.
+pub fn rle_segments(head: &[u8]) -> Option<u16> {
+    let words: Vec<u32> =
+        head.get(..RLE_HEADER_BYTES)?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let (&count, offsets) = words.split_first()?;
+    let used = offsets.get(..usize::try_from(count).ok()?).filter(|used| !used.is_empty())?;
+    let is_header = used[0] as usize == RLE_HEADER_BYTES && used.is_sorted_by(|a, b| a < b);
+    is_header.then(|| used.len() as u16)
+}
+
+/// The transfer syntax of progressive JPEG, which is retired.
+const PROGRESSIVE: &str = transfer_syntax::JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012;
+/// Bytes of the header of an RLE Lossless frame.
+const RLE_HEADER_BYTES: usize = 64;
 
 /// The marker segments: of each the second byte of the marker, and the bytes after the length.
 struct JpegSegments<'a> {
@@ -113,6 +144,7 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
     let (transfer_syntax, is_lossy) = match kind {
         0xC0 => (transfer_syntax::JPEG_BASELINE8_BIT, true),
         0xC1 => (transfer_syntax::JPEG_EXTENDED12_BIT, true),
+        0xC2 => (PROGRESSIVE, true),
         0xC3 if selection == 1 => (transfer_syntax::JPEG_LOSSLESS_SV1, false),
         0xC3 => (transfer_syntax::JPEG_LOSSLESS, false),
         0xF7 if selection == 0 => (transfer_syntax::JPEGLS_LOSSLESS, false),
@@ -120,11 +152,14 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
         _ => return None,
     };
     let (rows, columns) = (u16_at(frame, 1)?, u16_at(frame, 3)?);
-    let photometric = match components {
-        1 => "MONOCHROME2",
-        3 if is_rgb(kind, frame, color) => "RGB",
-        3 if frame.get(7).is_some_and(|&sampling| sampling != 0x11) => "YBR_FULL_422",
-        3 => "YBR_FULL",
+    let is_subsampled = frame.get(7).is_some_and(|&sampling| sampling != 0x11);
+    let is_lossless = matches!(kind, 0xC3 | 0xF7);
+    let proof = is_rgb(is_lossless, is_subsampled, frame, color);
+    let photometric = match (components, proof.unwrap_or(is_lossless && !color.has_jfif)) {
+        (1, _) => "MONOCHROME2",
+        (3, true) => "RGB",
+        (3, false) if is_subsampled => "YBR_FULL_422",
+        (3, false) => "YBR_FULL",
         _ => return None,
     };
     Some(Codestream {
@@ -136,18 +171,25 @@ fn jpeg_frame(kind: u8, frame: &[u8], scan: &[u8], color: &Color) -> Option<Code
         bits_stored: u16::from(*frame.first().filter(|&&bits| (1..=16).contains(&bits))?),
         is_signed: false,
         photometric,
+        is_photometric_proved: components == 3 && proof.is_some(),
         offset: 0,
     })
 }
 
-/// Whether three components are RGB: as the Adobe segment says, else as they are named, else as the process
-/// has it.
-fn is_rgb(kind: u8, frame: &[u8], color: &Color) -> bool {
+/// Whether three components are red, green and blue (and not luminance and chrominance): as the Adobe segment
+/// says, else the JFIF segment, else the names of the components, else their sampling. `None` if none of
+/// these says so: then it depends on the encoder.
+///
+/// Encoders write JFIF segments in front of lossless frames of any colour, which prove nothing there.
+fn is_rgb(is_lossless: bool, is_subsampled: bool, frame: &[u8], color: &Color) -> Option<bool> {
     let names = [6, 9, 12].map(|at| frame.get(at).copied().unwrap_or_default());
     match color.adobe_transform {
-        Some(transform) => transform == 0,
-        None if color.has_jfif => false,
-        None => names == *b"RGB" || matches!(kind, 0xC3 | 0xF7),
+        Some(0) => Some(true),
+        Some(1) => Some(false),
+        _ if color.has_jfif && !is_lossless => Some(false),
+        _ if names == *b"RGB" => Some(true),
+        _ if is_subsampled => Some(false),
+        _ => None,
     }
 }
 
@@ -162,7 +204,20 @@ fn jp2_codestream(head: &[u8]) -> Option<usize> {
     })
 }
 
-fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
+/// The Photometric Interpretation of three components by the first Colour Specification box (`colr`) of a JP2
+/// file with an enumerated colour space (ISO/IEC 15444-1 §I.5.3.3); `None` if there is no such box.
+fn jp2_photometric(boxes: &[u8]) -> Option<&'static str> {
+    let enumerated = |at| boxes.get(at + 4).filter(|&&method| method == 1).and(u32_at(boxes, at + 7));
+    let spaces = memmem::find_iter(boxes, b"colr").filter_map(enumerated);
+    spaces.into_iter().find_map(|space| match space {
+        16 => Some("RGB"),
+        18 => Some("YBR_FULL"),
+        _ => None,
+    })
+}
+
+/// Describes a JPEG 2000 codestream; `of_file` is the Photometric Interpretation by the file around it.
+fn jpeg_2000(codestream: &[u8], of_file: Option<&'static str>) -> Option<Codestream> {
     let (mut size, mut coding, mut is_high_throughput) = (None, None, false);
     for (marker, segment) in (JpegSegments { bytes: codestream, at: 2 }) {
         match marker {
@@ -191,11 +246,17 @@ fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
         (false, true) => (transfer_syntax::JPEG2000_LOSSLESS, false),
         (false, false) => (transfer_syntax::JPEG2000, true),
     };
-    let photometric = match (components, has_transform, is_reversible) {
-        (1, ..) => "MONOCHROME2",
-        (3, false, _) => "RGB",
-        (3, true, true) => "YBR_RCT",
-        (3, true, false) => "YBR_ICT",
+    // Sampling of each component is in the last two bytes of its three.
+    let is_subsampled = size.get(36..)?.as_chunks::<3>().0.iter().any(|part| part[1..] != size[37..39]);
+    let proved = match (has_transform, is_reversible) {
+        (true, true) => Some("YBR_RCT"),
+        (true, false) => Some("YBR_ICT"),
+        (false, _) if is_subsampled => Some("YBR_FULL_422"),
+        (false, _) => of_file,
+    };
+    let photometric = match components {
+        1 => "MONOCHROME2",
+        3 => proved.unwrap_or("RGB"),
         _ => return None,
     };
     Some(Codestream {
@@ -207,6 +268,7 @@ fn jpeg_2000(codestream: &[u8]) -> Option<Codestream> {
         bits_stored: u16::from(depth & 0x7F) + 1,
         is_signed: depth & 0x80 != 0,
         photometric,
+        is_photometric_proved: components == 3 && proved.is_some(),
         offset: 0,
     })
 }
@@ -243,21 +305,29 @@ mod tests {
         let named = [[b'R', 0x11, 0], [b'G', 0x11, 0], [b'B', 0x11, 0]];
         let jfif = segment(0xE0, b"JFIF\0\x01\x01");
         let adobe = |transform| segment(0xEE, &[b"Adobe\0d\0\0\0\0".as_slice(), &[transform]].concat());
-        for (segments, leaf, is_lossy, photometric) in [
-            (vec![frame(0xC0, &gray), scan(1, 0)], "50", true, "MONOCHROME2"),
-            (vec![jfif.clone(), frame(0xC0, &color), scan(3, 0)], "50", true, "YBR_FULL"),
-            (vec![frame(0xC0, &subsampled), scan(3, 0)], "50", true, "YBR_FULL_422"),
-            (vec![frame(0xC0, &named), scan(3, 0)], "50", true, "RGB"),
-            (vec![adobe(0), frame(0xC1, &color), scan(3, 0)], "51", true, "RGB"),
-            (vec![adobe(1), frame(0xC0, &named), scan(3, 0)], "50", true, "YBR_FULL"),
-            (vec![frame(0xC3, &gray), scan(1, 1)], "70", false, "MONOCHROME2"),
-            (vec![frame(0xC3, &color), scan(3, 6)], "57", false, "RGB"),
-            (vec![frame(0xF7, &gray), scan(1, 0)], "80", false, "MONOCHROME2"),
-            (vec![frame(0xF7, &color), scan(3, 2)], "81", true, "RGB"),
+        for (segments, leaf, is_lossy, photometric, is_proved) in [
+            (vec![frame(0xC0, &gray), scan(1, 0)], "50", true, "MONOCHROME2", false),
+            (vec![jfif.clone(), frame(0xC0, &gray), scan(1, 0)], "50", true, "MONOCHROME2", false),
+            (vec![jfif.clone(), frame(0xC0, &color), scan(3, 0)], "50", true, "YBR_FULL", true),
+            (vec![jfif.clone(), frame(0xC0, &named), scan(3, 0)], "50", true, "YBR_FULL", true),
+            (vec![jfif.clone(), adobe(0), frame(0xC0, &color), scan(3, 0)], "50", true, "RGB", true),
+            (vec![frame(0xC0, &color), scan(3, 0)], "50", true, "YBR_FULL", false),
+            (vec![frame(0xC0, &subsampled), scan(3, 0)], "50", true, "YBR_FULL_422", true),
+            (vec![frame(0xC0, &named), scan(3, 0)], "50", true, "RGB", true),
+            (vec![adobe(0), frame(0xC1, &color), scan(3, 0)], "51", true, "RGB", true),
+            (vec![adobe(1), frame(0xC0, &named), scan(3, 0)], "50", true, "YBR_FULL", true),
+            (vec![frame(0xC3, &gray), scan(1, 1)], "70", false, "MONOCHROME2", false),
+            (vec![frame(0xC3, &color), scan(3, 6)], "57", false, "RGB", false),
+            (vec![jfif.clone(), frame(0xC3, &color), scan(3, 6)], "57", false, "YBR_FULL", false),
+            (vec![adobe(1), frame(0xC3, &color), scan(3, 1)], "70", false, "YBR_FULL", true),
+            (vec![frame(0xF7, &gray), scan(1, 0)], "80", false, "MONOCHROME2", false),
+            (vec![frame(0xF7, &color), scan(3, 2)], "81", true, "RGB", false),
         ] {
             let found = describe(&image(&segments)).unwrap();
             assert_eq!(found.transfer_syntax, format!("1.2.840.10008.1.2.4.{leaf}"));
             assert_eq!((found.is_lossy, found.photometric), (is_lossy, photometric), "{leaf}");
+            assert_eq!(found.is_photometric_proved, is_proved, "{leaf} {photometric}");
+            assert_eq!(recognise(&image(&segments)), Some(found));
             assert_eq!((found.rows, found.columns, found.bits_stored, found.bits_allocated()), (2, 3, 8, 8));
         }
         let mut without_bits = image(&[frame(0xC0, &gray), scan(1, 0)]);
@@ -265,6 +335,8 @@ mod tests {
         assert_eq!(describe(&without_bits), None);
         let progressive = image(&[frame(0xC2, &gray), scan(1, 0)]);
         assert_eq!(describe(&progressive), None);
+        let found = recognise(&progressive).unwrap();
+        assert_eq!((found.transfer_syntax, found.bits_stored), (PROGRESSIVE, 8));
     }
 
     fn jpeg_2000_image(depth: u8, components: u8, transform: u8, wavelet: u8, progression: u8) -> Vec<u8> {
@@ -301,10 +373,48 @@ mod tests {
             let wide = [signature.as_slice(), b"\0\0\0\x01jp2c", &99_u64.to_be_bytes(), &codestream].concat();
             assert_eq!(describe(&wide), Some(Codestream { offset: 28, ..found }));
         }
+        for (components, transform, sampling, space, photometric, is_proved) in [
+            (3, 0, 1, 16, "RGB", true),
+            (3, 0, 1, 18, "YBR_FULL", true),
+            (3, 0, 1, 12, "RGB", false),
+            (3, 0, 2, 18, "YBR_FULL_422", true),
+            (3, 1, 1, 18, "YBR_RCT", true),
+            (1, 0, 1, 17, "MONOCHROME2", false),
+        ] {
+            let mut codestream = jpeg_2000_image(7, components, transform, 1, 0);
+            // Horizontal sampling of the last component.
+            codestream[2 + 4 + 36 + 3 * usize::from(components) - 2] = sampling;
+            let colour = [b"\0\0\0\x0Fcolr\x01\0\0\0\0\0".as_slice(), &[space]].concat();
+            let file =
+                [b"\0\0\0\x0CjP  \r\n\x87\n".as_slice(), &colour, b"\0\0\0\0jp2c", &codestream].concat();
+            let found = describe(&file).unwrap();
+            assert_eq!((found.photometric, found.is_photometric_proved), (photometric, is_proved), "{space}");
+        }
         let mut high_throughput = jpeg_2000_image(7, 1, 0, 1, 2);
         let size_ends = 2 + 4 + 39;
         high_throughput.splice(size_ends..size_ends, segment(0x50, &[0, 2, 0, 0, 0, 0]));
         assert_eq!(describe(&high_throughput).unwrap().transfer_syntax, transfer_syntax::HTJ2K_LOSSLESS_RPCL);
+    }
+
+    #[test]
+    fn an_rle_header_tells_its_segments() {
+        let header = |words: &[u32]| {
+            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            bytes.resize(64, 0);
+            bytes
+        };
+        for (words, expected) in [
+            (&[1, 64][..], Some(1)),
+            (&[3, 64, 70, 90], Some(3)),
+            (&[3, 64, 70, 70], None),
+            (&[2, 63, 70], None),
+            (&[0, 64], None),
+            (&[16, 64], None),
+            (&[u32::MAX, 64], None),
+        ] {
+            assert_eq!(rle_segments(&header(words)), expected, "{words:?}");
+        }
+        assert_eq!(rle_segments(&header(&[1, 64])[..63]), None);
     }
 
     #[test]

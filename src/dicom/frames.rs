@@ -10,10 +10,14 @@ use crate::dicom::scan::{EventKind, Outline, ScanEvent};
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 
+/// The warning about frames that are missing.
+const FEWER: &str = "it holds fewer frames than Number of Frames says";
+
 /// Bytes of an item's header.
 const ITEM_HEADER: u64 = 8;
 
-/// The layout of the pixels of an instance (PS3.3 §C.7.6.3).
+/// The layout of the pixels of an instance (PS3.3 §C.7.6.3): its attributes, or what the frames themselves
+/// prove where these differ (see [`crate::dicom::pixel_layout`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PixelLayout {
     /// (0028,0010).
@@ -30,12 +34,20 @@ pub struct PixelLayout {
     pub high_bit: u16,
     /// Pixel Representation (0028,0103) is 1.
     pub is_signed: bool,
-    /// Photometric Interpretation (0028,0004), upper case.
+    /// Photometric Interpretation (0028,0004), upper case, as it is true of the stored frames.
     pub photometric: String,
     /// Planar Configuration (0028,0006) is 1.
     pub is_planar: bool,
-    /// Number of Frames (0028,0008), 1 if it is absent; not more than can be found ([`FrameTable::count`]).
+    /// Number of Frames (0028,0008), 1 if it is absent; once the frames are located, their number
+    /// ([`FrameTable::count`]).
     pub number_of_frames: u32,
+}
+
+impl PixelLayout {
+    /// The layout with High Bit just above Bits Stored, as encoded and decoded frames have it.
+    pub fn with_usual_high_bit(&self) -> Self {
+        Self { high_bit: self.bits_stored.saturating_sub(1), ..self.clone() }
+    }
 }
 
 /// The frame table of an instance: where its frames are. Offsets are in bytes from the start of the stored
@@ -50,7 +62,7 @@ pub enum FrameTable {
         offset: u64,
         /// Bits of one frame; not a multiple of 8 only when Bits Allocated is 1.
         frame_bits: u64,
-        /// The number of frames that are there; may be less than Number of Frames.
+        /// The number of frames that are there; not more than Number of Frames.
         count: u32,
         /// Whether the object's words are big endian.
         is_big_endian: bool,
@@ -109,7 +121,8 @@ impl FrameTable {
 /// (7FE0,0001), the Basic Offset Table, one fragment a frame if the counts agree, one frame of all fragments
 /// if there is one frame (and for video), or else by the fragments that begin as a codestream begins.
 ///
-/// Frames that are missing or incomplete are not in the table; the warning says so.
+/// If more codestreams begin than there are frames by Number of Frames, or only one does, they are the
+/// frames. Frames that are missing or incomplete are not in the table. In both cases there is a warning.
 ///
 /// PS3.5 §8, §A.4; PS3.3 §C.7.6.3.1.8.
 pub fn locate(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
@@ -118,7 +131,10 @@ pub fn locate(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Wa
         match event.kind {
             EventKind::Sequence => depth += 1,
             EventKind::SequenceEnd => depth -= 1,
-            EventKind::Bulk if depth == 0 && tags::is_pixel_data(event.tag) => return native(event, layout),
+            EventKind::Bulk if depth == 0 && tags::is_pixel_data(event.tag) => {
+                let is_native = outline.fragments.is_empty();
+                return if is_native { native(event, layout) } else { encapsulated(outline, layout) };
+            }
             EventKind::Encapsulated if depth == 0 && event.tag == tags::PIXEL_DATA => {
                 return encapsulated(outline, layout);
             }
@@ -134,16 +150,22 @@ fn native(pixels: &ScanEvent, layout: &PixelLayout) -> (FrameTable, Option<Warni
     };
     let available = u128::from(pixels.length) * 8 / u128::from(frame_bits);
     let count = u32::try_from(available).unwrap_or(u32::MAX).min(layout.number_of_frames);
-    let missing =
-        if count < layout.number_of_frames { warning("it is too short for its frames") } else { None };
+    let padded_bytes = (u128::from(count) * u128::from(frame_bits)).div_ceil(8).next_multiple_of(2);
+    let fault = if count < layout.number_of_frames {
+        warning("it is too short for its frames")
+    } else if available > count.into() && u128::from(pixels.length) > padded_bytes {
+        warning("it is longer than its frames")
+    } else {
+        None
+    };
     // Bytes (OB) have no byte order, in whatever transfer syntax (PS3.5 §7.3).
     let is_big_endian = pixels.is_big_endian && pixels.vr != Some(Vr(*b"OB"));
     let frames = FrameTable::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
-    (frames, missing)
+    (frames, fault)
 }
 
 /// Bits of one uncompressed frame; `None` if they cannot be counted.
-fn native_frame_bits(layout: &PixelLayout) -> Option<u64> {
+pub(crate) fn native_frame_bits(layout: &PixelLayout) -> Option<u64> {
     // Of two pixels side by side, the chrominance is stored once (PS3.3 §C.7.6.3.1.2).
     let is_subsampled = layout.photometric == "YBR_FULL_422" && layout.samples == 3;
     let samples = if is_subsampled { 2 } else { layout.samples };
@@ -168,26 +190,34 @@ fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<
         // A video is one stream, whatever its number of pictures and fragments (PS3.5 §A.4.5).
         return (frames(vec![0]), None);
     }
+    let syntax = outline.transfer_syntax.as_str();
+    if transfer_syntax::is_native_little_endian(syntax) || transfer_syntax::is_big_endian(syntax) {
+        return (FrameTable::None, warning("it is encapsulated, and the encoding of its frames is unknown"));
+    }
     let table = offset_table(outline);
     let by_table = table.as_ref().and_then(|offsets| fragments_at(offsets, fragments));
     if let Some(first_fragments) = by_table.filter(|first| first.len() == count) {
         return (frames(first_fragments), None);
     }
     let fault = table.and(warning("its offset table does not point at its frames"));
-    if fragments.len() == count {
-        return (frames(Vec::new()), fault);
+    // Without a codestream at the start of the first fragment, no others are looked for.
+    let starts = &outline.codestream_starts;
+    let codestreams = if starts.first() == Some(&0) { starts.len() } else { 0 };
+    if codestreams > count {
+        return (frames(starts.clone()), warning("it holds more frames than Number of Frames says"));
     }
     if count == 1 {
         return (frames(vec![0]), fault);
     }
-    let starts = &outline.codestream_starts;
-    if starts.first() == Some(&0) && starts.len() <= count {
-        let missing =
-            if starts.len() < count { warning("it holds fewer frames than it should") } else { None };
+    if fragments.len() == count && codestreams != 1 {
+        return (frames(Vec::new()), fault);
+    }
+    if codestreams > 0 {
+        let missing = if codestreams < count { warning(FEWER) } else { None };
         return (frames(starts.clone()), missing.or(fault));
     }
     if fragments.len() < count {
-        return (frames(Vec::new()), warning("it holds fewer frames than it should"));
+        return (frames(Vec::new()), warning(FEWER));
     }
     (FrameTable::None, warning("its frames cannot be told apart"))
 }
@@ -279,6 +309,38 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_tells_of_pixels_beyond_the_last_frame() {
+        for (frames, bits, length, is_warned) in [
+            (2, 8, 30, false),
+            (1, 8, 16, false),
+            (1, 8, 30, true),
+            (1, 16, 58, false),
+            (1, 16, 60, true),
+            (3, 1, 6, false),
+        ] {
+            let set =
+                DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0010, "OW", &vec![0; length]);
+            let (located, warning) = locate(&scan(&set.bytes()).unwrap(), &layout(frames, bits));
+            assert_eq!((located.count(), warning.is_some()), (frames, is_warned), "{frames} {length}");
+        }
+    }
+
+    #[test]
+    fn encapsulated_frames_have_no_native_name() {
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&[&[], REST]);
+        for syntax in
+            [transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN]
+        {
+            let outline = Outline {
+                transfer_syntax: syntax.to_owned(),
+                ..scan(&set.clone().file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap()
+            };
+            let (located, warning) = locate(&outline, &layout(1, 8));
+            assert_eq!((located, warning.is_some()), (FrameTable::None, true), "{syntax}");
+        }
+    }
+
+    #[test]
     fn subsampled_colour_takes_two_samples_a_pixel() {
         let colour = PixelLayout { samples: 3, photometric: "YBR_FULL_422".into(), ..layout(1, 8) };
         assert_eq!(native_frame_bits(&colour), Some(3 * 5 * 2 * 8));
@@ -306,6 +368,12 @@ mod tests {
             ("a single frame, table", bot(&[0]), three, 1, Some(vec![0]), false),
             ("by codestreams", bot(&[]), two_and_one, 2, Some(vec![0, 2]), false),
             ("by codestreams, the table is short", bot(&[0]), two_and_one, 2, Some(vec![0, 2]), true),
+            ("more codestreams than one frame", bot(&[]), two_and_one, 1, Some(vec![0, 2]), true),
+            ("more codestreams, by table", bot(&[0, 20]), two_and_one, 1, Some(vec![0, 2]), true),
+            ("more codestreams than frames", bot(&[]), [START; 3], 2, Some(vec![]), true),
+            ("fewer codestreams than frames", bot(&[]), two_and_one, 5, Some(vec![0, 2]), true),
+            ("one codestream in as many fragments", bot(&[]), [START, REST, REST], 3, Some(vec![0]), true),
+            ("one codestream in one frame", bot(&[]), [START, REST, REST], 1, Some(vec![0]), false),
             ("more frames than fragments", bot(&[]), three, 4, Some(vec![]), true),
             ("not at all", bot(&[]), three, 2, None, true),
         ] {

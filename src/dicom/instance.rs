@@ -4,10 +4,11 @@ use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::dicom::element_reader;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::file_header::{self, FileHeader};
-use crate::dicom::frames::{self, FrameTable, PixelLayout};
+use crate::dicom::frames::{self, FrameTable};
 use crate::dicom::json_metadata;
 use crate::dicom::layout::Layout;
 use crate::dicom::metadata::{self, Metadata};
+use crate::dicom::pixel_layout;
 use crate::dicom::scan::{EventKind, Outline};
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
@@ -82,13 +83,13 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
     let document = json_metadata::write(outline, &path);
     let mut warnings = [outline.warnings.as_slice(), &document.warnings].concat();
     let file_header = file_header::replacement(outline, &sop_class, instance.as_str(), &mut warnings);
-    let mut pixels = pixel_layout(outline, &attributes, &mut warnings);
+    let mut pixels = pixel_layout::read(outline, &attributes, &mut warnings);
     let frames = match &mut pixels {
         Some(pixels) => {
             let (frames, warning) = frames::locate(outline, pixels);
             warnings.extend(warning);
             // The declared number may be much larger: no loop may count up to it.
-            pixels.number_of_frames = pixels.number_of_frames.min(frames.count());
+            pixels.number_of_frames = frames.count();
             frames
         }
         None => FrameTable::None,
@@ -120,79 +121,6 @@ fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {
     let EventKind::Value(range) = &event.kind else { return None };
     let text = std::str::from_utf8(outline.head.get(range.clone())?).ok()?;
     Some(text.trim_matches(['\0', ' ']))
-}
-
-/// The layout of the pixels, if there are any and they have rows and columns. A missing value gets its most
-/// frequent value, with a warning.
-fn pixel_layout(
-    outline: &Outline,
-    attributes: &Attributes,
-    warnings: &mut Vec<Warning>,
-) -> Option<PixelLayout> {
-    let pixels = pixel_data(outline)?;
-    let number = |tag| attributes.get(&tag).and_then(Attribute::first_text)?.parse::<u32>().ok();
-    let extent = |tag| number(tag).filter(|&extent| extent > 0);
-    let (Some(rows), Some(columns)) = (extent(tags::ROWS), extent(tags::COLUMNS)) else {
-        warn(warnings, tags::ROWS, "there are pixels without rows and columns; they have no frames");
-        return None;
-    };
-    let mut or = |tag, range: std::ops::RangeInclusive<u32>, default: u32| {
-        let sent = number(tag).filter(|number| range.contains(number));
-        if sent.is_none() {
-            warn(warnings, tag, "missing or unusable; the usual value is taken");
-        }
-        sent.unwrap_or(default)
-    };
-    let samples = or(tags::SAMPLES_PER_PIXEL, 1..=64, 1);
-    let bits_allocated = or(tags::BITS_ALLOCATED, 1..=64, 16);
-    // Floating point pixels have neither (PS3.3 §C.7.6.24, §C.7.6.25).
-    let (bits_stored, high_bit) = if pixels == tags::PIXEL_DATA {
-        let bits_stored = or(tags::BITS_STORED, 1..=bits_allocated, bits_allocated);
-        (bits_stored, or(tags::HIGH_BIT, 0..=bits_allocated - 1, bits_stored - 1))
-    } else {
-        (bits_allocated, bits_allocated - 1)
-    };
-    let number_of_frames =
-        match attributes.get(&tags::NUMBER_OF_FRAMES).map(|attribute| attribute.values.is_empty()) {
-            None | Some(true) => 1,
-            Some(false) => or(tags::NUMBER_OF_FRAMES, 1..=u32::MAX, 1),
-        };
-    let photometric =
-        attributes.get(&tags::PHOTOMETRIC_INTERPRETATION).and_then(Attribute::first_text).unwrap_or_default();
-    if photometric.is_empty() {
-        warn(warnings, tags::PHOTOMETRIC_INTERPRETATION, "missing or unusable; the usual value is taken");
-    }
-    let usual = if samples == 3 { "RGB" } else { "MONOCHROME2" };
-    Some(PixelLayout {
-        rows,
-        columns,
-        samples: samples as u16,
-        bits_allocated: bits_allocated as u16,
-        bits_stored: bits_stored as u16,
-        high_bit: high_bit as u16,
-        is_signed: number(tags::PIXEL_REPRESENTATION) == Some(1),
-        photometric: if photometric.is_empty() { usual.to_owned() } else { photometric.to_uppercase() },
-        is_planar: number(tags::PLANAR_CONFIGURATION) == Some(1),
-        number_of_frames,
-    })
-}
-
-/// The attribute that holds the pixels, if it is not empty. That of an icon is nested, and does not count.
-fn pixel_data(outline: &Outline) -> Option<Tag> {
-    let mut depth = 0;
-    let found = outline.events.iter().find(|event| {
-        match event.kind {
-            EventKind::Sequence => depth += 1,
-            EventKind::SequenceEnd => depth -= 1,
-            _ => {}
-        }
-        depth == 0 && tags::is_pixel_data(event.tag) && event.length > 0
-    });
-    found.map(|event| event.tag)
-}
-
-fn warn(warnings: &mut Vec<Warning>, tag: Tag, reason: &str) {
-    warnings.push(Warning { tag, reason: reason.to_owned() });
 }
 
 #[cfg(test)]

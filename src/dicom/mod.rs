@@ -23,6 +23,7 @@ mod json_metadata;
 pub(crate) mod json_values;
 pub mod layout;
 pub mod metadata;
+pub mod pixel_layout;
 pub mod report;
 pub mod scan;
 pub mod split;

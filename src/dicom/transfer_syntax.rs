@@ -143,6 +143,36 @@ pub fn may_be_lossy(transfer_syntax: &str) -> bool {
     transfer_syntax.starts_with(JPEG_AND_VIDEO) && !is_lossless
 }
 
+/// A family of codestreams that one decoder reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Run length encoding (PS3.5 §8.2.2).
+    Rle,
+    /// JPEG (PS3.5 §8.2.1).
+    Jpeg,
+    /// JPEG-LS (PS3.5 §8.2.3).
+    JpegLs,
+    /// JPEG 2000, its Part 2, and High-Throughput JPEG 2000 (PS3.5 §8.2.4, §8.2.14).
+    Jpeg2000,
+}
+
+/// The family of the codestreams of a transfer syntax; `None` if they are of no family or of another one.
+pub fn compression(transfer_syntax: &str) -> Option<Compression> {
+    Some(match transfer_syntax {
+        RLE_LOSSLESS => Compression::Rle,
+        JPEG_BASELINE8_BIT
+        | JPEG_EXTENDED12_BIT
+        | JPEG_SPECTRAL_SELECTION_NON_HIERARCHICAL68
+        | JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012
+        | JPEG_LOSSLESS
+        | JPEG_LOSSLESS_SV1 => Compression::Jpeg,
+        JPEGLS_LOSSLESS | JPEGLS_NEAR_LOSSLESS => Compression::JpegLs,
+        JPEG2000_LOSSLESS | JPEG2000 | JPEG2000MC_LOSSLESS | JPEG2000MC | HTJ2K_LOSSLESS
+        | HTJ2K_LOSSLESS_RPCL | HTJ2K => Compression::Jpeg2000,
+        _ => return None,
+    })
+}
+
 /// Whether each codestream of transfer syntax `narrow` is one of transfer syntax `wide` too (PS3.5 §8.2,
 /// §A.4).
 pub fn includes(wide: &str, narrow: &str) -> bool {

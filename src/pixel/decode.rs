@@ -1,6 +1,7 @@
 //! Decodes the stored bytes of a frame to samples, and writes samples as native Pixel Data (PS3.5 §8).
 
 use crate::dicom::frames::PixelLayout;
+use crate::dicom::pixel_layout;
 use crate::dicom::transfer_syntax;
 use crate::pixel::{Error, Image, Shape, deflated, j2k, jpeg, rle};
 
@@ -31,8 +32,9 @@ pub struct Decoded {
 
 /// Decodes one frame.
 ///
-/// Colour comes as it is stored, but for JPEG and JPEG 2000, whose luminance and chrominance become RGB, and
-/// for `YBR_FULL_422`, whose pixels each get their own chrominance.
+/// Colour comes as it is stored, but for JPEG and component transforms of JPEG 2000, whose luminance and
+/// chrominance become RGB, and for subsampled chrominance, of which each pixel gets its own. Where the header
+/// of a compressed frame proves another colour or sign than `layout` has, the header counts.
 ///
 /// # Errors
 /// See [`Error`]. No input makes it panic.
@@ -208,6 +210,11 @@ fn narrow(word: u32, bits: u32, is_signed: bool) -> i32 {
     if is_signed { ((word << unused) as i32) >> unused } else { (word << unused >> unused) as i32 }
 }
 
+/// The Photometric Interpretation of pixels which each have their own chrominance.
+fn without_subsampling(photometric: &str) -> String {
+    photometric.replace("YBR_FULL_422", "YBR_FULL")
+}
+
 /// Decodes a native frame.
 fn native(
     frame: &[u8],
@@ -227,7 +234,7 @@ fn native(
     if layout.is_planar && shape.samples > 1 && photometric != "YBR_FULL_422" {
         image.samples = interleave(&image.samples, shape.samples.into());
     }
-    Ok(Decoded { image, photometric: photometric.replace("YBR_FULL_422", "YBR_FULL") })
+    Ok(Decoded { image, photometric: without_subsampling(photometric) })
 }
 
 /// Bytes of a native frame in little endian.
@@ -241,6 +248,7 @@ fn native_length(layout: &PixelLayout, shape: Shape) -> Result<usize, Error> {
 }
 
 fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, decoder: Decoder) -> Result<Decoded, Error> {
+    let layout = &*pixel_layout::of_frame(layout, frame);
     let photometric = layout.photometric.as_str();
     let (image, is_rgb) = match decoder {
         Decoder::Deflated => {
@@ -249,26 +257,29 @@ fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, decoder: Decoder
         }
         Decoder::Rle => {
             let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
-            return Ok(Decoded { image: from_raw(raw, shape, layout), photometric: photometric.into() });
+            let photometric = without_subsampling(photometric);
+            return Ok(Decoded { image: from_raw(raw, shape, layout), photometric });
         }
         Decoder::Jpeg => jpeg::decode(frame, shape, photometric.starts_with("YBR"))?,
         Decoder::JpegLs => (jpeg::decode_ls(frame, shape)?, false),
         Decoder::Jpeg2000 => (j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT")),
     };
-    let photometric = if is_rgb { "RGB" } else { photometric };
-    Ok(Decoded { image: as_declared(image, layout), photometric: photometric.into() })
+    let photometric = if is_rgb { "RGB".into() } else { without_subsampling(photometric) };
+    Ok(Decoded { image: with_stored_bits(image, layout), photometric })
 }
 
-/// Applies the sign of the attributes to decoded samples, as codestreams often do not state the sign.
-fn as_declared(mut image: Image, layout: &PixelLayout) -> Image {
+/// Applies the sign of the attributes to decoded samples whose codestream states none, as many do not, and
+/// takes Bits Stored for the precision if the samples have no more bits: many codestreams state more.
+fn with_stored_bits(mut image: Image, layout: &PixelLayout) -> Image {
+    let bits = image.precision.min(layout.bits_stored.into());
     if layout.is_signed && !image.is_signed {
-        let bits = image.precision.min(layout.bits_stored.into());
         image.samples.iter_mut().for_each(|sample| *sample = narrow(*sample as u32, bits, true));
-    } else if !layout.is_signed && image.is_signed {
-        let bits = image.precision;
-        image.samples.iter_mut().for_each(|sample| *sample = narrow(*sample as u32, bits, false));
     }
     image.is_signed = layout.is_signed;
+    let fits = |&sample: &i32| narrow(sample as u32, bits, image.is_signed) == sample;
+    if bits < image.precision && image.samples.iter().all(fits) {
+        image.precision = bits;
+    }
     image
 }
 
@@ -344,6 +355,124 @@ mod tests {
             let image = Image { shape, precision: bits[1].into(), is_signed, samples };
             let bytes = native_bytes(&image, layout.bits_allocated);
             assert_eq!(decode(&bytes, &layout, LITTLE).unwrap().image, image);
+        }
+    }
+
+    const RED: [i32; 3] = [200, 30, 40];
+    /// The same colour as luminance and chrominance.
+    const RED_YBR: [i32; 3] = [82, 104, 212];
+
+    fn plain(colour: [i32; 3]) -> Image {
+        let shape = Shape { rows: 16, columns: 16, samples: 3 };
+        Image { shape, precision: 8, is_signed: false, samples: colour.repeat(256) }
+    }
+
+    /// A JPEG frame whose JFIF segment is replaced.
+    fn with_segment(jpeg: &[u8], segment: &[u8]) -> Vec<u8> {
+        let length = usize::from(u16::from_be_bytes([jpeg[4], jpeg[5]]));
+        assert_eq!(jpeg[2..4], [0xFF, 0xE0]);
+        [&jpeg[..2], segment, &jpeg[4 + length..]].concat()
+    }
+
+    #[test]
+    fn colours_are_those_of_the_codestream_whatever_the_attributes_claim() {
+        let adobe = |transform| [&[0xFF, 0xEE, 0, 14], b"Adobe\0d\0\0\0\0".as_slice(), &[transform]].concat();
+        let in_ybr = jpeg::encode(&plain(RED), false, 95).unwrap();
+        let in_rgb = jpeg::encode(&plain(RED), true, 95).unwrap();
+        let j2k = |is_turned| j2k::encode_components(&plain(RED), j2k::Loss::None, is_turned).unwrap();
+        let jls = jpeg::encode_ls(&plain(RED), 0).unwrap();
+        let rle = rle::encode(&plain(RED), 1).unwrap();
+        let proved = ["RGB"; 6];
+        let claimed = ["RGB", "YBR_FULL", "YBR_FULL", "RGB", "RGB", "RGB"];
+        // RLE states nothing: the claims stay.
+        let by_claim = ["RGB", "YBR_FULL", "YBR_FULL", "YBR_RCT", "YBR_ICT", "MONOCHROME2"];
+        for (name, frame, leaf, expected, tolerance) in [
+            ("JFIF", in_ybr.clone(), "4.50", proved, 3),
+            ("Adobe, luminance", with_segment(&in_ybr, &adobe(1)), "4.50", proved, 3),
+            ("Adobe, RGB", with_segment(&in_rgb, &adobe(0)), "4.51", proved, 3),
+            ("subsampled", with_segment(&in_ybr, &[]), "4.50", proved, 3),
+            ("JPEG 2000, turned", j2k(true), "4.90", proved, 0),
+            ("JPEG 2000", j2k(false), "4.90", claimed, 0),
+            ("JPEG-LS", jls, "4.80", claimed, 0),
+            ("RLE", rle, "5", by_claim, 0),
+        ] {
+            let claims = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "MONOCHROME2"];
+            for (claim, expected) in claims.into_iter().zip(expected) {
+                let Image { shape, samples, .. } = plain(RED);
+                let layout = PixelLayout {
+                    rows: shape.rows,
+                    photometric: claim.into(),
+                    ..layout(shape.columns, 3, [8, 8, 7], false)
+                };
+                let uid = format!("1.2.840.10008.1.2.{leaf}");
+                let decoded = decode(&frame, &layout, FrameEncoding::Compressed(&uid)).unwrap();
+                assert_eq!(decoded.photometric, expected, "{name} {claim}");
+                let differences = decoded.image.samples.iter().zip(&samples).map(|(a, b)| (a - b).abs());
+                assert!(differences.max().unwrap() <= tolerance, "{name} {claim}");
+            }
+        }
+        let decoded = Decoded { image: plain(RED_YBR), photometric: "YBR_FULL".into() };
+        let differences: Vec<i32> =
+            to_rgb(decoded).image.samples.iter().zip(RED).map(|(a, b)| (a - b).abs()).collect();
+        assert!(differences.iter().all(|&difference| difference <= 1), "{differences:?}");
+    }
+
+    #[test]
+    fn the_sign_is_the_one_that_the_codestream_states_or_else_the_claimed_one() {
+        let samples = vec![-300, 0, 7, 300];
+        let shape = Shape { rows: 1, columns: 4, samples: 1 };
+        let signed = Image { shape, precision: 12, is_signed: true, samples };
+        let unsigned = Image {
+            is_signed: false,
+            samples: signed.samples.iter().map(|sample| sample & 0xFFF).collect(),
+            ..signed.clone()
+        };
+        let decoded = |image: &Image, is_claimed| {
+            let frame = j2k::encode(image, j2k::Loss::None).unwrap();
+            let layout = layout(4, 1, [16, 12, 11], is_claimed);
+            decode(&frame, &layout, FrameEncoding::Compressed(transfer_syntax::JPEG2000)).unwrap().image
+        };
+        assert_eq!(decoded(&signed, true), signed);
+        assert_eq!(decoded(&signed, false), signed);
+        assert_eq!(decoded(&unsigned, true), signed);
+        assert_eq!(decoded(&unsigned, false), unsigned);
+    }
+
+    #[test]
+    fn the_precision_is_bits_stored_unless_samples_need_more() {
+        for (samples, bits_stored, is_signed, expected) in [
+            (vec![0, 4095], 12, false, 12),
+            (vec![0, 4096], 12, false, 16),
+            (vec![0, 255], 8, false, 8),
+            (vec![-2048, 2047], 12, true, 12),
+            (vec![-2049, 2047], 12, true, 16),
+            (vec![0, 65535], 16, false, 16),
+        ] {
+            let shape = Shape { rows: 1, columns: 2, samples: 1 };
+            let image = Image { shape, precision: 16, is_signed, samples };
+            let frame = j2k::encode(&image, j2k::Loss::None).unwrap();
+            let layout = layout(2, 1, [16, bits_stored, bits_stored - 1], is_signed);
+            let decoded =
+                decode(&frame, &layout, FrameEncoding::Compressed(transfer_syntax::JPEG2000)).unwrap();
+            assert_eq!(decoded.image, Image { precision: expected, ..image });
+        }
+    }
+
+    #[test]
+    fn zero_bytes_before_the_end_of_jpeg_ls_are_read_over() {
+        for step in 1..40 {
+            let shape = Shape { rows: 8, columns: 8, samples: 1 };
+            let samples: Vec<i32> = (0..64).map(|place| place * place * step % 4096).collect();
+            let image = Image { shape, precision: 12, is_signed: false, samples };
+            let frame = jpeg::encode_ls(&image, 0).unwrap();
+            let (coded, end) = frame.split_at(frame.len() - 2);
+            for zeros in 0..=4 {
+                let frame = [coded, &vec![0; zeros], end].concat();
+                let layout = PixelLayout { rows: 8, ..layout(8, 1, [16, 12, 11], false) };
+                let stored = FrameEncoding::Compressed(transfer_syntax::JPEGLS_LOSSLESS);
+                let decoded = decode(&frame, &layout, stored).unwrap();
+                assert_eq!(decoded.image, image, "{step} {zeros}");
+            }
         }
     }
 

@@ -87,3 +87,35 @@ fn codestreams_of_other_encoders_are_described_and_decoded() {
         assert_eq!(frame.image.samples.len(), (ROWS * COLUMNS) as usize, "{name}");
     }
 }
+
+/// Subsampled chrominance is that of the pixel pairs, or of the squares of four, of a red and a blue bar.
+#[test]
+fn subsampled_chrominance_of_jpeg_2000_becomes_that_of_every_pixel() {
+    const SIDE: u32 = 16;
+    for name in ["bars-422.j2k", "bars-420.j2k"] {
+        let file = std::fs::read(directory().join(name)).unwrap();
+        let found = describe(&file).unwrap();
+        assert_eq!((found.photometric, found.is_photometric_proved), ("YBR_FULL_422", true), "{name}");
+        let layout = PixelLayout {
+            rows: SIDE,
+            columns: SIDE,
+            samples: 3,
+            bits_allocated: 8,
+            bits_stored: 8,
+            high_bit: 7,
+            is_signed: false,
+            photometric: "RGB".to_owned(),
+            is_planar: false,
+            number_of_frames: 1,
+        };
+        let encoding = FrameEncoding::Compressed(found.transfer_syntax);
+        let frame = decode(&file, &layout, encoding).unwrap();
+        assert_eq!(frame.photometric, "YBR_FULL", "{name}");
+        let pixels = frame.image.samples.as_chunks::<3>().0;
+        assert_eq!(pixels.len(), (SIDE * SIDE) as usize);
+        for (place, pixel) in pixels.iter().enumerate() {
+            let bar = if place < pixels.len() / 2 { [82, 104, 212] } else { [66, 215, 95] };
+            assert_eq!(pixel, &bar, "{name}: {place}");
+        }
+    }
+}

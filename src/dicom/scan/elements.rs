@@ -10,6 +10,9 @@ use crate::dicom::tags;
 
 /// The bytes of a fragment by which a codestream is recognised.
 const LOOK_AT_FRAGMENT_BYTES: u32 = 12;
+/// The most bytes of the first frame that are kept in memory: its headers, which describe the frame, with the
+/// colour profile that may stand among them.
+const MAX_FRAME_HEAD_BYTES: usize = 64 * 1024;
 
 impl ScanState {
     pub(super) fn take_element(&mut self, window: &[u8]) -> Result<ScanStep, Failure> {
@@ -84,6 +87,13 @@ impl ScanState {
         if header.length == 0 && is_untyped && header::is_sequence_by_dictionary(header.tag) == Some(true) {
             opens = Some(LevelKind::Sequence);
         }
+        if header.tag == tags::PIXEL_DATA && self.levels.is_empty() && header.length != UNDEFINED {
+            let look_at = header.length.min(LOOK_AT_FRAGMENT_BYTES) as usize;
+            if window.len() < header.size + look_at {
+                return Ok(ScanStep::Wants(header.size + look_at));
+            }
+            self.copy_bare_codestream(&window[header.size..][..look_at], header.length);
+        }
         self.count_element()?;
         if self.levels.is_empty() {
             self.last_tag = header.tag;
@@ -104,6 +114,13 @@ impl ScanState {
             Some(kind) => self.open(kind, header, inner, is_unknown)?,
         }
         Ok(ScanStep::Took(header.size))
+    }
+
+    /// Starts to copy Pixel Data without items that begins as a codestream begins.
+    fn copy_bare_codestream(&mut self, start: &[u8], length: u32) {
+        if header::starts_codestream(start) {
+            self.copy = MAX_FRAME_HEAD_BYTES.min(length as usize);
+        }
     }
 
     /// Decides by the first 8 bytes of its value whether an element is a sequence.
@@ -240,20 +257,38 @@ impl ScanState {
         });
         self.count_element()?;
         let is_image = self.levels.len() == 1 && self.levels[0].tag == tags::PIXEL_DATA;
+        let starts_codestream = header::starts_codestream(start);
         if is_image && is_first && self.outline.basic_offset_table.is_none() {
             let from = self.outline.head.len();
-            self.outline.basic_offset_table = Some(from..from + header.length as usize);
-            self.keep = header.length.into();
+            let length = if starts_codestream { 0 } else { header.length };
+            self.outline.basic_offset_table = Some(from..from + length as usize);
+            self.keep = length.into();
+            if !starts_codestream {
+                return Ok(ScanStep::Took(8));
+            }
+            self.warn_of(tags::PIXEL_DATA, "its first item is a frame, not an offset table");
+        } else if is_first {
+            self.skip = header.length.into();
             return Ok(ScanStep::Took(8));
         }
-        if is_image && !is_first {
-            if header::starts_codestream(start) {
-                self.outline.codestream_starts.push(self.outline.fragments.len() as u32);
-            }
-            self.outline.fragments.push((self.position + 8, header.length));
+        if is_image {
+            self.take_image_fragment(header, starts_codestream);
         }
         self.skip = header.length.into();
         Ok(ScanStep::Took(8))
+    }
+
+    /// Notes a fragment of Pixel Data, and starts to copy it if it belongs to the first frame.
+    fn take_image_fragment(&mut self, header: &ElementHeader, starts_codestream: bool) {
+        let outline = &mut self.outline;
+        if starts_codestream {
+            outline.codestream_starts.push(outline.fragments.len() as u32);
+        }
+        if outline.codestream_starts.iter().all(|&start| start == 0) {
+            let room = MAX_FRAME_HEAD_BYTES.saturating_sub(outline.first_frame_head.len());
+            self.copy = room.min(header.length as usize);
+        }
+        outline.fragments.push((self.position + 8, header.length));
     }
 
     /// Takes an item or a delimiter in the place of an element.

@@ -199,8 +199,13 @@ pub(crate) fn is_file_head(head: &[u8]) -> bool {
     true
 }
 
-/// Whether a fragment begins as a codestream or an image file begins.
+/// Whether a fragment begins as a codestream or an image file begins. No Basic Offset Table begins so: its
+/// first offset is 0 (PS3.5 §A.4).
 pub(super) fn starts_codestream(fragment: &[u8]) -> bool {
+    // The header of an RLE frame: up to 15 segments, the first of them after the header (PS3.5 §G.5).
+    if let Some([1..=15, 0, 0, 0, 64, 0, 0, 0]) = fragment.first_chunk() {
+        return true;
+    }
     const JP2: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";
     const JPEG_XL: &[u8] = b"\0\0\0\x0CJXL \r\n\x87\n";
     let starts: [&[u8]; 5] = [&[0xFF, 0xD8, 0xFF], &[0xFF, 0x4F, 0xFF, 0x51], &[0xFF, 0x0A], JP2, JPEG_XL];

@@ -4,6 +4,7 @@
 mod elements;
 mod header;
 mod inflate;
+mod pixel_syntax;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -45,7 +46,8 @@ pub struct Outline {
     pub head: Vec<u8>,
     /// The data set's events in order, group 0002 left out.
     pub events: Vec<ScanEvent>,
-    /// The transfer syntax: as declared, or as recognised where none is declared or the bytes contradict it.
+    /// The transfer syntax: as declared, or as recognised where none is declared or the bytes of data set or
+    /// frames contradict it.
     pub transfer_syntax: String,
     /// Elements of the file meta information (PS3.10 §7.1), values in `head`; empty if there is none.
     pub file_meta: Vec<ScanEvent>,
@@ -54,12 +56,16 @@ pub struct Outline {
     /// Whether the data set is deflated; all offsets then count as if it were inflated in its place.
     pub is_deflated: bool,
     /// Fragments of encapsulated Pixel Data (7FE0,0010) at top level, the Basic Offset Table left out:
-    /// (first byte, bytes).
+    /// (first byte, bytes). Also Pixel Data that is a codestream without items.
     pub fragments: Vec<(u64, u32)>,
     /// Indices in `fragments` of those that begin as a codestream or an image file begins: SOI of JPEG and
-    /// JPEG-LS, SOC of JPEG 2000, JP2, JPEG XL.
+    /// JPEG-LS, SOC of JPEG 2000, JP2, JPEG XL, the header of RLE.
     pub codestream_starts: Vec<u32>,
-    /// The Basic Offset Table's value in `head`, if Pixel Data is encapsulated.
+    /// The first bytes of the first frame in `fragments`, 64 KiB at most; of native Pixel Data, only if it
+    /// begins like a frame.
+    pub first_frame_head: Vec<u8>,
+    /// The Basic Offset Table's value in `head`, if Pixel Data is encapsulated; empty if the first item is a
+    /// frame.
     pub basic_offset_table: Option<Range<usize>>,
     /// The faults that did not prevent reading.
     pub warnings: Vec<Warning>,
@@ -144,6 +150,7 @@ impl Scanner {
             inflater.finish(&self.state)?;
         }
         self.state.finish()?;
+        self.state.correct_pixel_syntax();
         Ok(self.state.outline)
     }
 

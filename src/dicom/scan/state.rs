@@ -25,6 +25,8 @@ pub(super) struct ScanState {
     pub(super) keep: u64,
     /// Bytes of the current value that are still to be skipped.
     pub(super) skip: u64,
+    /// Bytes of the current fragment that are still to be copied to the head of the first frame.
+    pub(super) copy: usize,
     /// The sequences and items that are open, the outermost first.
     pub(super) levels: Vec<OpenLevel>,
     /// The encoding of elements that are not nested.
@@ -102,6 +104,7 @@ impl ScanState {
             start: 0,
             keep: 0,
             skip: 0,
+            copy: 0,
             levels: Vec::new(),
             encoding: ElementEncoding::EXPLICIT,
             elements: 0,

@@ -466,3 +466,101 @@ fn a_file_header_is_told_from_what_has_more_or_less() {
         !is_file_head(&file) && !is_file_head(&head[..head.len() - 1]) && !is_file_head(&file[head.len()..])
     );
 }
+
+/// The start of a grey JPEG frame of 2 × 3 pixels, up to its first scan.
+const JPEG: [u8; 25] =
+    [0xFF, 0xD8, 0xFF, 0xC0, 0, 11, 8, 0, 2, 0, 3, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0];
+
+/// The header of an RLE frame of one segment.
+fn rle() -> Vec<u8> {
+    let mut header = vec![0; 66];
+    (header[0], header[4]) = (1, 64);
+    header
+}
+
+#[test]
+fn a_first_item_that_is_a_frame_is_no_offset_table() {
+    for (frame, syntax) in
+        [(JPEG.to_vec(), transfer_syntax::JPEG_BASELINE8_BIT), (rle(), transfer_syntax::RLE_LOSSLESS)]
+    {
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&[&frame, &frame]);
+        let outline = scan(&set.file(syntax)).unwrap();
+        assert_eq!((outline.fragments.len(), &outline.codestream_starts[..]), (2, &[0, 1][..]), "{syntax}");
+        assert_eq!(outline.basic_offset_table.map(|table| table.len()), Some(0));
+        assert_eq!(outline.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn the_head_of_the_first_frame_is_that_of_all_its_fragments() {
+    let long = [&JPEG[..], &vec![7; 70_000]].concat();
+    for (items, length) in [
+        ([&[][..], &JPEG[..8], &JPEG[8..]], JPEG.len()),
+        ([&[], &JPEG, &JPEG], JPEG.len()),
+        ([&[], &long, &[1; 10]], 65_536),
+    ] {
+        let file = DataSet::explicit()
+            .text(0x0008_0005, "CS", "")
+            .encapsulated(&items)
+            .file(transfer_syntax::JPEG_BASELINE8_BIT);
+        let outline = scan(&file).unwrap();
+        assert_eq!(outline.first_frame_head.len(), length);
+        assert!(outline.first_frame_head.starts_with(&JPEG));
+        let mut scanner = Scanner::new(limits());
+        file.chunks(7).for_each(|chunk| scanner.push(chunk).unwrap());
+        assert_eq!(scanner.finish().unwrap(), outline);
+    }
+}
+
+#[test]
+fn frames_are_in_the_transfer_syntax_that_they_prove() {
+    let in_explicit = DataSet::explicit().text(0x0008_0005, "CS", "");
+    let in_implicit = DataSet::implicit().element(0x0008_0005, "CS", b"");
+    let jpeg = transfer_syntax::JPEG_BASELINE8_BIT;
+    for (set, frame, declared, expected) in [
+        (&in_explicit, &JPEG[..], transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, jpeg),
+        (&in_implicit, &JPEG, transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN, jpeg),
+        (&in_explicit, &rle(), transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax::RLE_LOSSLESS),
+        (&in_explicit, &JPEG, transfer_syntax::JPEG2000_LOSSLESS, jpeg),
+        (&in_explicit, &JPEG, transfer_syntax::RLE_LOSSLESS, jpeg),
+        // A name of the same codec, of no codec that is known, and a frame that proves nothing.
+        (&in_explicit, &JPEG, transfer_syntax::JPEG_EXTENDED12_BIT, transfer_syntax::JPEG_EXTENDED12_BIT),
+        (&in_explicit, &JPEG, transfer_syntax::JPEGXL, transfer_syntax::JPEGXL),
+        (&in_explicit, &JPEG, "1.2.3.4", "1.2.3.4"),
+        (&in_explicit, &[1, 2, 3, 4], transfer_syntax::JPEG2000, transfer_syntax::JPEG2000),
+    ] {
+        let outline = scan(&set.clone().encapsulated(&[&[], frame]).file(declared)).unwrap();
+        assert_eq!(outline.transfer_syntax, expected, "{declared}");
+        let is_warned =
+            outline.warnings.iter().any(|warning| warning.tag == crate::dicom::tags::TRANSFER_SYNTAX_UID);
+        assert_eq!(is_warned, declared != expected, "{declared}");
+    }
+    let without_header = scan(&in_explicit.encapsulated(&[&[], &JPEG]).bytes()).unwrap();
+    assert_eq!(without_header.transfer_syntax, jpeg);
+}
+
+#[test]
+fn pixel_data_that_is_a_codestream_without_items_is_a_fragment() {
+    let explicit = transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
+    for (pixels, declared, is_frame) in [
+        (&JPEG[..], explicit, true),
+        (&JPEG, transfer_syntax::JPEG_BASELINE8_BIT, true),
+        (&JPEG, "1.2.3.4", false),
+        // Native pixels that begin like a frame and prove nothing.
+        (&JPEG[..20], explicit, false),
+        (&rle(), explicit, false),
+        (&[0xFF, 0xD8], explicit, false),
+    ] {
+        let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0010, "OB", pixels);
+        let file = set.file(declared);
+        let outline = scan(&file).unwrap();
+        let length = pixels.len().next_multiple_of(2);
+        let fragment = ((file.len() - length) as u64, length as u32);
+        assert_eq!(outline.fragments, if is_frame { vec![fragment] } else { vec![] }, "{declared}");
+        let expected = if is_frame { transfer_syntax::JPEG_BASELINE8_BIT } else { declared };
+        assert_eq!(outline.transfer_syntax, expected);
+        let mut scanner = Scanner::new(limits());
+        file.chunks(3).for_each(|chunk| scanner.push(chunk).unwrap());
+        assert_eq!(scanner.finish().unwrap(), outline);
+    }
+}

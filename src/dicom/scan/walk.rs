@@ -97,6 +97,9 @@ impl ScanState {
             self.outline.head.extend_from_slice(&window[..bytes]);
             self.keep -= bytes as u64;
         } else {
+            let (head, _) = window.split_at(bytes.min(self.copy));
+            self.outline.first_frame_head.extend_from_slice(head);
+            self.copy -= head.len();
             self.skip -= bytes as u64;
         }
         Ok(ScanStep::Took(bytes))

@@ -302,6 +302,7 @@ impl Pictures {
             bits_stored: bits,
             is_signed: false,
             photometric: if shape.samples == 1 { "MONOCHROME2" } else { "RGB" },
+            is_photometric_proved: true,
             offset: 0,
         }
     }
