@@ -11,7 +11,7 @@ use crate::archive::derived::frames::{DecodedFrame, decoded_frame};
 use crate::archive::read::byte_order::swapped;
 use crate::archive::{Archive, Error, run_blocking, scan_limits};
 use crate::dicom::explicit;
-use crate::dicom::explicit::{PixelAttributes, Rewrite, RewritePlan, RewriteSegment};
+use crate::dicom::explicit::{Rewrite, RewritePlan, RewriteSegment};
 use crate::dicom::failure::Failure;
 use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::scan::{Outline, Scanner};
@@ -26,8 +26,8 @@ const DECODE_AHEAD: usize = 2;
 pub struct ExplicitFile {
     source: Source,
     pub(in crate::archive) plan: RewritePlan,
-    /// Bytes of the decoded frames, if there are any.
-    decoded_bytes: u64,
+    /// Bytes of the decoded frames, and their Photometric Interpretation, if there are any.
+    decoded: Option<(u64, String)>,
 }
 
 /// The instance that a file is produced from.
@@ -63,16 +63,23 @@ impl Source {
         let outline = self.outline().await?;
         let mut rewrite =
             Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::FrameOutput::Stored };
-        let mut decoded_bytes = 0;
-        if let FrameTable::Encapsulated { .. } = self.record.layout.frames {
-            let (length, bits_allocated, pixels) = self.decoded().await?;
-            decoded_bytes = length;
-            rewrite.changes = pixels.elements();
-            rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
+        let mut decoded = None;
+        match (&self.record.layout.frames, &self.record.layout.pixels) {
+            (FrameTable::Encapsulated { .. }, _) => {
+                let (length, layout) = self.decoded().await?;
+                rewrite.changes = explicit::pixel_elements(&outline, &layout);
+                let bits_allocated = layout.bits_allocated;
+                rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
+                decoded = Some((length, layout.photometric));
+            }
+            (FrameTable::Native { .. }, Some(layout)) => {
+                rewrite.changes = explicit::pixel_corrections(&outline, layout);
+            }
+            _ => {}
         }
         let plan = explicit::plan(&outline, &rewrite)
             .map_err(|error| Error::from(error).context(&format!("transfer syntax {transfer_syntax}")))?;
-        Ok(ExplicitFile { source: self, plan, decoded_bytes })
+        Ok(ExplicitFile { source: self, plan, decoded })
     }
 
     /// Finds the elements of the object by reading all of it.
@@ -90,8 +97,8 @@ impl Source {
     }
 
     /// Describes the frames of a compressed instance as they are once decoded, from the first frame: bytes of
-    /// all frames, Bits Allocated, and the attributes that describe their pixels.
-    async fn decoded(&self) -> Result<(u64, u16, PixelAttributes), Error> {
+    /// all frames, and their layout.
+    async fn decoded(&self) -> Result<(u64, PixelLayout), Error> {
         let frame = decoded_frame(&self.archive, &self.caller, &self.record, 1).await?;
         let DecodedFrame { bytes, photometric, is_planar } = frame;
         let layout = self.record.layout.pixels.as_ref();
@@ -100,13 +107,7 @@ impl Source {
             Some(frame_bits) => (frame_bits * u64::from(layout.number_of_frames)).div_ceil(8),
             None => bytes.len() as u64 * u64::from(layout.number_of_frames),
         };
-        let pixels = PixelAttributes {
-            photometric,
-            samples: layout.samples,
-            is_planar,
-            bits_stored: layout.bits_stored,
-        };
-        Ok((length, layout.bits_allocated, pixels))
+        Ok((length, PixelLayout { photometric, is_planar, ..layout.with_usual_high_bit() }))
     }
 
     /// The bytes of planned segments.
@@ -135,19 +136,17 @@ impl ExplicitFile {
     /// Bytes of the file.
     pub fn length(&self) -> u64 {
         let segments = self.plan.before.iter().chain(&self.plan.after);
-        segments.map(RewriteSegment::length).sum::<u64>() + self.decoded_bytes
+        let decoded_bytes = self.decoded.as_ref().map_or(0, |(length, _)| *length);
+        segments.map(RewriteSegment::length).sum::<u64>() + decoded_bytes
     }
 
     /// Reads the file. A frame that cannot be decoded ends the stream with an error.
     pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
-        let Self { source, plan, decoded_bytes } = self;
+        let Self { source, plan, decoded } = self;
         let before = source.read(plan.before);
         let after = source.read(plan.after);
-        if decoded_bytes == 0 {
-            return before.chain(after).boxed();
-        }
-        let Source { archive, caller, record } = source;
-        before.chain(decoded_frames(archive, caller, record, decoded_bytes)).chain(after).boxed()
+        let Some((length, photometric)) = decoded else { return before.chain(after).boxed() };
+        before.chain(decoded_frames(source, length, photometric)).chain(after).boxed()
     }
 }
 
@@ -158,19 +157,18 @@ fn single_bits(layout: &PixelLayout) -> Option<u64> {
     (layout.bits_allocated == 1).then_some(bits)
 }
 
-/// Streams all frames, decoded: `length` bytes or an error.
+/// Streams all frames, decoded: `length` bytes in one Photometric Interpretation, or an error.
 fn decoded_frames(
-    archive: Arc<Archive>,
-    caller: Caller,
-    record: Arc<InstanceRecord>,
+    source: Source,
     length: u64,
+    photometric: String,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send {
-    let pixels = record.layout.pixels.as_ref();
+    let pixels = source.record.layout.pixels.as_ref();
     let frames = pixels.map_or(0, |pixels| pixels.number_of_frames);
     let frame_bits = pixels.and_then(single_bits);
     let frame_bytes = frame_bits.map_or(length / u64::from(frames.max(1)), |bits| bits.div_ceil(8));
     let mut joiner = frame_bits.map(|bits| BitJoiner::new(bits, frames));
-    let (of_archive, of_caller) = (archive.clone(), caller.clone());
+    let (of_archive, of_caller) = (source.archive.clone(), source.caller.clone());
     stream::iter(1..=frames)
         .then(move |number| {
             let (archive, caller) = (of_archive.clone(), of_caller.clone());
@@ -180,14 +178,15 @@ fn decoded_frames(
             }
         })
         .map(move |(number, memory)| {
-            let (archive, caller, record) = (archive.clone(), caller.clone(), record.clone());
+            let Source { archive, caller, record } = source.clone();
+            let photometric = photometric.clone();
             memory.fill(async move {
-                let bytes = decoded_frame(&archive, &caller, &record, number).await?.bytes;
-                if bytes.len() as u64 != frame_bytes {
-                    let problem = format!("frame {number} has another size than the first");
+                let frame = decoded_frame(&archive, &caller, &record, number).await?;
+                if frame.bytes.len() as u64 != frame_bytes || frame.photometric != photometric {
+                    let problem = format!("frame {number} is of another size or colour than the first");
                     return Err(Error::Damaged(problem));
                 }
-                Ok(Bytes::from(bytes))
+                Ok(Bytes::from(frame.bytes))
             })
         })
         .buffered(DECODE_AHEAD)

@@ -8,10 +8,12 @@ use crate::dicom::explicit::writer::{PlanWriter, push_item_header};
 use crate::dicom::scan::{EventKind, Outline, ScanEvent};
 use crate::dicom::tags;
 
+mod pixel_elements;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use crate::dicom::explicit::pixel_elements::{pixel_corrections, pixel_elements};
 pub(crate) use crate::dicom::explicit::writer::{push_element, push_header, push_tag};
 pub use crate::dicom::explicit::writer::{swap_words, word_size};
 
@@ -99,33 +101,6 @@ impl RewriteSegment {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Copy { length, .. } => *length,
         }
-    }
-}
-
-/// The attributes of frames that replace others (PS3.3 §C.7.6.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PixelAttributes {
-    /// Photometric Interpretation.
-    pub photometric: String,
-    /// Samples per Pixel.
-    pub samples: u16,
-    /// Planar Configuration is 1; matters for several samples only.
-    pub is_planar: bool,
-    /// Bits Stored, which High Bit follows.
-    pub bits_stored: u16,
-}
-
-impl PixelAttributes {
-    /// The elements with these attributes.
-    pub fn elements(&self) -> Vec<EncodedElement> {
-        let us =
-            |tag, number: u16| EncodedElement { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
-        let photometric = self.photometric.clone().into_bytes();
-        let photometric =
-            EncodedElement { tag: tags::PHOTOMETRIC_INTERPRETATION, vr: Vr(*b"CS"), value: photometric };
-        let planar = (self.samples > 1).then(|| us(tags::PLANAR_CONFIGURATION, self.is_planar.into()));
-        let high_bit = us(tags::HIGH_BIT, self.bits_stored.saturating_sub(1));
-        [Some(photometric), planar, Some(high_bit)].into_iter().flatten().collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dicom::build::DataSet;
+use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::tests::scan;
 use crate::dicom::transfer_syntax;
 
@@ -101,7 +102,13 @@ fn compressed() -> Vec<u8> {
 }
 
 fn pixels() -> Vec<EncodedElement> {
-    PixelAttributes { photometric: "RGB".into(), samples: 3, is_planar: false, bits_stored: 8 }.elements()
+    let us = |tag, number: u16| EncodedElement {
+        tag: Tag(tag),
+        vr: Vr(*b"US"),
+        value: number.to_le_bytes().to_vec(),
+    };
+    let photometric = EncodedElement { tag: Tag(0x0028_0004), vr: Vr(*b"CS"), value: b"RGB".to_vec() };
+    vec![photometric, us(0x0028_0006, 0), us(0x0028_0102, 7)]
 }
 
 #[test]
@@ -138,6 +145,50 @@ fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
     assert_eq!(outline.fragments, [(place as u64 + 12, 2)]);
     let expected = colour("RGB", 0).us(0x0028_0102, &[7]).encapsulated(&[&[0; 4], &[1, 2]]);
     assert_eq!(file[outline.data_set_offset as usize..], expected.bytes());
+}
+
+#[test]
+fn the_elements_of_frames_say_what_is_true_of_them() {
+    let layout = PixelLayout {
+        rows: 3,
+        columns: 4,
+        samples: 3,
+        bits_allocated: 16,
+        bits_stored: 12,
+        high_bit: 11,
+        is_signed: true,
+        photometric: "RGB".into(),
+        is_planar: false,
+        number_of_frames: 7,
+    };
+    let scanned = |set: DataSet| scan(&set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
+    let written = |elements: Vec<EncodedElement>| {
+        assert!(elements.is_sorted_by_key(|element| element.tag));
+        elements.iter().map(|element| (element.tag.0 & 0xFFFF, element.value.clone())).collect::<Vec<_>>()
+    };
+    let us = |number: u16| number.to_le_bytes().to_vec();
+    let whole = vec![
+        (0x0002, us(3)),
+        (0x0004, b"RGB".to_vec()),
+        (0x0006, us(0)),
+        (0x0008, b"7".to_vec()),
+        (0x0100, us(16)),
+        (0x0101, us(12)),
+        (0x0102, us(11)),
+        (0x0103, us(1)),
+    ];
+    assert_eq!(written(pixel_elements(&scanned(colour("YBR_FULL_422", 1)), &layout)), whole);
+    let single = PixelLayout { samples: 1, number_of_frames: 1, ..layout.clone() };
+    let tags = |set: DataSet| written(pixel_elements(&scanned(set), &single)).into_iter().map(|(tag, _)| tag);
+    assert!(tags(colour("RGB", 0)).eq([0x0002, 0x0004, 0x0100, 0x0101, 0x0102, 0x0103]));
+    let with_number = DataSet::explicit().text(0x0008_0005, "CS", "").text(0x0028_0008, "IS", "3");
+    assert!(tags(with_number.clone()).any(|tag| tag == 0x0008));
+
+    let corrections = |set, layout: &PixelLayout| written(pixel_corrections(&scanned(set), layout));
+    assert_eq!(corrections(colour("rgb", 0), &single), []);
+    assert_eq!(corrections(colour("YBR_FULL", 0), &single), [(0x0004, b"RGB".to_vec())]);
+    assert_eq!(corrections(with_number, &layout), [(0x0008, b"7".to_vec())]);
+    assert_eq!(corrections(DataSet::explicit().us(0x0028_0010, &[3]), &single), []);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::blobs;
 use crate::blobs::Staged;
 use crate::dicom::derived;
 use crate::dicom::explicit;
-use crate::dicom::explicit::{EncodedElement, PixelAttributes, Rewrite, fragment_header};
+use crate::dicom::explicit::{EncodedElement, Rewrite, fragment_header};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::Outline;
 use crate::dicom::transfer_syntax;
@@ -84,10 +84,9 @@ impl Source {
         photometric: &str,
         codec: Codec,
     ) -> Vec<EncodedElement> {
-        let PixelLayout { samples, bits_stored, .. } = *layout;
-        let pixels =
-            PixelAttributes { photometric: photometric.into(), samples, is_planar: false, bits_stored };
-        let mut changes = pixels.elements();
+        let photometric = photometric.into();
+        let encoded = PixelLayout { photometric, is_planar: false, ..layout.with_usual_high_bit() };
+        let mut changes = explicit::pixel_elements(outline, &encoded);
         if let Some(lossy) = codec.lossy() {
             let uid = derived_uid(&self.record.digest, codec);
             changes.extend(derived::elements(outline, &uid, lossy.method, lossy.description));

@@ -1,0 +1,52 @@
+//! The elements that describe frames, as they are true of the frames that are written (PS3.3 §C.7.6.3).
+
+use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::explicit::{EncodedElement, top_level};
+use crate::dicom::frames::PixelLayout;
+use crate::dicom::scan::Outline;
+use crate::dicom::tags;
+
+/// The elements for frames of this layout that replace those of an object, in the order of their tags.
+pub fn pixel_elements(outline: &Outline, layout: &PixelLayout) -> Vec<EncodedElement> {
+    let us = |tag, number: u16| EncodedElement { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
+    let has_frames = layout.number_of_frames != 1 || text(outline, tags::NUMBER_OF_FRAMES).is_some();
+    let planar_configuration = us(tags::PLANAR_CONFIGURATION, layout.is_planar.into());
+    let elements = [
+        Some(us(tags::SAMPLES_PER_PIXEL, layout.samples)),
+        Some(photometric(layout)),
+        (layout.samples > 1).then_some(planar_configuration),
+        has_frames.then(|| number_of_frames(layout)),
+        Some(us(tags::BITS_ALLOCATED, layout.bits_allocated)),
+        Some(us(tags::BITS_STORED, layout.bits_stored)),
+        Some(us(tags::HIGH_BIT, layout.high_bit)),
+        Some(us(tags::PIXEL_REPRESENTATION, layout.is_signed.into())),
+    ];
+    elements.into_iter().flatten().collect()
+}
+
+/// The elements in which native frames that are written as they are stored differ from what the object says
+/// of them, in the order of their tags.
+pub fn pixel_corrections(outline: &Outline, layout: &PixelLayout) -> Vec<EncodedElement> {
+    let stored = text(outline, tags::PHOTOMETRIC_INTERPRETATION);
+    let has_other_name = stored.is_some_and(|name| name.to_uppercase() != layout.photometric);
+    let stored = text(outline, tags::NUMBER_OF_FRAMES).and_then(|number| number.parse::<u32>().ok());
+    let has_other_number = layout.number_of_frames > 0 && stored.unwrap_or(1) != layout.number_of_frames;
+    let photometric = has_other_name.then(|| photometric(layout));
+    photometric.into_iter().chain(has_other_number.then(|| number_of_frames(layout))).collect()
+}
+
+fn photometric(layout: &PixelLayout) -> EncodedElement {
+    let value = layout.photometric.clone().into_bytes();
+    EncodedElement { tag: tags::PHOTOMETRIC_INTERPRETATION, vr: Vr(*b"CS"), value }
+}
+
+fn number_of_frames(layout: &PixelLayout) -> EncodedElement {
+    let value = layout.number_of_frames.to_string().into_bytes();
+    EncodedElement { tag: tags::NUMBER_OF_FRAMES, vr: Vr(*b"IS"), value }
+}
+
+/// The stored text of an attribute without its padding.
+fn text(outline: &Outline, tag: Tag) -> Option<&str> {
+    let (_, value) = top_level(outline, tag)?;
+    Some(std::str::from_utf8(value).ok()?.trim_matches(['\0', ' '])).filter(|text| !text.is_empty())
+}
