@@ -8,7 +8,7 @@ use crate::pixel::{Error, j2k, jpeg, jpeg_lossless, rle};
 
 /// The revision of the encoders: raised when a frame is encoded to other bytes than before, so that cached
 /// frames are made again.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// Quality of baseline JPEG, of 100: no difference that is seen at the usual magnifications.
 const JPEG_QUALITY: u8 = 90;
@@ -116,7 +116,7 @@ impl Codec {
         let fits = layout.rows.max(layout.columns) <= MAX_JPEG_SIDE;
         let has_bits = match self {
             Self::Rle => is_bit || (matches!(allocated, 8 | 16 | 32) && stored <= allocated),
-            Self::JpegLs | Self::JpegLossless => is_word && stored >= 2 && fits,
+            Self::JpegLs | Self::JpegLossless => is_word && stored >= 1 && fits,
             Self::Jpeg2000 => is_bit || (is_word && stored >= 1),
             Self::JpegBaseline => (allocated, stored) == (8, 8) && !layout.is_signed && fits,
             Self::JpegLsNear => is_word && stored >= 8 && !layout.is_signed && fits,
@@ -127,14 +127,25 @@ impl Codec {
         has_meaning && has_bits && !is_wide_ybr && !(is_palette && is_colour)
     }
 
+    /// Bits of a sample in the codestream: Bits Stored, unless decoders fail at that. Those of dcmtk and GDCM
+    /// read JPEG and JPEG-LS of 8 to 16 bits only, and all decoders take the words of Bits Allocated for as
+    /// long as the codestream's own.
+    fn precision(self, layout: &PixelLayout) -> u32 {
+        let least = match (self, layout.bits_allocated) {
+            (Self::JpegLs | Self::JpegLsNear | Self::JpegLossless, 8) => 8,
+            (Self::Rle | Self::JpegBaseline, _) | (_, ..=8) => 1,
+            _ => 9,
+        };
+        u32::from(layout.bits_stored).max(least)
+    }
+
     /// Encodes a frame of a layout that [`Codec::can_carry`] allows.
     ///
     /// # Errors
     /// The error of the codec; [`Error::Unsupported`] if a decoded frame differs from its layout.
     pub fn encode(self, mut decoded: Decoded, layout: &PixelLayout) -> Result<Encoded, Error> {
         check_range(&decoded, layout)?;
-        // A decoder returns a precision of its own; that of the attributes counts.
-        decoded.image.precision = layout.bits_stored.into();
+        decoded.image.precision = self.precision(layout);
         if matches!(self, Self::Jpeg2000Lossy) {
             decoded = to_rgb(decoded);
         }
@@ -191,6 +202,7 @@ fn check_range(decoded: &Decoded, layout: &PixelLayout) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::codestream;
     use crate::pixel::decode::{FrameEncoding, decode, native_bytes};
     use crate::pixel::{Image, Shape};
 
@@ -273,12 +285,30 @@ mod tests {
                 }
             }
         }
-        // JPEG-LS and lossless JPEG: 6 widths of grey, signed and not, of a palette and of RGB, 3 of
-        // YBR_FULL. JPEG 2000 and RLE: single bits of grey, too.
-        let jpeg_2000 = 7 * 4 + 2 + 7 + 7 + 4;
-        let rle = 9 * 4 + 2 + 9 + 9 + 4;
-        let expected = [6 * 4 + 6 + 6 + 3, 6 * 4 + 6 + 6 + 3, jpeg_2000, rle, 0, 0, 0];
+        // 7 widths of grey, signed and not, of a palette and of RGB, 4 of YBR_FULL; of RLE 9 and 4. JPEG 2000
+        // and RLE: single bits of grey, too.
+        let words = 7 * 4 + 7 + 7 + 4;
+        let expected = [words, words, words + 2, 9 * 4 + 2 + 9 + 9 + 4, 0, 0, 0];
         assert_eq!(carried, expected.map(|layouts| layouts * SIZES.len()));
+    }
+
+    #[test]
+    fn codestreams_have_words_of_the_size_of_bits_allocated() {
+        for (codec, bits, expected) in [
+            (Codec::JpegLs, [8, 5], 8),
+            (Codec::JpegLs, [16, 8], 9),
+            (Codec::JpegLs, [16, 12], 12),
+            (Codec::JpegLossless, [8, 1], 8),
+            (Codec::JpegLossless, [16, 3], 9),
+            (Codec::JpegLossless, [16, 16], 16),
+            (Codec::Jpeg2000, [8, 5], 5),
+            (Codec::Jpeg2000, [16, 8], 9),
+        ] {
+            let layout = layout("MONOCHROME2", bits, false, [8, 8]);
+            let encoded = codec.encode(picture(&layout), &layout).unwrap();
+            let found = codestream::describe(&encoded.bytes).unwrap();
+            assert_eq!(found.bits_stored, expected, "{codec:?} {bits:?}");
+        }
     }
 
     #[test]
