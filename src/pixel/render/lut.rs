@@ -83,7 +83,8 @@ pub fn scaled(table: Lut) -> Lut {
     Lut { bits, ..table }
 }
 
-/// Scales a palette by its entries as [`scaled`] does, all of its tables alike. Palettes of 8 bits may be dark.
+/// Scales a palette by its entries as [`scaled`] does, all of its tables alike. Palettes of 8 bits may be
+/// dark.
 pub fn palette(mut tables: Palette) -> Palette {
     let bits = used_bits(&tables).max(8);
     tables.iter_mut().for_each(|table| table.bits = table.bits.min(bits));
