@@ -127,16 +127,18 @@ impl Codec {
         has_meaning && has_bits && !is_wide_ybr && !(is_palette && is_colour)
     }
 
-    /// Bits of a sample in the codestream: Bits Stored, unless decoders fail at that. Those of dcmtk and GDCM
-    /// read JPEG and JPEG-LS of 8 to 16 bits only, and all decoders take the words of Bits Allocated for as
-    /// long as the codestream's own.
+    /// Bits of a sample in the codestream: Bits Stored, unless other decoders fail at that. Those of dcmtk and
+    /// GDCM read JPEG and JPEG-LS of 8 to 16 bits only, most expect words of the size of Bits Allocated, and
+    /// GDCM does not extend the sign of JPEG-LS samples.
     fn precision(self, layout: &PixelLayout) -> u32 {
         let least = match (self, layout.bits_allocated) {
+            (Self::Rle | Self::JpegBaseline, _) => 1,
             (Self::JpegLs | Self::JpegLsNear | Self::JpegLossless, 8) => 8,
-            (Self::Rle | Self::JpegBaseline, _) | (_, ..=8) => 1,
+            (_, ..=8) => 1,
+            (Self::JpegLs, bits_allocated) if layout.is_signed => bits_allocated,
             _ => 9,
         };
-        u32::from(layout.bits_stored).max(least)
+        layout.bits_stored.max(least).into()
     }
 
     /// Encodes a frame of a layout that [`Codec::can_carry`] allows.
@@ -294,17 +296,18 @@ mod tests {
 
     #[test]
     fn codestreams_have_words_of_the_size_of_bits_allocated() {
-        for (codec, bits, expected) in [
-            (Codec::JpegLs, [8, 5], 8),
-            (Codec::JpegLs, [16, 8], 9),
-            (Codec::JpegLs, [16, 12], 12),
-            (Codec::JpegLossless, [8, 1], 8),
-            (Codec::JpegLossless, [16, 3], 9),
-            (Codec::JpegLossless, [16, 16], 16),
-            (Codec::Jpeg2000, [8, 5], 5),
-            (Codec::Jpeg2000, [16, 8], 9),
+        for (codec, bits, is_signed, expected) in [
+            (Codec::JpegLs, [8, 5], false, 8),
+            (Codec::JpegLs, [16, 8], false, 9),
+            (Codec::JpegLs, [16, 12], false, 12),
+            (Codec::JpegLs, [16, 12], true, 16),
+            (Codec::JpegLossless, [8, 1], false, 8),
+            (Codec::JpegLossless, [16, 3], true, 9),
+            (Codec::JpegLossless, [16, 16], false, 16),
+            (Codec::Jpeg2000, [8, 5], true, 5),
+            (Codec::Jpeg2000, [16, 8], false, 9),
         ] {
-            let layout = layout("MONOCHROME2", bits, false, [8, 8]);
+            let layout = layout("MONOCHROME2", bits, is_signed, [8, 8]);
             let encoded = codec.encode(picture(&layout), &layout).unwrap();
             let found = codestream::describe(&encoded.bytes).unwrap();
             assert_eq!(found.bits_stored, expected, "{codec:?} {bits:?}");
