@@ -74,7 +74,7 @@ pub fn rle_segments(head: &[u8]) -> Option<u16> {
     let (&count, offsets) = words.split_first()?;
     let used = offsets.get(..usize::try_from(count).ok()?).filter(|used| !used.is_empty())?;
     let is_header = used[0] as usize == RLE_HEADER_BYTES && used.is_sorted_by(|a, b| a < b);
-    is_header.then(|| used.len() as u16)
+    is_header.then_some(used.len() as u16)
 }
 
 /// The transfer syntax of progressive JPEG, which is retired.
