@@ -127,9 +127,9 @@ impl Codec {
         has_meaning && has_bits && !is_wide_ybr && !(is_palette && is_colour)
     }
 
-    /// Bits of a sample in the codestream: Bits Stored, unless other decoders fail at that. Those of dcmtk and
-    /// GDCM read JPEG and JPEG-LS of 8 to 16 bits only, most expect words of the size of Bits Allocated, and
-    /// GDCM does not extend the sign of JPEG-LS samples.
+    /// Bits of a sample in the codestream: Bits Stored, unless other decoders fail at that. Those of dcmtk
+    /// and GDCM read JPEG and JPEG-LS of 8 to 16 bits only, most expect words of the size of Bits Allocated,
+    /// and that of GDCM does not extend the sign of JPEG-LS samples.
     fn precision(self, layout: &PixelLayout) -> u32 {
         let least = match (self, layout.bits_allocated) {
             (Self::Rle | Self::JpegBaseline, _) => 1,
