@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dicom::frames::PixelLayout;
 use crate::pixel;
-use crate::pixel::decode::Decoded;
+use crate::pixel::decode::{Decoded, write_words};
 use crate::pixel::j2k::NO_REASON;
 use crate::pixel::{Image, Shape};
 
@@ -167,11 +167,13 @@ fn reply(decoded: Decoded) -> io::Result<Vec<u8>> {
     };
     let frame = FrameHead { rows, columns, samples, precision, is_signed, photometric, width, has_negatives };
     let mut message = head(&ReplyHead::Decoded(frame), values.len() as u64 * u64::from(width))?;
-    message.reserve_exact(values.len() * usize::from(width));
+    let start = message.len();
+    message.resize(start + values.len() * usize::from(width), 0);
+    let body = &mut message[start..];
     match width {
-        1 => message.extend(values.iter().map(|&value| value as u8)),
-        2 => message.extend(values.iter().flat_map(|&value| (value as u16).to_le_bytes())),
-        _ => message.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+        1 => write_words(&values, body, |value| [value as u8]),
+        2 => write_words(&values, body, |value| (value as u16).to_le_bytes()),
+        _ => write_words(&values, body, i32::to_le_bytes),
     }
     Ok(message)
 }

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use charls::{CharLS, FrameInfo, InterleaveMode};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
+use crate::pixel::decode::words_of;
 use crate::pixel::jpeg_header::{self, END_OF_IMAGE, JpegHeader};
 use crate::pixel::{Error, Image, Shape, jpeg_scans, turbojpeg};
 
@@ -90,10 +91,9 @@ pub(super) fn encode(image: &Image, is_ybr: bool, quality: u8) -> Result<Vec<u8>
 pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
     let Shape { rows, columns, samples } = image.shape;
     let mask = ((1_u64 << image.precision) - 1) as i32;
-    let values = image.samples.iter().map(|&sample| sample & mask);
-    let bytes: Vec<u8> = match image.precision {
-        0..=8 => values.map(|value| value as u8).collect(),
-        _ => values.flat_map(|value| (value as u16).to_ne_bytes()).collect(),
+    let bytes = match image.precision {
+        0..=8 => words_of(&image.samples, |sample| [(sample & mask) as u8]),
+        _ => words_of(&image.samples, |sample| ((sample & mask) as u16).to_ne_bytes()),
     };
     guarded("JPEG-LS", || {
         let mut codec = CharLS::default();

@@ -50,19 +50,17 @@ pub(super) fn decode(
     instance.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS as c_int)?;
     instance.set(tj::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
     instance.check_header(frame, expected, precision)?;
-    // SAFETY: each function writes rows × columns × samples values of its type, as `check_header` has found
-    // these numbers in the same frame, and as the pixel format has this number of samples.
-    let mut samples = unsafe {
-        match precision {
-            0..=8 => instance.decompress::<u8>(frame, tj::tj3Decompress8, format, count),
-            9..=12 => instance.decompress::<i16>(frame, tj::tj3Decompress12, format, count),
-            _ => instance.decompress::<u16>(frame, tj::tj3Decompress16, format, count),
-        }
-    }?;
     // Damaged lossless frames can hold more bits than they say.
     let mask = (1 << precision.min(16)) - 1;
-    samples.iter_mut().for_each(|sample| *sample &= mask);
-    Ok(samples)
+    // SAFETY: each function writes rows × columns × samples values of its type, as `check_header` has found
+    // these numbers in the same frame, and as the pixel format has this number of samples.
+    unsafe {
+        match precision {
+            0..=8 => instance.decompress::<u8>(frame, tj::tj3Decompress8, format, count, mask),
+            9..=12 => instance.decompress::<i16>(frame, tj::tj3Decompress12, format, count, mask),
+            _ => instance.decompress::<u16>(frame, tj::tj3Decompress16, format, count, mask),
+        }
+    }
 }
 
 /// The pixel format whose samples are the components of a frame.
@@ -132,7 +130,7 @@ impl Instance {
         Err(Error::Mismatch { expected, found })
     }
 
-    /// Decodes a frame by one of libjpeg-turbo's functions.
+    /// Decodes a frame by one of libjpeg-turbo's functions, and keeps the bits of `mask` of each sample.
     ///
     /// # Safety
     /// The function writes at most `count` values for this frame.
@@ -142,6 +140,7 @@ impl Instance {
         decompress: Decompress<T>,
         format: c_int,
         count: usize,
+        mask: i32,
     ) -> Result<Vec<i32>, Error> {
         let mut samples = vec![T::default(); count];
         // SAFETY: the handle is valid, the function reads no byte beyond the frame, and the values have room,
@@ -159,7 +158,7 @@ impl Instance {
         if status != 0 {
             self.accept_warning()?;
         }
-        Ok(samples.into_iter().map(Into::into).collect())
+        Ok(samples.into_iter().map(|sample| sample.into() & mask).collect())
     }
 
     /// Returns an error unless the last call ended with a warning that leaves the frame usable.
