@@ -5,9 +5,10 @@ import struct
 from urllib.parse import urlsplit
 
 import pytest
+from pydicom.uid import EncapsulatedPDFStorage
 
 import multipart
-from build import encode, image, instance_path
+from build import encode, image, instance, instance_path
 from conftest import INSTANCES
 
 FILE = encode(image())
@@ -176,3 +177,18 @@ def test_what_is_no_association_is_aborted_or_closed(origin, sent):
             answer = b""
     # A-ASSOCIATE-RJ or A-ABORT (PS3.8 §9.3.4, §9.3.8).
     assert answer == b"" or answer[0] in (3, 7)
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/pdf+xml", "application/xhtml+xml", "application/xml", "text/xml", "text/html", "image/svg+xml", "multipart/x-mixed-replace"],
+)
+def test_a_stored_page_runs_no_script_in_the_name_of_the_server(origin, media_type):
+    page = b'<html xmlns="http://www.w3.org/1999/xhtml"><body><script>fetch("/")</script></body></html>'
+    data_set = instance(SOPClassUID=EncapsulatedPDFStorage, MIMETypeOfEncapsulatedDocument=media_type, EncapsulatedDocument=page)
+    origin.store(encode(data_set))
+    answer = origin.get(f"{instance_path(data_set)}/rendered", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+    if answer.status_code == 200 and answer.headers["Content-Type"].split(";")[0] not in ("application/pdf", "application/octet-stream"):
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        assert "allow-scripts" not in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"

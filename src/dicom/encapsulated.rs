@@ -55,6 +55,10 @@ struct JsonAttribute {
 fn media_type(text: &str) -> Option<String> {
     let text = text.split(';').next()?.trim().to_ascii_lowercase();
     let (class, subtype) = text.split_once('/')?;
+    // Browsers take such a body apart, and its parts have header fields of their own.
+    if ["multipart", "message"].contains(&class) {
+        return None;
+    }
     let is_token = |text: &str| {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
         !text.is_empty() && text.len() <= 127 && text.bytes().all(is_allowed)

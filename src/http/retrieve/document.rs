@@ -40,6 +40,11 @@ static REPORT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// The permissions of an encapsulated document, which may be a page with scripts by anybody: none.
 const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
+/// Whether a media type is that of PDF itself, and not one whose name begins so, as `application/pdf+xml`.
+fn is_pdf(content_type: &str) -> bool {
+    content_type.split(';').next().is_some_and(|essence| essence.trim() == PDF)
+}
+
 /// Whether [`answer`] renders an instance, as a document or a video, and not as images.
 pub(in crate::http) fn is_document(record: &InstanceRecord) -> bool {
     kind(record).is_some()
@@ -57,7 +62,7 @@ pub(in crate::http) async fn answer(
     let policy = match kind(&record) {
         Some(DocumentKind::Report) => Some(REPORT_POLICY.clone()),
         // A browser shows no PDF in a sandbox.
-        Some(DocumentKind::Encapsulated) if !rendered.content_type.starts_with(PDF) => {
+        Some(DocumentKind::Encapsulated) if !is_pdf(&rendered.content_type) => {
             Some(HeaderValue::from_static(DOCUMENT_POLICY))
         }
         _ => None,
@@ -150,4 +155,25 @@ fn writer(essence: &str) -> fn(&Report, &str) -> String {
 /// The HTML document, which is well-formed XML.
 fn xml(report: &Report, base_url: &str) -> String {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", html::write(report, base_url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pdf_itself_is_shown_outside_of_a_sandbox() {
+        for (content_type, expected) in [
+            ("application/pdf", true),
+            ("application/pdf; charset=utf-8", true),
+            ("application/pdf+xml", false),
+            ("application/pdfx+xml", false),
+            ("application/xhtml+xml", false),
+            ("text/html", false),
+            ("image/svg+xml", false),
+            ("multipart/related; type=\"application/pdf\"; boundary=b", false),
+        ] {
+            assert_eq!(is_pdf(content_type), expected, "{content_type}");
+        }
+    }
 }
