@@ -25,7 +25,7 @@ impl Scratch {
     /// processes that have ended.
     pub(super) fn create(parent: &Path) -> io::Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
-        builder.mode(0o750).recursive(true).create(parent)?;
+        builder.mode(0o700).recursive(true).create(parent)?;
         remove_abandoned(parent);
         loop {
             let path = parent.join(Uuid::new_v4().to_string());

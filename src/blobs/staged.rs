@@ -138,7 +138,7 @@ impl StagedFile {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = directory.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))?;
         Ok(Self { file, path, is_released: false })
     }
 

@@ -29,10 +29,7 @@ pub(super) const REBUILT_INDEX_FILE: &str = "index.rebuilt.redb";
 pub(super) async fn open_blobs(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
     let data = &config.storage.data;
     match config.storage.blobs {
-        BlobStore::Fs => {
-            std::fs::create_dir_all(data).with_context(|| cannot_use(data))?;
-            Ok(Arc::new(FileBlobs::open(data).with_context(|| cannot_use(data))?))
-        }
+        BlobStore::Fs => Ok(Arc::new(FileBlobs::open(data).with_context(|| cannot_use(data))?)),
         BlobStore::S3 => {
             let blobs = S3Blobs::open(&config.s3, &data.join("staging")).await;
             let blobs: Arc<dyn Blobs> = Arc::new(blobs.context("cannot use S3 (storage.blobs)")?);

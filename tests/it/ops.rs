@@ -1,11 +1,12 @@
 //! Health, metrics and the built-in page.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{EXPLICIT, Server, data_set};
+use crate::harness::{EXPLICIT, Server, data_set, embedded};
 
 #[tokio::test]
 async fn a_running_server_is_healthy_and_ready() {
@@ -53,4 +54,18 @@ async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
     };
     tokio::time::timeout(Duration::from_secs(30), next).await.expect("the place is free in time");
     assert_eq!(status("/dicom-web/studies").await, 200);
+}
+
+#[tokio::test]
+async fn the_data_are_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    let server = cuspid::server::start(embedded(&data)).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (name, expected) in [("", 0o700), ("originals", 0o700), ("staging", 0o700), ("index.redb", 0o600)] {
+        assert_eq!(mode(&data.join(name)), expected, "{name}");
+    }
+    server.stop().await.unwrap();
 }

@@ -101,7 +101,7 @@ fn make_parents(root: &OwnedFd, target: &str, changed: &mut BTreeSet<String>) ->
     let mut missing = Vec::new();
     let mut directory = parent;
     loop {
-        match rustix::fs::mkdirat(root, directory, Mode::from_raw_mode(0o750)) {
+        match rustix::fs::mkdirat(root, directory, Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 changed.insert(above(directory).to_owned());
                 match missing.pop() {
@@ -151,7 +151,7 @@ fn sync_directory(root: &OwnedFd, directory: &str) -> Result<(), Errno> {
 
 /// Creates a directory below `root` if it does not exist.
 pub(super) fn make_directory(root: &OwnedFd, path: &str) -> Result<(), Errno> {
-    match rustix::fs::mkdirat(root, path, Mode::from_raw_mode(0o750)) {
+    match rustix::fs::mkdirat(root, path, Mode::from_raw_mode(0o700)) {
         Err(Errno::EXIST) => Ok(()),
         outcome => outcome,
     }

@@ -65,7 +65,7 @@ impl Journal {
             _ => {}
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::CLOEXEC;
-        self.file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)).ok();
+        self.file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).ok();
         self.names = 0;
     }
 }

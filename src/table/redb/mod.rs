@@ -15,7 +15,10 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageError, TableDefinition,
+};
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, Table, Write};
@@ -147,7 +150,13 @@ impl Drop for Redb {
 impl RedbStorage {
     /// Opens the database, which is created if it does not exist.
     fn create(&self, cache_bytes: usize) -> Result<Database, Error> {
-        self.open_with(cache_bytes, |builder, path| builder.create(path))
+        self.open_with(cache_bytes, |builder, path| {
+            // The index holds patient data: the file is for this user alone.
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::open(path, OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, mode)
+                .map_err(|error| DatabaseError::Storage(StorageError::Io(error.into())))?;
+            builder.create(path)
+        })
     }
 
     /// Opens the database of a process that has opened it before: a file that has gone is not replaced by an
