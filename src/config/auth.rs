@@ -79,6 +79,12 @@ impl AuthSettings {
         ] {
             ensure!(seconds > 0, "{name} cannot be 0");
         }
+        ensure!(
+            self.client_id.is_empty() || !self.audiences.contains(&self.client_id),
+            "auth.audiences cannot have `{}`, which is auth.client_id: it is the audience of ID tokens, which would be taken for \
+             access tokens",
+            self.client_id
+        );
         let leeway = self.leeway_seconds;
         ensure!(
             leeway <= MAX_LEEWAY_SECONDS,

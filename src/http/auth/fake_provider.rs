@@ -60,7 +60,13 @@ impl Signer {
 
     /// A token with these claims.
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: self.id.clone(), ..Header::new(self.algorithm) };
+        self.sign_as(Some("JWT"), claims)
+    }
+
+    /// A token of a type.
+    pub(crate) fn sign_as(&self, typ: Option<&str>, claims: &Value) -> String {
+        let typ = typ.map(str::to_owned);
+        let header = Header { kid: self.id.clone(), typ, ..Header::new(self.algorithm) };
         encode(&header, claims, &self.key).unwrap()
     }
 }

@@ -96,6 +96,47 @@ fn a_token_of_another_time_issuer_or_audience_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_token_for_another_use_is_refused() {
+    let signer = Signer::new(Algorithm::ES256, "k");
+    let keys = set(&[signer.public()]);
+    for (typ, expected) in [
+        (None, true),
+        (Some("JWT"), true),
+        (Some("jwt"), true),
+        (Some("at+jwt"), true),
+        (Some("application/at+jwt"), true),
+        (Some("id_token"), false),
+        (Some("refresh+jwt"), false),
+        (Some("logout+jwt"), false),
+        (Some("dpop+jwt"), false),
+        (Some(""), false),
+    ] {
+        let token = signer.sign_as(typ, &claims(ISSUER, "clinic-a"));
+        assert_eq!(judge(&settings(ISSUER), &keys, &token).is_ok(), expected, "{typ:?}");
+    }
+    for (claim, value, expected) in [
+        ("typ", json!("Bearer"), true),
+        ("typ", json!("ID"), false),
+        ("typ", json!("Refresh"), false),
+        ("typ", json!("Offline"), false),
+        ("typ", json!(1), false),
+        ("token_use", json!("access"), true),
+        ("token_use", json!("id"), false),
+        ("at_hash", json!("x"), false),
+        ("c_hash", json!("x"), false),
+        ("nonce", json!("x"), true),
+    ] {
+        let mut claims = claims(ISSUER, "clinic-a");
+        claims[claim] = value.clone();
+        let outcome = judge(&settings(ISSUER), &keys, &signer.sign(&claims));
+        assert_eq!(outcome.is_ok(), expected, "{claim} {value}");
+        if let Err(error) = outcome {
+            assert!(error.to_string().contains("no access token"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn who_has_no_private_key_cannot_sign() {
     let signer = Signer::new(Algorithm::RS256, "k");
     let public = signer.public();

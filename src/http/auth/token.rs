@@ -61,6 +61,9 @@ impl TokenRules {
         if !self.algorithms.contains(&header.alg) {
             return Err(Error::Invalid("is signed by an algorithm that is not in auth.algorithms"));
         }
+        if header.typ.as_deref().is_some_and(|name| !is_access_token(name)) {
+            return Err(Error::Invalid("is of another type than JWT and at+jwt"));
+        }
         // Extensions that must be understood (RFC 7515 §4.1.11); this server supports none.
         if header.crit.is_some() {
             return Err(Error::Invalid("has a critical extension"));
@@ -88,6 +91,9 @@ impl TokenRules {
         if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
             return Err(Error::Invalid(reason(&ErrorKind::InvalidIssuer)));
         }
+        if is_for_another_use(&claims) {
+            return Err(Error::Invalid("is no access token"));
+        }
         let tenant =
             claim(&claims, &self.tenant_claim).and_then(Value::as_str).and_then(|name| name.parse().ok());
         let tenant = tenant.ok_or_else(|| Error::Tenant { claim: self.tenant_claim.clone() })?;
@@ -95,6 +101,27 @@ impl TokenRules {
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
         Ok(Caller { tenant, subject: subject.into(), client: "".into(), rights })
     }
+}
+
+/// Whether a type of a token's header may be that of an access token (RFC 9068 §2.1, RFC 7519 §5.1).
+/// Providers that do not follow RFC 9068 say `JWT`, or nothing.
+fn is_access_token(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("application/").unwrap_or(&name);
+    ["jwt", "at+jwt"].contains(&name)
+}
+
+/// Whether claims say that a token is an ID token or a refresh token. Keycloak says it in `typ`, Amazon
+/// Cognito in `token_use`; an ID token may have the digest of the access token (OpenID Connect Core §3.1.3.6,
+/// §3.3.2.11).
+fn is_for_another_use(claims: &Map<String, Value>) -> bool {
+    let is_other = |claim: &str, access: &[&str]| {
+        let found = claims.get(claim).map(|value| value.as_str().unwrap_or_default().to_ascii_lowercase());
+        found.is_some_and(|name| !access.contains(&name.as_str()))
+    };
+    is_other("typ", &["bearer", "jwt", "at+jwt"])
+        || is_other("token_use", &["access"])
+        || ["at_hash", "c_hash"].iter().any(|claim| claims.contains_key(*claim))
 }
 
 fn algorithm(setting: SigningAlgorithm) -> Algorithm {
