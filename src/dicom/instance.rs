@@ -27,6 +27,8 @@ pub struct ParsedInstance {
     pub sop_class: String,
     /// The transfer syntax that the bytes are in: as declared, or as recognised where it is missing.
     pub transfer_syntax: String,
+    /// Whether the encoding breaks a rule in a place (see [`Outline::is_irregular`]).
+    pub is_irregular: bool,
     /// The file header to give in place of the stored one, if the stored one is missing or wrong.
     pub file_header: Option<FileHeader>,
     /// The attributes that the index keeps, of all levels, text in Unicode.
@@ -101,6 +103,7 @@ pub fn read(outline: &Outline, indexed: &[Tag]) -> Result<ParsedInstance, Failur
         instance,
         sop_class,
         transfer_syntax: outline.transfer_syntax.clone(),
+        is_irregular: outline.is_irregular,
         file_header,
         attributes,
         metadata: metadata::compress(&document.pieces),

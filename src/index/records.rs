@@ -119,6 +119,9 @@ pub struct InstanceRecord {
     pub replaced: Vec<String>,
     /// The size of the stored object.
     pub size_bytes: u64,
+    /// Whether the data set's encoding breaks a rule in a place, so that other readers may fail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_irregular: bool,
     /// The file header to give in place of the stored one, if the stored one is missing or wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_header: Option<FileHeader>,

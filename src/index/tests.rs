@@ -77,6 +77,7 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         object: format!("first {uid}-1"),
         replaced: Vec::new(),
         size_bytes: 10,
+        is_irregular: false,
         file_header: None,
         stored_at: 0,
         attributes,

@@ -377,6 +377,7 @@ pub(crate) fn record(
         object,
         replaced: replaced.to_vec(),
         size_bytes,
+        is_irregular: instance.is_irregular,
         file_header: instance.file_header,
         stored_at: now_millis(),
         attributes: instance.attributes,

@@ -99,7 +99,7 @@ impl ScanState {
             self.last_tag = header.tag;
         }
         if encoding.is_explicit && header::has_blank_vr(window) {
-            self.warn_of(header.tag, "its VR is not one, the VR of the dictionary is used");
+            self.irregular(header.tag, "its VR is not one, the VR of the dictionary is used");
         }
         match opens {
             None => {
@@ -165,7 +165,7 @@ impl ScanState {
         let end = (header.length != UNDEFINED).then(|| {
             let end = offset + u64::from(header.length);
             if outer.is_some_and(|outer| end > outer) {
-                self.warn_of(header.tag, "its length is larger than what it lies in");
+                self.irregular(header.tag, "its length is larger than what it lies in");
             }
             outer.map_or(end, |outer| end.min(outer))
         });
@@ -204,7 +204,7 @@ impl ScanState {
         let Some(outermost) = self.levels.iter().position(has_ended) else { return };
         while self.levels.len() > outermost {
             if self.levels.last().is_some_and(|level| level.end.is_none()) {
-                self.warn_of(tags::SEQUENCE_DELIMITATION_ITEM, "a delimiter is missing");
+                self.irregular(tags::SEQUENCE_DELIMITATION_ITEM, "a delimiter is missing");
             }
             self.close();
         }
@@ -222,11 +222,11 @@ impl ScanState {
             }
             (tags::SEQUENCE_DELIMITATION_ITEM, None) => self.close(),
             (tags::SEQUENCE_DELIMITATION_ITEM | tags::ITEM_DELIMITATION_ITEM, _) => {
-                self.warn_of(header.tag, "a delimiter where none belongs")
+                self.irregular(header.tag, "a delimiter where none belongs")
             }
             // A sequence of defined length can be skipped.
             (_, Some(end)) => {
-                self.warn_of(header.tag, "what stands in the sequence is no item");
+                self.irregular(header.tag, "what stands in the sequence is no item");
                 self.skip = end - self.position;
                 return Ok(ScanStep::Took(0));
             }
@@ -297,16 +297,16 @@ impl ScanState {
         match (header.tag, has_length) {
             (tags::ITEM_DELIMITATION_ITEM, Some(false)) => self.close(),
             (tags::ITEM_DELIMITATION_ITEM | tags::SEQUENCE_DELIMITATION_ITEM, None | Some(true)) => {
-                self.warn_of(header.tag, "a delimiter where none belongs");
+                self.irregular(header.tag, "a delimiter where none belongs");
             }
             (tags::ITEM | tags::SEQUENCE_DELIMITATION_ITEM, Some(false)) => {
-                self.warn_of(header.tag, "an item's delimiter is missing");
+                self.irregular(header.tag, "an item's delimiter is missing");
                 self.close();
                 return Ok(ScanStep::Took(0));
             }
             // Written by some consoles after a sequence of length 0.
             (tags::ITEM, None | Some(true)) if header.length == 0 => {
-                self.warn_of(header.tag, "an empty item outside of a sequence");
+                self.irregular(header.tag, "an empty item outside of a sequence");
             }
             (tag, _) => return Err(Failure::Malformed { offset: self.start, tag }),
         }
@@ -317,7 +317,7 @@ impl ScanState {
         let end = self.position + header.size as u64 + u64::from(header.length);
         let outer = self.levels.last().and_then(|level| level.first_end);
         if outer.is_some_and(|outer| end > outer) {
-            self.warn_of(header.tag, "its value is longer than the item it lies in");
+            self.irregular(header.tag, "its value is longer than the item it lies in");
         }
     }
 }

@@ -67,6 +67,9 @@ pub struct Outline {
     /// The Basic Offset Table's value in `head`, if Pixel Data is encapsulated; empty if the first item is a
     /// frame.
     pub basic_offset_table: Option<Range<usize>>,
+    /// Whether the encoding breaks a rule of PS3.5 §7 in a place, such as a VR that is none or a delimiter
+    /// that is missing, so that other readers may fail.
+    pub is_irregular: bool,
     /// The faults that did not prevent reading.
     pub warnings: Vec<Warning>,
 }

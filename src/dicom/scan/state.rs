@@ -163,6 +163,12 @@ impl ScanState {
         }
     }
 
+    /// Adds a warning about a place in which the encoding breaks a rule.
+    pub(super) fn irregular(&mut self, tag: Tag, reason: &str) {
+        self.outline.is_irregular = true;
+        self.warn_of(tag, reason);
+    }
+
     /// Adds a warning about the bytes after the data set.
     pub(super) fn warn(&mut self, reason: &str) {
         self.warn_of(tags::DATA_SET_TRAILING_PADDING, reason);
@@ -195,7 +201,7 @@ impl ScanState {
     }
 
     pub(super) fn close_without_delimiter(&mut self) {
-        self.warn_of(tags::PIXEL_DATA, "its sequence delimiter is missing");
+        self.irregular(tags::PIXEL_DATA, "its sequence delimiter is missing");
         self.close();
     }
 }

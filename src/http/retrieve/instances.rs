@@ -116,7 +116,10 @@ pub(in crate::http) async fn one(
             Ok(file) => return explicit(&record, &chosen, file, head),
             // A client that names no transfer syntax gets the stored one where there is no other, also one
             // that web services should not use.
-            Err(error) if error.is_about_form() && !accept.names_transfer_syntax() => {
+            Err(error)
+                if error.is_about_form()
+                    && (!accept.names_transfer_syntax() || is_stored(&record, &chosen)) =>
+            {
                 chosen.transfer_syntax = Some(record.transfer_syntax.clone());
             }
             Err(error) => return Err(error.into()),
@@ -293,7 +296,8 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<O
         packings.map(offer).collect::<Vec<_>>()
     };
     let stored = record.transfer_syntax.as_str();
-    let is_default_stored = matches!(default_form(record), InstanceForm::Stored);
+    let is_default_stored =
+        is_to_be_rewritten(record) || matches!(default_form(record), InstanceForm::Stored);
     let mut all = Offers::default();
     if transfer_syntax::is_of_web_services(stored) {
         all.stored = offers(stored, is_default_stored);
@@ -310,7 +314,7 @@ fn default_form(record: &InstanceRecord) -> InstanceForm {
     let stored = record.transfer_syntax.as_str();
     let is_stored =
         stored == transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN || transfer_syntax::may_be_lossy(stored);
-    if is_stored { InstanceForm::Stored } else { InstanceForm::Explicit }
+    if is_stored && !is_to_be_rewritten(record) { InstanceForm::Stored } else { InstanceForm::Explicit }
 }
 
 fn form(record: &InstanceRecord, chosen: &Offer) -> InstanceForm {
@@ -318,10 +322,17 @@ fn form(record: &InstanceRecord, chosen: &Offer) -> InstanceForm {
         .into_iter()
         .find(|encoding| chosen.transfer_syntax.as_deref() == Some(encoding.transfer_syntax()));
     match encoding {
+        _ if is_to_be_rewritten(record) && is_stored(record, chosen) => InstanceForm::Explicit,
         _ if is_stored(record, chosen) => InstanceForm::Stored,
         Some(encoding) => InstanceForm::Transcoded(encoding),
         None => InstanceForm::Explicit,
     }
+}
+
+/// Whether an instance is stored in Explicit VR Little Endian with an encoding that breaks a rule in a place,
+/// and is given with an encoding that breaks none.
+fn is_to_be_rewritten(record: &InstanceRecord) -> bool {
+    record.is_irregular && record.transfer_syntax == transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN
 }
 
 fn is_stored(record: &InstanceRecord, chosen: &Offer) -> bool {
