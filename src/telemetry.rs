@@ -133,9 +133,22 @@ pub fn request_answered(route: &'static str, status: u16, duration: Duration) {
     histogram!(REQUEST_SECONDS, "route" => route).record(duration);
 }
 
-/// Counts an association that opens (`by` is 1) or closes (`by` is -1).
-pub fn associations_changed(by: f64) {
-    gauge!(ASSOCIATIONS).increment(by);
+/// An association in the number of open ones, until dropped: however its task ends.
+#[derive(Debug)]
+pub struct OpenAssociation(());
+
+impl OpenAssociation {
+    /// Counts an association that opens.
+    pub fn count() -> Self {
+        gauge!(ASSOCIATIONS).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenAssociation {
+    fn drop(&mut self) {
+        gauge!(ASSOCIATIONS).decrement(1.0);
+    }
 }
 
 /// Counts an attempt to make a preview.

@@ -136,9 +136,9 @@ impl Archive {
         (self.search.default_limit, self.search.max_limit)
     }
 
-    /// The limits on a store request: bytes, bytes that must arrive each second, and parts.
-    pub fn request_limits(&self) -> (u64, u64, usize) {
-        (self.ingest.max_request_bytes, self.ingest.min_bytes_per_second, self.ingest.max_parts)
+    /// The limits on a store request, which are settings.
+    pub fn request_limits(&self) -> &IngestSettings {
+        &self.ingest
     }
 
     /// The permits for work that is limited to so much at a time.

@@ -37,8 +37,14 @@ pub enum Failure {
         /// The limit in force.
         limit: usize,
     },
-    /// Metadata with more values than four for each element that the limit `max_elements` allows.
-    #[error("more than {limit} values, four times ingest.max_elements")]
+    /// The limit `max_metadata_elements`.
+    #[error("more than {limit} elements in metadata (ingest.max_metadata_elements)")]
+    TooManyMetadataElements {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// Metadata with more values than four for each element that the limit `max_metadata_elements` allows.
+    #[error("more than {limit} values in metadata, four times ingest.max_metadata_elements")]
     TooManyValues {
         /// The limit in force.
         limit: usize,

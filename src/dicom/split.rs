@@ -121,7 +121,7 @@ impl Splitter {
         let failure = if self.object.len() >= self.max_bytes {
             Some(Failure::HeaderTooLarge { limit: self.max_bytes })
         } else if self.objects > self.max_objects {
-            Some(Failure::TooManyElements { limit: self.max_objects })
+            Some(Failure::TooManyMetadataElements { limit: self.max_objects })
         } else if self.commas > VALUES_OF_OBJECT * self.max_objects {
             Some(Failure::TooManyValues { limit: VALUES_OF_OBJECT * self.max_objects })
         } else {
@@ -196,7 +196,7 @@ mod tests {
         let objects: Vec<_> = std::iter::from_fn(|| splitter.take_object()).collect();
         assert_eq!(objects[0], Err(Failure::HeaderTooLarge { limit: 1000 }));
         assert_eq!(objects[1], Ok(b"{}".to_vec()));
-        assert_eq!(objects[2], Err(Failure::TooManyElements { limit: 100 }));
+        assert_eq!(objects[2], Err(Failure::TooManyMetadataElements { limit: 100 }));
         assert_eq!(objects[3], Ok(b"{\"b\":1}".to_vec()));
         assert_eq!(objects[4], Err(Failure::TooManyValues { limit: 400 }));
         assert!(splitter.finish());

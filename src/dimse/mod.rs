@@ -75,9 +75,8 @@ pub async fn run(
         let _ = stream.set_nodelay(true);
         let acceptor = acceptor.clone();
         connections.spawn(async move {
-            telemetry::associations_changed(1.0);
+            let _open = telemetry::OpenAssociation::count();
             serve(stream, peer, &acceptor).await;
-            telemetry::associations_changed(-1.0);
             drop(connection);
         });
     }

@@ -80,6 +80,7 @@ fn of_failure(failure: &Failure) -> Status {
         | Failure::Truncated { .. }
         | Failure::TooDeep { .. }
         | Failure::TooManyElements { .. }
+        | Failure::TooManyMetadataElements { .. }
         | Failure::TooManyValues { .. }
         | Failure::HeaderTooLarge { .. }
         | Failure::InflatesTooMuch { .. }

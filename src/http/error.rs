@@ -1,7 +1,6 @@
 //! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
 
 use std::error::Error as StdError;
-use std::path::PathBuf;
 
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -70,6 +69,12 @@ pub(crate) enum Error {
         /// The limit in force.
         limit: u64,
     },
+    /// A compressed body that grows out of proportion.
+    #[error("the body is more than {limit} times as large as it is compressed (ingest.max_gzip_ratio)")]
+    TooCompressed {
+        /// The limit in force.
+        limit: u64,
+    },
     /// The requested range lies beyond the end.
     #[error("Range: there are only {size} bytes")]
     Range {
@@ -94,11 +99,8 @@ pub(crate) enum Error {
     #[error("a page of another site sent the request; http.allowed_origins does not list its origin")]
     OtherSite,
     /// No viewer is installed.
-    #[error("there is no viewer in the directory {} (viewer.directory): `make viewer` installs OHIF", directory.display())]
-    NoViewer {
-        /// The directory of the viewer.
-        directory: PathBuf,
-    },
+    #[error("there is no viewer in the directory of viewer.directory: `make viewer` installs OHIF")]
+    NoViewer,
     /// The resource does not support the method.
     #[error("the resource does not support this method")]
     Method,
@@ -114,7 +116,7 @@ pub(crate) struct Cause(pub(crate) String);
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer { .. } => {
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer => {
                 StatusCode::NOT_FOUND
             }
             Self::Archive(
@@ -134,9 +136,9 @@ impl Error {
             Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Archive(archive::Error::TooMany(_)) | Self::TooLarge { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::Archive(archive::Error::TooMany(_))
+            | Self::TooLarge { .. }
+            | Self::TooCompressed { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Forbidden(_) | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,

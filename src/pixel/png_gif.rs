@@ -27,6 +27,8 @@ pub struct ImageFileProperties {
 
 /// Bytes that a file may become, if they are not more than [`MAX_RATIO`] times its own.
 const MAX_BYTES: u64 = 256 << 20;
+/// The maximum number of frames of a GIF: each costs a frame of an instance, however small it is.
+const MAX_GIF_FRAMES: u32 = 10_000;
 /// The maximum ratio of all frames to the file, where they have more than [`MAX_BYTES`].
 const MAX_RATIO: u64 = 1000;
 
@@ -137,6 +139,9 @@ fn describe_gif(file: &[u8]) -> Result<ImageFileProperties, Error> {
     let mut frames = 0;
     while decoder.next_frame_info().map_err(gif_failed)?.is_some() {
         frames += 1;
+        if frames > MAX_GIF_FRAMES {
+            return Err(Error::Unsupported(format!("a GIF of more than {MAX_GIF_FRAMES} frames")));
+        }
     }
     if frames == 0 {
         return Err(Error::Codec { codec: "GIF", reason: "there is no frame".into() });
@@ -265,6 +270,21 @@ mod tests {
             decoded(ImageFileFormat::Gif, &file),
             [[a, b], [a, a], [b, b], [a, none]].map(|row| row.concat())
         );
+    }
+
+    #[test]
+    fn a_gif_of_very_many_frames_is_refused_at_the_limit() {
+        let mut file = gif::Encoder::new(Vec::new(), 1, 1, &[0; 6]).unwrap().into_inner().unwrap();
+        let end = file.pop_if(|byte| *byte == b';');
+        // A frame of one pixel: descriptor, code size, a block of two bytes, the end of the blocks.
+        let frame = b"\x2C\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0";
+        for (frames, expected) in [(MAX_GIF_FRAMES, true), (MAX_GIF_FRAMES + 1, false)] {
+            let mut file = file.clone();
+            file.extend(frame.repeat(frames as usize));
+            file.extend(end);
+            let described = describe(ImageFileFormat::Gif, &file);
+            assert_eq!(described.is_ok_and(|picture| picture.frames == frames), expected, "{frames}");
+        }
     }
 
     #[test]

@@ -155,3 +155,30 @@ async fn a_client_that_still_sends_sees_why_it_is_refused() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
+
+#[tokio::test]
+async fn very_many_parts_without_an_instance_are_refused_at_the_limit() {
+    let server = Server::start().await;
+    for (part, content_type) in
+        [("", "application/dicom"), ("", "application/zip"), ("x", "application/octet-stream")]
+    {
+        let parts = format!("\r\n--B\r\nContent-Type: {content_type}\r\n\r\n{part}");
+        for (count, status) in [(999, 200), (200_000, 400)] {
+            let mut body = parts.repeat(count).into_bytes();
+            body.extend(multipart(&[native("1.1", "1.2", "1.3")]));
+            let request = server.post("/studies").header("Content-Type", STORE_TYPE).body(body);
+            // A request that is refused early may break the connection of the client, which still sends.
+            let Ok(response) = request.send().await else {
+                assert_eq!(status, 400, "{content_type} {count}");
+                continue;
+            };
+            let found = response.status().as_u16();
+            let text = response.text().await.unwrap();
+            assert!(
+                found == status || (status, found) == (200, 202),
+                "{content_type} {count}: {found} {text}"
+            );
+            assert_eq!(text.contains("too small"), status == 400, "{content_type} {count}: {text}");
+        }
+    }
+}

@@ -97,6 +97,22 @@ async fn the_viewer_is_configured_by_the_server() {
 }
 
 #[tokio::test]
+async fn no_page_of_another_site_shows_the_pages_within_itself() {
+    let (server, _place) = server().await;
+    for path in
+        ["/", "/viewer/", "/viewer/viewer?StudyInstanceUIDs=1.2", "/viewer/app.js", "/viewer/app-config.js"]
+    {
+        let response = get(&server, path).await;
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(
+            ["'self'", "'none'"].iter().any(|who| policy.contains(&format!("frame-ancestors {who}"))),
+            "{path}"
+        );
+        assert!(response.headers().contains_key("x-frame-options"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_outside_of_the_directory_is_served() {
     let (server, place) = server().await;
     let absolute = place.path().join("secret.js");
@@ -133,6 +149,7 @@ async fn without_a_viewer_its_url_tells_how_to_get_one() {
         assert_eq!(response.status(), 404);
         let text = response.text().await.unwrap();
         assert!(text.contains("viewer.directory") && text.contains("make viewer"), "{text}");
+        assert!(!text.contains("nowhere"), "no path of this machine is told to strangers: {text}");
     }
 }
 

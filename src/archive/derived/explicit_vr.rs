@@ -202,6 +202,7 @@ fn unreadable(failure: Failure) -> Error {
     match failure {
         Failure::TooDeep { .. }
         | Failure::TooManyElements { .. }
+        | Failure::TooManyMetadataElements { .. }
         | Failure::TooManyValues { .. }
         | Failure::HeaderTooLarge { .. }
         | Failure::InflatesTooMuch { .. } => Error::TooLarge(reason),

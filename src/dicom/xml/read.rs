@@ -19,22 +19,25 @@ const MAX_XML_ATTRIBUTES: usize = 16;
 /// Empty values in a row that may be left out before a `Value`, `Item` or `PersonName`, at most. Each takes
 /// memory.
 const MAX_LEFT_OUT: usize = 16;
+/// XML elements for each attribute or item that is allowed, at most: values, names and their parts.
+const XML_ELEMENTS: usize = 4;
 
 /// Reads one `NativeDicomModel` as a DICOM JSON object; `BulkData` elements become `BulkDataURI`.
 ///
 /// Private attributes get the block that their creator has reserved in the data set; if it has none it gets
 /// the first free one, with a Private Creator. Group lengths are left out. Numbers become JSON numbers; those
-/// of DS and IS stay text where a JSON number would be written otherwise. The result takes a small multiple
-/// of the text's size.
+/// of DS and IS stay text where a JSON number would be written otherwise. The result takes about a kilobyte
+/// for each attribute, so that their number is limited to `max_elements`, items included.
 ///
 /// # Errors
 /// [`Error::Syntax`] if it is no XML in UTF-8, or has a document type or an entity of its own;
-/// [`Error::Model`] if it is no Native DICOM Model or has an attribute twice; [`Error::TooDeep`] if more than
-/// `max_depth` sequences are within each other. Reading recurses for each of them.
-pub fn read(text: &[u8], max_depth: usize) -> Result<Json, Error> {
+/// [`Error::Model`] if it is no Native DICOM Model, has an attribute twice, or too many elements;
+/// [`Error::TooDeep`] if more than `max_depth` sequences are within each other. Reading recurses for each of
+/// them.
+pub fn read(text: &[u8], max_depth: usize, max_elements: usize) -> Result<Json, Error> {
     let text = std::str::from_utf8(text).map_err(|_| syntax("the text is not UTF-8"))?;
-    let mut parser =
-        Parser { reader: Reader::from_str(text.trim_start_matches('\u{FEFF}')), open: 0, max_depth };
+    let reader = Reader::from_str(text.trim_start_matches('\u{FEFF}'));
+    let mut parser = Parser { reader, open: 0, elements: 0, xml_elements: 0, max_depth, max_elements };
     parser.reader.config_mut().expand_empty_elements = true;
     let Some(root) = parser.child()? else { return Err(model("there is no element")) };
     if root.name != "NativeDicomModel" {
@@ -83,6 +86,11 @@ struct Parser<'a> {
     reader: Reader<&'a [u8]>,
     /// Open elements: quick-xml reports a wrong end, but not a missing one.
     open: usize,
+    /// Attributes and items so far.
+    elements: usize,
+    /// Elements of XML so far.
+    xml_elements: usize,
+    max_elements: usize,
     max_depth: usize,
 }
 
@@ -94,6 +102,10 @@ impl Parser<'_> {
             match self.reader.read_event().map_err(syntax)? {
                 Event::Start(start) => {
                     self.open += 1;
+                    self.xml_elements += 1;
+                    if self.xml_elements > XML_ELEMENTS.saturating_mul(self.max_elements) {
+                        return Err(self.too_many());
+                    }
                     return XmlElement::new(&start).map(Some);
                 }
                 Event::End(_) => {
@@ -112,6 +124,16 @@ impl Parser<'_> {
                 Event::Empty(_) => return Err(syntax("an element has no end")),
             }
         }
+    }
+
+    /// Counts an attribute or an item.
+    fn count(&mut self) -> Result<(), Error> {
+        self.elements += 1;
+        if self.elements > self.max_elements { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    fn too_many(&self) -> Error {
+        model(format!("there are more than {} elements (ingest.max_metadata_elements)", self.max_elements))
     }
 
     /// The text of the element that is open, whose end is consumed.
@@ -149,6 +171,7 @@ impl Parser<'_> {
             if element.name != "DicomAttribute" {
                 return Err(unexpected(&element.name, "a data set"));
             }
+            self.count()?;
             let tag = element.get("tag").and_then(|tag| tag.parse::<Tag>().ok());
             let tag = tag.ok_or_else(|| model("a DicomAttribute has no tag of eight hexadecimal digits"))?;
             let vr = match element.get("vr").map(str::as_bytes) {
@@ -175,7 +198,10 @@ impl Parser<'_> {
             let value = match element.name.as_str() {
                 "Value" => number_or_text(vr, self.text()?),
                 "PersonName" => self.person_name()?,
-                "Item" if depth < self.max_depth => self.data_set(depth + 1)?,
+                "Item" if depth < self.max_depth => {
+                    self.count()?;
+                    self.data_set(depth + 1)?
+                }
                 "Item" => return Err(Error::TooDeep(self.max_depth)),
                 name @ ("InlineBinary" | "BulkData") => {
                     let (key, binary) = self.binary(tag, name, &element)?;

@@ -7,8 +7,11 @@ use super::{Error, write};
 /// The most sequences within each other that are read.
 const MAX_DEPTH: usize = 64;
 
+/// The limit on elements of the tests that do not test it.
+const MAX_ELEMENTS: usize = 1000;
+
 fn read(text: &[u8]) -> Result<Json, Error> {
-    super::read(text, MAX_DEPTH)
+    super::read(text, MAX_DEPTH, MAX_ELEMENTS)
 }
 
 /// A document by PS3.19 §A.1 with one attribute of each kind.
@@ -265,6 +268,34 @@ fn cut_and_damaged_documents_never_panic() {
             if let Ok(data_set) = read(&damaged) {
                 read(written(&data_set).as_bytes()).unwrap();
             }
+        }
+    }
+}
+
+#[test]
+fn documents_have_a_limit_on_attributes_items_and_values() {
+    let attribute = |tag: u32| format!("<DicomAttribute tag=\"{tag:08X}\"/>");
+    let flat = |count: u32| (0..count).map(|at| attribute(0x0009_1000 + at)).collect::<String>();
+    let items = |count: usize| {
+        let items = "<Item/>".repeat(count);
+        format!("<DicomAttribute tag=\"00400275\" vr=\"SQ\">{items}</DicomAttribute>")
+    };
+    let values = |count: usize| {
+        let values: String = (1..=count).map(|at| format!("<Value number=\"{at}\">1</Value>")).collect();
+        format!("<DicomAttribute tag=\"00280030\" vr=\"DS\">{values}</DicomAttribute>")
+    };
+    for (attributes, expected) in [
+        (flat(100), true),
+        (flat(101), false),
+        (items(99), true),
+        (items(100), false),
+        (values(398), true),
+        (values(399), false),
+    ] {
+        let outcome = super::read(document(&attributes).as_bytes(), MAX_DEPTH, 100);
+        assert_eq!(outcome.is_ok(), expected, "{} {outcome:?}", &attributes[..60]);
+        if let Err(error) = outcome {
+            assert!(error.to_string().contains("ingest.max_metadata_elements"), "{error}");
         }
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct BodyLimits {
     pub(super) idle_timeout: Duration,
     /// The minimal average number of bytes per second; 0 for no minimum.
     pub(super) min_bytes_per_second: u64,
+    /// The maximal ratio of the decompressed size to the compressed one.
+    pub(super) max_gzip_ratio: u64,
+    /// The decompressed size from which on the ratio counts.
+    pub(super) gzip_grace_bytes: u64,
 }
 
 /// Reads a body in chunks.
@@ -44,6 +48,8 @@ struct GzipReader {
     decoder: MultiGzDecoder<Vec<u8>>,
     /// Compressed bytes that are not decompressed yet.
     waiting: VecDeque<Bytes>,
+    /// The number of compressed bytes that were decompressed.
+    read_bytes: u64,
     has_ended: bool,
 }
 
@@ -94,7 +100,18 @@ impl BodyReader {
         if self.read_bytes > self.limits.max_bytes {
             return Err(Error::TooLarge { limit: self.limits.max_bytes });
         }
+        self.check_ratio()?;
         Ok(chunk)
+    }
+
+    /// Refuses a compressed body that grows out of proportion.
+    fn check_ratio(&self) -> Result<(), Error> {
+        let limit = self.limits.max_gzip_ratio;
+        let is_over = self.gzip.as_ref().is_some_and(|gzip| {
+            self.read_bytes > self.limits.gzip_grace_bytes
+                && self.read_bytes > gzip.read_bytes.saturating_mul(limit)
+        });
+        if is_over { Err(Error::TooCompressed { limit }) } else { Ok(()) }
     }
 
     /// The next bytes as they arrive. Only the time that is spent waiting for them counts, not that in which
@@ -119,7 +136,8 @@ impl BodyReader {
 
 impl GzipReader {
     fn new() -> Self {
-        Self { decoder: MultiGzDecoder::new(Vec::new()), waiting: VecDeque::new(), has_ended: false }
+        let decoder = MultiGzDecoder::new(Vec::new());
+        Self { decoder, waiting: VecDeque::new(), read_bytes: 0, has_ended: false }
     }
 
     /// Decompresses waiting bytes until there is output; `None` if there is none.
@@ -129,6 +147,7 @@ impl GzipReader {
             if !compressed.is_empty() {
                 self.waiting.push_front(compressed);
             }
+            self.read_bytes += piece.len() as u64;
             self.decoder.write_all(&piece).map_err(|_| damaged())?;
             let decompressed = std::mem::take(self.decoder.get_mut());
             if !decompressed.is_empty() {
@@ -161,8 +180,13 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: BodyLimits =
-        BodyLimits { max_bytes: 1000, idle_timeout: Duration::from_millis(80), min_bytes_per_second: 1000 };
+    const LIMITS: BodyLimits = BodyLimits {
+        max_bytes: 1000,
+        idle_timeout: Duration::from_millis(80),
+        min_bytes_per_second: 1000,
+        max_gzip_ratio: 100,
+        gzip_grace_bytes: 1000,
+    };
 
     fn headers(encoding: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -171,7 +195,11 @@ mod tests {
     }
 
     async fn read(body: Body, headers: &HeaderMap) -> Result<Vec<u8>, Error> {
-        let mut chunks = BodyReader::new(body, headers, LIMITS)?;
+        read_within(LIMITS, body, headers).await
+    }
+
+    async fn read_within(limits: BodyLimits, body: Body, headers: &HeaderMap) -> Result<Vec<u8>, Error> {
+        let mut chunks = BodyReader::new(body, headers, limits)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await? {
             bytes.extend_from_slice(&chunk);
@@ -202,6 +230,26 @@ mod tests {
         for coding in ["br", "gzip, gzip", "identity, deflate"] {
             let other = read(Body::from(compressed.clone()), &headers(coding)).await;
             assert!(matches!(other, Err(Error::ContentEncoding)), "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_that_grows_out_of_proportion_is_refused() {
+        let (zeros, noise) =
+            (vec![0; 1_000_000], (0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+        for (bytes, max_gzip_ratio, gzip_grace_bytes, expected) in [
+            (&zeros, 100, 10_000, false),
+            (&zeros, 100, 1_000_000, true),
+            (&zeros, 2000, 10_000, true),
+            (&noise, 100, 10_000, true),
+        ] {
+            let limits = BodyLimits { max_bytes: u64::MAX, max_gzip_ratio, gzip_grace_bytes, ..LIMITS };
+            let outcome = read_within(limits, Body::from(gzip(bytes)), &headers("gzip")).await;
+            match outcome {
+                Ok(read) => assert!(expected && read == *bytes, "{max_gzip_ratio} {gzip_grace_bytes}"),
+                Err(Error::TooCompressed { limit }) => assert!(!expected && limit == max_gzip_ratio),
+                Err(other) => panic!("{other}"),
+            }
         }
     }
 

@@ -23,6 +23,9 @@ use crate::http::store::payload::Payload;
 use crate::http::store::reader::StoreRequestReader;
 use crate::http::store::response::respond;
 
+/// The size up to which a compressed body may have any ratio: small bodies that are all alike are no attack.
+const GZIP_GRACE_BYTES: u64 = 64 << 20;
+
 /// `POST /studies` and `POST /studies/{study}`.
 ///
 /// Errors in the head of the request are found before the body is read: a client that expects `100 Continue`
@@ -35,9 +38,15 @@ pub(crate) async fn store(
     body: Body,
 ) -> Result<Response<Body>, Error> {
     let payload = Payload::of(head.text(CONTENT_TYPE))?;
-    let (max_bytes, min_bytes_per_second, max_parts) = service.archive.request_limits();
-    let idle_timeout = Duration::from_secs(service.settings.idle_timeout_seconds);
-    let limits = BodyLimits { max_bytes, idle_timeout, min_bytes_per_second };
+    let settings = service.archive.request_limits();
+    let limits = BodyLimits {
+        max_bytes: settings.max_request_bytes,
+        idle_timeout: Duration::from_secs(service.settings.idle_timeout_seconds),
+        min_bytes_per_second: settings.min_bytes_per_second,
+        max_gzip_ratio: settings.max_gzip_ratio,
+        gzip_grace_bytes: GZIP_GRACE_BYTES,
+    };
+    let max_parts = settings.max_parts;
     let mut chunks = BodyReader::new(body, &head.headers, limits)?;
     let url = match &within.study {
         Some(study) => format!("{}/studies/{study}", head.base_url()),

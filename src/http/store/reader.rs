@@ -25,6 +25,12 @@ use crate::http::store::response::{CANNOT_UNDERSTAND, PartResult, SkippedEntries
 /// The maximal number of instances of one request that are being stored while the next ones arrive.
 const MAX_FINISHING: usize = 64;
 
+/// A part with fewer bytes than this can hold neither an instance nor a zip archive of one.
+const SMALLEST_PART_BYTES: usize = 64;
+/// The maximal number of such parts in a request. Each costs as much as a small instance, and they are free
+/// to send.
+const MAX_TINY_PARTS: usize = 1000;
+
 /// The destination of the bytes of a part.
 enum PartSink {
     /// An upload of an instance.
@@ -54,6 +60,7 @@ pub(super) struct StoreRequestReader {
     url: String,
     max_parts: usize,
     parts: usize,
+    tiny_parts: usize,
     /// Entries of zip archives and objects of arrays of metadata.
     within_parts: usize,
     assembly: Option<Assembly>,
@@ -81,6 +88,7 @@ impl StoreRequestReader {
             url,
             max_parts,
             parts: 0,
+            tiny_parts: 0,
             within_parts: 0,
             assembly: None,
             has_metadata: false,
@@ -119,19 +127,24 @@ impl StoreRequestReader {
         payload: &Payload,
     ) -> Result<(), Error> {
         let mut scanner = MultipartScanner::new(boundary);
-        let mut part = None;
+        let (mut part, mut part_bytes) = (None, 0);
         while let Some(chunk) = chunks.next().await? {
             scanner.push(chunk);
             while let Some(event) = scanner.event().map_err(malformed)? {
                 match event {
-                    Event::Part(head) => part = Some(self.begin_part(payload, &head).await?),
+                    Event::Part(head) => {
+                        part = Some(self.begin_part(payload, &head).await?);
+                        part_bytes = 0;
+                    }
                     Event::Bytes(bytes) => {
+                        part_bytes += bytes.len();
                         if let Some(part) = &mut part {
                             self.write(part, bytes).await;
                         }
                     }
                     Event::End => {
                         if let Some(part) = part.take() {
+                            self.check_size(&part, part_bytes)?;
                             self.end(part).await;
                         }
                     }
@@ -139,6 +152,16 @@ impl StoreRequestReader {
             }
         }
         scanner.finish().map_err(malformed)
+    }
+
+    /// Refuses a request with very many parts that are too small for what they should hold.
+    fn check_size(&mut self, part: &PartSink, bytes: usize) -> Result<(), Error> {
+        let is_tiny = bytes < SMALLEST_PART_BYTES && matches!(part, PartSink::Instance(_) | PartSink::Zip(_));
+        self.tiny_parts += usize::from(is_tiny);
+        if self.tiny_parts <= MAX_TINY_PARTS {
+            return Ok(());
+        }
+        Err(Error::Body(format!("more than {MAX_TINY_PARTS} parts are too small to hold an instance")))
     }
 
     async fn begin_part(&mut self, payload: &Payload, head: &PartHeaders) -> Result<PartSink, Error> {

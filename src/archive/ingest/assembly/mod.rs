@@ -296,17 +296,19 @@ impl AssembledInstances {
         let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
         let max_depth = self.archive.ingest.max_sequence_depth;
+        let (_, max_elements) = self.archive.metadata_limits();
         let plan = move || {
             let nesting = plan::nesting(form, &text, max_depth)?;
-            with_stack_for(nesting, || plan::plan(form, &text, &parts, max_depth)).map_err(Refusal::from)?
+            with_stack_for(nesting, || plan::plan(form, &text, &parts, max_depth, max_elements))
+                .map_err(Refusal::from)?
         };
         run_blocking(Some(permit), plan).await.map_err(Refusal::from)?
     }
 }
 
 impl Archive {
-    /// The limits on the metadata of one instance: bytes of text, and objects in it.
+    /// The limits on the metadata of one instance: bytes of text, and elements in it.
     fn metadata_limits(&self) -> (usize, usize) {
-        (self.ingest.max_header_bytes, self.ingest.max_elements)
+        (self.ingest.max_header_bytes, self.ingest.max_metadata_elements)
     }
 }

@@ -62,23 +62,27 @@ pub(super) fn nesting(
     }
 }
 
-/// Plans the instance that this metadata describes, on a thread with a stack for its [`nesting`]. Reads the
-/// beginnings of compressed frames; blocks.
+/// Plans the instance that this metadata describes, on a thread with a stack for its [`nesting`]. Of XML, at
+/// most `max_elements` elements are read; those of JSON were counted before. Reads the beginnings of
+/// compressed frames; blocks.
 pub(super) fn plan(
     form: MetadataFormat,
     text: &[u8],
     parts: &Parts,
     max_sequence_depth: usize,
+    max_elements: usize,
 ) -> Result<AssemblyPlan, UnassembledInstance> {
     let mut data_set = match form {
         MetadataFormat::Json => json::parse_nested(text).map_err(|error| match error {
             json::Error::Syntax(error) => not_metadata(format!("not valid JSON: {error}")),
             error => not_metadata(error.to_string()),
         })?,
-        MetadataFormat::Xml => xml::read(text, max_sequence_depth).map_err(|error| match error {
-            xml::Error::TooDeep(limit) => Refusal::from(Failure::TooDeep { limit }).into(),
-            error => not_metadata(error.to_string()),
-        })?,
+        MetadataFormat::Xml => {
+            xml::read(text, max_sequence_depth, max_elements).map_err(|error| match error {
+                xml::Error::TooDeep(limit) => Refusal::from(Failure::TooDeep { limit }).into(),
+                error => not_metadata(error.to_string()),
+            })?
+        }
     };
     let uid = |tag: Tag| text_of(&data_set, tag).trim_matches(PADDING).to_owned();
     let reference = (uid(IDENTITY[0]), uid(IDENTITY[1]));

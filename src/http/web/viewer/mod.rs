@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use tower_http::services::ServeDir;
@@ -27,7 +30,11 @@ const PAGE: &str = "index.html";
 /// Header fields of every response. Caches must revalidate, because an installation can be replaced by one
 /// whose files have the same names. There is no isolation from other origins (COOP, COEP): OHIF needs no
 /// shared memory, and browsers would then refuse to show a PDF in its page.
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    // No page of another site may show the viewer within itself, and lead the user's clicks. Signing in again
+    // uses a frame of this origin.
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'self'")),
+    (X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -84,13 +91,9 @@ fn is_view(path: &str) -> bool {
 
 /// The page, with the base of its links relative to `path`.
 async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
-    let text = tokio::fs::read_to_string(directory.join(PAGE)).await.map_err(|error| {
-        if is_missing(&error) {
-            Error::NoViewer { directory: directory.to_owned() }
-        } else {
-            Error::Damaged(error.into())
-        }
-    })?;
+    let text = tokio::fs::read_to_string(directory.join(PAGE))
+        .await
+        .map_err(|error| if is_missing(&error) { Error::NoViewer } else { Error::Damaged(error.into()) })?;
     let depth = path.matches('/').count().saturating_sub(1);
     let base = format!("<head><base href=\"./{}\">", "../".repeat(depth));
     let html = text.replacen("<head>", &base, 1);
