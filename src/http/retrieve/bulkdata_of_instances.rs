@@ -291,7 +291,7 @@ async fn stored(
     let (offer, _) = stored_form(record);
     Ok(ValuePart {
         essence: offer.essence,
-        transfer_syntax: record.transfer_syntax.clone(),
+        transfer_syntax: offer.transfer_syntax.unwrap_or_default(),
         bytes: fragments.try_flatten().boxed(),
     })
 }

@@ -25,7 +25,7 @@ use crate::http::store::response::{CANNOT_UNDERSTAND, PartResult, SkippedEntries
 /// The maximal number of instances of one request that are being stored while the next ones arrive.
 const MAX_FINISHING: usize = 64;
 
-/// A part with fewer bytes than this can hold neither an instance nor a zip archive of one.
+/// A part with fewer bytes than this can hold neither an instance, nor its metadata, nor a zip archive of one.
 const SMALLEST_PART_BYTES: usize = 64;
 /// The maximal number of such parts in a request. Each costs as much as a small instance, and they are free
 /// to send.
@@ -35,8 +35,10 @@ const MAX_TINY_PARTS: usize = 1000;
 enum PartSink {
     /// An upload of an instance.
     Instance(Upload),
-    /// The assembly of instances from metadata and bulk data.
-    Assembled,
+    /// Metadata in the assembly of instances.
+    Metadata,
+    /// Bulk data in the assembly of instances.
+    Bulk,
     /// A spool, until the whole zip archive has arrived.
     Zip(Spool),
     /// None: the bytes are discarded.
@@ -154,9 +156,10 @@ impl StoreRequestReader {
         scanner.finish().map_err(malformed)
     }
 
-    /// Refuses a request with very many parts that are too small for what they should hold.
+    /// Refuses a request with very many parts that are too small for what they should hold. A bulk value may
+    /// have any size.
     fn check_size(&mut self, part: &PartSink, bytes: usize) -> Result<(), Error> {
-        let is_tiny = bytes < SMALLEST_PART_BYTES && matches!(part, PartSink::Instance(_) | PartSink::Zip(_));
+        let is_tiny = bytes < SMALLEST_PART_BYTES && !matches!(part, PartSink::Bulk);
         self.tiny_parts += usize::from(is_tiny);
         if self.tiny_parts <= MAX_TINY_PARTS {
             return Ok(());
@@ -180,7 +183,8 @@ impl StoreRequestReader {
             }
             PartKind::Zip => PartSink::Zip(self.archive.spool().await),
             PartKind::Assembled(part) => {
-                self.has_metadata |= matches!(part, assembly::AssemblyPart::Metadata(_));
+                let is_metadata = matches!(part, assembly::AssemblyPart::Metadata(_));
+                self.has_metadata |= is_metadata;
                 let mut assembly = match self.assembly.take() {
                     Some(assembly) => assembly,
                     None => Assembly::new(&self.archive, &self.url).await,
@@ -188,7 +192,7 @@ impl StoreRequestReader {
                 let begun = assembly.begin(part);
                 self.assembly = Some(assembly);
                 begun.map_err(|failure| Error::Body(failure.to_string()))?;
-                PartSink::Assembled
+                if is_metadata { PartSink::Metadata } else { PartSink::Bulk }
             }
             PartKind::Field => PartSink::Dropped,
             PartKind::Other(reason) => {
@@ -214,7 +218,7 @@ impl StoreRequestReader {
         match part {
             PartSink::Instance(upload) => upload.write(bytes).await,
             PartSink::Zip(spool) => spool.write(bytes).await,
-            PartSink::Assembled => {
+            PartSink::Metadata | PartSink::Bulk => {
                 if let Some(assembly) = &mut self.assembly {
                     assembly.write(bytes).await;
                 }
@@ -227,7 +231,7 @@ impl StoreRequestReader {
         match part {
             PartSink::Instance(upload) => self.finish_upload(upload, None).await,
             PartSink::Zip(spool) => self.unpack(spool).await,
-            PartSink::Assembled => {
+            PartSink::Metadata | PartSink::Bulk => {
                 if let Some(assembly) = &mut self.assembly {
                     assembly.end();
                 }
