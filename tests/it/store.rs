@@ -159,9 +159,13 @@ async fn a_client_that_still_sends_sees_why_it_is_refused() {
 #[tokio::test]
 async fn very_many_parts_without_an_instance_are_refused_at_the_limit() {
     let server = Server::start().await;
-    for (part, content_type) in
-        [("", "application/dicom"), ("", "application/zip"), ("x", "application/octet-stream")]
-    {
+    for (part, content_type) in [
+        ("", "application/dicom"),
+        ("", "application/zip"),
+        ("{}", "application/dicom+json"),
+        ("", "text/plain"),
+        ("x", "application/octet-stream"),
+    ] {
         let parts = format!("\r\n--B\r\nContent-Type: {content_type}\r\n\r\n{part}");
         for (count, status) in [(999, 200), (200_000, 400)] {
             let mut body = parts.repeat(count).into_bytes();

@@ -25,7 +25,8 @@ use crate::http::store::response::{CANNOT_UNDERSTAND, PartResult, SkippedEntries
 /// The maximal number of instances of one request that are being stored while the next ones arrive.
 const MAX_FINISHING: usize = 64;
 
-/// A part with fewer bytes than this can hold neither an instance, nor its metadata, nor a zip archive of one.
+/// A part with fewer bytes than this can hold neither an instance, nor its metadata, nor a zip archive of
+/// one.
 const SMALLEST_PART_BYTES: usize = 64;
 /// The maximal number of such parts in a request. Each costs as much as a small instance, and they are free
 /// to send.
