@@ -97,7 +97,7 @@ fn documents(text: &str) -> Vec<Value> {
     assert_eq!((sections[0], sections.last().copied()), ("", Some("--\r\n")));
     let parts = sections[1..sections.len() - 1].iter().map(|section| {
         let document = section.strip_prefix("\r\nContent-Type: application/dicom+xml\r\n\r\n").unwrap();
-        xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64).unwrap()
+        xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64, 1000).unwrap()
     });
     parts.collect()
 }
@@ -132,7 +132,7 @@ async fn one_document_alone_is_given_of_one_instance_only() {
     let response = server.get(path).header("Accept", XML).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], XML);
     let text = response.text().await.unwrap();
-    assert_eq!(xml::read(text.as_bytes(), 64).unwrap(), server.json(path).await[0]);
+    assert_eq!(xml::read(text.as_bytes(), 64, 1000).unwrap(), server.json(path).await[0]);
     let response = server.get("/studies/1.1/metadata").header("Accept", XML).send().await.unwrap();
     assert_eq!(response.status(), 406);
     let problem = response.text().await.unwrap();

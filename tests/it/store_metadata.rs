@@ -142,7 +142,7 @@ async fn the_native_dicom_model_is_stored_and_answered_alike() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], XML);
     assert_eq!(response.headers()["location"], server.url("/studies/1.1"));
-    let module = cuspid::dicom::xml::read(&response.bytes().await.unwrap(), 64).unwrap();
+    let module = cuspid::dicom::xml::read(&response.bytes().await.unwrap(), 64, 1000).unwrap();
     assert_eq!(module["00081199"]["Value"][0]["00081155"]["Value"][0], "1.3");
     assert_eq!(frame(&server, "1.3", 1).await, [1, 2, 3, 4]);
 }
