@@ -116,7 +116,9 @@ async fn results_in_xml_say_what_those_in_json_say() {
         let documents: Vec<Value> = text
             .split(&boundary)
             .filter_map(|section| section.split_once("\r\n\r\n"))
-            .map(|(_, document)| xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64, 1000).unwrap())
+            .map(|(_, document)| {
+                xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64, 1000).unwrap()
+            })
             .collect();
         assert_eq!(Value::Array(documents), server.json(path).await, "{path}");
     }
