@@ -193,7 +193,8 @@ mod tests {
             document
         });
         let document = document.unwrap();
-        let again = with_stack_for(nesting, || xml::read(&document, depth).map(|read| read.to_string()));
+        let again =
+            with_stack_for(nesting, || xml::read(&document, depth, usize::MAX).map(|read| read.to_string()));
         assert!(again.unwrap().unwrap() == text);
     }
 
