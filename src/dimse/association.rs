@@ -170,7 +170,7 @@ impl<'a> Association<'a> {
 
     /// The pace of a message that begins.
     fn pace(acceptor: &Acceptor) -> Pace {
-        let (_, min_bytes_per_second, _) = acceptor.archive.request_limits();
+        let min_bytes_per_second = acceptor.archive.request_limits().min_bytes_per_second;
         Pace::new(Duration::from_secs(acceptor.settings.idle_timeout_seconds), min_bytes_per_second)
     }
 
