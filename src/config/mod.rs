@@ -94,9 +94,9 @@ impl Config {
         Ok(config)
     }
 
-    /// Refuses values of the right type with which the server cannot work.
-    fn validate(&self) -> anyhow::Result<()> {
-        let at_least_one = [
+    /// The settings that cannot be 0, with their values.
+    fn at_least_one(&self) -> Vec<(&'static str, u64)> {
+        vec![
             ("dynamodb.max_requests", self.dynamodb.max_requests as u64),
             ("dynamodb.connect_timeout_seconds", self.dynamodb.connect_timeout_seconds),
             ("dynamodb.request_timeout_seconds", self.dynamodb.request_timeout_seconds),
@@ -121,8 +121,12 @@ impl Config {
             ("preview.compression_ratio", self.preview.compression_ratio.into()),
             ("preview.binning", self.preview.binning.into()),
             ("rendering.max_thumbnail_px", self.rendering.max_thumbnail_px.into()),
-        ];
-        for (name, value) in at_least_one {
+        ]
+    }
+
+    /// Refuses values of the right type with which the server cannot work.
+    fn validate(&self) -> anyhow::Result<()> {
+        for (name, value) in self.at_least_one() {
             ensure!(value > 0, "{name} cannot be 0");
         }
         if self.storage.blobs == BlobStore::S3 {
