@@ -45,9 +45,10 @@ conformance:
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python -m pytest -q conformance $(ARGS)
 
-# The same tests on Cuspid and on Debian's Orthanc: writes both columns into docs/conformance.md.
+# The same tests on Cuspid and on Orthanc 1.12.7: writes both columns into docs/conformance.md.
 conformance-orthanc:
 	tools/install.sh build test versus
+	tools/orthanc_install.sh
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/conformance_table.py $(ARGS)
@@ -97,6 +98,7 @@ cloud-bench: cloud-environment
 # Measures the server side by side with Orthanc; prints a table. See docs/performance.md.
 versus:
 	tools/install.sh build test versus
+	tools/orthanc_install.sh
 	tools/venv.sh
 	cargo build --release --locked
 	.venv/bin/python benches/versus/run.py $(ARGS)

@@ -1,10 +1,8 @@
-"""Debian's Orthanc on a directory: another origin server to run the same tests on."""
+"""Orthanc 1.12.7 on a directory: another origin server to run the same tests on. `tools/orthanc_install.sh` installs it."""
 
 import json
-import shutil
-import subprocess
 
-from cuspid_server import Server
+from cuspid_server import ROOT, Server
 
 AE_TITLE = "ORTHANC"
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
@@ -30,6 +28,4 @@ class Orthanc(Server):
         }
         path = self.directory / "orthanc.json"
         path.write_text(json.dumps(settings))
-        command = [shutil.which("Orthanc") or "/usr/sbin/Orthanc", path]
-        with open(self.directory / "log", "a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+        self.run([ROOT / "tools" / "orthanc.sh", path])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs conformance/ on Cuspid and on Debian's Orthanc, and writes both columns into docs/conformance.md.
+"""Runs conformance/ on Cuspid and on Orthanc 1.12.7, and writes both columns into docs/conformance.md.
 
 A row is a test function, which is one behaviour; where it has several cases, a column says how many of them passed, and
 how many were skipped.

@@ -7,7 +7,7 @@ build="cc:gcc c++:g++ make:make cmake:cmake nasm:nasm pkg-config:pkg-config"
 test="python3:python3 storescu:dcmtk echoscu:dcmtk dciodvfy:dicom3tools unzip:unzip curl:curl"
 viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
-versus="nginx:nginx-light Orthanc:orthanc"
+versus="nginx:nginx-light debootstrap:debootstrap"
 cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
 infra="python3:python3 node:nodejs systemd-analyze:systemd"
 
@@ -20,7 +20,6 @@ for purpose in "$@"; do
     test | infra) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
     # A CT of a head.
     browser) [ -e /usr/share/doc/invesalius-examples/examples/Cranium.inv3 ] || missing+=(invesalius-examples) ;;
-    versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;
     esac
 done
 

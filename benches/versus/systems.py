@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -10,6 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -139,7 +139,7 @@ class Orthanc(System):
         }
         path = self.directory / "orthanc.json"
         path.write_text(json.dumps(settings, indent=1))
-        return [shutil.which("Orthanc") or "/usr/sbin/Orthanc", path]
+        return [ROOT / "tools" / "orthanc.sh", path]
 
 
 class Nginx(System):
