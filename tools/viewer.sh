@@ -46,6 +46,8 @@ mapfile -t runtimes < <(grep -l '__webpack_require__.p = "/"' ./*.js)
 beside='new URL(".", globalThis.document?.currentScript?.src ?? globalThis.location).href'
 edit "s#__webpack_require__.p = \"/\"#__webpack_require__.p = $beside#" 8 "${runtimes[@]}"
 edit "s#browserImportFunction('/#browserImportFunction(window.PUBLIC_URL + '#" 1 app.bundle.*.js
+# Signing out leads to the page of the configuration, which is registered at the provider, and not to the page that was seen last.
+edit "s#post_logout_redirect_uri: sanitizeSameOriginRedirect(.*##" 1 app.bundle.*.js
 edit 's#url(/#url(#g' 1 app.bundle.css
 edit 's#"src": "/#"src": "#' 9 manifest.json
 # The server has a configuration of its own; this one goes to tests.

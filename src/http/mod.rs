@@ -17,6 +17,7 @@ mod connections;
 mod delete;
 mod describe;
 mod error;
+mod me;
 mod middleware;
 mod ops;
 mod preview_stream;
@@ -40,6 +41,8 @@ pub struct Service {
     auth: Option<Authenticator>,
     settings: config::HttpSettings,
     viewer: config::ViewerSettings,
+    /// The most bytes of an instance that is stored.
+    max_instance_bytes: u64,
     metrics: PrometheusHandle,
     client_limit: Arc<ClientConcurrencyLimit>,
     /// Cancelled when the server begins to stop.
@@ -57,6 +60,7 @@ impl Service {
             auth: Authenticator::new(&config.auth)?,
             settings: config.http.clone(),
             viewer: config.viewer.clone(),
+            max_instance_bytes: config.ingest.max_instance_bytes,
             metrics,
             client_limit: ClientConcurrencyLimit::new(config.http.max_requests_per_client),
             stop: CancellationToken::new(),

@@ -71,8 +71,12 @@ impl NameMatcher {
 
     fn accepts_words(&self, found: &[String; 3]) -> bool {
         // The sound of a word is worked out once, however many words it is compared with.
-        let found: Vec<Word> = found.iter().flat_map(|group| words(group)).map(Word::new).collect();
-        self.words.iter().all(|expected| found.iter().any(|word| expected.accepts(word)))
+        let words_found: Vec<Word> = found.iter().flat_map(|group| words(group)).map(Word::new).collect();
+        let joined: Vec<String> = found.iter().map(|group| words(group).collect()).collect();
+        self.words.iter().all(|expected| {
+            words_found.iter().any(|word| expected.accepts(word))
+                || joined.iter().any(|name| expected.begins_joined(name))
+        })
     }
 }
 
@@ -87,6 +91,12 @@ impl Word {
             codes.is_some_and(|(own, other)| own.is_similar(other))
         };
         word.text.starts_with(self.text.as_str()) || sounds_like()
+    }
+
+    /// Whether the word begins a name of which the components are written without spaces between them, as names in
+    /// Hangul, Han characters and kana are: `김^민준` is found by `김민준`.
+    fn begins_joined(&self, name: &str) -> bool {
+        !self.text.is_ascii() && name.starts_with(self.text.as_str())
     }
 }
 
@@ -147,6 +157,12 @@ mod tests {
             ("Al", "Ell^Ole", false),
             ("Lee", "Yamada^Tarou", false),
             ("Müller-Lüdenscheidt", "Mueller^Luedenscheid", true),
+            ("김민준", "김^민준", true),
+            ("민준", "김^민준", true),
+            ("김민", "김^민준", true),
+            ("민준김", "김^민준", false),
+            ("김민준", "김^민수", false),
+            ("山田太郎", "山田^太郎", true),
         ] {
             let name = PersonName { alphabetic: alphabetic.into(), ..PersonName::default() };
             assert_eq!(

@@ -18,8 +18,7 @@ const python = join(root, ".venv/bin/python");
 export async function start({ settings = {}, tenants = [] } = {}) {
   const directory = mkdtempSync(join(tmpdir(), "cuspid-viewer-"));
   const made = execFileSync(python, [join(import.meta.dirname, "make_studies.py"), join(directory, "studies")]);
-  const changed = Object.entries(settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
-  const data = ["--data", join(directory, "data"), "--set", "log.filter=info", ...changed];
+  const data = [...dataOf(directory), ...set(settings)];
   const stored = join(directory, "studies/stored");
   if (tenants.length === 0) {
     execFileSync(binary, ["import", ...data, stored], { stdio: "ignore" });
@@ -28,11 +27,10 @@ export async function start({ settings = {}, tenants = [] } = {}) {
     const paths = files(readdirSync(stored), JSON.parse(made)).map((name) => join(stored, name));
     execFileSync(binary, ["import", ...data, "--tenant", tenant, ...paths], { stdio: "ignore" });
   }
-  const listen = ["--http", "127.0.0.1:0", "--dimse", "", "--set", `viewer.directory=${viewer}`];
-  const process = spawn(binary, ["serve", ...data, ...listen], { stdio: ["ignore", "ignore", "pipe"] });
+  const server = await serve(directory, settings);
   const uploaded = join(directory, "studies/uploaded");
   return {
-    url: await ready(process),
+    ...server,
     studies: JSON.parse(made),
     /** The expected image of a frame or slice, as a URL. */
     picture: (name) => picture(join(directory, "studies", name)),
@@ -40,10 +38,51 @@ export async function start({ settings = {}, tenants = [] } = {}) {
     published: (name) => readFileSync(join(viewer, name), "utf8"),
     /** Files that are not stored. */
     files: readdirSync(uploaded).map((name) => join(uploaded, name)),
+  };
+}
+
+/** Starts a server without any studies; `start` starts it again on the same data and port after `kill`. */
+export async function startEmpty(settings = {}) {
+  const directory = mkdtempSync(join(tmpdir(), "cuspid-viewer-"));
+  const first = await serve(directory, settings);
+  const listen = { "http.listen": first.url.slice("http://".length) };
+  let now = first;
+  return {
+    url: first.url,
+    async kill() {
+      await now.kill();
+    },
+    async start() {
+      now = await serve(directory, { ...settings, ...listen });
+    },
+    stop: () => now.stop(),
+  };
+}
+
+function dataOf(directory) {
+  return ["--data", join(directory, "data"), "--set", "log.filter=info"];
+}
+
+function set(settings) {
+  return Object.entries(settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
+}
+
+/** A server process on a directory. */
+async function serve(directory, settings) {
+  const all = { "http.listen": "127.0.0.1:0", "viewer.directory": viewer, ...settings };
+  const process = spawn(binary, ["serve", ...dataOf(directory), "--dimse", "", ...set(all)], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const end = async (signal) => {
+    const ended = new Promise((resolve) => process.once("exit", resolve));
+    process.kill(signal);
+    await ended;
+  };
+  return {
+    url: await ready(process),
+    kill: () => end("SIGKILL"),
     async stop() {
-      const ended = new Promise((resolve) => process.once("exit", resolve));
-      process.kill("SIGTERM");
-      await ended;
+      await end("SIGTERM");
       rmSync(directory, { recursive: true });
     },
   };

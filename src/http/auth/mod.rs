@@ -97,10 +97,10 @@ impl Authenticator {
     }
 }
 
-/// Middleware of an operation that needs a right: passes the request on with its [`Caller`] if the caller has
-/// the right.
+/// Middleware of an operation that needs a caller: passes the request on with its [`Caller`] if the caller has
+/// the right that is needed, if one is.
 pub(in crate::http) async fn require(
-    State((service, right)): State<(Arc<Service>, Right)>,
+    State((service, right)): State<(Arc<Service>, Option<Right>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -128,10 +128,10 @@ pub(in crate::http) async fn require(
     response
 }
 
-/// The caller of a request if the caller has a right, with a cookie to set if the page needs one.
+/// The caller of a request if the caller has the needed right, with a cookie to set if the page needs one.
 async fn authorize(
     service: &Service,
-    needed: Right,
+    needed: Option<Right>,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
@@ -148,8 +148,8 @@ async fn authorize(
         },
         None => (Caller::anonymous(), None),
     };
-    if !caller.rights.include(needed) {
-        return Err(Error::Right { right: needed });
+    if let Some(right) = needed.filter(|right| !caller.rights.include(*right)) {
+        return Err(Error::Right { right });
     }
     Ok((caller, cookie))
 }

@@ -23,6 +23,7 @@ pub(crate) struct SignIn {
 pub(super) struct Endpoints {
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
 }
 
 impl SignIn {

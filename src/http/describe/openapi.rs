@@ -81,8 +81,10 @@ fn described(operation: &Operation) -> Json {
         "description": operation.section,
         "responses": responses,
     });
-    if let Access::Needs(right) = operation.access {
-        described["security"] = json!([{ SCHEME: [right.name()] }]);
+    match operation.access {
+        Access::Public => {}
+        Access::Authenticated => described["security"] = json!([{ SCHEME: [] }]),
+        Access::Needs(right) => described["security"] = json!([{ SCHEME: [right.name()] }]),
     }
     let named = operation.parameters.iter().copied().flatten().map(parameter);
     let matches = operation.matches.into_iter().flat_map(matched).filter_map(dictionary::keyword);

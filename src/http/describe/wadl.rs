@@ -72,7 +72,7 @@ fn method(operation: &Operation) -> WadlElement {
     let representation =
         |media_type: &&str| WadlElement::new("representation", [("mediaType", (*media_type).to_owned())]);
     let authorization = match operation.access {
-        Access::Public => None,
+        Access::Public | Access::Authenticated => None,
         Access::Needs(right) => Some(authorization(right)),
     };
     let accept = (!operation.gives.is_empty()).then(|| accept(operation.gives));

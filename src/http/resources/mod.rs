@@ -52,12 +52,12 @@ fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Serv
     let method: Method = operation.method.parse().expect("the list holds methods of HTTP");
     let filter = MethodFilter::try_from(method).expect("the list holds methods that have a filter");
     let handler = (operation.handler)(filter);
-    match operation.access {
-        Access::Public => handler,
-        Access::Needs(right) => {
-            handler.route_layer(from_fn_with_state((Arc::clone(service), right), auth::require))
-        }
-    }
+    let needed = match operation.access {
+        Access::Public => return handler,
+        Access::Authenticated => None,
+        Access::Needs(right) => Some(right),
+    };
+    handler.route_layer(from_fn_with_state((Arc::clone(service), needed), auth::require))
 }
 
 /// `GET` and `OPTIONS` of the base URL: the Capabilities Description.

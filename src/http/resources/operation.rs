@@ -53,6 +53,8 @@ pub(in crate::http) type Handler = fn(MethodFilter) -> MethodRouter<Arc<Service>
 pub(in crate::http) enum Access {
     /// None: the response holds no data of any tenant.
     Public,
+    /// A valid token, whatever rights it gives: the response is about the caller alone.
+    Authenticated,
     /// A right of the caller, in the caller's own tenant.
     Needs(Right),
 }
@@ -83,7 +85,11 @@ impl Operation {
     /// All status codes of responses: an operation that needs a right can fail for want of a valid token or
     /// of the right, and every operation for its Host.
     pub(in crate::http) fn all_statuses(&self) -> impl Iterator<Item = u16> {
-        let of_access: &[u16] = if self.access == Access::Public { &[] } else { &[401, 403] };
+        let of_access: &[u16] = match self.access {
+            Access::Public => &[],
+            Access::Authenticated => &[401],
+            Access::Needs(_) => &[401, 403],
+        };
         let of_host = [400, 421].into_iter().filter(|status| !self.statuses.contains(status));
         self.statuses.iter().chain(of_access).copied().chain(of_host)
     }

@@ -7,7 +7,7 @@ use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{CONDITIONS, RANGE, SLICES};
 use crate::http::web::{console, viewer};
-use crate::http::{ops, preview_stream};
+use crate::http::{me, ops, preview_stream};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -48,21 +48,20 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[page("ShowConsole", |method| on(method, console::page), "the built-in web page", HTML)],
     },
     Resource {
-        path: "/console/console.css",
-        operations: &[page("ShowConsoleStyle", |method| on(method, console::style), "its style sheet", CSS)],
+        path: "/console/{path}",
+        operations: &[Operation {
+            statuses: &[200, 404, 429, 500, 503],
+            ..page("ShowConsoleFile", |method| on(method, console::file), "a script or style sheet of the page", FILES)
+        }],
     },
     Resource {
-        path: "/console/console.js",
-        operations: &[page("ShowConsoleScript", |method| on(method, console::script), "its script", SCRIPT)],
-    },
-    Resource {
-        path: "/console/sign-in.js",
-        operations: &[page(
-            "ShowConsoleSignIn",
-            |method| on(method, console::sign_in),
-            "its script for signing in",
-            SCRIPT,
-        )],
+        path: "/me",
+        operations: &[Operation {
+            access: Access::Authenticated,
+            statuses: &[200, 429, 500, 503],
+            gives: &["application/json"],
+            ..Operation::get("ShowCaller", |method| on(method, me::me), "the caller's tenant and rights", "docs/security.md")
+        }],
     },
     // The OHIF viewer (docs/viewer.md).
     Resource {
@@ -129,7 +128,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
 ];
 
-const CSS: &[&str] = &["text/css"];
+const FILES: &[&str] = &["text/javascript", "text/css"];
 const HTML: &[&str] = &["text/html"];
 const SCRIPT: &[&str] = &["text/javascript"];
 const TEXT: &[&str] = &["text/plain"];

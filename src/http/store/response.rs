@@ -29,6 +29,9 @@ pub(super) const CANNOT_UNDERSTAND: u16 = 0xC000;
 /// "Processing failure" (§I.2.2).
 const PROCESSING_FAILURE: u16 = 0x0110;
 
+/// The comment on an instance that was stored before with the same bytes. No failure and no warning: a comment
+/// without a reason.
+const STORED_BEFORE: &str = "was stored before";
 /// The maximal length of a value of LO (PS3.5 §6.2).
 const MAX_COMMENT_CHARACTERS: usize = 64;
 /// The maximal number of names of skipped entries in a warning.
@@ -200,6 +203,9 @@ impl ResponseModule {
             item.insert(tags::WARNING_REASON, Attribute::number(b"US", DOES_NOT_MATCH));
             item.insert(tags::FAILED_ATTRIBUTES_SEQUENCE, sequence(stored.warnings.iter().map(at_fault)));
             self.has_warnings = true;
+        }
+        if stored.is_duplicate {
+            item.insert(tags::ERROR_COMMENT, Attribute::text(b"LO", STORED_BEFORE));
         }
         self.has_created |= !stored.is_duplicate;
         let is_same_study = self.stored.is_empty() || self.study_url.as_ref() == Some(&study_url);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::header::{REFERRER_POLICY, X_FRAME_OPTIONS};
@@ -11,19 +11,22 @@ use quick_xml::escape::escape;
 
 use crate::http::Service;
 use crate::http::auth::Authenticator;
+use crate::http::error::Error;
 use crate::http::web::viewer;
 
 /// Only files of this server: no inline scripts or styles, no frames, no other origins.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
-/// `GET /`: the page, with the URL of the viewer if one is installed, and with the sign-in parameters if
+/// `GET /`: the page, with the URL of the viewer if one is installed, the limits of an upload, and the sign-in parameters if
 /// authentication is on.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     let mut page = include_str!("index.html").to_owned();
     if viewer::is_installed(&service).await {
         page = page.replacen("data-viewer=\"\"", "data-viewer=\"viewer/\"", 1);
     }
+    let max_bytes = format!("data-max-instance-bytes=\"{}\"", service.max_instance_bytes);
+    page = page.replacen("data-max-instance-bytes=\"\"", &max_bytes, 1);
     let sign_in = service.auth.as_ref().map(Authenticator::sign_in);
     if let Some(sign_in) = &sign_in {
         let told = escape(sign_in.to_json()).into_owned();
@@ -39,19 +42,26 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     response
 }
 
-/// `GET /console/console.css`.
-pub(crate) async fn style() -> Response {
-    asset("text/css; charset=utf-8", include_str!("console.css"))
-}
+/// The scripts and the style sheet, by name.
+const FILES: &[(&str, &str, &str)] = &[
+    ("console.css", CSS, include_str!("console.css")),
+    ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
+    ("files.js", SCRIPT, include_str!("files.js")),
+    ("main.js", SCRIPT, include_str!("main.js")),
+    ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
+    ("studies.js", SCRIPT, include_str!("studies.js")),
+    ("text.js", SCRIPT, include_str!("text.js")),
+    ("upload-view.js", SCRIPT, include_str!("upload-view.js")),
+    ("uploads.js", SCRIPT, include_str!("uploads.js")),
+];
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// `GET /console/console.js`.
-pub(crate) async fn script() -> Response {
-    asset("text/javascript; charset=utf-8", include_str!("console.js"))
-}
-
-/// `GET /console/sign-in.js`.
-pub(crate) async fn sign_in() -> Response {
-    asset("text/javascript; charset=utf-8", include_str!("sign-in.js"))
+/// `GET /console/{path}`: a script or the style sheet.
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Error> {
+    let found = FILES.iter().find(|(known, ..)| *known == name);
+    let (_, content_type, text) = found.ok_or(Error::NoResource)?;
+    Ok(asset(content_type, *text))
 }
 
 fn asset(content_type: &'static str, text: impl IntoResponse) -> Response {

@@ -1,11 +1,41 @@
-// Signing in at an OpenID provider: authorization code with PKCE (RFC 7636). The token is kept as long as the tab is open.
+// Signing in at an OpenID provider: authorization code with PKCE (RFC 7636), renewal, and signing out.
+// @ts-check
+//
+// Tokens are kept as long as the tab is open. Tabs of this page pass access tokens to each other, so that only the first
+// signs in; only the tab that signed in renews them, because a provider may take a renewal by two for a theft.
 
-// What the server says of the provider; nothing if it knows no users.
+/**
+ * @typedef {object} Provider What the server says of the provider.
+ * @property {string} client_id
+ * @property {string} scope
+ * @property {string} [authorization_endpoint]
+ * @property {string} [token_endpoint]
+ * @property {string} [end_session_endpoint]
+ *
+ * @typedef {object} Tokens
+ * @property {string} access
+ * @property {string} [refresh]
+ * @property {string} [id]
+ * @property {number} end When the access token ends, in milliseconds since 1970.
+ */
+
 const told = document.documentElement.dataset.signIn;
+/** @type {Provider | null} */
 const provider = told ? JSON.parse(told) : null;
 const page = new URL(".", document.baseURI).href;
-const tokenKey = "cuspid.token";
+/** The page to which the provider leads after signing out; registered there. */
+const signedOutPage = `${page}?signed-out`;
+const tokensKey = "cuspid.tokens";
 const questionKey = "cuspid.sign-in";
+const popupName = "cuspid-sign-in";
+/** A token is renewed this long before its end, in milliseconds. */
+const margin = 30_000;
+/** How long other tabs have to pass on a token, in milliseconds. */
+const patience = 300;
+
+const tabs = new BroadcastChannel("cuspid.sign-in");
+/** Tells when a token has come, `tokens`, or when the user is signed out, `signed-out`. */
+export const events = new EventTarget();
 
 /** Whether the server wants a token. */
 export const isNeeded = provider !== null;
@@ -18,25 +48,139 @@ export const obstacle = (() => {
   return "";
 })();
 
-/** Whether there is a token; it may have expired. */
-export function hasToken() {
-  return sessionStorage.getItem(tokenKey) !== null;
+/** @returns {Tokens | null} */
+function tokens() {
+  return JSON.parse(sessionStorage.getItem(tokensKey) ?? "null");
 }
 
-/** Header fields that say who asks. */
-export function headers() {
-  return hasToken() ? { Authorization: `Bearer ${sessionStorage.getItem(tokenKey)}` } : {};
+/** @param {Tokens} found */
+function keep(found) {
+  sessionStorage.setItem(tokensKey, JSON.stringify(found));
+  events.dispatchEvent(new Event("tokens"));
 }
 
-/** Forgets the token. */
-export function forget() {
-  sessionStorage.removeItem(tokenKey);
+/** Header fields with a token that is valid for some time yet; none where there is no token. @returns {Promise<Record<string, string>>} */
+export async function headers() {
+  const token = isNeeded ? await accessToken() : null;
+  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** Leaves for the provider, which comes back to this page. */
-export async function begin() {
+/** Forgets an access token that the server refused; the next request gets another one or none. */
+export function refused() {
+  const held = tokens();
+  if (held) sessionStorage.setItem(tokensKey, JSON.stringify({ ...held, end: 0 }));
+}
+
+/** @type {Promise<string | null> | null} */
+let renewal = null;
+
+/** @returns {Promise<string | null>} */
+async function accessToken() {
+  const held = tokens();
+  if (held && Date.now() < held.end - margin) return held.access;
+  renewal ??= (renew(held).finally(() => { renewal = null; }));
+  return renewal;
+}
+
+/** @param {Tokens | null} held */
+async function renew(held) {
+  if (held?.refresh) {
+    try {
+      return await request({ grant_type: "refresh_token", refresh_token: held.refresh });
+    } catch (error) {
+      // Without an answer, the token may be good still: it is tried again with the next request.
+      if (!(error instanceof RefusedError)) throw error;
+      sessionStorage.removeItem(tokensKey);
+      return null;
+    }
+  }
+  const passed = await askTabs();
+  // A token that ends soon is better than none.
+  return passed?.access ?? (held && Date.now() < held.end ? held.access : null);
+}
+
+/** The provider refused to give a token. */
+class RefusedError extends Error {}
+
+/**
+ * Asks the provider for tokens and keeps them.
+ * @param {Record<string, string>} parameters
+ */
+async function request(parameters) {
+  if (!provider?.token_endpoint) throw new Error("the OpenID provider does not answer");
+  const response = await fetch(provider.token_endpoint, {
+    method: "POST",
+    body: new URLSearchParams({ ...parameters, client_id: provider.client_id }),
+  });
+  const body = await response.json();
+  if (!response.ok) throw new RefusedError(body.error_description ?? body.error);
+  const held = tokens();
+  keep({
+    access: body.access_token,
+    refresh: body.refresh_token ?? held?.refresh,
+    id: body.id_token ?? held?.id,
+    end: Date.now() + 1000 * (body.expires_in ?? 300),
+  });
+  return body.access_token;
+}
+
+/** An access token of another tab, which is kept; nothing if no tab has one. */
+function askTabs() {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => done(null), patience);
+    /** @param {MessageEvent} event */
+    const listen = (event) => {
+      if (event.data.kind === "token") done(event.data.tokens);
+    };
+    /** @param {Tokens | null} found */
+    const done = (found) => {
+      clearTimeout(timer);
+      tabs.removeEventListener("message", listen);
+      if (found) keep({ ...found, refresh: tokens()?.refresh });
+      resolve(found);
+    };
+    tabs.addEventListener("message", listen);
+    tabs.postMessage({ kind: "request" });
+  });
+}
+
+tabs.addEventListener("message", async ({ data }) => {
+  const held = tokens();
+  if (data.kind === "request" && held) {
+    if (held.refresh) await accessToken().catch(() => null);
+    const { access, end, id } = tokens() ?? held;
+    if (Date.now() < end - margin) tabs.postMessage({ kind: "token", tokens: { access, end, id } });
+  }
+  // From a window that was opened to sign in.
+  if (data.kind === "signed-in" && !(held && Date.now() < held.end - margin)) keep(data.tokens);
+  if (data.kind === "signed-out") forget();
+});
+
+function forget() {
+  sessionStorage.removeItem(tokensKey);
+  events.dispatchEvent(new Event("signed-out"));
+}
+
+/** Who is signed in, by the provider's own words; empty if the provider does not say. */
+export function userName() {
+  const payload = tokens()?.id?.split(".")[1];
+  if (!payload) return "";
+  const bytes = Uint8Array.from(atob(payload.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  const claims = JSON.parse(new TextDecoder().decode(bytes));
+  return claims.name ?? claims.preferred_username ?? claims.email ?? claims.sub ?? "";
+}
+
+/**
+ * Leaves for the provider, which comes back to this page; with `inWindow` in a window of its own, so that nothing of
+ * this page is lost.
+ * @param {{ inWindow: boolean }} how
+ */
+export async function begin({ inWindow }) {
+  if (!provider?.authorization_endpoint) return;
   const [verifier, state] = [random(), random()];
   sessionStorage.setItem(questionKey, JSON.stringify({ verifier, state }));
+  // At once: browsers allow a window only in answer to a click. It gets a copy of this tab's session storage.
+  const window = inWindow ? open("", popupName, "popup,width=520,height=680") : null;
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier));
   const url = new URL(provider.authorization_endpoint);
   for (const [name, value] of Object.entries({
@@ -50,37 +194,58 @@ export async function begin() {
   })) {
     url.searchParams.set(name, value);
   }
-  location.assign(url);
+  (window?.location ?? location).assign(url);
 }
 
-/** Takes the token, if the provider has just come back. */
+/** Takes the tokens, if the provider has just come back; forgets them after signing out. */
 export async function finish() {
   const answer = new URLSearchParams(location.search);
+  if (provider && answer.has("signed-out")) {
+    history.replaceState(null, "", page);
+    signOutEverywhere();
+  }
   if (!provider || !answer.has("state")) return;
   history.replaceState(null, "", page);
   const question = JSON.parse(sessionStorage.getItem(questionKey) ?? "{}");
   sessionStorage.removeItem(questionKey);
   if (answer.get("state") !== question.state) throw new Error("the answer is to another page's question");
-  if (answer.has("error")) throw new Error(answer.get("error_description") ?? answer.get("error"));
-  const response = await fetch(provider.token_endpoint, {
-    method: "POST",
-    body: new URLSearchParams({
-      grant_type: "authorization_code",
-      code: answer.get("code"),
-      redirect_uri: page,
-      client_id: provider.client_id,
-      code_verifier: question.verifier,
-    }),
+  const problem = answer.get("error_description") ?? answer.get("error");
+  if (problem) throw new Error(problem);
+  await request({
+    grant_type: "authorization_code",
+    code: answer.get("code") ?? "",
+    redirect_uri: page,
+    code_verifier: question.verifier,
   });
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.error_description ?? body.error);
-  sessionStorage.setItem(tokenKey, body.access_token);
+  if (window.name === popupName) {
+    tabs.postMessage({ kind: "signed-in", tokens: tokens() });
+    sessionStorage.removeItem(tokensKey);
+    window.close();
+  }
+}
+
+/** Signs out here, in all tabs, and at the provider, if it has a page for that. */
+export function signOut() {
+  const id = tokens()?.id;
+  signOutEverywhere();
+  if (!provider?.end_session_endpoint) return;
+  const url = new URL(provider.end_session_endpoint);
+  url.searchParams.set("client_id", provider.client_id);
+  url.searchParams.set("post_logout_redirect_uri", signedOutPage);
+  if (id) url.searchParams.set("id_token_hint", id);
+  location.assign(url);
+}
+
+function signOutEverywhere() {
+  tabs.postMessage({ kind: "signed-out" });
+  forget();
 }
 
 function random() {
   return base64url(crypto.getRandomValues(new Uint8Array(32)));
 }
 
+/** @param {ArrayBuffer | Uint8Array} bytes */
 function base64url(bytes) {
   const text = btoa(String.fromCharCode(...new Uint8Array(bytes)));
   return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");

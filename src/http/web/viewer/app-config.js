@@ -59,8 +59,10 @@ const signIn = null;
       scope: signIn.scope,
       response_type: "code",
       redirect_uri: new URL("callback", here).href,
-      // No path of a view: OHIF takes it for one below `routerBasename`, where `/viewer/` would be the viewer itself.
-      post_logout_redirect_uri: new URL("signed-out", here).href,
+      // The console, which forgets its own token then.
+      post_logout_redirect_uri: new URL("../?signed-out", here).href,
+      // A provider that cannot revoke access tokens would end the signing out with an error. They end soon by themselves.
+      revokeAccessTokenOnSignout: false,
       automaticSilentRenew: true,
     },
   ];

@@ -1,0 +1,71 @@
+// The files that people choose or drop, and what kind of files they are.
+// @ts-check
+
+/** @typedef {{ file: File, path: string }} Found */
+
+/** The files of what was dropped, with all that is in folders. @param {DataTransfer} transfer @returns {Promise<Found[]>} */
+export async function dropped(transfer) {
+  // Before anything is awaited: the browser takes the list away afterwards.
+  /** @type {any[]} */
+  const open = [...transfer.items].map((item) => item.webkitGetAsEntry() ?? item.getAsFile()).filter(Boolean);
+  const files = [];
+  while (open.length) {
+    const entry = open.shift();
+    if (entry instanceof File) {
+      files.push({ file: entry, path: entry.name });
+    } else if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      files.push({ file, path: entry.fullPath.slice(1) });
+    } else {
+      open.push(...(await entries(entry)));
+    }
+  }
+  return files;
+}
+
+/** All entries of a folder. @param {any} folder */
+async function entries(folder) {
+  const reader = folder.createReader();
+  const all = [];
+  // A reader gives some hundred entries at a time, and none at the end.
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return all;
+    all.push(...some);
+  }
+}
+
+/** The files of an input. @param {HTMLInputElement} input @returns {Found[]} */
+export function chosen(input) {
+  return [...(input.files ?? [])].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+}
+
+/** Names of files that systems put beside others. */
+const companions = /(^|\/)(\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX\/.*|\._[^/]*|DICOMDIR)$/i;
+
+/** Whether a file is one that goes with others and is no image: they are left out without a word. @param {string} path */
+export function isCompanion(path) {
+  return companions.test(path);
+}
+
+const signatures = /** @type {const} */ ([
+  ["zip", 0, [0x50, 0x4b, 0x03, 0x04]],
+  ["zip", 0, [0x50, 0x4b, 0x05, 0x06]],
+  ["dicom", 128, [0x44, 0x49, 0x43, 0x4d]],
+  ["PDF", 0, [0x25, 0x50, 0x44, 0x46]],
+  ["JPEG", 0, [0xff, 0xd8, 0xff]],
+  ["PNG", 0, [0x89, 0x50, 0x4e, 0x47]],
+]);
+
+/**
+ * What a file is, by its first bytes: `dicom`, `zip`, `unknown` (which may be DICOM without a header), or the name of a format
+ * that cannot be stored as it is.
+ * @param {Blob} file
+ */
+export async function kind(file) {
+  const bytes = new Uint8Array(await file.slice(0, 132).arrayBuffer());
+  // A preamble may be that of another format, so DICOM's own mark is looked for first.
+  const sorted = [...signatures].sort(([one]) => (one === "dicom" ? -1 : 0));
+  const found = sorted.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));
+  return found ? found[0] : "unknown";
+}

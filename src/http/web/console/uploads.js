@@ -1,0 +1,386 @@
+// The queue of files that are sent to the server. Nothing leaves it but what was stored, what cannot be stored, and what
+// the user cancels.
+// @ts-check
+
+import * as dicomweb from "./dicomweb.js";
+import * as files from "./files.js";
+import * as signIn from "./sign-in.js";
+import { count, size } from "./text.js";
+
+/**
+ * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
+ * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean }} Item
+ * @typedef {{ reason: "" | "paused" | "connection" | "server" | "sign-in", text: string, retryAt: number }} Hold Why
+ * nothing is sent; `retryAt` in milliseconds since 1970.
+ */
+
+/** Bytes of one request: enough that requests cost little, and little enough that a lost one does too. */
+const batchBytes = 8 * 1024 * 1024;
+const parallelRequests = 3;
+/** The pauses before another attempt grow up to this, in seconds. */
+const longestPause = 30;
+/** Attempts after which a request that the server fails at (500 and the like) is given up. */
+const attemptsAtFailure = 4;
+/** The time over which the speed is measured, in milliseconds. */
+const speedSpan = 6000;
+
+/** The codes of PS3.18 Table I.2-2, for people. @type {Record<number, string>} */
+const reasons = {
+  0x0110: "the server could not process it",
+  0x0122: "this kind of object cannot be stored",
+  0xa700: "the server has no room for it",
+  0xa900: "other data with the same identity are stored already",
+  0xc000: "damaged, or not a DICOM file",
+  0xc122: "its transfer syntax cannot be stored",
+};
+
+class Cancelled extends Error {}
+
+export class Uploads extends EventTarget {
+  /** @type {Item[]} */ #waiting = [];
+  /** @type {Set<Item>} */ #sending = new Set();
+  /** @type {Item[]} */ #failed = [];
+  #counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
+  /** Bytes that each request under way has sent. @type {Map<object, number>} */ #progress = new Map();
+  /** @type {[number, number][]} */ #samples = [];
+  #workers = 0;
+  /** @type {Hold} */ #hold = { reason: "", text: "", retryAt: 0 };
+  #stop = new AbortController();
+  #release = () => {};
+  /** @type {Promise<void>} */ #released = Promise.resolve();
+
+  constructor() {
+    super();
+    signIn.events.addEventListener("tokens", () => this.#unhold("sign-in"));
+    addEventListener("online", () => this.#unhold("connection"));
+  }
+
+  /** Adds files to the queue. @param {files.Found[]} found */
+  async add(found) {
+    const kept = found.filter(({ path, file }) => file.size > 0 && !files.isCompanion(path));
+    for (const { file, path } of kept) {
+      const kind = await files.kind(file).catch(() => "gone");
+      /** @type {Item} */
+      const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false };
+      this.#counts.all += 1;
+      this.#counts.bytes += file.size;
+      if (kind === "gone") {
+        this.#fail(item, "cannot be read from this computer", true);
+      } else if (!["dicom", "zip", "unknown"].includes(kind)) {
+        this.#fail(item, `a ${kind} file, and not DICOM`, false);
+      } else if (!item.isZip && file.size > dicomweb.maxInstanceBytes) {
+        this.#fail(item, `larger than the server takes: ${size(dicomweb.maxInstanceBytes)}`, false);
+      } else {
+        this.#waiting.push(item);
+      }
+      this.#start();
+    }
+    this.#changed();
+  }
+
+  /** Stops sending until `resume`. */
+  pause() {
+    this.#setHold({ reason: "paused", text: "Paused.", retryAt: 0 });
+    this.#abort();
+  }
+
+  /** Goes on, after a pause or before the end of one. */
+  resume() {
+    this.#unhold(this.#hold.reason);
+  }
+
+  /** Forgets what was not sent yet. */
+  cancel() {
+    const dropped = this.#waiting.splice(0);
+    for (const item of this.#sending) {
+      item.mayRetry = false;
+      item.text = "cancelled";
+    }
+    for (const item of dropped) this.#fail(item, "cancelled", true);
+    this.#abort();
+    this.#unhold(this.#hold.reason);
+  }
+
+  /** Sends again what failed and may succeed. */
+  retry() {
+    const again = this.#failed.filter((item) => item.mayRetry);
+    this.#failed = this.#failed.filter((item) => !item.mayRetry);
+    for (const item of again) {
+      item.state = "waiting";
+      this.#counts.settledBytes -= item.file.size;
+    }
+    this.#waiting.push(...again);
+    this.#start();
+    this.#changed();
+  }
+
+  /** Whether there is anything that was not sent yet. */
+  get isActive() {
+    return this.#waiting.length > 0 || this.#sending.size > 0;
+  }
+
+  /** How things are. */
+  summary() {
+    const { all, stored, present, bytes, settledBytes } = this.#counts;
+    const sent = settledBytes + [...this.#progress.values()].reduce((sum, part) => sum + part, 0);
+    const failed = this.#failed.length;
+    return {
+      all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed(sent), hold: this.#hold,
+      isActive: this.isActive, sending: [...this.#sending], failures: this.#failed,
+      mayRetry: this.#failed.some((item) => item.mayRetry),
+    };
+  }
+
+  /** Bytes a second. @param {number} sent */
+  #speed(sent) {
+    const now = performance.now();
+    this.#samples.push([now, sent]);
+    while (this.#samples.length > 2 && now - this.#samples[0][0] > speedSpan) this.#samples.shift();
+    const [then, before] = this.#samples[0];
+    return now - then > 500 ? Math.max(0, (1000 * (sent - before)) / (now - then)) : 0;
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #start() {
+    while (this.#workers < Math.min(parallelRequests, this.#waiting.length + this.#workers) && this.#waiting.length) {
+      this.#workers += 1;
+      this.#work().finally(() => {
+        this.#workers -= 1;
+        if (this.#workers === 0 && !this.isActive) this.dispatchEvent(new Event("end"));
+        this.#changed();
+      });
+      if (this.#workers >= parallelRequests) return;
+    }
+  }
+
+  async #work() {
+    // Lets `add` collect more files before the first batch is made.
+    await new Promise((resolve) => setTimeout(resolve));
+    while (this.#waiting.length) {
+      await this.#mayGo();
+      const batch = this.#nextBatch();
+      if (batch.length) await this.#sendBatch(batch);
+    }
+  }
+
+  #nextBatch() {
+    /** @type {Item[]} */
+    const batch = [];
+    let bytes = 0;
+    while (this.#waiting.length) {
+      const [next] = this.#waiting;
+      const isFull = batch.length > 0 && (bytes + next.file.size > batchBytes || next.isZip || batch[0].isZip);
+      if (isFull) break;
+      bytes += next.file.size;
+      batch.push(next);
+      this.#waiting.shift();
+    }
+    return batch;
+  }
+
+  /** Sends a batch until every file of it is settled. @param {Item[]} batch */
+  async #sendBatch(batch) {
+    for (const item of batch) {
+      item.state = "sending";
+      this.#sending.add(item);
+    }
+    this.#changed();
+    try {
+      const answer = await this.#answer(batch);
+      await this.#report(batch, answer);
+    } catch (error) {
+      for (const item of batch.filter((item) => item.state === "sending")) {
+        if (error instanceof Cancelled) this.#putBack(item);
+        else this.#fail(item, message(error), true);
+      }
+    } finally {
+      for (const item of batch) this.#sending.delete(item);
+      this.#changed();
+    }
+  }
+
+  /** After a pause a file waits again; after a cancellation it has failed. @param {Item} item */
+  #putBack(item) {
+    if (item.text === "cancelled") {
+      this.#fail(item, "cancelled", true);
+    } else {
+      item.state = "waiting";
+      this.#waiting.unshift(item);
+    }
+  }
+
+  /**
+   * The server's answer to a batch, however long that takes.
+   * @param {Item[]} batch
+   * @returns {Promise<dicomweb.StoreAnswer>}
+   */
+  async #answer(batch) {
+    for (let attempt = 1; ; attempt++) {
+      await this.#mayGo();
+      /** @type {dicomweb.StoreAnswer | null} */
+      let answer = null;
+      try {
+        answer = await this.#request(batch);
+      } catch (error) {
+        if (error instanceof DOMException && error.name === "AbortError") throw new Cancelled();
+        if (await areGone(batch)) throw new Error("cannot be read from this computer any more");
+      }
+      const pause = Math.min(longestPause, 2 ** Math.min(attempt, 8) / 2);
+      if (!answer) {
+        await this.#wait("connection", "The server cannot be reached.", pause);
+      } else if (answer.status === 401) {
+        this.#setHold({ reason: "sign-in", text: "Sign in again, and the upload goes on.", retryAt: 0 });
+      } else if ([429, 503].includes(answer.status)) {
+        const why = failure(answer).text || "The server is busy.";
+        await this.#wait("server", `The server takes no files at the moment: ${why}.`, Math.max(pause, answer.retryAfter));
+      } else if (answer.status < 500 || attempt >= attemptsAtFailure) {
+        return answer;
+      } else {
+        await this.#wait("server", `The server failed (${answer.status}).`, pause);
+      }
+    }
+  }
+
+  /** @param {Item[]} batch */
+  async #request(batch) {
+    const total = batch.reduce((sum, { file }) => sum + file.size, 0);
+    try {
+      return await dicomweb.store(batch.map(({ file }) => file), {
+        isZip: batch[0].isZip,
+        signal: this.#stop.signal,
+        onProgress: (bytes) => {
+          this.#progress.set(batch, Math.min(bytes, total));
+          this.#changed();
+        },
+      });
+    } finally {
+      this.#progress.delete(batch);
+    }
+  }
+
+  /**
+   * Settles each file of a batch. If something of a batch failed, its files are sent again one by one, so that each has
+   * its own answer; the server stores nothing twice.
+   * @param {Item[]} batch
+   * @param {dicomweb.StoreAnswer} answer
+   */
+  async #report(batch, answer) {
+    const stored = dicomweb.items(answer.module, "00081199");
+    const isAll = [200, 202].includes(answer.status) && failures(answer).length === 0;
+    if (batch[0].isZip) {
+      this.#reportZip(batch[0], answer, stored);
+    } else if (isAll && stored.length === batch.length) {
+      // The answer has the instances in the order in which they were sent.
+      batch.forEach((item, index) => this.#settle(item, isPresent(stored[index]) ? "present" : "stored"));
+    } else if (batch.length === 1) {
+      const { text, mayRetry } = failure(answer);
+      this.#fail(batch[0], text, mayRetry);
+    } else {
+      for (const item of batch) await this.#report([item], await this.#answer([item]));
+    }
+  }
+
+  /** @param {Item} item @param {dicomweb.StoreAnswer} answer @param {dicomweb.DataSet[]} stored */
+  #reportZip(item, answer, stored) {
+    const failed = failures(answer).length;
+    if (stored.length === 0 || failed > 0) {
+      const { text, mayRetry } = failure(answer);
+      const rest = stored.length ? `${count(stored.length, "image")} stored, ${failed} not: ` : "";
+      this.#fail(item, rest + text, mayRetry);
+    } else {
+      this.#settle(item, stored.every(isPresent) ? "present" : "stored");
+    }
+  }
+
+  /** @param {Item} item @param {"stored" | "present"} state */
+  #settle(item, state) {
+    item.state = state;
+    this.#counts[state] += 1;
+    this.#counts.settledBytes += item.file.size;
+    this.#sending.delete(item);
+  }
+
+  /** @param {Item} item @param {string} text @param {boolean} mayRetry */
+  #fail(item, text, mayRetry) {
+    Object.assign(item, { state: "failed", text, mayRetry });
+    this.#counts.settledBytes += item.file.size;
+    this.#failed.push(item);
+    this.#sending.delete(item);
+  }
+
+  #abort() {
+    this.#stop.abort();
+    this.#stop = new AbortController();
+  }
+
+  /** @param {Hold} hold */
+  #setHold(hold) {
+    if (!this.#hold.reason) {
+      this.#released = new Promise((resolve) => { this.#release = resolve; });
+    }
+    this.#hold = hold;
+    this.#changed();
+  }
+
+  /** Goes on, if the reason of the pause is this one. @param {string} reason */
+  #unhold(reason) {
+    if (reason !== this.#hold.reason) return;
+    this.#hold = { reason: "", text: "", retryAt: 0 };
+    this.#release();
+    this.#start();
+    this.#changed();
+  }
+
+  async #mayGo() {
+    while (this.#hold.reason) await this.#released;
+  }
+
+  /** Sends nothing for some seconds. @param {"connection" | "server"} reason @param {string} text @param {number} seconds */
+  async #wait(reason, text, seconds) {
+    if (!this.#hold.reason) {
+      this.#setHold({ reason, text, retryAt: Date.now() + 1000 * seconds });
+      setTimeout(() => this.#unhold(reason), 1000 * seconds);
+    }
+    await this.#mayGo();
+  }
+}
+
+/** Whether files cannot be read any more. @param {Item[]} batch */
+async function areGone(batch) {
+  for (const { file } of batch) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** @param {dicomweb.StoreAnswer} answer */
+function failures({ module }) {
+  return [...dicomweb.items(module, "00081198"), ...dicomweb.items(module, "0008119A")];
+}
+
+/** Why a file was not stored. @param {dicomweb.StoreAnswer} answer */
+function failure(answer) {
+  const [first] = failures(answer);
+  const code = first && dicomweb.value(first, "00081197");
+  const comments = first ? dicomweb.items(first, "00741048").map((item) => dicomweb.value(item, "00000902")) : [];
+  const why = reasons[code] ?? (answer.detail || (answer.status === 403 ? "no right to store" : `status ${answer.status}`));
+  const text = [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
+  return { text, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
+}
+
+/** Whether the server had an instance before. @param {dicomweb.DataSet} reference */
+function isPresent(reference) {
+  return dicomweb.value(reference, "00000902") !== "";
+}
+
+/** @param {unknown} error */
+function message(error) {
+  return error instanceof Error ? error.message : String(error);
+}
