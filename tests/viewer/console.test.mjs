@@ -200,11 +200,11 @@ describe("the console", { concurrency: 1 }, () => {
 
   seen("an upload outlives a killed server and a broken line", async (page) => {
     const study = uid();
-    const images = Array.from({ length: 40 }, () => image({ name: "Long^Way", study, extra: 2_000_000 }));
+    const images = Array.from({ length: 40 }, () => image({ name: "Long^Way", study, extra: 1_000_000 }));
     await page.goto(server.url);
     // A slow line, so that the server is killed in the middle.
     const session = await page.context().newCDPSession(page);
-    const line = { offline: false, latency: 20, downloadThroughput: 12_000_000, uploadThroughput: 12_000_000 };
+    const line = { offline: false, latency: 20, downloadThroughput: 12_000_000, uploadThroughput: 5_000_000 };
     await session.send("Network.enable");
     await session.send("Network.emulateNetworkConditions", line);
     await send(page, images.map((bytes, index) => file(`${index}.dcm`, bytes)));

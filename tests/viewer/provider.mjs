@@ -17,9 +17,9 @@ export const client = "cuspid-web";
 
 /**
  * Listens on a free port, and answers as soon as `serve` is called with the pages that may sign in. `users` holds the clinic and
- * the roles of each user.
+ * the roles of each user. Access tokens are valid for `seconds`.
  */
-export async function listen(users) {
+export async function listen(users, seconds = 300) {
   let provider = null;
   const server = createServer(async (request, response) => {
     if (!provider || !request.url.startsWith(`${realm}/`)) return response.writeHead(503).end();
@@ -31,26 +31,33 @@ export async function listen(users) {
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const issuer = `http://127.0.0.1:${server.address().port}${realm}`;
   let pages = [];
+  let signedOutPages = [];
+  const renewed = () => {
+    provider = configured(issuer, users, pages, signedOutPages, seconds);
+  };
   return {
     issuer,
     scope,
-    /** Starts to answer; `redirects` are the pages to which users come back. */
-    serve(redirects) {
+    /** Starts to answer; `redirects` are the pages to which users come back, and `signedOut` those after signing out. */
+    serve(redirects, signedOut = []) {
       pages = redirects;
-      provider = configured(issuer, users, pages);
+      signedOutPages = signedOut;
+      renewed();
     },
     /** Takes its keys back and signs by others from now on. It still knows who is signed in. */
     rotate() {
-      provider = configured(issuer, users, pages);
+      renewed();
     },
+    /** Renews no token any more that it has given so far. It still knows who is signed in. */
+    forgetTokens: () => Memory.forget("RefreshToken"),
     stop: () => server.closeAllConnections() ?? server.close(),
   };
 }
 
-function configured(issuer, users, redirects) {
+function configured(issuer, users, redirects, signedOut, seconds) {
   const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const key = { ...privateKey.export({ format: "jwk" }), kid: randomUUID(), use: "sig", alg: "RS256" };
-  const resource = { scope, audience, accessTokenTTL: 300, accessTokenFormat: "jwt", jwt: { sign: { alg: "RS256" } } };
+  const resource = { scope, audience, accessTokenTTL: seconds, accessTokenFormat: "jwt", jwt: { sign: { alg: "RS256" } } };
   return new Provider(issuer, {
     adapter: Memory,
     clients: [
@@ -60,6 +67,7 @@ function configured(issuer, users, redirects) {
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],
         redirect_uris: redirects,
+        post_logout_redirect_uris: signedOut,
       },
     ],
     jwks: { keys: [key] },
@@ -107,6 +115,10 @@ class Memory {
 
   constructor(kind) {
     this.kind = kind;
+  }
+
+  static forget(kind) {
+    for (const name of [...Memory.kept.keys()]) if (name.startsWith(`${kind} `)) Memory.kept.delete(name);
   }
 
   name(id) {

@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 
 import * as browsers from "./browser.mjs";
 import { place, screenshot, scrollTo, shows, showsPaper } from "./browser.mjs";
+import { file, image, uid } from "./dicom.mjs";
 import * as providers from "./provider.mjs";
 import * as servers from "./server.mjs";
 
@@ -18,7 +19,11 @@ const users = {
   anna: { clinic: "clinic-a", roles },
   ben: { clinic: "clinic-b", roles },
   carl: { clinic: "clinic-a", roles: [] },
+  dora: { clinic: "clinic-a", roles: ["cuspid-read"] },
+  erik: { clinic: "clinic-b", roles },
 };
+// Seconds: short, so that tokens end while the tests run.
+const lifeOfTokens = 8;
 // The studies of the second clinic; all others are the first clinic's.
 const ofSecond = ["ultrasound", "cine"];
 
@@ -28,7 +33,7 @@ let server;
 const seats = {};
 
 before(async () => {
-  provider = await providers.listen(users);
+  provider = await providers.listen(users, lifeOfTokens);
   const isOfSecond = (name, studies) => ofSecond.some((study) => name === `${studies[study].instance}.dcm`);
   server = await servers.start({
     settings: {
@@ -43,7 +48,7 @@ before(async () => {
       { tenant: "clinic-b", files: (names, studies) => names.filter((name) => isOfSecond(name, studies)) },
     ],
   });
-  provider.serve([`${server.url}/viewer/callback`, `${server.url}/`]);
+  provider.serve([`${server.url}/viewer/callback`, `${server.url}/`], [`${server.url}/?signed-out`]);
   while (!(await fetch(`${server.url}/readyz`)).ok);
   for (const user of Object.keys(users)) seats[user] = await browsers.start(`requests of ${user}`);
 });
@@ -152,6 +157,75 @@ describe("signed in", { concurrency: 1 }, () => {
     await page.getByRole("button", { name: "Sign in" }).click();
     await signIn(page, "carl");
     await page.getByText("gives no right to read").waitFor();
+  });
+
+  seen("who may not store is not offered to, and who and which clinic is shown", "dora", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await signIn(page, "dora");
+    await row(page, "ct", " ").waitFor();
+    await page.getByText("dora, clinic-a").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Choose files" }).isVisible(), false);
+    assert.equal(await page.getByRole("button", { name: /^Delete/ }).count(), 0);
+  });
+
+  seen("a second tab of the console needs no signing in", "anna", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await row(page, "ct", " ").waitFor();
+    const second = await seats.anna.context.newPage();
+    await second.goto(`${server.url}/`);
+    await row(second, "ct", " ").waitFor();
+    await second.close();
+  });
+
+  seen("an upload outlives the end of its token, and of the session", "erik", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await signIn(page, "erik");
+    await row(page, "ultrasound", " ").waitFor();
+    const session = await page.context().newCDPSession(page);
+    const line = { offline: false, latency: 20, downloadThroughput: 1_000_000 };
+    await session.send("Network.enable");
+    // 24 MB in 24 s: the token ends twice.
+    await session.send("Network.emulateNetworkConditions", { ...line, uploadThroughput: 1_000_000 });
+    const study = uid();
+    const images = Array.from({ length: 24 }, () => image({ name: "Long^Way", study, extra: 1_000_000 }));
+    await page.locator("#files").setInputFiles(images.map((bytes, index) => file(`${index}.dcm`, bytes)));
+    await page.locator("#summary", { hasText: /^[1-9]\d* of 24 files stored/ }).waitFor();
+    provider.forgetTokens();
+    await page.locator("#hold", { hasText: "Sign in again, and the upload goes on." }).waitFor();
+    const opened = page.waitForEvent("popup");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await opened;
+    await session.send("Network.emulateNetworkConditions", { ...line, uploadThroughput: -1 });
+    await page.getByText("24 of 24 files stored").waitFor();
+    await row(page, "ultrasound", " ").waitFor();
+    const stored = page.locator("#rows > tr", { hasText: "Long Way" });
+    await stored.waitFor();
+    assert.equal(await stored.locator("td").nth(6).innerText(), "24");
+  });
+
+  seen("the console signs out, here and at the provider", "dora", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: /sign me out/i }).click();
+    await page.getByText("Sign in to see and store studies.").waitFor();
+    assert.equal(page.url(), `${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByLabel("Name").waitFor();
+  });
+
+  seen("the viewer signs out, here and at the provider", "ben", async (page) => {
+    await page.goto(`${server.url}/viewer/`);
+    await row(page, "cine").waitFor();
+    await page.locator("header, nav, div").getByRole("button").last().waitFor();
+    await page.evaluate(() => history.pushState(null, "", "logout") ?? dispatchEvent(new PopStateEvent("popstate")));
+    await page.getByRole("button", { name: /sign me out/i }).click();
+    await page.getByText("Sign in to see and store studies.").waitFor();
+    await page.goto(`${server.url}/viewer/`);
+    await page.getByLabel("Name").waitFor();
   });
 
   seen("who comes with a token of a key that was taken back signs in again, unasked", "anna", async (page) => {

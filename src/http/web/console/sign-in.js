@@ -17,6 +17,7 @@
  * @property {string} [refresh]
  * @property {string} [id]
  * @property {number} end When the access token ends, in milliseconds since 1970.
+ * @property {number} renewAt When the access token is to be renewed: some time before its end.
  */
 
 const told = document.documentElement.dataset.signIn;
@@ -28,7 +29,7 @@ const signedOutPage = `${page}?signed-out`;
 const tokensKey = "cuspid.tokens";
 const questionKey = "cuspid.sign-in";
 const popupName = "cuspid-sign-in";
-/** A token is renewed this long before its end, in milliseconds. */
+/** A token is renewed this long before its end, in milliseconds, or after three quarters of a short life. */
 const margin = 30_000;
 /** How long other tabs have to pass on a token, in milliseconds. */
 const patience = 300;
@@ -68,7 +69,7 @@ export async function headers() {
 /** Forgets an access token that the server refused; the next request gets another one or none. */
 export function refused() {
   const held = tokens();
-  if (held) sessionStorage.setItem(tokensKey, JSON.stringify({ ...held, end: 0 }));
+  if (held) sessionStorage.setItem(tokensKey, JSON.stringify({ ...held, end: 0, renewAt: 0 }));
 }
 
 /** @type {Promise<string | null> | null} */
@@ -77,7 +78,7 @@ let renewal = null;
 /** @returns {Promise<string | null>} */
 async function accessToken() {
   const held = tokens();
-  if (held && Date.now() < held.end - margin) return held.access;
+  if (held && Date.now() < held.renewAt) return held.access;
   renewal ??= (renew(held).finally(() => { renewal = null; }));
   return renewal;
 }
@@ -115,11 +116,13 @@ async function request(parameters) {
   const body = await response.json();
   if (!response.ok) throw new RefusedError(body.error_description ?? body.error);
   const held = tokens();
+  const life = 1000 * (body.expires_in ?? 300);
   keep({
     access: body.access_token,
     refresh: body.refresh_token ?? held?.refresh,
     id: body.id_token ?? held?.id,
-    end: Date.now() + 1000 * (body.expires_in ?? 300),
+    end: Date.now() + life,
+    renewAt: Date.now() + life - Math.min(margin, life / 4),
   });
   return body.access_token;
 }
@@ -148,11 +151,11 @@ tabs.addEventListener("message", async ({ data }) => {
   const held = tokens();
   if (data.kind === "request" && held) {
     if (held.refresh) await accessToken().catch(() => null);
-    const { access, end, id } = tokens() ?? held;
-    if (Date.now() < end - margin) tabs.postMessage({ kind: "token", tokens: { access, end, id } });
+    const { refresh, ...passed } = tokens() ?? held;
+    if (Date.now() < passed.renewAt) tabs.postMessage({ kind: "token", tokens: passed });
   }
   // From a window that was opened to sign in.
-  if (data.kind === "signed-in" && !(held && Date.now() < held.end - margin)) keep(data.tokens);
+  if (data.kind === "signed-in" && !(held && Date.now() < held.renewAt)) keep(data.tokens);
   if (data.kind === "signed-out") forget();
 });
 
