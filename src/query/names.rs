@@ -93,8 +93,8 @@ impl Word {
         word.text.starts_with(self.text.as_str()) || sounds_like()
     }
 
-    /// Whether the word begins a name of which the components are written without spaces between them, as names in
-    /// Hangul, Han characters and kana are: `김^민준` is found by `김민준`.
+    /// Whether the word begins a name of which the components are written without spaces between them, as
+    /// names in Hangul, Han characters and kana are: `김^민준` is found by `김민준`.
     fn begins_joined(&self, name: &str) -> bool {
         !self.text.is_ascii() && name.starts_with(self.text.as_str())
     }

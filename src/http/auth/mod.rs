@@ -97,8 +97,8 @@ impl Authenticator {
     }
 }
 
-/// Middleware of an operation that needs a caller: passes the request on with its [`Caller`] if the caller has
-/// the right that is needed, if one is.
+/// Middleware of an operation that needs a caller: passes the request on with its [`Caller`] if the caller
+/// has the right that is needed, if one is.
 pub(in crate::http) async fn require(
     State((service, right)): State<(Arc<Service>, Option<Right>)>,
     mut request: Request,

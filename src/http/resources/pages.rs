@@ -51,7 +51,12 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/console/{path}",
         operations: &[Operation {
             statuses: &[200, 404, 429, 500, 503],
-            ..page("ShowConsoleFile", |method| on(method, console::file), "a script or style sheet of the page", FILES)
+            ..page(
+                "ShowConsoleFile",
+                |method| on(method, console::file),
+                "a script or style sheet of the page",
+                FILES,
+            )
         }],
     },
     Resource {
@@ -60,7 +65,12 @@ pub(super) const RESOURCES: &[Resource] = &[
             access: Access::Authenticated,
             statuses: &[200, 429, 500, 503],
             gives: &["application/json"],
-            ..Operation::get("ShowCaller", |method| on(method, me::me), "the caller's tenant and rights", "docs/security.md")
+            ..Operation::get(
+                "ShowCaller",
+                |method| on(method, me::me),
+                "the caller's tenant and rights",
+                "docs/security.md",
+            )
         }],
     },
     // The OHIF viewer (docs/viewer.md).

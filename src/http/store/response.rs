@@ -29,8 +29,8 @@ pub(super) const CANNOT_UNDERSTAND: u16 = 0xC000;
 /// "Processing failure" (§I.2.2).
 const PROCESSING_FAILURE: u16 = 0x0110;
 
-/// The comment on an instance that was stored before with the same bytes. No failure and no warning: a comment
-/// without a reason.
+/// The comment on an instance that was stored before with the same bytes. No failure and no warning: a
+/// comment without a reason.
 const STORED_BEFORE: &str = "was stored before";
 /// The maximal length of a value of LO (PS3.5 §6.2).
 const MAX_COMMENT_CHARACTERS: usize = 64;

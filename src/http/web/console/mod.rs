@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::http::HeaderValue;
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::header::{REFERRER_POLICY, X_FRAME_OPTIONS};
+use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use quick_xml::escape::escape;
 
@@ -18,8 +18,8 @@ use crate::http::web::viewer;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
-/// `GET /`: the page, with the URL of the viewer if one is installed, the limits of an upload, and the sign-in parameters if
-/// authentication is on.
+/// `GET /`: the page, with the URL of the viewer if one is installed, the limits of an upload, and the
+/// sign-in parameters if authentication is on.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     let mut page = include_str!("index.html").to_owned();
     if viewer::is_installed(&service).await {
@@ -58,7 +58,8 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// `GET /console/{path}`: a script or the style sheet.
-pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Error> {
+pub(crate) async fn file(uri: Uri) -> Result<Response, Error> {
+    let name = uri.path().strip_prefix("/console/").unwrap_or_default();
     let found = FILES.iter().find(|(known, ..)| *known == name);
     let (_, content_type, text) = found.ok_or(Error::NoResource)?;
     Ok(asset(content_type, *text))
