@@ -74,6 +74,10 @@ pub struct Archive {
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
     cache: DerivedCache,
+    /// Whether objects are in a remote store, where each look at one is a request.
+    is_remote: bool,
+    /// Whether a second read of an object needs no request to a remote store.
+    reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
     caches_bundles: bool,
 }
@@ -92,10 +96,13 @@ impl Archive {
         queue: Arc<dyn Queue>,
         config: &Config,
     ) -> Arc<Self> {
+        let is_remote = config.storage.blobs == BlobStore::S3;
         Arc::new(Self {
             blobs,
             index,
             queue,
+            is_remote,
+            reads_twice: !is_remote || config.s3.cache_max_bytes > 0,
             is_shared: is_shared(&config.storage),
             ingest: config.ingest.clone(),
             search: config.search.clone(),

@@ -25,7 +25,9 @@ const MAX_BUNDLES: usize = 4;
 /// The right to do one piece of work, until it is dropped.
 pub type Permit = OwnedSemaphorePermit;
 
-/// The permits of an archive. Each method waits, first come first served, until a permit is free.
+/// The permits of an archive. Each method waits, first come first served, until a permit is free. Clones
+/// share the permits.
+#[derive(Clone)]
 pub struct Permits {
     uploads: Budget,
     upload_memory: Budget,
@@ -37,6 +39,7 @@ pub struct Permits {
     assemblies: Arc<Semaphore>,
     unzips: Arc<Semaphore>,
     bundles: Arc<Semaphore>,
+    inflates: Arc<Semaphore>,
 }
 
 impl Permits {
@@ -57,6 +60,7 @@ impl Permits {
             assemblies: limit(MAX_ASSEMBLIES),
             unzips: limit(MAX_UNZIPS),
             bundles: limit(MAX_BUNDLES),
+            inflates: limit(cores),
         }
     }
 
@@ -102,6 +106,12 @@ impl Permits {
     /// A permit to unpack a zip archive.
     pub(in crate::archive) async fn unzip(&self) -> Permit {
         acquire(&self.unzips).await
+    }
+
+    /// A permit to inflate some bytes of a stored object, as many as there are cores. A reader of a frame
+    /// holds a permit of another kind, and no permit is awaited while one of these is held.
+    pub(in crate::archive) async fn inflate(&self) -> Permit {
+        acquire(&self.inflates).await
     }
 
     /// A permit to make a metadata bundle, if one is free now.

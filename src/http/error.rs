@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::archive;
 use crate::archive::ingest::Refusal;
+use crate::archive::read::whole::is_lost;
 use crate::http::auth::error as auth;
 
 /// Seconds after which a client may retry.
@@ -151,8 +152,13 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
         let is_inside = status == StatusCode::INTERNAL_SERVER_ERROR;
-        let detail =
-            if is_inside { "the server failed; its log says why".to_owned() } else { self.to_string() };
+        let detail = match &self {
+            Self::Archive(error) if is_lost(error) => {
+                "what is stored is missing or damaged; the server's log names the object".to_owned()
+            }
+            _ if is_inside => "the server failed; its log says why".to_owned(),
+            _ => self.to_string(),
+        };
         let mut problem = json!({
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),

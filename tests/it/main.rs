@@ -27,6 +27,7 @@ mod faults;
 mod frames;
 mod harness;
 mod instances;
+mod lost_objects;
 mod metadata;
 mod negotiation;
 mod ops;

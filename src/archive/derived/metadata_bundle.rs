@@ -4,6 +4,7 @@
 //!
 //! A bundle is a list of [`MetadataRecord`]s in MessagePack, each after its length: 32 bits, little endian.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -48,7 +49,8 @@ pub async fn metadata(
     if record.number_of_instances >= MIN_INSTANCES {
         let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
         if let Some(bytes) = read_bundle(archive, &key).await? {
-            return Ok(records(bytes, key));
+            let rest = all_metadata(archive, caller, scope, series);
+            return Ok(or_from_index(archive.clone(), key.clone(), records(bytes, key), rest));
         }
         begin_bundle(archive, caller, record, key);
     }
@@ -149,6 +151,49 @@ fn records(bytes: ByteStream, key: Key) -> MetadataStream {
         Ok(Some((page, Some((bytes, buffer, key)))))
     })
     .boxed()
+}
+
+/// The records of a bundle. If the bundle cannot be read to its end, it is deleted, and the records that were
+/// not read yet come from `index`, which has the same records in the same order.
+fn or_from_index(
+    archive: Arc<Archive>,
+    key: Key,
+    bundle: MetadataStream,
+    index: MetadataStream,
+) -> MetadataStream {
+    let start = (bundle, Some((archive, key, index)), 0);
+    stream::try_unfold(start, |(mut pages, mut fallback, mut count)| async move {
+        loop {
+            match (pages.try_next().await, fallback.take()) {
+                (Ok(None), _) => return Ok(None),
+                (Ok(Some(page)), next) => {
+                    count += page.len();
+                    return Ok(Some((page, (pages, next, count))));
+                }
+                (Err(error), None) => return Err(error),
+                (Err(error), Some((archive, key, index))) => {
+                    warn!(error = format!("{:#}", anyhow::Error::new(error)), "a metadata bundle is damaged");
+                    archive.cache.remove(&key);
+                    archive.blobs.delete(&key).await?;
+                    (pages, fallback) = (without_first(index, count), None);
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+/// The pages without the first `count` records.
+fn without_first(pages: MetadataStream, count: usize) -> MetadataStream {
+    let pages = pages.scan(count, |left, page| {
+        let page = page.map(|mut page| {
+            let read = (*left).min(page.len());
+            *left -= read;
+            page.split_off(read)
+        });
+        ready(Some(page))
+    });
+    pages.try_filter(|page| ready(!page.is_empty())).boxed()
 }
 
 /// The next record whose bytes are complete.
@@ -271,6 +316,16 @@ mod tests {
         blobs.put(staged, &second).await.unwrap();
         archive.cache.remove(&second);
         assert_eq!(metadata().await, [record(1)]);
+        // Damaged bundles, one of which begins well.
+        blobs.delete(&second).await.unwrap();
+        let from_index = metadata().await;
+        for count in [0, 1, from_index.len() - 1] {
+            let mut staged = write(blobs.stage().await.unwrap(), &from_index[..count]).unwrap();
+            staged.write(&[0, 1]).unwrap();
+            blobs.put(staged, &bundled().await).await.unwrap();
+            archive.cache.remove(&second);
+            assert!(metadata().await == from_index, "{count}");
+        }
     }
 
     #[tokio::test]

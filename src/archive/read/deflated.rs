@@ -4,11 +4,12 @@
 use std::io;
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::task::yield_now;
 
+use crate::archive::permits::Permits;
+use crate::archive::run_blocking;
 use crate::blobs;
 use crate::blobs::ByteStream;
 
@@ -17,87 +18,126 @@ use crate::blobs::ByteStream;
 const AFTER_GROUP_LENGTH: usize = 144;
 /// Bytes that are inflated at a time.
 const STEP_BYTES: usize = 64 * 1024;
+/// The bytes after which a piece of work ends: bytes of the range, and bytes that are passed over. Other work
+/// that needs a permit comes in between.
+const MAX_OUTPUT_BYTES: usize = 256 * 1024;
+const MAX_WORK_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes `range` of an object, as if its data set were inflated in its place. Holds one step, whatever the
-/// range. The file header tells the offset of the data set, unless `data_set_offset` does.
+/// Bytes `range` of an object, as if its data set were inflated in its place. Inflates on blocking threads,
+/// under a permit, and holds few bytes, whatever the range. The file header has the offset of the data set,
+/// unless `data_set_offset` is given.
 pub(in crate::archive) fn inflated(
     object: ByteStream,
     data_set_offset: Option<u64>,
     range: Range<u64>,
+    permits: Permits,
 ) -> ByteStream {
-    let (input, head) = (Bytes::new(), Vec::new());
-    let inflate = Inflate { object, data_set_offset, input, head, stream: None, position: 0 };
-    let steps = stream::try_unfold(inflate, |mut inflate| async move {
-        // Steps that are passed over await nothing, and other tasks of this thread must have their turn.
-        yield_now().await;
-        let step = inflate.step().await?;
-        Ok(step.map(|step| (step, inflate)))
-    });
-    let end = range.end;
-    let parts = steps
-        .try_take_while(move |(position, _)| {
-            let is_wanted = *position < end;
-            async move { Ok(is_wanted) }
-        })
-        .try_filter_map(move |(position, bytes)| {
-            let from = range.start.clamp(position, position + bytes.len() as u64) - position;
-            let to = range.end.clamp(position, position + bytes.len() as u64) - position;
-            let part = bytes.slice(from as usize..to as usize);
-            async move { Ok((!part.is_empty()).then_some(part)) }
+    let inflate = Inflate {
+        data_set_offset,
+        input: Bytes::new(),
+        is_ended: false,
+        head: Vec::new(),
+        stream: None,
+        position: 0,
+        wanted: range,
+    };
+    let parts =
+        stream::try_unfold((object, inflate, permits), |(mut object, mut inflate, permits)| async move {
+            loop {
+                let permit = permits.inflate().await;
+                let work =
+                    run_blocking(Some(permit), move || inflate.work().map(|progress| (progress, inflate)));
+                let (progress, after) = work.await.map_err(interrupted)??;
+                inflate = after;
+                match progress {
+                    Progress::Output(bytes) if bytes.is_empty() => {}
+                    Progress::Output(bytes) => return Ok(Some((bytes, (object, inflate, permits)))),
+                    Progress::InputNeeded => {
+                        inflate.input = object.try_next().await?.unwrap_or_default();
+                        inflate.is_ended = inflate.input.is_empty();
+                    }
+                    Progress::Ended => return Ok(None),
+                }
+            }
         });
     parts.boxed()
 }
 
+/// The outcome of a piece of work.
+enum Progress {
+    /// The next bytes of the range; none if all bytes were passed over.
+    Output(Bytes),
+    InputNeeded,
+    Ended,
+}
+
 /// Inflates an object that comes in pieces.
 struct Inflate {
-    object: ByteStream,
     data_set_offset: Option<u64>,
     /// Bytes of the object that are still to be used.
     input: Bytes,
+    /// Whether there are no more bytes of the object.
+    is_ended: bool,
     /// The bytes that came before the start of the data set is known.
     head: Vec<u8>,
     stream: Option<Decompress>,
     /// The position of the next byte.
     position: u64,
+    wanted: Range<u64>,
 }
 
 impl Inflate {
-    /// The next bytes and their position; `None` at the end.
-    async fn step(&mut self) -> Result<Option<(u64, Bytes)>, blobs::Error> {
-        loop {
-            let is_last = self.input.is_empty() && !self.refill().await?;
-            let made = match &mut self.stream {
-                None if is_last => return Ok(None),
-                None => self.take_head()?,
-                Some(stream) => {
-                    let mut buffer = vec![0; STEP_BYTES];
-                    let (read, made) = (stream.total_in(), stream.total_out());
-                    let status = stream.decompress(&self.input, &mut buffer, FlushDecompress::None);
-                    let status = status.map_err(damaged)?;
-                    let (read, made) = (stream.total_in() - read, stream.total_out() - made);
-                    drop(self.input.split_to(read as usize));
-                    if made == 0 && (status == Status::StreamEnd || is_last) {
-                        return Ok(None);
-                    }
-                    if made == 0 && read == 0 {
-                        return Err(damaged("inflation comes to a standstill"));
-                    }
-                    buffer.truncate(made as usize);
-                    Bytes::from(buffer)
-                }
-            };
-            if !made.is_empty() {
-                let position = self.position;
-                self.position += made.len() as u64;
-                return Ok(Some((position, made)));
+    /// Inflates some of the input. Takes a core for a while: call this method on a blocking thread.
+    fn work(&mut self) -> Result<Progress, blobs::Error> {
+        let mut output = BytesMut::new();
+        let mut worked_bytes = 0;
+        while output.len() < MAX_OUTPUT_BYTES && worked_bytes < MAX_WORK_BYTES {
+            if self.position >= self.wanted.end {
+                return Ok(if output.is_empty() {
+                    Progress::Ended
+                } else {
+                    Progress::Output(output.freeze())
+                });
             }
+            if self.input.is_empty() && !self.is_ended {
+                return Ok(if output.is_empty() {
+                    Progress::InputNeeded
+                } else {
+                    Progress::Output(output.freeze())
+                });
+            }
+            let Some(made) = self.step()? else {
+                self.wanted.end = self.position;
+                continue;
+            };
+            let start = self.position;
+            self.position += made.len() as u64;
+            let from = self.wanted.start.clamp(start, self.position) - start;
+            let to = self.wanted.end.clamp(start, self.position) - start;
+            output.extend_from_slice(&made[from as usize..to as usize]);
+            worked_bytes += made.len();
         }
+        Ok(Progress::Output(output.freeze()))
     }
 
-    async fn refill(&mut self) -> Result<bool, blobs::Error> {
-        let next = self.object.try_next().await?;
-        self.input = next.unwrap_or_default();
-        Ok(!self.input.is_empty())
+    /// The next bytes, which may be none; `None` at the end.
+    fn step(&mut self) -> Result<Option<Bytes>, blobs::Error> {
+        let Some(stream) = &mut self.stream else {
+            return if self.is_ended { Ok(None) } else { self.take_head().map(Some) };
+        };
+        let mut buffer = vec![0; STEP_BYTES];
+        let (read, made) = (stream.total_in(), stream.total_out());
+        let status = stream.decompress(&self.input, &mut buffer, FlushDecompress::None).map_err(damaged)?;
+        let (read, made) = (stream.total_in() - read, stream.total_out() - made);
+        drop(self.input.split_to(read as usize));
+        if made == 0 && (status == Status::StreamEnd || self.is_ended) {
+            return Ok(None);
+        }
+        if made == 0 && read == 0 {
+            return Err(damaged("inflation comes to a standstill"));
+        }
+        buffer.truncate(made as usize);
+        Ok(Some(Bytes::from(buffer)))
     }
 
     /// Gathers preamble and group 0002, and starts to inflate what follows. Empty until all of it is there.
@@ -130,6 +170,10 @@ impl Inflate {
     }
 }
 
+fn interrupted(cause: impl std::error::Error + Send + Sync + 'static) -> blobs::Error {
+    blobs::Error::Backend { operation: "inflate a deflated data set".into(), source: cause.into() }
+}
+
 fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> blobs::Error {
     let source = io::Error::new(io::ErrorKind::InvalidData, cause.into());
     blobs::Error::Backend { operation: "inflate a deflated data set".into(), source: source.into() }
@@ -140,11 +184,14 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::config::Config;
 
     async fn read(object: &[u8], data_set: Option<u64>, piece: usize, range: Range<u64>) -> Vec<u8> {
         let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let parts: Vec<Bytes> =
-            inflated(stream::iter(pieces).boxed(), data_set, range).try_collect().await.unwrap();
+        let permits = Permits::new(&Config::defaults());
+        let parts = inflated(stream::iter(pieces).boxed(), data_set, range, permits);
+        let parts: Vec<Bytes> = parts.try_collect().await.unwrap();
+        assert!(parts.iter().all(|part| part.len() < MAX_OUTPUT_BYTES + STEP_BYTES));
         parts.concat()
     }
 

@@ -10,6 +10,7 @@ use crate::archive::access::Caller;
 use crate::archive::read::cut;
 use crate::archive::{Archive, Error};
 use crate::blobs::ByteStream;
+use crate::dicom::file_header::FileHeader;
 use crate::index::records::InstanceRecord;
 
 impl Archive {
@@ -41,4 +42,10 @@ impl Archive {
         }
         Ok(stream::iter([Ok(Bytes::from(head))]).chain(object).boxed())
     }
+}
+
+/// A whole stored object as a file: with another file header, if there is one.
+pub(super) fn as_file(object: ByteStream, size_bytes: u64, header: Option<FileHeader>) -> ByteStream {
+    let Some(FileHeader { replaces, bytes }) = header else { return object };
+    stream::iter([Ok(Bytes::from(bytes))]).chain(cut(object, replaces..size_bytes)).boxed()
 }

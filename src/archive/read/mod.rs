@@ -20,14 +20,15 @@ use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
-use crate::telemetry;
 
 pub(in crate::archive) mod byte_order;
 pub(in crate::archive) mod deflated;
 pub mod document;
 mod file;
 pub(in crate::archive) mod frame;
+pub mod whole;
 pub mod zip_download;
+mod zip_stream;
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
@@ -116,22 +117,13 @@ impl Archive {
         record: &InstanceRecord,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
-        let InstanceRecord { study, series, instance, .. } = record;
         let key = keys::original_of(&caller.tenant, record);
         let is_whole = range == (0..record.size_bytes);
         match self.blobs.read(&key, range).await {
-            // The record may be of a moment ago, and the instance be deleted by now.
-            Err(error @ blobs::Error::NotFound(_)) => {
-                self.instance(caller, study, series, instance).await?;
-                telemetry::object_damaged("missing");
-                Err(error.into())
-            }
-            Err(error @ blobs::Error::OutOfRange { .. }) => {
-                telemetry::object_damaged("damaged");
-                Err(error.into())
-            }
             Ok(bytes) if is_whole => Ok(verified(self, bytes, key, &record.digest)),
-            outcome => Ok(outcome?),
+            Ok(bytes) => Ok(bytes),
+            // The record may be of a moment ago, and the instance be deleted by now.
+            Err(error) => Err(self.unless_deleted(caller, record, error).await),
         }
     }
 
@@ -148,7 +140,7 @@ impl Archive {
         if transfer_syntax::is_deflated(&record.transfer_syntax) {
             let object = self.read_object(caller, record, 0..record.size_bytes).await?;
             let data_set_offset = record.file_header.as_ref().map(|header| header.replaces);
-            return Ok(inflated(object, data_set_offset, range));
+            return Ok(inflated(object, data_set_offset, range, self.permits.clone()));
         }
         self.read_object(caller, record, range).await
     }

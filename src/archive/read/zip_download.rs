@@ -2,19 +2,24 @@
 //! another file header where the stored one is missing or wrong (docs/decisions/0095).
 //!
 //! Names and lengths are in the index, so that the length of the file is known before the first object is
-//! opened.
+//! opened. Instances that are known to be missing by then are left out and named in a text file. In the place
+//! of one that turns out later to be missing or damaged, there is a text of the same length
+//! (docs/decisions/0102).
 
 use std::collections::BTreeSet;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
+use futures_util::{FutureExt, TryStreamExt};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tracing::error;
 
 use crate::archive::access::{Caller, Tenant};
+use crate::archive::read::whole::LOOKS_AT_ONCE;
+use crate::archive::read::zip_stream::{EntrySource, StoredFile, ZipDownloadEntry, written};
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs::Key;
@@ -27,15 +32,17 @@ use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, file_bytes};
 use crate::zip;
-use crate::zip::writer::{DirectoryWriter, EntryHeader};
+use crate::zip::writer::EntryHeader;
+
+pub use crate::archive::read::zip_stream::ZipStream;
 
 /// The name of a directory of a file-set (PS3.10 §8.6) and what its File-set ID is.
 const DICOMDIR: &str = "DICOMDIR";
 const FILE_SET_ID: &str = "CUSPID";
 /// The folder of all instances of a file-set.
 const FILE_SET_FOLDER: &str = "DICOM";
-/// Objects that are opened ahead of the one that is being sent.
-const OPEN_AHEAD: usize = 2;
+/// The name of the text file that names missing instances.
+const MISSING: &str = "MISSING.TXT";
 
 /// The contents of a zip file that is to be made.
 #[derive(Debug, Clone)]
@@ -55,30 +62,15 @@ pub struct ZipContents {
 pub struct ZipDownload {
     entries: Vec<ZipDownloadEntry>,
     transfer_syntaxes: BTreeSet<String>,
+    missing: Vec<InstanceUid>,
 }
-
-#[derive(Debug)]
-struct ZipDownloadEntry {
-    header: EntryHeader,
-    source: EntrySource,
-}
-
-#[derive(Debug)]
-enum EntrySource {
-    /// A range of an object, after these bytes.
-    Object(Bytes, Key, Range<u64>),
-    Text(Bytes),
-}
-
-/// The bytes of a zip file. An object that vanishes meanwhile is an error in the stream.
-pub type ZipStream = BoxStream<'static, Result<Bytes, Error>>;
 
 impl Archive {
     /// Plans a zip file of a study, a series, a part of one, or an instance, by series and instance number.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such thing, or no such position; [`Error::TooMany`] if there are
-    /// more than `limit` instances.
+    /// more than `limit` instances; the error of the first object if no object can be read.
     pub async fn zip(
         &self,
         caller: &Caller,
@@ -103,14 +95,50 @@ impl Archive {
             }
             instances = instances.drain(start..end).collect();
         }
+        let missing = self.take_missing(&caller.tenant, &mut instances).await?;
         let transfer_syntaxes = instances.iter().map(|instance| instance.transfer_syntax.clone()).collect();
+        let changed_at = instances.iter().map(|instance| instance.stored_at).max();
         let tenant = caller.tenant.clone();
-        let entries = if contents.with_directory {
+        let mut entries = if contents.with_directory {
             run_blocking(None, move || file_set(&tenant, instances)).await?
         } else {
             instances.into_iter().map(|instance| plain(&tenant, instance)).collect()
         };
-        Ok(ZipDownload { entries, transfer_syntaxes })
+        if !missing.is_empty() {
+            entries.push(list_of(&missing, changed_at.unwrap_or_default()));
+        }
+        Ok(ZipDownload { entries, transfer_syntaxes, missing })
+    }
+
+    /// Takes those instances away whose objects are known to be missing, as far as the objects are looked for
+    /// ahead. The objects of instances that were deleted meanwhile are missing, too.
+    async fn take_missing(
+        &self,
+        tenant: &Tenant,
+        instances: &mut Vec<ZipInstance>,
+    ) -> Result<Vec<InstanceUid>, Error> {
+        let mut missing = Vec::new();
+        let mut first_error = None;
+        let looks = instances.iter().take(self.look_ahead()).map(|instance| {
+            let key = instance.key(tenant);
+            async move { self.lost_object(&key, instance.size_bytes).await.map(|error| (instance, error)) }
+                .boxed()
+        });
+        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(LOOKS_AT_ONCE);
+        while let Some(lost) = looks.next().await {
+            let Some((ZipInstance { instance, .. }, error)) = lost else { continue };
+            error!(%error, "a zip file leaves out instance {instance}");
+            missing.push(instance.clone());
+            first_error.get_or_insert(error);
+        }
+        drop(looks);
+        match first_error {
+            Some(error) if missing.len() == instances.len() => Err(error.into()),
+            _ => {
+                instances.retain(|instance| !missing.contains(&instance.instance));
+                Ok(missing)
+            }
+        }
     }
 
     /// The instances, with as much of their records as names and orders them.
@@ -163,63 +191,14 @@ impl ZipDownload {
         self.transfer_syntaxes.iter().map(String::as_str)
     }
 
-    /// The file, made while it is read.
-    pub fn read(self, archive: &Arc<Archive>) -> ZipStream {
-        let archive = archive.clone();
-        let opened = stream::iter(self.entries)
-            .map(move |ZipDownloadEntry { header, source }| {
-                let archive = archive.clone();
-                async move {
-                    let bytes = match source {
-                        EntrySource::Text(text) => stream::iter([Ok(text)]).boxed(),
-                        EntrySource::Object(head, key, range) => {
-                            let object = archive.blobs.read(&key, range).await?;
-                            let head = Some(head).filter(|head| !head.is_empty()).map(Ok);
-                            stream::iter(head).chain(object).boxed()
-                        }
-                    };
-                    Ok::<_, Error>((header, bytes.map_err(Error::from).boxed()))
-                }
-            })
-            .buffered(OPEN_AHEAD)
-            .boxed();
-        let writer = ZipDownloadWriter { opened, current: None, directory: DirectoryWriter::default() };
-        stream::try_unfold(Some(writer), |writer| async move {
-            let Some(writer) = writer else { return Ok(None) };
-            writer.step().await.map(Some)
-        })
-        .boxed()
-    }
-}
-
-/// A zip file that is being written.
-struct ZipDownloadWriter {
-    opened: BoxStream<'static, Result<(EntryHeader, ZipStream), Error>>,
-    /// The entry that is being sent, with the checksum of the bytes that were sent.
-    current: Option<(EntryHeader, ZipStream, crc32fast::Hasher)>,
-    directory: DirectoryWriter,
-}
-
-impl ZipDownloadWriter {
-    /// The next bytes, and the writer of the bytes after them.
-    async fn step(mut self) -> Result<(Bytes, Option<Self>), Error> {
-        if let Some((header, mut bytes, mut checksum)) = self.current.take() {
-            if let Some(chunk) = bytes.try_next().await? {
-                checksum.update(&chunk);
-                self.current = Some((header, bytes, checksum));
-                return Ok((chunk, Some(self)));
-            }
-            let end = self.directory.end_entry(&header, checksum.finalize());
-            return Ok((end.into(), Some(self)));
-        }
-        Ok(match self.opened.try_next().await? {
-            Some((header, bytes)) => {
-                let start = header.local();
-                self.current = Some((header, bytes, crc32fast::Hasher::new()));
-                (start.into(), Some(self))
-            }
-            None => (self.directory.into_bytes().into(), None),
-        })
+    /// The file, made while it is read, and the instances that are known to be missing in it. The first
+    /// instance that can be read is opened before this returns.
+    ///
+    /// # Errors
+    /// The error of the first instance if no instance can be read.
+    pub async fn read(self, archive: &Arc<Archive>) -> Result<(ZipStream, Vec<InstanceUid>), Error> {
+        let mut missing = self.missing;
+        Ok((written(archive, self.entries, &mut missing).await?, missing))
     }
 }
 
@@ -296,13 +275,21 @@ impl ZipInstance {
         DirectoryFile { id, sop_class, instance, transfer_syntax, has_pixels: *has_pixels }
     }
 
+    fn key(&self, tenant: &Tenant) -> Key {
+        keys::original(tenant, &self.study, &self.series, &self.instance, &self.object)
+    }
+
     fn entry(self, tenant: &Tenant, name: String) -> ZipDownloadEntry {
         let size_bytes = file_bytes(self.size_bytes, self.file_header.as_ref());
         let header = EntryHeader { name, size_bytes, modified_at: self.stored_at };
-        let key = keys::original(tenant, &self.study, &self.series, &self.instance, &self.object);
-        let replaces = self.file_header.as_ref().map_or(0, |header| header.replaces);
-        let head = self.file_header.map(|header| Bytes::from(header.bytes)).unwrap_or_default();
-        ZipDownloadEntry { header, source: EntrySource::Object(head, key, replaces..self.size_bytes) }
+        let source = EntrySource::Object(StoredFile {
+            key: self.key(tenant),
+            size_bytes: self.size_bytes,
+            digest: self.digest,
+            header: self.file_header,
+            instance: self.instance,
+        });
+        ZipDownloadEntry { header, source }
     }
 }
 
@@ -310,6 +297,17 @@ impl ZipInstance {
 fn plain(tenant: &Tenant, instance: ZipInstance) -> ZipDownloadEntry {
     let name = format!("{}/{}/{}.dcm", instance.study, instance.series, instance.instance);
     instance.entry(tenant, name)
+}
+
+/// The text file that names missing instances.
+fn list_of(missing: &[InstanceUid], modified_at: i64) -> ZipDownloadEntry {
+    let mut text = "These instances are stored, but their objects are missing or damaged.\r\n".to_owned();
+    for instance in missing {
+        text += instance.as_str();
+        text += "\r\n";
+    }
+    let header = EntryHeader { name: MISSING.into(), size_bytes: text.len() as u64, modified_at };
+    ZipDownloadEntry { header, source: EntrySource::Text(text.into()) }
 }
 
 /// The entries of a file-set, its DICOMDIR first (PS3.10 §8); `instances` are in order.

@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Response, StatusCode};
-use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
@@ -31,6 +30,9 @@ use crate::http::response::media_types::OCTET_STREAM;
 use crate::http::response::multipart as parts;
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, fingerprint, finish};
+use crate::http::retrieve::available_parts::{
+    AvailableParts, Omission, OpenPart, PartBytes, PartsOrOmissions, look_ahead, written,
+};
 use crate::http::retrieve::bulkdata;
 use crate::http::retrieve::frames::{FrameForm, choose_form, stored_form, stores_native};
 use crate::http::retrieve::rendered_images::number_of_frames;
@@ -42,8 +44,6 @@ const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
 
 /// The number of parts that are opened or transcoded ahead of the one that is sent.
 const OPEN_AHEAD: usize = 2;
-
-type ByteStream = BoxStream<'static, Result<Bytes, ArchiveError>>;
 
 /// `GET …/bulkdata` of a study, a series or an instance.
 pub(crate) async fn bulkdata(
@@ -102,18 +102,19 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Error> {
     let accept = head.accept();
     let version = archive.version(&caller, &scope).await?;
-    let pages = archive.instances(&caller, &scope).await?;
+    let mut pages = archive.instances(&caller, &scope).await?;
+    let (first, lost) = look_ahead(archive, &caller, pages.try_next().await?.unwrap_or_default()).await;
     let is_single =
         scope.instance.is_some() && accept.choose(&octets()).is_some_and(|best| !best.is_multipart);
     let chosen_by = accept.clone();
-    let pages = pages.map_ok(move |page| {
+    let pages = stream::iter([Ok(first)]).chain(pages).map_ok(move |page| {
         page.into_iter().flat_map(|record| chosen(record, values, &chosen_by)).collect::<Vec<_>>()
     });
     let mut pages = pages.try_filter(|page| ready(!page.is_empty())).boxed();
     let Some(first) = pages.try_next().await? else {
-        return Err(
-            ArchiveError::NotFound("bulk data of this kind in the study, series or instance".into()).into()
-        );
+        let none = "bulk data of this kind in the study, series or instance";
+        let lost = lost.into_iter().next().map(|omission| omission.error);
+        return Err(lost.unwrap_or_else(|| ArchiveError::NotFound(none.into())).into());
     };
     if let ([value], true) = (first.as_slice(), is_single) {
         return bulkdata::answer(archive, caller, InstanceRecord::clone(&value.record), &value.path, head)
@@ -124,16 +125,16 @@ pub(super) async fn answer(
     }
     let state = format!("{version} {values:?} {accept:?} {REVISION}");
     let etag = format!("\"{}\"", fingerprint(state));
-    let response = describe(&etag);
     if head.has(&etag) {
-        return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+        return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
-    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
-    let response = response.header(CONTENT_TYPE, parts::content_type(first[0].essence(), &boundary));
     let values = stream::iter([Ok(first)]).chain(pages).map_ok(|page| stream::iter(page).map(Ok));
-    let body =
-        written(Arc::clone(archive), caller, values.try_flatten().boxed(), boundary, head.base_url().into());
-    finish(response, Body::from_stream(body))
+    let opened = opened(Arc::clone(archive), caller, values.try_flatten().boxed(), head.base_url().into());
+    let mut available = AvailableParts::new(lost, opened)?;
+    let first = available.first().await?.ok_or(Error::NoResource)?;
+    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
+    let response = available.begin(&etag).header(CONTENT_TYPE, parts::content_type(first.essence, &boundary));
+    finish(response, Body::from_stream(written(first, available.rest(), boundary)))
 }
 
 /// Bytes in parts, and as one body.
@@ -157,12 +158,6 @@ struct SelectedValue {
     is_as_asked: bool,
 }
 
-impl SelectedValue {
-    fn essence(&self) -> &'static str {
-        self.frames.as_ref().map_or(OCTET_STREAM, |(offer, _)| offer.essence)
-    }
-}
-
 /// The selected values of an instance, each in the representation that suits the client best.
 fn chosen(record: InstanceRecord, values: BulkSelection, accept: &Accept) -> Vec<SelectedValue> {
     let record = Arc::new(record);
@@ -182,53 +177,54 @@ fn chosen(record: InstanceRecord, values: BulkSelection, accept: &Accept) -> Vec
     record.layout.bulk.iter().filter(|value| values.include(value)).map(choose).collect()
 }
 
-/// Writes values as the parts of one body.
-fn written(
+/// Opens values as parts.
+fn opened(
     archive: Arc<Archive>,
     caller: Caller,
     values: BoxStream<'static, Result<SelectedValue, ArchiveError>>,
-    boundary: String,
     base_url: Arc<str>,
-) -> ByteStream {
-    let tail = Bytes::from(parts::tail(&boundary));
+) -> PartsOrOmissions<OpenPart> {
+    let reader = Arc::new((archive, caller));
     let pieces = values.map_ok(|value| {
         let count = if value.frames.is_some() { number_of_frames(&value.record) } else { 1 };
         let value = Arc::new(value);
         stream::iter(1..=count).map(move |number| Ok::<_, ArchiveError>((Arc::clone(&value), number)))
     });
-    let (of_archive, of_caller) = (Arc::clone(&archive), caller.clone());
+    let for_memory = Arc::clone(&reader);
     let pieces = pieces.try_flatten().and_then(move |(value, number)| {
-        let (archive, caller) = (Arc::clone(&of_archive), of_caller.clone());
+        let reader = Arc::clone(&for_memory);
         async move {
+            let (archive, caller) = &*reader;
             // A frame that is transcoded is held in memory.
             let is_made = value.frames.as_ref().is_some_and(|(_, form)| !matches!(form, FrameForm::Stored));
             let memory = match is_made {
-                true => Some(archive.response_memory(&caller, frame_bytes(&value.record)).await),
+                true => Some(archive.response_memory(caller, frame_bytes(&value.record)).await),
                 false => None,
             };
             Ok((value, number, memory))
         }
     });
-    let parts = pieces.enumerate().map(move |(index, piece)| {
-        let (archive, caller) = (Arc::clone(&archive), caller.clone());
-        let (boundary, base_url) = (boundary.clone(), Arc::clone(&base_url));
+    let parts = pieces.map(move |piece| {
+        let (reader, base_url) = (Arc::clone(&reader), Arc::clone(&base_url));
         async move {
+            let (archive, caller) = &*reader;
             let (value, number, memory) = piece?;
-            let part = part(&archive, &caller, &value, number, memory).await?;
-            let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
-            let syntax = Some(part.transfer_syntax.as_str());
-            let head = parts::located(&boundary, index == 0, part.essence, syntax, &location);
-            let head = stream::once(ready(Ok(Bytes::from(head))));
-            Ok::<_, ArchiveError>(head.chain(part.bytes))
+            Ok(match part(archive, caller, &value, number, memory).await {
+                Ok(ValuePart { essence, transfer_syntax, bytes }) => {
+                    let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
+                    Ok(OpenPart { essence, transfer_syntax, location, bytes })
+                }
+                Err(error) => Err(Omission { instance: value.record.instance.clone(), error }),
+            })
         }
     });
-    parts.buffered(OPEN_AHEAD).try_flatten().chain(stream::once(ready(Ok(tail)))).boxed()
+    parts.buffered(OPEN_AHEAD).boxed()
 }
 
 struct ValuePart {
     essence: &'static str,
     transfer_syntax: String,
-    bytes: ByteStream,
+    bytes: PartBytes,
 }
 
 /// A value, or frame `number` (from 1) of it. A frame that cannot be transcoded is given as it is stored.
@@ -241,13 +237,7 @@ async fn part(
 ) -> Result<ValuePart, ArchiveError> {
     let record = &value.record;
     let Some((offer, form)) = &value.frames else {
-        let bytes = archive.read_value(caller, record, value.range.clone()).await?;
-        let bytes = bytes.map_err(ArchiveError::from).boxed();
-        return Ok(ValuePart {
-            essence: OCTET_STREAM,
-            transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
-            bytes,
-        });
+        return archive.retried(|| whole_value(archive, caller, value)).await;
     };
     let codec = match form {
         FrameForm::Stored => None,
@@ -255,20 +245,36 @@ async fn part(
         FrameForm::Encoded(codec) => Some(Some(*codec)),
     };
     let Some((codec, memory)) = codec.zip(memory) else {
-        return stored(archive, caller, record, number).await;
+        return archive.retried(|| stored(archive, caller, record, number)).await;
     };
     let reader = Arc::new((Arc::clone(archive), caller.clone(), Arc::clone(record)));
-    match memory.fill(transcoded_frames::frame(reader, number, codec)).await {
-        Err(error) if error.is_about_form() => stored(archive, caller, record, number).await,
-        frame => {
-            let transfer_syntax = offer.transfer_syntax.clone().unwrap_or_default();
-            Ok(ValuePart {
-                essence: offer.essence,
-                transfer_syntax,
-                bytes: stream::once(ready(frame)).boxed(),
-            })
+    let frame = async move {
+        reader.0.retried(|| transcoded_frames::frame(Arc::clone(&reader), number, codec)).await
+    };
+    match memory.fill(frame).await {
+        Err(error) if error.is_about_form() => {
+            archive.retried(|| stored(archive, caller, record, number)).await
         }
+        frame => Ok(ValuePart {
+            essence: offer.essence,
+            transfer_syntax: offer.transfer_syntax.clone().unwrap_or_default(),
+            bytes: stream::iter([Ok(frame?)]).boxed(),
+        }),
     }
+}
+
+/// A value as one part.
+async fn whole_value(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    value: &SelectedValue,
+) -> Result<ValuePart, ArchiveError> {
+    let bytes = archive.read_value(caller, &value.record, value.range.clone()).await?;
+    Ok(ValuePart {
+        essence: OCTET_STREAM,
+        transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
+        bytes: begun(bytes.map_err(ArchiveError::from).boxed()).await?,
+    })
 }
 
 /// A frame as it is stored.
@@ -292,6 +298,12 @@ async fn stored(
     Ok(ValuePart {
         essence: offer.essence,
         transfer_syntax: offer.transfer_syntax.unwrap_or_default(),
-        bytes: fragments.try_flatten().boxed(),
+        bytes: begun(fragments.try_flatten().boxed()).await?,
     })
+}
+
+/// The same bytes, the first of them read, so that a part that cannot be read is not begun.
+async fn begun(mut bytes: PartBytes) -> Result<PartBytes, ArchiveError> {
+    let first = bytes.try_next().await?;
+    Ok(stream::iter(first.map(Ok)).chain(bytes).boxed())
 }

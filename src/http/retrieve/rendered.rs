@@ -21,7 +21,8 @@ use crate::http::request::Head;
 use crate::http::request::path::{InstancePath, Target, frame_numbers};
 use crate::http::request::rendering_parameters::{RenderingParameters, wrong};
 use crate::http::response::negotiation::not_acceptable;
-use crate::http::retrieve::rendered_images::{ImageFrame, Packing, RenderingPlan};
+use crate::http::retrieve::available_parts::look_ahead;
+use crate::http::retrieve::rendered_images::{ImageFrame, OnFailure, Packing, RenderingPlan};
 use crate::http::retrieve::{document, rendered_images};
 
 type ImageFrames = BoxStream<'static, Result<ImageFrame, ArchiveError>>;
@@ -54,7 +55,7 @@ pub(crate) async fn rendered(
         negotiate(&parameters, &[Packing::Single, Packing::Parts], record.digest.clone(), &head)?;
     match packing {
         Packing::Parts => {
-            rendered_images::several(archive, caller, all_frames(record), false, plan, &head).await
+            rendered_images::several(archive, caller, all_frames(record), OnFailure::End, plan, &head).await
         }
         Packing::Single if count > 1 && plan.rendering.format == Format::Gif => {
             rendered_images::animation(archive, &caller, &Arc::new(record), &plan, &head).await
@@ -96,7 +97,7 @@ pub(crate) async fn frames(
         }
         Packing::Parts => {
             let frames = stream::iter(frames.map(Ok)).boxed();
-            rendered_images::several(archive, caller, frames, false, plan, &head).await
+            rendered_images::several(archive, caller, frames, OnFailure::End, plan, &head).await
         }
     }
 }
@@ -111,14 +112,16 @@ async fn collection(
 ) -> Result<Response<Body>, Error> {
     let state = archive.version(&caller, &scope).await?;
     let (_, plan) = negotiate(parameters, &[Packing::Parts], format!("{scope:?} {state}"), head)?;
-    let pages = archive.instances(&caller, &scope).await?;
-    let frames = pages
+    let mut pages = archive.instances(&caller, &scope).await?;
+    let (first, lost) = look_ahead(archive, &caller, pages.try_next().await?.unwrap_or_default()).await;
+    let frames = stream::iter([Ok(first)])
+        .chain(pages)
         .map_ok(|page| {
             let images = page.into_iter().filter(|record| !document::is_document(record));
             stream::iter(images.map(all_frames)).flatten()
         })
         .try_flatten();
-    rendered_images::several(archive, caller, frames.boxed(), true, plan, head).await
+    rendered_images::several(archive, caller, frames.boxed(), OnFailure::LeaveOut(lost), plan, head).await
 }
 
 /// A presentation state: the images that it refers to, rendered by it (§8.3.5.1.6).
@@ -149,7 +152,8 @@ async fn presented(
         Packing::Single => rendered_images::one(archive, &caller, &first, &plan, head).await,
         Packing::Parts => {
             let frames = stream::iter([Ok(first)]).chain(rest).boxed();
-            rendered_images::several(archive, caller, frames, true, plan, head).await
+            rendered_images::several(archive, caller, frames, OnFailure::LeaveOut(Vec::new()), plan, head)
+                .await
         }
     }
 }

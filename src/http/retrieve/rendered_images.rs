@@ -1,7 +1,7 @@
 //! Rendered images as responses: one image, or several as parts that are rendered while they are sent (PS3.18
 //! §8.6.1, §8.7.4).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LOCATION, CONTENT_TYPE, WARNING};
@@ -22,6 +22,7 @@ use crate::http::request::accept::Offer;
 use crate::http::response::instance::url;
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{begin, describe, fingerprint, finish};
+use crate::http::retrieve::available_parts::{AvailableParts, Omission, PartsOrOmissions};
 
 /// The number of images that are rendered at the same time for one response.
 const RENDER_AHEAD: usize = 2;
@@ -183,19 +184,24 @@ pub(super) fn begin_bytes(
     Ok((response, sent.unwrap_or_default()))
 }
 
+/// What happens to a response with a frame that cannot be rendered or read.
+pub(in crate::http) enum OnFailure {
+    /// The response ends: frames of one instance are identified by their position.
+    End,
+    /// The frame is left out, so that one instance does not spoil a study. So were these instances before.
+    LeaveOut(Vec<Omission>),
+}
+
 /// Answers with images as parts. All but the first are rendered while the response is sent.
 ///
-/// `leaves_out` decides on a frame that cannot be rendered: it is left out, so that one instance does not
-/// spoil a study, or it ends the response.
-///
 /// # Errors
-/// The archive's error for the first frame; if frames are left out, [`Error::NotAcceptable`] if all are left
-/// out.
+/// The archive's error for the first frame; if frames are left out, [`Error::NotAcceptable`] if none can be
+/// rendered, or the archive's error if none can be read.
 pub(in crate::http) async fn several(
     archive: &Arc<Archive>,
     caller: Caller,
     frames: BoxStream<'static, Result<ImageFrame, ArchiveError>>,
-    leaves_out: bool,
+    on_failure: OnFailure,
     plan: RenderingPlan,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
@@ -204,39 +210,87 @@ pub(in crate::http) async fn several(
         return not_modified(&plan, &etag);
     }
     let media_type = essence(plan.rendering.format);
-    let response = plan.with_warning(describe(&etag));
-    let base_url = head.base_url().to_owned();
-    let mut renderers = Renderers::new(archive, caller, plan.rendering);
-    let context = Arc::clone(&renderers.context);
-    let images = frames
-        .and_then(move |frame| {
-            let context = Arc::clone(&context);
-            async move {
-                let (archive, caller, rendering) = &*context;
-                Ok((archive.response_memory(caller, rendering.image_bytes(&frame.record)).await, frame))
-            }
-        })
-        .map(move |frame| {
-            let base_url = base_url.clone();
-            let image = frame.map(|(memory, frame)| {
-                let (renderer, location) = (renderers.of(&frame.record), frame.location(&base_url));
-                (location, memory.fill(async move { renderer.render(&frame).await }))
-            });
-            async move {
-                let (location, image) = image?;
-                Ok((location, image.await?))
-            }
-        })
-        .buffered(RENDER_AHEAD);
-    let mut images = images.boxed();
-    let first = first_rendered(&mut images, leaves_out).await?;
-    let rest = images.filter(move |image| ready(!(leaves_out && is_refused(image))));
+    let images = rendered(archive, caller, frames, plan.rendering.clone(), head.base_url().to_owned());
+    let (response, images) = match on_failure {
+        OnFailure::End => {
+            let mut images = images.map(|image| image?.map_err(|failure| failure.error)).boxed();
+            let first = images.try_next().await?;
+            let first = first.ok_or_else(|| Error::NotAcceptable("there are no images in it".into()))?;
+            (describe(&etag), stream::iter([Ok(first)]).chain(images).boxed())
+        }
+        OnFailure::LeaveOut(lost) => without_failures(lost, images, &etag).await?,
+    };
     // The boundary is stable for ranges and caches, and occurs in no image: an image would have to contain
     // its own ETag.
     let boundary = format!("cuspid-{}", etag.trim_matches('"'));
+    let response = plan.with_warning(response);
     let response = response.header(CONTENT_TYPE, parts::content_type(media_type, &boundary));
-    let images = stream::iter([Ok(first)]).chain(rest).boxed();
     finish(response, Body::from_stream(written(images, media_type, boundary)))
+}
+
+type LocatedImage = (String, Bytes);
+
+/// Renders frames, in order: the images with the URLs of their frames.
+fn rendered(
+    archive: &Arc<Archive>,
+    caller: Caller,
+    frames: BoxStream<'static, Result<ImageFrame, ArchiveError>>,
+    rendering: Rendering,
+    base_url: String,
+) -> PartsOrOmissions<LocatedImage> {
+    let mut renderers = Renderers::new(archive, caller, rendering);
+    let context = Arc::clone(&renderers.context);
+    let frames = frames.and_then(move |frame| {
+        let context = Arc::clone(&context);
+        async move {
+            let (archive, caller, rendering) = &*context;
+            Ok((archive.response_memory(caller, rendering.image_bytes(&frame.record)).await, frame))
+        }
+    });
+    let images = frames.map(move |frame| {
+        let image = frame.map(|(memory, frame)| {
+            let (renderer, location) = (renderers.of(&frame.record), frame.location(&base_url));
+            let instance = frame.record.instance.clone();
+            let image = async move {
+                let (archive, ..) = &*renderer.context;
+                archive.retried(|| renderer.render(&frame)).await
+            };
+            (location, instance, memory.fill(image))
+        });
+        async move {
+            let (location, instance, image) = image?;
+            Ok(match image.await {
+                Ok(image) => Ok((location, image)),
+                Err(error) => Err(Omission { instance, error }),
+            })
+        }
+    });
+    images.buffered(RENDER_AHEAD).boxed()
+}
+
+/// Leaves out frames that cannot be rendered or read. Returns the beginning of the response and its images,
+/// of which the first is rendered.
+async fn without_failures(
+    lost: Vec<Omission>,
+    images: PartsOrOmissions<LocatedImage>,
+    etag: &str,
+) -> Result<(Builder, BoxStream<'static, Result<LocatedImage, ArchiveError>>), Error> {
+    // The images that could be rendered by a client of another kind are not missing (docs/decisions/0045).
+    let refusal = Arc::new(OnceLock::new());
+    let first_refusal = Arc::clone(&refusal);
+    let images = images.filter(move |image| {
+        let form = image.as_ref().ok().and_then(|image| image.as_ref().err());
+        let form = form.filter(|failure| failure.error.is_about_form());
+        form.inspect(|failure| drop(refusal.set(failure.error.to_string())));
+        ready(form.is_none())
+    });
+    let mut available = AvailableParts::new(lost, images.boxed())?;
+    let Some(first) = available.first().await? else {
+        let refusal = first_refusal.get().cloned();
+        return Err(Error::NotAcceptable(refusal.unwrap_or_else(|| "there are no images in it".into())));
+    };
+    let response = available.begin(etag);
+    Ok((response, stream::iter([Ok(first)]).chain(available.rest()).boxed()))
 }
 
 /// The renderers of one response: consecutive frames of an instance share one.
@@ -274,7 +328,7 @@ impl LazyRenderer {
 
 /// Writes images as the parts of one body.
 fn written(
-    images: BoxStream<'static, ImageResult>,
+    images: BoxStream<'static, Result<LocatedImage, ArchiveError>>,
     media_type: &'static str,
     boundary: String,
 ) -> impl Stream<Item = Result<Bytes, ArchiveError>> {
@@ -292,27 +346,4 @@ fn written(
         Ok::<_, ArchiveError>(stream::iter(pieces))
     });
     parts.try_flatten().chain(stream::iter([Ok(tail)]))
-}
-
-type ImageResult = Result<(String, Bytes), ArchiveError>;
-
-/// The first image, so that a response without any image is an error and not an empty body.
-async fn first_rendered(
-    images: &mut BoxStream<'static, ImageResult>,
-    leaves_out: bool,
-) -> Result<(String, Bytes), Error> {
-    let mut refusal = None;
-    while let Some(image) = images.next().await {
-        match image {
-            Err(error) if leaves_out && error.is_about_form() => {
-                refusal.get_or_insert(error.to_string());
-            }
-            image => return Ok(image?),
-        }
-    }
-    Err(Error::NotAcceptable(refusal.unwrap_or_else(|| "there are no images in it".into())))
-}
-
-fn is_refused(image: &ImageResult) -> bool {
-    image.as_ref().is_err_and(ArchiveError::is_about_form)
 }

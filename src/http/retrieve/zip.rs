@@ -4,20 +4,22 @@
 use std::ops::RangeInclusive;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, WARNING};
+use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 
 use crate::archive::access::Caller;
 use crate::archive::read::zip_download::ZipContents;
 use crate::archive::scope::Scope;
+use crate::dicom::uid::InstanceUid;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
+use crate::http::retrieve::available_parts::{incomplete, log_end, omission_warning};
 
 const ZIP: &str = "application/zip";
 const DICOM: &str = "application/dicom";
@@ -43,27 +45,30 @@ pub(super) async fn answer(
         positions.as_ref().map_or_else(String::new, |part| format!("-{}-{}", part.start(), part.end()));
     let form = if with_directory { "fileset" } else { "zip" };
     let etag = format!("\"{}-{form}{part}\"", archive.version(caller, &scope).await?);
-    let response = describe(&etag);
     if head.has(&etag) {
-        return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+        return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let name = file_name(&scope, &part);
     let zip = archive.zip(caller, &ZipContents { scope, positions, with_directory }, limit).await?;
     for stored in zip.transfer_syntaxes() {
         may_be_stored_in(&head.accept(), stored)?;
     }
-    let response = response
+    let length = zip.length();
+    let (bytes, missing) = zip.read(archive).await?;
+    let response = begin(&missing, &etag)
         .header(CONTENT_TYPE, ZIP)
-        .header(CONTENT_LENGTH, zip.length())
+        .header(CONTENT_LENGTH, length)
         .header(CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
-    let mut bytes = zip.read(archive);
-    // The first header and the first bytes after it: an object that cannot be read is an error, not an
-    // incomplete body.
-    let mut first: Vec<Bytes> = Vec::new();
-    for _ in 0..2 {
-        first.extend(bytes.try_next().await?);
+    finish(response, Body::from_stream(bytes.inspect_err(log_end)))
+}
+
+/// The response, whose head says whether instances are missing. The status is 200 in any case: browsers end a
+/// download with 206 that they did not request in parts.
+fn begin(missing: &[InstanceUid], etag: &str) -> Builder {
+    match missing {
+        [] => describe(etag),
+        missing => incomplete().header(WARNING, omission_warning(missing.len(), missing)),
     }
-    finish(response, Body::from_stream(stream::iter(first).map(Ok).chain(bytes)))
 }
 
 /// Refuses a transfer syntax that the client excludes: a zip file holds instances as they are stored.

@@ -1,0 +1,233 @@
+//! Whole objects for responses of many instances. An object that cannot be given is found before its first
+//! byte is sent, so that the response goes on without that instance (docs/decisions/0102).
+
+use std::future::{Future, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::archive::access::Caller;
+use crate::archive::read::file::as_file;
+use crate::archive::verified::verified;
+use crate::archive::{Archive, Error, keys};
+use crate::backoff::Backoff;
+use crate::blobs;
+use crate::blobs::{ByteStream, Key};
+use crate::dicom::uid::InstanceUid;
+use crate::index::records::InstanceRecord;
+use crate::telemetry;
+
+/// The most objects that are looked at before the head of a response: all of the first page of records on a
+/// local disk, and as many as one round of requests takes in a remote store.
+const LOOK_AHEAD: usize = 200;
+const REMOTE_LOOK_AHEAD: usize = 32;
+/// The objects that are looked at at the same time.
+pub(super) const LOOKS_AT_ONCE: usize = 32;
+
+/// The largest object that is held in memory until it is verified.
+const MAX_HELD_BYTES: u64 = 256 * 1024;
+const MAX_HELD_REMOTE_BYTES: u64 = 1024 * 1024;
+/// The largest object that is read twice: verified first, then sent. Larger objects are verified while they
+/// are sent.
+pub(super) const MAX_READ_TWICE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The wait before a failed read is retried.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(200));
+/// The instances in a row that may fail in a way that may pass, before a response ends. So many failures are
+/// not of the instances but of the store.
+const MAX_FAILURES_IN_A_ROW: u32 = 3;
+
+/// The place and the digest of a whole object.
+pub(super) struct WholeObject<'a> {
+    pub(super) key: &'a Key,
+    pub(super) size_bytes: u64,
+    pub(super) digest: &'a str,
+}
+
+/// Decides whether a response goes on without an instance that cannot be given.
+#[derive(Debug, Default)]
+pub struct OmissionPolicy {
+    failures_in_a_row: u32,
+}
+
+impl OmissionPolicy {
+    /// Records that an instance was given.
+    pub fn given(&mut self) {
+        self.failures_in_a_row = 0;
+    }
+
+    /// Whether the response goes on after an error of one instance. It does after a missing or damaged
+    /// object, but not after a failure of the index, nor after several other failures in a row.
+    pub fn goes_on_after(&mut self, error: &Error) -> bool {
+        match error {
+            Error::Index(_) => false,
+            error if is_lost(error) || matches!(error, Error::NotFound(_)) => true,
+            _ => {
+                self.failures_in_a_row += 1;
+                self.failures_in_a_row <= MAX_FAILURES_IN_A_ROW
+            }
+        }
+    }
+}
+
+/// Whether an error says that an object is missing or damaged.
+pub fn is_lost(error: &Error) -> bool {
+    let Error::Blobs(error) = error else { return false };
+    matches!(error, blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. } | blobs::Error::Damaged(_))
+}
+
+/// Whether an error was logged where it was found.
+pub fn is_logged(error: &Error) -> bool {
+    matches!(error, Error::Internal(_) | Error::Blobs(blobs::Error::Damaged(_)))
+}
+
+impl Archive {
+    /// The instances, among the first of `records`, whose object is missing or too short, each with the error
+    /// that a read of the object would have. Objects of which nothing can be found out now are not among
+    /// them.
+    pub async fn lost_instances(
+        &self,
+        caller: &Caller,
+        records: &[InstanceRecord],
+    ) -> Vec<(InstanceUid, Error)> {
+        let records = records.iter().take(self.look_ahead());
+        let looks: Vec<_> = records.map(|record| self.lost_instance(caller, record).boxed()).collect();
+        stream::iter(looks).buffered(LOOKS_AT_ONCE).filter_map(ready).collect().await
+    }
+
+    async fn lost_instance(&self, caller: &Caller, record: &InstanceRecord) -> Option<(InstanceUid, Error)> {
+        let key = keys::original_of(&caller.tenant, record);
+        let error = self.lost_object(&key, record.size_bytes).await?;
+        Some((record.instance.clone(), self.unless_deleted(caller, record, error).await))
+    }
+
+    /// The number of objects that are looked at before the head of a response.
+    pub(super) fn look_ahead(&self) -> usize {
+        if self.is_remote { REMOTE_LOOK_AHEAD } else { LOOK_AHEAD }
+    }
+
+    /// The error of reading an object that is missing or too short.
+    pub(super) async fn lost_object(&self, key: &Key, size_bytes: u64) -> Option<blobs::Error> {
+        match self.blobs.size(key).await {
+            Ok(Some(size)) if size >= size_bytes => None,
+            Ok(Some(_)) => Some(blobs::Error::OutOfRange { key: key.clone(), range: 0..size_bytes }),
+            Ok(None) => Some(blobs::Error::NotFound(key.clone())),
+            // The read of the object shows whether this lasts.
+            Err(_) => None,
+        }
+    }
+
+    /// Opens an instance as a file, for a response of many instances. Objects of up to
+    /// [`MAX_READ_TWICE_BYTES`] are verified before this returns, as far as that takes no second request to a
+    /// remote store; others while they are read.
+    ///
+    /// # Errors
+    /// As [`Archive::read_object`]; for an object that is verified at once also [`blobs::Error::Damaged`].
+    pub async fn open_whole(&self, caller: &Caller, record: &InstanceRecord) -> Result<ByteStream, Error> {
+        let key = keys::original_of(&caller.tenant, record);
+        let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: &record.digest };
+        match self.open_verified(object).await {
+            Ok(object) => Ok(as_file(object, record.size_bytes, record.file_header.clone())),
+            Err(error) => Err(self.unless_deleted(caller, record, error).await),
+        }
+    }
+
+    /// Opens a whole object, as [`Archive::open_whole`].
+    pub(super) async fn open_verified(&self, object: WholeObject<'_>) -> Result<ByteStream, blobs::Error> {
+        let WholeObject { key, size_bytes, digest } = object;
+        let bytes = self.blobs.read(key, 0..size_bytes).await?;
+        let mut bytes = verified(self, bytes, key.clone(), digest);
+        let max_held = if self.is_remote { MAX_HELD_REMOTE_BYTES } else { MAX_HELD_BYTES };
+        if size_bytes <= max_held {
+            let chunks: Vec<_> = bytes.try_collect().await?;
+            return Ok(stream::iter(chunks).map(Ok).boxed());
+        }
+        if size_bytes <= MAX_READ_TWICE_BYTES && self.reads_twice {
+            while bytes.try_next().await?.is_some() {}
+            return self.blobs.read(key, 0..size_bytes).await;
+        }
+        let first = bytes.try_next().await?;
+        Ok(stream::iter(first).map(Ok).chain(bytes).boxed())
+    }
+
+    /// The error of reading the object of an instance, or [`Error::NotFound`] if the instance was deleted
+    /// after its record was read.
+    pub(super) async fn unless_deleted(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        error: blobs::Error,
+    ) -> Error {
+        let InstanceRecord { study, series, instance, .. } = record;
+        match error {
+            blobs::Error::NotFound(_) => match self.instance(caller, study, series, instance).await {
+                Ok(_) => telemetry::object_damaged("missing"),
+                Err(deleted) => return deleted,
+            },
+            blobs::Error::OutOfRange { .. } => telemetry::object_damaged("damaged"),
+            _ => {}
+        }
+        error.into()
+    }
+
+    /// Repeats an operation once if its failure may pass.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn retried<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        match attempt().await {
+            Err(error) if self.may_pass(&error) => {
+                tokio::time::sleep(RETRY.wait(1)).await;
+                attempt().await
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn may_pass(&self, error: &Error) -> bool {
+        match error {
+            Error::Blobs(blobs::Error::Backend { .. }) | Error::NotReady(_) => true,
+            // The damage may be in the local cache, where the object was evicted.
+            Error::Blobs(blobs::Error::Damaged(_)) => self.is_remote,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key { bucket: blobs::Bucket::Originals, path: "a".into() }
+    }
+
+    #[test]
+    fn a_response_goes_on_without_what_is_lost_and_ends_when_the_store_fails() {
+        let mut policy = OmissionPolicy::default();
+        let lost = [
+            Error::Blobs(blobs::Error::NotFound(key())),
+            Error::Blobs(blobs::Error::Damaged(key())),
+            Error::Blobs(blobs::Error::OutOfRange { key: key(), range: 0..9 }),
+            Error::NotFound("instance".into()),
+        ];
+        for error in lost.iter().cycle().take(100) {
+            assert!(policy.goes_on_after(error), "{error}");
+        }
+        let failure =
+            || Error::Blobs(blobs::Error::Backend { operation: "read".into(), source: "no answer".into() });
+        for _ in 0..10 {
+            for _ in 0..MAX_FAILURES_IN_A_ROW {
+                assert!(policy.goes_on_after(&failure()));
+            }
+            policy.given();
+        }
+        let goes_on: Vec<_> = (0..=MAX_FAILURES_IN_A_ROW).map(|_| policy.goes_on_after(&failure())).collect();
+        assert_eq!(goes_on, [true, true, true, false]);
+        assert!(!OmissionPolicy::default().goes_on_after(&Error::Index(crate::index::Error::Interrupted)));
+    }
+}
