@@ -312,6 +312,43 @@ def test_the_offset_table_points_at_each_frame(origin):
         assert length % 2 == 0 and items[offset + 8 : offset + 8 + length] == frame
 
 
+def memory(process, name) -> int:
+    """A value of the status of a process, in bytes."""
+    lines = (line.split() for line in open(f"/proc/{process.process.pid}/status"))
+    return next(1024 * int(words[1]) for words in lines if words[0] == f"{name}:")
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=["RLE", "JPEG 2000"])
+def test_memory_does_not_grow_with_the_number_of_frames(server, syntax):
+    """32 MiB of frames are transcoded in a part of that memory, as a whole instance and as a list of frames."""
+    process, origin = server
+    if process is None:
+        pytest.skip("the process of the server is not known")
+    frames, side = 256, 256
+    data_set = instance(SOPClassUID="1.2.840.10008.5.1.4.1.1.7.3", NumberOfFrames=frames)
+    data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
+    data_set.Rows = data_set.Columns = side
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 16, 16, 15, 0
+    data_set.PixelData = numpy.random.default_rng(1).integers(0, 1 << 16, frames * side * side, "u2").tobytes()
+    origin.store(encode(data_set))
+    path = instance_path(data_set)
+    numbers = ",".join(map(str, range(1, frames + 1)))
+    frame_type = f'multipart/related; type="{MEDIA_TYPES[syntax]}"; transfer-syntax={syntax}'
+    whole_type = f"{DICOM}; transfer-syntax={syntax}"
+    # A first frame loads what every frame needs.
+    origin.get(f"{path}/frames/1", frame_type)
+    for what, accept in [(f"{path}/frames/{numbers}", frame_type), (path, whole_type)]:
+        with open(f"/proc/{process.process.pid}/clear_refs", "w") as peak:
+            peak.write("5")
+        before = memory(process, "VmHWM")
+        answer = origin.get(what, accept)
+        if answer.status_code in (400, 406):
+            pytest.skip("the transfer syntax is not offered")
+        assert answer.status_code == 200 and len(answer.content) > 16 << 20
+        grown = memory(process, "VmHWM") - before
+        assert grown < 16 << 20, f"{what[-40:]}: {grown >> 20} MiB"
+
+
 def test_ranges_of_a_transcoded_instance_are_parts_of_it(origin):
     data_set = sample_image("five frames")
     origin.store(encode(data_set))

@@ -4,13 +4,13 @@
 
 use bytes::{Bytes, BytesMut};
 use cuspid::dimse::command;
-use cuspid::dimse::pdu::{self, Piece, Splitter};
+use cuspid::dimse::pdu::{self, PduPiece, PduSplitter};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let _ = command::read(input);
     let _ = pdu::read_associate(&Bytes::copy_from_slice(input));
-    let mut splitter = Splitter::new(16 * 1024);
+    let mut splitter = PduSplitter::new(16 * 1024);
     let mut buffer = BytesMut::new();
     for piece in input.chunks(7) {
         buffer.extend_from_slice(piece);
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
             match splitter.next(&mut buffer) {
                 Ok(None) => break,
                 // The association ends here.
-                Err(_) | Ok(Some(Piece::Misplaced | Piece::Abort)) => return,
+                Err(_) | Ok(Some(PduPiece::Misplaced | PduPiece::Abort)) => return,
                 Ok(Some(_)) => {}
             }
         }

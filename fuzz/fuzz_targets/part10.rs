@@ -6,7 +6,7 @@
 
 use cuspid::dicom::derived;
 use cuspid::dicom::explicit;
-use cuspid::dicom::explicit::{FrameOutput, Rewrite};
+use cuspid::dicom::explicit::{FrameOutput, OffsetTableSpace, Rewrite};
 use cuspid::dicom::failure::Failure;
 use cuspid::dicom::instance;
 use cuspid::dicom::scan::{Outline, ScanLimits, Scanner};
@@ -19,7 +19,8 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(at_once, scan(object, size.into()), "the cuts mattered");
     if let Ok(outline) = at_once {
         assert!(outline.head.len() <= object.len().max(MAX_INFLATED_BYTES as usize), "bytes out of nowhere");
-        for frames in [FrameOutput::Stored, FrameOutput::Encapsulated { table_length: 4 }] {
+        let tables = [OffsetTableSpace::Basic(4), OffsetTableSpace::Extended(8)].map(FrameOutput::Encapsulated);
+        for frames in tables.into_iter().chain([FrameOutput::Stored]) {
             let transfer_syntax = EXPLICIT_VR_LITTLE_ENDIAN;
             let changes = derived::elements(&outline, "2.25.1", "ISO_10918_1", "fuzzed");
             let _ = explicit::plan(&outline, &Rewrite { transfer_syntax, changes, frames });

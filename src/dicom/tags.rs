@@ -452,6 +452,9 @@ pub const USER_CONTENT_LONG_LABEL: Tag = of(tags::USER_CONTENT_LONG_LABEL);
 pub const EXTENDED_OFFSET_TABLE: Tag = of(tags::EXTENDED_OFFSET_TABLE);
 /// ExtendedOffsetTableLengths (7FE0,0002).
 pub const EXTENDED_OFFSET_TABLE_LENGTHS: Tag = of(tags::EXTENDED_OFFSET_TABLE_LENGTHS);
+/// EncapsulatedPixelDataValueTotalLength (7FE0,0003).
+pub const ENCAPSULATED_PIXEL_DATA_VALUE_TOTAL_LENGTH: Tag =
+    of(tags::ENCAPSULATED_PIXEL_DATA_VALUE_TOTAL_LENGTH);
 /// FloatPixelData (7FE0,0008).
 pub const FLOAT_PIXEL_DATA: Tag = of(tags::FLOAT_PIXEL_DATA);
 /// DoubleFloatPixelData (7FE0,0009).

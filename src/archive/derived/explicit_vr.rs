@@ -1,6 +1,7 @@
 //! Rewriting an instance in Explicit VR Little Endian, whatever its stored transfer syntax (PS3.18 §8.7.3.4),
 //! while the instance is sent.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -121,6 +122,7 @@ impl Source {
             async move {
                 Ok::<_, Error>(match segment {
                     RewriteSegment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
+                    RewriteSegment::Zeros(length) => zeros(length).map(Ok).boxed(),
                     RewriteSegment::Copy { offset, length, swap } => {
                         let bytes = archive.read(&caller, &record, offset..offset + length).await?;
                         swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
@@ -155,6 +157,15 @@ impl ExplicitFile {
 fn single_bits(layout: &PixelLayout) -> Option<u64> {
     let bits = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
     (layout.bits_allocated == 1).then_some(bits)
+}
+
+/// So many zero bytes.
+fn zeros(length: u64) -> impl futures_util::Stream<Item = Bytes> + Send {
+    const ZEROS: &[u8] = &[0; 64 * 1024];
+    stream::unfold(length, |left| {
+        let length = left.min(ZEROS.len() as u64);
+        ready((length > 0).then(|| (Bytes::from_static(&ZEROS[..length as usize]), left - length)))
+    })
 }
 
 /// Streams all frames, decoded: `length` bytes in one Photometric Interpretation, or an error.

@@ -56,11 +56,17 @@ pub enum FrameOutput {
         /// Bits Allocated: 1, 8, 16 or 32.
         bits_allocated: u16,
     },
-    /// Encapsulated frames.
-    Encapsulated {
-        /// Bytes of the Basic Offset Table.
-        table_length: u32,
-    },
+    /// Encapsulated frames, after an offset table.
+    Encapsulated(OffsetTableSpace),
+}
+
+/// The space for an offset table, which is filled in when the lengths of the frames are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetTableSpace {
+    /// A Basic Offset Table of so many bytes.
+    Basic(u32),
+    /// An Extended Offset Table and its lengths, of so many bytes each, and an empty Basic Offset Table.
+    Extended(u32),
 }
 
 /// The segments of a file.
@@ -72,8 +78,8 @@ pub struct RewritePlan {
     pub after: Vec<RewriteSegment>,
     /// The offset of the data set, in bytes from the start of the file.
     pub data_set_at: u64,
-    /// The offsets of the values of changed elements, and of the Basic Offset Table under
-    /// [`tags::PIXEL_DATA`], in bytes from the start of the file.
+    /// The offsets of the values of changed elements, of the Extended Offset Table and its lengths, and of
+    /// the Basic Offset Table under [`tags::PIXEL_DATA`], in bytes from the start of the file.
     pub places: BTreeMap<Tag, u64>,
 }
 
@@ -82,6 +88,8 @@ pub struct RewritePlan {
 pub enum RewriteSegment {
     /// These bytes.
     Bytes(Vec<u8>),
+    /// So many zero bytes.
+    Zeros(u64),
     /// Bytes of the stored object; of a deflated one, of the object with its data set inflated.
     Copy {
         /// The first byte.
@@ -99,7 +107,7 @@ impl RewriteSegment {
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Copy { length, .. } => *length,
+            Self::Zeros(length) | Self::Copy { length, .. } => *length,
         }
     }
 }
@@ -198,6 +206,12 @@ pub fn top_level(outline: &Outline, tag: Tag) -> Option<(&ScanEvent, &[u8])> {
     None
 }
 
+/// Whether an element describes the fragments of encapsulated frames (PS3.3 §C.7.6.3).
 fn is_offset_table(tag: Tag) -> bool {
-    [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS].contains(&tag)
+    [
+        tags::EXTENDED_OFFSET_TABLE,
+        tags::EXTENDED_OFFSET_TABLE_LENGTHS,
+        tags::ENCAPSULATED_PIXEL_DATA_VALUE_TOTAL_LENGTH,
+    ]
+    .contains(&tag)
 }

@@ -22,6 +22,7 @@ fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
             let length = segment.length();
             match segment {
                 RewriteSegment::Bytes(bytes) => file.extend_from_slice(&bytes),
+                RewriteSegment::Zeros(length) => file.resize(file.len() + length as usize, 0),
                 RewriteSegment::Copy { offset, length, swap } => {
                     let from = offset as usize;
                     let mut value = bytes[from..from + length as usize].to_vec();
@@ -130,21 +131,43 @@ fn decoded_frames_take_the_place_of_fragments() {
 
 #[test]
 fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
-    let source = colour("YBR_FULL", 1).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
-    let rewrite = Rewrite {
-        transfer_syntax: transfer_syntax::RLE_LOSSLESS,
-        changes: pixels(),
-        frames: FrameOutput::Encapsulated { table_length: 4 },
-    };
+    let description = || colour("YBR_FULL", 1).us(0x0028_0102, &[7]);
+    // The total length describes other fragments than those that are written.
+    let source = description().element(0x7FE0_0003, "UV", &[9; 8]).element(0x7FE0_0010, "OB", &[7; 9]);
     let source = source.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
-    let place = plan(&scan(&source).unwrap(), &rewrite).unwrap().places[&tags::PIXEL_DATA] as usize;
-    let file = written(&source, &rewrite, &[fragment_header(2), vec![1, 2]].concat());
-    assert_eq!(file[place..place + 4], [0; 4]);
-    let outline = scan(&file).unwrap();
-    assert_eq!(outline.transfer_syntax, rewrite.transfer_syntax);
-    assert_eq!(outline.fragments, [(place as u64 + 12, 2)]);
-    let expected = colour("RGB", 0).us(0x0028_0102, &[7]).encapsulated(&[&[0; 4], &[1, 2]]);
-    assert_eq!(file[outline.data_set_offset as usize..], expected.bytes());
+    let expected = || colour("RGB", 0).us(0x0028_0102, &[7]);
+    let extended = expected().element(0x7FE0_0001, "OV", &[0; 8]).element(0x7FE0_0002, "OV", &[0; 8]);
+    for (space, tags, expected) in [
+        (
+            OffsetTableSpace::Basic(4),
+            vec![(tags::PIXEL_DATA, 4)],
+            expected().encapsulated(&[&[0; 4], &[1, 2]]),
+        ),
+        (
+            OffsetTableSpace::Extended(8),
+            vec![
+                (tags::EXTENDED_OFFSET_TABLE, 8),
+                (tags::EXTENDED_OFFSET_TABLE_LENGTHS, 8),
+                (tags::PIXEL_DATA, 0),
+            ],
+            extended.encapsulated(&[&[], &[1, 2]]),
+        ),
+    ] {
+        let rewrite = Rewrite {
+            transfer_syntax: transfer_syntax::RLE_LOSSLESS,
+            changes: pixels(),
+            frames: FrameOutput::Encapsulated(space),
+        };
+        let places = plan(&scan(&source).unwrap(), &rewrite).unwrap().places;
+        let file = written(&source, &rewrite, &[fragment_header(2), vec![1, 2]].concat());
+        for (tag, length) in tags {
+            let place = places[&tag] as usize;
+            assert_eq!(file[place..place + length], vec![0; length], "{tag:?}");
+        }
+        let outline = scan(&file).unwrap();
+        assert_eq!(outline.transfer_syntax, rewrite.transfer_syntax);
+        assert_eq!(file[outline.data_set_offset as usize..], expected.bytes());
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
 use crate::dicom::explicit::{
-    EncodedElement, Error, FrameOutput, IMPLEMENTATION_CLASS_UID, Rewrite, RewritePlan, RewriteSegment,
-    top_level,
+    EncodedElement, Error, FrameOutput, IMPLEMENTATION_CLASS_UID, OffsetTableSpace, Rewrite, RewritePlan,
+    RewriteSegment, top_level,
 };
 use crate::dicom::scan::{EventKind, Outline, ScanEvent, has_short_length};
 use crate::dicom::tags;
@@ -94,16 +94,33 @@ impl<'a> PlanWriter<'a> {
                 self.split();
                 self.pad(length);
             }
-            FrameOutput::Encapsulated { table_length } => {
+            FrameOutput::Encapsulated(space) => {
+                let table_length = match space {
+                    OffsetTableSpace::Basic(length) => length,
+                    OffsetTableSpace::Extended(length) => {
+                        for tag in [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS] {
+                            push_header(&mut self.bytes, tag, Vr(*b"OV"), length);
+                            self.space(tag, length);
+                        }
+                        0
+                    }
+                };
                 push_header(&mut self.bytes, tags::PIXEL_DATA, Vr(*b"OB"), UNDEFINED);
                 push_item_header(&mut self.bytes, tags::ITEM, table_length);
-                self.plan.places.insert(tags::PIXEL_DATA, self.position());
-                self.bytes.resize(self.bytes.len() + table_length as usize, 0);
+                self.space(tags::PIXEL_DATA, table_length);
                 self.split();
                 push_item_header(&mut self.bytes, tags::SEQUENCE_DELIMITATION_ITEM, 0);
             }
         }
         Ok(())
+    }
+
+    /// Space for a value of a tag, which is filled in later.
+    fn space(&mut self, tag: Tag, length: u32) {
+        self.end_segment();
+        self.plan.places.insert(tag, self.start);
+        self.segments.push(RewriteSegment::Zeros(length.into()));
+        self.start += u64::from(length);
     }
 
     fn value_header(&mut self, tag: Tag, vr: Vr, length: u64) -> Result<(), Error> {

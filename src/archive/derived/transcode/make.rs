@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use uuid::Builder;
 
 use crate::archive::derived::explicit_vr::Source;
-use crate::archive::derived::transcode::offsets::Offsets;
+use crate::archive::derived::transcode::offsets::{Offsets, Patch};
 use crate::archive::derived::transcode::{Encoding, encode_frame};
 use crate::archive::permits::cores;
 use crate::archive::{Error, run_blocking};
@@ -33,7 +33,7 @@ const CANNOT: &str = "the instance cannot be transcoded";
 
 impl Source {
     /// Writes the file. Returns also the offset of its Basic Offset Table, if the file has one. Holds as many
-    /// frames in memory as there are cores.
+    /// frames in memory as there are cores, and nothing that grows with their number.
     pub(super) async fn make(self, encoding: Encoding) -> Result<(Staged, Option<u64>), Error> {
         let output = Output { staged: Some(self.archive.blobs.stage().await?), batch: Vec::new() };
         match encoding {
@@ -42,8 +42,8 @@ impl Source {
         }
     }
 
-    /// Writes the file with encapsulated frames. Values that depend on all frames are filled in after the
-    /// last frame.
+    /// Writes the file with encapsulated frames. Offsets are filled in some thousand frames at a time, and
+    /// values that depend on all frames after the last frame.
     async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
         let layout = self.record.layout.pixels.as_ref().ok_or_else(|| unsupported("there is no image"))?;
         let outline = self.outline().await?;
@@ -51,9 +51,8 @@ impl Source {
         let photometric = first.photometric;
         let mut offsets = Offsets::new(layout);
         let mut changes = self.changes(&outline, layout, photometric, codec);
-        changes.extend(offsets.elements());
         changes.sort_by_key(|change| change.tag);
-        let frames = explicit::FrameOutput::Encapsulated { table_length: offsets.basic_bytes() };
+        let frames = explicit::FrameOutput::Encapsulated(offsets.space());
         let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax(), changes, frames };
         let plan = explicit::plan(&outline, &rewrite).map_err(|error| Error::from(error).context(CANNOT))?;
         drop(outline);
@@ -69,9 +68,12 @@ impl Source {
             offsets.push(length);
             output.write(&fragment_header(length)).await?;
             output.write(&frame.bytes).await?;
+            if offsets.is_batch_full() {
+                output.overwrite(offsets.take_patches(&plan.places)).await?;
+            }
         }
         output.write_all(self.read(plan.after)).await?;
-        let mut patches = offsets.patches(&plan.places);
+        let mut patches = offsets.take_patches(&plan.places);
         patches.extend(offsets.ratio(&rewrite.changes, &plan.places));
         Ok((output.finish(patches).await?, offsets.basic_at(&plan.places)))
     }
@@ -164,18 +166,22 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the last batch, then `patches`: an offset and the bytes to write over those at the offset.
-    async fn finish(mut self, patches: Vec<(u64, Vec<u8>)>) -> Result<Staged, Error> {
+    /// Writes the last batch, then `patches`.
+    async fn finish(mut self, patches: Vec<Patch>) -> Result<Staged, Error> {
+        self.overwrite(patches).await?;
+        self.apply(|staged| if staged.length().is_multiple_of(2) { Ok(()) } else { staged.write(&[0]) })
+            .await?;
+        self.staged.ok_or_else(gone)
+    }
+
+    /// Writes the bytes so far, then `patches` over some of them.
+    async fn overwrite(&mut self, patches: Vec<Patch>) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
         self.apply(move |staged| {
             staged.write(&batch)?;
-            if !staged.length().is_multiple_of(2) {
-                staged.write(&[0])?;
-            }
             patches.iter().try_for_each(|(place, bytes)| staged.overwrite(*place, bytes))
         })
-        .await?;
-        self.staged.ok_or_else(gone)
+        .await
     }
 
     async fn apply(

@@ -31,7 +31,7 @@ pub use crate::pixel::transcode::{Codec, REVISION};
 /// Bytes of the header of a fragment.
 const ITEM_HEADER: u64 = 8;
 
-/// The most frames of an instance that is encoded: some ten bytes of memory are held for each.
+/// The most frames of an instance that is encoded: each costs a read and some records of its own.
 const MAX_FRAMES: u32 = 1 << 20;
 /// The most bytes that are inflated to encode a deflated instance: for each frame, all bytes before the frame
 /// are inflated.

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::archive::derived::transcode::ITEM_HEADER;
-use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::attributes::Tag;
 use crate::dicom::derived::RATIO_CHARACTERS;
-use crate::dicom::explicit::EncodedElement;
+use crate::dicom::explicit::{EncodedElement, OffsetTableSpace};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::tags;
 
@@ -14,14 +14,24 @@ use crate::dicom::tags;
 /// largest.
 const MOST_HEADER_BYTES: u64 = 1024;
 
+/// The most offsets that are held until they are written.
+const BATCH_FRAMES: usize = 4096;
+
+/// An offset in the file, and the bytes to write over those at the offset.
+pub(super) type Patch = (u64, Vec<u8>);
+
 /// The frames that are written so far, each in one fragment.
 pub(super) struct Offsets {
     number_of_frames: u32,
     uncompressed_bytes: u64,
     /// The most bytes that the frames can have together once they are encoded.
     most_bytes: u64,
+    /// The offsets and lengths of the last frames, which are not in the file yet.
     starts: Vec<u64>,
     lengths: Vec<u64>,
+    /// The number of frames before these.
+    written_frames: u64,
+    compressed_bytes: u64,
     /// The offset of the next fragment, counted from the first fragment.
     next: u64,
 }
@@ -40,6 +50,8 @@ impl Offsets {
             most_bytes: (2 * most_frame_bytes + MOST_HEADER_BYTES).saturating_mul(frames),
             starts: Vec::new(),
             lengths: Vec::new(),
+            written_frames: 0,
+            compressed_bytes: 0,
             next: 0,
         }
     }
@@ -49,24 +61,26 @@ impl Offsets {
         self.most_bytes > u32::MAX.into()
     }
 
-    /// Bytes of the Basic Offset Table. The table is empty if there is an Extended Offset Table.
-    pub(super) fn basic_bytes(&self) -> u32 {
-        if self.is_extended() { 0 } else { self.number_of_frames * 4 }
-    }
-
-    /// The elements of the Extended Offset Table, to be filled in; none if there is a Basic Offset Table.
-    pub(super) fn elements(&self) -> Vec<EncodedElement> {
-        let blank =
-            |tag| EncodedElement { tag, vr: Vr(*b"OV"), value: vec![0; self.number_of_frames as usize * 8] };
-        let tags = [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS];
-        tags.into_iter().filter(|_| self.is_extended()).map(blank).collect()
+    /// The space for the tables.
+    pub(super) fn space(&self) -> OffsetTableSpace {
+        if self.is_extended() {
+            OffsetTableSpace::Extended(self.number_of_frames * 8)
+        } else {
+            OffsetTableSpace::Basic(self.number_of_frames * 4)
+        }
     }
 
     /// Adds the next frame.
     pub(super) fn push(&mut self, fragment_bytes: u32) {
         self.starts.push(self.next);
         self.lengths.push(fragment_bytes.into());
+        self.compressed_bytes += u64::from(fragment_bytes);
         self.next += ITEM_HEADER + u64::from(fragment_bytes);
+    }
+
+    /// Whether so many offsets are held that they are to be written.
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.starts.len() >= BATCH_FRAMES
     }
 
     /// The offset of the Basic Offset Table in the file; `None` if there is an Extended Offset Table.
@@ -74,23 +88,22 @@ impl Offsets {
         if self.is_extended() { None } else { places.get(&tags::PIXEL_DATA).copied() }
     }
 
-    /// The offsets in the file, and the bytes to write there, once all frames are written: `places` are those
-    /// of the plan.
-    pub(super) fn patches(&self, places: &BTreeMap<Tag, u64>) -> Vec<(u64, Vec<u8>)> {
+    /// Takes the entries of the frames that are not in the file yet: `places` are those of the plan.
+    pub(super) fn take_patches(&mut self, places: &BTreeMap<Tag, u64>) -> Vec<Patch> {
+        let (starts, lengths) = (std::mem::take(&mut self.starts), std::mem::take(&mut self.lengths));
+        let before = self.written_frames;
+        self.written_frames += starts.len() as u64;
         let words = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let values: Vec<(Tag, Vec<u8>)> = if self.is_extended() {
-            let tables = [words(&self.starts), words(&self.lengths)];
-            [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS]
-                .into_iter()
-                .zip(tables)
-                .collect()
+        let values: Vec<(Tag, u64, Vec<u8>)> = if self.is_extended() {
+            vec![
+                (tags::EXTENDED_OFFSET_TABLE, before * 8, words(&starts)),
+                (tags::EXTENDED_OFFSET_TABLE_LENGTHS, before * 8, words(&lengths)),
+            ]
         } else {
-            vec![(
-                tags::PIXEL_DATA,
-                self.starts.iter().flat_map(|&start| (start as u32).to_le_bytes()).collect(),
-            )]
+            let table = starts.iter().flat_map(|&start| (start as u32).to_le_bytes()).collect();
+            vec![(tags::PIXEL_DATA, before * 4, table)]
         };
-        values.into_iter().filter_map(|(tag, value)| Some((*places.get(&tag)?, value))).collect()
+        values.into_iter().filter_map(|(tag, at, value)| Some((places.get(&tag)? + at, value))).collect()
     }
 
     /// The offset and bytes for Lossy Image Compression Ratio, which `changes` leave blank if they have it.
@@ -102,8 +115,7 @@ impl Offsets {
         let blank = changes.iter().find(|change| change.tag == tags::LOSSY_IMAGE_COMPRESSION_RATIO)?;
         let place =
             places.get(&tags::LOSSY_IMAGE_COMPRESSION_RATIO)? + (blank.value.len() - RATIO_CHARACTERS) as u64;
-        let compressed_bytes: u64 = self.lengths.iter().sum();
-        let ratio = self.uncompressed_bytes as f64 / compressed_bytes.max(1) as f64;
+        let ratio = self.uncompressed_bytes as f64 / self.compressed_bytes.max(1) as f64;
         Some((place, format!("{:.2}", ratio.min(999_999.0)).into_bytes()))
     }
 }
@@ -111,6 +123,7 @@ impl Offsets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::attributes::Vr;
 
     fn layout(rows: u32, number_of_frames: u32) -> PixelLayout {
         PixelLayout {
@@ -130,10 +143,13 @@ mod tests {
     #[test]
     fn offsets_are_counted_from_the_first_fragment() {
         let mut offsets = Offsets::new(&layout(1, 3));
-        assert_eq!((offsets.basic_bytes(), offsets.elements()), (12, vec![]));
-        [10, 20, 1024].into_iter().for_each(|length| offsets.push(length));
-        let table = [0_u32, 18, 46].iter().flat_map(|start| start.to_le_bytes()).collect();
-        assert_eq!(offsets.patches(&[(tags::PIXEL_DATA, 7)].into()), [(7, table)]);
+        assert_eq!(offsets.space(), OffsetTableSpace::Basic(12));
+        let places = [(tags::PIXEL_DATA, 7)].into();
+        [10, 20].into_iter().for_each(|length| offsets.push(length));
+        let table = |starts: &[u32]| starts.iter().flat_map(|start| start.to_le_bytes()).collect::<Vec<_>>();
+        assert_eq!(offsets.take_patches(&places), [(7, table(&[0, 18]))]);
+        offsets.push(1024);
+        assert_eq!(offsets.take_patches(&places), [(15, table(&[46]))], "after those that were taken");
         let blank = EncodedElement {
             tag: tags::LOSSY_IMAGE_COMPRESSION_RATIO,
             vr: Vr(*b"DS"),
@@ -147,20 +163,40 @@ mod tests {
     }
 
     #[test]
+    fn some_thousand_offsets_are_held_at_most() {
+        let frames = 3 * BATCH_FRAMES as u32 + 5;
+        let mut offsets = Offsets::new(&layout(1, frames));
+        let mut table = vec![0; 4 * frames as usize];
+        let mut fill = |patches: Vec<Patch>| {
+            for (at, bytes) in patches {
+                table[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+            }
+        };
+        let places = [(tags::PIXEL_DATA, 0)].into();
+        for _ in 0..frames {
+            offsets.push(2);
+            assert!(offsets.starts.len() <= BATCH_FRAMES);
+            if offsets.is_batch_full() {
+                fill(offsets.take_patches(&places));
+            }
+        }
+        fill(offsets.take_patches(&places));
+        let expected: Vec<u8> = (0..frames).flat_map(|index| (10 * index).to_le_bytes()).collect();
+        assert!(table == expected);
+    }
+
+    #[test]
     fn what_may_be_too_large_for_32_bits_gets_the_extended_table() {
         let mut offsets = Offsets::new(&layout(1024, 1025));
-        assert_eq!(offsets.basic_bytes(), 0);
-        let sizes: Vec<_> =
-            offsets.elements().iter().map(|element| (element.tag, element.value.len())).collect();
-        let tags = [tags::EXTENDED_OFFSET_TABLE, tags::EXTENDED_OFFSET_TABLE_LENGTHS];
-        assert_eq!(sizes, tags.map(|tag| (tag, 8 * 1025)));
+        assert_eq!(offsets.space(), OffsetTableSpace::Extended(8 * 1025));
         [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length));
         let words = |numbers: [u64; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         // Headers are the largest part of a frame of one row.
-        assert_eq!(Offsets::new(&layout(1, 800_000)).basic_bytes(), 3_200_000);
-        assert_eq!(Offsets::new(&layout(1, 900_000)).basic_bytes(), 0);
+        assert_eq!(Offsets::new(&layout(1, 800_000)).space(), OffsetTableSpace::Basic(3_200_000));
+        assert_eq!(Offsets::new(&layout(1, 900_000)).space(), OffsetTableSpace::Extended(7_200_000));
         let expected =
             [(10, words([0, 0xFFFF_0008, 0x1_FFFE_0010])), (20, words([0xFFFF_0000, 0xFFFF_0000, 2]))];
-        assert_eq!(offsets.patches(&[(tags[0], 10), (tags[1], 20)].into()), expected);
+        let places = [(tags::EXTENDED_OFFSET_TABLE, 10), (tags::EXTENDED_OFFSET_TABLE_LENGTHS, 20)];
+        assert_eq!(offsets.take_patches(&places.into()), expected);
     }
 }
