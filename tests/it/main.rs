@@ -26,6 +26,7 @@ mod fake_provider;
 mod faults;
 mod frames;
 mod harness;
+mod index_reads;
 mod instances;
 mod lost_objects;
 mod metadata;

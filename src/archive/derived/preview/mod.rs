@@ -15,13 +15,14 @@ use crate::archive::derived::decoding::{FrameError, frame_for_background};
 use crate::archive::derived::preview::geometry::GeometryAttributes;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
-use crate::archive::scope::Scope;
+use crate::archive::read::whole::is_lost;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
 use crate::config::{Config, PreviewSettings};
 use crate::decoders;
+use crate::dicom::frames::FrameTable;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord};
@@ -37,6 +38,11 @@ mod writer;
 
 /// Overdue previews that are announced at a time.
 const MAX_ANNOUNCED: usize = 100;
+/// The most bytes of records that are held for one series: those of some thousand instances. Further rows are
+/// read again when their instance is next.
+const MAX_HELD_BYTES: usize = 32 << 20;
+/// The bytes of a record without its metadata and its tables.
+const BASE_BYTES: usize = 4096;
 /// The longest wait between two attempts is the first times two to this.
 const MAX_DOUBLINGS: u32 = 10;
 
@@ -210,7 +216,6 @@ fn after(archive: &Archive, halt: PreviewError, record: &SeriesRecord) -> (Previ
 /// Writes the preview under `key`; returns its bytes.
 async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, PreviewError> {
     let caller = Caller::server(due.tenant.clone());
-    let SeriesRecord { study, series, .. } = &due.record;
     let mut sources = sources(archive, &caller, &due.record).await?;
     let (order, slice_spacing) = arrange(&mut sources);
     let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
@@ -229,7 +234,7 @@ async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, P
     };
     let mut writer = Writer::new(archive.blobs.stage().await?, index);
     for source in sources {
-        let record = archive.instance(&caller, study, series, &source.instance).await?;
+        let record = source_record(archive, &caller, &due.record, source).await?;
         write_instance(archive, &caller, &record, &mut writer).await?;
     }
     let staged = writer.finish()?;
@@ -238,21 +243,51 @@ async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, P
     Ok(size_bytes)
 }
 
-/// The instances of a series that have frames, in no particular order.
+/// The instances of a series that have frames, in no particular order. Reads each row once.
 pub(in crate::archive) async fn sources(
     archive: &Archive,
     caller: &Caller,
     record: &SeriesRecord,
 ) -> Result<Vec<Source>, Error> {
-    let scope = Scope { study: record.study.clone(), series: Some(record.series.clone()), instance: None };
-    let mut pages = archive.instances(caller, &scope).await?;
+    let SeriesRecord { study, series, .. } = record;
+    let mut pages = archive.index.instances(caller.tenant.as_str(), study, Some(series));
     let mut sources = Vec::new();
+    let mut held_bytes = 0;
     while let Some(page) = pages.try_next().await? {
         // Reading the metadata of some hundred instances takes a while.
         let described = || page.into_iter().filter_map(source).collect::<Vec<_>>();
-        sources.extend(run_blocking(None, described).await?);
+        for mut source in run_blocking(None, described).await? {
+            held_bytes += source.record.as_deref().map_or(0, bytes_of);
+            if held_bytes > MAX_HELD_BYTES {
+                source.record = None;
+            }
+            sources.push(source);
+        }
     }
     Ok(sources)
+}
+
+/// The record of an instance, which is read again only if it is not held.
+pub(in crate::archive) async fn source_record(
+    archive: &Archive,
+    caller: &Caller,
+    SeriesRecord { study, series, .. }: &SeriesRecord,
+    source: Source,
+) -> Result<InstanceRecord, Error> {
+    match source.record {
+        Some(record) => Ok(*record),
+        None => archive.instance(caller, study, series, &source.instance).await,
+    }
+}
+
+/// The bytes that a record takes in memory, roughly.
+fn bytes_of(record: &InstanceRecord) -> usize {
+    let metadata: usize = record.metadata.pieces.iter().map(|piece| piece.deflated.len()).sum();
+    let frames = match &record.layout.frames {
+        FrameTable::Encapsulated { fragments, .. } => fragments.len(),
+        FrameTable::None | FrameTable::Native { .. } => 0,
+    };
+    BASE_BYTES + metadata + 20 * frames + 100 * record.layout.bulk.len()
 }
 
 async fn write_instance(
@@ -316,6 +351,7 @@ fn omissible(error: FrameError) -> Result<String, PreviewError> {
     match error {
         // The object holds fewer frames than it says, or one that is too large.
         FrameError::Read(Error::NotFound(reason) | Error::TooLarge(reason)) => Ok(reason),
+        FrameError::Read(error) if is_lost(&error) => Ok("the object is missing or damaged".into()),
         FrameError::Read(error) => Err(error.into()),
         FrameError::Decode(decoders::Error::Unsupported(reason) | decoders::Error::Damaged(reason)) => {
             Ok(reason)
@@ -333,7 +369,8 @@ fn source(record: InstanceRecord) -> Option<Source> {
         instance_number: described.instance_number(),
         number_of_frames: pixels.number_of_frames,
         geometry: described.frame(0),
-        instance: record.instance,
+        instance: record.instance.clone(),
+        record: Some(Box::new(record)),
     })
 }
 

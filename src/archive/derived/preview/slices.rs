@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::derived::preview::geometry::{Geometry, dot};
 use crate::dicom::uid::InstanceUid;
+use crate::index::records::InstanceRecord;
 use crate::pixel::preview::PreviewImage;
 
 /// The first bytes of a stream.
@@ -156,6 +157,8 @@ pub(in crate::archive) struct Source {
     pub(in crate::archive) number_of_frames: u32,
     /// The geometry of the first frame.
     pub(in crate::archive) geometry: Geometry,
+    /// The record, as long as those of the series are few enough to be held.
+    pub(in crate::archive) record: Option<Box<InstanceRecord>>,
 }
 
 /// Puts instances in order. Returns the criterion of the order, and the distance between instances in mm.
@@ -204,7 +207,8 @@ mod tests {
             orientation: Some([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
             ..Geometry::default()
         };
-        Source { instance: uid.parse().unwrap(), instance_number: number, number_of_frames: 1, geometry }
+        let instance = uid.parse().unwrap();
+        Source { instance, instance_number: number, number_of_frames: 1, geometry, record: None }
     }
 
     fn order(sources: &[Source]) -> Vec<&str> {

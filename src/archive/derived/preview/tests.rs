@@ -287,37 +287,41 @@ async fn a_series_of_too_many_frames_fails_at_once() {
     assert_eq!(reason, "there are 4 frames, more than 2 (preview.max_frames)");
 }
 
-/// Objects in memory that cannot be read without a panic.
-struct Trap(MemoryBlobs);
+/// Objects in memory whose reads panic or fail.
+struct Trap {
+    blobs: MemoryBlobs,
+    panics: bool,
+}
 
 #[async_trait::async_trait]
 impl Blobs for Trap {
     async fn stage(&self) -> Result<Staged, blobs::Error> {
-        self.0.stage().await
+        self.blobs.stage().await
     }
     async fn put(&self, staged: Staged, key: &Key) -> Result<(), blobs::Error> {
-        self.0.put(staged, key).await
+        self.blobs.put(staged, key).await
     }
     async fn read(&self, _: &Key, _: std::ops::Range<u64>) -> Result<ByteStream, blobs::Error> {
-        panic!("a trap")
+        assert!(!self.panics, "a trap");
+        Err(blobs::Error::Backend { operation: "read an object".into(), source: "a trap".into() })
     }
     async fn size(&self, key: &Key) -> Result<Option<u64>, blobs::Error> {
-        self.0.size(key).await
+        self.blobs.size(key).await
     }
     async fn delete(&self, key: &Key) -> Result<(), blobs::Error> {
-        self.0.delete(key).await
+        self.blobs.delete(key).await
     }
     async fn flush(&self) -> Result<(), blobs::Error> {
-        self.0.flush().await
+        self.blobs.flush().await
     }
     fn health(&self) -> Result<(), blobs::Error> {
-        self.0.health()
+        self.blobs.health()
     }
     fn unconfirmed(&self) -> Vec<Key> {
-        self.0.unconfirmed()
+        self.blobs.unconfirmed()
     }
     fn list(&self, bucket: Bucket, prefix: &str) -> BoxStream<'static, Result<ListedObject, blobs::Error>> {
-        self.0.list(bucket, prefix)
+        self.blobs.list(bucket, prefix)
     }
 }
 
@@ -325,7 +329,8 @@ impl Blobs for Trap {
 async fn a_panic_costs_the_preview_of_one_series_and_not_the_thread() {
     let config = Config::load(None, &[("preview".into(), "quiet_seconds".into(), "0".into())]).unwrap();
     let index = Arc::new(crate::index::Index::in_memory());
-    let archive = Archive::new(Arc::new(Trap(MemoryBlobs::new())), index, &config);
+    let blobs = Trap { blobs: MemoryBlobs::new(), panics: true };
+    let archive = Archive::new(Arc::new(blobs), index, &config);
     let mut upload = archive.receive(&Caller::anonymous(), None).await;
     upload.write(Bytes::from(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN))).await;
     upload.finish().await.await.result.unwrap();
@@ -346,11 +351,27 @@ async fn one_damaged_frame_costs_its_slice_alone() {
 }
 
 #[tokio::test]
-async fn trouble_is_tried_again_later_and_given_up_in_the_end() {
-    let bench = Bench::new(&[("retry_seconds", "0"), ("max_attempts", "3")]);
-    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+async fn a_missing_object_costs_its_slice_alone() {
+    let bench = Bench::new(&[]);
+    bench.store(slice("1.3", 1, 0.0, 5).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();
+    bench.store(slice("1.3", 2, 1.0, 7).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.blobs.delete(&originals[0].key).await.unwrap();
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    let stream = bench.stream("1.3", None).await.unwrap();
+    assert_eq!(stream.index.slices[0].failure.as_deref(), Some("the object is missing or damaged"));
+    assert!((stream.mean(1) - 7.0).abs() < 2.0);
+}
+
+#[tokio::test]
+async fn trouble_is_tried_again_later_and_given_up_in_the_end() {
+    let mut bench = Bench::new(&[]);
+    let settings = [("quiet_seconds", "0"), ("retry_seconds", "0"), ("max_attempts", "3")];
+    let settings = settings.map(|(name, text)| ("preview".into(), name.into(), text.into()));
+    let config = Config::load(None, &settings).unwrap();
+    let blobs = Trap { blobs: MemoryBlobs::new(), panics: false };
+    bench.archive = Archive::new(Arc::new(blobs), Arc::new(crate::index::Index::in_memory()), &config);
+    bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.make_all().await, [Outcome::Retried]);
     assert!(matches!(bench.state("1.3").await, PreviewState::Pending { attempts: 1, .. }));
     assert_eq!(bench.make_all().await, [Outcome::Retried]);

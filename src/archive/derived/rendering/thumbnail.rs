@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::archive::access::Caller;
 use crate::archive::derived;
 use crate::archive::derived::preview::slices::arrange;
-use crate::archive::derived::preview::sources;
+use crate::archive::derived::preview::{source_record, sources};
 use crate::archive::derived::rendering::placeholder::sheet;
 use crate::archive::derived::rendering::{Format, Rendering, Viewport, renderer};
 use crate::archive::keys;
-use crate::archive::read::collect;
+use crate::archive::read::whole::is_lost;
+use crate::archive::read::{collect, series_version};
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, run_blocking};
 use crate::blobs;
@@ -32,6 +33,8 @@ const DERIVED_MODALITIES: [&str; 8] = ["SEG", "RTDOSE", "PR", "KO", "SR", "DOC",
 const MAX_KEPT: usize = 256;
 /// The most series of a study that are tried, one after the other, until one can be shown.
 const MAX_SERIES_TRIED: usize = 4;
+/// The most instances of a series that are tried, from the middle one on, while their objects are missing.
+const MAX_INSTANCES_TRIED: usize = 4;
 
 /// A stored thumbnail.
 #[derive(Debug, Clone)]
@@ -71,7 +74,7 @@ pub async fn thumbnail(
     area: [u32; 2],
 ) -> Result<Thumbnail, Error> {
     let area = area.map(|side| side.clamp(1, archive.rendering.max_thumbnail_px));
-    let version = archive.version(caller, scope).await?;
+    let (subject, version) = subject(archive, caller, scope).await?;
     let place = place(caller, scope, &version, &file(frame, format, area));
     if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
         return Ok(thumbnail);
@@ -84,12 +87,16 @@ pub async fn thumbnail(
     let [width, height] = area;
     let viewport = Some(Viewport::area(width, height));
     let rendering = Rendering { viewport, ..Rendering::plain(format) };
-    let bytes = match thumbnail_of(archive, caller, scope, frame, &rendering).await {
+    let series = series_of(archive, caller, scope, &subject).await?;
+    let bytes = match thumbnail_of(archive, caller, subject, &series, frame, &rendering).await {
         Ok(bytes) => bytes,
-        Err(error) if error.is_about_form() => {
+        Err(error) if error.is_about_form() || is_lost(&error) => {
+            if is_lost(&error) {
+                error!(%error, "a thumbnail is a placeholder");
+            }
             // A placeholder is not stored: rendering it is faster than reading it, and a later request may
             // find an image.
-            let bytes = sheet_of(archive, caller, scope, format, area).await?;
+            let bytes = sheet_of(archive, series.first(), format, area).await?;
             return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
         }
         Err(error) => return Err(error),
@@ -138,33 +145,76 @@ async fn keep_thumbnail(
     derived::put(archive, caller, scope, version, staged, &place.key).await.map(drop)
 }
 
-/// Renders the frame that represents a scope.
-async fn thumbnail_of(
-    archive: &Arc<Archive>,
+/// The subject of a thumbnail. Each row is read once for it, and the row with the version once more when the
+/// thumbnail is stored.
+enum ThumbnailSubject {
+    Study,
+    Series(SeriesRecord),
+    Instance(Box<InstanceRecord>),
+}
+
+/// The subject of a scope, and its version (see [`Archive::version`]).
+async fn subject(
+    archive: &Archive,
     caller: &Caller,
     scope: &Scope,
-    frame: Option<u32>,
-    rendering: &Rendering,
-) -> Result<Bytes, Error> {
+) -> Result<(ThumbnailSubject, String), Error> {
     let Scope { study, series, instance } = scope;
-    match (series, instance) {
+    Ok(match (series, instance) {
         (Some(series), Some(instance)) => {
             let record = archive.instance(caller, study, series, instance).await?;
-            thumbnail_of_instance(archive, caller, record, frame, rendering).await
+            let version = record.digest.clone();
+            (ThumbnailSubject::Instance(Box::new(record)), version)
         }
         (Some(series), None) => {
             let record = archive.series(caller, study, series).await?;
-            thumbnail_of_series(archive, caller, &record, rendering).await
+            let version = series_version(&record);
+            (ThumbnailSubject::Series(record), version)
         }
-        (None, _) => {
-            let mut series = archive.index.series_of(caller.tenant.as_str(), study).await?;
-            series.retain(|series| series.number_of_images > 0);
+        (None, _) => (ThumbnailSubject::Study, archive.version(caller, scope).await?),
+    })
+}
+
+/// The series of a subject, the one that represents it best first.
+async fn series_of(
+    archive: &Archive,
+    caller: &Caller,
+    scope: &Scope,
+    subject: &ThumbnailSubject,
+) -> Result<Vec<SeriesRecord>, Error> {
+    Ok(match (subject, &scope.series) {
+        (ThumbnailSubject::Series(record), _) => vec![record.clone()],
+        (_, Some(series)) => vec![archive.series(caller, &scope.study, series).await?],
+        (_, None) => {
+            let mut series = archive.index.series_of(caller.tenant.as_str(), &scope.study).await?;
             series.sort_by_cached_key(rank);
-            let mut outcome = Err(Error::Unsupported(format!("study {study} has no frames")));
-            for record in series.iter().take(MAX_SERIES_TRIED) {
+            series
+        }
+    })
+}
+
+/// Renders the frame that represents a subject, whose series are given.
+async fn thumbnail_of(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    subject: ThumbnailSubject,
+    series: &[SeriesRecord],
+    frame: Option<u32>,
+    rendering: &Rendering,
+) -> Result<Bytes, Error> {
+    match subject {
+        ThumbnailSubject::Instance(record) => {
+            thumbnail_of_instance(archive, caller, *record, frame, rendering).await
+        }
+        ThumbnailSubject::Series(record) => thumbnail_of_series(archive, caller, &record, rendering).await,
+        ThumbnailSubject::Study => {
+            let mut outcome = Err(Error::Unsupported("the study has no frames".into()));
+            let with_images = series.iter().filter(|series| series.number_of_images > 0);
+            for record in with_images.take(MAX_SERIES_TRIED) {
                 outcome = thumbnail_of_series(archive, caller, record, rendering).await;
-                let is_next_tried =
-                    |error: &Error| error.is_about_form() || matches!(error, Error::NotFound(_));
+                let is_next_tried = |error: &Error| {
+                    error.is_about_form() || is_lost(error) || matches!(error, Error::NotFound(_))
+                };
                 if !outcome.as_ref().is_err_and(is_next_tried) {
                     break;
                 }
@@ -174,22 +224,14 @@ async fn thumbnail_of(
     }
 }
 
-/// Renders the placeholder of a scope.
+/// Renders the placeholder of a subject with this series.
 async fn sheet_of(
     archive: &Archive,
-    caller: &Caller,
-    scope: &Scope,
+    series: Option<&SeriesRecord>,
     format: Format,
     area: [u32; 2],
 ) -> Result<Bytes, Error> {
-    let series = match &scope.series {
-        Some(series) => Some(archive.series(caller, &scope.study, series).await?),
-        None => {
-            let all = archive.index.series_of(caller.tenant.as_str(), &scope.study).await?;
-            all.into_iter().min_by_key(rank)
-        }
-    };
-    let modality = series.as_ref().and_then(|record| record.attributes.get(&tags::MODALITY));
+    let modality = series.and_then(|record| record.attributes.get(&tags::MODALITY));
     let word = modality.and_then(Attribute::first_text).unwrap_or("?");
     let (word, quality) = (word.to_owned(), archive.rendering.quality);
     let permit = archive.permits.codec().await;
@@ -205,11 +247,16 @@ async fn thumbnail_of_series(
 ) -> Result<Bytes, Error> {
     let mut sources = sources(archive, caller, record).await?;
     arrange(&mut sources);
-    let SeriesRecord { study, series, .. } = record;
-    let middle = sources.get(sources.len() / 2);
-    let middle = middle.ok_or_else(|| Error::Unsupported(format!("series {series} has no frames")))?;
-    let record = archive.instance(caller, study, series, &middle.instance).await?;
-    thumbnail_of_instance(archive, caller, record, None, rendering).await
+    let middle = sources.len() / 2;
+    let mut outcome = Err(Error::Unsupported(format!("series {} has no frames", record.series)));
+    for source in sources.into_iter().skip(middle).take(MAX_INSTANCES_TRIED) {
+        let instance = source_record(archive, caller, record, source).await?;
+        outcome = thumbnail_of_instance(archive, caller, instance, None, rendering).await;
+        if !outcome.as_ref().is_err_and(is_lost) {
+            break;
+        }
+    }
+    outcome
 }
 
 async fn thumbnail_of_instance(
