@@ -15,6 +15,9 @@ const INSTANCES: &str = "cuspid_instances_received_total";
 const DELETED: &str = "cuspid_instances_deleted_total";
 const STORING: &str = "cuspid_storing";
 const DAMAGED: &str = "cuspid_objects_damaged_total";
+const SCRUB_OBJECTS: &str = "cuspid_scrub_objects_total";
+const SCRUB_BYTES: &str = "cuspid_scrub_bytes_total";
+const SCRUB_PASS_AGE: &str = "cuspid_scrub_pass_age_seconds";
 const STORE_SECONDS: &str = "cuspid_store_seconds";
 const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
@@ -69,6 +72,12 @@ fn start_metrics() -> PrometheusHandle {
     describe_counter!(DELETED, "Instances deleted");
     describe_gauge!(STORING, "Whether instances can be stored, as far as the last attempts show: 1 or 0");
     describe_counter!(DAMAGED, "Reads that found the object of an instance damaged or missing, by finding");
+    describe_counter!(
+        SCRUB_OBJECTS,
+        "Originals that the scrub has read, by outcome: intact, damaged, missing, unreadable"
+    );
+    describe_counter!(SCRUB_BYTES, "Bytes of originals that the scrub has read");
+    describe_gauge!(SCRUB_PASS_AGE, "Seconds since the scrub had read all originals; absent before");
     describe_histogram!(STORE_SECONDS, "Seconds from the last byte of an instance to its commit");
     describe_counter!(REQUESTS, "HTTP requests, by route and class of status");
     describe_histogram!(
@@ -123,6 +132,17 @@ pub fn storing(is_possible: bool) {
 /// Counts a read that found an object `damaged` or `missing`.
 pub fn object_damaged(finding: &'static str) {
     counter!(DAMAGED, "finding" => finding).increment(1);
+}
+
+/// Counts an original that the scrub has read: `intact`, `damaged`, `missing` or `unreadable`.
+pub fn scrubbed(outcome: &'static str, bytes: u64) {
+    counter!(SCRUB_OBJECTS, "outcome" => outcome).increment(1);
+    counter!(SCRUB_BYTES).increment(bytes);
+}
+
+/// Sets the time since the last whole pass of the scrub.
+pub fn scrub_pass_age(age: Duration) {
+    gauge!(SCRUB_PASS_AGE).set(age.as_secs_f64());
 }
 
 /// Counts an HTTP request whose response begins. `route` is the pattern of the URL, never the URL.

@@ -127,6 +127,12 @@ pub trait Blobs: Send + Sync + 'static {
     /// [`Error::NotFound`] and [`Error::OutOfRange`] are returned at once, not in the stream.
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error>;
 
+    /// Reads as [`Blobs::read`] does, past any cache and without filling it, so that the store itself is
+    /// checked.
+    async fn read_uncached(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
+        self.read(key, range).await
+    }
+
     /// The object's size in bytes; `None` if there is none.
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error>;
 

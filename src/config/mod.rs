@@ -27,8 +27,8 @@ pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, witho
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, HttpSettings, IngestSettings, JobQueue,
-    JobsSettings, LogSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
-    TableEngine, ViewerSettings,
+    JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings, SearchSettings,
+    StorageSettings, TableEngine, ViewerSettings,
 };
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
@@ -58,6 +58,7 @@ pub struct Config {
     pub search: SearchSettings,
     pub preview: PreviewSettings,
     pub jobs: JobsSettings,
+    pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
     pub decoders: DecodersSettings,
     pub derived: DerivedSettings,

@@ -175,6 +175,15 @@ pub enum JobQueue {
     Sqs,
 }
 
+/// Section `[scrub]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct ScrubSettings {
+    pub interval_days: u64,
+    pub s3_interval_days: u64,
+}
+
 /// Section `[rendering]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,7 @@
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
+//! | state of the scrub | `SCRUB` | `SCRUB` | |
 //! | probe of a process | `PROBE` | a random name | |
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
@@ -95,6 +96,11 @@ pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
 /// The row that marks an index being rebuilt.
 pub(crate) fn rebuilding() -> ItemKey {
     ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
+}
+
+/// The row with the state of the scrub.
+pub(crate) fn scrub() -> ItemKey {
+    ItemKey { partition: "SCRUB".into(), sort: "SCRUB".into() }
 }
 
 /// A row that is written and deleted to find out whether the table takes transactions.

@@ -24,6 +24,7 @@ mod rebuild;
 pub mod records;
 mod results;
 mod rows;
+pub mod scrub;
 mod search;
 mod search_budget;
 #[cfg(test)]

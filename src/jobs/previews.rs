@@ -7,21 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
 use crate::archive::derived::preview::{self, Due, Outcome, PreviewLease};
 use crate::config::Config;
+use crate::jobs::low_priority;
 use crate::queue::Delivery;
 use crate::telemetry;
 
 /// The pause of a worker after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// The lowest priority.
-const NICE: i32 = 19;
 
 /// Makes previews until `stop`; the lease of an unfinished preview is then released.
 pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken) {
@@ -31,20 +28,9 @@ pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken
     let mut ends = Vec::new();
     for number in 0..threads {
         let (archive, stop) = (archive.clone(), stop.clone());
-        let (end, ended) = oneshot::channel::<()>();
-        let runtime = Handle::current();
-        let worker = thread::Builder::new().name(format!("preview-{number}")).spawn(move || {
-            // The channel closes when the thread ends, also by a panic.
-            let _end = end;
-            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-                warn!(%error, "previews are made at normal priority");
-            }
+        ends.extend(low_priority::spawn(format!("preview-{number}"), move |runtime| {
             runtime.block_on(run_worker(&archive, lease, &stop));
-        });
-        match worker {
-            Ok(_) => ends.push(ended),
-            Err(error) => error!(%error, "cannot start a thread for previews"),
-        }
+        }));
     }
     for ended in ends {
         // The error of a closed channel is the expected result.

@@ -32,6 +32,9 @@ mod stores;
 
 pub use rebuild::Rebuild;
 
+/// The seconds of a day.
+const SECONDS_OF_DAY: u64 = 24 * 60 * 60;
+
 /// A running server.
 pub struct Server {
     /// The address of HTTP.
@@ -101,6 +104,14 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
 fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken, tasks: &TaskTracker) {
     let every = Duration::from_secs(config.jobs.reconcile_seconds);
     tasks.spawn(jobs::reconcile::run(archive.clone(), every, stop.clone()));
+    let days = match config.storage.blobs {
+        BlobStore::Fs => config.scrub.interval_days,
+        BlobStore::S3 => config.scrub.s3_interval_days,
+    };
+    if days > 0 {
+        let interval = Duration::from_secs(days.saturating_mul(SECONDS_OF_DAY));
+        tasks.spawn(jobs::scrub::run(archive.clone(), interval, stop.clone()));
+    }
     if config.preview.enabled {
         let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
         tasks.spawn(async move { jobs::previews::run(archive, &config, stop).await });

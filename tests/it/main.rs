@@ -36,6 +36,7 @@ mod pictures;
 mod recovery;
 mod rendered;
 mod restore;
+mod scrub;
 mod search;
 mod store;
 mod store_metadata;

@@ -4,20 +4,18 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::maintenance::orphans::{ORPHAN_AGE, ObjectReference, is_referred_to, standing};
 use crate::archive::maintenance::recovery::recover_object;
 use crate::archive::maintenance::report::{Finding, Report};
-use crate::archive::{Archive, Error, keys, run_blocking};
-use crate::blobs;
+use crate::archive::maintenance::verify::{Hashing, StoredObject, verify};
+use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Bucket, Key};
 use crate::clock;
 use crate::dicom::uid::StudyUid;
 use crate::index;
-use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{SeriesRecord, StudyRecord};
 
 /// Studies that are checked at the same time, and instances of each.
 const STUDIES: usize = 4;
@@ -136,7 +134,10 @@ async fn check_series(
         total += page.len() as u64;
         let page = report.readable(page)?;
         let mut checks = stream::iter(&page)
-            .map(|record| async move { (record, verify(archive, tenant, record).await) })
+            .map(|record| async move {
+                let object = StoredObject::of(record);
+                (record, verify(archive, tenant, &object, Hashing::OnBlockingThreads).await)
+            })
             .buffer_unordered(INSTANCES);
         while let Some((record, verdict)) = checks.next().await {
             match verdict? {
@@ -155,40 +156,6 @@ async fn check_series(
         }
     }
     Ok(total)
-}
-
-/// The fault of the object of an instance.
-async fn verify(
-    archive: &Archive,
-    tenant: &Tenant,
-    record: &InstanceRecord,
-) -> Result<Option<Finding>, Error> {
-    let finding = match digest(archive, tenant, record).await {
-        Ok(digest) if digest == record.digest => return Ok(None),
-        Ok(_) => Finding::Damaged(keys::original_of(tenant, record)),
-        Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
-        Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
-        Err(error) => return Err(error),
-    };
-    // An object goes after the row that names it, so that one which is still named should be there.
-    let InstanceRecord { study, series, instance, .. } = record;
-    let current: Option<InstanceRecord> =
-        archive.index.instance(tenant.as_str(), study, series, instance).await?;
-    let is_named = current.is_some_and(|current| current.object == record.object);
-    Ok(is_named.then_some(finding))
-}
-
-/// The SHA-256 of an instance's object, in hexadecimal; nothing if it is longer than it should be.
-async fn digest(archive: &Archive, tenant: &Tenant, record: &InstanceRecord) -> Result<String, Error> {
-    let key = keys::original_of(tenant, record);
-    let mut bytes = archive.blobs.read(&key, 0..record.size_bytes).await?;
-    let mut hasher = Sha256::new();
-    while let Some(chunk) = bytes.try_next().await? {
-        let permit = archive.permits.codec().await;
-        hasher = run_blocking(Some(permit), move || hasher.chain_update(&chunk)).await?;
-    }
-    let is_longer = archive.blobs.size(&key).await? != Some(record.size_bytes);
-    Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
 }
 
 /// Counts a study again whose counts did not agree. Whatever is stored in it or deleted changes its

@@ -1,5 +1,5 @@
-//! Maintenance: deletion and garbage collection, recovery after a kill, checking, reindexing, copying an
-//! archive.
+//! Maintenance: deletion and garbage collection, recovery after a kill, checking, scrubbing, reindexing,
+//! copying an archive.
 
 pub mod check;
 pub mod copy;
@@ -8,3 +8,5 @@ mod orphans;
 pub mod recovery;
 pub mod reindex;
 pub mod report;
+pub mod scrub;
+mod verify;

@@ -91,6 +91,10 @@ impl Blobs for CachedBlobs {
         }
     }
 
+    async fn read_uncached(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
+        self.inner.read_uncached(key, range).await
+    }
+
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
         self.inner.size(key).await
     }

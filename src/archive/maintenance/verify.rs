@@ -1,0 +1,90 @@
+//! Verifying the object of an instance against the record of the instance.
+
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::archive::access::Tenant;
+use crate::archive::hexadecimal::hexadecimal;
+use crate::archive::maintenance::report::Finding;
+use crate::archive::{Archive, Error, keys, run_blocking};
+use crate::blobs;
+use crate::blobs::Key;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::records::InstanceRecord;
+
+/// The part of an instance's record that describes its object.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct StoredObject {
+    pub(super) study: StudyUid,
+    pub(super) series: SeriesUid,
+    pub(super) instance: InstanceUid,
+    object: String,
+    digest: String,
+    pub(super) size_bytes: u64,
+}
+
+impl StoredObject {
+    pub(super) fn of(record: &InstanceRecord) -> Self {
+        Self {
+            study: record.study.clone(),
+            series: record.series.clone(),
+            instance: record.instance.clone(),
+            object: record.object.clone(),
+            digest: record.digest.clone(),
+            size_bytes: record.size_bytes,
+        }
+    }
+
+    pub(super) fn key(&self, tenant: &Tenant) -> Key {
+        keys::original(tenant, &self.study, &self.series, &self.instance, &self.object)
+    }
+}
+
+/// The threads that compute a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hashing {
+    /// Blocking threads, under a permit, as many at a time as there are cores.
+    OnBlockingThreads,
+    /// The thread of the caller, which may block and has a low priority.
+    OnThisThread,
+}
+
+/// The fault of the object of an instance.
+pub(super) async fn verify(
+    archive: &Archive,
+    tenant: &Tenant,
+    object: &StoredObject,
+    hashing: Hashing,
+) -> Result<Option<Finding>, Error> {
+    let finding = match digest(archive, &object.key(tenant), object.size_bytes, hashing).await {
+        Ok(digest) if digest == object.digest => return Ok(None),
+        Ok(_) => Finding::Damaged(object.key(tenant)),
+        Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
+        Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
+        Err(error) => return Err(error),
+    };
+    // An object goes after the row that names it, so that one which is still named should be there.
+    let StoredObject { study, series, instance, .. } = object;
+    let current: Option<StoredObject> =
+        archive.index.instance(tenant.as_str(), study, series, instance).await?;
+    let is_named = current.is_some_and(|current| current.object == object.object);
+    Ok(is_named.then_some(finding))
+}
+
+/// The SHA-256 of an object, in hexadecimal; nothing if the object is longer than it should be.
+async fn digest(archive: &Archive, key: &Key, size_bytes: u64, hashing: Hashing) -> Result<String, Error> {
+    let mut bytes = archive.blobs.read_uncached(key, 0..size_bytes).await?;
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = bytes.try_next().await? {
+        match hashing {
+            Hashing::OnThisThread => hasher.update(&chunk),
+            Hashing::OnBlockingThreads => {
+                let permit = archive.permits.codec().await;
+                hasher = run_blocking(Some(permit), move || hasher.chain_update(&chunk)).await?;
+            }
+        }
+    }
+    let is_longer = archive.blobs.size(key).await? != Some(size_bytes);
+    Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
+}

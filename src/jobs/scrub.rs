@@ -1,0 +1,39 @@
+//! Scrubs the originals, on a thread of its own at the lowest priority.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::archive::Archive;
+use crate::archive::maintenance::scrub::Scrub;
+use crate::jobs::low_priority;
+
+/// The pause after a failure.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Reads every original once in `interval`, until `stop`.
+pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationToken) {
+    let ended = low_priority::spawn("scrub".into(), move |runtime| {
+        runtime.block_on(async {
+            let scrub = Scrub::new(archive, interval);
+            while !stop.is_cancelled() {
+                let wait = match scrub.run(&stop).await {
+                    Ok(wait) => wait,
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::new(error));
+                        warn!(error, "the scrub failed; it continues later");
+                        FAILURE_PAUSE
+                    }
+                };
+                stop.run_until_cancelled(sleep(wait)).await;
+            }
+        });
+    });
+    if let Some(ended) = ended {
+        // The error of a closed channel is the expected result.
+        let _ = ended.await;
+    }
+}
