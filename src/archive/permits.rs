@@ -27,7 +27,6 @@ pub type Permit = OwnedSemaphorePermit;
 
 /// The permits of an archive. Each method waits, first come first served, until a permit is free. Clones
 /// share the permits.
-#[derive(Clone)]
 pub struct Permits {
     uploads: Budget,
     upload_memory: Budget,
@@ -108,15 +107,25 @@ impl Permits {
         acquire(&self.unzips).await
     }
 
-    /// A permit to inflate some bytes of a stored object, as many as there are cores. A reader of a frame
+    /// Permits to inflate some bytes of a stored object, as many as there are cores. A reader of a frame
     /// holds a permit of another kind, and no permit is awaited while one of these is held.
-    pub(in crate::archive) async fn inflate(&self) -> Permit {
-        acquire(&self.inflates).await
+    pub(in crate::archive) fn inflates(&self) -> InflatePermits {
+        InflatePermits(self.inflates.clone())
     }
 
     /// A permit to make a metadata bundle, if one is free now.
     pub(in crate::archive) fn try_bundle(&self) -> Option<Permit> {
         self.bundles.clone().try_acquire_owned().ok()
+    }
+}
+
+/// The permits to inflate some bytes of a stored object.
+pub(in crate::archive) struct InflatePermits(Arc<Semaphore>);
+
+impl InflatePermits {
+    /// Waits for one of the permits.
+    pub(in crate::archive) async fn permit(&self) -> Permit {
+        acquire(&self.0).await
     }
 }
 

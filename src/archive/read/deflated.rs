@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::archive::permits::Permits;
+use crate::archive::permits::InflatePermits;
 use crate::archive::run_blocking;
 use crate::blobs;
 use crate::blobs::ByteStream;
@@ -30,7 +30,7 @@ pub(in crate::archive) fn inflated(
     object: ByteStream,
     data_set_offset: Option<u64>,
     range: Range<u64>,
-    permits: Permits,
+    permits: InflatePermits,
 ) -> ByteStream {
     let inflate = Inflate {
         data_set_offset,
@@ -44,7 +44,7 @@ pub(in crate::archive) fn inflated(
     let parts =
         stream::try_unfold((object, inflate, permits), |(mut object, mut inflate, permits)| async move {
             loop {
-                let permit = permits.inflate().await;
+                let permit = permits.permit().await;
                 let work =
                     run_blocking(Some(permit), move || inflate.work().map(|progress| (progress, inflate)));
                 let (progress, after) = work.await.map_err(interrupted)??;
@@ -184,11 +184,12 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::archive::permits::Permits;
     use crate::config::Config;
 
     async fn read(object: &[u8], data_set: Option<u64>, piece: usize, range: Range<u64>) -> Vec<u8> {
         let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let permits = Permits::new(&Config::defaults());
+        let permits = Permits::new(&Config::defaults()).inflates();
         let parts = inflated(stream::iter(pieces).boxed(), data_set, range, permits);
         let parts: Vec<Bytes> = parts.try_collect().await.unwrap();
         assert!(parts.iter().all(|part| part.len() < MAX_OUTPUT_BYTES + STEP_BYTES));

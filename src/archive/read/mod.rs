@@ -140,7 +140,7 @@ impl Archive {
         if transfer_syntax::is_deflated(&record.transfer_syntax) {
             let object = self.read_object(caller, record, 0..record.size_bytes).await?;
             let data_set_offset = record.file_header.as_ref().map(|header| header.replaces);
-            return Ok(inflated(object, data_set_offset, range, self.permits.clone()));
+            return Ok(inflated(object, data_set_offset, range, self.permits.inflates()));
         }
         self.read_object(caller, record, range).await
     }
