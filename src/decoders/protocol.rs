@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dicom::frames::PixelLayout;
 use crate::pixel;
-use crate::pixel::decode::{Decoded, write_words};
+use crate::pixel::decode::Decoded;
 use crate::pixel::j2k::NO_REASON;
+use crate::pixel::words::write_words;
 use crate::pixel::{Image, Shape};
 
 /// The first byte of a process in which seccomp is on.

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use charls::{CharLS, FrameInfo, InterleaveMode};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use crate::pixel::decode::words_of;
 use crate::pixel::jpeg_header::{self, END_OF_IMAGE, JpegHeader};
+use crate::pixel::words::{interleave, words_of};
 use crate::pixel::{Error, Image, Shape, jpeg_scans, turbojpeg};
 
 /// The most zero bytes that are left out before the end of each scan of a JPEG-LS frame.
@@ -51,7 +51,7 @@ pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
     let mut samples: Vec<i32> =
         if header.precision > 8 { widen(&bytes) } else { bytes.into_iter().map(i32::from).collect() };
     if header.is_planar && expected.samples > 1 {
-        samples = super::decode::interleave(&samples, expected.samples.into());
+        samples = interleave(&samples, expected.samples.into());
     }
     image(header, samples)
 }

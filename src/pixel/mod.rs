@@ -15,6 +15,7 @@ mod rle;
 pub mod single_bits;
 pub mod transcode;
 mod turbojpeg;
+pub mod words;
 
 /// The samples of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -138,7 +138,7 @@ async fn without_authentication_the_server_answers_under_its_own_names() {
         for (method, path) in [("GET", "/studies"), ("POST", "/studies")] {
             assert_eq!(status(&server, method, path, &[("Host", host)]).await, expected, "{method} {host}");
         }
-        for path in ["/", "/metrics", "/openapi.json", "/console/console.js"] {
+        for path in ["/", "/metrics", "/openapi.json", "/console/main.js"] {
             let request = server.request("GET", format!("http://{}{path}", server.address));
             let response = request.header("Host", host).send().await.unwrap();
             assert_eq!(response.status(), expected, "{path} {host}");

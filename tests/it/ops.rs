@@ -18,7 +18,7 @@ async fn a_running_server_is_healthy_and_ready() {
         ("/metrics", "text/plain"),
         ("/", "text/html"),
         ("/console/console.css", "text/css"),
-        ("/console/console.js", "text/javascript"),
+        ("/console/main.js", "text/javascript"),
     ] {
         let response = server.request("GET", format!("{root}{path}")).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
