@@ -119,7 +119,7 @@ impl Archive {
     }
 
     /// Opens an instance as a file, for a response of many instances. Objects of up to
-    /// [`MAX_READ_TWICE_BYTES`] are verified before this returns, as far as that takes no second request to a
+    /// 16 MiB are verified before this returns, as far as that takes no second request to a
     /// remote store; others while they are read.
     ///
     /// # Errors
