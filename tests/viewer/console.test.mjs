@@ -133,6 +133,7 @@ describe("the console", { concurrency: 1 }, () => {
   seen("each button names its patient", async (page) => {
     await page.goto(server.url);
     const minjun = row(page, "김민준");
+    await minjun.waitFor();
     for (const [role, name] of [["button", /Show series: 김민준/], ["link", /Open in viewer: 김민준/], ["link", /Download: 김민준/]]) {
       assert.equal(await minjun.getByRole(role, { name }).count(), 1, String(name));
     }

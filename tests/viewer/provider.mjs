@@ -99,6 +99,14 @@ function configured(issuer, users, redirects, signedOut, seconds) {
     interactions: { url: (_, { uid }) => `${realm}/sign-in/${uid}` },
     features: {
       devInteractions: { enabled: false },
+      rpInitiatedLogout: {
+        enabled: true,
+        // The page of the package has fonts of another server.
+        logoutSource(context, form) {
+          const button = '<button form="op.logoutForm" name="logout" value="yes">Yes, sign me out</button>';
+          context.body = `<!doctype html>${form}${button}`;
+        },
+      },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => target,

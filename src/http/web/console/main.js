@@ -19,8 +19,12 @@ function askToSignIn(problem = "") {
   element("obstacle").textContent = why;
 }
 
+let isEntering = false;
+
 /** Shows what the caller may do and see. */
 async function enter() {
+  if (isEntering) return;
+  isEntering = true;
   try {
     const caller = await dicomweb.caller();
     ({ rights } = caller);
@@ -34,6 +38,8 @@ async function enter() {
     if (rights.includes("read")) await studies.list();
   } catch (error) {
     report(error);
+  } finally {
+    isEntering = false;
   }
 }
 
@@ -58,7 +64,7 @@ element("sign-out").addEventListener("click", () => {
   if (!queue.isActive || confirm("Files are still being sent. Sign out all the same?")) signIn.signOut();
 });
 // After a token has come in another tab or window, there is something to show here.
-signIn.events.addEventListener("tokens", () => rights.length === 0 && enter());
+signIn.events.addEventListener("tokens", () => element("access").hidden || enter());
 signIn.events.addEventListener("signed-out", () => {
   rights = [];
   for (const id of ["store", "studies", "sign-out"]) element(id).hidden = true;

@@ -103,7 +103,8 @@ export async function list() {
   } catch (error) {
     if (own !== request) return;
     fail(error);
-    say(`The studies cannot be listed: ${/** @type {Error} */ (error).message}`, true);
+    const isSignedOut = error instanceof dicomweb.ServerError && error.status === 401;
+    say(isSignedOut ? "" : `The studies cannot be listed: ${/** @type {Error} */ (error).message}`, true);
   }
 }
 
