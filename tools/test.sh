@@ -54,7 +54,7 @@ step requests to S3 and DynamoDB
 tools/cloud.py --only radosgw,amazon .venv/bin/python tools/costs_test.py
 
 step a fleet among faults
-tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 3
+tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1
 tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 --queue sqs
 tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py
 
@@ -62,4 +62,4 @@ step viewer
 tools/viewer_test.sh
 
 step kills
-.venv/bin/python tools/kill_test.py --rounds 30
+.venv/bin/python tools/kill_test.py --rounds 10
