@@ -44,10 +44,7 @@ impl Budget {
 
     fn in_units(unit: usize, total: usize, share: usize) -> Self {
         let total = total.div_ceil(unit).clamp(1, Semaphore::MAX_PERMITS);
-        let share = match share {
-            0 => total.div_ceil(2),
-            share => share.div_ceil(unit).min(total),
-        };
+        let share = share_of(total, share.div_ceil(unit));
         Self { unit, total, share, all: Arc::new(Semaphore::new(total)), of_clients: Mutex::default() }
     }
 
@@ -85,6 +82,11 @@ impl Budget {
             None => clients.entry(client.to_owned()).or_insert(Arc::new(Semaphore::new(self.share))).clone(),
         }
     }
+}
+
+/// The share of one client in a total: the setting, where 0 stands for half.
+pub fn share_of(total: usize, setting: usize) -> usize {
+    if setting == 0 { total.div_ceil(2) } else { setting.min(total) }
 }
 
 async fn acquire(semaphore: Arc<Semaphore>, units: u32) -> OwnedSemaphorePermit {

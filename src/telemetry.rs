@@ -1,5 +1,6 @@
 //! Logs and metrics. The name, unit and help of every metric are declared here. Neither holds patient data.
 
+use std::error::Error;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -132,6 +133,17 @@ pub fn storing(is_possible: bool) {
 /// Counts a read that found an object `damaged` or `missing`.
 pub fn object_damaged(finding: &'static str) {
     counter!(DAMAGED, "finding" => finding).increment(1);
+}
+
+/// An error and its causes in one line, for logs.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Counts an original that the scrub has read: `intact`, `damaged`, `missing` or `unreadable`.

@@ -19,6 +19,9 @@ pub enum Right {
 }
 
 impl Right {
+    /// All rights.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Delete, Self::Administer];
+
     /// The name in settings and messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,7 +39,7 @@ pub struct Rights(u8);
 
 impl Rights {
     /// All rights.
-    pub const ALL: Self = Self::of(&[Right::Read, Right::Write, Right::Delete, Right::Administer]);
+    pub const ALL: Self = Self::of(&Right::ALL);
     /// The rights of a device that is authenticated by its AE title: to store, and to search and retrieve.
     pub const OF_DEVICES: Self = Self::of(&[Right::Read, Right::Write]);
 

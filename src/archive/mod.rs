@@ -24,6 +24,7 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::Index;
 use crate::queue::embedded::EmbeddedQueue;
 use crate::queue::{Job, Queue};
+use crate::telemetry;
 
 pub mod access;
 mod blocking;
@@ -74,7 +75,7 @@ pub struct Archive {
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
     cache: DerivedCache,
-    /// Whether objects are in a remote store, where each look at one is a request.
+    /// Whether the objects are in a remote store: each look at an object is a request.
     is_remote: bool,
     /// Whether a second read of an object needs no request to a remote store.
     reads_twice: bool,
@@ -133,7 +134,7 @@ impl Archive {
             return warn!("cannot announce a job in time; the next look at the index will find it");
         };
         if let Err(error) = announced {
-            let error = format!("{:#}", anyhow::Error::new(error));
+            let error = telemetry::chain(&error);
             warn!(error, "cannot announce a job; the next look at the index will find it");
         }
     }

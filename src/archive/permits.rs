@@ -25,8 +25,7 @@ const MAX_BUNDLES: usize = 4;
 /// The right to do one piece of work, until it is dropped.
 pub type Permit = OwnedSemaphorePermit;
 
-/// The permits of an archive. Each method waits, first come first served, until a permit is free. Clones
-/// share the permits.
+/// The permits of an archive. Each method waits, first come first served, until a permit is free.
 pub struct Permits {
     uploads: Budget,
     upload_memory: Budget,

@@ -97,7 +97,7 @@ impl Archive {
     pub async fn probe_storing(&self) {
         let cause = match timeout(PROBE_TIMEOUT, self.write_probe()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::new(error))),
+            Ok(Err(error)) => Some(telemetry::chain(&error)),
             Err(_) => Some(format!("a probe took longer than {} s", PROBE_TIMEOUT.as_secs())),
         };
         self.storing.set(cause);

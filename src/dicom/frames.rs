@@ -44,6 +44,16 @@ pub struct PixelLayout {
 }
 
 impl PixelLayout {
+    /// The samples of one decoded frame, at most as many as 64 bits can count.
+    pub fn frame_samples(&self) -> u64 {
+        u64::from(self.rows).saturating_mul(self.columns.into()).saturating_mul(self.samples.into())
+    }
+
+    /// Bytes of one decoded frame, at most as many as 64 bits can count.
+    pub fn frame_bytes(&self) -> u64 {
+        self.frame_samples().saturating_mul(self.bits_allocated.into()).div_ceil(8)
+    }
+
     /// The layout with High Bit just above Bits Stored, as encoded and decoded frames have it.
     pub fn with_usual_high_bit(&self) -> Self {
         Self { high_bit: self.bits_stored.saturating_sub(1), ..self.clone() }

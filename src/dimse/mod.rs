@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::budget::Budget;
+use crate::budget::{Budget, share_of};
 use crate::config::DimseSettings;
 use crate::dimse::association::{Acceptor, serve};
 use crate::dimse::callers::Callers;
@@ -45,10 +45,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let max = settings.max_associations;
-    let share = match settings.max_associations_per_address {
-        0 => max.div_ceil(2),
-        share => share,
-    };
+    let share = share_of(max, settings.max_associations_per_address);
     let open = Budget::of_places(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
     let acceptor = Arc::new(Acceptor { archive, settings, callers, places, shutdown });

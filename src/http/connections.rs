@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::share_of;
+
 /// Connections beyond the limit, for requests about the server itself alone.
 pub(super) const RESERVED: usize = 16;
 
@@ -48,8 +50,7 @@ pub(super) struct OpenConnection {
 impl Connections {
     /// At most `max` connections, and at most `share` of one address; 0 stands for half.
     pub(super) fn new(max: usize, share: usize) -> Arc<Self> {
-        let share = if share == 0 { max.div_ceil(2) } else { share.min(max) };
-        Arc::new(Self { max, share, open: Mutex::default() })
+        Arc::new(Self { max, share: share_of(max, share), open: Mutex::default() })
     }
 
     /// Reserved connections only.

@@ -1,7 +1,5 @@
 //! The only place where an error becomes an HTTP status, with a body by RFC 9457 (PS3.18 §8.5).
 
-use std::error::Error as StdError;
-
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +9,7 @@ use crate::archive;
 use crate::archive::ingest::Refusal;
 use crate::archive::read::whole::is_lost;
 use crate::http::auth::error as auth;
+use crate::telemetry;
 
 /// Seconds after which a client may retry.
 const RETRY_SECONDS: u32 = 5;
@@ -172,7 +171,7 @@ impl IntoResponse for Error {
         let mut response = (status, content_type, problem.to_string()).into_response();
         // A panic was logged where it happened.
         if status.is_server_error() && !matches!(self, Self::Archive(archive::Error::Internal(_))) {
-            response.extensions_mut().insert(Cause(chain(&self)));
+            response.extensions_mut().insert(Cause(telemetry::chain(&self)));
         }
         let headers = response.headers_mut();
         match &self {
@@ -218,17 +217,6 @@ fn challenge(error: &auth::Error) -> HeaderValue {
             HeaderValue::from_static("Bearer realm=\"cuspid\", error=\"insufficient_scope\"")
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The Failure Reason (0008,1197) of an instance that was not stored (PS3.18 §I.2.2).

@@ -8,9 +8,8 @@ use crate::archive::access::{Caller, Right};
 
 /// `GET /me`: the caller's tenant and rights, as `{"tenant": "default", "rights": ["read", "write"]}`.
 pub(crate) async fn me(caller: Caller) -> impl IntoResponse {
-    let rights = [Right::Read, Right::Write, Right::Delete, Right::Administer];
-    let held: Vec<&str> =
-        rights.into_iter().filter(|right| caller.rights.include(*right)).map(Right::name).collect();
+    let held = Right::ALL.into_iter().filter(|right| caller.rights.include(*right)).map(Right::name);
+    let held: Vec<&str> = held.collect();
     let body = json!({ "tenant": caller.tenant.as_str(), "rights": held });
     ([(CONTENT_TYPE, "application/json")], body.to_string())
 }

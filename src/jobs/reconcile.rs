@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::archive::derived::preview::announce_overdue_previews;
 use crate::archive::maintenance::delete::collect_garbage;
 use crate::archive::{Archive, Error};
+use crate::telemetry;
 
 /// Looks for lost work once per `interval`, until `stop`.
 pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationToken) {
@@ -17,7 +18,7 @@ pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationTo
         loop {
             tokio::time::sleep(interval).await;
             if let Err(error) = reconcile(&archive, interval).await {
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = telemetry::chain(&error);
                 warn!(error, "cannot look for lost work; trying again after the interval");
             }
         }

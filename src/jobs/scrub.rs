@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::archive::Archive;
 use crate::archive::maintenance::scrub::Scrub;
 use crate::jobs::low_priority;
+use crate::telemetry;
 
 /// The pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationTo
                 let wait = match scrub.run(&stop).await {
                     Ok(wait) => wait,
                     Err(error) => {
-                        let error = format!("{:#}", anyhow::Error::new(error));
+                        let error = telemetry::chain(&error);
                         warn!(error, "the scrub failed; it continues later");
                         FAILURE_PAUSE
                     }

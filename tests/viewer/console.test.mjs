@@ -28,7 +28,7 @@ after(async () => {
   await server?.stop();
 });
 
-/** A test with a page of its own. `look` has what the page logged as errors, too. */
+/** A test with a page of its own. */
 function seen(name, look, viewport = { width: 1280, height: 800 }) {
   test(name, { timeout: 120_000 }, async () => {
     const page = await browser.context.newPage();
@@ -155,10 +155,9 @@ describe("the console", { concurrency: 1 }, () => {
     await page.goto(server.url);
     await rows(page).first().waitFor();
     const bytes = image({ name: "Dropped^Beside" }).toString("base64");
-    const transfer = await page.evaluateHandle(async (bytes) => {
+    const transfer = await page.evaluateHandle((bytes) => {
       const transfer = new DataTransfer();
-      const data = await (await fetch(`data:application/octet-stream;base64,${bytes}`).catch(() => null))?.arrayBuffer();
-      const array = data ?? Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0));
+      const array = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
       transfer.items.add(new File([array], "dropped.dcm"));
       return transfer;
     }, bytes);

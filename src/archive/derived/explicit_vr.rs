@@ -1,7 +1,6 @@
 //! Rewriting an instance in Explicit VR Little Endian, whatever its stored transfer syntax (PS3.18 §8.7.3.4),
 //! while the instance is sent.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::{DecodedFrame, decoded_frame};
 use crate::archive::read::byte_order::swapped;
+use crate::archive::read::{FILL_BYTES, filled};
 use crate::archive::{Archive, Error, run_blocking, scan_limits};
 use crate::dicom::explicit;
 use crate::dicom::explicit::{Rewrite, RewritePlan, RewriteSegment};
@@ -122,7 +122,7 @@ impl Source {
             async move {
                 Ok::<_, Error>(match segment {
                     RewriteSegment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
-                    RewriteSegment::Zeros(length) => zeros(length).map(Ok).boxed(),
+                    RewriteSegment::Zeros(length) => filled(&[0; FILL_BYTES], length).map(Ok).boxed(),
                     RewriteSegment::Copy { offset, length, swap } => {
                         let bytes = archive.read(&caller, &record, offset..offset + length).await?;
                         swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
@@ -155,17 +155,7 @@ impl ExplicitFile {
 /// Bits of a frame whose samples are single bits; `None` for other frames. Such frames follow each other
 /// without a gap, so that one may start within a byte (PS3.5 §8.1.1).
 fn single_bits(layout: &PixelLayout) -> Option<u64> {
-    let bits = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
-    (layout.bits_allocated == 1).then_some(bits)
-}
-
-/// So many zero bytes.
-fn zeros(length: u64) -> impl futures_util::Stream<Item = Bytes> + Send {
-    const ZEROS: &[u8] = &[0; 64 * 1024];
-    stream::unfold(length, |left| {
-        let length = left.min(ZEROS.len() as u64);
-        ready((length > 0).then(|| (Bytes::from_static(&ZEROS[..length as usize]), left - length)))
-    })
+    (layout.bits_allocated == 1).then(|| layout.frame_samples())
 }
 
 /// Streams all frames, decoded: `length` bytes in one Photometric Interpretation, or an error.

@@ -26,10 +26,8 @@ pub struct DecodedFrame {
 
 /// The bytes of one frame of an instance, decoded; 0 without pixels. An encoded frame is hardly ever larger.
 pub fn frame_bytes(record: &InstanceRecord) -> usize {
-    let Some(layout) = &record.layout.pixels else { return 0 };
-    let bits = u64::from(layout.samples) * u64::from(layout.bits_allocated);
-    let samples = u64::from(layout.rows).saturating_mul(layout.columns.into());
-    usize::try_from(samples.saturating_mul(bits).div_ceil(8)).unwrap_or(usize::MAX)
+    let bytes = record.layout.pixels.as_ref().map_or(0, PixelLayout::frame_bytes);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Returns frame `number` (from 1), decoded. A native frame in little endian is returned as stored.

@@ -21,6 +21,7 @@ use crate::blobs;
 use crate::blobs::{ByteStream, Key, Staged};
 use crate::dicom::uid::SeriesUid;
 use crate::index::records::{MetadataRecord, SeriesRecord};
+use crate::telemetry;
 
 /// Metadata of instances, some hundred records at a time.
 pub type MetadataStream = BoxStream<'static, Result<Vec<MetadataRecord>, Error>>;
@@ -90,7 +91,7 @@ fn begin_bundle(archive: &Arc<Archive>, caller: &Caller, record: SeriesRecord, k
             // The series has changed meanwhile, or was deleted.
             Ok(()) | Err(Error::NotFound(_)) => {}
             Err(error) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = telemetry::chain(&error);
                 warn!(error, "cannot keep the metadata of a series as one object");
             }
         }
@@ -172,7 +173,7 @@ fn or_from_index(
                 }
                 (Err(error), None) => return Err(error),
                 (Err(error), Some((archive, key, index))) => {
-                    warn!(error = format!("{:#}", anyhow::Error::new(error)), "a metadata bundle is damaged");
+                    warn!(error = telemetry::chain(&error), "a metadata bundle is damaged");
                     archive.cache.remove(&key);
                     archive.blobs.delete(&key).await?;
                     (pages, fallback) = (without_first(index, count), None);

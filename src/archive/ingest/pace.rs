@@ -22,7 +22,7 @@ impl Pace {
         self.credit.min(self.limit)
     }
 
-    /// Whether the client has sent enough so far, and is late because it is silent.
+    /// Whether the average rate is at least the minimum. A client that is late all the same is silent.
     pub fn is_kept(&self) -> bool {
         self.credit >= self.limit
     }

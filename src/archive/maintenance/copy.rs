@@ -20,6 +20,7 @@ use crate::config::Duplicates;
 use crate::index;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
+use crate::telemetry;
 
 /// The number of failed instances after which the copy ends: the failures then have a common cause.
 pub const MAX_FAILURES: usize = 1000;
@@ -150,7 +151,7 @@ async fn copy_instance(
             Ok(Step::Failed(reason)) => reason,
             Ok(step) => return Ok(step),
             Err(error) if is_no_space(&error) => return Err(error),
-            Err(error) => format!("{:#}", anyhow::Error::new(error)),
+            Err(error) => telemetry::chain(&error),
         };
         let InstanceRecord { study, series, instance, .. } = &record;
         let current: Option<InstanceRecord> =

@@ -226,15 +226,12 @@ impl Pass<'_> {
             }
             sleep(SAVE_INTERVAL.min(Duration::from_millis(left as u64))).await;
             report_age(&self.state);
-            if self.saved.elapsed() >= SAVE_INTERVAL && self.is_renewal_needed() && !self.save(LEASE).await? {
+            // No other process takes a lease of an archive that is not shared.
+            let is_due = self.scrub.archive.is_shared && self.saved.elapsed() >= SAVE_INTERVAL;
+            if is_due && !self.save(LEASE).await? {
                 return Ok(false);
             }
         }
-    }
-
-    /// Whether other processes would take a lease that is not renewed.
-    fn is_renewal_needed(&self) -> bool {
-        self.scrub.archive.is_shared
     }
 
     /// Verifies an object; the outcome for metrics. A fault is logged in the words of `cuspid check`.
@@ -259,7 +256,7 @@ impl Pass<'_> {
                 if self.failures_in_a_row > MAX_FAILURES_IN_A_ROW {
                     return Err(failure);
                 }
-                let error = format!("{:#}", anyhow::Error::new(failure));
+                let error = telemetry::chain(&failure);
                 error!(error, "scrub: unreadable: {}", object.key(tenant));
                 Ok("unreadable")
             }

@@ -76,7 +76,7 @@ struct Inflate {
     data_set_offset: Option<u64>,
     /// Bytes of the object that are still to be used.
     input: Bytes,
-    /// Whether there are no more bytes of the object.
+    /// Whether the object has ended: no more input will come.
     is_ended: bool,
     /// The bytes that came before the start of the data set is known.
     head: Vec<u8>,
@@ -92,19 +92,13 @@ impl Inflate {
         let mut output = BytesMut::new();
         let mut worked_bytes = 0;
         while output.len() < MAX_OUTPUT_BYTES && worked_bytes < MAX_WORK_BYTES {
-            if self.position >= self.wanted.end {
-                return Ok(if output.is_empty() {
-                    Progress::Ended
-                } else {
-                    Progress::Output(output.freeze())
-                });
-            }
-            if self.input.is_empty() && !self.is_ended {
-                return Ok(if output.is_empty() {
-                    Progress::InputNeeded
-                } else {
-                    Progress::Output(output.freeze())
-                });
+            let halt = if self.position >= self.wanted.end {
+                Some(Progress::Ended)
+            } else {
+                (self.input.is_empty() && !self.is_ended).then_some(Progress::InputNeeded)
+            };
+            if let Some(halt) = halt {
+                return Ok(if output.is_empty() { halt } else { Progress::Output(output.freeze()) });
             }
             let Some(made) = self.step()? else {
                 self.wanted.end = self.position;

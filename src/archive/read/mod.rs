@@ -1,9 +1,11 @@
 //! Reading what is stored: a record of the index and one ranged read of the object. Nothing is parsed here.
 
+use std::future::ready;
 use std::ops::Range;
 
+use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
@@ -29,6 +31,9 @@ pub(in crate::archive) mod frame;
 pub mod whole;
 pub mod zip_download;
 mod zip_stream;
+
+/// The length of a block of equal bytes.
+pub(in crate::archive) const FILL_BYTES: usize = 64 * 1024;
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
@@ -216,9 +221,20 @@ fn cut(bytes: ByteStream, range: Range<u64>) -> ByteStream {
             let to = range.end.clamp(start, *position) - start;
             chunk.slice(from as usize..to as usize)
         });
-        std::future::ready(Some(part))
+        ready(Some(part))
     });
-    parts.try_filter(|part| std::future::ready(!part.is_empty())).boxed()
+    parts.try_filter(|part| ready(!part.is_empty())).boxed()
+}
+
+/// The bytes of a block of [`FILL_BYTES`] equal bytes, as often as they make up a length.
+pub(in crate::archive) fn filled(
+    block: &'static [u8; FILL_BYTES],
+    length: u64,
+) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(length, |left| {
+        let length = left.min(FILL_BYTES as u64);
+        ready((length > 0).then(|| (Bytes::from_static(&block[..length as usize]), left - length)))
+    })
 }
 
 fn no_instance(study: &StudyUid, series: &SeriesUid, instance: &InstanceUid) -> Error {

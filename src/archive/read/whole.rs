@@ -118,9 +118,9 @@ impl Archive {
         }
     }
 
-    /// Opens an instance as a file, for a response of many instances. Objects of up to
-    /// 16 MiB are verified before this returns, as far as that takes no second request to a
-    /// remote store; others while they are read.
+    /// Opens an instance as a file, for a response of many instances. Objects of up to 16 MiB are verified
+    /// before this returns, as far as that takes no second request to a remote store; others while they are
+    /// read.
     ///
     /// # Errors
     /// As [`Archive::read_object`]; for an object that is verified at once also [`blobs::Error::Damaged`].

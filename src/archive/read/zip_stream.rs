@@ -1,7 +1,6 @@
 //! Writing a zip file of instances while it is read.
 
 use std::collections::VecDeque;
-use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +10,12 @@ use tracing::error;
 
 use crate::archive::read::file::as_file;
 use crate::archive::read::whole::{MAX_READ_TWICE_BYTES, OmissionPolicy, WholeObject, is_logged};
+use crate::archive::read::{FILL_BYTES, filled};
 use crate::archive::{Archive, Error};
 use crate::blobs::Key;
 use crate::dicom::file_header::FileHeader;
 use crate::dicom::uid::InstanceUid;
+use crate::telemetry;
 use crate::zip::writer::{DirectoryWriter, EntryHeader};
 
 /// Objects that are opened ahead of the one that is being sent.
@@ -154,7 +155,7 @@ impl OpenEntries {
             return Err(error);
         }
         if !is_logged(&error) {
-            let error = error_chain(&error);
+            let error = telemetry::chain(&error);
             error!(error, "a zip file has a text in the place of instance {instance}");
         }
         entry.header.name = replacement_name(&entry.header.name);
@@ -164,28 +165,13 @@ impl OpenEntries {
     }
 }
 
-fn error_chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// A text of so many bytes in the place of an instance.
 fn replacement(instance: &InstanceUid, size_bytes: u64) -> ZipStream {
-    const SPACES: &[u8] = &[b' '; 64 * 1024];
     let mut text = format!("Instance {instance} is stored, but its object cannot be read.\r\n").into_bytes();
     text.truncate(usize::try_from(size_bytes).unwrap_or(usize::MAX));
     let left = size_bytes - text.len() as u64;
-    let spaces = stream::unfold(left, |left| {
-        let length = left.min(SPACES.len() as u64);
-        let spaces = Bytes::from_static(&SPACES[..length as usize]);
-        ready((length > 0).then_some((Ok(spaces), left - length)))
-    });
-    stream::iter([Ok(Bytes::from(text))]).chain(spaces).boxed()
+    let spaces = filled(&[b' '; FILL_BYTES], left);
+    stream::iter([Bytes::from(text)]).chain(spaces).map(Ok).boxed()
 }
 
 /// The name of the text in the place of an entry.

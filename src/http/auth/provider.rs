@@ -20,7 +20,7 @@ use crate::http::auth::Error;
 use crate::http::auth::keys::KeySet;
 use crate::http::auth::sign_in::Endpoints;
 use crate::http::auth::token::TokenHeader;
-use crate::http::error::chain;
+use crate::telemetry;
 
 /// A provider, with the keys that were fetched last.
 pub(super) struct Provider {
@@ -148,7 +148,10 @@ impl Provider {
             Ok(_) => {}
             Err(failure) => {
                 let consequence = if is_first { "no token is accepted" } else { "the last ones stay in use" };
-                warn!("cannot fetch the keys of the OpenID provider, {consequence}: {}", chain(failure));
+                warn!(
+                    "cannot fetch the keys of the OpenID provider, {consequence}: {}",
+                    telemetry::chain(failure)
+                );
             }
         }
         self.state.send_modify(|state| {

@@ -13,10 +13,10 @@ use crate::archive::read::whole::{OmissionPolicy, is_logged};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::dicom::uid::InstanceUid;
-use crate::http::error::chain;
 use crate::http::response::multipart;
 use crate::http::response::ranged::describe;
 use crate::http::warning::warning;
+use crate::telemetry;
 
 /// The most instances that a Warning names.
 const MAX_NAMED: usize = 10;
@@ -132,7 +132,7 @@ impl<T: Send + 'static> AvailableParts<T> {
         // An instance that was deleted meanwhile is not missing.
         if !is_known && !matches!(error, ArchiveError::NotFound(_)) {
             if !is_logged(&error) {
-                let error = chain(&error);
+                let error = telemetry::chain(&error);
                 error!(error, "a response leaves out instance {instance}");
             }
             self.count += 1;
@@ -181,6 +181,6 @@ pub(super) fn written(
 
 /// Logs the error that ends a body. A client cannot see more than that the body is incomplete.
 pub(super) fn log_end(error: &ArchiveError) {
-    let error = chain(error);
+    let error = telemetry::chain(error);
     error!(error, "a response ends early");
 }

@@ -87,7 +87,7 @@ pub async fn thumbnail(
     let [width, height] = area;
     let viewport = Some(Viewport::area(width, height));
     let rendering = Rendering { viewport, ..Rendering::plain(format) };
-    let series = series_of(archive, caller, scope, &subject).await?;
+    let mut series = series_of(archive, caller, scope, &subject).await?;
     let bytes = match thumbnail_of(archive, caller, subject, &series, frame, &rendering).await {
         Ok(bytes) => bytes,
         Err(error) if error.is_about_form() || is_lost(&error) => {
@@ -96,6 +96,9 @@ pub async fn thumbnail(
             }
             // A placeholder is not stored: rendering it is faster than reading it, and a later request may
             // find an image.
+            if let (true, Some(of_instance)) = (series.is_empty(), &scope.series) {
+                series.push(archive.series(caller, &scope.study, of_instance).await?);
+            }
             let bytes = sheet_of(archive, series.first(), format, area).await?;
             return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
         }
@@ -175,17 +178,17 @@ async fn subject(
     })
 }
 
-/// The series of a subject, the one that represents it best first.
+/// The series that a subject consists of, the one that represents it best first.
 async fn series_of(
     archive: &Archive,
     caller: &Caller,
     scope: &Scope,
     subject: &ThumbnailSubject,
 ) -> Result<Vec<SeriesRecord>, Error> {
-    Ok(match (subject, &scope.series) {
-        (ThumbnailSubject::Series(record), _) => vec![record.clone()],
-        (_, Some(series)) => vec![archive.series(caller, &scope.study, series).await?],
-        (_, None) => {
+    Ok(match subject {
+        ThumbnailSubject::Instance(_) => Vec::new(),
+        ThumbnailSubject::Series(record) => vec![record.clone()],
+        ThumbnailSubject::Study => {
             let mut series = archive.index.series_of(caller.tenant.as_str(), &scope.study).await?;
             series.sort_by_cached_key(rank);
             series

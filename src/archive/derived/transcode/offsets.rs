@@ -39,15 +39,17 @@ pub(super) struct Offsets {
 impl Offsets {
     /// The offsets before any frame is written.
     pub(super) fn new(layout: &PixelLayout) -> Self {
-        let samples = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples);
-        let frame_bytes = (samples * u64::from(layout.bits_allocated)).div_ceil(8);
         // RLE takes a byte for a single bit (PS3.5 §G.2).
-        let most_frame_bytes = samples * u64::from(layout.bits_allocated.div_ceil(8));
+        let most_frame_bytes =
+            layout.frame_samples().saturating_mul(layout.bits_allocated.div_ceil(8).into());
         let frames = u64::from(layout.number_of_frames);
         Self {
             number_of_frames: layout.number_of_frames,
-            uncompressed_bytes: frame_bytes.saturating_mul(frames),
-            most_bytes: (2 * most_frame_bytes + MOST_HEADER_BYTES).saturating_mul(frames),
+            uncompressed_bytes: layout.frame_bytes().saturating_mul(frames),
+            most_bytes: most_frame_bytes
+                .saturating_mul(2)
+                .saturating_add(MOST_HEADER_BYTES)
+                .saturating_mul(frames),
             starts: Vec::new(),
             lengths: Vec::new(),
             written_frames: 0,
@@ -78,7 +80,7 @@ impl Offsets {
         self.next += ITEM_HEADER + u64::from(fragment_bytes);
     }
 
-    /// Whether so many offsets are held that they are to be written.
+    /// Whether the batch of offsets that are held is full, and to be written.
     pub(super) fn is_batch_full(&self) -> bool {
         self.starts.len() >= BATCH_FRAMES
     }

@@ -296,7 +296,7 @@ impl AssembledInstances {
         let permit = self.archive.permits.assembly().await;
         let parts = Arc::clone(&self.parts);
         let max_depth = self.archive.ingest.max_sequence_depth;
-        let (_, max_elements) = self.archive.metadata_limits();
+        let max_elements = self.archive.ingest.max_metadata_elements;
         let plan = move || {
             let nesting = plan::nesting(form, &text, max_depth)?;
             with_stack_for(nesting, || plan::plan(form, &text, &parts, max_depth, max_elements))

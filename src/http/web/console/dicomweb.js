@@ -94,7 +94,7 @@ export function hasNext(link) {
  */
 export function studyQuery({ name, id, accession, modality, from, to }, offset, limit) {
   const query = new URLSearchParams({ limit: String(limit), offset: String(offset) });
-  for (const attribute of ["StudyDescription", "StudyTime", "InstitutionName"]) query.append("includefield", attribute);
+  for (const attribute of ["StudyDescription", "StudyTime"]) query.append("includefield", attribute);
   if (name) {
     query.set("PatientName", name);
     // As people type names: any order, beginnings of words, any script.

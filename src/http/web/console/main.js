@@ -2,11 +2,11 @@
 // @ts-check
 
 import * as dicomweb from "./dicomweb.js";
+import { element } from "./element.js";
 import * as signIn from "./sign-in.js";
 import * as studies from "./studies.js";
+import { message } from "./text.js";
 import * as uploads from "./upload-view.js";
-
-const element = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 
 /** @type {string[]} */
 let rights = [];
@@ -53,7 +53,7 @@ function say(text) {
 /** Asks to sign in, if that is what is missing; otherwise the place where the error occurred shows it. @param {unknown} error */
 function report(error) {
   if (error instanceof dicomweb.ServerError && error.status === 401) askToSignIn();
-  else if (rights.length === 0) say(`The server does not answer: ${/** @type {Error} */ (error).message}`);
+  else if (rights.length === 0) say(`The server does not answer: ${message(error)}`);
 }
 
 const queue = uploads.start({ mayStore: () => rights.includes("write"), onStored: () => studies.list() });
@@ -82,7 +82,7 @@ let problem = "";
 try {
   await signIn.finish();
 } catch (error) {
-  problem = `Nobody is signed in: ${/** @type {Error} */ (error).message}`;
+  problem = `Nobody is signed in: ${message(error)}`;
 }
 if (signIn.isNeeded && !("Authorization" in (await signIn.headers().catch(() => ({}))))) askToSignIn(problem);
 else await enter();

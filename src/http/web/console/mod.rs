@@ -46,6 +46,7 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
 const FILES: &[(&str, &str, &str)] = &[
     ("console.css", CSS, include_str!("console.css")),
     ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
+    ("element.js", SCRIPT, include_str!("element.js")),
     ("files.js", SCRIPT, include_str!("files.js")),
     ("main.js", SCRIPT, include_str!("main.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),

@@ -2,15 +2,14 @@
 // @ts-check
 
 import * as dicomweb from "./dicomweb.js";
+import { element } from "./element.js";
 import * as signIn from "./sign-in.js";
-import { count, date, personName, time } from "./text.js";
+import { count, date, message, personName, time } from "./text.js";
 
 const pageSize = 25;
 // Where the viewer is; empty if none is installed.
 const { viewer } = document.documentElement.dataset;
 const fields = /** @type {const} */ (["name", "id", "accession", "modality", "from", "to"]);
-
-const element = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 
 /** What is shown: it is also in the URL, so that a reload, the back button and a copied link show the same. */
 let shown = { search: empty(), offset: 0 };
@@ -104,7 +103,7 @@ export async function list() {
     if (own !== request) return;
     fail(error);
     const isSignedOut = error instanceof dicomweb.ServerError && error.status === 401;
-    say(isSignedOut ? "" : `The studies cannot be listed: ${/** @type {Error} */ (error).message}`, true);
+    say(isSignedOut ? "" : `The studies cannot be listed: ${message(error)}`, true);
   }
 }
 
@@ -193,7 +192,7 @@ async function download(url, name) {
     say("");
   } catch (error) {
     fail(error);
-    say(`${name} cannot be fetched: ${/** @type {Error} */ (error).message}`, true);
+    say(`${name} cannot be fetched: ${message(error)}`, true);
   }
 }
 
@@ -207,7 +206,7 @@ async function remove(row, uid, title) {
     say(`Deleted: ${title}`);
   } catch (error) {
     fail(error);
-    say(`The study cannot be deleted: ${/** @type {Error} */ (error).message}`, true);
+    say(`The study cannot be deleted: ${message(error)}`, true);
   }
 }
 
@@ -248,7 +247,7 @@ async function listSeries(row, columns, study) {
     cell.append(list);
   } catch (error) {
     fail(error);
-    cell.textContent = `The series cannot be listed: ${/** @type {Error} */ (error).message}`;
+    cell.textContent = `The series cannot be listed: ${message(error)}`;
   }
 }
 

@@ -55,3 +55,8 @@ export function duration(seconds) {
 export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
+
+/** The message of what was thrown. @param {unknown} error */
+export function message(error) {
+  return error instanceof Error ? error.message : String(error);
+}

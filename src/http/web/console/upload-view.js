@@ -1,14 +1,13 @@
 // Shows the uploads and takes files: chosen, or dropped anywhere in the window.
 // @ts-check
 
+import { element } from "./element.js";
 import * as files from "./files.js";
 import { count, duration, size } from "./text.js";
 import { Uploads } from "./uploads.js";
 
 /** The most failures that are listed. */
 const longestList = 200;
-
-const element = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 
 /**
  * Makes the section of uploads work. `onStored` is called when all is sent.

@@ -5,7 +5,7 @@
 import * as dicomweb from "./dicomweb.js";
 import * as files from "./files.js";
 import * as signIn from "./sign-in.js";
-import { count, size } from "./text.js";
+import { count, message, size } from "./text.js";
 
 /**
  * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
@@ -145,14 +145,13 @@ export class Uploads extends EventTarget {
   }
 
   #start() {
-    while (this.#workers < Math.min(parallelRequests, this.#waiting.length + this.#workers) && this.#waiting.length) {
+    while (this.#workers < parallelRequests && this.#waiting.length) {
       this.#workers += 1;
       this.#work().finally(() => {
         this.#workers -= 1;
         if (this.#workers === 0 && !this.isActive) this.dispatchEvent(new Event("end"));
         this.#changed();
       });
-      if (this.#workers >= parallelRequests) return;
     }
   }
 
@@ -378,9 +377,4 @@ function failure(answer) {
 /** Whether the server had an instance before. @param {dicomweb.DataSet} reference */
 function isPresent(reference) {
   return dicomweb.value(reference, "00000902") !== "";
-}
-
-/** @param {unknown} error */
-function message(error) {
-  return error instanceof Error ? error.message : String(error);
 }
