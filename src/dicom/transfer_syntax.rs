@@ -143,9 +143,11 @@ pub fn may_be_lossy(transfer_syntax: &str) -> bool {
     transfer_syntax.starts_with(JPEG_AND_VIDEO) && !is_lossless
 }
 
-/// A family of codestreams that one decoder reads.
+/// A family of compressed frames that one decoder reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
+    /// Deflated frames (PS3.5 §8.2.16).
+    DeflatedFrame,
     /// Run length encoding (PS3.5 §8.2.2).
     Rle,
     /// JPEG (PS3.5 §8.2.1).
@@ -156,9 +158,10 @@ pub enum Compression {
     Jpeg2000,
 }
 
-/// The family of the codestreams of a transfer syntax; `None` if they are of no family or of another one.
+/// The family of the frames of a transfer syntax; `None` if they are not compressed, or of another family.
 pub fn compression(transfer_syntax: &str) -> Option<Compression> {
     Some(match transfer_syntax {
+        DEFLATED_IMAGE_FRAME_COMPRESSION => Compression::DeflatedFrame,
         RLE_LOSSLESS => Compression::Rle,
         JPEG_BASELINE8_BIT
         | JPEG_EXTENDED12_BIT

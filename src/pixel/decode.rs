@@ -2,7 +2,7 @@
 
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::pixel_layout;
-use crate::dicom::transfer_syntax;
+use crate::dicom::transfer_syntax::{self, Compression, compression};
 use crate::pixel::words::{interleave, words_of};
 use crate::pixel::{Error, Image, Shape, deflated, j2k, jpeg, rle};
 
@@ -49,59 +49,22 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: FrameEncoding<'_>) -> 
         }
         FrameEncoding::Compressed(uid) => {
             let unsupported = || Error::Unsupported(format!("transfer syntax {uid}"));
-            decompress(frame, layout, shape, Decoder::of(uid).ok_or_else(unsupported)?)
+            decompress(frame, layout, shape, compression(uid).ok_or_else(unsupported)?)
         }
-    }
-}
-
-/// The codec of a compressed frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decoder {
-    /// Deflated Image Frame Compression.
-    Deflated,
-    Rle,
-    Jpeg,
-    JpegLs,
-    /// JPEG 2000, its Part 2, and High-Throughput JPEG 2000.
-    Jpeg2000,
-}
-
-impl Decoder {
-    /// The decoder for a transfer syntax; `None` if there is none.
-    fn of(uid: &str) -> Option<Self> {
-        Some(match uid {
-            transfer_syntax::DEFLATED_IMAGE_FRAME_COMPRESSION => Self::Deflated,
-            transfer_syntax::RLE_LOSSLESS => Self::Rle,
-            transfer_syntax::JPEG_BASELINE8_BIT
-            | transfer_syntax::JPEG_EXTENDED12_BIT
-            | transfer_syntax::JPEG_SPECTRAL_SELECTION_NON_HIERARCHICAL68
-            | transfer_syntax::JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012
-            | transfer_syntax::JPEG_LOSSLESS
-            | transfer_syntax::JPEG_LOSSLESS_SV1 => Self::Jpeg,
-            transfer_syntax::JPEGLS_LOSSLESS | transfer_syntax::JPEGLS_NEAR_LOSSLESS => Self::JpegLs,
-            transfer_syntax::JPEG2000_LOSSLESS
-            | transfer_syntax::JPEG2000
-            | transfer_syntax::JPEG2000MC_LOSSLESS
-            | transfer_syntax::JPEG2000MC
-            | transfer_syntax::HTJ2K_LOSSLESS
-            | transfer_syntax::HTJ2K_LOSSLESS_RPCL
-            | transfer_syntax::HTJ2K => Self::Jpeg2000,
-            _ => return None,
-        })
     }
 }
 
 /// Whether there is a decoder for frames that are compressed in this transfer syntax.
 pub fn is_decodable(transfer_syntax: &str) -> bool {
-    Decoder::of(transfer_syntax).is_some()
+    compression(transfer_syntax).is_some()
 }
 
 /// The layout of frames once they are decoded: luminance and chrominance of lossy JPEG become red, green and
 /// blue.
 pub fn decoded_layout(layout: &PixelLayout, transfer_syntax: &str) -> PixelLayout {
     let mut layout = layout.clone();
-    let is_lossy_jpeg =
-        Decoder::of(transfer_syntax) == Some(Decoder::Jpeg) && transfer_syntax::may_be_lossy(transfer_syntax);
+    let is_lossy_jpeg = compression(transfer_syntax) == Some(Compression::Jpeg)
+        && transfer_syntax::may_be_lossy(transfer_syntax);
     if is_lossy_jpeg && layout.samples == 3 && layout.photometric.starts_with("YBR") {
         layout.photometric = "RGB".into();
     }
@@ -242,22 +205,29 @@ fn native_length(layout: &PixelLayout, shape: Shape) -> Result<usize, Error> {
     })
 }
 
-fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, decoder: Decoder) -> Result<Decoded, Error> {
+fn decompress(
+    frame: &[u8],
+    layout: &PixelLayout,
+    shape: Shape,
+    compression: Compression,
+) -> Result<Decoded, Error> {
     let layout = &*pixel_layout::of_frame(layout, frame);
     let photometric = layout.photometric.as_str();
-    let (image, is_rgb) = match decoder {
-        Decoder::Deflated => {
+    let (image, is_rgb) = match compression {
+        Compression::DeflatedFrame => {
             let frame = deflated::inflate(frame, native_length(layout, shape)?)?;
             return native(&frame, layout, shape, false, 0);
         }
-        Decoder::Rle => {
+        Compression::Rle => {
             let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
             let photometric = without_subsampling(photometric);
             return Ok(Decoded { image: from_raw(raw, shape, layout), photometric });
         }
-        Decoder::Jpeg => jpeg::decode(frame, shape, photometric.starts_with("YBR"))?,
-        Decoder::JpegLs => (jpeg::decode_ls(frame, shape)?, false),
-        Decoder::Jpeg2000 => (j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT")),
+        Compression::Jpeg => jpeg::decode(frame, shape, photometric.starts_with("YBR"))?,
+        Compression::JpegLs => (jpeg::decode_ls(frame, shape)?, false),
+        Compression::Jpeg2000 => {
+            (j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT"))
+        }
     };
     let photometric = if is_rgb { "RGB".into() } else { without_subsampling(photometric) };
     Ok(Decoded { image: with_stored_bits(image, layout), photometric })

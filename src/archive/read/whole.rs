@@ -160,14 +160,12 @@ impl Archive {
         error: blobs::Error,
     ) -> Error {
         let InstanceRecord { study, series, instance, .. } = record;
-        match error {
-            blobs::Error::NotFound(_) => match self.instance(caller, study, series, instance).await {
-                Ok(_) => telemetry::object_damaged("missing"),
-                Err(deleted) => return deleted,
-            },
-            blobs::Error::OutOfRange { .. } => telemetry::object_damaged("damaged"),
-            _ => {}
+        if matches!(error, blobs::Error::NotFound(_))
+            && let Err(deleted) = self.instance(caller, study, series, instance).await
+        {
+            return deleted;
         }
+        count_loss(&error);
         error.into()
     }
 
@@ -195,6 +193,16 @@ impl Archive {
             Error::Blobs(blobs::Error::Damaged(_)) => self.is_remote,
             _ => false,
         }
+    }
+}
+
+/// Counts an object that is missing or too short. One with other bytes was counted when its digest was
+/// checked.
+pub(super) fn count_loss(error: &blobs::Error) {
+    match error {
+        blobs::Error::NotFound(_) => telemetry::object_damaged("missing"),
+        blobs::Error::OutOfRange { .. } => telemetry::object_damaged("damaged"),
+        _ => {}
     }
 }
 

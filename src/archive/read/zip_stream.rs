@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tracing::error;
 
 use crate::archive::read::file::as_file;
-use crate::archive::read::whole::{MAX_READ_TWICE_BYTES, OmissionPolicy, WholeObject, is_logged};
+use crate::archive::read::whole::{MAX_READ_TWICE_BYTES, OmissionPolicy, WholeObject, count_loss, is_logged};
 use crate::archive::read::{FILL_BYTES, filled};
 use crate::archive::{Archive, Error};
 use crate::blobs::Key;
@@ -153,6 +153,9 @@ impl OpenEntries {
         let size_bytes = entry.header.size_bytes;
         if size_bytes > MAX_READ_TWICE_BYTES || !self.policy.goes_on_after(&error) {
             return Err(error);
+        }
+        if let Error::Blobs(error) = &error {
+            count_loss(error);
         }
         if !is_logged(&error) {
             let error = telemetry::chain(&error);
