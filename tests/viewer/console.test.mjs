@@ -240,6 +240,21 @@ describe("the console", { concurrency: 1 }, () => {
     await says(page, "8 of 8 files stored");
   });
 
+  seen("files that wait for the connection are not sent after Cancel", async (page) => {
+    await page.goto(server.url);
+    const session = await page.context().newCDPSession(page);
+    await session.send("Network.enable");
+    await session.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+    const study = uid();
+    await send(page, [1, 2, 3].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 9_000_000 }))));
+    await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+    await says(page, "0 of 3 files stored, 3 not stored");
+    const found = await fetch(`${server.url}/dicom-web/studies/${study}/instances`);
+    assert.equal(found.status, 204);
+  });
+
   seen("a study is downloaded, and deleted after a question", async (page) => {
     await page.goto(server.url);
     await search(page, "Patient name", "Zip One");

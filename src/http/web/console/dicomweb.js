@@ -36,7 +36,7 @@ async function send(url, { accept = "application/dicom+json", ...options } = {})
   const headers = { Accept: accept, ...(await signIn.headers()) };
   const response = await fetch(url, { ...options, headers });
   if (response.ok) return response;
-  if (response.status === 401) signIn.refused();
+  if (response.status === 401) signIn.refused(headers);
   throw new ServerError(response.status, await problem(response));
 }
 
@@ -147,15 +147,16 @@ export async function store(files, { isZip, signal, onProgress }) {
   const parts = [...files.flatMap((file) => [head, file]), `\r\n--${boundary}--`];
   const type = isZip ? "application/zip" : `multipart/related; type="application/dicom"; boundary=${boundary}`;
   const fields = { "Content-Type": type, Accept: "application/dicom+json", ...(await signIn.headers()) };
+  signal.throwIfAborted();
   // `fetch` does not tell how much has been sent.
   const request = new XMLHttpRequest();
   request.open("POST", `${service}/studies`);
   for (const [name, value] of Object.entries(fields)) request.setRequestHeader(name, value);
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => request.abort());
+    signal.addEventListener("abort", () => request.abort(), { once: true });
     request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onload = () => {
-      if (request.status === 401) signIn.refused();
+      if (request.status === 401) signIn.refused(fields);
       resolve({
         status: request.status,
         retryAfter: Number(request.getResponseHeader("Retry-After") ?? 0),

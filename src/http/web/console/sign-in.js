@@ -66,10 +66,13 @@ export async function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** Forgets an access token that the server refused; the next request gets another one or none. */
-export function refused() {
+/**
+ * Forgets an access token that the server refused; the next request gets another one or none. A newer token stays.
+ * @param {Record<string, string>} sent The header fields with the token.
+ */
+export function refused(sent) {
   const held = tokens();
-  if (held) sessionStorage.setItem(tokensKey, JSON.stringify({ ...held, end: 0, renewAt: 0 }));
+  if (held && sent.Authorization === `Bearer ${held.access}`) sessionStorage.setItem(tokensKey, JSON.stringify({ ...held, end: 0, renewAt: 0 }));
 }
 
 /** @type {Promise<string | null> | null} */

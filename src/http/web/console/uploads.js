@@ -106,7 +106,7 @@ export class Uploads extends EventTarget {
     const again = this.#failed.filter((item) => item.mayRetry);
     this.#failed = this.#failed.filter((item) => !item.mayRetry);
     for (const item of again) {
-      item.state = "waiting";
+      Object.assign(item, { state: "waiting", text: "" });
       this.#counts.settledBytes -= item.file.size;
     }
     this.#waiting.push(...again);
@@ -219,6 +219,8 @@ export class Uploads extends EventTarget {
   async #answer(batch) {
     for (let attempt = 1; ; attempt++) {
       await this.#mayGo();
+      // Cancelled while it waited.
+      if (batch.some((item) => item.text === "cancelled")) throw new Cancelled();
       /** @type {dicomweb.StoreAnswer | null} */
       let answer = null;
       try {
