@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::index::Index;
 use crate::table::dynamodb::testing::{each_server, new_table};
 use crate::table::redb::Redb;
-use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
+use crate::table::{Error, Item, ItemKey, Page, Range, SortKeys, Table, Write};
 
 /// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py`
 /// starts.
@@ -75,6 +75,7 @@ pub(super) struct CountingTable {
     table: Arc<dyn Table>,
     reads: AtomicUsize,
     rows: AtomicUsize,
+    keys: AtomicUsize,
     transactions: AtomicUsize,
     conflicts: AtomicUsize,
 }
@@ -86,6 +87,8 @@ pub(super) struct Counts {
     pub(super) reads: usize,
     /// The number of items read.
     pub(super) rows: usize,
+    /// The number of sort keys read without their items.
+    pub(super) keys: usize,
     /// The number of transactions, including those with a conflict.
     pub(super) transactions: usize,
     /// The number of transactions with a conflict.
@@ -95,7 +98,7 @@ pub(super) struct Counts {
 impl CountingTable {
     pub(super) fn new(table: Arc<dyn Table>) -> Self {
         let zero = AtomicUsize::default;
-        Self { table, reads: zero(), rows: zero(), transactions: zero(), conflicts: zero() }
+        Self { table, reads: zero(), rows: zero(), keys: zero(), transactions: zero(), conflicts: zero() }
     }
 
     /// Returns the counts since the last call of this function.
@@ -104,6 +107,7 @@ impl CountingTable {
         Counts {
             reads: take(&self.reads),
             rows: take(&self.rows),
+            keys: take(&self.keys),
             transactions: take(&self.transactions),
             conflicts: take(&self.conflicts),
         }
@@ -127,6 +131,13 @@ impl Table for CountingTable {
         let page = self.table.range(range).await?;
         self.read(page.items.len());
         Ok(page)
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, Error> {
+        let found = self.table.sort_keys(range).await?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.keys.fetch_add(found.keys.len(), Ordering::SeqCst);
+        Ok(found)
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {

@@ -17,6 +17,8 @@ pub(super) async fn check(table: &dyn Table) {
     large_items_are_read_in_several_pages(table).await;
     partitions_do_not_mix(table).await;
     concurrent_increments_are_exact(table).await;
+    additions_are_exact_and_whole_with_their_transaction(table).await;
+    concurrent_additions_do_not_conflict(table).await;
     transactions_over_a_limit_are_refused(table).await;
 }
 
@@ -84,7 +86,7 @@ async fn each_expectation_is_checked(table: &dyn Table) {
                 let expected = match &write {
                     Write::Put(item, _) => Some(item.clone()),
                     Write::Delete(..) => None,
-                    Write::Check(..) => before,
+                    Write::Check(..) | Write::Add(..) => before,
                 };
                 assert_eq!(get(table, key).await, expected, "{write:?}");
             }
@@ -206,6 +208,11 @@ async fn first_of_range_are(table: &dyn Table, range: Range, expected: Vec<&str>
         let found: Vec<_> = page.items.iter().map(|(sort, _)| sort.as_str()).collect();
         assert_eq!(found, expected[..expected.len().min(limit)], "{range:?}");
         assert_eq!(page.has_more, expected.len() > limit, "{range:?}");
+        let keys = table.sort_keys(&range).await.unwrap();
+        assert_eq!(
+            (keys.keys, keys.has_more),
+            (found.iter().map(|key| (*key).to_owned()).collect(), page.has_more)
+        );
     }
 }
 
@@ -283,6 +290,59 @@ async fn concurrent_increments_are_exact(table: &dyn Table) {
     });
     futures_util::future::join_all(increments).await;
     assert_eq!(get(table, key).await.unwrap().version, 32);
+}
+
+async fn additions_are_exact_and_whole_with_their_transaction(table: &dyn Table) {
+    let counter = key("add", "counter");
+    let add = |number, expect| Write::Add(counter.clone(), number, expect);
+    for (number, expect, expected) in [
+        (5, Expect::Version(1), None),
+        (5, Expect::Anything, Some((5, 1))),
+        (-7, Expect::Anything, Some((-2, 2))),
+        (1, Expect::Absent, None),
+        (1, Expect::Version(1), None),
+        (4, Expect::Version(2), Some((2, 3))),
+        (i64::from(u32::MAX) * 4, Expect::Anything, Some((2 + i64::from(u32::MAX) * 4, 4))),
+    ] {
+        let outcome = table.transact(vec![add(number, expect)]).await;
+        match expected {
+            None => assert!(matches!(outcome, Err(Error::Conflict(0))), "{outcome:?}"),
+            Some(expected) => {
+                outcome.unwrap();
+                let item = get(table, &counter).await.unwrap();
+                assert_eq!((item.count().unwrap(), item.version), expected);
+            }
+        }
+    }
+    // Nothing is added if another write of the transaction conflicts.
+    let failing = Write::Check(key("add", "none"), Expect::Version(1));
+    let outcome = table.transact(vec![add(1, Expect::Anything), failing]).await;
+    assert!(matches!(outcome, Err(Error::Conflict(1))), "{outcome:?}");
+    let page = table.range(&whole(None, "add")).await.unwrap();
+    assert_eq!((page.items.len(), page.items[0].1.version), (1, 4));
+    table.transact(vec![Write::Delete(counter.clone(), Expect::Version(4))]).await.unwrap();
+    table.transact(vec![add(3, Expect::Absent)]).await.unwrap();
+    assert_eq!(get(table, &counter).await.unwrap().count(), Some(3));
+}
+
+async fn concurrent_additions_do_not_conflict(table: &dyn Table) {
+    let counter = key("add", "shared");
+    let additions = (0..32).map(|number| {
+        let put = Write::Put(item(key("added", &number.to_string()), 1, &[]), Expect::Absent);
+        table.transact(vec![put, Write::Add(counter.clone(), 1, Expect::Anything)])
+    });
+    let mut conflicts = 0;
+    for outcome in futures_util::future::join_all(additions).await {
+        // A service may still give up after some attempts; then nothing of the transaction is done.
+        match outcome {
+            Ok(()) => {}
+            Err(Error::Conflict(1)) => conflicts += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    let added = table.sort_keys(&whole(None, "added")).await.unwrap().keys.len();
+    assert_eq!(added, 32 - conflicts);
+    assert_eq!(get(table, &counter).await.unwrap().count(), i64::try_from(added).ok());
 }
 
 async fn transactions_over_a_limit_are_refused(table: &dyn Table) {

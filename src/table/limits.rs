@@ -27,7 +27,7 @@ pub(super) fn check(writes: &[Write]) -> Result<(), Error> {
                 bytes += size_bytes(item);
                 &item.key
             }
-            Write::Delete(key, _) | Write::Check(key, _) => key,
+            Write::Delete(key, _) | Write::Check(key, _) | Write::Add(key, ..) => key,
         };
         check_key(&key.partition, &key.sort)?;
         if !keys.insert(key) {

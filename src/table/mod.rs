@@ -64,6 +64,15 @@ pub struct Item {
     pub body: Vec<u8>,
 }
 
+impl Item {
+    /// The number in a counter: an item that only [`Write::Add`] writes. `None` if the item is no counter.
+    ///
+    /// The body of a counter is the number, little-endian.
+    pub fn count(&self) -> Option<i64> {
+        self.body.as_slice().try_into().ok().map(i64::from_le_bytes)
+    }
+}
+
 /// The largest body of an item (DynamoDB allows 400 KB for a whole item).
 pub const MAX_BODY_BYTES: usize = 380 * 1024;
 
@@ -94,13 +103,20 @@ pub enum Write {
     Delete(ItemKey, Expect),
     /// Only checks the condition.
     Check(ItemKey, Expect),
+    /// Adds a number to a counter (see [`Item::count`]). A counter that does not exist counts as 0 and gets
+    /// version 1; otherwise the version increases by one. Concurrent additions under [`Expect::Anything`] do
+    /// not conflict.
+    Add(ItemKey, i64, Expect),
 }
 
 impl Write {
     /// The condition of the write.
     pub fn expect(&self) -> Expect {
         match self {
-            Self::Put(_, expect) | Self::Delete(_, expect) | Self::Check(_, expect) => *expect,
+            Self::Put(_, expect)
+            | Self::Delete(_, expect)
+            | Self::Check(_, expect)
+            | Self::Add(_, _, expect) => *expect,
         }
     }
 }
@@ -133,6 +149,15 @@ pub struct Page {
     /// A page with more items to follow may hold fewer items than `limit`, but at least one. The value is
     /// exact for a page of `limit` items; after a shorter page there may be no more items, though this is
     /// true.
+    pub has_more: bool,
+}
+
+/// A part of the answer to a request for the sort keys of a [`Range`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKeys {
+    /// The sort keys, in the order of the range.
+    pub keys: Vec<String>,
+    /// Whether there are more within the bounds, as in [`Page::has_more`].
     pub has_more: bool,
 }
 
@@ -183,6 +208,7 @@ pub enum Error {
 ///   within a second. The items of a range are never out of date: each is as a `get` would read it at that
 ///   time, and has the key under which it was found. Code that must be exact, for counts or leases, reads the
 ///   table itself.
+/// - Sort keys of a secondary index may be out of date for as long: an item may be gone, or have another key.
 /// - Each item of a page, or of one `get`, is whole and existed when it was read. Two items may be of two
 ///   states, with a transaction in between. A decision that depends on several items is made safe by the
 ///   versions that its transaction expects.
@@ -193,6 +219,9 @@ pub trait Table: Send + Sync + 'static {
 
     /// Reads the first items of a range.
     async fn range(&self, range: &Range) -> Result<Page, Error>;
+
+    /// Reads the first sort keys of a range, without the items. This costs a small part of [`Table::range`].
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, Error>;
 
     /// Carries out a transaction. Calls that wait at the same time share one flush.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error>;

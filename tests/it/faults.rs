@@ -21,7 +21,7 @@ use cuspid::index::Index;
 use cuspid::server;
 use cuspid::server::Rebuild;
 use cuspid::table::redb::Redb;
-use cuspid::table::{self, Expect, Item, ItemKey, Page, Range, Table, Write};
+use cuspid::table::{self, Expect, Item, ItemKey, Page, Range, SortKeys, Table, Write};
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use tempfile::TempDir;
@@ -327,6 +327,10 @@ impl Table for Refusing<Redb> {
 
     async fn range(&self, range: &Range) -> Result<Page, table::Error> {
         self.inner.range(range).await
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, table::Error> {
+        self.inner.sort_keys(range).await
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), table::Error> {

@@ -14,7 +14,7 @@ use cuspid::archive::scope::Scope;
 use cuspid::blobs::memory::MemoryBlobs;
 use cuspid::index::Index;
 use cuspid::table::redb::Redb;
-use cuspid::table::{self, Item, ItemKey, Page, Range, Table, Write};
+use cuspid::table::{self, Item, ItemKey, Page, Range, SortKeys, Table, Write};
 
 use crate::harness::{defaults, native};
 
@@ -56,6 +56,10 @@ impl Table for CountingTable {
         let page = self.inner.range(range).await?;
         page.items.iter().for_each(|(_, item)| self.count(item));
         Ok(page)
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, table::Error> {
+        self.inner.sort_keys(range).await
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), table::Error> {

@@ -1,5 +1,5 @@
 //! Items as attributes: `PK`, `SK`, the version `V`, the body `B`, and for each secondary index of the item
-//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A conditional write of one item adds `W`, the id of the
+//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A counter has the number `C` in place of the body. A conditional write of one item adds `W`, the id of the
 //! write.
 //!
 //! The names of attributes count towards the size of an item, which is at most 400 KiB.
@@ -19,6 +19,8 @@ pub(super) const SORT: &str = "SK";
 pub(super) const VERSION: &str = "V";
 /// The body, binary; left out if the body is empty.
 const BODY: &str = "B";
+/// The number of a counter.
+pub(super) const COUNT: &str = "C";
 /// The id of the write, if that was conditional and not part of a transaction; see [`super::write`].
 const WRITE_ID: &str = "W";
 
@@ -64,6 +66,11 @@ pub(super) fn number(version: u64) -> AttributeValue {
     AttributeValue::N(version.to_string())
 }
 
+/// The number that is added to a counter as an attribute.
+pub(super) fn addend(number: i64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
 /// Sets the id of the write in an item.
 pub(super) fn set_write_id(attributes: &mut ItemAttributes, write: &str) {
     attributes.insert(WRITE_ID.to_owned(), AttributeValue::S(write.to_owned()));
@@ -84,7 +91,11 @@ pub(super) fn decode(mut attributes: ItemAttributes) -> Option<Item> {
     let body = match attributes.remove(BODY) {
         Some(AttributeValue::B(body)) => body.into_inner(),
         Some(_) => return None,
-        None => Vec::new(),
+        None => match attributes.remove(COUNT) {
+            Some(AttributeValue::N(digits)) => digits.parse::<i64>().ok()?.to_le_bytes().to_vec(),
+            Some(_) => return None,
+            None => Vec::new(),
+        },
     };
     let mut secondary = Vec::new();
     for index in INDEXES {

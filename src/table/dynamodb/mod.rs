@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::types::ConsumedCapacity;
 
 use crate::config;
 use crate::table::dynamodb::sender::Sender;
-use crate::table::{Error, Item, ItemKey, Page, Range, Table, Write};
+use crate::table::{Error, Item, ItemKey, Page, Range, SortKeys, Table, Write};
 use crate::telemetry::{self, Units};
 
 #[cfg(test)]
@@ -74,6 +74,10 @@ impl Table for DynamodbTable {
 
     async fn range(&self, range: &Range) -> Result<Page, Error> {
         self.read_range(range).await
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, Error> {
+        self.read_sort_keys(range).await
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {

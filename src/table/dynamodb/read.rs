@@ -12,7 +12,7 @@ use crate::table::dynamodb::item::{self, ItemAttributes};
 use crate::table::dynamodb::sender::failed;
 use crate::table::dynamodb::{DynamodbTable, UNREADABLE, count_consumed_units};
 use crate::table::limits;
-use crate::table::{Error, Item, ItemKey, Page, Range, Secondary};
+use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, SortKeys};
 use crate::telemetry::Units;
 
 /// The most items of one BatchGetItem.
@@ -113,6 +113,34 @@ impl DynamodbTable {
             if start.is_none() || bytes >= MAX_PAGE_BYTES {
                 page.has_more = start.is_some();
                 return Ok(page);
+            }
+        }
+    }
+
+    /// Reads the first sort keys of a range.
+    pub(super) async fn read_sort_keys(&self, range: &Range) -> Result<SortKeys, Error> {
+        let mut found = SortKeys { keys: Vec::new(), has_more: false };
+        let Some(query) = self.query(range) else { return Ok(found) };
+        let name = range.index.map_or(item::SORT, |index| item::names(index)[2]);
+        // Without an index, the service reads whole items all the same.
+        let query = query.projection_expression(name).consistent_read(range.index.is_none());
+        let mut start = None;
+        loop {
+            let answer = self.ask(query.clone().set_exclusive_start_key(start)).await?;
+            for mut attributes in answer.items.unwrap_or_default() {
+                let sort = item::text(&mut attributes, name).ok_or_else(|| unreadable(RANGE))?;
+                if !is_inside(range, &sort) {
+                    continue;
+                }
+                if found.keys.len() >= range.limit.max(1) {
+                    found.has_more = true;
+                    return Ok(found);
+                }
+                found.keys.push(sort);
+            }
+            start = answer.last_evaluated_key;
+            if start.is_none() {
+                return Ok(found);
             }
         }
     }

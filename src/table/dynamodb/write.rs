@@ -1,5 +1,5 @@
 //! Writes. One write is sent as PutItem or DeleteItem, which costs half of a transaction; several writes, and
-//! a conditional deletion, as TransactWriteItems.
+//! a conditional deletion and an addition, as TransactWriteItems.
 //!
 //! A request that is sent twice takes effect once: a transaction by its token, which the service remembers
 //! for ten minutes; an unconditional write by its nature; a conditional PutItem by the id of the write, which
@@ -10,11 +10,11 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
-    ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use uuid::Uuid;
 
-use crate::table::dynamodb::item::{self, PARTITION, VERSION};
+use crate::table::dynamodb::item::{self, COUNT, PARTITION, VERSION};
 use crate::table::dynamodb::sender::failed;
 use crate::table::dynamodb::{DynamodbTable, count_consumed_units};
 use crate::table::limits;
@@ -149,6 +149,19 @@ impl DynamodbTable {
                     .set_expression_attribute_values(version)
                     .build()
                     .map(|delete| wrap.delete(delete))
+            }
+            Write::Add(key, number, expect) => {
+                let (condition, version) = condition(expect);
+                let mut values = version.unwrap_or_default();
+                values.insert(":number".to_owned(), item::addend(number));
+                values.insert(":one".to_owned(), item::number(1));
+                let update = Update::builder().table_name(&self.table).set_key(Some(item::encode_key(key)));
+                update
+                    .update_expression(format!("ADD {COUNT} :number, {VERSION} :one"))
+                    .set_condition_expression(condition)
+                    .set_expression_attribute_values(Some(values))
+                    .build()
+                    .map(|update| wrap.update(update))
             }
             Write::Check(_, Expect::Anything) => return Ok(None),
             Write::Check(key, expect) => {

@@ -20,6 +20,8 @@ pub(super) enum WriteAction {
     Put(Vec<u8>),
     Delete,
     Check,
+    /// Adds a number to a counter.
+    Add(i64),
 }
 
 /// Encodes a transaction.
@@ -39,6 +41,7 @@ fn encode_write(write: Write) -> EncodedWrite {
         }
         Write::Delete(key, expect) => (key, expect, WriteAction::Delete),
         Write::Check(key, expect) => (key, expect, WriteAction::Check),
+        Write::Add(key, number, expect) => (key, expect, WriteAction::Add(number)),
     };
     EncodedWrite { key: self::key(&key.partition, &key.sort), expect, action }
 }
@@ -64,6 +67,28 @@ pub(super) fn key(partition: &str, sort: &str) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(sort.as_bytes());
     key
+}
+
+/// The encoded counter after an addition to `old`, an encoded counter or nothing. `None` if `old` is another
+/// item.
+pub(super) fn add(old: Option<&[u8]>, number: i64) -> Option<Vec<u8>> {
+    let (version, count) = match old {
+        None => (0, 0),
+        Some(old) => {
+            let keys = SecondaryKeys::of(old).filter(|keys| keys.left == 0)?;
+            (version(old)?, i64::from_le_bytes(keys.rest.try_into().ok()?))
+        }
+    };
+    let mut value = Vec::with_capacity(17);
+    value.extend_from_slice(&version.wrapping_add(1).to_le_bytes());
+    value.push(0);
+    value.extend_from_slice(&count.saturating_add(number).to_le_bytes());
+    Some(value)
+}
+
+/// The sort key of an encoded key; `None` if the bytes are no key.
+pub(super) fn sort_key(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key).ok()?.split_once('\0').map(|(_, sort)| sort)
 }
 
 /// The version of an encoded item; `None` if the bytes are too short.

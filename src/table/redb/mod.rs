@@ -21,7 +21,7 @@ use redb::{
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, Table, Write};
+use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, SortKeys, Table, Write};
 
 mod codec;
 mod read;
@@ -117,6 +117,11 @@ impl Table for Redb {
     async fn range(&self, range: &Range) -> Result<Page, Error> {
         let range = range.clone();
         self.read(move |database| read::range(database, &range)).await
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, Error> {
+        let range = range.clone();
+        self.read(move |database| read::sort_keys(database, &range)).await
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use redb::{Database, ReadableDatabase};
 
 use crate::table::redb::{ITEMS, codec, definition, tree};
-use crate::table::{Item, ItemKey, Page, Range};
+use crate::table::{Item, ItemKey, Page, Range, SortKeys};
 
 /// A page ends when its items' bodies reach this size.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -54,6 +54,23 @@ pub(super) fn range(database: &Database, range: &Range) -> Result<Page, redb::Er
     }
 }
 
+pub(super) fn sort_keys(database: &Database, range: &Range) -> Result<SortKeys, redb::Error> {
+    let mut found = SortKeys { keys: Vec::new(), has_more: false };
+    let Some((from, to)) = bounds(range) else { return Ok(found) };
+    let table = database.begin_read()?.open_table(range.index.map_or(ITEMS, definition))?;
+    let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+    let mut entries = table.range::<&[u8]>(bounds)?;
+    while let Some(entry) = if range.is_descending { entries.next_back() } else { entries.next() } {
+        if found.keys.len() >= range.limit.max(1) {
+            found.has_more = true;
+            break;
+        }
+        let (key, _) = entry?;
+        found.keys.push(codec::sort_key(key.value()).ok_or_else(corrupted)?.to_owned());
+    }
+    Ok(found)
+}
+
 type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// The bounds as keys; `None` if no key can lie between them.
@@ -81,6 +98,6 @@ fn bounds(range: &Range) -> Option<KeyBounds> {
     (!is_empty).then_some((from, to))
 }
 
-fn corrupted() -> redb::Error {
+pub(super) fn corrupted() -> redb::Error {
     redb::Error::Corrupted("an item or a key cannot be decoded".into())
 }

@@ -57,11 +57,14 @@ async fn a_panic_of_the_writer_is_an_error_of_its_own_until_a_restart() {
     table.transact(put("after")).await.unwrap();
 }
 
+/// The number of the item that is a counter.
+const COUNTER: u8 = 6;
+
 /// One write, with so few values that transactions conflict: item, kind, expectation, version, secondary.
 type Choice = (u8, u8, u8, u64, Option<u8>);
 
 fn choices() -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let choice = (0..6u8, 0..3u8, 0..3u8, 0..3u64, proptest::option::of(0..4u8));
+    let choice = (0..=COUNTER, 0..3u8, 0..3u8, 0..3u64, proptest::option::of(0..4u8));
     proptest::collection::vec(proptest::collection::vec(choice, 1..4), 1..25)
 }
 
@@ -78,9 +81,11 @@ fn writes(choices: &[Choice]) -> Vec<Write> {
         let sort = secondary.map(|sort| format!("{sort}/{number}"));
         let secondary: Vec<_> = sort.iter().map(|sort| (Secondary::First, "all", sort.as_str())).collect();
         match kind {
-            0 => Write::Put(item(key, version + 1, &secondary), expect),
             1 => Write::Delete(key, expect),
-            _ => Write::Check(key, expect),
+            2 => Write::Check(key, expect),
+            // The last key is that of a counter.
+            _ if *number == COUNTER => Write::Add(key, i64::try_from(*version).unwrap() - 1, expect),
+            _ => Write::Put(item(key, version + 1, &secondary), expect),
         }
     };
     distinct.into_values().map(write).collect()
@@ -91,7 +96,9 @@ fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize>
     let is_met = |write: &Write| {
         let (key, expect) = match write {
             Write::Put(item, expect) => (&item.key, expect),
-            Write::Delete(key, expect) | Write::Check(key, expect) => (key, expect),
+            Write::Delete(key, expect) | Write::Check(key, expect) | Write::Add(key, _, expect) => {
+                (key, expect)
+            }
         };
         match expect {
             Expect::Anything => true,
@@ -106,6 +113,13 @@ fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize>
                 Write::Put(item, _) => drop(model.insert(item.key.clone(), item.clone())),
                 Write::Delete(key, _) => drop(model.remove(key)),
                 Write::Check(..) => {}
+                Write::Add(key, number, _) => {
+                    let (version, count) =
+                        model.get(key).map_or((0, 0), |item| (item.version, item.count().unwrap()));
+                    let body = (count + number).to_le_bytes().to_vec();
+                    let sum = Item { key: key.clone(), version: version + 1, secondary: Vec::new(), body };
+                    model.insert(key.clone(), sum);
+                }
             }
         }
     }

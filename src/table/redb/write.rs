@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::table::redb::codec::{self, EncodedWrite, SecondaryKeys, WriteAction};
+use crate::table::redb::read::corrupted;
 use crate::table::redb::{ITEMS, RedbEngine, definition, failed};
 use crate::table::{Error, Expect, INDEXES, Secondary};
 
@@ -173,7 +174,8 @@ impl<'a> WriteTrees<'a> {
             match &write.action {
                 WriteAction::Put(value) => self.remove_stale_index_keys(&write.key, value)?,
                 WriteAction::Delete => self.remove_stale_index_keys(&write.key, &[])?,
-                WriteAction::Check => {}
+                // A counter has no secondary keys.
+                WriteAction::Check | WriteAction::Add(_) => {}
             }
         }
         for write in writes {
@@ -181,6 +183,7 @@ impl<'a> WriteTrees<'a> {
                 WriteAction::Put(value) => self.put(&write.key, value)?,
                 WriteAction::Delete => drop(self.items.remove(write.key.as_slice())?),
                 WriteAction::Check => {}
+                WriteAction::Add(number) => self.add(&write.key, *number)?,
             }
         }
         Ok(Ok(()))
@@ -207,6 +210,12 @@ impl<'a> WriteTrees<'a> {
                 self.indexes[index as usize].remove(secondary)?;
             }
         }
+        Ok(())
+    }
+
+    fn add(&mut self, key: &[u8], number: i64) -> Result<(), redb::Error> {
+        let sum = codec::add(self.items.get(key)?.as_ref().map(|old| old.value()), number);
+        self.items.insert(key, sum.ok_or_else(corrupted)?.as_slice())?;
         Ok(())
     }
 
