@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test infra-test versus fuzz \
+.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test infra-test versus scale fuzz \
     cloud-environment cloud-conformance fleet-test cloud-bench
 
 run:
@@ -100,8 +100,15 @@ versus:
 	tools/install.sh build test versus
 	tools/orthanc_install.sh
 	tools/venv.sh
-	cargo build --release --locked
+	cargo build --release --locked --bin cuspid --example versus-load
 	.venv/bin/python benches/versus/run.py $(ARGS)
+
+# What grows with the archive: Cuspid alone at 1,000 and at 100,000 studies. See docs/performance.md.
+scale:
+	tools/install.sh build test versus
+	tools/venv.sh
+	cargo build --release --locked --bin cuspid --example versus-load
+	.venv/bin/python benches/versus/scale.py $(ARGS)
 
 # Each fuzz target for FUZZ_SECONDS, with the nightly compiler, from seeds made of pydicom's files.
 FUZZ_SECONDS ?= 300

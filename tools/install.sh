@@ -7,7 +7,7 @@ build="cc:gcc c++:g++ make:make cmake:cmake nasm:nasm pkg-config:pkg-config"
 test="python3:python3 storescu:dcmtk echoscu:dcmtk dciodvfy:dicom3tools unzip:unzip curl:curl"
 viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
-versus="nginx:nginx-light debootstrap:debootstrap"
+versus="nginx:nginx-light debootstrap:debootstrap Orthanc:orthanc mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs"
 cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
 infra="python3:python3 node:nodejs systemd-analyze:systemd"
 
@@ -18,6 +18,7 @@ for purpose in "$@"; do
     done
     case $purpose in
     test | infra) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
+    versus) [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb) ;;
     # A CT of a head.
     browser) [ -e /usr/share/doc/invesalius-examples/examples/Cranium.inv3 ] || missing+=(invesalius-examples) ;;
     esac

@@ -121,10 +121,30 @@ def make_studies(directory: Path, count: int) -> None:
         (directory / f"{number:06}.dcm").write_bytes(one)
 
 
+def make_template(directory: Path) -> None:
+    """One small instance, of which the load client makes others: of study 1000000, instance 10."""
+    directory.mkdir(parents=True)
+    study = f"{ROOT}.4.1000000"
+    data_set = head(CTImageStorage, study, f"{study}.1", f"{study}.1.10")
+    data_set.PatientName, data_set.PatientID, data_set.AccessionNumber = "Name1000000^Small", "S1000000", "X1000000"
+    encode(data_set, directory / "template.dcm")
+
+
+def make_renamed(directory: Path, source: Path, arc: str) -> None:
+    """The same files under other UIDs, of the same length, so that each file stays valid."""
+    directory.mkdir(parents=True)
+    other = f"{arc[:-1]}{int(arc[-1]) + 5}"
+    for path in source.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes().replace(arc.encode(), other.encode()))
+
+
 def make(root: Path, studies: int) -> None:
     for name, fill in [
         ("ct", make_ct),
         ("multi", make_multi_frame),
+        ("ct-warm", lambda directory: make_renamed(directory, root / "ct", STUDY)),
+        ("multi-warm", lambda directory: make_renamed(directory, root / "multi", MULTI_FRAME["study"])),
+        ("template", make_template),
         (f"studies-{studies}", lambda directory: make_studies(directory, studies)),
     ]:
         if not (root / name).exists():

@@ -1,5 +1,6 @@
 """The systems that are compared: how each is started, asked and measured. All listen on loopback, on free ports."""
 
+import contextlib
 import json
 import os
 import socket
@@ -8,6 +9,8 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+from disk import Disk
 
 ROOT = Path(__file__).parent.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -27,8 +30,9 @@ class System:
     ae_title = "VERSUS"
     ready_path = "/"
 
-    def __init__(self, work: Path):
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=work)).absolute()
+    def __init__(self, disk: Disk):
+        self.disk = disk
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=disk.directory)).absolute()
         self.http, self.dimse = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.process = None
 
@@ -75,6 +79,22 @@ class System:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return sum(map(int, fields[11:15])) / TICKS
 
+    def counters(self) -> tuple:
+        """What the server has used so far: CPU seconds, changes of threads; and of the disk: flushes, bytes written.
+
+        Changes of threads that have ended are not counted.
+        """
+        return self.cpu_seconds(), self.switches(), *self.disk.counters()
+
+    def switches(self) -> int:
+        total = 0
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            # A thread may end in between.
+            with contextlib.suppress(OSError):
+                lines = (task / "status").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches" in line)
+        return total
+
     def memory(self, field: str) -> float:
         """MB of `VmRSS` (now) or `VmHWM` (the peak since `forget_peak`)."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -113,8 +133,11 @@ class Cuspid(System):
 
 
 class Orthanc(System):
+    """Orthanc 1.12.7, as Debian 13 has it."""
+
     name = "orthanc"
     ready_path = "/system"
+    program = str(ROOT / "tools" / "orthanc.sh")
     plugins = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
     def command(self):
@@ -139,7 +162,14 @@ class Orthanc(System):
         }
         path = self.directory / "orthanc.json"
         path.write_text(json.dumps(settings, indent=1))
-        return [ROOT / "tools" / "orthanc.sh", path]
+        return [self.program, path]
+
+
+class OldOrthanc(Orthanc):
+    """Orthanc 1.10.1, as Debian 12 has it."""
+
+    name = "orthanc-1.10"
+    program = "/usr/sbin/Orthanc"
 
 
 class Nginx(System):
@@ -164,7 +194,7 @@ http {{
 
 
 class Sink(System):
-    """The limit of writing: a body is written to a file, flushed and acknowledged."""
+    """The limit of STOW: each body is hashed, written to a file of its own, flushed and acknowledged."""
 
     name = "sink"
     load = ""
@@ -178,13 +208,14 @@ class Sink(System):
 
 
 class StoreSink(System):
-    """The limit of C-STORE: what comes is acknowledged and thrown away."""
+    """The limit of C-STORE: each data set is hashed, written to a file of its own, flushed and acknowledged."""
 
     name = "c-store-sink"
     load = ""
 
     def command(self):
-        return [self.load, "c-store-sink", self.dimse]
+        (self.directory / "bodies").mkdir(exist_ok=True)
+        return [self.load, "c-store-sink", self.dimse, self.directory / "bodies"]
 
     def start(self):
         return start_bare(self, self.dimse)
@@ -202,3 +233,15 @@ def start_bare(system: System, address: str) -> float:
         except OSError:
             time.sleep(0.005)
     raise RuntimeError(f"{system.name} does not listen")
+
+
+@contextlib.contextmanager
+def spinning(count: int):
+    """So many processes that use all the time of a core that they get."""
+    spinners = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()

@@ -41,14 +41,14 @@ fn split(url: &str) -> Result<(&str, &str)> {
     Ok(rest.split_at(slash))
 }
 
-struct Connection {
+pub(crate) struct Connection {
     address: String,
     stream: BufReader<TcpStream>,
     scratch: Vec<u8>,
 }
 
 impl Connection {
-    fn open(address: &str) -> Result<Self> {
+    pub(crate) fn open(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let stream = BufReader::with_capacity(64 << 10, stream);
@@ -56,7 +56,7 @@ impl Connection {
     }
 
     /// Sends one request to store; the bytes that it stored.
-    fn post(&mut self, path: &str, files: &[Vec<u8>]) -> Result<u64> {
+    pub(crate) fn post(&mut self, path: &str, files: &[Vec<u8>]) -> Result<u64> {
         let part = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         let end = format!("--{BOUNDARY}--\r\n");
         let stored: usize = files.iter().map(Vec::len).sum();

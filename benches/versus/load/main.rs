@@ -1,8 +1,8 @@
 //! The load client of the comparison in `benches/versus/`: it stores, queries and retrieves as fast as a
 //! server lets it.
 //!
-//! It uses threads, blocking sockets and the standard library alone, so that it costs as little of the
-//! machine that it shares with the server as can be. Each command prints one line of JSON: seconds, bytes,
+//! It uses threads and blocking sockets, so that it costs as little of the machine that it shares with the
+//! server as can be. Each command prints one line of JSON: seconds, bytes,
 //! requests, latencies.
 
 use std::io::{Error, Result, Write};
@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 mod dicom;
 mod dimse;
+mod fill;
 mod http;
 mod sink;
 
 const USAGE: &str = "load stow URL CONNECTIONS INSTANCES_PER_REQUEST DIRECTORY
 load get ADDRESS CONNECTIONS REPEATS ACCEPT CODING PATHS_FILE
+load fill ADDRESS PATH CONNECTIONS FIRST_STUDY LAST_STUDY INSTANCES FILE
 load c-store ADDRESS AE_TITLE ASSOCIATIONS DIRECTORY
 load sink ADDRESS DIRECTORY
-load c-store-sink ADDRESS";
+load c-store-sink ADDRESS DIRECTORY";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,11 +32,15 @@ fn main() -> Result<()> {
             let headers = format!("Accept: {accept}\r\nAccept-Encoding: {coding}\r\n");
             http::get(address, number(connections)?, number(repeats)?, &headers, paths)?
         }
+        ["fill", address, path, connections, first, last, instances, file] => {
+            let studies = number(first)?..number(last)? + 1;
+            fill::fill(address, path, number(connections)?, studies, number(instances)?, file)?
+        }
         ["c-store", address, ae_title, associations, directory] => {
             dimse::store(address, ae_title, number(associations)?, directory)?
         }
         ["sink", address, directory] => return sink::http(address, directory),
-        ["c-store-sink", address] => return sink::dimse(address),
+        ["c-store-sink", address, directory] => return sink::dimse(address, directory),
         _ => {
             // Cargo's test runner starts examples without arguments.
             return writeln!(std::io::stderr(), "{USAGE}");
