@@ -39,14 +39,14 @@ step infrastructure
 infra/.venv/bin/python -m pytest -q infra/tests
 
 step conformance
-.venv/bin/python -m pytest -q conformance
+tools/conformance.sh
 
 step integration tests on S3 and DynamoDB
 CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon cargo test --locked --test it
 
 # The files that depend on the engine; `make cloud-conformance` runs all files.
 step conformance on S3 and DynamoDB
-CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon .venv/bin/python -m pytest -q \
+CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon tools/conformance.sh \
     conformance/test_10_4_retrieve_{instances,metadata,frames,bulkdata,thumbnail,zip}.py conformance/test_10_[56]_*.py \
     conformance/test_{clients,part_4_annex_b_store,rfc_9110_9_3_5_delete,rfc_9110_http,ohif}.py
 
