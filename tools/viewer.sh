@@ -50,6 +50,14 @@ edit "s#browserImportFunction('/#browserImportFunction(window.PUBLIC_URL + '#" 1
 edit "s#post_logout_redirect_uri: sanitizeSameOriginRedirect(.*##" 1 app.bundle.*.js
 edit 's#url(/#url(#g' 1 app.bundle.css
 edit 's#"src": "/#"src": "#' 9 manifest.json
+# The names of files hold a hash, and browsers keep such files for good: files that were edited get another hash, of what
+# their edits depend on.
+for file in "${runtimes[@]}"; do
+    old=$(grep -o '[0-9a-f]\{16\}' <<<"$file")
+    new=$(sha256sum <<<"$old $wanted" | head -c 16)
+    mv "$file" "${file/$old/$new}"
+    sed -i "s/$old/$new/g" ./*.js index.html
+done
 # The server has a configuration of its own; this one goes to tests.
 mv app-config.js app-config.default.js
 # Compressed once; those who served them would compress each time.

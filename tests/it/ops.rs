@@ -28,6 +28,31 @@ async fn a_running_server_is_healthy_and_ready() {
 }
 
 #[tokio::test]
+async fn browsers_keep_the_files_of_the_console_until_they_change() {
+    let server = Server::start().await;
+    let root = format!("http://{}/", server.address);
+    let page = server.request("GET", root.clone()).send().await.unwrap();
+    assert_eq!(page.headers()["cache-control"], "no-cache");
+    let page = page.text().await.unwrap();
+    let (_, script) = page.split_once("<script src=\"").unwrap();
+    let (path, _) = script.split_once('"').unwrap();
+    assert!(
+        path.starts_with("console/") && path.ends_with("/main.js") && path != "console/main.js",
+        "{path}"
+    );
+    for (path, caching) in [(path, "public, max-age=31536000, immutable"), ("console/main.js", "no-cache")] {
+        let file = server.request("GET", format!("{root}{path}")).send().await.unwrap();
+        assert_eq!(
+            (file.status().as_u16(), file.headers()["cache-control"].to_str().unwrap()),
+            (200, caching),
+            "{path}"
+        );
+    }
+    let other = server.request("GET", format!("{root}console/00000000/main.js")).send().await.unwrap();
+    assert_eq!(other.status(), 404, "the files of another version");
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_gives_its_place_to_the_next() {
     let server = Server::with(|config| {
         config.http.max_connections = 1;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::Server;
 
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const BUNDLE: &str = "console.log('a bundle')";
 
 /// A server with a viewer of a few files; a directory beside the viewer's must not be served.
@@ -21,6 +22,7 @@ async fn server() -> (Server, TempDir) {
         ("viewer/app.js", BUNDLE),
         ("viewer/app.js.gz", "compressed"),
         ("viewer/decoder.wasm", "\0asm"),
+        ("viewer/app.bundle.0f6159c501addfe9.js", BUNDLE),
         ("viewer/assets/logo.svg", "<svg/>"),
         ("secret.js", "secret"),
     ] {
@@ -36,15 +38,16 @@ async fn get(server: &Server, path: &str) -> Response {
 #[tokio::test]
 async fn files_have_their_types_and_states() {
     let (server, _place) = server().await;
-    for (path, content_type, text) in [
-        ("/viewer/app.js", "text/javascript", BUNDLE),
-        ("/viewer/decoder.wasm", "application/wasm", "\0asm"),
-        ("/viewer/assets/logo.svg", "image/svg+xml", "<svg/>"),
+    for (path, content_type, text, caching) in [
+        ("/viewer/app.js", "text/javascript", BUNDLE, "no-cache"),
+        ("/viewer/decoder.wasm", "application/wasm", "\0asm", "no-cache"),
+        ("/viewer/assets/logo.svg", "image/svg+xml", "<svg/>", "no-cache"),
+        ("/viewer/app.bundle.0f6159c501addfe9.js", "text/javascript", BUNDLE, IMMUTABLE),
     ] {
         let response = get(&server, path).await;
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(response.headers()["content-type"], content_type);
-        assert_eq!(response.headers()["cache-control"], "no-cache");
+        assert_eq!(response.headers()["cache-control"], caching);
         let etag = response.headers()["etag"].clone();
         assert_eq!(response.text().await.unwrap(), text);
         let again = server.request("GET", format!("http://{}{path}", server.address));

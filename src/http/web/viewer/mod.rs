@@ -22,22 +22,21 @@ use tower_http::services::ServeDir;
 use crate::http::Service;
 use crate::http::auth::{Authenticator, SignIn};
 use crate::http::error::Error;
+use crate::http::web::{IMMUTABLE, REVALIDATED};
 
 /// The path of the viewer.
 const ROOT: &str = "/viewer";
 const PAGE: &str = "index.html";
 
-/// Header fields of every response. Caches must revalidate, because an installation can be replaced by one
-/// whose files have the same names. There is no isolation from other origins (COOP, COEP): OHIF needs no
+/// Header fields of every response. There is no isolation from other origins (COOP, COEP): OHIF needs no
 /// shared memory, and browsers would then refuse to show a PDF in its page.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
     // No page of another site may show the viewer within itself, and lead the user's clicks. Signing in again
     // uses a frame of this origin.
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'self'")),
     (X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
 ];
 
 /// `GET /viewer`: redirects to `/viewer/`, to which the links of the viewer are relative.
@@ -53,7 +52,7 @@ pub(crate) async fn configuration(State(service): State<Arc<Service>>) -> Respon
     if let Some(sign_in) = service.auth.as_ref().map(Authenticator::sign_in).filter(SignIn::is_possible) {
         script = script.replacen("signIn = null", &format!("signIn = {}", sign_in.to_json()), 1);
     }
-    with_headers((content_type, script).into_response())
+    with_headers((content_type, script).into_response(), REVALIDATED)
 }
 
 /// `GET /viewer/…`: a file, or the page for what names a view and not a file.
@@ -64,15 +63,16 @@ pub(crate) async fn file(
     let directory = &service.viewer.directory;
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     if is_view(&path) {
-        return page(directory, &path).await.map(with_headers);
+        return Ok(with_headers(page(directory, &path).await?, REVALIDATED));
     }
+    let caching = if has_hash(&path) { IMMUTABLE } else { REVALIDATED };
     let (mut head, body) = request.into_parts();
     head.uri = Uri::try_from(path).map_err(|_| Error::NoResource)?;
     let mut files = ServeDir::new(directory).append_index_html_on_directories(false);
     files = files.precompressed_br().precompressed_gzip();
     match files.try_call(Request::from_parts(head, body)).await {
         Ok(found) if found.status() == StatusCode::NOT_FOUND => Err(Error::NoResource),
-        Ok(found) => Ok(with_headers(found.map(Body::new))),
+        Ok(found) => Ok(with_headers(found.map(Body::new), caching)),
         Err(error) if is_missing(&error) => Err(Error::NoResource),
         Err(error) => Err(Error::Damaged(error.into())),
     }
@@ -104,8 +104,17 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
-fn with_headers(mut response: Response<Body>) -> Response<Body> {
+/// Whether the name of a file has a hash of its bytes, as `app.bundle.0f6159c501addfe9.js`: another file has
+/// another name. A file without may be replaced by a new installation.
+fn has_hash(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let is_hash = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.split('.').any(is_hash)
+}
+
+fn with_headers(mut response: Response<Body>, caching: HeaderValue) -> Response<Body> {
     response.headers_mut().extend(HEADERS);
+    response.headers_mut().insert(CACHE_CONTROL, caching);
     response
 }
 
@@ -125,6 +134,20 @@ mod tests {
             ("/.installed", false),
         ] {
             assert_eq!(is_view(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_whose_names_have_a_hash_never_change() {
+        for (path, expected) in [
+            ("/app.bundle.0f6159c501addfe9.js", true),
+            ("/34b1e6b1deb5828e.wasm", true),
+            ("/ort/a34f9d1faa5f3315.woff2", true),
+            ("/app.bundle.css", false),
+            ("/0f6159c501addfe9/index.js", false),
+            ("/a.0f6159c501addfeg.js", false),
+        ] {
+            assert_eq!(has_hash(path), expected, "{path}");
         }
     }
 }
