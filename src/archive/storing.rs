@@ -1,8 +1,9 @@
 //! Whether instances can be stored.
 //!
-//! An instance that could not be stored because of the blob store or the index is a reason to probe both: an
-//! object and a row are written and deleted. If that fails, too, instances cannot be stored until a probe
-//! succeeds, or an instance is stored.
+//! A start of the server, and an instance that could not be stored because of the blob store or the index,
+//! are reasons to probe both: an object and a row are written and deleted. If that fails, instances cannot be
+//! stored until a probe succeeds. An instance that is stored meanwhile proves little: a small one may find
+//! space on a disk that is full for others.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -43,10 +44,9 @@ pub enum NotStoring {
 }
 
 impl StoringState {
-    /// Records that an instance was stored, or that one was not because of the blob store or the index.
+    /// Records that an instance was not stored because of the blob store or the index.
     pub(in crate::archive) fn record(&self, result: &Result<StoredInstance, Refusal>) {
         match result {
-            Ok(stored) if !stored.is_duplicate => self.set(None),
             Err(Refusal::Failed(cause)) if is_panic(cause) => {}
             Err(Refusal::Failed(_) | Refusal::NoSpace) => self.suspicion.notify_one(),
             Ok(_) | Err(_) => {}

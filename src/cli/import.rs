@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,13 +52,13 @@ impl ImportArguments {
             }
             None => Caller::anonymous(),
         };
-        let mut files = Vec::new();
+        let (mut files, mut summary) = (Vec::new(), Summary::default());
         for path in &self.paths {
-            walk(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
+            walk(path, &mut files, &mut summary);
         }
         let runtime = runtime()?;
-        let archive = runtime.block_on(server::open(&config))?;
-        let summary = import(files, &archive, &caller, runtime.handle());
+        let archive = runtime.block_on(server::open_to_serve(&config))?;
+        let summary = import(files, summary, &archive, &caller, runtime.handle());
         summary.print()?;
         if summary.has_failures() {
             bail!("not everything was stored");
@@ -67,31 +67,41 @@ impl ImportArguments {
     }
 }
 
-/// Collects the files below `path`, or `path` itself if it is a file. Links to folders are not followed,
-/// since they may form a cycle.
-fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if !path.is_dir() {
-        path.metadata()?;
-        files.push(path.to_owned());
-        return Ok(());
+/// Collects the files below `path`, or `path` itself if it is a file. What cannot be read is added to the
+/// summary. Links to folders are not followed, since they may form a cycle.
+fn walk(path: &Path, files: &mut Vec<PathBuf>, summary: &mut Summary) {
+    let is_folder = match path.metadata() {
+        Ok(found) => found.is_dir(),
+        Err(error) => return summary.unreadable(path, &error),
+    };
+    if !is_folder {
+        return files.push(path.to_owned());
     }
-    let mut entries = std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return summary.unreadable(path, &error),
+    };
     entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let is_folder_link = entry.file_type()?.is_symlink() && entry.path().is_dir();
-        if !is_folder_link {
-            walk(&entry.path(), files)?;
+    for path in entries.iter().map(std::fs::DirEntry::path) {
+        if !(path.is_symlink() && path.is_dir()) {
+            walk(&path, files, summary);
         }
     }
-    Ok(())
 }
 
-fn import(files: Vec<PathBuf>, archive: &Arc<Archive>, caller: &Caller, runtime: &Handle) -> Summary {
+fn import(
+    files: Vec<PathBuf>,
+    summary: Summary,
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    runtime: &Handle,
+) -> Summary {
     let style = ProgressStyle::with_template("{bar:32} {pos}/{len} files, {elapsed}, {eta} left {msg}");
     let progress = ProgressBar::new(files.len() as u64);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let files = Mutex::new(files.into_iter());
-    let summary = Mutex::new(Summary::default());
+    let summary = Mutex::new(summary);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -238,6 +248,10 @@ impl Summary {
                 self.not_stored.entry(reason).or_default().push(name.to_owned())
             }
         }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.add(&path.display().to_string(), ImportOutcome::NotStored(format!("cannot be read: {error}")));
     }
 
     fn has_failures(&self) -> bool {

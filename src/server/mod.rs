@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::archive::Archive;
 use crate::archive::derived::{cache, preview};
-use crate::archive::maintenance::recovery::recover;
+use crate::archive::maintenance::recovery::{has_lost_all_originals, recover};
 use crate::blobs::{Blobs, Bucket, Key};
 use crate::config::{AuthSettings, BlobStore, Config};
 use crate::dimse;
@@ -54,7 +55,7 @@ pub struct Server {
 /// A data directory that cannot be used or is in use, an address that cannot be listened on.
 pub async fn start(config: Config) -> anyhow::Result<Server> {
     let metrics = telemetry::metrics();
-    let archive = open(&config).await?;
+    let archive = open_to_serve(&config).await?;
     if config.storage.blobs == BlobStore::Fs {
         // In S3 all processes share derived objects, and a lifecycle rule of the bucket deletes them.
         cache::sweep(&archive).await.context("cannot read the cache of derived objects")?;
@@ -92,10 +93,9 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     if config.jobs.in_server {
         start_jobs(&archive, &config, &stop, &tasks);
     }
-    match dimse {
-        Some(dimse) => info!("ready: HTTP on http://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title),
-        None => info!("ready: HTTP on http://{http}/"),
-    }
+    let dimse_part = dimse.map(|address| format!(", DIMSE on {address} as {}", config.dimse.ae_title));
+    let data = absolute(&config.storage.data);
+    info!("ready: HTTP on http://{http}/{}, data in {}", dimse_part.unwrap_or_default(), data.display());
     let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
     Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
 }
@@ -123,7 +123,7 @@ fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken,
 /// # Errors
 /// A store that cannot be used.
 pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let archive = open(&config).await?;
+    let archive = open_to_serve(&config).await?;
     let tasks = TaskTracker::new();
     start_jobs(&archive, &config, &stop, &tasks);
     info!("ready: running background jobs");
@@ -169,6 +169,26 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
         info!("recovered or deleted {settled} objects that a killed process left");
     }
     Ok(archive)
+}
+
+/// Opens the archive as [`open`] does, to store and to give instances.
+///
+/// # Errors
+/// As there; and if all stored objects are gone, which only commands that repair may work with.
+pub async fn open_to_serve(config: &Config) -> anyhow::Result<Arc<Archive>> {
+    let archive = open(config).await?;
+    ensure!(
+        !has_lost_all_originals(&archive).await?,
+        "the index has studies, but there is no stored object at all: is the volume mounted, and is the bucket the right \
+         one? If the objects are lost for good, `cuspid check --repair` removes their rows"
+    );
+    Ok(archive)
+}
+
+/// A path from the root, for people: the same relative path is another directory where the server is started
+/// elsewhere.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Refuses an index that was just created beside stored instances: the index that named them is lost, and the

@@ -42,9 +42,21 @@ async fn send(archive: &Arc<Archive>, file: Vec<u8>) -> Result<StoredInstance, R
 }
 
 async fn open(data: &Path) -> anyhow::Result<Arc<Archive>> {
+    let config = embedded(data);
+    when_free(|| server::open(&config)).await
+}
+
+async fn open_to_serve(data: &Path) -> anyhow::Result<Arc<Archive>> {
+    let config = embedded(data);
+    when_free(|| server::open_to_serve(&config)).await
+}
+
+/// Opens an archive when the threads of the archive before have left the directory.
+async fn when_free<F: Future<Output = anyhow::Result<Arc<Archive>>>>(
+    open: impl Fn() -> F,
+) -> anyhow::Result<Arc<Archive>> {
     loop {
-        match server::open(&embedded(data)).await {
-            // The threads of the archive before may still have the directory.
+        match open().await {
             Err(error) if ["lock", "using it"].iter().any(|words| format!("{error:#}").contains(words)) => {
                 tokio::task::yield_now().await;
             }
@@ -171,6 +183,30 @@ async fn a_lost_index_beside_instances_is_refused_and_a_first_start_is_not() {
     std::fs::create_dir_all(empty.path().join("originals/default/1.2/1.2.1")).unwrap();
     std::fs::write(empty.path().join("originals/default/1.2/1.2.1/stray"), b"x").unwrap();
     open(empty.path()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_beside_no_object_at_all_serves_nothing_until_a_check_has_repaired_it() {
+    let data = TempDir::new().unwrap();
+    // A first start, and an archive from which all was deleted, are served.
+    drop(open_to_serve(data.path()).await.unwrap());
+    let archive = open_to_serve(data.path()).await.unwrap();
+    send(&archive, file("1.2.1.1")).await.unwrap();
+    drop(archive);
+    let (originals, elsewhere) = (data.path().join("originals"), data.path().join("elsewhere"));
+    std::fs::rename(&originals, &elsewhere).unwrap();
+    for _ in 0..2 {
+        let Err(error) = open_to_serve(data.path()).await else { panic!("it is served") };
+        assert!(format!("{error:#}").contains("is the volume mounted"), "{error:#}");
+    }
+    std::fs::remove_dir_all(&originals).unwrap();
+    std::fs::rename(&elsewhere, &originals).unwrap();
+    drop(open_to_serve(data.path()).await.unwrap());
+    std::fs::remove_dir_all(&originals).unwrap();
+    let archive = open(data.path()).await.unwrap();
+    check(&archive, true, |_| {}).await.unwrap();
+    drop(archive);
+    drop(open_to_serve(data.path()).await.unwrap());
 }
 
 fn original(data: &Path) -> PathBuf {
@@ -371,14 +407,13 @@ async fn a_node_that_cannot_store_is_not_ready_until_it_can_again() {
         archive.storing_suspected(std::time::Duration::ZERO).await;
         archive.probe_storing().await;
         assert!(archive.health().is_err());
-        // It stays so, and ends with a probe that succeeds, or with an instance that is stored.
+        // It stays so, and ends with a probe that succeeds: one instance that finds space proves little.
         archive.probe_storing().await;
         assert!(archive.health().is_err());
         refuse(false);
-        match number {
-            1 => archive.probe_storing().await,
-            _ => assert!(!send(&archive, file(&format!("1.2.1.{number}"))).await.unwrap().is_duplicate),
-        }
+        assert!(!send(&archive, file(&format!("1.2.1.{number}"))).await.unwrap().is_duplicate);
+        assert!(archive.health().is_err());
+        archive.probe_storing().await;
         archive.health().unwrap();
     }
     let mut left = blobs.list(Bucket::Temporary, "");

@@ -1,5 +1,7 @@
 //! Objects that nothing refers to: telling them, and making them instances or deleting them.
 
+use futures_util::TryStreamExt;
+
 use crate::archive::maintenance::delete::collect_garbage;
 use crate::archive::maintenance::orphans::is_referred_to;
 use crate::archive::maintenance::reindex::read_record;
@@ -9,6 +11,23 @@ use crate::blobs::{Bucket, ListedObject};
 use crate::clock::now_millis;
 use crate::config::Duplicates;
 use crate::index::CommitOutcome;
+
+/// Whether there is no original at all, but studies are in the index: a volume is not mounted, or another
+/// bucket is set.
+///
+/// # Errors
+/// If the store or the index fails.
+pub async fn has_lost_all_originals(archive: &Archive) -> Result<bool, Error> {
+    if archive.blobs.list(Bucket::Originals, "").try_next().await?.is_some() {
+        return Ok(false);
+    }
+    for tenant in archive.index.tenants().await? {
+        if archive.index.readable_studies(&tenant).try_next().await?.is_some_and(|page| !page.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Puts right what a killed process left. Objects that it was about to delete are deleted first. An object
 /// that was kept but not committed becomes an instance if it is whole, and is deleted if it is not: nobody

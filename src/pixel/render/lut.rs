@@ -83,11 +83,12 @@ pub fn scaled(table: Lut) -> Lut {
     Lut { bits, ..table }
 }
 
-/// Scales a palette by its entries as [`scaled`] does, all of its tables alike. Palettes of 8 bits may be
-/// dark.
+/// Scales a palette by 8 bits if no entry of its tables has more, whatever their descriptors say: all colours
+/// would be black. Other palettes mean what they say, however dark they are.
 pub fn palette(mut tables: Palette) -> Palette {
-    let bits = used_bits(&tables).max(8);
-    tables.iter_mut().for_each(|table| table.bits = table.bits.min(bits));
+    if used_bits(&tables) <= 8 {
+        tables.iter_mut().for_each(|table| table.bits = table.bits.min(8));
+    }
     tables
 }
 
@@ -236,11 +237,11 @@ mod tests {
     #[test]
     fn a_table_that_uses_a_quarter_of_its_range_is_scaled_by_its_entries() {
         for (bits, highest_entry, scale, scale_of_palette) in [
-            (16, 0x0FFF, 0x0FFF, 0x0FFF),
+            (16, 0x0FFF, 0x0FFF, 0xFFFF),
             (16, 0x00C8, 0x00FF, 0x00FF),
-            (16, 0x3FFF, 0x3FFF, 0x3FFF),
+            (16, 0x3FFF, 0x3FFF, 0xFFFF),
             (16, 0x7FFF, 0xFFFF, 0xFFFF),
-            (12, 0x03FF, 0x03FF, 0x03FF),
+            (12, 0x03FF, 0x03FF, 0x0FFF),
             (12, 0x0800, 0x0FFF, 0x0FFF),
             (8, 0x003F, 0x003F, 0x00FF),
             (8, 0x0000, 0x00FF, 0x00FF),
