@@ -15,7 +15,7 @@
 //! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and
 //!   samples alone.
 //! - [`decoders`] decode compressed frames in processes of their own.
-//! - [`config`], [`telemetry`], [`clock`] and [`backoff`] are used by all modules.
+//! - [`config`], [`telemetry`], [`clock`], [`backoff`], [`digest`] and [`threads`] are used by all modules.
 //!
 //! # Three journeys
 //! 1. Upload: `http::store` → `http::request::multipart` (one part at a time) → `archive::ingest` →
@@ -33,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod decoders;
 pub mod dicom;
+pub mod digest;
 pub mod dimse;
 pub mod http;
 pub mod index;
@@ -43,4 +44,5 @@ pub mod queue;
 pub mod server;
 pub mod table;
 pub mod telemetry;
+pub mod threads;
 pub mod zip;

@@ -12,13 +12,13 @@ use std::sync::Once;
 use std::task::Poll;
 use std::thread;
 
-use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::archive::Error;
 use crate::archive::permits::Permit;
 use crate::dicom::json;
 use crate::telemetry;
+use crate::threads;
 
 /// Stack for each level of nested JSON: several times what parsing, writing and dropping take without
 /// optimisation. Only the memory that is used counts.
@@ -31,7 +31,8 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Starts `work` on a blocking thread at once, and returns a future of its result.
+/// Starts `work` on a blocking thread at once, and returns a future of its result. If this thread may block,
+/// the work is done here, before this returns.
 ///
 /// The permit, if the work needs one, is held until the work ends. The work goes on to its end even if the
 /// future is dropped.
@@ -44,7 +45,7 @@ pub fn run_blocking<T: Send + 'static>(
 ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
     #[cfg(test)]
     let work = injected::panic_before(work);
-    let task = spawn_blocking(move || {
+    let task = threads::run(move || {
         let outcome = catch_panic(work);
         drop(permit);
         outcome

@@ -6,6 +6,7 @@ use crate::archive::access::Tenant;
 use crate::archive::scope::Scope;
 use crate::blobs::{Bucket, Key};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::ObjectDigest;
 use crate::index::records::InstanceRecord;
 
 /// A parsed key.
@@ -19,18 +20,18 @@ pub(crate) enum Parsed {
 
 /// A new name for an object, which no object had before: `{digest}-{16 random digits}`.
 ///
-/// The digest is the SHA-256 of the bytes: without the index it still proves that an object is whole. The
-/// random digits make the name unique to one upload, so that a process which deletes an object by its name,
-/// however late, never deletes the object of another upload.
-pub(crate) fn new_object(digest: &str) -> String {
+/// The digest is that of the bytes, with the algorithm in its text: without the index it still proves that an
+/// object is whole. The random digits make the name unique to one upload, so that a process which deletes an
+/// object by its name, however late, never deletes the object of another upload.
+pub(crate) fn new_object(digest: &ObjectDigest) -> String {
     let random = Uuid::new_v4().as_u64_pair().0;
     format!("{digest}-{random:016x}")
 }
 
-/// The SHA-256, in hexadecimal, in the name of an object; `None` if the name is not of the form of
-/// [`new_object`].
-pub(crate) fn digest_of(object: &str) -> Option<&str> {
-    object.split_once('-').map(|(digest, _)| digest)
+/// The digest in the name of an object; `None` if the name is not of the form of [`new_object`].
+pub(crate) fn digest_of(object: &str) -> Option<ObjectDigest> {
+    let (digest, _) = object.split_once('-')?;
+    digest.parse().ok()
 }
 
 /// The key of an original: `{tenant}/{study}/{series}/{instance}-{object}.dcm`.
@@ -161,25 +162,29 @@ pub(crate) fn study_of(key: &Key) -> Option<(Tenant, StudyUid)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::DigestAlgorithm;
 
     #[test]
     fn a_key_tells_what_it_is_of() {
         let tenant = Tenant::default_tenant();
         let (study, series, instance) =
             ("1.2".parse().unwrap(), "1.3".parse().unwrap(), "1.4".parse().unwrap());
-        let digest = "ab".repeat(32);
-        let object = new_object(&digest);
-        assert_eq!((digest_of(&object), digest_of(&digest)), (Some(digest.as_str()), None));
-        assert_ne!(object, new_object(&digest));
-        let key = original(&tenant, &study, &series, &instance, &object);
-        let expected = Parsed::Original {
-            tenant: tenant.clone(),
-            study: study.clone(),
-            series: series.clone(),
-            instance,
-            object,
-        };
-        assert_eq!(parse(&key), Some(expected));
+        let instance: InstanceUid = instance;
+        for algorithm in DigestAlgorithm::ALL {
+            let digest = algorithm.digest(b"bytes");
+            let object = new_object(&digest);
+            assert_eq!((digest_of(&object), digest_of(&digest.to_string())), (Some(digest), None));
+            assert_ne!(object, new_object(&digest));
+            let key = original(&tenant, &study, &series, &instance, &object);
+            let expected = Parsed::Original {
+                tenant: tenant.clone(),
+                study: study.clone(),
+                series: series.clone(),
+                instance: instance.clone(),
+                object,
+            };
+            assert_eq!(parse(&key), Some(expected));
+        }
         let key = preview(&tenant, &study, &series, 7);
         assert_eq!(parse(&key), Some(Parsed::Preview { tenant, study, series, generation: 7 }));
         let scope = Scope { study: "1.2".parse().unwrap(), series: None, instance: None };

@@ -30,7 +30,6 @@ pub mod access;
 mod blocking;
 pub mod derived;
 mod error;
-pub(crate) mod hexadecimal;
 pub mod ingest;
 mod keyed_lock;
 mod keys;
@@ -77,6 +76,8 @@ pub struct Archive {
     cache: DerivedCache,
     /// Whether the objects are in a remote store: each look at an object is a request.
     is_remote: bool,
+    /// Whether instances are stored without a wait for a remote service.
+    stores_locally: bool,
     /// Whether a second read of an object needs no request to a remote store.
     reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
@@ -103,6 +104,7 @@ impl Archive {
             index,
             queue,
             is_remote,
+            stores_locally: !is_remote && config.storage.table == TableEngine::Redb,
             reads_twice: !is_remote || config.s3.cache_max_bytes > 0,
             is_shared: is_shared(&config.storage),
             ingest: config.ingest.clone(),

@@ -22,6 +22,15 @@ const MAX_UNZIPS: usize = 8;
 /// requests.
 const MAX_BUNDLES: usize = 4;
 
+/// The uploads for each core that may end on a blocking thread of their own: they wait for the disk most of
+/// the time.
+const CONCLUSIONS_PER_CORE: usize = 4;
+/// The blocking threads for each core for work that waits for no other such thread.
+const BLOCKING_THREADS_PER_CORE: usize = 8;
+/// The part of `ingest.max_upload_memory_bytes`, as a divisor, for bytes that wait for more of their
+/// instance.
+const GATHERED_SHARE: usize = 4;
+
 /// The right to do one piece of work, until it is dropped.
 pub type Permit = OwnedSemaphorePermit;
 
@@ -29,7 +38,9 @@ pub type Permit = OwnedSemaphorePermit;
 pub struct Permits {
     uploads: Budget,
     upload_memory: Budget,
+    gathered_memory: Budget,
     upload_wait: Duration,
+    conclusions: Arc<Semaphore>,
     batches: Arc<Semaphore>,
     codecs: Arc<Semaphore>,
     transcodes: Arc<Semaphore>,
@@ -45,10 +56,13 @@ impl Permits {
     pub(in crate::archive) fn new(config: &Config) -> Self {
         let cores = cores();
         let limit = |permits| Arc::new(Semaphore::new(permits));
+        let upload_memory = config.ingest.max_upload_memory_bytes;
         Self {
             uploads: Budget::of_places(config.ingest.max_uploads, config.ingest.max_uploads_per_client),
-            upload_memory: Budget::of_bytes(config.ingest.max_upload_memory_bytes),
+            upload_memory: Budget::of_bytes(upload_memory - upload_memory / GATHERED_SHARE),
+            gathered_memory: Budget::of_bytes(upload_memory / GATHERED_SHARE),
             upload_wait: Duration::from_secs(config.ingest.upload_wait_seconds),
+            conclusions: limit(CONCLUSIONS_PER_CORE * cores),
             // One batch for each core to work on, and one more to be ready when a core is free.
             batches: limit(2 * cores),
             codecs: limit(cores),
@@ -71,6 +85,18 @@ impl Permits {
     /// `None` if there is none in time.
     pub(in crate::archive) async fn upload_memory(&self, client: &str, bytes: usize) -> Option<Grant> {
         timeout(self.upload_wait, self.upload_memory.take(client, bytes)).await.ok()
+    }
+
+    /// Memory for bytes that a client has sent and that wait for more of their instance; `None` if there is
+    /// none now. It is apart from the memory that an upload needs to go on.
+    pub(in crate::archive) fn try_gather(&self, client: &str, bytes: usize) -> Option<Grant> {
+        self.gathered_memory.try_take(client, bytes)
+    }
+
+    /// A permit to end an upload on one blocking thread, which is held until the instance is stored; `None`
+    /// if there is none now.
+    pub(in crate::archive) fn try_conclusion(&self) -> Option<Permit> {
+        self.conclusions.clone().try_acquire_owned().ok()
     }
 
     /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with
@@ -130,6 +156,12 @@ impl InflatePermits {
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> Permit {
     semaphore.clone().acquire_owned().await.expect("the semaphore is never closed")
+}
+
+/// The number of blocking threads that the runtime needs. Work that holds a thread while it waits for other
+/// work of that kind is limited by permits, and has threads besides the others, so that it never takes all.
+pub fn blocking_threads() -> usize {
+    (BLOCKING_THREADS_PER_CORE + CONCLUSIONS_PER_CORE) * cores() + MAX_UNZIPS
 }
 
 /// The number of cores of this machine, 1 if it is unknown.

@@ -5,24 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 use tracing::error;
 
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::{Archive, run_blocking};
-use crate::blobs::{Blobs, ByteStream, Error, Key};
+use crate::blobs::{Blobs, ByteStream, CHUNK_BYTES, Error, Key};
+use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
 use crate::telemetry;
-
-/// The bytes that are hashed on the thread of the caller; more are hashed on a blocking thread.
-const MAX_INLINE_BYTES: usize = 16 * 1024;
 
 /// A whole object that is being read.
 struct WholeRead {
     blobs: Arc<dyn Blobs>,
     key: Key,
-    digest: String,
+    digest: ObjectDigest,
     bytes: ByteStream,
-    hasher: Sha256,
+    hasher: Hasher,
     /// The last chunk that was read.
     held: Option<Bytes>,
     is_ended: bool,
@@ -34,14 +30,14 @@ pub(in crate::archive) fn verified(
     archive: &Archive,
     bytes: ByteStream,
     key: Key,
-    digest: &str,
+    digest: ObjectDigest,
 ) -> ByteStream {
     let read = WholeRead {
         blobs: archive.blobs.clone(),
         key,
-        digest: digest.to_owned(),
+        digest,
         bytes,
-        hasher: Sha256::new(),
+        hasher: Hasher::new(digest.algorithm()),
         held: None,
         is_ended: false,
     };
@@ -52,7 +48,7 @@ pub(in crate::archive) fn verified(
 pub(in crate::archive) async fn is_intact(
     archive: &Archive,
     key: &Key,
-    digest: &str,
+    digest: ObjectDigest,
     size_bytes: u64,
 ) -> Result<bool, Error> {
     if archive.blobs.size(key).await? != Some(size_bytes) {
@@ -90,7 +86,7 @@ impl WholeRead {
     }
 
     async fn verify(&mut self) -> Result<(), Error> {
-        if hexadecimal(&self.hasher.clone().finalize()) == self.digest {
+        if self.hasher.clone().finish() == self.digest {
             return Ok(());
         }
         error!("object {} is damaged; sending the instance again, or a back-up, replaces it", self.key);
@@ -100,8 +96,17 @@ impl WholeRead {
     }
 }
 
-async fn hash(mut hasher: Sha256, chunk: Bytes) -> Result<Sha256, Error> {
-    if chunk.len() <= MAX_INLINE_BYTES {
+/// The bytes that are hashed on the thread of the caller, in some ten microseconds; more are hashed on a
+/// blocking thread.
+fn max_inline_bytes(algorithm: DigestAlgorithm) -> usize {
+    match algorithm {
+        DigestAlgorithm::Sha256 => 16 * 1024,
+        DigestAlgorithm::Blake3 => CHUNK_BYTES,
+    }
+}
+
+async fn hash(mut hasher: Hasher, chunk: Bytes) -> Result<Hasher, Error> {
+    if chunk.len() <= max_inline_bytes(hasher.algorithm()) {
         hasher.update(&chunk);
         return Ok(hasher);
     }

@@ -83,10 +83,6 @@ impl Blobs for MemoryBlobs {
         Ok(())
     }
 
-    fn health(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
     fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }

@@ -76,10 +76,6 @@ pub enum Error {
         /// The operation that failed, and its object.
         operation: String,
     },
-    /// The thread that flushes objects has ended after a panic: no object can be put until the process is
-    /// restarted.
-    #[error("cannot store objects: the thread that flushes them has ended after a panic; restart the server")]
-    FlusherEnded,
     /// The backend failed; whether the operation took effect is not known, and it may be repeated.
     #[error("cannot {operation}")]
     Backend {
@@ -117,7 +113,7 @@ pub trait Blobs: Send + Sync + 'static {
     /// ends.
     async fn stage(&self) -> Result<Staged, Error>;
 
-    /// Puts a staged object durably under `key`. Calls that wait at the same time share one flush.
+    /// Puts a staged object durably under `key`. Calls that wait at the same time may share flushes.
     async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error>;
 
     /// Reads a range of bytes, which must lie inside the object; an empty range of an object is an empty
@@ -147,12 +143,6 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Makes all deletions that have returned durable.
     async fn flush(&self) -> Result<(), Error>;
-
-    /// Checks that objects can be put, without a request to the backend.
-    ///
-    /// # Errors
-    /// [`Error::FlusherEnded`], until the process is restarted.
-    fn health(&self) -> Result<(), Error>;
 
     /// The keys that may have no commit: those written just before the last process on this store was killed.
     /// Objects whose put returned, and was committed, may be among them.

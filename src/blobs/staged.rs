@@ -1,14 +1,18 @@
 //! An object while it is being written.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blobs::Error;
+
+/// The most slices of bytes in one call of the system.
+const MAX_SLICES: usize = 1024;
 
 /// An object that is being written and has no key yet: bytes in memory, or a file that is removed on drop.
 #[derive(Debug)]
@@ -22,7 +26,8 @@ pub struct Staged {
 pub(super) enum StagedData {
     File(StagedFile),
     Memory(Vec<u8>),
-    /// In memory as long as it is small, then in a file.
+    /// In memory as long as it is small, then in a file, which is created with the first byte that does not
+    /// fit.
     Growing(Vec<u8>, Spill),
 }
 
@@ -35,6 +40,15 @@ pub(super) struct Spill {
     pub(super) directory: PathBuf,
 }
 
+impl Spill {
+    /// Creates the file with the bytes that are in memory.
+    pub(super) fn file(&self, memory: &[u8]) -> Result<StagedFile, Errno> {
+        let mut file = StagedFile::create(&self.directory)?;
+        file.append(&mut [IoSlice::new(memory)])?;
+        Ok(file)
+    }
+}
+
 impl Staged {
     /// Appends bytes. Blocks: call it on a thread that may block.
     ///
@@ -42,25 +56,36 @@ impl Staged {
     /// [`Error::NoSpace`] or [`Error::Backend`]. A part of the bytes may then have been appended, and the
     /// object cannot be used any more.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.append(bytes).map_err(cannot_write)?;
-        self.length += bytes.len() as u64;
+        self.append(&mut [IoSlice::new(bytes)], bytes.len())
+    }
+
+    /// Appends the bytes of all chunks, as [`Staged::write`] does, with few calls of the system.
+    ///
+    /// # Errors
+    /// As [`Staged::write`].
+    pub fn write_all(&mut self, chunks: &[Bytes]) -> Result<(), Error> {
+        for chunks in chunks.chunks(MAX_SLICES) {
+            let mut slices: Vec<_> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+            let length = chunks.iter().map(Bytes::len).sum();
+            self.append(&mut slices, length)?;
+        }
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+    fn append(&mut self, slices: &mut [IoSlice<'_>], length: usize) -> Result<(), Error> {
         match &mut self.data {
-            StagedData::File(file) => file.append(bytes)?,
-            StagedData::Memory(memory) => memory.extend_from_slice(bytes),
-            StagedData::Growing(memory, spill) if memory.len() + bytes.len() <= spill.max_memory_bytes => {
-                memory.extend_from_slice(bytes);
+            StagedData::File(file) => file.append(slices).map_err(cannot_write)?,
+            StagedData::Memory(memory) => slices.iter().for_each(|slice| memory.extend_from_slice(slice)),
+            StagedData::Growing(memory, spill) if memory.len() + length <= spill.max_memory_bytes => {
+                slices.iter().for_each(|slice| memory.extend_from_slice(slice));
             }
             StagedData::Growing(memory, spill) => {
-                let mut file = StagedFile::create(&spill.directory)?;
-                file.append(memory)?;
-                file.append(bytes)?;
+                let mut file = spill.file(memory).map_err(cannot_write)?;
+                file.append(slices).map_err(cannot_write)?;
                 self.data = StagedData::File(file);
             }
         }
+        self.length += length as u64;
         Ok(())
     }
 
@@ -148,11 +173,13 @@ impl StagedFile {
     }
 
     /// Appends bytes; on failure a part of them may have been appended.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.file, bytes) {
+    pub(super) fn append(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), Errno> {
+        // Slices without bytes are left out.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match rustix::io::writev(&self.file, slices) {
                 Ok(0) => return Err(Errno::IO),
-                Ok(written) => bytes = &bytes[written..],
+                Ok(written) => IoSlice::advance_slices(&mut slices, written),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
@@ -189,6 +216,13 @@ impl StagedFile {
     pub(super) fn into_path(mut self) -> PathBuf {
         self.is_released = true;
         std::mem::take(&mut self.path)
+    }
+
+    /// The file with another descriptor, on which operations fail.
+    #[cfg(test)]
+    pub(super) fn with_descriptor(mut self, file: OwnedFd) -> Self {
+        self.file = file;
+        self
     }
 
     /// Makes the bytes durable, but not the name.
@@ -240,11 +274,29 @@ mod tests {
         assert_eq!(files(), 1);
         staged.overwrite(7, b"HI").unwrap();
         staged.write(b"j").unwrap();
+        staged.write_all(&[Bytes::new(), Bytes::from("kl"), Bytes::new(), Bytes::from("m")]).unwrap();
+        staged.write_all(&[]).unwrap();
         let mut buffer = [0; 16];
-        assert_eq!(staged.read_at(&mut buffer, 0).unwrap(), 10);
-        assert_eq!((&buffer[..10], staged.length()), (&b"aBcdefgHIj"[..], 10));
+        assert_eq!(staged.read_at(&mut buffer, 0).unwrap(), 13);
+        assert_eq!((&buffer[..13], staged.length()), (&b"aBcdefgHIjklm"[..], 13));
         drop(staged);
         assert_eq!(files(), 0, "the file is removed with its owner");
+    }
+
+    #[test]
+    fn many_chunks_are_written_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let chunks: Vec<_> = (0..3 * MAX_SLICES).map(|at| Bytes::from(vec![at as u8; at % 5])).collect();
+        let expected = chunks.concat();
+        for max_memory_bytes in [0, 100, usize::MAX] {
+            let spill = Spill { max_memory_bytes, directory: directory.path().to_owned() };
+            let mut staged = Staged::new(StagedData::Growing(Vec::new(), spill));
+            staged.write_all(&chunks).unwrap();
+            assert_eq!(staged.length(), expected.len() as u64);
+            let mut read = vec![0; expected.len() + 1];
+            assert_eq!(staged.read_at(&mut read, 0).unwrap(), expected.len());
+            assert!(read[..expected.len()] == expected, "{max_memory_bytes}");
+        }
     }
 
     #[test]
@@ -254,6 +306,7 @@ mod tests {
         let file = StagedFile { file, path: directory.path().join("none"), is_released: false };
         let mut staged = Staged::new(StagedData::File(file));
         assert!(matches!(staged.write(b"x"), Err(Error::NoSpace { .. })));
+        assert!(matches!(staged.write_all(&[Bytes::from("x")]), Err(Error::NoSpace { .. })));
         assert_eq!(staged.length(), 0);
     }
 }

@@ -1,14 +1,12 @@
 //! The command line, with one file for each command.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use crate::archive::is_shared;
+use crate::archive::{is_shared, permits};
 use crate::config;
 use crate::config::{Config, Override};
 use crate::telemetry;
@@ -21,8 +19,6 @@ mod reindex;
 mod serve;
 mod table;
 mod worker;
-
-const BLOCKING_THREADS_PER_CORE: usize = 8;
 
 /// A DICOMweb-first PACS server.
 #[derive(Debug, Parser)]
@@ -132,10 +128,9 @@ fn parse_setting(text: &str) -> Result<Override, String> {
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    let cores = available_parallelism().map_or(1, NonZero::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // Blocking tasks are short; more threads would only use more memory.
-    builder.enable_all().max_blocking_threads(BLOCKING_THREADS_PER_CORE * cores);
+    // Most blocking tasks are short; more threads would only use more memory.
+    builder.enable_all().max_blocking_threads(permits::blocking_threads());
     builder.build().context("cannot start the runtime")
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn readyz(State(service): State<Arc<Service>>) -> Result<Respon
     if service.auth.as_ref().is_some_and(|authenticator| !authenticator.is_ready()) {
         return Err(auth::Error::NoKeys.into());
     }
-    // After such a failure only a restart helps: no further requests should come here.
+    // No further requests should come here.
     service.archive.health().map_err(|error| Error::Unavailable(error.to_string()))?;
     Ok(([(CACHE_CONTROL, "no-store")], "ready\n").into_response())
 }
@@ -37,24 +37,30 @@ pub(crate) async fn metrics(State(service): State<Arc<Service>>) -> impl IntoRes
 mod tests {
     use super::*;
     use crate::archive::Archive;
-    use crate::blobs::fs::{FileBlobs, PANIC_NAME};
-    use crate::blobs::{Blobs, Bucket, Key};
+    use crate::blobs::fs::FileBlobs;
     use crate::config::Config;
     use crate::index::Index;
     use crate::telemetry;
 
     #[tokio::test]
-    async fn a_server_whose_flusher_has_ended_is_not_ready() {
+    async fn a_server_that_cannot_store_is_not_ready() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileBlobs::open(directory.path()).unwrap());
         let config = Config::defaults();
-        let archive = Archive::new(blobs.clone(), Arc::new(Index::in_memory()), &config);
-        let service = Arc::new(Service::new(archive, &config, telemetry::metrics()).unwrap());
-        assert!(readyz(State(service.clone())).await.is_ok());
-        let key = Key { bucket: Bucket::Originals, path: PANIC_NAME.into() };
-        blobs.put(blobs.stage().await.unwrap(), &key).await.unwrap_err();
-        let error = readyz(State(service)).await.unwrap_err();
-        assert!(error.to_string().contains("restart the server"), "{error}");
-        assert_eq!(error.into_response().status(), 503);
+        let archive = Archive::new(blobs, Arc::new(Index::in_memory()), &config);
+        let service = Arc::new(Service::new(archive.clone(), &config, telemetry::metrics()).unwrap());
+        let staging = directory.path().join("staging");
+        for is_broken in [false, true, false] {
+            if is_broken {
+                std::fs::remove_dir(&staging).unwrap();
+            } else if !staging.exists() {
+                std::fs::create_dir(&staging).unwrap();
+            }
+            archive.probe_storing().await;
+            let outcome = readyz(State(service.clone())).await;
+            assert_eq!(outcome.is_err(), is_broken);
+            let status = outcome.unwrap_or_else(IntoResponse::into_response).status();
+            assert_eq!(status, if is_broken { 503 } else { 200 });
+        }
     }
 }

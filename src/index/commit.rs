@@ -19,6 +19,7 @@ use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
 use crate::index::{Error, Index, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
+use crate::threads;
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,12 +118,14 @@ impl Index {
             }
         };
         if is_first {
-            tokio::spawn(run(CommitTask {
-                table: self.table.clone(),
-                commits: self.commits.clone(),
-                group,
-                is_finished: false,
-            }));
+            let (table, commits) = (self.table.clone(), self.commits.clone());
+            let task = CommitTask { table, commits, group, is_finished: false };
+            // On a thread that may block, the commit needs no change of threads, and is never dropped.
+            if threads::may_block() {
+                run_first(task).await;
+            } else {
+                tokio::spawn(run(task));
+            }
         }
         outcome.await.unwrap_or(Err(Error::Interrupted))
     }
@@ -148,21 +151,47 @@ impl Drop for CommitTask {
 
 async fn run(mut task: CommitTask) {
     while let Some(batch) = next_batch(&mut task) {
-        match commit_batch(&task, &batch).await {
-            Ok(outcomes) => {
-                for (request, outcome) in batch.into_iter().zip(outcomes) {
-                    // The caller may have dropped its future.
-                    let _ = request.answer.send(Ok(outcome));
-                }
+        commit_and_answer(&task, batch).await;
+    }
+}
+
+/// Commits the first batch of a queue, and leaves the rest to a task: the caller must not wait for commits
+/// that came after its own.
+async fn run_first(mut task: CommitTask) {
+    if let Some(batch) = next_batch(&mut task) {
+        commit_and_answer(&task, batch).await;
+    }
+    if !finish(&mut task) {
+        tokio::spawn(run(task));
+    }
+}
+
+async fn commit_and_answer(task: &CommitTask, batch: Vec<CommitRequest>) {
+    match commit_batch(task, &batch).await {
+        Ok(outcomes) => {
+            for (request, outcome) in batch.into_iter().zip(outcomes) {
+                // The caller may have dropped its future.
+                let _ = request.answer.send(Ok(outcome));
             }
-            Err(error) => {
-                let shared = error.shared();
-                for request in batch {
-                    let _ = request.answer.send(Err(shared()));
-                }
+        }
+        Err(error) => {
+            let shared = error.shared();
+            for request in batch {
+                let _ = request.answer.send(Err(shared()));
             }
         }
     }
+}
+
+/// Removes the queue if it is empty; whether it is removed.
+fn finish(task: &mut CommitTask) -> bool {
+    let mut queues = lock(&task.commits.queues);
+    if queues.get(&task.group).is_some_and(|queue| !queue.is_empty()) {
+        return false;
+    }
+    queues.remove(&task.group);
+    task.is_finished = true;
+    true
 }
 
 /// Takes the next requests that fit in one transaction from the queue, each SOP Instance UID once. Removes
@@ -310,7 +339,7 @@ fn location_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) ->
     let location = InstanceLocation {
         study: record.study.clone(),
         series: record.series.clone(),
-        digest: record.digest.clone(),
+        digest: record.digest,
         object: record.object.clone(),
     };
     let body = rows::encode(&key, &location)?;

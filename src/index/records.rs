@@ -9,6 +9,7 @@ use crate::dicom::file_header::FileHeader;
 use crate::dicom::layout::Layout;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::ObjectDigest;
 
 /// The record of a study. Its attributes are those of the first stored instance; later instances add missing
 /// ones.
@@ -110,8 +111,8 @@ pub struct InstanceRecord {
     pub sop_class: String,
     /// Transfer Syntax UID of the stored object.
     pub transfer_syntax: String,
-    /// SHA-256 of the stored object, in lower case hexadecimal.
-    pub digest: String,
+    /// The digest of the stored object.
+    pub digest: ObjectDigest,
     /// The name of the stored object. It is unique among all objects ever stored under the instance's UID,
     /// even if their bytes are the same.
     pub object: String,

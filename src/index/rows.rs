@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::digest::ObjectDigest;
 use crate::index::records::InstanceRecord;
 use crate::index::{Error, keys};
 use crate::table::{Item, ItemKey, MAX_WRITES, Table};
@@ -33,8 +34,8 @@ pub struct InstanceLocation {
     pub study: StudyUid,
     /// The series of the instance.
     pub series: SeriesUid,
-    /// SHA-256 of the stored object, in lower case hexadecimal.
-    pub digest: String,
+    /// The digest of the stored object.
+    pub digest: ObjectDigest,
     /// The name of the stored object (see [`InstanceRecord::object`]).
     pub object: String,
 }

@@ -13,6 +13,7 @@ use crate::dicom::metadata::{self, Metadata};
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uids;
+use crate::digest::{DigestAlgorithm, ObjectDigest};
 use crate::index::engine_tests::{CountingTable, Engine, on_each_engine};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::read::whole_partition;
@@ -73,7 +74,7 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         instance: uid.parse().unwrap(),
         sop_class: uids::CT_IMAGE_STORAGE.into(),
         transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
-        digest: format!("first {uid}"),
+        digest: digest(&format!("first {uid}")),
         object: format!("first {uid}-1"),
         replaced: Vec::new(),
         size_bytes: 10,
@@ -84,6 +85,10 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         metadata: text_metadata(&format!(r#"{{"{NOT_INDEXED}":{{"vr":"IS","Value":[{number}]}}}}"#)),
         layout: Layout { pixels: Some(pixels()), frames: FrameTable::None, bulk: Vec::new() },
     }
+}
+
+fn digest(text: &str) -> ObjectDigest {
+    DigestAlgorithm::OF_NEW_OBJECTS.digest(text.as_bytes())
 }
 
 pub(super) fn text_metadata(text: &str) -> Metadata {
@@ -192,7 +197,7 @@ async fn a_duplicate_is_detected_refused_or_replaces_the_stored_instance(engine:
     let index = engine.index();
     let first = instance(1, 1, 1);
     let mut other = first.clone();
-    (other.digest, other.object) = ("second".into(), "second-2".into());
+    (other.digest, other.object) = (digest("second"), "second-2".into());
     other.size_bytes = 25;
     other.attributes.insert(tags::STUDY_DESCRIPTION, Attribute::text(b"LO", "corrected"));
     let mut elsewhere = other.clone();
@@ -511,7 +516,7 @@ async fn removed_objects_are_in_the_deletion_queue_until_their_entry_is_removed(
     let index = engine.index();
     let mut replaced = instance(1, 1, 1);
     store(&index, replaced.clone()).await;
-    (replaced.digest, replaced.object) = ("second".into(), "second-2".into());
+    (replaced.digest, replaced.object) = (digest("second"), "second-2".into());
     index.commit(TENANT, replaced.clone(), Duplicates::Replace, None).await.unwrap();
     let other = instance(1, 1, 2);
     store(&index, other.clone()).await;

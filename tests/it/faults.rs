@@ -342,10 +342,6 @@ impl Blobs for Refusing<MemoryBlobs> {
         self.inner.flush().await
     }
 
-    fn health(&self) -> Result<(), blobs::Error> {
-        self.inner.health()
-    }
-
     fn unconfirmed(&self) -> Vec<Key> {
         self.inner.unconfirmed()
     }

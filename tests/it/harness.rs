@@ -30,7 +30,7 @@ pub(crate) struct Server {
     /// Its data directory.
     pub(crate) blobs: Arc<dyn Blobs>,
     client: Client,
-    _engine: Engine,
+    pub(crate) engine: Engine,
     _stop: DropGuard,
 }
 
@@ -55,7 +55,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::run(listener, None, service, stop.clone()));
-        Self { address, blobs, client: Client::new(), _engine: engine, _stop: stop.drop_guard() }
+        Self { address, blobs, client: Client::new(), engine, _stop: stop.drop_guard() }
     }
 
     /// A URL below the DICOMweb service.

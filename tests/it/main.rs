@@ -15,6 +15,7 @@ mod copy;
 mod decoders;
 mod delete;
 mod dictionary;
+mod digests;
 mod dimse;
 mod documents;
 mod documents_name_files;

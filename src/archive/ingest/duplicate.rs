@@ -19,8 +19,11 @@ use crate::blobs::{Key, Staged};
 use crate::dicom::instance::ParsedInstance;
 use crate::dicom::scan::is_file_head;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
 use crate::index::records::InstanceRecord;
 
+/// Bytes of a staged object that are read at a time.
+const READ_BYTES: usize = 256 * 1024;
 /// The longest file header, in bytes, of a stored object that is compared.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
@@ -40,8 +43,13 @@ pub(in crate::archive) enum Existing {
     Elsewhere,
     /// Other bytes are stored.
     Different {
-        /// The SHA-256 of the stored bytes in hexadecimal.
-        digest: String,
+        /// The digest of the stored bytes.
+        digest: ObjectDigest,
+    },
+    /// The digest of the stored bytes is of another algorithm, so that nothing can be said by digests.
+    OtherAlgorithm {
+        /// The digest of the stored bytes.
+        digest: ObjectDigest,
     },
 }
 
@@ -59,7 +67,7 @@ pub(in crate::archive) async fn existing(
     archive: &Archive,
     tenant: &Tenant,
     (study, series, instance): (&StudyUid, &SeriesUid, &InstanceUid),
-    digest: &str,
+    digest: ObjectDigest,
     size_bytes: u64,
     inspection: Inspection,
 ) -> Result<Existing, Error> {
@@ -68,6 +76,9 @@ pub(in crate::archive) async fn existing(
     };
     if stored.study != *study || stored.series != *series {
         return Ok(Existing::Elsewhere);
+    }
+    if stored.digest.algorithm() != digest.algorithm() {
+        return Ok(Existing::OtherAlgorithm { digest: stored.digest });
     }
     if stored.digest != digest {
         return Ok(Existing::Different { digest: stored.digest });
@@ -82,13 +93,34 @@ pub(in crate::archive) async fn existing(
     Ok(if is_intact { Existing::Same } else { Existing::Lost { object: stored.object } })
 }
 
+/// The digest of a staged object by an algorithm. Returns the staged object too.
+pub(super) async fn digest_of(
+    staged: Staged,
+    algorithm: DigestAlgorithm,
+) -> Result<(ObjectDigest, Staged), Refusal> {
+    let work = move || -> io::Result<_> {
+        let mut hasher = Hasher::new(algorithm);
+        let (mut buffer, mut offset) = (vec![0; READ_BYTES], 0);
+        loop {
+            match staged.read_at(&mut buffer, offset)? {
+                0 => return Ok((hasher.finish(), staged)),
+                read => {
+                    hasher.update(&buffer[..read]);
+                    offset += read as u64;
+                }
+            }
+        }
+    };
+    Ok(run_blocking(None, work).await??)
+}
+
 /// Whether the object that is stored under the UID of `instance`, with the digest `stored`, has the data set
 /// of `staged`, which starts at `data_set_offset`. Returns the staged object too.
 pub(super) async fn has_same_data_set(
     archive: &Archive,
     caller: &Caller,
     instance: &ParsedInstance,
-    stored: &str,
+    stored: ObjectDigest,
     staged: Staged,
     data_set_offset: u64,
 ) -> Result<(bool, Staged), Refusal> {

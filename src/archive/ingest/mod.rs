@@ -1,9 +1,12 @@
 //! Ingest: STOW-RS, C-STORE and import store instances through this module, one at a time, as streams.
 //!
-//! Bytes are hashed, scanned and staged as they arrive. After the last byte, the identity of the instance is
-//! read, the bytes are put under a key with their digest, and the record is committed to the index: from then
-//! on the instance exists. A crash before the commit leaves at most an orphan, which recovery commits or
-//! deletes at the next start.
+//! Bytes are gathered as they arrive, and scanned, hashed and staged batch by batch. After the last byte, the
+//! identity of the instance is read, the bytes are put under a key with their digest, and the record is
+//! committed to the index: from then on the instance exists. A crash before the commit leaves at most an
+//! orphan, which recovery commits or deletes at the next start.
+//!
+//! An instance that fits in one batch, as most do, is handed over to a blocking thread once, which does all
+//! of this work (docs/decisions/0107).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::archive;
 use crate::archive::access::Caller;
+use crate::archive::blocking::catch_panics;
 use crate::archive::ingest::partial::PartialInstance;
 use crate::archive::permits::Permit;
 use crate::archive::{Archive, run_blocking};
@@ -27,9 +31,11 @@ use crate::dicom::instance::ParsedInstance;
 use crate::dicom::scan::Outline;
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::ObjectDigest;
 use crate::index::records::InstanceRecord;
 use crate::query::indexed_attributes::indexed_tags;
 use crate::telemetry;
+use crate::threads;
 
 pub mod assembly;
 pub(in crate::archive) mod duplicate;
@@ -40,8 +46,12 @@ mod refusal;
 pub mod spool;
 pub mod zip_upload;
 
-/// Bytes that are collected before a blocking thread works on them: few hand-overs, little memory.
-const BATCH_BYTES: usize = 128 * 1024;
+/// Bytes that are gathered before a blocking thread works on them, if there is memory.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Bytes that are gathered without a grant of memory.
+const SMALL_BATCH_BYTES: usize = 128 * 1024;
+/// The most pieces of a batch, which take memory of their own.
+const MAX_BATCH_PIECES: usize = 1024;
 
 /// An instance that is being received. Dropping an upload leaves nothing behind.
 pub struct Upload {
@@ -53,6 +63,8 @@ pub struct Upload {
     warnings: Vec<Warning>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
+    /// Memory for a batch that is not small.
+    batch_memory: Option<Grant>,
     work: Work,
     /// Memory for what is held of the instance.
     memory: Vec<Grant>,
@@ -175,6 +187,7 @@ impl Archive {
             warnings: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
+            batch_memory: None,
             work: Work::Idle(partial),
             memory: Vec::new(),
             memory_bytes: 0,
@@ -205,9 +218,18 @@ impl Upload {
     pub async fn write(&mut self, bytes: Bytes) {
         self.batch_bytes += bytes.len();
         self.batch.push(bytes);
-        if self.batch_bytes >= BATCH_BYTES {
+        if !self.may_gather() {
             self.hand_over().await;
         }
+    }
+
+    /// Whether more bytes may be gathered before a blocking thread works on the batch.
+    fn may_gather(&mut self) -> bool {
+        if self.batch_bytes < SMALL_BATCH_BYTES || self.batch_memory.is_some() {
+            return self.batch_bytes < BATCH_BYTES && self.batch.len() < MAX_BATCH_PIECES;
+        }
+        self.batch_memory = self.archive.permits.try_gather(&self.caller.sharing_client(), BATCH_BYTES);
+        self.batch_memory.is_some()
     }
 
     /// Ends the object, as soon as there is a place to work on its last bytes, and returns a future of the
@@ -217,10 +239,12 @@ impl Upload {
     /// their flushes.
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
-        let place = self.archive.permits.upload(&self.caller.sharing_client()).await;
-        let permit = self.archive.permits.batch().await;
-        let task = tokio::spawn(async move {
-            let archive = self.archive.clone();
+        let archive = self.archive.clone();
+        let place = archive.permits.upload(&self.caller.sharing_client()).await;
+        let permit = archive.permits.batch().await;
+        // All the work on one thread, unless it would wait for a remote service, or too many do so.
+        let thread = if archive.stores_locally { archive.permits.try_conclusion() } else { None };
+        let work = async move {
             let outcome = match place {
                 Some(_place) => self.conclude(permit).await,
                 None => Outcome::refused(None, Refusal::Busy),
@@ -228,8 +252,16 @@ impl Upload {
             archive.storing.record(&outcome.result);
             telemetry::instance_received(outcome.label(), started.elapsed());
             outcome
-        });
-        async move { task.await.unwrap_or_else(|error| Outcome::refused(None, Refusal::Failed(error.into()))) }
+        };
+        let task = match thread {
+            Some(thread) => run_blocking(Some(thread), || threads::block_on(work)).boxed(),
+            None => {
+                let task = tokio::spawn(catch_panics(work));
+                async { task.await.unwrap_or_else(|error| Err(archive::Error::Internal(error.to_string()))) }
+                    .boxed()
+            }
+        };
+        async move { task.await.unwrap_or_else(|error| Outcome::refused(None, error.into())) }
     }
 
     async fn hand_over(&mut self) {
@@ -286,7 +318,9 @@ impl Upload {
             drop(batch);
             partial.conclude()
         });
-        let mut received = match received.await.map_err(Refusal::from).flatten() {
+        let received = received.await;
+        self.batch_memory = None;
+        let mut received = match received.map_err(Refusal::from).flatten() {
             Ok(received) => received,
             Err(refusal) => return Outcome::refused(None, refusal),
         };
@@ -362,7 +396,7 @@ pub(in crate::archive) fn read_instance(outline: &Outline) -> Result<ParsedInsta
 /// `replaced` are lost objects of the same bytes, which the record replaces.
 pub(crate) fn record(
     instance: ParsedInstance,
-    digest: String,
+    digest: ObjectDigest,
     object: String,
     replaced: &[String],
     size_bytes: u64,

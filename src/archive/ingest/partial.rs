@@ -1,28 +1,27 @@
 //! An instance while its bytes arrive: scanned, hashed and staged.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::ingest::{Identity, Refusal, read_instance};
 use crate::archive::scan_limits;
 use crate::blobs::Staged;
 use crate::config::IngestSettings;
 use crate::dicom::instance::ParsedInstance;
 use crate::dicom::scan::Scanner;
+use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
 
 /// An instance whose bytes are arriving.
 pub(super) struct PartialInstance {
     staged: Result<Staged, Refusal>,
     scanner: Scanner,
-    hasher: Sha256,
+    hasher: Hasher,
     max_bytes: u64,
 }
 
 /// An instance whose bytes are all there.
 pub(in crate::archive) struct ReceivedInstance {
     pub(in crate::archive) instance: ParsedInstance,
-    pub(in crate::archive) digest: String,
+    pub(in crate::archive) digest: ObjectDigest,
     pub(in crate::archive) staged: Staged,
     /// The offset of its data set in the staged object.
     pub(in crate::archive) data_set_offset: u64,
@@ -31,7 +30,8 @@ pub(in crate::archive) struct ReceivedInstance {
 impl PartialInstance {
     pub(super) fn new(staged: Result<Staged, Refusal>, ingest: &IngestSettings) -> Self {
         let scanner = Scanner::new(scan_limits(ingest));
-        Self { staged, scanner, hasher: Sha256::new(), max_bytes: ingest.max_instance_bytes }
+        let hasher = Hasher::new(DigestAlgorithm::OF_NEW_OBJECTS);
+        Self { staged, scanner, hasher, max_bytes: ingest.max_instance_bytes }
     }
 
     /// The bytes of memory that the instance takes; `None` if it is refused.
@@ -49,15 +49,10 @@ impl PartialInstance {
 
     /// Takes a batch; after a refusal, discards it.
     pub(super) fn take(&mut self, batch: &[Bytes]) {
-        for bytes in batch {
-            if let Ok(staged) = &mut self.staged
-                && let Err(refusal) = append(staged, &mut self.scanner, bytes, self.max_bytes)
-            {
-                self.staged = Err(refusal);
-            }
-            if self.staged.is_ok() {
-                self.hasher.update(bytes);
-            }
+        if let Ok(staged) = &mut self.staged
+            && let Err(refusal) = append(staged, &mut self.scanner, &mut self.hasher, batch, self.max_bytes)
+        {
+            self.staged = Err(refusal);
         }
     }
 
@@ -65,7 +60,7 @@ impl PartialInstance {
         let staged = self.staged?;
         let outline = self.scanner.finish()?;
         let instance = read_instance(&outline)?;
-        let digest = hexadecimal(&self.hasher.finalize());
+        let digest = self.hasher.finish();
         Ok(ReceivedInstance { instance, digest, staged, data_set_offset: outline.data_set_offset })
     }
 }
@@ -81,10 +76,21 @@ impl ReceivedInstance {
     }
 }
 
-fn append(staged: &mut Staged, scanner: &mut Scanner, bytes: &[u8], limit: u64) -> Result<(), Refusal> {
-    if staged.length() + bytes.len() as u64 > limit {
-        return Err(Refusal::TooLarge { limit });
+fn append(
+    staged: &mut Staged,
+    scanner: &mut Scanner,
+    hasher: &mut Hasher,
+    batch: &[Bytes],
+    limit: u64,
+) -> Result<(), Refusal> {
+    let mut length = staged.length();
+    for bytes in batch {
+        length += bytes.len() as u64;
+        if length > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        scanner.push(bytes)?;
+        hasher.update(bytes);
     }
-    scanner.push(bytes)?;
-    Ok(staged.write(bytes)?)
+    Ok(staged.write_all(batch)?)
 }

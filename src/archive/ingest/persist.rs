@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::ingest::duplicate::{Existing, Inspection, existing, has_same_data_set};
+use crate::archive::ingest::duplicate::{Existing, Inspection, digest_of, existing, has_same_data_set};
 use crate::archive::ingest::partial::ReceivedInstance;
 use crate::archive::ingest::{Refusal, StoredInstance, record};
 use crate::archive::{Archive, Error, keys};
@@ -34,7 +34,7 @@ pub(super) async fn ingest(
         Existing::Same => return Ok(duplicate(instance.warnings)),
         Existing::Lost { object } => Some(object),
         Existing::Elsewhere => return Err(Refusal::Elsewhere),
-        Existing::Different { .. } => match archive.ingest.duplicates {
+        Existing::Different { .. } | Existing::OtherAlgorithm { .. } => match archive.ingest.duplicates {
             Duplicates::Reject => return Err(Refusal::Different),
             Duplicates::Replace => None,
         },
@@ -84,21 +84,30 @@ async fn compare(
     caller: &Caller,
     received: ReceivedInstance,
 ) -> Result<(ReceivedInstance, Existing), Refusal> {
-    let ParsedInstance { study, series, instance, .. } = &received.instance;
-    let size_bytes = received.staged.length();
-    let uids = (study, series, instance);
-    let digest = &received.digest;
+    let ReceivedInstance { instance, mut digest, mut staged, data_set_offset } = received;
+    let ParsedInstance { study, series, instance: uid, .. } = &instance;
+    let (uids, size_bytes) = ((study, series, uid), staged.length());
     // The answer that the instance is stored must be true of every byte.
     let inspection = Inspection::Digest;
-    let mut existing = existing(archive, &caller.tenant, uids, digest, size_bytes, inspection).await?;
-    let Existing::Different { digest: stored } = &existing else { return Ok((received, existing)) };
-    let ReceivedInstance { instance, staged, data_set_offset, digest } = received;
-    let compared = has_same_data_set(archive, caller, &instance, stored, staged, data_set_offset).await?;
-    let (has_same, staged) = compared;
-    if has_same {
-        existing = Existing::Same;
+    let mut found = existing(archive, &caller.tenant, uids, digest, size_bytes, inspection).await?;
+    if let Existing::OtherAlgorithm { digest: stored } = found {
+        let own;
+        (own, staged) = digest_of(staged, stored.algorithm()).await?;
+        found = existing(archive, &caller.tenant, uids, own, size_bytes, inspection).await?;
+        if matches!(found, Existing::Lost { .. }) {
+            // The object that replaces the lost one has the same digest, so that validators stay.
+            digest = own;
+        }
     }
-    Ok((ReceivedInstance { instance, staged, data_set_offset, digest }, existing))
+    if let Existing::Different { digest: stored } | Existing::OtherAlgorithm { digest: stored } = found {
+        let has_same;
+        (has_same, staged) =
+            has_same_data_set(archive, caller, &instance, stored, staged, data_set_offset).await?;
+        if has_same {
+            found = Existing::Same;
+        }
+    }
+    Ok((ReceivedInstance { instance, staged, data_set_offset, digest }, found))
 }
 
 /// Commits an instance, and announces the preview of its series.

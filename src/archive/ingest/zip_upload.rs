@@ -4,7 +4,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::archive::access::Caller;
@@ -12,6 +11,7 @@ use crate::archive::ingest::Upload;
 use crate::archive::ingest::spool::Spooled;
 use crate::archive::{Archive, run_blocking};
 use crate::dicom::uid::StudyUid;
+use crate::threads;
 use crate::zip::reader::{self, ZipLimits};
 
 /// Bytes of an entry that are read at a time.
@@ -47,8 +47,7 @@ impl Archive {
         let (archive, caller) = (Arc::clone(self), caller.clone());
         tokio::spawn(async move {
             let permit = archive.permits.unzip().await;
-            let runtime = Handle::current();
-            let mut unpacker = Unpacker { archive, caller, study, runtime, sender: sender.clone() };
+            let mut unpacker = Unpacker { archive, caller, study, sender: sender.clone() };
             if let Err(error) = run_blocking(Some(permit), move || unpacker.unpack(zip)).await {
                 // Without an error, the entries would seem to be complete.
                 let _ = sender.send(Err(reader::Error::Io(io::Error::other(error)))).await;
@@ -74,7 +73,6 @@ struct Unpacker {
     archive: Arc<Archive>,
     caller: Caller,
     study: Option<StudyUid>,
-    runtime: Handle,
     sender: mpsc::Sender<Result<ZipEntry, reader::Error>>,
 }
 
@@ -96,7 +94,7 @@ impl Unpacker {
     }
 
     fn take(&self, content: &mut dyn Read, is_zip: &mut bool) -> Result<Upload, reader::Error> {
-        let mut upload = self.runtime.block_on(self.archive.receive(&self.caller, self.study.clone()));
+        let mut upload = threads::block_on(self.archive.receive(&self.caller, self.study.clone()));
         let mut is_first = true;
         loop {
             let mut bytes = Vec::with_capacity(READ_BYTES);
@@ -107,7 +105,7 @@ impl Unpacker {
                 return Ok(upload);
             }
             *is_zip |= std::mem::replace(&mut is_first, false) && bytes.starts_with(b"PK\x03\x04");
-            self.runtime.block_on(upload.write(Bytes::from(bytes)));
+            threads::block_on(upload.write(Bytes::from(bytes)));
         }
     }
 }

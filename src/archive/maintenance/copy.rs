@@ -7,16 +7,15 @@
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::ingest::duplicate::{Existing, Inspection, existing};
 use crate::archive::ingest::persist::persist;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::config::Duplicates;
+use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
 use crate::index;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
@@ -28,6 +27,7 @@ pub const MAX_FAILURES: usize = 1000;
 const ELSEWHERE: &str = "its SOP Instance UID is stored in another study or series of the destination";
 const DIFFERENT: &str =
     "other bytes are stored under its SOP Instance UID at the destination (ingest.duplicates)";
+const DAMAGED: &str = "its object is damaged at the source";
 const NEWER: &str = "newer bytes are stored under its SOP Instance UID at the destination";
 
 /// The outcome for one instance.
@@ -172,28 +172,42 @@ async fn transfer(
     tenant: &Tenant,
     record: &InstanceRecord,
 ) -> Result<Step, Error> {
-    let InstanceRecord { study, series, instance, digest, size_bytes, .. } = record;
-    let lost =
-        match existing(destination, tenant, (study, series, instance), digest, *size_bytes, Inspection::Size)
-            .await?
-        {
-            Existing::Nothing => None,
-            Existing::Lost { object } => Some(object),
-            Existing::Same => return Ok(Step::Known),
-            Existing::Elsewhere => return Ok(Step::Failed(ELSEWHERE.into())),
-            Existing::Different { .. } if destination.ingest.duplicates == Duplicates::Reject => {
+    let InstanceRecord { study, series, instance, size_bytes, .. } = record;
+    let uids = (study, series, instance);
+    let look =
+        async |digest| existing(destination, tenant, uids, digest, *size_bytes, Inspection::Size).await;
+    let mut digest = record.digest;
+    let mut found = look(digest).await?;
+    if let Existing::OtherAlgorithm { digest: stored } = found {
+        let Some(own) = digest_by(archive, tenant, record, stored.algorithm()).await? else {
+            return Ok(Step::Failed(DAMAGED.into()));
+        };
+        found = look(own).await?;
+        if matches!(found, Existing::Lost { .. }) {
+            digest = own;
+        }
+    }
+    let lost = match found {
+        Existing::Nothing => None,
+        Existing::Lost { object } => Some(object),
+        Existing::Same => return Ok(Step::Known),
+        Existing::Elsewhere => return Ok(Step::Failed(ELSEWHERE.into())),
+        Existing::Different { .. } | Existing::OtherAlgorithm { .. } => {
+            if destination.ingest.duplicates == Duplicates::Reject {
                 return Ok(Step::Failed(DIFFERENT.into()));
             }
-            Existing::Different { .. } if is_newer(destination, tenant, record).await? => {
+            if is_newer(destination, tenant, record).await? {
                 return Ok(Step::Failed(NEWER.into()));
             }
-            Existing::Different { .. } => None,
-        };
+            None
+        }
+    };
     let staged = destination.blobs.stage().await?;
     let Some(staged) = read_intact(archive, tenant, record, staged).await? else {
-        return Ok(Step::Failed("its object is damaged at the source".into()));
+        return Ok(Step::Failed(DAMAGED.into()));
     };
     let mut record = record.clone();
+    record.digest = digest;
     record.object = keys::new_object(&record.digest);
     record.replaced = lost.into_iter().collect();
     Ok(match persist(destination, tenant, record, staged).await? {
@@ -225,7 +239,7 @@ async fn read_intact(
         Err(blobs::Error::OutOfRange { .. }) => return Ok(None),
         opened => opened?,
     };
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new(record.digest.algorithm());
     while let Some(chunk) = bytes.try_next().await? {
         let written = run_blocking(None, move || {
             hasher.update(&chunk);
@@ -233,8 +247,32 @@ async fn read_intact(
         });
         (hasher, staged) = written.await??;
     }
-    let is_intact = hexadecimal(&hasher.finalize()) == record.digest;
-    Ok(is_intact.then_some(staged))
+    Ok((hasher.finish() == record.digest).then_some(staged))
+}
+
+/// The digest of the object of an instance by another algorithm than that of the record; `None` if the bytes
+/// are not those that were stored.
+async fn digest_by(
+    archive: &Archive,
+    tenant: &Tenant,
+    record: &InstanceRecord,
+    algorithm: DigestAlgorithm,
+) -> Result<Option<ObjectDigest>, Error> {
+    let key = keys::original_of(tenant, record);
+    let mut bytes = match archive.blobs.read(&key, 0..record.size_bytes).await {
+        Err(blobs::Error::OutOfRange { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let mut hashers = (Hasher::new(record.digest.algorithm()), Hasher::new(algorithm));
+    while let Some(chunk) = bytes.try_next().await? {
+        let work = move || {
+            hashers.0.update(&chunk);
+            hashers.1.update(&chunk);
+            hashers
+        };
+        hashers = run_blocking(None, work).await?;
+    }
+    Ok((hashers.0.finish() == record.digest).then(|| hashers.1.finish()))
 }
 
 /// Streams the records of pages, one after the other.

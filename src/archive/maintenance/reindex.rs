@@ -1,11 +1,9 @@
 //! Building the index again from the objects alone.
 
 use futures_util::{StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::archive::access::Tenant;
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::ingest::{read_instance, record};
 use crate::archive::maintenance::report::{Finding, Report};
 use crate::archive::{Archive, Error, keys, run_blocking, scan_limits};
@@ -14,6 +12,7 @@ use crate::blobs::{Bucket, Key, ListedObject};
 use crate::clock::now_millis;
 use crate::config::Duplicates;
 use crate::dicom::scan::Scanner;
+use crate::digest::Hasher;
 use crate::index::CommitOutcome;
 use crate::index::records::InstanceRecord;
 
@@ -71,9 +70,12 @@ pub(in crate::archive) async fn read_record(
     let Some(keys::Parsed::Original { tenant, study, series, instance, object }) = keys::parse(key) else {
         return Ok(Err(Finding::Unnamed(key.clone())));
     };
+    let Some(digest) = keys::digest_of(&object) else {
+        return Ok(Err(Finding::Damaged(key.clone())));
+    };
     let mut scanner = Scanner::new(scan_limits(&archive.ingest));
     let mut scanned = Ok(());
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new(digest.algorithm());
     let mut bytes = match archive.blobs.read(key, 0..entry.size_bytes).await {
         Err(blobs::Error::NotFound(_)) => return Ok(Err(Finding::Missing(key.clone()))),
         opened => opened?,
@@ -87,8 +89,7 @@ pub(in crate::archive) async fn read_record(
         };
         (hasher, scanner, scanned) = run_blocking(Some(permit), work).await?;
     }
-    let digest = hexadecimal(&hasher.finalize());
-    if keys::digest_of(&object) != Some(digest.as_str()) {
+    if hasher.finish() != digest {
         return Ok(Err(Finding::Damaged(key.clone())));
     }
     let permit = archive.permits.codec().await;

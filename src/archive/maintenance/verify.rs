@@ -2,15 +2,14 @@
 
 use futures_util::TryStreamExt;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::archive::access::Tenant;
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::maintenance::report::Finding;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::Key;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::{Hasher, ObjectDigest};
 use crate::index::records::InstanceRecord;
 
 /// The part of an instance's record that describes its object.
@@ -20,7 +19,7 @@ pub(super) struct StoredObject {
     pub(super) series: SeriesUid,
     pub(super) instance: InstanceUid,
     object: String,
-    digest: String,
+    digest: ObjectDigest,
     pub(super) size_bytes: u64,
 }
 
@@ -31,7 +30,7 @@ impl StoredObject {
             series: record.series.clone(),
             instance: record.instance.clone(),
             object: record.object.clone(),
-            digest: record.digest.clone(),
+            digest: record.digest,
             size_bytes: record.size_bytes,
         }
     }
@@ -57,9 +56,9 @@ pub(super) async fn verify(
     object: &StoredObject,
     hashing: Hashing,
 ) -> Result<Option<Finding>, Error> {
-    let finding = match digest(archive, &object.key(tenant), object.size_bytes, hashing).await {
-        Ok(digest) if digest == object.digest => return Ok(None),
-        Ok(_) => Finding::Damaged(object.key(tenant)),
+    let finding = match is_intact(archive, &object.key(tenant), object, hashing).await {
+        Ok(true) => return Ok(None),
+        Ok(false) => Finding::Damaged(object.key(tenant)),
         Err(Error::Blobs(blobs::Error::OutOfRange { key, .. })) => Finding::Damaged(key),
         Err(Error::Blobs(blobs::Error::NotFound(key))) => Finding::Missing(key),
         Err(error) => return Err(error),
@@ -72,19 +71,28 @@ pub(super) async fn verify(
     Ok(is_named.then_some(finding))
 }
 
-/// The SHA-256 of an object, in hexadecimal; nothing if the object is longer than it should be.
-async fn digest(archive: &Archive, key: &Key, size_bytes: u64, hashing: Hashing) -> Result<String, Error> {
-    let mut bytes = archive.blobs.read_uncached(key, 0..size_bytes).await?;
-    let mut hasher = Sha256::new();
+/// Whether the object under `key` has the digest and the size of `object`.
+async fn is_intact(
+    archive: &Archive,
+    key: &Key,
+    object: &StoredObject,
+    hashing: Hashing,
+) -> Result<bool, Error> {
+    let mut bytes = archive.blobs.read_uncached(key, 0..object.size_bytes).await?;
+    let mut hasher = Hasher::new(object.digest.algorithm());
     while let Some(chunk) = bytes.try_next().await? {
         match hashing {
             Hashing::OnThisThread => hasher.update(&chunk),
             Hashing::OnBlockingThreads => {
                 let permit = archive.permits.codec().await;
-                hasher = run_blocking(Some(permit), move || hasher.chain_update(&chunk)).await?;
+                let work = move || {
+                    hasher.update(&chunk);
+                    hasher
+                };
+                hasher = run_blocking(Some(permit), work).await?;
             }
         }
     }
-    let is_longer = archive.blobs.size(key).await? != Some(size_bytes);
-    Ok(if is_longer { String::new() } else { hexadecimal(&hasher.finalize()) })
+    let is_longer = archive.blobs.size(key).await? != Some(object.size_bytes);
+    Ok(!is_longer && hasher.finish() == object.digest)
 }

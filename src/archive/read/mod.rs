@@ -101,7 +101,7 @@ impl Archive {
     pub async fn version(&self, caller: &Caller, scope: &Scope) -> Result<String, Error> {
         Ok(match (&scope.series, &scope.instance) {
             (Some(series), Some(instance)) => {
-                self.instance(caller, &scope.study, series, instance).await?.digest
+                self.instance(caller, &scope.study, series, instance).await?.digest.to_string()
             }
             (Some(series), None) => series_version(&self.series(caller, &scope.study, series).await?),
             (None, _) => {
@@ -125,7 +125,7 @@ impl Archive {
         let key = keys::original_of(&caller.tenant, record);
         let is_whole = range == (0..record.size_bytes);
         match self.blobs.read(&key, range).await {
-            Ok(bytes) if is_whole => Ok(verified(self, bytes, key, &record.digest)),
+            Ok(bytes) if is_whole => Ok(verified(self, bytes, key, record.digest)),
             Ok(bytes) => Ok(bytes),
             // The record may be of a moment ago, and the instance be deleted by now.
             Err(error) => Err(self.unless_deleted(caller, record, error).await),

@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::uid::InstanceUid;
+use crate::digest::ObjectDigest;
 use crate::index::records::InstanceRecord;
 use crate::telemetry;
 
@@ -42,7 +43,7 @@ const MAX_FAILURES_IN_A_ROW: u32 = 3;
 pub(super) struct WholeObject<'a> {
     pub(super) key: &'a Key,
     pub(super) size_bytes: u64,
-    pub(super) digest: &'a str,
+    pub(super) digest: ObjectDigest,
 }
 
 /// Decides whether a response goes on without an instance that cannot be given.
@@ -126,7 +127,7 @@ impl Archive {
     /// As [`Archive::read_object`]; for an object that is verified at once also [`blobs::Error::Damaged`].
     pub async fn open_whole(&self, caller: &Caller, record: &InstanceRecord) -> Result<ByteStream, Error> {
         let key = keys::original_of(&caller.tenant, record);
-        let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: &record.digest };
+        let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: record.digest };
         match self.open_verified(object).await {
             Ok(object) => Ok(as_file(object, record.size_bytes, record.file_header.clone())),
             Err(error) => Err(self.unless_deleted(caller, record, error).await),

@@ -30,6 +30,7 @@ use crate::dicom::file_header::FileHeader;
 use crate::dicom::json;
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::digest::ObjectDigest;
 use crate::index::records::{InstanceRecord, file_bytes};
 use crate::zip;
 use crate::zip::writer::EntryHeader;
@@ -210,7 +211,7 @@ struct ZipInstance {
     instance: InstanceUid,
     sop_class: String,
     transfer_syntax: String,
-    digest: String,
+    digest: ObjectDigest,
     object: String,
     size_bytes: u64,
     #[serde(default)]
@@ -330,7 +331,7 @@ fn file_set(tenant: &Tenant, instances: Vec<ZipInstance>) -> Vec<ZipDownloadEntr
         number += 1;
         let (folder, name) = (format!("SE{series:06}"), format!("IM{number:06}"));
         directory.instance(&instance.file([FILE_SET_FOLDER, &folder, &name]), &instance.attributes, number);
-        identity.update(instance.digest.as_bytes());
+        identity.update(instance.digest.to_string());
         modified_at = modified_at.max(instance.stored_at);
         entries.push(instance.entry(tenant, format!("{FILE_SET_FOLDER}/{folder}/{name}")));
     }

@@ -15,6 +15,7 @@ use crate::archive::{Archive, Error};
 use crate::blobs::Key;
 use crate::dicom::file_header::FileHeader;
 use crate::dicom::uid::InstanceUid;
+use crate::digest::ObjectDigest;
 use crate::telemetry;
 use crate::zip::writer::{DirectoryWriter, EntryHeader};
 
@@ -45,7 +46,7 @@ pub(super) struct StoredFile {
     pub(super) key: Key,
     /// Bytes of the stored object.
     pub(super) size_bytes: u64,
-    pub(super) digest: String,
+    pub(super) digest: ObjectDigest,
     /// The file header in the place of the stored one.
     pub(super) header: Option<FileHeader>,
     pub(super) instance: InstanceUid,
@@ -122,7 +123,7 @@ async fn open(archive: &Archive, entry: ZipDownloadEntry) -> OpenEntry {
         }
         EntrySource::Object(file) => file,
     };
-    let (key, digest, size_bytes) = (&file.key, file.digest.as_str(), file.size_bytes);
+    let (key, digest, size_bytes) = (&file.key, file.digest, file.size_bytes);
     let opened = archive
         .retried(|| async move { Ok(archive.open_verified(WholeObject { key, size_bytes, digest }).await?) });
     let (content, bytes) = match opened.await {

@@ -5,6 +5,7 @@
 //! replaced through this store is evicted at once. An object that another node deletes may be served until it
 //! is evicted; but a reader finds an object in the index first, and a deletion begins there.
 
+use std::io::IoSlice;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,10 +111,6 @@ impl Blobs for CachedBlobs {
 
     async fn flush(&self) -> Result<(), Error> {
         self.inner.flush().await
-    }
-
-    fn health(&self) -> Result<(), Error> {
-        self.inner.health()
     }
 
     fn unconfirmed(&self) -> Vec<Key> {
@@ -252,7 +249,7 @@ impl RangeCopy {
 
     fn write(&mut self) -> bool {
         self.batch_bytes = 0;
-        self.batch.drain(..).all(|chunk| self.file.append(&chunk).is_ok())
+        self.batch.drain(..).all(|chunk| self.file.append(&mut [IoSlice::new(&chunk)]).is_ok())
     }
 
     fn finish(self) {

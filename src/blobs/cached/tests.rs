@@ -43,10 +43,6 @@ impl Blobs for CountingBlobs {
         self.objects.flush().await
     }
 
-    fn health(&self) -> Result<(), Error> {
-        self.objects.health()
-    }
-
     fn unconfirmed(&self) -> Vec<Key> {
         self.objects.unconfirmed()
     }

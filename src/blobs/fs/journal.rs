@@ -23,6 +23,8 @@ pub(super) struct Journal {
     root: PathBuf,
     file: Option<OwnedFd>,
     names: usize,
+    /// Whether the names stay after a clean stop.
+    is_preserved: bool,
 }
 
 impl Journal {
@@ -35,7 +37,7 @@ impl Journal {
         }
         // The files stay until new names replace them: this process may be killed before it has used the
         // keys.
-        (Self { root: root.to_owned(), file: None, names: MAX_NAMES }, keys)
+        (Self { root: root.to_owned(), file: None, names: MAX_NAMES, is_preserved: false }, keys)
     }
 
     /// Appends names, which are paths below the root. A failure is ignored: without the journal, the objects
@@ -51,8 +53,16 @@ impl Journal {
         }
     }
 
+    /// Leaves the names for the next start, as after a crash: a put has failed after its object got the name.
+    pub(super) fn preserve(&mut self) {
+        self.is_preserved = true;
+    }
+
     /// Removes all names, as no put is under way any more.
-    pub(super) fn clear(self) {
+    pub(super) fn clear(&mut self) {
+        if self.is_preserved {
+            return;
+        }
         for file in [OLDER_FILE, FILE] {
             let _ = std::fs::remove_file(self.root.join(file));
         }
@@ -90,9 +100,13 @@ mod tests {
         }
         journal.append(["nonsense", "previews/b"].into_iter());
         drop(journal);
-        let (journal, keys) = Journal::open(root.path());
+        let (mut journal, keys) = Journal::open(root.path());
         assert_eq!(keys.len(), MAX_NAMES + 6);
         assert_eq!(keys.last(), Some(&Key { bucket: Bucket::Previews, path: "b".into() }));
+        journal.preserve();
+        journal.clear();
+        let (mut journal, keys) = Journal::open(root.path());
+        assert_eq!(keys.len(), MAX_NAMES + 6, "a put failed");
         journal.clear();
         assert_eq!(Journal::open(root.path()).1, []);
     }

@@ -6,45 +6,40 @@
 //!
 //! One path must not lie below another (`a` and `a/b`): the first would be a file and a directory.
 
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::fs::journal::Journal;
-use crate::blobs::staged::{StagedData, StagedFile};
+use crate::blobs::fs::names::Names;
+use crate::blobs::fs::put::Puts;
+use crate::blobs::staged::{Spill, StagedData};
 use crate::blobs::{Blobs, Bucket, ByteStream, Error, Key, ListedObject, Staged};
+use crate::threads;
 
-mod flush;
-#[cfg(test)]
-pub(crate) use flush::PANIC_NAME;
 mod journal;
+mod names;
+mod put;
 pub(super) mod read;
 mod walk;
 
-/// The most staged objects in the flusher's queue; more wait in [`Blobs::put`].
-const QUEUE_LENGTH: usize = 1024;
-
-/// Objects of this size are flushed before they are queued, so that small ones need not wait for them.
-const LARGE_BYTES: u64 = 8 * 1024 * 1024;
+/// The most puts at a time for each core: they wait for the disk most of the time.
+const PUTS_PER_CORE: usize = 4;
 
 /// Objects as files below one directory, which no other process may use at the same time.
 #[derive(Debug)]
 pub struct FileBlobs {
     root: Arc<Root>,
-    flusher: mpsc::Sender<flush::PendingPut>,
-    thread: Option<JoinHandle<()>>,
     buffers: Arc<read::Buffers>,
     unconfirmed: Vec<Key>,
-    /// The lock on the staging directory, which the kernel releases when the process ends.
-    _lock: OwnedFd,
 }
 
 /// The directory that holds the buckets.
@@ -52,6 +47,28 @@ pub struct FileBlobs {
 struct Root {
     path: PathBuf,
     directory: OwnedFd,
+    puts: Puts,
+    names: Names,
+    journal: Mutex<Journal>,
+    /// The locked staging directory. The kernel releases the lock when the process ends.
+    lock: OwnedFd,
+}
+
+impl Root {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for FileBlobs {
+    /// Waits for the puts that are under way, whose callers may have stopped waiting. Clears the journal
+    /// before the lock is released: the next process begins its own then.
+    fn drop(&mut self) {
+        self.root.puts.wait_until_idle();
+        self.root.journal().clear();
+        // If this fails, the lock is released with its descriptor.
+        let _ = rustix::fs::flock(&self.root.lock, FlockOperation::Unlock);
+    }
 }
 
 impl FileBlobs {
@@ -76,68 +93,51 @@ impl FileBlobs {
         })?;
         let directory = open_directory(root).map_err(cannot)?;
         for bucket in Bucket::ALL {
-            flush::make_directory(&directory, bucket.name()).map_err(cannot)?;
+            names::make_directory(&directory, bucket.name()).map_err(cannot)?;
         }
         empty(&staging);
         // The names that a killed process left behind are durable from here on.
         rustix::fs::syncfs(&directory).map_err(cannot)?;
 
-        let root = Arc::new(Root { path: root.to_owned(), directory });
-        let (flusher, puts) = mpsc::channel(QUEUE_LENGTH);
-        let (journal, unconfirmed) = Journal::open(&root.path);
-        let thread = std::thread::Builder::new().name("blobs-flush".into());
-        let for_flusher = Arc::clone(&root);
-        let thread = thread.spawn(move || flush::run(puts, &for_flusher, journal));
-        let thread = thread.map_err(|error| Error::Backend {
-            operation: "start the thread that flushes objects".into(),
-            source: error.into(),
-        })?;
-        Ok(Self { root, flusher, thread: Some(thread), buffers: Arc::default(), unconfirmed, _lock: lock })
-    }
-}
-
-impl Drop for FileBlobs {
-    /// Ends the thread before the lock is released: the thread clears the journal, and must not clear that of
-    /// the next process.
-    fn drop(&mut self) {
-        let (closed, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.flusher, closed));
-        if let Some(thread) = self.thread.take() {
-            // After a panic the names stay in the journal, as after a crash.
-            let _ = thread.join();
-        }
+        let (journal, unconfirmed) = Journal::open(root);
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let root = Root {
+            path: root.to_owned(),
+            directory,
+            puts: Puts::new(PUTS_PER_CORE * cores),
+            names: Names::default(),
+            journal: Mutex::new(journal),
+            lock,
+        };
+        Ok(Self { root: Arc::new(root), buffers: Arc::default(), unconfirmed })
     }
 }
 
 #[async_trait]
 impl Blobs for FileBlobs {
     async fn stage(&self) -> Result<Staged, Error> {
-        let staging = self.root.path.join("staging");
-        let file = blocking(move || StagedFile::create(&staging)).await?;
-        let file = file.map_err(|error| Error::from_errno(error, || "stage an object".into()))?;
-        Ok(Staged::new(StagedData::File(file)))
+        // The file is created with the first bytes, by a thread that may block.
+        let spill = Spill { max_memory_bytes: 0, directory: self.root.path.join("staging") };
+        Ok(Staged::new(StagedData::Growing(Vec::new(), spill)))
     }
 
     async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
         let target = path_of(key)?;
-        let is_large = staged.length() >= LARGE_BYTES;
-        let StagedData::File(mut file) = staged.into_data() else {
-            let operation = format!("put {key}");
-            return Err(Error::Backend {
-                operation,
-                source: "the object was staged in another store".into(),
-            });
+        let cannot = |error| Error::from_errno(error, || format!("put {key}"));
+        let file = match staged.into_data() {
+            StagedData::File(file) => file,
+            StagedData::Growing(bytes, spill) => {
+                blocking(move || spill.file(&bytes)).await?.map_err(cannot)?
+            }
+            StagedData::Memory(_) => {
+                let operation = format!("put {key}");
+                return Err(Error::Backend {
+                    operation,
+                    source: "the object was staged in another store".into(),
+                });
+            }
         };
-        if is_large {
-            file = blocking(move || file.sync().map(|()| file))
-                .await?
-                .map_err(|error| Error::from_errno(error, || format!("put {key}")))?;
-        }
-        let (done, outcome) = oneshot::channel();
-        let put = flush::PendingPut { file, target, done };
-        self.flusher.send(put).await.map_err(|_| Error::FlusherEnded)?;
-        let outcome = outcome.await.map_err(|_| Error::FlusherEnded)?;
-        outcome.map_err(|error| Error::from_errno(error, || format!("put {key}")))
+        put::put(&self.root, file, target).await.map_err(cannot)
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream, Error> {
@@ -167,11 +167,6 @@ impl Blobs for FileBlobs {
         let root = Arc::clone(&self.root);
         let outcome = blocking(move || rustix::fs::syncfs(&root.directory)).await?;
         outcome.map_err(|error| Error::from_errno(error, || "flush the object store".into()))
-    }
-
-    fn health(&self) -> Result<(), Error> {
-        // The thread holds the receiver, and ends before `self` only by a panic.
-        if self.flusher.is_closed() { Err(Error::FlusherEnded) } else { Ok(()) }
     }
 
     fn unconfirmed(&self) -> Vec<Key> {
@@ -230,9 +225,9 @@ fn empty(staging: &Path) {
     }
 }
 
-/// Runs `work` on a thread that may block.
+/// Does `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
+    threads::run(work)
         .await
         .map_err(|error| Error::Backend { operation: "use the file system".into(), source: error.into() })
 }
@@ -280,28 +275,6 @@ mod tests {
         assert!(!originals.join("a/b").exists() && originals.join("a/e").exists());
         blobs.delete(&key("a/e")).await.unwrap();
         assert!(!originals.join("a").exists() && originals.exists());
-    }
-
-    #[tokio::test]
-    async fn a_panic_of_the_flusher_is_an_error_of_its_own_until_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let blobs = FileBlobs::open(directory.path()).unwrap();
-        put(&blobs, &key("before"), b"bytes").await;
-        blobs.health().unwrap();
-        for path in [flush::PANIC_NAME, "after"] {
-            let outcome = blobs.put(blobs.stage().await.unwrap(), &key(path)).await;
-            assert!(matches!(outcome, Err(Error::FlusherEnded)), "{path}: {outcome:?}");
-            assert!(matches!(blobs.health(), Err(Error::FlusherEnded)), "{path}");
-        }
-        assert_eq!(chunks(&blobs, &key("before"), 0..5).await.unwrap().concat(), b"bytes", "reads go on");
-        drop(blobs);
-        let blobs = FileBlobs::open(directory.path()).unwrap();
-        blobs.health().unwrap();
-        assert!(
-            blobs.unconfirmed().contains(&key("before")),
-            "the names stay in the journal, as after a crash"
-        );
-        put(&blobs, &key("after"), b"bytes").await;
     }
 
     #[tokio::test]

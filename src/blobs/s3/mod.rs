@@ -99,10 +99,6 @@ impl Blobs for S3Blobs {
         Ok(())
     }
 
-    fn health(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
     fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }

@@ -11,15 +11,10 @@ pub(in crate::http) fn url(record: &InstanceRecord, base_url: &str) -> String {
 /// The ETag of one representation of an instance or of a part of the instance; it depends on the stored bytes
 /// and on the representation.
 pub(in crate::http) fn etag(record: &InstanceRecord, representation: &str) -> String {
-    format!("\"{}-{representation}\"", digest_prefix(record))
+    format!("\"{}-{representation}\"", record.digest.prefix())
 }
 
 /// A multipart boundary that cannot occur in the object: the object would have to contain its own digest.
 pub(in crate::http) fn boundary(record: &InstanceRecord) -> String {
-    format!("cuspid-{}", digest_prefix(record))
-}
-
-/// A beginning of the digest that is long enough to be unique.
-fn digest_prefix(record: &InstanceRecord) -> &str {
-    record.digest.get(..32).unwrap_or(&record.digest)
+    format!("cuspid-{}", record.digest.prefix())
 }

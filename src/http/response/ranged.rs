@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
 use crate::archive::derived::transcode::{TranscodedFile, read_transcoded};
-use crate::archive::hexadecimal::hexadecimal;
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
+use crate::digest::hexadecimal;
 use crate::http::error::Error;
 use crate::http::request::Head;
 

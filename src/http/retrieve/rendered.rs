@@ -52,7 +52,7 @@ pub(crate) async fn rendered(
     }
     parameters.check_region(&record)?;
     let (packing, plan) =
-        negotiate(&parameters, &[Packing::Single, Packing::Parts], record.digest.clone(), &head)?;
+        negotiate(&parameters, &[Packing::Single, Packing::Parts], record.digest.to_string(), &head)?;
     match packing {
         Packing::Parts => {
             rendered_images::several(archive, caller, all_frames(record), OnFailure::End, plan, &head).await

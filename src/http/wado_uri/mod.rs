@@ -117,7 +117,7 @@ async fn image(
 ) -> Result<Response<Body>, Error> {
     let mut parameters = query.parameters()?;
     let number = query.frame_number(&record)?;
-    let mut state = record.digest.clone();
+    let mut state = record.digest.to_string();
     let frame = if is_presentation_state(&record) {
         query.refuse_with_presentation_state("objectUID")?;
         parameters.presentation_state = Some((record.series.clone(), record.instance.clone()));
@@ -171,5 +171,5 @@ async fn applied_to(
     let reference = references.find(|reference| reference.instance == record.instance);
     let reference = reference.ok_or_else(|| wrong(NAME, "does not refer to the image"))?;
     let number = reference.frames.first().copied().unwrap_or(1);
-    Ok(AppliedState { digest: state.digest, number })
+    Ok(AppliedState { digest: state.digest.to_string(), number })
 }

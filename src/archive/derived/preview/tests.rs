@@ -314,9 +314,6 @@ impl Blobs for Trap {
     async fn flush(&self) -> Result<(), blobs::Error> {
         self.blobs.flush().await
     }
-    fn health(&self) -> Result<(), blobs::Error> {
-        self.blobs.health()
-    }
     fn unconfirmed(&self) -> Vec<Key> {
         self.blobs.unconfirmed()
     }

@@ -166,7 +166,7 @@ async fn subject(
     Ok(match (series, instance) {
         (Some(series), Some(instance)) => {
             let record = archive.instance(caller, study, series, instance).await?;
-            let version = record.digest.clone();
+            let version = record.digest.to_string();
             (ThumbnailSubject::Instance(Box::new(record)), version)
         }
         (Some(series), None) => {

@@ -23,6 +23,7 @@ use crate::dicom::explicit::{EncodedElement, Rewrite, fragment_header};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::Outline;
 use crate::dicom::transfer_syntax;
+use crate::digest::ObjectDigest;
 use crate::pixel::transcode::{Codec, Encoded, REVISION};
 
 /// Bytes that are collected before they are written.
@@ -135,7 +136,7 @@ impl Source {
 
 /// The UID of the image that a lossy codec produces from the object with this digest: the same each time
 /// (PS3.5 §B.2).
-fn derived_uid(digest: &str, codec: Codec) -> String {
+fn derived_uid(digest: &ObjectDigest, codec: Codec) -> String {
     let name = format!("{digest} {} {REVISION}", codec.transfer_syntax());
     let hash = Sha256::digest(name);
     let bytes = hash.first_chunk().copied().unwrap_or_default();

@@ -206,7 +206,8 @@ pub async fn transcoded(
         let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
         let (series, instance) = (Some(series.clone()), Some(instance.clone()));
         let scope = Scope { study: study.clone(), series, instance };
-        let kept = cache::put(&archive, &caller, (&scope, digest), staged, (&key, table_at));
+        let version = digest.to_string();
+        let kept = cache::put(&archive, &caller, (&scope, &version), staged, (&key, table_at));
         let size_bytes = kept.await?;
         Ok(TranscodedFile { key, size_bytes })
     }));

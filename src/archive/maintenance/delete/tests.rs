@@ -56,9 +56,6 @@ impl Blobs for Disk {
     async fn flush(&self) -> Result<(), blobs::Error> {
         self.objects.flush().await
     }
-    fn health(&self) -> Result<(), blobs::Error> {
-        self.objects.health()
-    }
     fn unconfirmed(&self) -> Vec<Key> {
         Vec::new()
     }
