@@ -218,7 +218,7 @@ impl Upload {
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
         let place = self.archive.permits.upload(&self.caller.sharing_client()).await;
-        let permit = self.archive.permits.batch().await;
+        let permit = self.archive.permits.batch(&self.caller.sharing_client()).await;
         let task = tokio::spawn(async move {
             let archive = self.archive.clone();
             let outcome = match place {
@@ -243,7 +243,7 @@ impl Upload {
                 self.work = Work::Idle(partial);
             }
             Some(place) => {
-                let permit = self.archive.permits.batch().await;
+                let permit = self.archive.permits.batch(&self.caller.sharing_client()).await;
                 let work = run_blocking(Some(permit), move || {
                     partial.take(&batch);
                     drop(place);

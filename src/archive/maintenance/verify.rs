@@ -80,7 +80,7 @@ async fn digest(archive: &Archive, key: &Key, size_bytes: u64, hashing: Hashing)
         match hashing {
             Hashing::OnThisThread => hasher.update(&chunk),
             Hashing::OnBlockingThreads => {
-                let permit = archive.permits.codec().await;
+                let permit = archive.permits.codec_in_background().await;
                 hasher = run_blocking(Some(permit), move || hasher.chain_update(&chunk)).await?;
             }
         }
