@@ -210,8 +210,13 @@ def test_http_1_0_is_spoken(origin, stored):
 def test_simple_requests_of_every_origin_are_answered(origin, stored, page):
     answer = origin.get(f"{instance_path(stored)}/metadata", JSON, Origin=page)
     assert answer.headers["Access-Control-Allow-Origin"] in ("*", page)
-    if answer.headers["Access-Control-Allow-Origin"] == page:
-        assert "origin" in answer.headers["Vary"].lower()
+    assert "origin" in answer.headers["Vary"].lower()
+
+
+def test_a_cache_is_told_that_responses_depend_on_the_origin(origin, stored):
+    # RFC 9110 §12.5.5: also a response to a request without Origin.
+    answer = origin.get(f"{instance_path(stored)}/metadata", JSON)
+    assert "origin" in answer.headers["Vary"].lower()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::BACKGROUND;
 use crate::config::AuthSettings;
 pub use crate::config::{NotATenant, Tenant};
 
@@ -95,23 +96,29 @@ pub struct Caller {
     pub client: Arc<str>,
     /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,
+    /// Whether the caller is the server itself with background work.
+    pub is_background: bool,
 }
 
 impl Caller {
     /// The caller of a server without authentication.
     pub fn anonymous() -> Self {
-        Self::server(Tenant::default_tenant())
+        Self { is_background: false, ..Self::server(Tenant::default_tenant()) }
     }
 
     /// The name of the client among whom places and memory are shared: a tenant, or, without authentication,
-    /// an address.
+    /// an address; [`BACKGROUND`] for background work, which is served last.
     pub(in crate::archive) fn sharing_client(&self) -> String {
-        format!("{} {}", self.tenant.as_str(), self.client)
+        match self.is_background {
+            true => BACKGROUND.into(),
+            false => format!("{} {}", self.tenant.as_str(), self.client),
+        }
     }
 
-    /// The server itself, for work on a tenant's objects.
+    /// The server itself, for background work on a tenant's objects.
     pub fn server(tenant: Tenant) -> Self {
-        Self { tenant, subject: "".into(), client: "".into(), rights: Rights::ALL }
+        let rights = Rights::ALL;
+        Self { tenant, subject: "".into(), client: "".into(), rights, is_background: true }
     }
 }
 

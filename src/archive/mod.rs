@@ -46,7 +46,7 @@ mod verified;
 pub(crate) use crate::archive::blocking::injected;
 pub use crate::archive::blocking::{run_blocking, with_stack_for};
 pub use crate::archive::error::Error;
-pub use crate::archive::response_memory::{ResponseMemory, run_apart};
+pub use crate::archive::response_memory::{PartUnderWay, PartsUnderWay, ResponseMemory, run_apart};
 pub use crate::archive::storing::NotStoring;
 
 pub use crate::index::records;

@@ -1,14 +1,13 @@
 //! Limits on how much work of each kind the archive does at a time.
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::budget::{Budget, Grant};
+use crate::archive::access::Caller;
+use crate::budget::{BACKGROUND, Budget, Grant};
 use crate::config::Config;
 
 /// Each animation takes up to twice `rendering.max_animation_bytes`, and memory is to hold two of them.
@@ -32,47 +31,55 @@ const BLOCKING_THREADS_PER_CORE: usize = 8;
 const GATHERED_SHARE: usize = 4;
 
 /// The right to do one piece of work, until it is dropped.
-pub type Permit = OwnedSemaphorePermit;
+pub type Permit = Grant;
 
-/// The permits of an archive. Each method waits, first come first served, until a permit is free.
+/// The permits of an archive. Each method waits until a permit is free for the client. Clients are served in
+/// turn, and none gets more than its share, so that a client with much work keeps no other from beginning
+/// (see [`Budget`]).
+///
+/// A piece of work may need permits of several kinds. It takes them in the order of the fields.
 pub struct Permits {
     uploads: Budget,
     upload_memory: Budget,
     gathered_memory: Budget,
     upload_wait: Duration,
-    conclusions: Arc<Semaphore>,
-    batches: Arc<Semaphore>,
-    codecs: Arc<Semaphore>,
-    transcodes: Arc<Semaphore>,
-    animations: Arc<Semaphore>,
-    assemblies: Arc<Semaphore>,
-    unzips: Arc<Semaphore>,
-    bundles: Arc<Semaphore>,
-    inflates: Arc<Semaphore>,
+    conclusions: Budget,
+    batches: Budget,
+    unzips: Budget,
+    assemblies: Budget,
+    bundles: Budget,
+    transcodes: Budget,
+    animations: Budget,
+    frame_reads: Budget,
+    inflates: Budget,
+    codecs: Budget,
 }
 
 impl Permits {
     /// Sets the limits from the settings and the number of cores.
     pub(in crate::archive) fn new(config: &Config) -> Self {
         let cores = cores();
-        let limit = |permits| Arc::new(Semaphore::new(permits));
         let upload_memory = config.ingest.max_upload_memory_bytes;
+        let conclusions = CONCLUSIONS_PER_CORE * cores;
+        let half_of = |permits| Budget::of_places(permits, 0);
         Self {
             uploads: Budget::of_places(config.ingest.max_uploads, config.ingest.max_uploads_per_client),
             upload_memory: Budget::of_bytes(upload_memory - upload_memory / GATHERED_SHARE),
             gathered_memory: Budget::of_bytes(upload_memory / GATHERED_SHARE),
             upload_wait: Duration::from_secs(config.ingest.upload_wait_seconds),
-            conclusions: limit(CONCLUSIONS_PER_CORE * cores),
-            // One batch for each core to work on, and one more to be ready when a core is free.
-            batches: limit(2 * cores),
-            codecs: limit(cores),
-            // A transcoded instance waits for its frames, which need permits of their own.
-            transcodes: limit(2 * cores),
-            animations: limit(MAX_ANIMATIONS),
-            assemblies: limit(MAX_ASSEMBLIES),
-            unzips: limit(MAX_UNZIPS),
-            bundles: limit(MAX_BUNDLES),
-            inflates: limit(cores),
+            // Who gets none goes on without, so that one client may have them all.
+            conclusions: Budget::of_places(conclusions, conclusions),
+            // For one client, one batch for each core to work on, and one more to be ready when a core is
+            // free.
+            batches: half_of(4 * cores),
+            unzips: half_of(MAX_UNZIPS),
+            assemblies: half_of(MAX_ASSEMBLIES),
+            bundles: half_of(MAX_BUNDLES),
+            transcodes: half_of(2 * cores),
+            animations: half_of(MAX_ANIMATIONS),
+            frame_reads: half_of(2 * cores),
+            inflates: half_of(2 * cores),
+            codecs: half_of(2 * cores),
         }
     }
 
@@ -95,67 +102,81 @@ impl Permits {
 
     /// A permit to end an upload on one blocking thread, which is held until the instance is stored; `None`
     /// if there is none now.
-    pub(in crate::archive) fn try_conclusion(&self) -> Option<Permit> {
-        self.conclusions.clone().try_acquire_owned().ok()
+    pub(in crate::archive) fn try_conclusion(&self, client: &str) -> Option<Permit> {
+        self.conclusions.try_take(client, 1)
     }
 
-    /// A permit to scan, hash and write a batch of bytes of an upload, twice as many as there are cores: with
-    /// more, memory would fill with batches that wait.
-    pub(in crate::archive) async fn batch(&self) -> Permit {
-        acquire(&self.batches).await
+    /// A permit to scan, hash and write a batch of bytes of an upload: for one client, twice as many as there
+    /// are cores. With more, memory would fill with batches that wait.
+    pub(in crate::archive) async fn batch(&self, client: &str) -> Permit {
+        self.batches.take(client, 1).await
     }
 
-    /// A permit to do work that takes a core and a lot of memory, as many as there are cores: decoding,
-    /// encoding or rendering a frame, or parsing metadata.
-    pub async fn codec(&self) -> Permit {
-        acquire(&self.codecs).await
+    /// A permit to do work that takes a core and a lot of memory: decoding, encoding or rendering a frame, or
+    /// parsing metadata. One client has as many as there are cores, all clients together twice as many.
+    pub async fn codec(&self, caller: &Caller) -> Permit {
+        take(&self.codecs, caller).await
     }
 
-    /// A permit to write an instance in another transfer syntax, twice as many as there are cores: each holds
-    /// a staged file.
-    pub(in crate::archive) async fn transcode(&self) -> Permit {
-        acquire(&self.transcodes).await
+    /// A codec permit for background work of no tenant in particular.
+    pub(in crate::archive) async fn codec_in_background(&self) -> Permit {
+        self.codecs.take(BACKGROUND, 1).await
+    }
+
+    /// A permit to read a frame into memory, which is held until there is a permit for the work with the
+    /// frame: otherwise frames would pile up in memory. As many as codec permits.
+    pub(in crate::archive) async fn frame_read(&self, caller: &Caller) -> Permit {
+        take(&self.frame_reads, caller).await
+    }
+
+    /// A permit to write an instance in another transfer syntax: each holds a staged file. As many as codec
+    /// permits.
+    pub(in crate::archive) async fn transcode(&self, caller: &Caller) -> Permit {
+        take(&self.transcodes, caller).await
     }
 
     /// A permit to make an animation, which is held in memory.
-    pub(in crate::archive) async fn animation(&self) -> Permit {
-        acquire(&self.animations).await
+    pub(in crate::archive) async fn animation(&self, caller: &Caller) -> Permit {
+        take(&self.animations, caller).await
     }
 
     /// A permit to plan an instance from metadata that came apart from its bulk data.
-    pub(in crate::archive) async fn assembly(&self) -> Permit {
-        acquire(&self.assemblies).await
+    pub(in crate::archive) async fn assembly(&self, caller: &Caller) -> Permit {
+        take(&self.assemblies, caller).await
     }
 
     /// A permit to unpack a zip archive.
-    pub(in crate::archive) async fn unzip(&self) -> Permit {
-        acquire(&self.unzips).await
-    }
-
-    /// Permits to inflate some bytes of a stored object, as many as there are cores. A reader of a frame
-    /// holds a permit of another kind, and no permit is awaited while one of these is held.
-    pub(in crate::archive) fn inflates(&self) -> InflatePermits {
-        InflatePermits(self.inflates.clone())
+    pub(in crate::archive) async fn unzip(&self, caller: &Caller) -> Permit {
+        take(&self.unzips, caller).await
     }
 
     /// A permit to make a metadata bundle, if one is free now.
-    pub(in crate::archive) fn try_bundle(&self) -> Option<Permit> {
-        self.bundles.clone().try_acquire_owned().ok()
+    pub(in crate::archive) fn try_bundle(&self, caller: &Caller) -> Option<Permit> {
+        self.bundles.try_take(&caller.sharing_client(), 1)
+    }
+
+    /// Permits to inflate some bytes of a stored object for a client, as many as codec permits. A reader of a
+    /// frame holds a permit of another kind, and no permit is awaited while one of these is held.
+    pub(in crate::archive) fn inflates(&self, caller: &Caller) -> InflatePermits {
+        InflatePermits { permits: self.inflates.clone(), client: caller.sharing_client() }
     }
 }
 
-/// The permits to inflate some bytes of a stored object.
-pub(in crate::archive) struct InflatePermits(Arc<Semaphore>);
+/// The permits to inflate some bytes of a stored object for one client.
+pub(in crate::archive) struct InflatePermits {
+    permits: Budget,
+    client: String,
+}
 
 impl InflatePermits {
     /// Waits for one of the permits.
     pub(in crate::archive) async fn permit(&self) -> Permit {
-        acquire(&self.0).await
+        self.permits.take(&self.client, 1).await
     }
 }
 
-async fn acquire(semaphore: &Arc<Semaphore>) -> Permit {
-    semaphore.clone().acquire_owned().await.expect("the semaphore is never closed")
+async fn take(permits: &Budget, caller: &Caller) -> Permit {
+    permits.take(&caller.sharing_client(), 1).await
 }
 
 /// The number of blocking threads that the runtime needs. Work that holds a thread while it waits for other
@@ -167,4 +188,61 @@ pub fn blocking_threads() -> usize {
 /// The number of cores of this machine, 1 if it is unknown.
 pub(in crate::archive) fn cores() -> usize {
     available_parallelism().map_or(1, NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::{BoxFuture, FutureExt};
+
+    use super::*;
+
+    type Kind = fn(&'static Permits, &'static Caller) -> BoxFuture<'static, Permit>;
+
+    /// All kinds of permits that a client can wait for.
+    const KINDS: [(&str, Kind); 9] = [
+        ("batch", |permits, caller| async { permits.batch(&caller.sharing_client()).await }.boxed()),
+        ("codec", |permits, caller| permits.codec(caller).boxed()),
+        ("frame_read", |permits, caller| permits.frame_read(caller).boxed()),
+        ("transcode", |permits, caller| permits.transcode(caller).boxed()),
+        ("animation", |permits, caller| permits.animation(caller).boxed()),
+        ("assembly", |permits, caller| permits.assembly(caller).boxed()),
+        ("unzip", |permits, caller| permits.unzip(caller).boxed()),
+        ("inflate", |permits, caller| async { permits.inflates(caller).permit().await }.boxed()),
+        ("upload", |permits, caller| {
+            async { permits.upload(&caller.sharing_client()).await.expect("a place in time") }.boxed()
+        }),
+    ];
+
+    fn caller(client: &str) -> &'static Caller {
+        Box::leak(Box::new(Caller { client: client.into(), ..Caller::anonymous() }))
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_one_piece_of_work_of_another_at_most_and_background_work_for_all() {
+        let [busy, other] = ["busy", "other"].map(caller);
+        let server: &Caller = Box::leak(Box::new(Caller::server(busy.tenant.clone())));
+        for (name, take) in KINDS {
+            let permits: &Permits = Box::leak(Box::new(Permits::new(&Config::defaults())));
+            let mut held = Vec::new();
+            while let Some(permit) = take(permits, busy).now_or_never() {
+                held.push(permit);
+            }
+            let mut background = take(permits, server);
+            let taken_in_background = background.as_mut().now_or_never();
+            let mut waiting: Vec<_> = (0..3).map(|_| take(permits, busy)).collect();
+            waiting.iter_mut().for_each(|waiting| assert!(waiting.now_or_never().is_none(), "{name}"));
+            let mut small = take(permits, other);
+            if name == "assembly" {
+                assert!(small.as_mut().now_or_never().is_none() && taken_in_background.is_none());
+                drop(held.pop());
+                // The busy client was first to wait; its next piece of work is the only one before.
+                drop(waiting.remove(0).now_or_never().expect("the first in the queue"));
+                drop(small.now_or_never().expect(name));
+                drop((held, waiting));
+                drop(background.now_or_never().expect("no other client waits"));
+            } else {
+                assert!(small.now_or_never().is_some(), "{name}");
+            }
+        }
+    }
 }

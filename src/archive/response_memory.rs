@@ -2,7 +2,9 @@
 //! responses takes no more than its share (`http.max_response_memory_bytes`).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +82,66 @@ impl Archive {
     }
 }
 
+/// The parts of one response that were given, or that are being made.
+#[derive(Debug, Clone, Default)]
+pub struct PartsUnderWay(Arc<AtomicUsize>);
+
+/// A part of a response that is to be made.
+pub struct PartUnderWay {
+    /// Memory for the part, if it takes any.
+    pub memory: Option<ResponseMemory>,
+    /// Counts the part among those under way.
+    pub mark: PartMark,
+}
+
+/// Counts a part among those under way: until the mark is dropped, or for good.
+pub struct PartMark(Option<PartsUnderWay>);
+
+impl Archive {
+    /// Waits for memory for the next part of a response, if the part takes any. The wait is limited to
+    /// `http.response_wait_seconds` while no part is under way: the response has not begun.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if there is no memory in time.
+    pub async fn response_part(
+        &self,
+        caller: &Caller,
+        bytes: Option<usize>,
+        under_way: &PartsUnderWay,
+    ) -> Result<PartUnderWay, Error> {
+        let memory = match bytes {
+            Some(bytes) => {
+                let mut memory = pin!(self.response_memory(caller, bytes));
+                loop {
+                    match timeout(self.response_budget.longest_wait, &mut memory).await {
+                        Ok(memory) => break Some(memory),
+                        Err(_) if under_way.0.load(Ordering::Relaxed) == 0 => return Err(Error::Busy),
+                        Err(_) => {}
+                    }
+                }
+            }
+            None => None,
+        };
+        under_way.0.fetch_add(1, Ordering::Relaxed);
+        Ok(PartUnderWay { memory, mark: PartMark(Some(under_way.clone())) })
+    }
+}
+
+impl PartMark {
+    /// Counts the part for good: it can be given.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for PartMark {
+    fn drop(&mut self) {
+        if let Some(under_way) = self.0.take() {
+            under_way.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl ResponseMemory {
     /// Enlarges the memory to at least `bytes`, if that is possible at once. Returns whether it is.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
@@ -95,8 +157,10 @@ impl ResponseMemory {
     /// Bytes that hold the memory until they, and all slices of them, are dropped. What is not needed is
     /// given back.
     pub fn hold(mut self, bytes: Bytes) -> Bytes {
-        if let [grant] = self.grants.as_mut_slice() {
-            grant.shrink_to(bytes.len());
+        let mut needed = bytes.len();
+        for grant in &mut self.grants {
+            grant.shrink_to(needed);
+            needed = needed.saturating_sub(grant.amount());
         }
         Bytes::from_owner(GrantedBytes { bytes, _memory: self })
     }
@@ -171,13 +235,16 @@ mod tests {
         let small = archive.response_memory(&caller, 3 << 20).await.hold(Bytes::from_static(b"small"));
         let mut growing = archive.response_memory(&caller, 1).await;
         assert!(growing.grow_to(2 << 20) && !growing.grow_to(8 << 20));
-        drop(small);
+        assert!(archive.response_memory_in_time(&caller, 3 << 20).await.is_err());
+        let grown = growing.hold(Bytes::from_static(b"small after all"));
+        archive.response_memory_in_time(&caller, 3 << 20).await.unwrap();
+        drop((small, grown));
     }
 
     #[tokio::test]
     async fn work_goes_on_while_nobody_polls_for_its_result() {
         let (archive, caller) = (archive(), caller("a"));
-        let permit = archive.permits().codec().await;
+        let permit = archive.permits().codec(&caller).await;
         let (sender, ended) = tokio::sync::oneshot::channel();
         let unpolled = archive.response_memory(&caller, 1).await.fill(async move {
             drop(permit);

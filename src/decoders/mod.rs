@@ -14,7 +14,6 @@ use crate::decoders::pool::Pool;
 mod pool;
 mod process;
 mod protocol;
-mod queue;
 mod sandbox;
 mod worker;
 

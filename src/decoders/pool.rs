@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::budget::{Budget, Grant};
 use crate::config::DecodersSettings;
 use crate::decoders::process::{Launch, Process};
 use crate::decoders::protocol::{PackedFrame, ReplyHead, Request};
-use crate::decoders::queue::{FairQueue, Turn};
 use crate::decoders::{Error, Priority};
 use crate::telemetry;
 
@@ -26,7 +26,9 @@ const LARGE_SAMPLES: u64 = 1 << 24;
 /// Decoder processes of one priority.
 pub struct Pool {
     launch: Launch,
-    queue: Arc<FairQueue>,
+    /// Places for the work of processes. All clients together have twice as many as one client, so that a
+    /// client with long work keeps no other from beginning.
+    places: Budget,
     /// Processes without work, the last used at the end.
     idle: Mutex<Vec<Process>>,
     max_frames: u32,
@@ -37,7 +39,7 @@ pub struct Pool {
 /// The right to decode a frame in a process.
 pub struct Place {
     pool: Arc<Pool>,
-    _turn: Turn,
+    _grant: Grant,
 }
 
 impl Pool {
@@ -48,7 +50,7 @@ impl Pool {
         };
         Arc::new(Self {
             launch: Launch::new(settings, priority),
-            queue: FairQueue::new(processes),
+            places: Budget::of_places(2 * processes, processes),
             idle: Mutex::default(),
             max_frames: settings.max_frames,
             max_seconds: settings.max_seconds,
@@ -58,7 +60,7 @@ impl Pool {
 
     /// Waits for a place.
     pub(super) async fn place(self: &Arc<Self>, client: &str) -> Place {
-        Place { _turn: self.queue.turn(client).await, pool: self.clone() }
+        Place { _grant: self.places.take(client, 1).await, pool: self.clone() }
     }
 
     /// Decodes a frame in a process.

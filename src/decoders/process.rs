@@ -40,8 +40,7 @@ pub(super) struct Launch {
 
 /// A decoder process. The process is killed when this value is dropped.
 pub(super) struct Process {
-    /// `None` only after [`Process::end`].
-    child: Option<Child>,
+    child: RunningChild,
     stream: UnixStream,
     /// Frames that the process has decoded.
     pub(super) frames: u32,
@@ -71,8 +70,8 @@ impl Launch {
         own.set_nonblocking(true)?;
         let (program, limits) = (self.program.clone(), self.limits);
         // Starting a process takes some milliseconds, so it runs on a blocking thread.
-        let child = spawn_blocking(move || spawn(&program, &limits, other.into()));
-        let child = Some(child.await.map_err(io::Error::other)??);
+        let child = spawn_blocking(move || Ok(RunningChild(Some(spawn(&program, &limits, other.into())?))));
+        let child = child.await.map_err(io::Error::other).flatten()?;
         let stream = UnixStream::from_std(own)?;
         let mut process = Process { child, stream, frames: 0, busy: Duration::ZERO };
         let first = timeout(START_TIMEOUT, process.stream.read_u8()).await;
@@ -101,7 +100,7 @@ fn spawn(program: &Path, limits: &Limits, socket: OwnedFd) -> io::Result<Child> 
 impl Process {
     /// Whether the process has not ended.
     pub(super) fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child.0.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Sends a frame to the process and reads the decoded frame.
@@ -141,7 +140,7 @@ impl Process {
 
     /// Ends a process that failed, and returns the reason for the failure.
     pub(super) async fn end(mut self, memory_bytes: u64) -> Error {
-        let Some(child) = self.child.take() else { return Error::Crash { signal: None } };
+        let Some(child) = self.child.0.take() else { return Error::Crash { signal: None } };
         let ending = spawn_blocking(move || end(child)).await.unwrap_or_default();
         match ending {
             Ending { is_out_of_memory: true, .. } => Error::Memory { bytes: memory_bytes },
@@ -150,9 +149,13 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+/// A child process, which is killed and waited for when this value is dropped; `None` only after
+/// [`Process::end`].
+struct RunningChild(Option<Child>);
+
+impl Drop for RunningChild {
     fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
+        let Some(child) = self.0.take() else { return };
         // The kernel takes a while to free a lot of memory, so the process is ended on a blocking thread.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || end(child))),

@@ -99,32 +99,76 @@ impl FrameTable {
         }
     }
 
-    /// The byte ranges that make up frame `index` (from 0), in order; empty if there is no such frame.
+    /// The place of frame `index` (from 0); `None` if there is no such frame.
     ///
-    /// A native frame is one range, rounded outwards to whole bytes.
-    pub fn ranges(&self, index: u32) -> Vec<Range<u64>> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Native { count, .. } if index >= *count => Vec::new(),
-            Self::Native { offset, frame_bits, .. } => {
-                let from = u64::from(index) * frame_bits;
-                let bytes = offset + from / 8..offset + (from + frame_bits).div_ceil(8);
-                vec![bytes]
-            }
-            Self::Encapsulated { fragments, first_fragments } => {
-                let index = index as usize;
-                let span = if first_fragments.is_empty() {
-                    index..index + 1
-                } else {
-                    let Some(&first) = first_fragments.get(index) else { return Vec::new() };
-                    let end = first_fragments.get(index + 1).map_or(fragments.len(), |&next| next as usize);
-                    first as usize..end
-                };
-                let fragments = fragments.get(span).unwrap_or_default();
-                fragments.iter().map(|&(from, bytes)| from..from + u64::from(bytes)).collect()
-            }
+    /// A native frame is rounded outwards to whole bytes.
+    pub fn span(&self, index: u32) -> Option<FrameSpan> {
+        if let Self::Native { offset, frame_bits, count, .. } = self {
+            let from = u64::from(index) * frame_bits;
+            let range = offset + from / 8..offset + (from + frame_bits).div_ceil(8);
+            return (index < *count).then(|| FrameSpan { bytes: range.end - range.start, range });
         }
+        let fragments = self.fragments(index);
+        let (&(start, _), &(last, last_bytes)) = (fragments.first()?, fragments.last()?);
+        let range = start..last + u64::from(last_bytes);
+        let header_bytes = ITEM_HEADER * (fragments.len() as u64 - 1);
+        Some(FrameSpan { bytes: (range.end - range.start).saturating_sub(header_bytes), range })
     }
+
+    /// The range of the object with bytes `part` of frame `index` (from 0), and the number of its bytes
+    /// before the first header of a fragment in it; `None` if the frame has no such bytes, or if `part` is
+    /// empty.
+    pub fn part(&self, index: u32, part: Range<u64>) -> Option<(Range<u64>, u64)> {
+        let (mut start, mut position) = (None, 0);
+        for range in self.ranges(index).filter(|_| !part.is_empty()) {
+            let end = position + (range.end - range.start);
+            if start.is_none() && part.start < end {
+                start = Some((range.start + (part.start - position), range.end));
+            }
+            if part.end <= end {
+                let (from, fragment_end) = start?;
+                let to = range.start + (part.end - position);
+                return Some((from..to, fragment_end.min(to) - from));
+            }
+            position = end;
+        }
+        None
+    }
+
+    /// The byte ranges that make up frame `index` (from 0), in order: one if the frame is native, else one
+    /// for each fragment.
+    pub fn ranges(&self, index: u32) -> impl Iterator<Item = Range<u64>> {
+        let native = match self {
+            Self::Native { .. } => self.span(index).map(|span| span.range),
+            Self::None | Self::Encapsulated { .. } => None,
+        };
+        let fragments = self.fragments(index).iter().map(|&(from, bytes)| from..from + u64::from(bytes));
+        native.into_iter().chain(fragments)
+    }
+
+    /// The fragments of frame `index` (from 0); none of a native frame.
+    fn fragments(&self, index: u32) -> &[(u64, u32)] {
+        let Self::Encapsulated { fragments, first_fragments } = self else { return &[] };
+        let index = index as usize;
+        let span = if first_fragments.is_empty() {
+            index..index + 1
+        } else {
+            let Some(&first) = first_fragments.get(index) else { return &[] };
+            let end = first_fragments.get(index + 1).map_or(fragments.len(), |&next| next as usize);
+            first as usize..end
+        };
+        fragments.get(span).unwrap_or_default()
+    }
+}
+
+/// The place of a frame in the stored object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameSpan {
+    /// From the first byte of the frame to its last one. Fragments follow each other, with the header of an
+    /// item between two.
+    pub range: Range<u64>,
+    /// Bytes of the frame, without headers of items.
+    pub bytes: u64,
 }
 
 /// Finds the frames of a scanned object: native from the layout; encapsulated by the Extended Offset Table
@@ -302,11 +346,10 @@ mod tests {
             let start = (file.len() - length) as u64;
             let (located, warning) = locate(&scan(&file).unwrap(), &layout(frames, bits));
             let relative = |index| {
-                let ranges: Vec<_> = located.ranges(index);
-                ranges.into_iter().map(|range| range.start - start..range.end - start).collect::<Vec<_>>()
+                located.ranges(index).map(|range| range.start - start..range.end - start).collect::<Vec<_>>()
             };
             assert_eq!((relative(1), relative(frames - 1)), (vec![second], vec![last]), "{bits} bits");
-            assert_eq!((located.ranges(frames), warning), (vec![], None));
+            assert_eq!((located.span(frames), warning), (None, None));
         }
     }
 
@@ -314,7 +357,7 @@ mod tests {
     fn frames_that_are_not_all_there_cannot_be_asked_for() {
         let set = DataSet::explicit().text(0x0008_0005, "CS", "").element(0x7FE0_0010, "OW", &[0; 59]);
         let (located, warning) = locate(&scan(&set.bytes()).unwrap(), &layout(3, 16));
-        assert_eq!((located.ranges(1).len(), located.ranges(2).len()), (1, 0));
+        assert_eq!((located.ranges(1).count(), located.ranges(2).count()), (1, 0));
         assert!(warning.is_some());
     }
 
@@ -406,7 +449,7 @@ mod tests {
             let file = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&items);
             let (located, warning) =
                 locate(&scan(&file.file(transfer_syntax::MPEG4HP41)).unwrap(), &layout(2, 8));
-            assert_eq!((located.count(), located.ranges(0).len(), warning), (1, 2, None));
+            assert_eq!((located.count(), located.ranges(0).count(), warning), (1, 2, None));
         }
     }
 
@@ -418,12 +461,25 @@ mod tests {
             set.encapsulated(&[&[], START, REST, REST, REST]).file(transfer_syntax::JPEG_BASELINE8_BIT);
         let (located, warning) = locate(&scan(&file).unwrap(), &layout(2, 8));
         assert_eq!(warning, None);
-        let frame: Vec<&[u8]> = located
-            .ranges(0)
-            .into_iter()
-            .map(|range| &file[range.start as usize..range.end as usize])
-            .collect();
+        let frame: Vec<&[u8]> =
+            located.ranges(0).map(|range| &file[range.start as usize..range.end as usize]).collect();
         assert_eq!(frame, [START, REST]);
-        assert_eq!((located.ranges(1).len(), located.ranges(2).len()), (2, 0));
+        assert_eq!((located.ranges(1).count(), located.ranges(2).count()), (2, 0));
+        let span = located.span(0).unwrap();
+        assert_eq!((span.bytes, span.range.end - span.range.start), (10, 18));
+        // Any part of the frame lies in one range, which has the header of an item at the place that is told.
+        let bytes = frame.concat();
+        for (from, to) in (0..10).flat_map(|from| (from + 1..=10).map(move |to| (from, to))) {
+            let (range, first) = located.part(0, from..to).unwrap();
+            let mut read = file[range.start as usize..range.end as usize].to_vec();
+            if first < range.end - range.start {
+                read.drain(first as usize..first as usize + 8);
+            }
+            assert_eq!(read, bytes[from as usize..to as usize], "{from} {to}");
+        }
+        assert_eq!(
+            (located.part(0, 3..3), located.part(0, 0..11), located.part(2, 0..1)),
+            (None, None, None)
+        );
     }
 }

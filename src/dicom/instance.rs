@@ -197,7 +197,7 @@ mod tests {
         let pixels = instance.layout.pixels.clone().unwrap();
         assert_eq!((pixels.rows, pixels.columns, pixels.bits_stored, pixels.is_signed), (2, 3, 12, true));
         let offset = file.len() as u64 - 12;
-        assert_eq!(instance.layout.frames.ranges(0), vec![offset..offset + 12]);
+        assert_eq!(instance.layout.frames.span(0).unwrap().range, offset..offset + 12);
         let vr = Vr(*b"OW");
         assert_eq!(instance.layout.bulk, [BulkValue { path: "7FE00010".into(), vr, offset, length: 12 }]);
         assert_eq!(

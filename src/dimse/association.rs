@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::archive::Archive;
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::pace::Pace;
-use crate::budget::{Budget, Grant};
+use crate::budget::{Budget, Grant, client_of};
 use crate::config::DimseSettings;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;
@@ -94,12 +94,13 @@ async fn establish(
             return Err(Violation::UnexpectedPdu.into());
         }
     };
-    let place = acceptor.places.try_take(&peer.to_string(), 1).ok_or_else(congestion);
+    let client = client_of(peer);
+    let place = acceptor.places.try_take(&client.to_string(), 1).ok_or_else(congestion);
     let negotiate = |place| Ok((negotiate(&request, &acceptor.settings, &acceptor.callers)?, place));
     match place.and_then(negotiate) {
         Ok((mut agreement, place)) => {
             if !acceptor.callers.are_authenticated() {
-                agreement.caller.client = peer.to_string().into();
+                agreement.caller.client = client.to_string().into();
             }
             let contexts = agreement.contexts.len();
             info!(dimse.calling = request.calling_ae_title, contexts, "association accepted");

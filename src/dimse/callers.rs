@@ -27,7 +27,8 @@ impl Callers {
         let matching = rules.iter().filter(|rule| rule.matches(calling, called));
         let rule = matching.max_by_key(|rule| rule.specificity())?;
         let (tenant, subject) = (rule.tenant.clone(), calling.into());
-        Some(Caller { tenant, subject, client: "".into(), rights: Rights::OF_DEVICES })
+        let rights = Rights::OF_DEVICES;
+        Some(Caller { tenant, subject, client: "".into(), rights, is_background: false })
     }
 }
 

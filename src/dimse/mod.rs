@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::budget::{Budget, share_of};
+use crate::budget::{Budget, client_of, share_of};
 use crate::config::DimseSettings;
 use crate::dimse::association::{Acceptor, serve};
 use crate::dimse::callers::Callers;
@@ -67,7 +67,7 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(connection) = open.try_take(&peer.to_string(), 1) else { continue };
+        let Some(connection) = open.try_take(&client_of(peer).to_string(), 1) else { continue };
         // Peers wait for the small responses. Without the option, responses are only slower.
         let _ = stream.set_nodelay(true);
         let acceptor = acceptor.clone();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::share_of;
+use crate::budget::{client_of, share_of};
 
 /// Connections beyond the limit, for requests about the server itself alone.
 pub(super) const RESERVED: usize = 16;
@@ -58,10 +58,12 @@ impl Connections {
         Self::new(0, 0)
     }
 
-    /// Admits a connection. Where there is no room, the oldest idle connection ends: of the same address if
-    /// that has used up its share, else of the address with the most connections. If none is idle, the
-    /// connection is a reserved one. `None` if also the reserved ones are all in use.
+    /// Admits a connection of an address, or of its network (see [`client_of`]). Where there is no room, the
+    /// oldest idle connection ends: of the same address if that has used up its share, else of the address
+    /// with the most connections. If none is idle, the connection is a reserved one. `None` if also the
+    /// reserved ones are all in use.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<OpenConnection> {
+        let address = client_of(address);
         let mut open = self.lock();
         let has_share = open.by_address.get(&address).copied().unwrap_or_default() < self.share;
         let has_room = match (has_share, open.ordinary.len() < self.max) {

@@ -7,10 +7,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
+use crate::budget::Budget;
 use crate::config;
 use crate::config::Config;
 use crate::http::auth::Authenticator;
-use crate::http::middleware::concurrency_limit::ClientConcurrencyLimit;
 
 mod auth;
 mod connections;
@@ -44,7 +44,8 @@ pub struct Service {
     /// The most bytes of an instance that is stored.
     max_instance_bytes: u64,
     metrics: PrometheusHandle,
-    client_limit: Arc<ClientConcurrencyLimit>,
+    /// The places of requests under way, by client.
+    requests: Budget,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
@@ -62,7 +63,7 @@ impl Service {
             viewer: config.viewer.clone(),
             max_instance_bytes: config.ingest.max_instance_bytes,
             metrics,
-            client_limit: ClientConcurrencyLimit::new(config.http.max_requests_per_client),
+            requests: Budget::of_places_each(config.http.max_requests_per_client),
             stop: CancellationToken::new(),
         })
     }

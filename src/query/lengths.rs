@@ -38,7 +38,7 @@ fn separators(vr: Vr) -> &'static [char] {
 /// Checks the length of a matching key.
 ///
 /// # Errors
-/// What the key should be, if a value is longer than its VR allows, or if a list has too many values.
+/// The limit in words, if a value is longer than its VR allows, or if a list has too many values.
 pub(super) fn check(vr: Vr, value: &str) -> Result<(), String> {
     let Some(max) = max_characters(vr) else { return Ok(()) };
     let mut values = 0;

@@ -98,7 +98,8 @@ impl Matcher {
                 .map(Self::DateTime)
                 .ok_or(invalid("a date and time or a range of them")),
             b"IS" | b"DS" | b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD" | b"UV" | b"SV" => {
-                value.parse().map(Self::Number).map_err(|_| invalid("a number"))
+                let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+                number.map(Self::Number).ok_or(invalid("a number"))
             }
             b"SQ" => Err(invalid("empty; a sequence is matched by the attributes of its items")),
             b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV" => {
@@ -498,6 +499,9 @@ mod tests {
             ("StudyDate", "-"),
             ("StudyTime", "noon"),
             ("SeriesNumber", "seven"),
+            ("SeriesNumber", "nan"),
+            ("SeriesNumber", "-inf"),
+            ("Rows", "1e999"),
             ("OtherPatientIDsSequence", "x"),
             ("PixelData", "x"),
         ] {

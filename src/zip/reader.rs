@@ -28,7 +28,7 @@ pub enum Error {
     /// The central directory contradicts itself.
     #[error("the central directory of the zip archive is damaged")]
     Directory,
-    /// It is one of several volumes.
+    /// The archive is one of several volumes.
     #[error("a zip archive in several volumes")]
     Volumes,
     /// The limit `max_entries`.

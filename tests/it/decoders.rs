@@ -21,7 +21,7 @@ const OTHER: &str = "10.0.0.2";
 /// The longest time that the other client waits for a small image.
 const SMALL_LIMIT: Duration = Duration::from_millis(500);
 /// The most memory that the server may have taken, in KiB. Decoder processes have their own.
-const MAX_SERVER_KIB: u64 = 300 * 1024;
+pub(crate) const MAX_SERVER_KIB: u64 = 300 * 1024;
 
 /// A small image in JPEG 2000, instance 1.2.1.
 fn small() -> Vec<u8> {
@@ -98,14 +98,14 @@ async fn until(mut is_reached: impl FnMut() -> bool) {
 }
 
 /// The program, with its data in a directory of its own. Killed when dropped.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     _data: TempDir,
 }
 
 impl Program {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuspid"));
         command.arg("serve").arg("--data").arg(data.path()).args(["--http", "127.0.0.1:0", "--dimse", ""]);
@@ -120,13 +120,13 @@ impl Program {
         Self { child, url, _data: data }
     }
 
-    async fn store(&self, instances: &[Vec<u8>]) {
+    pub(crate) async fn store(&self, instances: &[Vec<u8>]) {
         let request = Client::new().post(format!("{}/studies", self.url));
         let response = request.header("Content-Type", STORE_TYPE).body(multipart(instances)).send().await;
         assert_eq!(response.unwrap().status(), 200);
     }
 
-    fn most_memory_kib(&self) -> u64 {
+    pub(crate) fn most_memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()

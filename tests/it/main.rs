@@ -21,6 +21,7 @@ mod documents;
 mod documents_name_files;
 mod engine;
 mod errors;
+mod fairness;
 #[path = "../../src/http/auth/fake_provider.rs"]
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod fake_provider;

@@ -67,7 +67,7 @@ impl DecodableFrame {
     }
 }
 
-/// Reads frame `number` (from 1) and waits for a permit for the work with the frame.
+/// Reads frame `number` (from 1), then waits for a permit for the work with the frame.
 /// [`DecodableFrame::decode`] then returns ready samples or runs memory-safe code only: frames that need
 /// another codec have been decoded in a decoder process.
 ///
@@ -80,19 +80,20 @@ pub(in crate::archive) async fn frame_for_work(
     record: &InstanceRecord,
     number: u32,
 ) -> Result<(Permit, DecodableFrame), Error> {
+    let read_permit = archive.permits.frame_read(caller).await;
+    let stored = stored_frame(archive, caller, record, number).await?;
+    // A permit is given back only after there is the next one: otherwise frames would pile up in memory.
     if !needs_process(record) {
-        let permit = archive.permits.codec().await;
-        let stored = stored_frame(archive, caller, record, number).await?;
+        let permit = archive.permits.codec(caller).await;
+        drop(read_permit);
         return Ok((permit, DecodableFrame { stored, packed: None }));
     }
-    let decoded = decode_in_process(archive, caller, record, number, Priority::Request).await;
-    let (frame, place) = decoded.map_err(|error| match error {
-        FrameError::Read(error) => error,
-        error => Error::from(error).context(&format!("frame {number}")),
-    })?;
-    // The permit for decoding is released only after there is a permit for the work: otherwise decoded frames
-    // would pile up in memory.
-    let permit = archive.permits.codec().await;
+    let place = archive.decoder_processes.place(&caller.sharing_client(), Priority::Request).await;
+    drop(read_permit);
+    let decoded = decode_in_process(place, stored).await;
+    let (frame, place) =
+        decoded.map_err(|error| Error::from(FrameError::from(error)).context(&format!("frame {number}")))?;
+    let permit = archive.permits.codec(caller).await;
     drop(place);
     Ok((permit, frame))
 }
@@ -108,23 +109,19 @@ pub(in crate::archive) async fn frame_for_background(
     record: &InstanceRecord,
     number: u32,
 ) -> Result<DecodableFrame, FrameError> {
+    let stored = stored_frame(archive, caller, record, number).await?;
     if !needs_process(record) {
-        let stored = stored_frame(archive, caller, record, number).await?;
         return Ok(DecodableFrame { stored, packed: None });
     }
-    Ok(decode_in_process(archive, caller, record, number, Priority::Background).await?.0)
+    let place = archive.decoder_processes.place(&caller.sharing_client(), Priority::Background).await;
+    Ok(decode_in_process(place, stored).await?.0)
 }
 
-/// Waits for a permit to read a frame, then reads and decodes the frame.
+/// Decodes a frame in the process that a place is for; without a place, the frame stays as it is.
 async fn decode_in_process(
-    archive: &Archive,
-    caller: &Caller,
-    record: &InstanceRecord,
-    number: u32,
-    priority: Priority,
-) -> Result<(DecodableFrame, Option<decoders::Place>), FrameError> {
-    let place = archive.decoder_processes.place(&caller.sharing_client(), priority).await;
-    let mut stored = stored_frame(archive, caller, record, number).await?;
+    place: Option<decoders::Place>,
+    mut stored: StoredFrame,
+) -> Result<(DecodableFrame, Option<decoders::Place>), decoders::Error> {
     let Some(place) = place else { return Ok((DecodableFrame { stored, packed: None }, None)) };
     let (packed, place) = place.decode(take_request(&mut stored)).await?;
     Ok((DecodableFrame { stored, packed: Some(packed) }, Some(place)))

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::{DecodedFrame, decoded_frame};
 use crate::archive::read::byte_order::swapped;
+use crate::archive::read::pass::InflatePass;
 use crate::archive::read::{FILL_BYTES, filled};
 use crate::archive::{Archive, Error, run_blocking, scan_limits};
 use crate::dicom::explicit;
@@ -90,7 +91,7 @@ impl Source {
         let mut object = archive.read_object(caller, record, 0..record.size_bytes).await?;
         while let Some(chunk) = object.try_next().await? {
             // A chunk of a deflated object may be inflated to a thousand times as much.
-            let permit = archive.permits.codec().await;
+            let permit = archive.permits.codec(caller).await;
             let scan = run_blocking(Some(permit), move || scanner.push(&chunk).map(|()| scanner));
             scanner = scan.await?.map_err(unreadable)?;
         }
@@ -116,15 +117,15 @@ impl Source {
         &self,
         segments: Vec<RewriteSegment>,
     ) -> stream::BoxStream<'static, Result<Bytes, Error>> {
-        let source = self.clone();
+        let (source, pass) = (self.clone(), InflatePass::default());
         let segments = stream::iter(segments).then(move |segment| {
-            let Source { archive, caller, record } = source.clone();
+            let (Source { archive, caller, record }, pass) = (source.clone(), pass.clone());
             async move {
                 Ok::<_, Error>(match segment {
                     RewriteSegment::Bytes(bytes) => stream::iter([Ok(Bytes::from(bytes))]).boxed(),
                     RewriteSegment::Zeros(length) => filled(&[0; FILL_BYTES], length).map(Ok).boxed(),
                     RewriteSegment::Copy { offset, length, swap } => {
-                        let bytes = archive.read(&caller, &record, offset..offset + length).await?;
+                        let bytes = archive.read_on(&caller, &record, offset..offset + length, &pass).await?;
                         swapped(bytes, usize::from(swap)).map_err(Error::from).boxed()
                     }
                 })

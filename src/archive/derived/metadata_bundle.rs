@@ -83,7 +83,7 @@ async fn read_bundle(archive: &Archive, key: &Key) -> Result<Option<ByteStream>,
 /// Starts to write a bundle in the background; the current request is answered without the bundle. Does
 /// nothing where other bundles are being written already: a later request may get the permit.
 fn begin_bundle(archive: &Arc<Archive>, caller: &Caller, record: SeriesRecord, key: Key) {
-    let Some(permit) = archive.permits.try_bundle() else { return };
+    let Some(permit) = archive.permits.try_bundle(caller) else { return };
     let (archive, caller) = (archive.clone(), caller.clone());
     tokio::spawn(async move {
         let _permit = permit;

@@ -240,10 +240,11 @@ impl Upload {
     pub async fn finish(self) -> impl Future<Output = Outcome> + Send + use<> {
         let started = Instant::now();
         let archive = self.archive.clone();
-        let place = archive.permits.upload(&self.caller.sharing_client()).await;
-        let permit = archive.permits.batch().await;
+        let client = self.caller.sharing_client();
+        let place = archive.permits.upload(&client).await;
+        let permit = archive.permits.batch(&client).await;
         // All the work on one thread, unless it would wait for a remote service, or too many do so.
-        let thread = if archive.stores_locally { archive.permits.try_conclusion() } else { None };
+        let thread = if archive.stores_locally { archive.permits.try_conclusion(&client) } else { None };
         let work = async move {
             let outcome = match place {
                 Some(_place) => self.conclude(permit).await,
@@ -275,7 +276,7 @@ impl Upload {
                 self.work = Work::Idle(partial);
             }
             Some(place) => {
-                let permit = self.archive.permits.batch().await;
+                let permit = self.archive.permits.batch(&self.caller.sharing_client()).await;
                 let work = run_blocking(Some(permit), move || {
                     partial.take(&batch);
                     drop(place);

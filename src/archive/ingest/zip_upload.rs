@@ -46,7 +46,7 @@ impl Archive {
         let (sender, entries) = mpsc::channel(MAX_WAITING);
         let (archive, caller) = (Arc::clone(self), caller.clone());
         tokio::spawn(async move {
-            let permit = archive.permits.unzip().await;
+            let permit = archive.permits.unzip(&caller).await;
             let mut unpacker = Unpacker { archive, caller, study, sender: sender.clone() };
             if let Err(error) = run_blocking(Some(permit), move || unpacker.unpack(zip)).await {
                 // Without an error, the entries would seem to be complete.

@@ -81,7 +81,7 @@ pub(in crate::archive) async fn read_record(
         opened => opened?,
     };
     while let Some(chunk) = bytes.try_next().await? {
-        let permit = archive.permits.codec().await;
+        let permit = archive.permits.codec_in_background().await;
         let work = move || {
             hasher.update(&chunk);
             let scanned = scanned.and_then(|()| scanner.push(&chunk));
@@ -92,7 +92,7 @@ pub(in crate::archive) async fn read_record(
     if hasher.finish() != digest {
         return Ok(Err(Finding::Damaged(key.clone())));
     }
-    let permit = archive.permits.codec().await;
+    let permit = archive.permits.codec_in_background().await;
     let read = move || scanned.and_then(|()| scanner.finish()).and_then(|outline| read_instance(&outline));
     let read = match run_blocking(Some(permit), read).await? {
         Ok(read) => read,

@@ -84,7 +84,7 @@ async fn is_intact(
         match hashing {
             Hashing::OnThisThread => hasher.update(&chunk),
             Hashing::OnBlockingThreads => {
-                let permit = archive.permits.codec().await;
+                let permit = archive.permits.codec_in_background().await;
                 let work = move || {
                     hasher.update(&chunk);
                     hasher

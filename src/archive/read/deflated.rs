@@ -16,6 +16,9 @@ use crate::blobs::ByteStream;
 /// The end of preamble, prefix, and the first element of group 0002, which holds the length of the group
 /// (PS3.10 §7.1).
 const AFTER_GROUP_LENGTH: usize = 144;
+/// The most bytes that are inflated for one response, or to encode a deflated instance: for each frame that
+/// is read by itself, all bytes before the frame are inflated.
+pub(in crate::archive) const MAX_INFLATED_BYTES: u64 = 16 << 30;
 /// Bytes that are inflated at a time.
 const STEP_BYTES: usize = 64 * 1024;
 /// The bytes after which a piece of work ends: bytes of the range, and bytes that are passed over. Other work
@@ -178,12 +181,13 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::archive::access::Caller;
     use crate::archive::permits::Permits;
     use crate::config::Config;
 
     async fn read(object: &[u8], data_set: Option<u64>, piece: usize, range: Range<u64>) -> Vec<u8> {
         let pieces: Vec<_> = object.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let permits = Permits::new(&Config::defaults()).inflates();
+        let permits = Permits::new(&Config::defaults()).inflates(&Caller::anonymous());
         let parts = inflated(stream::iter(pieces).boxed(), data_set, range, permits);
         let parts: Vec<Bytes> = parts.try_collect().await.unwrap();
         assert!(parts.iter().all(|part| part.len() < MAX_OUTPUT_BYTES + STEP_BYTES));

@@ -50,8 +50,8 @@ pub enum Document {
         /// Its bytes, without padding.
         bytes: DocumentBytes,
     },
-    /// A video stream: its fragments, to be read one after the other by [`Archive::read`].
-    Video(Vec<Range<u64>>),
+    /// A video stream: the only frame of the instance, to be read by [`Archive::read_frame`].
+    Video,
     /// A structured report.
     Report(Report),
 }
@@ -88,13 +88,10 @@ impl Archive {
     /// [`Error::Unsupported`] if it is something else, [`Error::Damaged`] if it cannot be read as what it is.
     pub async fn document(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
         match (kind(record), &record.layout.frames) {
-            (Some(DocumentKind::Video), FrameTable::Encapsulated { fragments, .. }) => {
-                let ranges = fragments.iter().map(|&(from, bytes)| from..from + u64::from(bytes));
-                Ok(Document::Video(ranges.collect()))
-            }
+            (Some(DocumentKind::Video), FrameTable::Encapsulated { .. }) => Ok(Document::Video),
             (Some(DocumentKind::Report), _) => {
                 let read = |metadata: &[u8]| json::read(metadata).map(|set| report::read(&set));
-                Ok(Document::Report(self.read_metadata(record, read).await?))
+                Ok(Document::Report(self.read_metadata(caller, record, read).await?))
             }
             (Some(DocumentKind::Encapsulated), _) => self.encapsulated(caller, record).await,
             _ => Err(Error::Unsupported("the instance is no document".into())),
@@ -103,7 +100,7 @@ impl Archive {
 
     async fn encapsulated(&self, caller: &Caller, record: &InstanceRecord) -> Result<Document, Error> {
         let EncapsulatedDocument { media_type, length, inline } =
-            self.read_metadata(record, encapsulated::read).await?;
+            self.read_metadata(caller, record, encapsulated::read).await?;
         let media_type = media_type.unwrap_or_else(|| usual_media_type(&record.sop_class).to_owned());
         let bytes = match (inline, place(record)) {
             (Some(mut bytes), _) => {
@@ -128,10 +125,11 @@ impl Archive {
     /// Reads the metadata of an instance by `read`, on a blocking thread.
     async fn read_metadata<T: Send + 'static, E: Display>(
         &self,
+        caller: &Caller,
         record: &InstanceRecord,
         read: impl FnOnce(&[u8]) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.permits.codec().await;
+        let permit = self.permits.codec(caller).await;
         let metadata = record.metadata.clone();
         let outcome = run_blocking(Some(permit), move || {
             let mut text = Vec::new();

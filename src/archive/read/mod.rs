@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::archive::access::Caller;
 use crate::archive::read::byte_order::swapped;
 use crate::archive::read::deflated::inflated;
+use crate::archive::read::pass::InflatePass;
 use crate::archive::scope::Scope;
 use crate::archive::verified::verified;
 use crate::archive::{Archive, Error, keys};
@@ -18,6 +19,7 @@ use crate::blobs;
 use crate::blobs::ByteStream;
 use crate::dicom::attributes::Tag;
 use crate::dicom::explicit;
+use crate::dicom::frames::FrameSpan;
 use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -28,6 +30,7 @@ pub(in crate::archive) mod deflated;
 pub mod document;
 mod file;
 pub(in crate::archive) mod frame;
+pub mod pass;
 pub mod whole;
 pub mod zip_download;
 mod zip_stream;
@@ -145,7 +148,7 @@ impl Archive {
         if transfer_syntax::is_deflated(&record.transfer_syntax) {
             let object = self.read_object(caller, record, 0..record.size_bytes).await?;
             let data_set_offset = record.file_header.as_ref().map(|header| header.replaces);
-            return Ok(inflated(object, data_set_offset, range, self.permits.inflates()));
+            return Ok(inflated(object, data_set_offset, range, self.permits.inflates(caller)));
         }
         self.read_object(caller, record, range).await
     }
@@ -158,36 +161,43 @@ impl Archive {
         record: &InstanceRecord,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
+        self.read_value_on(caller, record, range, &InflatePass::default()).await
+    }
+
+    /// Reads bytes as [`Archive::read_value`] does, as part of a pass over the object.
+    pub async fn read_value_on(
+        &self,
+        caller: &Caller,
+        record: &InstanceRecord,
+        range: Range<u64>,
+        pass: &InflatePass,
+    ) -> Result<ByteStream, Error> {
         let is_within =
             |value: &&BulkValue| value.offset <= range.start && range.end <= value.offset + value.length;
         let is_big_endian = transfer_syntax::is_big_endian(&record.transfer_syntax);
         let value = record.layout.bulk.iter().filter(|_| is_big_endian).find(is_within);
         let word = value.map_or(1, |value| word_bytes(record, value));
-        let Some(value) = value.filter(|_| word > 1) else { return self.read(caller, record, range).await };
+        let Some(value) = value.filter(|_| word > 1) else {
+            return self.read_on(caller, record, range, pass).await;
+        };
         let start = range.start - (range.start - value.offset) % word;
         let end = value.offset + (range.end - value.offset).next_multiple_of(word).min(value.length);
         let words = swapped(self.read(caller, record, start..end).await?, word as usize);
         Ok(cut(words, range.start - start..range.end - start))
     }
 
-    /// The ranges of stored frame `number` (from 1) in the object: one if it is native, else one for each
-    /// fragment.
+    /// The place of stored frame `number` (from 1) in the object.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such frame.
-    pub fn frame(&self, record: &InstanceRecord, number: u32) -> Result<Vec<Range<u64>>, Error> {
+    pub fn frame(&self, record: &InstanceRecord, number: u32) -> Result<FrameSpan, Error> {
         let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-        let ranges = match number {
-            number if (1..=frames).contains(&number) => record.layout.frames.ranges(number - 1),
-            _ => Vec::new(),
-        };
-        if ranges.is_empty() {
-            let instance = &record.instance;
-            return Err(Error::NotFound(format!(
-                "frame {number} in instance {instance}, which has {frames}"
-            )));
-        }
-        Ok(ranges)
+        let is_there = (1..=frames).contains(&number);
+        let span = if is_there { record.layout.frames.span(number - 1) } else { None };
+        let instance = &record.instance;
+        span.ok_or_else(|| {
+            Error::NotFound(format!("frame {number} in instance {instance}, which has {frames}"))
+        })
     }
 
     /// A bulk value by its path (see [`BulkValue::path`]).

@@ -99,7 +99,7 @@ impl TokenRules {
         let tenant = tenant.ok_or_else(|| Error::Tenant { claim: self.tenant_claim.clone() })?;
         let rights = self.roles.rights(&claim(&claims, &self.roles_claim).map(listed).unwrap_or_default());
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
-        Ok(Caller { tenant, subject: subject.into(), client: "".into(), rights })
+        Ok(Caller { tenant, subject: subject.into(), client: "".into(), rights, is_background: false })
     }
 }
 

@@ -41,8 +41,9 @@ pub(super) async fn allow_origins(
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
-        headers.append(VARY, HeaderValue::from_static("Origin"));
     }
+    // A response without these fields must not be reused for a page of an allowed origin either.
+    headers.append(VARY, HeaderValue::from_static("Origin"));
     response
 }
 

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::budget::client_of;
 use crate::config::Network;
 use crate::http::Service;
 use crate::http::error::Error;
@@ -40,7 +41,8 @@ pub(in crate::http) struct Connection {
     pub(in crate::http) local: SocketAddr,
 }
 
-/// The client of a request, as an extension: the peer of the connection, or whom trusted proxies report.
+/// The client of a request, as an extension: that of the peer's address, or of the address that trusted
+/// proxies report (see [`client_of`]).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct Client(pub(in crate::http) IpAddr);
 
@@ -59,7 +61,7 @@ pub(super) async fn resolve(
         let headers = request.headers_mut();
         let client = resolve_client(headers, connection.peer, &service.settings.trusted_proxies);
         add_port(headers, connection.local.port());
-        request.extensions_mut().insert(Client(client));
+        request.extensions_mut().insert(Client(client_of(client)));
     }
     next.run(request).await
 }

@@ -10,16 +10,19 @@ use axum::http::header::{
 use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::ready;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
 use crate::archive::derived::transcode::{TranscodedFile, read_transcoded};
+use crate::archive::read::pass::InflatePass;
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::digest::hexadecimal;
 use crate::http::error::Error;
 use crate::http::request::Head;
+use crate::http::response::frame_list::{FrameList, FramePiece};
 
 /// A body whose bytes are the same for every request, so that clients can request ranges of it (RFC 9110
 /// §14).
@@ -33,8 +36,10 @@ enum BodySegment {
     Text(Bytes),
     /// A range of the instance as a file.
     File(Range<u64>),
-    /// A range of a frame or a bulk value.
+    /// A range of a bulk value.
     Value(Range<u64>),
+    /// A range of a list of frames.
+    Frames(FrameList, Range<u64>),
     /// A range of a transcoded file.
     Transcoded(TranscodedFile, Range<u64>),
 }
@@ -43,7 +48,9 @@ impl BodySegment {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            Self::File(range) | Self::Value(range) | Self::Transcoded(_, range) => range.end - range.start,
+            Self::File(range) | Self::Value(range) | Self::Frames(_, range) | Self::Transcoded(_, range) => {
+                range.end - range.start
+            }
         }
     }
 
@@ -53,6 +60,9 @@ impl BodySegment {
             Self::Text(text) => Self::Text(text.slice(range.start as usize..range.end as usize)),
             Self::File(whole) => Self::File(whole.start + range.start..whole.start + range.end),
             Self::Value(whole) => Self::Value(whole.start + range.start..whole.start + range.end),
+            Self::Frames(list, whole) => {
+                Self::Frames(list, whole.start + range.start..whole.start + range.end)
+            }
             Self::Transcoded(file, whole) => {
                 Self::Transcoded(file, whole.start + range.start..whole.start + range.end)
             }
@@ -71,7 +81,13 @@ impl SegmentedBody {
         self.segments.push(BodySegment::File(range));
     }
 
-    /// Appends a frame, a bulk value or a part of one.
+    /// Appends frames, as they are stored.
+    pub(crate) fn frames(&mut self, list: FrameList) {
+        let range = 0..list.len();
+        self.segments.push(BodySegment::Frames(list, range));
+    }
+
+    /// Appends a bulk value or a part of one.
     pub(crate) fn value(&mut self, range: Range<u64>) {
         self.segments.push(BodySegment::Value(range));
     }
@@ -115,31 +131,60 @@ impl SegmentedBody {
         caller: Caller,
         record: InstanceRecord,
     ) -> Result<Body, Error> {
-        let reader = Arc::new((archive, caller, record));
-        let mut pieces = stream::iter(self.segments)
-            .then(move |segment| {
-                let reader = Arc::clone(&reader);
-                async move {
-                    let (archive, caller, record) = &*reader;
-                    let bytes = match segment {
-                        BodySegment::Text(text) => return Ok(stream::once(async { Ok(text) }).boxed()),
-                        BodySegment::File(range) => archive.read_file(caller, record, range).await?,
-                        BodySegment::Value(range) => archive.read_value(caller, record, range).await?,
-                        BodySegment::Transcoded(file, range) => {
-                            read_transcoded(archive, &file, range).await?
-                        }
-                    };
-                    Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
-                }
-            })
-            .try_flatten()
-            .boxed();
+        let reader = Arc::new(BodyReader { archive, caller, record, pass: InflatePass::default() });
+        let pieces = stream::iter(self.segments).then(move |segment| Arc::clone(&reader).open(segment));
+        let mut pieces = pieces.try_flatten().boxed();
         let mut first = Vec::new();
         // The text, and the first bytes after it.
         for _ in 0..2 {
             first.extend(pieces.try_next().await?);
         }
         Ok(Body::from_stream(stream::iter(first).map(Ok).chain(pieces)))
+    }
+}
+
+/// Reads the segments of a body, one after the other.
+struct BodyReader {
+    archive: Arc<Archive>,
+    caller: Caller,
+    record: InstanceRecord,
+    pass: InflatePass,
+}
+
+type SegmentBytes = BoxStream<'static, Result<Bytes, ArchiveError>>;
+
+impl BodyReader {
+    async fn open(self: Arc<Self>, segment: BodySegment) -> Result<SegmentBytes, ArchiveError> {
+        let Self { archive, caller, record, pass } = &*self;
+        let bytes = match segment {
+            BodySegment::Text(text) => return Ok(stream::once(ready(Ok(text))).boxed()),
+            BodySegment::File(range) => archive.read_file(caller, record, range).await?,
+            BodySegment::Value(range) => archive.read_value_on(caller, record, range, pass).await?,
+            BodySegment::Frames(list, range) => return Ok(self.open_frames(list, range)),
+            BodySegment::Transcoded(file, range) => read_transcoded(archive, &file, range).await?,
+        };
+        Ok(bytes.map_err(ArchiveError::from).boxed())
+    }
+
+    fn open_frames(self: Arc<Self>, list: FrameList, range: Range<u64>) -> SegmentBytes {
+        let for_lengths = Arc::clone(&self);
+        let frame_bytes = move |number: u32| {
+            let span = number.checked_sub(1).and_then(|index| for_lengths.record.layout.frames.span(index));
+            span.map_or(0, |span| span.bytes)
+        };
+        let pieces = stream::iter(list.pieces(range, frame_bytes)).then(move |piece| {
+            let reader = Arc::clone(&self);
+            async move {
+                let Self { archive, caller, record, pass } = &*reader;
+                let (number, part) = match piece {
+                    FramePiece::Head(head) => return Ok(stream::once(ready(Ok(head))).boxed()),
+                    FramePiece::Frame(number, part) => (number, part),
+                };
+                let bytes = archive.read_frame_on(caller, record, number, part, pass).await?;
+                Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from).boxed())
+            }
+        });
+        pieces.try_flatten().boxed()
     }
 }
 

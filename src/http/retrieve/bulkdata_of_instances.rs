@@ -15,9 +15,10 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::frame_bytes;
 use crate::archive::derived::transcode::REVISION;
+use crate::archive::read::pass::ReadOrder;
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error as ArchiveError, ResponseMemory};
+use crate::archive::{Archive, Error as ArchiveError, PartUnderWay, PartsUnderWay, ResponseMemory};
 use crate::dicom::layout::BulkValue;
 use crate::dicom::transfer_syntax;
 use crate::http::Service;
@@ -106,9 +107,11 @@ pub(super) async fn answer(
     let (first, lost) = look_ahead(archive, &caller, pages.try_next().await?.unwrap_or_default()).await;
     let is_single =
         scope.instance.is_some() && accept.choose(&octets()).is_some_and(|best| !best.is_multipart);
-    let chosen_by = accept.clone();
+    let (chosen_by, of_archive) = (accept.clone(), Arc::clone(archive));
     let pages = stream::iter([Ok(first)]).chain(pages).map_ok(move |page| {
-        page.into_iter().flat_map(|record| chosen(record, values, &chosen_by)).collect::<Vec<_>>()
+        page.into_iter()
+            .flat_map(|record| chosen(&of_archive, record, values, &chosen_by))
+            .collect::<Vec<_>>()
     });
     let mut pages = pages.try_filter(|page| ready(!page.is_empty())).boxed();
     let Some(first) = pages.try_next().await? else {
@@ -156,11 +159,22 @@ struct SelectedValue {
     frames: Option<(Offer, FrameForm)>,
     /// Whether the client accepts the representation.
     is_as_asked: bool,
+    /// The reason if the values of the instance cannot be read in bounded time.
+    excess: Option<Arc<str>>,
 }
 
 /// The selected values of an instance, each in the representation that suits the client best.
-fn chosen(record: InstanceRecord, values: BulkSelection, accept: &Accept) -> Vec<SelectedValue> {
+fn chosen(
+    archive: &Archive,
+    record: InstanceRecord,
+    values: BulkSelection,
+    accept: &Accept,
+) -> Vec<SelectedValue> {
     let record = Arc::new(record);
+    let read = record.layout.bulk.iter().filter(|value| values.include(value));
+    let ranges = read.map(|value| value.offset..value.offset + value.length);
+    let excess = archive.check_inflation(&record, ranges, ReadOrder::Apart).err();
+    let excess: Option<Arc<str>> = excess.map(|error| error.to_string().into());
     let takes_octets = accept.choose(&octets()[..1]).is_some();
     let choose = |value: &BulkValue| {
         let (mut frames, mut is_as_asked) = (None, takes_octets);
@@ -172,7 +186,8 @@ fn chosen(record: InstanceRecord, values: BulkSelection, accept: &Accept) -> Vec
                 .filter(|(_, form)| !stores_native(&record) || matches!(form, FrameForm::Encoded(_)));
         }
         let range = value.offset..value.offset + value.length;
-        SelectedValue { record: Arc::clone(&record), path: value.path.clone(), range, frames, is_as_asked }
+        let (record, path) = (Arc::clone(&record), value.path.clone());
+        SelectedValue { record, path, range, frames, is_as_asked, excess: excess.clone() }
     };
     record.layout.bulk.iter().filter(|value| values.include(value)).map(choose).collect()
 }
@@ -190,27 +205,26 @@ fn opened(
         let value = Arc::new(value);
         stream::iter(1..=count).map(move |number| Ok::<_, ArchiveError>((Arc::clone(&value), number)))
     });
-    let for_memory = Arc::clone(&reader);
+    let (for_memory, under_way) = (Arc::clone(&reader), PartsUnderWay::default());
     let pieces = pieces.try_flatten().and_then(move |(value, number)| {
-        let reader = Arc::clone(&for_memory);
+        let (reader, under_way) = (Arc::clone(&for_memory), under_way.clone());
         async move {
             let (archive, caller) = &*reader;
             // A frame that is transcoded is held in memory.
             let is_made = value.frames.as_ref().is_some_and(|(_, form)| !matches!(form, FrameForm::Stored));
-            let memory = match is_made {
-                true => Some(archive.response_memory(caller, frame_bytes(&value.record)).await),
-                false => None,
-            };
-            Ok((value, number, memory))
+            let bytes = if is_made { Some(frame_bytes(&value.record)) } else { None };
+            let part = archive.response_part(caller, bytes, &under_way).await?;
+            Ok((value, number, part))
         }
     });
     let parts = pieces.map(move |piece| {
         let (reader, base_url) = (Arc::clone(&reader), Arc::clone(&base_url));
         async move {
             let (archive, caller) = &*reader;
-            let (value, number, memory) = piece?;
+            let (value, number, PartUnderWay { memory, mark }) = piece?;
             Ok(match part(archive, caller, &value, number, memory).await {
                 Ok(ValuePart { essence, transfer_syntax, bytes }) => {
+                    mark.keep();
                     let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
                     Ok(OpenPart { essence, transfer_syntax, location, bytes })
                 }
@@ -236,6 +250,9 @@ async fn part(
     memory: Option<ResponseMemory>,
 ) -> Result<ValuePart, ArchiveError> {
     let record = &value.record;
+    if let Some(reason) = &value.excess {
+        return Err(ArchiveError::TooLarge(reason.to_string()));
+    }
     let Some((offer, form)) = &value.frames else {
         return archive.retried(|| whole_value(archive, caller, value)).await;
     };
@@ -284,21 +301,13 @@ async fn stored(
     record: &Arc<InstanceRecord>,
     number: u32,
 ) -> Result<ValuePart, ArchiveError> {
-    let ranges = archive.frame(record, number)?;
-    let reader = Arc::new((Arc::clone(archive), caller.clone(), Arc::clone(record)));
-    let fragments = stream::iter(ranges).then(move |range| {
-        let reader = Arc::clone(&reader);
-        async move {
-            let (archive, caller, record) = &*reader;
-            let bytes = archive.read_value(caller, record, range).await?;
-            Ok::<_, ArchiveError>(bytes.map_err(ArchiveError::from))
-        }
-    });
+    let frame_bytes = archive.frame(record, number)?.bytes;
+    let bytes = archive.read_frame(caller, record, number, 0..frame_bytes).await?;
     let (offer, _) = stored_form(record);
     Ok(ValuePart {
         essence: offer.essence,
         transfer_syntax: offer.transfer_syntax.unwrap_or_default(),
-        bytes: begun(fragments.try_flatten().boxed()).await?,
+        bytes: begun(bytes.map_err(ArchiveError::from).boxed()).await?,
     })
 }
 

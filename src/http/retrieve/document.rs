@@ -18,6 +18,7 @@ use crate::dicom::report::{Report, html, plain_text};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Accept;
+use crate::http::response::frame_list::FrameList;
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::{OCTET_STREAM, of_frames};
 use crate::http::response::multipart as parts;
@@ -106,7 +107,7 @@ async fn render(
     }
     let mut tag = etag(record, form);
     match document {
-        Document::Video(fragments) => fragments.into_iter().for_each(|fragment| content.value(fragment)),
+        Document::Video => content.frames(FrameList::new(archive, record, &[1], None)?),
         Document::Encapsulated { bytes: DocumentBytes::At(range), .. } => content.value(range),
         Document::Encapsulated { bytes: DocumentBytes::Inline(bytes), .. } => content.text(bytes),
         Document::Report(report) => {
@@ -134,7 +135,7 @@ fn essences(document: &Document, record: &InstanceRecord) -> Vec<String> {
     let essences = match document {
         Document::Encapsulated { media_type, .. } => vec![media_type.as_str()],
         Document::Report(_) => vec![HTML, PLAIN, XML],
-        Document::Video(_) => match of_frames(&record.transfer_syntax) {
+        Document::Video => match of_frames(&record.transfer_syntax) {
             // Browsers play a video by the type of its container only.
             Some(H265) => vec!["video/mp4", H265],
             essence => vec![essence.unwrap_or(OCTET_STREAM)],

@@ -18,6 +18,7 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer, Offers};
 use crate::http::request::path::{InstancePath, frame_numbers};
+use crate::http::response::frame_list::{FrameList, FramePartHeads};
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::media_types::{OCTET_STREAM, of_frames};
 use crate::http::response::multipart as parts;
@@ -46,9 +47,8 @@ pub(super) async fn answer(
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     // A missing frame is not found, whatever its representation.
-    let mut ranges = Vec::with_capacity(numbers.len());
     for &number in &numbers {
-        ranges.push(archive.frame(&record, number)?);
+        archive.frame(&record, number)?;
     }
     let accept = head.accept();
     let (mut chosen, form) = choose_form(&accept, &record, numbers.len() == 1)?;
@@ -81,16 +81,12 @@ pub(super) async fn answer(
     let mut content = SegmentedBody::default();
     let content_type = if chosen.is_multipart {
         let boundary = boundary(&record);
-        let url = url(&record, head.base_url());
-        for (index, (frame, number)) in ranges.into_iter().zip(&numbers).enumerate() {
-            let location = format!("{url}/frames/{number}");
-            content.text(parts::located(&boundary, index == 0, chosen.essence, syntax, &location));
-            frame.into_iter().for_each(|range| content.value(range));
-        }
+        let heads = FramePartHeads::new(&chosen, boundary.clone(), url(&record, head.base_url()));
+        content.frames(FrameList::new(archive, &record, &numbers, Some(heads))?);
         content.text(parts::tail(&boundary));
         parts::content_type(chosen.essence, &boundary)
     } else {
-        ranges.into_iter().flatten().for_each(|range| content.value(range));
+        content.frames(FrameList::new(archive, &record, &numbers, None)?);
         parts::type_of(chosen.essence, syntax)
     };
     let etag = etag(&record, &etag_form("stored", &chosen));

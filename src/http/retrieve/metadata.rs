@@ -163,7 +163,7 @@ fn chunks(
             false => archive.response_memory(caller, bytes).await,
         };
         // Decompressing some hundred instances takes milliseconds: too long for a thread of the runtime.
-        let permit = if writer.parses() { Some(archive.permits().codec().await) } else { None };
+        let permit = if writer.parses() { Some(archive.permits().codec(caller).await) } else { None };
         let written = run_blocking(permit, move || writer.page(&page).map(|chunk| (chunk, writer)));
         let (chunk, writer) = written.await??;
         Ok(Some((memory.hold(Bytes::from(chunk)), Some((reader, pages, writer, false)))))

@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use crate::archive::access::Caller;
 use crate::archive::derived::references::{Reference, is_presentation_state, referenced_images};
 use crate::archive::derived::rendering::{self, Format};
+use crate::archive::read::pass::ReadOrder;
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error as ArchiveError};
@@ -55,9 +56,11 @@ pub(crate) async fn rendered(
         negotiate(&parameters, &[Packing::Single, Packing::Parts], record.digest.to_string(), &head)?;
     match packing {
         Packing::Parts => {
+            archive.check_frames(&record, 1..=count, ReadOrder::Apart)?;
             rendered_images::several(archive, caller, all_frames(record), OnFailure::End, plan, &head).await
         }
         Packing::Single if count > 1 && plan.rendering.format == Format::Gif => {
+            archive.check_frames(&record, 1..=count, ReadOrder::Apart)?;
             rendered_images::animation(archive, &caller, &Arc::new(record), &plan, &head).await
         }
         Packing::Single => {
@@ -81,6 +84,7 @@ pub(crate) async fn frames(
     for &number in &numbers {
         archive.frame(&record, number)?;
     }
+    archive.check_frames(&record, numbers.iter().copied(), ReadOrder::Apart)?;
     parameters.check_region(&record)?;
     // One body holds one image only (Note 3 to Table 10.4.4-1).
     let packings: &[Packing] =

@@ -8,14 +8,14 @@ use axum::http::header::{CONTENT_LOCATION, CONTENT_TYPE, WARNING};
 use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
-use futures_util::future::ready;
+use futures_util::future::{FutureExt, ready};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::rendering::{self, Format, Renderer, Rendering, renderer};
 use crate::archive::records::InstanceRecord;
-use crate::archive::{Archive, Error as ArchiveError};
+use crate::archive::{Archive, Error as ArchiveError, PartUnderWay, PartsUnderWay};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
@@ -184,11 +184,12 @@ pub(super) fn begin_bytes(
     Ok((response, sent.unwrap_or_default()))
 }
 
-/// What happens to a response with a frame that cannot be rendered or read.
+/// The effect of a frame that cannot be rendered or read on the response.
 pub(in crate::http) enum OnFailure {
     /// The response ends: frames of one instance are identified by their position.
     End,
-    /// The frame is left out, so that one instance does not spoil a study. So were these instances before.
+    /// The frame is left out, so that one instance does not spoil a study. These instances were left out
+    /// before.
     LeaveOut(Vec<Omission>),
 }
 
@@ -239,28 +240,36 @@ fn rendered(
     base_url: String,
 ) -> PartsOrOmissions<LocatedImage> {
     let mut renderers = Renderers::new(archive, caller, rendering);
-    let context = Arc::clone(&renderers.context);
+    let (context, under_way) = (Arc::clone(&renderers.context), PartsUnderWay::default());
     let frames = frames.and_then(move |frame| {
-        let context = Arc::clone(&context);
+        let (context, under_way) = (Arc::clone(&context), under_way.clone());
         async move {
             let (archive, caller, rendering) = &*context;
-            Ok((archive.response_memory(caller, rendering.image_bytes(&frame.record)).await, frame))
+            let bytes = rendering.image_bytes(&frame.record);
+            Ok((archive.response_part(caller, Some(bytes), &under_way).await?, frame))
         }
     });
     let images = frames.map(move |frame| {
-        let image = frame.map(|(memory, frame)| {
+        let image = frame.map(|(PartUnderWay { memory, mark }, frame)| {
             let (renderer, location) = (renderers.of(&frame.record), frame.location(&base_url));
             let instance = frame.record.instance.clone();
             let image = async move {
                 let (archive, ..) = &*renderer.context;
                 archive.retried(|| renderer.render(&frame)).await
             };
-            (location, instance, memory.fill(image))
+            let image = match memory {
+                Some(memory) => memory.fill(image).boxed(),
+                None => image.boxed(),
+            };
+            (location, instance, mark, image)
         });
         async move {
-            let (location, instance, image) = image?;
+            let (location, instance, mark, image) = image?;
             Ok(match image.await {
-                Ok(image) => Ok((location, image)),
+                Ok(image) => {
+                    mark.keep();
+                    Ok((location, image))
+                }
                 Err(error) => Err(Omission { instance, error }),
             })
         }

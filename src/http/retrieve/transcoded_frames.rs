@@ -12,11 +12,13 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::{decoded_frame, frame_bytes};
 use crate::archive::derived::transcode::{Codec, REVISION, encoded_frame};
+use crate::archive::read::pass::ReadOrder;
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
+use crate::http::response::frame_list::FramePartHeads;
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::multipart as parts;
 use crate::http::response::ranged::{RangedResponse, SegmentedBody, describe, finish};
@@ -43,18 +45,19 @@ pub(super) async fn answer(
     if head.has(&etag) {
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
+    archive.check_frames(record, numbers.iter().copied(), ReadOrder::Apart)?;
     let Some((&first_number, rest)) = numbers.split_first() else { return Err(Error::NoResource) };
     let reader = Arc::new((Arc::clone(archive), caller.clone(), record.clone()));
     let memory = archive.response_memory_in_time(caller, frame_bytes(record)).await?;
     let first = memory.fill(frame(Arc::clone(&reader), first_number, codec)).await?;
     let syntax = chosen.transfer_syntax.as_deref();
     let boundary = boundary(record);
-    let part_head = part_heads(chosen, boundary.clone(), url(record, head.base_url()));
+    let heads = FramePartHeads::new(chosen, boundary.clone(), url(record, head.base_url()));
     let content_type = parts::content_type(chosen.essence, &boundary);
     if rest.is_empty() {
         let mut content = SegmentedBody::default();
         let content_type = if chosen.is_multipart {
-            content.text(part_head(true, first_number));
+            content.text(heads.head(true, first_number));
             content.text(first);
             content.text(parts::tail(&boundary));
             content_type
@@ -65,7 +68,7 @@ pub(super) async fn answer(
         let stable = RangedResponse { content, content_type, etag };
         return stable.answer(archive, caller.clone(), record.clone(), head).await;
     }
-    let start = stream::iter([Ok(part_head(true, first_number)), Ok(first)]);
+    let start = stream::iter([Ok(Bytes::from(heads.head(true, first_number))), Ok(first)]);
     let for_memory = Arc::clone(&reader);
     let others = stream::iter(rest.to_vec()).then(move |number| {
         let reader = Arc::clone(&for_memory);
@@ -75,7 +78,7 @@ pub(super) async fn answer(
         }
     });
     let others = others.map(move |(number, memory)| {
-        let between = part_head(false, number);
+        let between = Bytes::from(heads.head(false, number));
         let frame = memory.fill(frame(Arc::clone(&reader), number, codec));
         async move {
             let part = [between, frame.await?];
@@ -93,15 +96,6 @@ pub(super) fn etag_form(kind: &str, offer: &Offer) -> String {
     let essence: String = offer.essence.chars().filter(char::is_ascii_alphanumeric).collect();
     let packing = if offer.is_multipart { "parts" } else { "single" };
     format!("{kind}-{packing}-{essence}")
-}
-
-/// Makes the part headers of frames, from whether the part is the first one and from the frame's number.
-fn part_heads(chosen: &Offer, boundary: String, url: String) -> impl Fn(bool, u32) -> Bytes + Send + 'static {
-    let Offer { essence, transfer_syntax, .. } = chosen.clone();
-    move |is_first, number| {
-        let location = format!("{url}/frames/{number}");
-        parts::located(&boundary, is_first, essence, transfer_syntax.as_deref(), &location).into()
-    }
 }
 
 /// One frame (from 1), encoded by a codec, or decoded (without a codec).

@@ -39,7 +39,7 @@ const MAX_NAMES: usize = 10;
 
 /// The result of one part of a request, or of one entry of a zip archive in it.
 pub(super) enum PartResult {
-    /// It was stored or refused as an instance.
+    /// An instance was stored or refused.
     Outcome {
         /// The result of the upload.
         outcome: Outcome,
@@ -48,7 +48,7 @@ pub(super) enum PartResult {
     },
     /// Metadata from which no instance could be assembled.
     Unmade(UnassembledInstance),
-    /// It is no instance.
+    /// The part is no instance.
     Other {
         /// The Failure Reason.
         reason: u16,

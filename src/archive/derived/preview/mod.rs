@@ -58,27 +58,27 @@ pub struct Due {
 pub enum PreviewLease {
     /// The caller's.
     Acquired(Due),
-    /// Nobody's for so long, or somebody else's.
+    /// Another process holds the lease, or the preview is not due; the time until another attempt.
     RetryAfter(Duration),
-    /// There is none to be made.
+    /// No preview of the series is to be made.
     NotPending,
 }
 
 /// The outcome of an attempt to make a preview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is there.
+    /// The preview is stored.
     Made,
-    /// The series has changed meanwhile; it stays due.
+    /// The series has changed meanwhile; its preview stays due.
     Stale,
-    /// It will be tried again.
+    /// Another attempt follows.
     Retried,
-    /// It was given up, for a reason that the index keeps.
+    /// No attempt follows; the index has the reason.
     Failed,
 }
 
 impl Outcome {
-    /// Its name in metrics.
+    /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Made => "made",
@@ -89,13 +89,13 @@ impl Outcome {
     }
 }
 
-/// Why a preview cannot be made.
+/// The reason why a preview cannot be made.
 #[derive(Debug, thiserror::Error)]
 enum PreviewError {
-    /// Trying again would not help.
+    /// The error stays.
     #[error("{0}")]
     Permanent(String),
-    /// It may succeed the next time.
+    /// The error may go away with another attempt.
     #[error(transparent)]
     Transient(#[from] Error),
 }
@@ -300,7 +300,7 @@ async fn write_instance(
     let described = GeometryAttributes::read(&record.metadata);
     writer.begin_instance(record.instance.clone());
     for number in 1..=pixels.number_of_frames {
-        // Here at the latest it can be dropped.
+        // Between two frames, the job can be cancelled: a future is dropped only where it waits.
         yield_now().await;
         let geometry = described.frame(number - 1);
         let frame = match frame_for_background(archive, caller, record, number).await {

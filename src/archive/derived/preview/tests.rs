@@ -410,7 +410,7 @@ async fn no_more_frames_are_decoded_at_a_time_than_there_are_cores() {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut others = Vec::new();
     while others.len() < cores {
-        others.push(bench.archive.permits.codec().await);
+        others.push(bench.archive.permits.codec(&bench.caller).await);
     }
     let mut waiting = Box::pin(decoded_frame(&bench.archive, &bench.caller, &record, 1));
     assert!(futures_util::poll!(&mut waiting).is_pending());

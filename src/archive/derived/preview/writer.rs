@@ -1,5 +1,8 @@
 //! Writes a preview: first the codestreams one by one, then the index, which is complete only after them.
 
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
 use crate::archive::derived::preview::PreviewError;
 use crate::archive::derived::preview::geometry::Geometry;
 use crate::archive::derived::preview::slices::{Description, Index, Slice};
@@ -12,12 +15,14 @@ use crate::pixel::preview::PreviewImage;
 pub(super) struct Writer {
     staged: Staged,
     index: Index,
+    /// The descriptions in the index, by their hashes: each slice may have one of its own.
+    known: HashMap<u64, usize>,
 }
 
 impl Writer {
     /// Begins a preview with an index without slices.
     pub(super) fn new(staged: Staged, index: Index) -> Self {
-        Self { staged, index }
+        Self { staged, index, known: HashMap::new() }
     }
 
     /// Begins the next instance.
@@ -35,9 +40,11 @@ impl Writer {
         let geometry = geometry.binned(picture.binning);
         let description = Description::new(picture, &geometry);
         let images = &mut self.index.images;
-        let known = images.iter().rposition(|image| *image == description);
-        let image = known.unwrap_or_else(|| {
+        let hash = self.known.hasher().hash_one(format!("{description:?}"));
+        let known = self.known.get(&hash).filter(|&&image| images[image] == description);
+        let image = known.copied().unwrap_or_else(|| {
             images.push(description);
+            self.known.insert(hash, images.len() - 1);
             images.len() - 1
         });
         let mut slice = self.next_slice(frame, &geometry);

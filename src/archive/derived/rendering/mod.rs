@@ -228,7 +228,7 @@ impl Renderer {
         if frames < 2 {
             return self.frame(1).await;
         }
-        let _permit = self.archive.permits.animation().await;
+        let _permit = self.archive.permits.animation(&self.caller).await;
         let mut animation = Animation::new();
         for number in 1..=frames {
             animation = self

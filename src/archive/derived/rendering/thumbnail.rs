@@ -99,7 +99,7 @@ pub async fn thumbnail(
             if let (true, Some(of_instance)) = (series.is_empty(), &scope.series) {
                 series.push(archive.series(caller, &scope.study, of_instance).await?);
             }
-            let bytes = sheet_of(archive, series.first(), format, area).await?;
+            let bytes = sheet_of(archive, caller, series.first(), format, area).await?;
             return Ok(Thumbnail { bytes, version: format!("sheet-{}", place.version) });
         }
         Err(error) => return Err(error),
@@ -230,6 +230,7 @@ async fn thumbnail_of(
 /// Renders the placeholder of a subject with this series.
 async fn sheet_of(
     archive: &Archive,
+    caller: &Caller,
     series: Option<&SeriesRecord>,
     format: Format,
     area: [u32; 2],
@@ -237,7 +238,7 @@ async fn sheet_of(
     let modality = series.and_then(|record| record.attributes.get(&tags::MODALITY));
     let word = modality.and_then(Attribute::first_text).unwrap_or("?");
     let (word, quality) = (word.to_owned(), archive.rendering.quality);
-    let permit = archive.permits.codec().await;
+    let permit = archive.permits.codec(caller).await;
     let encoded = run_blocking(Some(permit), move || encode(&sheet(&word, area), format, quality, None));
     Ok(encoded.await??.into())
 }

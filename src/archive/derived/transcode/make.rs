@@ -114,7 +114,7 @@ impl Source {
 
     /// Writes the file with its data set deflated, and appends a zero byte if the length is odd (PS3.5 §A.5).
     async fn deflate(self, mut output: Output) -> Result<Staged, Error> {
-        let archive = self.archive.clone();
+        let (archive, caller) = (self.archive.clone(), self.caller.clone());
         let file = self.explicit(transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).await?;
         let mut head_bytes = file.plan.data_set_at as usize;
         let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
@@ -123,7 +123,7 @@ impl Source {
             let head = chunk.split_to(head_bytes.min(chunk.len()));
             head_bytes -= head.len();
             output.write(&head).await?;
-            let permit = archive.permits.codec().await;
+            let permit = archive.permits.codec(&caller).await;
             let write = move || deflate.write_all(&chunk).map(|()| deflate);
             deflate = run_blocking(Some(permit), write).await?.map_err(cannot_write)?;
             output.write(&std::mem::take(deflate.get_mut())).await?;

@@ -13,6 +13,7 @@ use crate::archive::derived::cache;
 use crate::archive::derived::decoding::frame_for_work;
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::read::collect;
+use crate::archive::read::deflated::MAX_INFLATED_BYTES;
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
@@ -33,9 +34,6 @@ const ITEM_HEADER: u64 = 8;
 
 /// The most frames of an instance that is encoded: each costs a read and some records of its own.
 const MAX_FRAMES: u32 = 1 << 20;
-/// The most bytes that are inflated to encode a deflated instance: for each frame, all bytes before the frame
-/// are inflated.
-const MAX_INFLATED_BYTES: u64 = 16 << 30;
 
 /// An encoding that an instance can be transcoded to, besides Explicit VR Little Endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +104,8 @@ fn is_affordable(record: &InstanceRecord) -> bool {
 
 /// Bytes that are inflated to read each frame of a deflated instance by itself.
 fn bytes_to_inflate(frames: &FrameTable, number_of_frames: u32) -> u64 {
-    let last = frames.ranges(frames.count().saturating_sub(1));
-    let end = last.last().map_or(0, |range| range.end);
+    let last = frames.span(frames.count().saturating_sub(1));
+    let end = last.map_or(0, |span| span.range.end);
     (end / 2).saturating_mul(number_of_frames.into())
 }
 
@@ -194,7 +192,7 @@ pub async fn transcoded(
         Source { archive: archive.clone(), caller: caller.clone(), record: Arc::new(record.clone()) };
     // Transcoding runs to its end even if the client disconnects: the file is then in the cache for the
     // client's next request. If the client disconnects before there is a permit, transcoding does not start.
-    let permit = archive.permits.transcode().await;
+    let permit = archive.permits.transcode(caller).await;
     let made = tokio::spawn(catch_panics(async move {
         let _permit = permit;
         let Source { archive, caller, record } = source.clone();

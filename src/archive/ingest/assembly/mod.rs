@@ -180,7 +180,7 @@ impl AssembledInstances {
         // The permit comes first, so that no more instances are held in memory than there are permits.
         let upload = self.archive.receive(caller, study.cloned()).await;
         Some(match self.next_metadata().await? {
-            Ok((form, text)) => self.make(upload, form, text).await,
+            Ok((form, text)) => self.make(caller, upload, form, text).await,
             Err(refusal) => Err(refusal.into()),
         })
     }
@@ -240,18 +240,19 @@ impl AssembledInstances {
 
     async fn make(
         &mut self,
+        caller: &Caller,
         mut upload: Upload,
         form: MetadataFormat,
         text: Vec<u8>,
     ) -> Result<Upload, UnassembledInstance> {
-        let AssemblyPlan { pieces, warnings, reference, used } = self.plan(form, text).await?;
+        let AssemblyPlan { pieces, warnings, reference, used } = self.plan(caller, form, text).await?;
         self.used.extend(used);
         upload.warn(warnings);
         for piece in pieces {
             match piece {
                 AssemblyPiece::Bytes(bytes) => upload.write(bytes.into()).await,
                 AssemblyPiece::Picture(kind, range) => {
-                    if let Err(refusal) = self.write_frames(kind, range, &mut upload).await {
+                    if let Err(refusal) = self.write_frames(caller, kind, range, &mut upload).await {
                         return Err(UnassembledInstance { reference: Some(reference), refusal });
                     }
                 }
@@ -272,11 +273,12 @@ impl AssembledInstances {
     /// Writes the frames of a PNG or GIF file, decoded one after the other.
     async fn write_frames(
         &self,
+        caller: &Caller,
         kind: ImageFileFormat,
         range: Range<u64>,
         upload: &mut Upload,
     ) -> Result<(), Refusal> {
-        let permit = self.archive.permits.codec().await;
+        let permit = self.archive.permits.codec(caller).await;
         let parts = Arc::clone(&self.parts);
         let (sender, mut frames) = mpsc::channel(1);
         let decoding = run_blocking(Some(permit), move || {
@@ -292,8 +294,13 @@ impl AssembledInstances {
 
     /// Plans an instance, one at a time in the whole server: parsed metadata may take a hundred times the
     /// memory of its text.
-    async fn plan(&self, form: MetadataFormat, text: Vec<u8>) -> Result<AssemblyPlan, UnassembledInstance> {
-        let permit = self.archive.permits.assembly().await;
+    async fn plan(
+        &self,
+        caller: &Caller,
+        form: MetadataFormat,
+        text: Vec<u8>,
+    ) -> Result<AssemblyPlan, UnassembledInstance> {
+        let permit = self.archive.permits.assembly(caller).await;
         let parts = Arc::clone(&self.parts);
         let max_depth = self.archive.ingest.max_sequence_depth;
         let max_elements = self.archive.ingest.max_metadata_elements;
