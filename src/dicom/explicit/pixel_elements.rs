@@ -1,6 +1,7 @@
 //! The elements that describe frames, as they are true of the frames that are written (PS3.3 §C.7.6.3).
 
 use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::codestream;
 use crate::dicom::explicit::{EncodedElement, top_level};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::Outline;
@@ -22,6 +23,19 @@ pub fn pixel_elements(outline: &Outline, layout: &PixelLayout) -> Vec<EncodedEle
         Some(us(tags::PIXEL_REPRESENTATION, layout.is_signed.into())),
     ];
     elements.into_iter().flatten().collect()
+}
+
+/// Lossy Image Compression (0028,2110) of an object whose first frame is a lossy codestream, unless the
+/// object states the loss already: an image that was compressed with loss says so in every later form
+/// (PS3.3 §C.7.6.1.1.5).
+pub fn loss_of_codestream(outline: &Outline) -> Option<EncodedElement> {
+    let is_lossy = codestream::recognise(&outline.first_frame_head).is_some_and(|found| found.is_lossy);
+    let is_stated = text(outline, tags::LOSSY_IMAGE_COMPRESSION) == Some("01");
+    (is_lossy && !is_stated).then(|| EncodedElement {
+        tag: tags::LOSSY_IMAGE_COMPRESSION,
+        vr: Vr(*b"CS"),
+        value: b"01".to_vec(),
+    })
 }
 
 /// The elements in which native frames that are written as they are stored differ from what the object says
