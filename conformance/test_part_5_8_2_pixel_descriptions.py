@@ -464,3 +464,15 @@ def test_a_codestream_of_more_bits_than_can_be_is_described_by_its_attributes(or
     if stored(origin, encode(data_set, JPEG2000Lossless)):
         for path in ("/frames/1/rendered", "/rendered", "/metadata", "/frames/1"):
             assert origin.get(instance_path(data_set) + path, "*/*").status_code in (200, 404, 406), path
+
+
+@pytest.mark.parametrize("transfer_syntax, frame", [(JPEGBaseline8Bit, jpeg(BARS)), (JPEG2000Lossless, jpeg_2000(BARS))])
+@pytest.mark.parametrize("rows, columns", [(16, 16), (15, 16), (16, 17), (32, 8)])
+def test_the_size_of_an_image_is_that_of_its_codestream(origin, transfer_syntax, frame, rows, columns):
+    data_set = compressed(described(BARS, "YBR_FULL" if transfer_syntax == JPEGBaseline8Bit else "RGB", Rows=rows, Columns=columns), even(frame))
+    store(origin, data_set, transfer_syntax)
+    assert_bars(rendered(origin, data_set), BARS, 3)
+    for syntax in (ExplicitVRLittleEndian, RLELossless):
+        given = in_syntax(origin, data_set, syntax)
+        assert (given.Rows, given.Columns) == (16, 16)
+        assert_bars(in_rgb(given), BARS, 3)

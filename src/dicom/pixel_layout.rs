@@ -39,6 +39,15 @@ pub(super) fn read(
         correct_by_segments(&mut layout, &outline.first_frame_head, &mut warn);
     } else if let Some(codestream) = codestream::recognise(&outline.first_frame_head) {
         correct_by_codestream(&mut layout, &codestream, &mut warn);
+        for (tag, extent, coded) in [
+            (tags::ROWS, &mut layout.rows, codestream.rows),
+            (tags::COLUMNS, &mut layout.columns, codestream.columns),
+        ] {
+            if *extent != coded {
+                *extent = coded;
+                warn(tag, NOT_AS_CODED);
+            }
+        }
         let loss = attributes.get(&tags::LOSSY_IMAGE_COMPRESSION).and_then(Attribute::first_text);
         if codestream.is_lossy && loss.is_some_and(|stated| stated != "01") {
             warn(tags::LOSSY_IMAGE_COMPRESSION, NOT_AS_CODED);

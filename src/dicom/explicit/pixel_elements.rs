@@ -2,6 +2,7 @@
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::codestream;
+use crate::dicom::explicit::writer::number;
 use crate::dicom::explicit::{EncodedElement, top_level};
 use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::Outline;
@@ -11,12 +12,19 @@ use crate::dicom::tags;
 pub fn pixel_elements(outline: &Outline, layout: &PixelLayout) -> Vec<EncodedElement> {
     let us = |tag, number: u16| EncodedElement { tag, vr: Vr(*b"US"), value: number.to_le_bytes().to_vec() };
     let has_frames = layout.number_of_frames != 1 || text(outline, tags::NUMBER_OF_FRAMES).is_some();
+    // A size that has no room in US has none in any other attribute.
+    let extent = |tag, extent: u32| {
+        let extent = u16::try_from(extent).ok().filter(|&extent| number(outline, tag) != Some(extent))?;
+        Some(us(tag, extent))
+    };
     let planar_configuration = us(tags::PLANAR_CONFIGURATION, layout.is_planar.into());
     let elements = [
         Some(us(tags::SAMPLES_PER_PIXEL, layout.samples)),
         Some(photometric(layout)),
         (layout.samples > 1).then_some(planar_configuration),
         has_frames.then(|| number_of_frames(layout)),
+        extent(tags::ROWS, layout.rows),
+        extent(tags::COLUMNS, layout.columns),
         Some(us(tags::BITS_ALLOCATED, layout.bits_allocated)),
         Some(us(tags::BITS_STORED, layout.bits_stored)),
         Some(us(tags::HIGH_BIT, layout.high_bit)),

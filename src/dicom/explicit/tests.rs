@@ -195,6 +195,7 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
         (0x0004, b"RGB".to_vec()),
         (0x0006, us(0)),
         (0x0008, b"7".to_vec()),
+        (0x0011, us(4)),
         (0x0100, us(16)),
         (0x0101, us(12)),
         (0x0102, us(11)),
@@ -203,7 +204,9 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
     assert_eq!(written(pixel_elements(&scanned(colour("YBR_FULL_422", 1)), &layout)), whole);
     let single = PixelLayout { samples: 1, number_of_frames: 1, ..layout.clone() };
     let tags = |set: DataSet| written(pixel_elements(&scanned(set), &single)).into_iter().map(|(tag, _)| tag);
-    assert!(tags(colour("RGB", 0)).eq([0x0002, 0x0004, 0x0100, 0x0101, 0x0102, 0x0103]));
+    let of_columns = |columns| colour("RGB", 0).us(0x0028_0011, &[columns]);
+    assert!(tags(of_columns(4)).eq([0x0002, 0x0004, 0x0100, 0x0101, 0x0102, 0x0103]));
+    assert!(tags(of_columns(5)).eq([0x0002, 0x0004, 0x0011, 0x0100, 0x0101, 0x0102, 0x0103]));
     let with_number = DataSet::explicit().text(0x0008_0005, "CS", "").text(0x0028_0008, "IS", "3");
     assert!(tags(with_number.clone()).any(|tag| tag == 0x0008));
 
