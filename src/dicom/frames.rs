@@ -360,13 +360,13 @@ mod tests {
     #[test]
     fn subsampled_colour_takes_two_samples_a_pixel() {
         let colour = PixelLayout { samples: 3, photometric: "YBR_FULL_422".into(), ..layout(1, 8) };
-        assert_eq!(native_frame_bits(&colour), Some(3 * 5 * 2 * 8));
+        assert_eq!(colour.native_frame_bits(), Some(3 * 5 * 2 * 8));
         assert_eq!(
-            native_frame_bits(&PixelLayout { photometric: "RGB".into(), ..colour }),
+            PixelLayout { photometric: "RGB".into(), ..colour }.native_frame_bits(),
             Some(3 * 5 * 3 * 8)
         );
         let endless = PixelLayout { rows: u32::MAX, columns: u32::MAX, samples: 9, ..layout(1, 64) };
-        assert_eq!(native_frame_bits(&endless), None);
+        assert_eq!(endless.native_frame_bits(), None);
     }
 
     #[test]
