@@ -218,6 +218,35 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
 }
 
 #[test]
+fn a_loss_that_the_first_frame_proves_is_stated_unless_it_is_already() {
+    let frame = |kind, selection| {
+        let scan = [0xFF, 0xDA, 0, 8, 1, 1, 0, selection, 0, 0];
+        [&[0xFF, 0xD8, 0xFF, kind, 0, 11, 8, 0, 2, 0, 3, 1, 1, 0x11, 0][..], &scan, &[0]].concat()
+    };
+    for (frame, is_lossy) in [
+        (frame(0xC0, 0), true),
+        (frame(0xC1, 0), true),
+        (frame(0xC2, 0), true),
+        (frame(0xC3, 1), false),
+        (frame(0xF7, 0), false),
+        (frame(0xF7, 2), true),
+        (vec![0; 8], false),
+    ] {
+        for (stated, is_needed) in [(None, true), (Some("00"), true), (Some("01"), false)] {
+            let mut set = colour("RGB", 0);
+            if let Some(stated) = stated {
+                set = set.text(0x0028_2110, "CS", stated);
+            }
+            let file = set.encapsulated(&[&[], &frame]).file(transfer_syntax::JPEG_BASELINE8_BIT);
+            let loss = loss_of_codestream(&scan(&file).unwrap());
+            let value = loss.map(|element| (element.tag, element.value));
+            let expected = (is_lossy && is_needed).then(|| (tags::LOSSY_IMAGE_COMPRESSION, b"01".to_vec()));
+            assert_eq!(value, expected, "{stated:?} {frame:?}");
+        }
+    }
+}
+
+#[test]
 fn changes_replace_add_and_are_told_in_the_file_meta_information() {
     let nested = DataSet::explicit().text(0x0008_0018, "UI", "1.2.9");
     let source = DataSet::explicit()
