@@ -25,54 +25,41 @@ const ITEM: [u8; 4] = [0xFE, 0xFF, 0x00, 0xE0];
 pub(in crate::archive) struct StoredFrame {
     pub(in crate::archive) bytes: Vec<u8>,
     pub(in crate::archive) layout: PixelLayout,
-    /// Of a native frame: whether its words are big endian, and the bit of the first byte that it starts at.
-    pub(in crate::archive) native: Option<(bool, u32)>,
+    /// Of a native frame: the bit of the first byte that it starts at. The words of native frames are in
+    /// little endian, in whatever order they are stored.
+    pub(in crate::archive) first_bit: Option<u32>,
     pub(in crate::archive) transfer_syntax: String,
 }
 
 impl StoredFrame {
-    /// The bytes, if they are native words in little endian.
+    /// The bytes, if they are native words and start with a byte.
     pub(in crate::archive) fn little_endian(&self) -> Option<&[u8]> {
-        (self.native == Some((false, 0))).then_some(&self.bytes)
+        (self.first_bit == Some(0)).then_some(&self.bytes)
     }
 }
 
-/// Reads frame `number` (from 1) as it is stored.
+/// Reads frame `number` (from 1) as it is stored, but native words in little endian.
 pub(in crate::archive) async fn stored_frame(
     archive: &Archive,
     caller: &Caller,
     record: &InstanceRecord,
     number: u32,
 ) -> Result<StoredFrame, Error> {
-    let FrameSpan { mut range, bytes: mut size } = archive.frame(record, number)?;
-    let pixels = record.layout.pixels.as_ref();
-    if let (FrameTable::Native { is_big_endian: true, .. }, Some(8)) =
-        (&record.layout.frames, pixels.map(|pixels| pixels.bits_allocated))
-    {
-        // The last of an odd number of bytes stands in a word with the padding.
-        range.end += size % 2;
-        size += size % 2;
-    }
+    let size = archive.frame(record, number)?.bytes;
     let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
     let layout =
         layout.ok_or_else(|| Error::TooLarge(format!("frame {number} of {size} bytes is too large")))?;
     // All of it lies in the object, which the layout was found in.
     let mut bytes = Vec::with_capacity(size as usize);
-    let mut chunks = match record.layout.frames {
-        FrameTable::Encapsulated { .. } => archive.read_frame(caller, record, number, 0..size).await?,
-        FrameTable::Native { .. } | FrameTable::None => archive.read(caller, record, range).await?,
-    };
+    let mut chunks = archive.read_frame(caller, record, number, 0..size).await?;
     while let Some(chunk) = chunks.try_next().await? {
         bytes.extend_from_slice(&chunk);
     }
-    let native = match record.layout.frames {
-        FrameTable::Native { is_big_endian, frame_bits, .. } => {
-            let first_bit = (u64::from(number - 1) * frame_bits % 8) as u32;
-            Some((is_big_endian, first_bit))
-        }
+    let first_bit = match record.layout.frames {
+        FrameTable::Native { frame_bits, .. } => Some((u64::from(number - 1) * frame_bits % 8) as u32),
         FrameTable::None | FrameTable::Encapsulated { .. } => None,
     };
-    Ok(StoredFrame { bytes, layout, native, transfer_syntax: record.transfer_syntax.clone() })
+    Ok(StoredFrame { bytes, layout, first_bit, transfer_syntax: record.transfer_syntax.clone() })
 }
 
 impl Archive {
