@@ -62,6 +62,8 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
+    let tls = http::ServerTls::open(&config.http)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
     let http = listener.local_addr()?;
     let operations = match config.http.operations_address.as_str() {
@@ -74,7 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
         "" => None,
         address => Some(listen(address, "dimse.listen", &config.auth).await?),
     };
-    tasks.spawn(http::run(listener, operations, service, stop.clone()));
+    tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
 
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
 
@@ -93,8 +95,10 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
         start_jobs(&archive, &config, &stop, &tasks);
     }
     match dimse {
-        Some(dimse) => info!("ready: HTTP on http://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title),
-        None => info!("ready: HTTP on http://{http}/"),
+        Some(dimse) => {
+            info!("ready: HTTP on {scheme}://{http}/, DIMSE on {dimse} as {}", config.dimse.ae_title)
+        }
+        None => info!("ready: HTTP on {scheme}://{http}/"),
     }
     let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
     Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
