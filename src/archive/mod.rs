@@ -9,14 +9,15 @@ use tracing::warn;
 
 use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
+use crate::archive::derived::metadata_text::TextBundles;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
-    TableEngine,
+    BlobStore, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings,
+    StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -82,6 +83,9 @@ pub struct Archive {
     reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
     caches_bundles: bool,
+    text_bundles: TextBundles,
+    /// The encoding of native frames that is made ahead of their first request.
+    frames_ahead: FramesAhead,
 }
 
 impl Archive {
@@ -119,6 +123,8 @@ impl Archive {
             storing: StoringState::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,
+            text_bundles: TextBundles::default(),
+            frames_ahead: config.derived.frames_ahead,
         })
     }
 
