@@ -8,6 +8,7 @@
 use std::io::{Error, Result, Write};
 use std::time::{Duration, Instant};
 
+mod delay;
 mod dicom;
 mod dimse;
 mod http;
@@ -17,7 +18,8 @@ const USAGE: &str = "load stow URL CONNECTIONS INSTANCES_PER_REQUEST DIRECTORY
 load get ADDRESS CONNECTIONS REPEATS ACCEPT CODING PATHS_FILE
 load c-store ADDRESS AE_TITLE ASSOCIATIONS DIRECTORY
 load sink ADDRESS DIRECTORY
-load c-store-sink ADDRESS";
+load c-store-sink ADDRESS
+load delay UPSTREAM MILLISECONDS";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +37,7 @@ fn main() -> Result<()> {
         }
         ["sink", address, directory] => return sink::http(address, directory),
         ["c-store-sink", address] => return sink::dimse(address),
+        ["delay", upstream, milliseconds] => return delay::run(upstream, number(milliseconds)? as u64),
         _ => {
             // Cargo's test runner starts examples without arguments.
             return writeln!(std::io::stderr(), "{USAGE}");
