@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::derived::metadata_text::TextBundles;
+use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
@@ -71,6 +72,7 @@ pub struct Archive {
     decoder_processes: Decoders,
     /// The SOP Instance UIDs under which an instance is being ingested.
     instance_locks: KeyedLock<(Tenant, InstanceUid)>,
+    recent_uploads: RecentUploads,
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
@@ -79,6 +81,8 @@ pub struct Archive {
     is_remote: bool,
     /// Whether instances are stored without a wait for a remote service.
     stores_locally: bool,
+    /// The most bytes of objects that a response opens ahead, besides the first ones.
+    max_ahead_bytes: u64,
     /// Whether a second read of an object needs no request to a remote store.
     reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
@@ -109,6 +113,7 @@ impl Archive {
             queue,
             is_remote,
             stores_locally: !is_remote && config.storage.table == TableEngine::Redb,
+            max_ahead_bytes: if is_remote { config.s3.max_ahead_bytes } else { 0 },
             reads_twice: !is_remote || config.s3.cache_max_bytes > 0,
             is_shared: is_shared(&config.storage),
             ingest: config.ingest.clone(),
@@ -119,6 +124,7 @@ impl Archive {
             response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),
             instance_locks: KeyedLock::default(),
+            recent_uploads: RecentUploads::default(),
             derived_locks: KeyedLock::default(),
             storing: StoringState::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),

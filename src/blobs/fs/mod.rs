@@ -129,7 +129,7 @@ impl Blobs for FileBlobs {
             StagedData::Growing(bytes, spill) => {
                 blocking(move || spill.file(&bytes)).await?.map_err(cannot)?
             }
-            StagedData::Memory(_) => {
+            StagedData::Memory(_) | StagedData::Shared(_) => {
                 let operation = format!("put {key}");
                 return Err(Error::Backend {
                     operation,

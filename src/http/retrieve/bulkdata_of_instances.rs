@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::frame_bytes;
 use crate::archive::derived::transcode::REVISION;
+use crate::archive::read::ahead::{AheadSize, holding};
 use crate::archive::read::pass::ReadOrder;
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
@@ -42,9 +43,6 @@ use crate::http::retrieve::transcoded_frames;
 /// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel
 /// Data.
 const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
-
-/// The number of parts that are opened or transcoded ahead of the one that is sent.
-const OPEN_AHEAD: usize = 2;
 
 /// `GET …/bulkdata` of a study, a series or an instance.
 pub(crate) async fn bulkdata(
@@ -217,22 +215,29 @@ fn opened(
             Ok((value, number, part))
         }
     });
-    let parts = pieces.map(move |piece| {
-        let (reader, base_url) = (Arc::clone(&reader), Arc::clone(&base_url));
+    let size = |piece: &Result<(Arc<SelectedValue>, u32, PartUnderWay), ArchiveError>| match piece {
+        Ok((_, _, PartUnderWay { memory: Some(_), .. })) | Err(_) => AheadSize::Made,
+        Ok((value, _, _)) if value.frames.is_some() => AheadSize::Stored(frame_bytes(&value.record) as u64),
+        Ok((value, _, _)) => AheadSize::Stored(value.range.end - value.range.start),
+    };
+    let opener = Arc::clone(&reader);
+    let open = move |piece, ahead| {
+        let (reader, base_url) = (Arc::clone(&opener), Arc::clone(&base_url));
         async move {
             let (archive, caller) = &*reader;
-            let (value, number, PartUnderWay { memory, mark }) = piece?;
+            let (value, number, part): (Arc<SelectedValue>, u32, PartUnderWay) = piece?;
+            let PartUnderWay { memory, mark } = part;
             Ok(match part(archive, caller, &value, number, memory).await {
                 Ok(ValuePart { essence, transfer_syntax, bytes }) => {
                     mark.keep();
                     let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
-                    Ok(OpenPart { essence, transfer_syntax, location, bytes })
+                    Ok(OpenPart { essence, transfer_syntax, location, bytes: holding(bytes, ahead) })
                 }
                 Err(error) => Err(Omission { instance: value.record.instance.clone(), error }),
             })
         }
-    });
-    parts.buffered(OPEN_AHEAD).boxed()
+    };
+    reader.0.opened_ahead(reader.1.clone(), pieces.boxed(), size, open)
 }
 
 struct ValuePart {
