@@ -11,7 +11,7 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::dicom::uid::StudyUid;
 use crate::index::conditions::Conditions;
-use crate::index::key_walk::{KeyWalk, NameWalk};
+use crate::index::key_walk::{FoundStudy, KeyWalk, NameWalk};
 use crate::index::listing::KeyFilter;
 use crate::index::order_bounds::{OrderBounds, matcher};
 use crate::index::records::{SeriesRecord, StudyRecord};
@@ -24,12 +24,12 @@ use crate::query::{Level, Query};
 use crate::table::{ItemKey, Range, Secondary, Table};
 
 /// The maximum number of records that are read at a time after a walk by sort keys.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH: usize = if cfg!(test) { 20 } else { 100 };
 /// The number of candidates that a walk by sort keys collects at least, if the query wants as many.
-const MIN_BATCH: usize = 32;
+const MIN_BATCH: usize = if cfg!(test) { 3 } else { 32 };
 /// The offset from which matches are skipped by sort keys, and the one from which whole days are.
-const MIN_SKIPPED_KEYS: usize = 50;
-const MIN_SKIPPED_DAYS: usize = 1000;
+const MIN_SKIPPED_KEYS: usize = if cfg!(test) { 2 } else { 50 };
+const MIN_SKIPPED_DAYS: usize = if cfg!(test) { 4 } else { 1000 };
 
 /// The candidates, in the default order of results.
 pub(crate) struct Candidates<'a> {
@@ -81,10 +81,7 @@ impl<'a> Candidates<'a> {
         };
         let bounds = OrderBounds::of(query);
         if let Some(studies) = chosen.named_studies(query, budget).await? {
-            let places = studies.iter().map(|study| (None, keys::study(tenant, study)));
-            chosen.read(places.collect()).await?;
-            chosen.ready.retain(|candidate| bounds.contain(&candidate.order));
-            chosen.ready.make_contiguous().sort_by(|one, other| other.order.cmp(&one.order));
+            chosen.read_named(studies, &bounds).await?;
             return Ok(chosen);
         }
         let limit = wanted.min(PAGE_ROWS);
@@ -103,7 +100,9 @@ impl<'a> Candidates<'a> {
             chosen.skip_days(query, &mut walk, budget).await?;
         }
         chosen.source = match name_prefix(query) {
-            _ if walk.reads_every_row() => CandidateSource::Rows(RowWalk::after(walk.range, walk.skipped)),
+            _ if walk.reads_every_row() => {
+                CandidateSource::Rows(RowWalk::after(walk.range, walk.skipped, walk.passed))
+            }
             None => CandidateSource::Keys(Box::new(walk), None),
             Some(prefix) => {
                 let most = wanted.saturating_mul(2).clamp(1000, budget.rows_left().max(1000));
@@ -148,7 +147,7 @@ impl<'a> Candidates<'a> {
                 }
                 CandidateSource::Keys(walk, names) => {
                     if walk.reads_every_row() {
-                        let rest = RowWalk::after(walk.range.clone(), walk.skipped);
+                        let rest = RowWalk::after(walk.range.clone(), walk.skipped, walk.passed.take());
                         self.source = CandidateSource::Rows(rest);
                         continue;
                     }
@@ -156,18 +155,14 @@ impl<'a> Candidates<'a> {
                     let batch = self.wanted.saturating_sub(self.number_read).clamp(least, MAX_BATCH);
                     let table = self.table.as_ref();
                     walk_keys(table, walk, names, self.last_read.as_deref(), batch, budget).await?;
-                    let found: Vec<String> = walk.take(batch);
-                    if found.is_empty() {
-                        return Ok(None);
+                    let found = walk.take(batch);
+                    if found.is_empty() && walk.reads_every_row() && !budget.is_exhausted() {
+                        continue;
                     }
+                    let Some(last) = found.last() else { return Ok(None) };
                     self.number_read += found.len();
-                    self.last_read = found.last().cloned();
-                    let place = |order: String| {
-                        let key = keys::study(self.tenant, &keys::study_of(&order)?);
-                        Some((Some(order), key))
-                    };
-                    let places = found.into_iter().filter_map(place).collect();
-                    self.read(places).await?;
+                    self.last_read = Some(last.order.clone());
+                    self.read_found(found).await?;
                 }
             }
         }
@@ -190,17 +185,34 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Reads the records of studies. A study that has another place by now is left out.
-    async fn read(&mut self, places: Vec<(Option<String>, ItemKey)>) -> Result<(), Error> {
-        let (places, study_keys): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-        for (place, item) in places.into_iter().zip(self.table.get(&study_keys).await?) {
+    /// Reads the records of studies that were found by their sort keys. A study that has another place by now
+    /// is left out.
+    async fn read_found(&mut self, found: Vec<FoundStudy>) -> Result<(), Error> {
+        let study_key = |found: &FoundStudy| Some(keys::study(self.tenant, &keys::study_of(&found.order)?));
+        let (found, study_keys): (Vec<FoundStudy>, Vec<ItemKey>) =
+            found.into_iter().filter_map(|found| study_key(&found).map(|key| (found, key))).unzip();
+        for (FoundStudy { order, before }, item) in found.into_iter().zip(self.table.get(&study_keys).await?)
+        {
             let Some(item) = item else { continue };
             let record: StudyRecord = rows::decode(&item.key, &item.body)?;
-            let order = keys::order(&record);
-            if place.is_none_or(|place| place == order) {
-                self.ready.push_back(Candidate { order, record });
+            if keys::order(&record) == order {
+                self.ready.push_back(Candidate { order, record, before });
             }
         }
+        Ok(())
+    }
+
+    /// Reads the records of studies that a query names, and puts those within bounds in order.
+    async fn read_named(&mut self, studies: BTreeSet<StudyUid>, bounds: &OrderBounds) -> Result<(), Error> {
+        let study_keys: Vec<ItemKey> = studies.iter().map(|study| keys::study(self.tenant, study)).collect();
+        let mut named = Vec::new();
+        for item in self.table.get(&study_keys).await?.into_iter().flatten() {
+            let record: StudyRecord = rows::decode(&item.key, &item.body)?;
+            named.push(Candidate { order: keys::order(&record), record, before: None });
+        }
+        named.retain(|candidate| bounds.contain(&candidate.order));
+        named.sort_by(|one, other| other.order.cmp(&one.order));
+        self.ready = named.into();
         Ok(())
     }
 

@@ -13,8 +13,17 @@ use crate::index::search_budget::SearchBudget;
 use crate::table::{Range, Secondary, SortKeys};
 
 /// The number of sort keys that are read at first, and at most, at a time. The number doubles with each page.
-const FIRST_KEYS: usize = 256;
-const MAX_KEYS: usize = 4096;
+const FIRST_KEYS: usize = if cfg!(test) { 4 } else { 256 };
+const MAX_KEYS: usize = if cfg!(test) { 64 } else { 4096 };
+
+/// A candidate that was found by its sort key.
+#[derive(Debug)]
+pub(crate) struct FoundStudy {
+    /// The place of the study.
+    pub(crate) order: String,
+    /// The place of the study before in the walk.
+    pub(crate) before: Option<String>,
+}
 
 /// A walk through the list of all studies.
 pub(crate) struct KeyWalk {
@@ -29,8 +38,8 @@ pub(crate) struct KeyWalk {
     pub(crate) last_skipped: Option<String>,
     /// The place of the last study that was looked at.
     pub(crate) passed: Option<String>,
-    /// The places of the candidates that were found.
-    found: VecDeque<String>,
+    /// The candidates that were found.
+    found: VecDeque<FoundStudy>,
     is_at_end: bool,
     page_keys: usize,
 }
@@ -59,6 +68,9 @@ impl KeyWalk {
 
     /// Goes on at a bound, after that many matches.
     pub(crate) fn skip_to(&mut self, to: Bound<String>, skipped: usize) {
+        if let Bound::Excluded(place) = &to {
+            self.passed = Some(place.clone()).filter(|_| skipped > 0);
+        }
         self.range.to = to;
         self.skipped += skipped;
         self.skip = self.skip.saturating_sub(skipped);
@@ -71,8 +83,8 @@ impl KeyWalk {
         self.found.len() < enough && !self.is_at_end && !self.reads_every_row()
     }
 
-    /// Takes the places of the next candidates.
-    pub(crate) fn take(&mut self, batch: usize) -> Vec<String> {
+    /// Takes the next candidates.
+    pub(crate) fn take(&mut self, batch: usize) -> Vec<FoundStudy> {
         let number = batch.min(self.found.len());
         self.found.drain(..number).collect()
     }
@@ -112,7 +124,8 @@ impl KeyWalk {
                 KeyVerdict::Match | KeyVerdict::Unknown => {
                     // Whether this study is one of those to skip is known when its record is read.
                     self.skip = 0;
-                    self.found.push_back(order.clone());
+                    let before = self.passed.take();
+                    self.found.push_back(FoundStudy { order: order.clone(), before });
                 }
             }
             self.passed = Some(order);
@@ -123,14 +136,16 @@ impl KeyWalk {
 
     /// Replaces the walk by all candidates that are left, or by the next ones if there are more.
     pub(crate) fn replace(&mut self, names: FoundNames) {
-        self.found = names.places.into();
+        let last = names.places.last().cloned();
+        let found = names.places.into_iter().map(|order| FoundStudy { order, before: None });
+        self.found = found.collect();
         self.skip = 0;
         self.passed = None;
         if !names.has_more {
             self.is_at_end = true;
-        } else if let Some(last) = self.found.back() {
+        } else if let Some(last) = last {
             self.range.to = Bound::Excluded(last.clone());
-            self.passed = Some(last.clone());
+            self.passed = Some(last);
         }
     }
 }

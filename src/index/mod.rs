@@ -22,6 +22,8 @@ mod keys;
 mod listing;
 mod order_bounds;
 mod ordered;
+#[cfg(test)]
+mod paging_tests;
 pub mod previews;
 mod read;
 mod rebuild;
@@ -33,6 +35,7 @@ pub mod scrub;
 mod search;
 mod search_budget;
 mod search_metadata;
+mod search_progress;
 #[cfg(test)]
 mod search_tests;
 mod study_update;

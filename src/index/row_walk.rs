@@ -14,6 +14,8 @@ pub(crate) const PAGE_ROWS: usize = 500;
 pub(crate) struct Candidate {
     pub(crate) order: String,
     pub(crate) record: StudyRecord,
+    /// The place of the study before, if that was only looked at by its sort key.
+    pub(crate) before: Option<String>,
 }
 
 /// Studies of several ranges, merged in the default order of results.
@@ -21,6 +23,8 @@ pub(crate) struct RowWalk {
     ranges: Vec<RowRange>,
     /// The number of matches that were skipped before the walk began.
     pub(crate) skipped: usize,
+    /// The place of the last of them.
+    before: Option<String>,
 }
 
 /// A range that is read page by page.
@@ -33,12 +37,12 @@ impl RowWalk {
     /// A walk through ranges whose sort keys begin with places in the default order, the latest first.
     pub(crate) fn new(ranges: impl IntoIterator<Item = Range>) -> Self {
         let begin = |range| RowRange { ready: VecDeque::new(), rest: Some(range) };
-        Self { ranges: ranges.into_iter().map(begin).collect(), skipped: 0 }
+        Self { ranges: ranges.into_iter().map(begin).collect(), skipped: 0, before: None }
     }
 
-    /// A walk through one range, after a number of matches that were skipped.
-    pub(crate) fn after(range: Range, skipped: usize) -> Self {
-        Self { skipped, ..Self::new([range]) }
+    /// A walk through one range, after a number of matches that were skipped, the last at a place.
+    pub(crate) fn after(range: Range, skipped: usize, before: Option<String>) -> Self {
+        Self { skipped, before, ..Self::new([range]) }
     }
 
     /// The next study. Reads at most `rows_left` more rows of each range.
@@ -55,7 +59,11 @@ impl RowWalk {
                 latest = Some((number, first.order.clone()));
             }
         }
-        Ok(latest.and_then(|(number, _)| self.ranges.get_mut(number)?.ready.pop_front()))
+        let mut next = latest.and_then(|(number, _)| self.ranges.get_mut(number)?.ready.pop_front());
+        if let Some(candidate) = &mut next {
+            candidate.before = self.before.take();
+        }
+        Ok(next)
     }
 }
 
@@ -68,7 +76,8 @@ impl RowRange {
             let page = table.range(&Range { limit, ..range.clone() }).await?;
             for (sort, item) in &page.items {
                 let record = rows::decode(&item.key, &item.body)?;
-                self.ready.push_back(Candidate { order: listing::order(sort).to_owned(), record });
+                let order = listing::order(sort).to_owned();
+                self.ready.push_back(Candidate { order, record, before: None });
             }
             if let Some((last, _)) = page.items.last().filter(|_| page.has_more) {
                 range.to = Bound::Excluded(last.clone());

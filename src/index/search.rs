@@ -20,10 +20,11 @@ use crate::index::results;
 use crate::index::row_walk::Candidate;
 use crate::index::search_budget::SearchBudget;
 use crate::index::search_metadata::{SearchedRecord, meets, read_metadata, with_others};
+use crate::index::search_progress::SearchProgress;
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::order;
 use crate::query::return_attributes::ReturnAttributes;
-use crate::query::{Condition, Level, Query, ResultPlace, SearchSummary};
+use crate::query::{Condition, Level, Query, SearchSummary};
 use crate::table::{Item, ItemKey, Range, Table};
 
 /// The cost of reading an instance's metadata for matching, in rows, beside the bytes that are parsed.
@@ -63,9 +64,12 @@ impl Index {
             let study = candidates.next(&mut search.budget).await?;
             search.summary.skipped += candidates.take_skipped();
             match study {
-                Some(study) => search.study(study).await?,
+                Some(study) => {
+                    search.progress.pass_by_key(study.before.as_deref());
+                    search.study(study).await?;
+                }
                 None => {
-                    search.pass_all(candidates.passed());
+                    search.progress.pass_by_key(candidates.passed());
                     break;
                 }
             }
@@ -100,10 +104,7 @@ struct RunningSearch<'a> {
     long_permit: Option<OwnedSemaphorePermit>,
     /// Whether the sink can take no more results.
     is_full: bool,
-    /// The place after the last study, series or instance that was searched whole.
-    place: Option<ResultPlace>,
-    /// The place after the first that was not, because the budget was used up.
-    unfinished: Option<ResultPlace>,
+    progress: SearchProgress,
     sink: &'a mut ResultSink<'a>,
     /// The matches to sort, if the query orders results.
     ordered: OrderedMatches,
@@ -131,8 +132,7 @@ impl<'a> RunningSearch<'a> {
             long_work: index.long_work.clone(),
             long_permit: None,
             is_full: false,
-            place: None,
-            unfinished: None,
+            progress: SearchProgress::new(query.after.clone()),
             sink,
             ordered: OrderedMatches::default(),
             summary: SearchSummary { warnings, ..SearchSummary::default() },
@@ -167,51 +167,17 @@ impl<'a> RunningSearch<'a> {
             self.summary.warnings.push(warning);
         }
         if self.query.order.is_empty() && (self.summary.has_more || self.budget.is_exhausted()) {
-            self.summary.next = self.next_place();
+            self.summary.next = self.progress.next(self.summary.skipped.saturating_add(self.summary.count));
         }
         Ok(self.summary)
     }
 
-    /// The place from which another search can go on; `None` if it would come no further than this one.
-    fn next_place(&mut self) -> Option<ResultPlace> {
-        // What takes more than the whole budget is passed over, so that every search comes further.
-        let mut next =
-            self.place.take().or_else(|| self.unfinished.take().filter(|_| !self.summary.has_more))?;
-        let before = self.query.after.as_ref().map_or(0, |after| after.number);
-        next.number = before.saturating_add(self.summary.skipped).saturating_add(self.summary.count);
-        Some(next)
-    }
-
-    /// Notes that everything up to the end of a study, of a series in it, or of an instance was searched, if
-    /// it was.
+    /// Notes the end of a study, of a series in it, or of an instance.
     fn pass(&mut self, order: &str, series: Option<&SeriesUid>, instance: Option<&InstanceUid>) {
-        let place = match self.budget.is_exhausted() {
-            false if self.summary.has_more => return,
-            false => &mut self.place,
-            true if self.unfinished.is_some() => return,
-            true => &mut self.unfinished,
-        };
-        *place = Some(ResultPlace {
-            order: order.to_owned(),
-            series: series.cloned(),
-            instance: instance.cloned(),
-            number: 0,
-        });
-    }
-
-    /// Notes that everything up to the end of a study was searched, by its key alone.
-    fn pass_all(&mut self, order: Option<&str>) {
-        let place = self.place.as_ref().or(self.query.after.as_ref());
-        if let Some(order) = order.filter(|order| place.is_none_or(|place| *order < place.order.as_str())) {
-            let (order, series, instance, number) = (order.to_owned(), None, None, 0);
-            self.place = Some(ResultPlace { order, series, instance, number });
+        // The first match after the page is the first of the next.
+        if !self.summary.has_more {
+            self.progress.pass(!self.budget.is_exhausted(), order, series, instance);
         }
-    }
-
-    /// Whether the query continues within this study; then the series and the instance before the place.
-    fn resumed(&self, order: &str) -> Option<(&SeriesUid, Option<&InstanceUid>)> {
-        let after = self.query.after.as_ref().filter(|after| after.order == order)?;
-        Some((after.series.as_ref()?, after.instance.as_ref()))
     }
 
     /// Counts the next row, and yields to other tasks from time to time. Returns false if the search is over.
@@ -295,7 +261,7 @@ impl<'a> RunningSearch<'a> {
         Ok(())
     }
 
-    async fn search_study(&mut self, Candidate { order, record }: &Candidate) -> Result<(), Error> {
+    async fn search_study(&mut self, Candidate { order, record, .. }: &Candidate) -> Result<(), Error> {
         let all = results::of_study(record);
         if !self.meets(|conditions| &conditions.study, &all) {
             return Ok(());
@@ -307,7 +273,7 @@ impl<'a> RunningSearch<'a> {
         if let Some(series) = &self.query.series {
             let key = keys::series(self.tenant, &record.study, series).sort;
             (range.from, range.to) = (Bound::Included(key.clone()), Bound::Included(key));
-        } else if let Some((series, instance)) = self.resumed(order) {
+        } else if let Some((series, instance)) = self.progress.resumed(order) {
             let key = keys::series(self.tenant, &record.study, series).sort;
             range.from = if instance.is_some() { Bound::Included(key) } else { Bound::Excluded(key) };
         }
@@ -412,7 +378,7 @@ impl<'a> RunningSearch<'a> {
         });
         let partition = keys::instance_partition(self.tenant, &record.study, &record.series);
         let mut range = read::whole_partition(None, partition, 500);
-        if let Some((series, Some(instance))) = self.resumed(order)
+        if let Some((series, Some(instance))) = self.progress.resumed(order)
             && *series == record.series
         {
             let key = keys::instance(self.tenant, &record.study, series, instance);

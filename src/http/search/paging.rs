@@ -80,8 +80,12 @@ mod tests {
 
     #[test]
     fn warnings_are_one_field() {
-        let warnings = vec!["x".into(), "y".into()];
-        let found = SearchSummary { count: 2, has_more: true, warnings, ..SearchSummary::default() };
+        let found = SearchSummary {
+            count: 2,
+            has_more: true,
+            warnings: vec!["x".into(), "y".into()],
+            ..SearchSummary::default()
+        };
         let query = read(&[("offset".into(), "10".into())]);
         assert_eq!(
             warnings(&found, &query).unwrap(),
