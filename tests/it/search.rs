@@ -244,13 +244,13 @@ async fn a_cursor_of_another_search_is_refused_and_named() {
         (format!("/studies/1.1/instances?cursor={cursor}"), 400),
         (format!("/instances?cursor=B{}", &cursor[1..]), 400),
         ("/instances?cursor=".to_owned(), 400),
-        ("/instances?cursor=%00".to_owned(), 400),
     ] {
         let response = server.get(&path).send().await.unwrap();
         let found = response.status().as_u16();
         let body = response.text().await.unwrap();
         assert_eq!(found, status, "{path} {body}");
-        assert!(found == 200 || body.contains(r#""parameter":"cursor""#), "{path} {body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert!(found == 200 || body["parameter"] == "cursor", "{path} {body}");
     }
 }
 
