@@ -23,7 +23,7 @@ use crate::index::prepare::{PreparedRecord, delete_rows, encode, write_ahead};
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
-use crate::index::{Error, Index, keys, read};
+use crate::index::{Error, Index, counts, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 use crate::threads;
 
@@ -49,8 +49,8 @@ pub enum CommitOutcome {
 }
 
 /// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
-/// entry of the deletion queue.
-pub(crate) const SPARE_WRITES: usize = 3;
+/// entry of the deletion queue, the counters of two days.
+pub(crate) const SPARE_WRITES: usize = 5;
 /// The maximum bytes of instances' rows in one transaction, below [`table::MAX_TRANSACTION_BYTES`] to leave
 /// space for the other rows. The continuation rows of a larger instance are written before its transaction.
 pub(super) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
@@ -60,7 +60,7 @@ pub(super) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 pub(crate) struct CommitQueues {
     /// A queue for each tenant and study with a running task.
     queues: Mutex<HashMap<(String, StudyUid), VecDeque<CommitRequest>>>,
-    /// The tenants whose rows this process has written.
+    /// The tenants whose rows this process has read or written.
     known_tenants: Mutex<HashSet<String>>,
     /// The rows of studies and series that this process has just written, if the table is remote.
     heads: WrittenHeads,
@@ -269,6 +269,8 @@ struct BatchRows {
     study: Option<Item>,
     series: BTreeMap<SeriesUid, Option<Item>>,
     locations: HashMap<ItemKey, Item>,
+    /// Whether there is no row of the tenant yet.
+    is_tenant_new: bool,
 }
 
 /// Reads the rows that a transaction depends on. On the first attempt, rows that are believed to be known are
@@ -285,6 +287,10 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
     let mut wanted: Vec<ItemKey> = heads.into_iter().filter(|key| !found.contains_key(key)).collect();
     let unknown = batch.iter().filter(|request| !(is_first && request.prepared.is_new));
     wanted.extend(unknown.map(|request| keys::location(tenant, &request.record().instance)));
+    let is_tenant_known = lock(&task.commits.known_tenants).contains(tenant);
+    if !is_tenant_known {
+        wanted.push(keys::tenant(tenant));
+    }
     if !wanted.is_empty() {
         found.extend(table.get(&wanted).await?.into_iter().flatten().map(|row| (row.key.clone(), row)));
     }
@@ -292,6 +298,7 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
     Ok(BatchRows {
         study: found.remove(&keys::study(tenant, study)),
         series: series.into_iter().map(|uid| (uid.clone(), found.remove(&of_series(uid)))).collect(),
+        is_tenant_new: !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none(),
         locations: found,
     })
 }
@@ -305,7 +312,7 @@ async fn try_commit(
     rewritten: &mut HashSet<InstanceUid>,
 ) -> Result<Vec<CommitOutcome>, Error> {
     let (table, tenant) = (task.table.as_ref(), &task.group.0);
-    let BatchRows { study, series, mut locations } = read_rows(task, batch, is_first).await?;
+    let BatchRows { study, series, mut locations, is_tenant_new } = read_rows(task, batch, is_first).await?;
     let mut update = StudyUpdate::new(tenant, now_millis(), study, series)?;
     let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
     for request in batch {
@@ -343,7 +350,7 @@ async fn try_commit(
     if writes.is_empty() {
         return Ok(outcomes);
     }
-    transact(task, writes, update.into_writes()?).await?;
+    transact(task, writes, update.into_writes()?, is_tenant_new).await?;
     delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
@@ -424,17 +431,17 @@ fn location_write(
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Executes a transaction: the writes of instances, and those of their study and series. The first one of
-/// this process for a tenant also writes the tenant's row.
-async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) -> Result<(), Error> {
+/// Executes a transaction: the writes of instances, and those of their study and series. The first one for a
+/// tenant also writes the tenant's row.
+async fn transact(
+    task: &CommitTask,
+    mut writes: Vec<Write>,
+    heads: Vec<Write>,
+    is_tenant_new: bool,
+) -> Result<(), Error> {
     let tenant = &task.group.0;
-    let is_known = lock(&task.commits.known_tenants).contains(tenant);
-    if !is_known {
-        let key = keys::tenant(tenant);
-        writes.push(Write::Put(
-            Item { key, version: 1, secondary: Vec::new(), body: Vec::new() },
-            Expect::Anything,
-        ));
+    if is_tenant_new {
+        writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
     }
     let mut written = Vec::new();
     if task.table.is_remote() {
@@ -446,9 +453,7 @@ async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) 
     writes.extend(heads);
     task.table.transact(writes).await?;
     task.commits.heads.remember(written);
-    if !is_known {
-        lock(&task.commits.known_tenants).insert(tenant.clone());
-    }
+    lock(&task.commits.known_tenants).insert(tenant.clone());
     Ok(())
 }
 
