@@ -284,7 +284,7 @@ fn a_fault_of_the_disk_at_any_operation_loses_nothing_that_was_acknowledged() {
     assert_eq!(failures, 0);
     let (mut faults, mut failed) = (0, 0);
     for (number, fault) in [Fault::Once, Fault::Full, Fault::Broken].into_iter().enumerate() {
-        for operation in (number..operations).step_by(13) {
+        for operation in (number..operations).step_by(29) {
             let (_, failures) = fault_at(start.clone(), operation, fault, work());
             faults += 1;
             failed += usize::from(failures > 0);
@@ -323,7 +323,7 @@ fn a_log_that_lacks_an_acknowledged_record_is_damage_that_says_what_to_do() {
     for (name, damage) in damages {
         let mut damaged = image.clone();
         damage(damaged.file(SimulatedFile::Log));
-        let error = open(&SimulatedDisk::new(damaged, 0)).err().expect(name);
+        let error = open(&SimulatedDisk::new(damaged, 0)).expect_err(name);
         assert!(matches!(error, Error::Damaged { .. }), "{name}: {error:?}");
         let text = crate::telemetry::chain(&error);
         assert!(text.contains("cuspid reindex") && text.contains("write-ahead log"), "{name}: {text}");

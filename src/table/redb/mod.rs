@@ -37,6 +37,9 @@ pub use log::replace;
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadTree = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
+/// The file of a log, and the limits of its size.
+type LogFileWithSizes = (Box<dyn LogFile>, LogSizes);
+
 const ITEMS: Definition = TableDefinition::new("items");
 
 /// The most transactions in the writer's queue; more wait in [`Table::transact`].
@@ -216,7 +219,7 @@ impl RedbStorage {
     }
 
     /// Opens the file of the log; `None` for a table in memory.
-    fn log_file(&self) -> Result<Option<(Box<dyn LogFile>, LogSizes)>, redb::Error> {
+    fn log_file(&self) -> Result<Option<LogFileWithSizes>, redb::Error> {
         Ok(match self {
             Self::File(path) => Some((Box::new(DiskLog::open(&wal::log_path(path))?), wal::SIZES)),
             Self::Memory => None,

@@ -27,8 +27,9 @@ pub(super) struct LogSizes {
 /// The sizes of a log in a file. Each second of many uploads fills some MiB.
 pub(super) const SIZES: LogSizes = LogSizes { initial: 1 << 20, max: 32 << 20 };
 
-/// The zeros that are written at a time when the file grows.
-const FILL_BYTES: u64 = 1 << 20;
+/// The zeros that are written at a time when the file grows. The kernel caches as much as one unit, and goes
+/// through all of a unit when a part of it is flushed.
+const FILL_BYTES: u64 = 64 << 10;
 
 /// A write-ahead log.
 pub(super) struct Wal {
