@@ -105,6 +105,7 @@ impl Rebuild {
             warn!("the damaged index is {} now; it can be deleted", aside.display());
         }
         redb::replace(&data.join(REBUILT_INDEX_FILE), &data.join(INDEX_FILE))
+            .await
             .context("cannot replace the old index")
     }
 }

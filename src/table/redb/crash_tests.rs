@@ -398,7 +398,7 @@ async fn a_killed_table_of_files_is_whole_after_a_start_and_after_a_move() {
     let before = table.get(&keys).await.unwrap();
     assert!(before.iter().all(Option::is_some));
     // The log of another table is in the place of the log that the file needs.
-    replace(&path("b"), &path("c")).unwrap();
+    replace(&path("b"), &path("c")).await.unwrap();
     std::fs::copy(path("a.wal"), path("c.wal")).unwrap();
     assert!(!path("b").exists() && !path("b.wal").exists());
     let moved = Redb::open(&path("c"), CACHE_BYTES).unwrap();

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition};
 use rustix::fs::{Mode, OFlags};
 
 use crate::table::redb::codec::{EncodedWrite, WriteAction};
 use crate::table::redb::wal::{LogFile, LogSizes, RecoverError, Wal, begin_record, log_path};
 use crate::table::redb::write::{WriteTrees, begin_durable, last_commit};
-use crate::table::redb::{OpenTable, RedbEngine, RedbStorage, failed};
+use crate::table::redb::{OpenTable, RedbEngine, RedbStorage, catch_panic, failed};
 use crate::table::{Error, Expect};
 use crate::telemetry;
 
@@ -23,6 +23,9 @@ const ADD: u8 = 3;
 
 /// The size of the engine's cache while a file is closed for [`replace`].
 const REPLACE_CACHE_BYTES: usize = 16 << 20;
+
+/// The time within which tasks that have ended let go of a table.
+const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Opens the log of a table, and replays the records that the table's file lacks, in memory.
 pub(super) fn recover(
@@ -124,12 +127,19 @@ impl OpenTable {
     }
 }
 
-/// Moves the table in file `from` over the one in `to`. Neither may be in use.
+/// Moves the table in file `from` over the one in `to`. Work on files blocks the calling thread for some
+/// milliseconds.
 ///
 /// # Errors
-/// As [`Redb::open`](super::Redb::open) for `from`; [`Error::Backend`] if the file cannot be moved. The table
-/// in `to` is then still there, or the new one is in its place and may be lost in a power failure.
-pub fn replace(from: &Path, to: &Path) -> Result<(), Error> {
+/// As [`Redb::open`](super::Redb::open) for `from`, if the table is still in use after half a minute.
+/// [`Error::Backend`] if the file cannot be moved: the table in `to` is then still there, or the new one is
+/// in its place and may be lost in a power failure.
+pub async fn replace(from: &Path, to: &Path) -> Result<(), Error> {
+    // A task that has just ended may hold the table for another moment.
+    let begun = Instant::now();
+    while is_in_use(from) && begun.elapsed() < RELEASE_WITHIN {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     // The file alone has to be the whole table: its log is not moved, and the other table's log stays.
     let source = RedbStorage::File(from.to_owned());
     let engine = RedbEngine { source, cache_bytes: REPLACE_CACHE_BYTES, table: RwLock::new(None) };
@@ -142,6 +152,11 @@ pub fn replace(from: &Path, to: &Path) -> Result<(), Error> {
     rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fsync)
         .map_err(|error| moving(error.into()))
+}
+
+fn is_in_use(table: &Path) -> bool {
+    let opened = catch_panic(|| Database::open(table));
+    matches!(opened, Ok(Err(DatabaseError::DatabaseAlreadyOpen)))
 }
 
 /// The payload of a record: the writes of transactions whose conditions were met, in order.
