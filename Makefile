@@ -2,8 +2,8 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test infra-test versus scale fuzz \
-    cloud-environment cloud-conformance fleet-test cloud-bench
+.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test crash-test infra-test versus scale \
+    fuzz cloud-environment cloud-conformance fleet-test cloud-bench
 
 run:
 	tools/install.sh build
@@ -65,6 +65,13 @@ kill-test:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/kill_test.py $(ARGS)
+
+# Losses of power on ext4 and XFS. Not part of `make test`: needs root and loop devices.
+crash-test:
+	tools/install.sh build test crash
+	tools/venv.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+	.venv/bin/python tools/crash_test.py $(ARGS)
 
 # The stacks of infra/ in a stand-in for AWS. See docs/deployment.md.
 infra-test:

@@ -28,6 +28,8 @@ const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
 const TLS_RELOAD_FAILURES: &str = "cuspid_tls_reload_failures_total";
 const PANICS: &str = "cuspid_panics_total";
 const DECODER_FAILURES: &str = "cuspid_decoder_failures_total";
+const INDEX_CHECKPOINT_SECONDS: &str = "cuspid_index_checkpoint_seconds";
+const INDEX_LOG_BYTES: &str = "cuspid_index_log_bytes_total";
 const S3_REQUESTS: &str = "cuspid_s3_requests_total";
 const S3_RETRIES: &str = "cuspid_s3_retries_total";
 const S3_BYTES: &str = "cuspid_s3_bytes_total";
@@ -95,6 +97,11 @@ fn start_metrics() -> PrometheusHandle {
         DECODER_FAILURES,
         "Frames that cost a decoder process, by cause: crash, timeout, memory, unavailable"
     );
+    describe_histogram!(
+        INDEX_CHECKPOINT_SECONDS,
+        "Seconds to make the file of the embedded index durable; writes of the index wait meanwhile"
+    );
+    describe_counter!(INDEX_LOG_BYTES, "Bytes written to the write-ahead log of the embedded index");
     describe_counter!(
         S3_REQUESTS,
         "Requests to S3, each with its retries, by operation and outcome: ok, not_found, precondition, refused, \
@@ -204,6 +211,16 @@ pub fn panicked() {
 /// Counts a frame that could not be decoded because its process failed.
 pub fn decoder_failed(cause: &'static str) {
     counter!(DECODER_FAILURES, "cause" => cause).increment(1);
+}
+
+/// Records a checkpoint of the embedded index.
+pub fn index_checkpointed(duration: Duration) {
+    histogram!(INDEX_CHECKPOINT_SECONDS).record(duration);
+}
+
+/// Counts bytes written to the write-ahead log of the embedded index.
+pub fn index_logged(bytes: u64) {
+    counter!(INDEX_LOG_BYTES).increment(bytes);
 }
 
 /// Counts a request to S3 that has ended, with all its retries. `operation` is the name in the API of S3.

@@ -9,6 +9,7 @@ viewer="npm:npm"
 browser="node:nodejs npm:npm chromium:chromium"
 versus="nginx:nginx-light debootstrap:debootstrap Orthanc:orthanc mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs"
 cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
+crash="mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount"
 infra="python3:python3 node:nodejs systemd-analyze:systemd"
 
 missing=()

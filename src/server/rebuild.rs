@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use rustix::fs::{Mode, OFlags};
 use tracing::warn;
 
 use crate::archive::Archive;
@@ -14,6 +13,7 @@ use crate::clock::now_millis;
 use crate::config::{Config, TableEngine};
 use crate::index::Index;
 use crate::server::stores::{INDEX_FILE, REBUILT_INDEX_FILE, open_blobs, open_table};
+use crate::table::redb;
 
 /// An index that is being rebuilt: in a second file if the index is embedded, else in an empty table.
 pub struct Rebuild {
@@ -104,11 +104,9 @@ impl Rebuild {
             std::fs::rename(data.join(INDEX_FILE), &aside).context("cannot move the damaged index aside")?;
             warn!("the damaged index is {} now; it can be deleted", aside.display());
         }
-        let moved = std::fs::rename(data.join(REBUILT_INDEX_FILE), data.join(INDEX_FILE));
-        moved.context("cannot replace the old index; it is still in place")?;
-        let directory = rustix::fs::open(&data, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
-        let synced = directory.and_then(rustix::fs::fsync);
-        synced.context("the new index is in place, but may be lost in a power failure")
+        redb::replace(&data.join(REBUILT_INDEX_FILE), &data.join(INDEX_FILE))
+            .await
+            .context("cannot replace the old index")
     }
 }
 

@@ -209,6 +209,36 @@ async fn an_index_beside_no_object_at_all_serves_nothing_until_a_check_has_repai
     drop(open_to_serve(data.path()).await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_archive_is_whole_with_its_log_and_refused_without() {
+    let (data, killed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let archive = open(data.path()).await.unwrap();
+    for number in 0..7 {
+        let file = data_set("1.2", "1.2.1", &format!("1.2.1.{number}")).file(EXPLICIT);
+        send(&archive, file).await.unwrap();
+    }
+    // A copy of the files of a process is what a kill leaves.
+    let copy = |name: &str| killed.path().join(name);
+    for name in ["whole", "without"] {
+        let copied = std::process::Command::new("cp").arg("-a").arg(data.path()).arg(copy(name)).status();
+        assert!(copied.unwrap().success());
+    }
+    let log = "index.redb.wal";
+    std::fs::remove_file(copy("without").join(log)).unwrap();
+    assert_eq!(number_of_instances(&open(&copy("whole")).await.unwrap()).await, 7);
+    for _ in 0..2 {
+        let Err(error) = open(&copy("without")).await else { panic!("an index without its log was opened") };
+        let error = format!("{error:#}");
+        assert!(error.contains("cuspid reindex") && error.contains("write-ahead log"), "{error}");
+    }
+    assert_eq!(reindex(&copy("without")).await, 7);
+    // The log of an older index is in the place of the log.
+    std::fs::copy(data.path().join(log), copy("without").join(log)).unwrap();
+    let archive = open(&copy("without")).await.unwrap();
+    assert_eq!(number_of_instances(&archive).await, 7);
+    assert_eq!(check(&archive, false, |_| {}).await.unwrap().findings, []);
+}
+
 fn original(data: &Path) -> PathBuf {
     let mut files = std::fs::read_dir(data.join("originals/default/1.2/1.2.1")).unwrap();
     files.next().unwrap().unwrap().path()

@@ -89,7 +89,8 @@ async fn the_data_are_for_this_user_alone() {
     let data = place.path().join("data");
     let server = cuspid::server::start(embedded(&data)).await.unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    for (name, expected) in [("", 0o700), ("originals", 0o700), ("staging", 0o700), ("index.redb", 0o600)] {
+    let files = [("index.redb", 0o600), ("index.redb.wal", 0o600)];
+    for (name, expected) in [("", 0o700), ("originals", 0o700), ("staging", 0o700)].into_iter().chain(files) {
         assert_eq!(mode(&data.join(name)), expected, "{name}");
     }
     server.stop().await.unwrap();

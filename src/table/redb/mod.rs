@@ -1,16 +1,18 @@
-//! The embedded engine: one file of <https://docs.rs/redb>.
+//! The embedded engine: one file of <https://docs.rs/redb>, and a write-ahead log beside it.
 //!
 //! Items are in one ordered table. Each secondary index is another table, from secondary to primary keys,
 //! which is written in the same transaction of the engine. One thread writes: it takes all transactions that
-//! wait, carries them out one after the other in one transaction of the engine, and makes them durable with
-//! one flush.
+//! wait, carries them out one after the other in one transaction of the engine, and makes them durable as one
+//! record of the log, with one flush. Only then does it commit them in memory, where reads see them. A
+//! checkpoint makes the engine's file durable every two seconds; after a crash, the records since then are
+//! replayed when the table is opened.
 //!
 //! The engine may panic on a damaged file. Every use of the engine catches the panic, and returns an error
 //! instead ([`Error::Damaged`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -21,14 +23,22 @@ use redb::{
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::table::redb::wal::{DiskLog, LogFile, LogSizes, Wal};
 use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, SortKeys, Table, Write};
 
 mod codec;
+mod log;
 mod read;
+mod wal;
 mod write;
+
+pub use log::replace;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadTree = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// The file of a log, and the limits of its size.
+type LogFileWithSizes = (Box<dyn LogFile>, LogSizes);
 
 const ITEMS: Definition = TableDefinition::new("items");
 
@@ -51,13 +61,23 @@ pub struct Redb {
 struct RedbEngine {
     source: RedbStorage,
     cache_bytes: usize,
-    database: RwLock<Option<Database>>,
+    table: RwLock<Option<OpenTable>>,
+}
+
+/// A table that is open.
+#[derive(Debug)]
+struct OpenTable {
+    database: Database,
+    /// The log, which the writer alone uses; `None` for a table in memory.
+    log: Option<Mutex<Wal>>,
 }
 
 #[derive(Debug)]
 enum RedbStorage {
     File(PathBuf),
     Memory,
+    #[cfg(test)]
+    Simulated(Arc<simulated_disk::SimulatedDisk>),
 }
 
 impl Redb {
@@ -80,8 +100,8 @@ impl Redb {
     }
 
     fn start(source: RedbStorage, cache_bytes: usize) -> Result<Self, Error> {
-        let database = source.create(cache_bytes)?;
-        let engine = Arc::new(RedbEngine { source, cache_bytes, database: RwLock::new(Some(database)) });
+        let table = source.create(cache_bytes)?;
+        let engine = Arc::new(RedbEngine { source, cache_bytes, table: RwLock::new(Some(table)) });
         let (writer, transactions) = mpsc::channel(QUEUE_LENGTH);
         let thread = std::thread::Builder::new().name("table-write".into());
         let for_writer = Arc::clone(&engine);
@@ -98,7 +118,8 @@ impl Redb {
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let engine = Arc::clone(&self.engine);
-        let outcome = tokio::task::spawn_blocking(move || engine.with(work)).await;
+        let work = move || engine.with(|table| work(&table.database));
+        let outcome = tokio::task::spawn_blocking(work).await;
         outcome.map_err(|error| failed("read the table", error))?
     }
 }
@@ -109,7 +130,7 @@ impl Table for Redb {
         let keys = keys.to_vec();
         // A few pages, most of them in memory: a change of threads would take longer.
         if keys.len() <= MAX_INLINE_KEYS {
-            return self.engine.with(|database| read::get(database, keys));
+            return self.engine.with(|table| read::get(&table.database, keys));
         }
         self.read(move |database| read::get(database, keys)).await
     }
@@ -153,8 +174,8 @@ impl Drop for Redb {
 }
 
 impl RedbStorage {
-    /// Opens the database, which is created if it does not exist.
-    fn create(&self, cache_bytes: usize) -> Result<Database, Error> {
+    /// Opens the table, which is created if it does not exist.
+    fn create(&self, cache_bytes: usize) -> Result<OpenTable, Error> {
         self.open_with(cache_bytes, |builder, path| {
             // The index holds patient data: the file is for this user alone.
             let mode = Mode::RUSR | Mode::WUSR;
@@ -164,29 +185,47 @@ impl RedbStorage {
         })
     }
 
-    /// Opens the database of a process that has opened it before: a file that has gone is not replaced by an
+    /// Opens the table of a process that has opened it before: a file that has gone is not replaced by an
     /// empty one.
-    fn open(&self, cache_bytes: usize) -> Result<Database, Error> {
+    fn open(&self, cache_bytes: usize) -> Result<OpenTable, Error> {
         self.open_with(cache_bytes, |builder, path| builder.open(path))
     }
 
+    /// Opens the database, and replays its log.
     fn open_with(
         &self,
         cache_bytes: usize,
         open: impl FnOnce(&Builder, &Path) -> Result<Database, DatabaseError>,
-    ) -> Result<Database, Error> {
+    ) -> Result<OpenTable, Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
         let opened = catch_panic(|| {
             let database = match self {
                 Self::File(path) => open(&builder, path),
                 Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
+                #[cfg(test)]
+                Self::Simulated(disk) => builder.create_with_backend(disk.backend()),
             };
             let database = database?;
             write::prepare(&database)?;
-            Ok(database)
+            // The database is locked from here on, and with it the log.
+            let log = match self.log_file()? {
+                Some((file, sizes)) => Some(Mutex::new(log::recover(&database, file, sizes)?)),
+                None => None,
+            };
+            Ok(OpenTable { database, log })
         });
         self.outcome("open the table", opened)
+    }
+
+    /// Opens the file of the log; `None` for a table in memory.
+    fn log_file(&self) -> Result<Option<LogFileWithSizes>, redb::Error> {
+        Ok(match self {
+            Self::File(path) => Some((Box::new(DiskLog::open(&wal::log_path(path))?), wal::SIZES)),
+            Self::Memory => None,
+            #[cfg(test)]
+            Self::Simulated(disk) => Some((disk.log(), simulated_disk::SIZES)),
+        })
     }
 
     /// The outcome of an operation of the engine, which may have panicked.
@@ -208,23 +247,25 @@ impl RedbStorage {
         let file = match self {
             Self::File(path) => path.clone(),
             Self::Memory => PathBuf::from("memory"),
+            #[cfg(test)]
+            Self::Simulated(_) => PathBuf::from("simulated"),
         };
         Error::Damaged { file, source: source.into() }
     }
 }
 
 impl RedbEngine {
-    /// Runs `work` on the database, which is opened again if it was closed. Blocks.
+    /// Runs `work` on the table, which is opened again if it was closed. Blocks.
     ///
-    /// After a panic the database is closed: its state in memory may be of no use.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
-        if matches!(self.database.read().as_deref(), Ok(None)) {
+    /// After a panic the table is closed: its state in memory may be of no use.
+    fn with<T>(&self, work: impl FnOnce(&OpenTable) -> Result<T, redb::Error>) -> Result<T, Error> {
+        if matches!(self.table.read().as_deref(), Ok(None)) {
             self.open()?;
         }
         let outcome = {
-            let database = self.database.read().map_err(|_| closed())?;
-            let database = database.as_ref().ok_or_else(closed)?;
-            catch_panic(|| work(database))
+            let table = self.table.read().map_err(|_| closed())?;
+            let table = table.as_ref().ok_or_else(closed)?;
+            catch_panic(|| work(table))
         };
         if outcome.is_err() {
             self.close();
@@ -233,20 +274,20 @@ impl RedbEngine {
     }
 
     fn open(&self) -> Result<(), Error> {
-        let mut database = self.database.write().map_err(|_| closed())?;
-        if database.is_none() {
-            *database = Some(self.source.open(self.cache_bytes)?);
+        let mut table = self.table.write().map_err(|_| closed())?;
+        if table.is_none() {
+            *table = Some(self.source.open(self.cache_bytes)?);
         }
         Ok(())
     }
 
     /// Closes the engine after all reads that have begun.
     fn close(&self) {
-        if let Ok(mut database) = self.database.write()
-            && let Some(database) = database.take()
+        if let Ok(mut table) = self.table.write()
+            && let Some(table) = table.take()
         {
             // The file was damaged, which the operation before has reported, or the next one will.
-            let _ = catch_panic(|| drop(database));
+            let _ = catch_panic(|| drop(table));
         }
     }
 }
@@ -314,5 +355,9 @@ fn closed() -> Error {
     failed("use the table", "the file was closed after a failure of the disk")
 }
 
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod simulated_disk;
 #[cfg(test)]
 mod tests;

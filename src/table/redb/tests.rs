@@ -61,14 +61,14 @@ async fn a_panic_of_the_writer_is_an_error_of_its_own_until_a_restart() {
 const COUNTER: u8 = 6;
 
 /// One write, with so few values that transactions conflict: item, kind, expectation, version, secondary.
-type Choice = (u8, u8, u8, u64, Option<u8>);
+pub(super) type Choice = (u8, u8, u8, u64, Option<u8>);
 
-fn choices() -> impl Strategy<Value = Vec<Vec<Choice>>> {
+pub(super) fn choices() -> impl Strategy<Value = Vec<Vec<Choice>>> {
     let choice = (0..=COUNTER, 0..3u8, 0..3u8, 0..3u64, proptest::option::of(0..4u8));
     proptest::collection::vec(proptest::collection::vec(choice, 1..4), 1..25)
 }
 
-fn writes(choices: &[Choice]) -> Vec<Write> {
+pub(super) fn writes(choices: &[Choice]) -> Vec<Write> {
     let distinct: BTreeMap<u8, &Choice> = choices.iter().map(|choice| (choice.0, choice)).collect();
     let write = |(number, kind, expect, version, secondary): &Choice| {
         let key = key(if number % 2 == 0 { "even" } else { "odd" }, &number.to_string());
@@ -92,7 +92,7 @@ fn writes(choices: &[Choice]) -> Vec<Write> {
 }
 
 /// Carries out the transaction on a map, as the contract says.
-fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize> {
+pub(super) fn apply(model: &mut BTreeMap<ItemKey, Item>, writes: &[Write]) -> Option<usize> {
     let is_met = |write: &Write| {
         let (key, expect) = match write {
             Write::Put(item, expect) => (&item.key, expect),

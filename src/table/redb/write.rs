@@ -1,19 +1,33 @@
-//! The thread that writes: it carries out all waiting transactions with one durable commit.
+//! The thread that writes: it carries out all waiting transactions as one record of the write-ahead log.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tokio::time::Instant;
+use tracing::{error, warn};
 
 use crate::table::redb::codec::{self, EncodedWrite, SecondaryKeys, WriteAction};
 use crate::table::redb::read::corrupted;
-use crate::table::redb::{ITEMS, RedbEngine, definition, failed};
+use crate::table::redb::wal::AppendError;
+use crate::table::redb::{ITEMS, OpenTable, RedbEngine, definition, failed, is_no_space, log};
 use crate::table::{Error, Expect, INDEXES, Secondary};
+use crate::telemetry;
 
-/// The most transactions that share a commit.
+/// The most transactions that share a record.
 const MAX_GROUP: usize = 256;
+
+/// A record takes no further transaction from this size on.
+const MAX_RECORD_BYTES: usize = 8 << 20;
+
+/// The time from a transaction to the checkpoint that makes the engine's file durable.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
+
+/// The time from a checkpoint that failed to the next attempt.
+const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The number of commits, which shows whether a commit that failed has taken effect nevertheless.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
@@ -34,7 +48,7 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
         Err(redb::Error::TableDoesNotExist(_)) => {}
         outcome => return outcome.map(drop),
     }
-    let transaction = begin(database)?;
+    let transaction = begin_durable(database)?;
     transaction.open_table(ITEMS)?;
     transaction.open_table(COMMITS)?;
     for index in INDEXES {
@@ -59,19 +73,96 @@ pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &Red
 }
 
 fn write_all(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
+    // For the clock of checkpoints.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without input and output can be made");
     let mut group = Vec::new();
+    let mut checkpoint_at = None;
     // Declared last, and so dropped first: a panic closes the queue before the transactions of the group
     // fail.
     let mut transactions = transactions;
-    while transactions.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+    loop {
+        // After a start or a failure, replayed records also wait for a checkpoint.
+        if checkpoint_at.is_none() && engine.needs_checkpoint() {
+            checkpoint_at = Some(Instant::now() + CHECKPOINT_AFTER);
+        }
+        let receive = transactions.recv_many(&mut group, MAX_GROUP);
+        let received = runtime.block_on(async {
+            match checkpoint_at {
+                Some(at) => tokio::time::timeout_at(at, receive).await.ok(),
+                None => Some(receive.await),
+            }
+        });
+        if received == Some(0) {
+            break;
+        }
         #[cfg(test)]
         for write in group.iter().flat_map(|transaction| &transaction.writes) {
             assert!(!write.key.starts_with(PANIC_PARTITION.as_bytes()), "a panic for a test");
         }
-        let outcomes = write(engine, &group);
-        for (transaction, outcome) in group.drain(..).zip(outcomes) {
-            // The caller may have stopped waiting.
-            let _ = transaction.done.send(outcome);
+        while !group.is_empty() {
+            let length = record_length(&group);
+            let outcomes = write(engine, &group[..length]);
+            for (transaction, outcome) in group.drain(..length).zip(outcomes) {
+                // The caller may have stopped waiting.
+                let _ = transaction.done.send(outcome);
+            }
+            if engine.is_log_half_full() {
+                checkpoint_at = checkpoint(engine);
+            }
+        }
+        if checkpoint_at.is_some_and(|at| at <= Instant::now()) {
+            checkpoint_at = checkpoint(engine);
+        }
+    }
+    engine.end_log();
+}
+
+/// The number of the first transactions of a group that share a record.
+fn record_length(group: &[PendingTransaction]) -> usize {
+    let mut bytes = 0;
+    let fits = |transaction: &&PendingTransaction| {
+        bytes += log::size_bytes(&transaction.writes);
+        bytes <= MAX_RECORD_BYTES
+    };
+    group.iter().take_while(fits).count().max(1)
+}
+
+/// Makes the engine's file durable. Returns the time of the next attempt after a failure.
+fn checkpoint(engine: &RedbEngine) -> Option<Instant> {
+    let error = engine.with(OpenTable::checkpoint).err()?;
+    // The engine takes no more writes until it is closed and opened again. The log has all records.
+    engine.close();
+    warn!(
+        error = telemetry::chain(&error),
+        "cannot make the file of the index durable; its log holds the rest"
+    );
+    Some(Instant::now() + CHECKPOINT_RETRY_AFTER)
+}
+
+impl RedbEngine {
+    fn needs_checkpoint(&self) -> bool {
+        self.is_open_and(OpenTable::needs_checkpoint)
+    }
+
+    fn is_log_half_full(&self) -> bool {
+        self.is_open_and(|table| table.log().is_some_and(|log| log.is_half_full()))
+    }
+
+    fn is_open_and(&self, claim: impl FnOnce(&OpenTable) -> bool) -> bool {
+        self.table.read().is_ok_and(|table| table.as_ref().is_some_and(claim))
+    }
+
+    /// Makes the engine's file independent of the log, for a clean stop. After a failure the log is replayed
+    /// at the next start.
+    fn end_log(&self) {
+        if self.is_open_and(|_| true)
+            && let Err(error) = self.with(OpenTable::end_log)
+        {
+            warn!(
+                error = telemetry::chain(&error),
+                "cannot make the file of the index durable; its log holds the rest"
+            );
         }
     }
 }
@@ -79,20 +170,31 @@ fn write_all(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngi
 /// Carries out a group.
 ///
 /// After a failure the engine takes no more writes until it is closed and opened again. A commit that failed
-/// may have taken effect: its number shows that.
+/// may have taken effect: its number shows that, after the log was replayed.
 fn write(engine: &RedbEngine, group: &[PendingTransaction]) -> Vec<Result<(), Error>> {
     let mut commit = None;
-    let error = match engine.with(|database| apply_all(database, group, &mut commit)) {
-        Ok(outcomes) => return outcomes,
+    let error = match engine.with(|table| apply_all(table, group, &mut commit)) {
+        Ok(Ok(outcomes)) => return outcomes,
+        // Nothing was written, and nothing in memory has changed.
+        Ok(Err(error)) => return same_error(group, log_error(error)),
         Err(error) => error,
     };
     // The next use opens the engine again: the next line, if a commit may have taken effect.
     engine.close();
-    if let Some((number, outcomes)) = commit
-        && engine.with(last_commit).is_ok_and(|last| last == number)
-    {
-        return outcomes;
+    let Some((number, outcomes)) = commit else { return same_error(group, error) };
+    match engine.with(|table| last_commit(&table.database)) {
+        Ok(last) if last == number => outcomes,
+        Ok(_) => same_error(group, error),
+        // Whether it took effect is not known: another error than one that says that nothing was written.
+        Err(_) => same_error(group, failed("write the table", error)),
     }
+}
+
+fn log_error(error: io::Error) -> Error {
+    if is_no_space(&error) { Error::NoSpace } else { failed("write the log of the table", error) }
+}
+
+fn same_error(group: &[PendingTransaction], error: Error) -> Vec<Result<(), Error>> {
     let error = Arc::new(error);
     let each = |_| match *error {
         Error::NoSpace => Err(Error::NoSpace),
@@ -101,14 +203,27 @@ fn write(engine: &RedbEngine, group: &[PendingTransaction]) -> Vec<Result<(), Er
     group.iter().map(each).collect()
 }
 
-/// Carries out a group in one durable transaction of the engine. Leaves the commit's number and the outcomes
-/// in `commit` when it begins to commit.
+/// The number of a group's commit, and the outcomes of its transactions.
+type Commit = (u64, Vec<Result<(), Error>>);
+
+/// Carries out a group in one transaction of the engine: in memory, then durable in the log, then visible.
+/// Leaves the commit's number and the outcomes in `commit` when it may have taken effect.
+///
+/// The inner error is one of the log's file; the group has no effect then.
 fn apply_all(
-    database: &Database,
+    table: &OpenTable,
     group: &[PendingTransaction],
-    commit: &mut Option<(u64, Vec<Result<(), Error>>)>,
-) -> Result<Vec<Result<(), Error>>, redb::Error> {
-    let transaction = begin(database)?;
+    commit: &mut Option<Commit>,
+) -> Result<Result<Vec<Result<(), Error>>, io::Error>, redb::Error> {
+    if let Err(error) = table.begin_log()? {
+        return Ok(Err(error));
+    }
+    let mut log = table.log();
+    let mut transaction = begin_durable(&table.database)?;
+    if log.is_some() {
+        transaction.set_quick_repair(false);
+        transaction.set_durability(Durability::None)?;
+    }
     let mut outcomes = Vec::with_capacity(group.len());
     let number;
     {
@@ -120,34 +235,52 @@ fn apply_all(
     }
     if outcomes.iter().all(Result::is_err) {
         transaction.abort()?;
-        return Ok(outcomes);
+        return Ok(Ok(outcomes));
+    }
+    if let Some(log) = &mut log {
+        let done = group.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let record = log::encode(done.map(|(waiting, _)| waiting.writes.as_slice()));
+        match log.append(number, record) {
+            Ok(bytes) => telemetry::index_logged(bytes),
+            Err(AppendError::NotWritten(error)) => {
+                transaction.abort()?;
+                return Ok(Err(error));
+            }
+            Err(AppendError::NotFlushed(error)) => {
+                *commit = Some((number, outcomes));
+                transaction.abort()?;
+                return Err(error.into());
+            }
+        }
     }
     *commit = Some((number, outcomes));
     transaction.commit()?;
-    Ok(commit.take().map_or_else(Vec::new, |(_, outcomes)| outcomes))
+    Ok(Ok(commit.take().map_or_else(Vec::new, |(_, outcomes)| outcomes)))
 }
 
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+/// Begins a transaction of the engine that is durable when it is committed, with all that were committed
+/// before.
+pub(super) fn begin_durable(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     // With it, opening after a crash takes milliseconds at any size.
     transaction.set_quick_repair(true);
     Ok(transaction)
 }
 
-fn last_commit(database: &Database) -> Result<u64, redb::Error> {
+pub(super) fn last_commit(database: &Database) -> Result<u64, redb::Error> {
     let number = database.begin_read()?.open_table(COMMITS)?.get(())?;
     Ok(number.map_or(0, |number| number.value()))
 }
 
 /// The open tables of a transaction of the engine.
-struct WriteTrees<'a> {
+pub(super) struct WriteTrees<'a> {
     items: WriteTree<'a>,
     indexes: Vec<WriteTree<'a>>,
     commits: redb::Table<'a, (), u64>,
 }
 
 impl<'a> WriteTrees<'a> {
-    fn open(transaction: &'a WriteTransaction) -> Result<Self, redb::Error> {
+    pub(super) fn open(transaction: &'a WriteTransaction) -> Result<Self, redb::Error> {
         let indexes = INDEXES.iter().map(|index| transaction.open_table(definition(*index)));
         Ok(Self {
             indexes: indexes.collect::<Result<_, _>>()?,
@@ -158,12 +291,18 @@ impl<'a> WriteTrees<'a> {
 
     fn count(&mut self) -> Result<u64, redb::Error> {
         let number = self.commits.get(())?.map_or(0, |number| number.value()).wrapping_add(1);
-        self.commits.insert((), number)?;
+        self.set_commit(number)?;
         Ok(number)
     }
 
+    /// Sets the number of the last commit.
+    pub(super) fn set_commit(&mut self, number: u64) -> Result<(), redb::Error> {
+        self.commits.insert((), number)?;
+        Ok(())
+    }
+
     /// Carries out a transaction: checks all of it, then writes all of it.
-    fn apply(&mut self, writes: &[EncodedWrite]) -> Result<Result<(), Error>, redb::Error> {
+    pub(super) fn apply(&mut self, writes: &[EncodedWrite]) -> Result<Result<(), Error>, redb::Error> {
         for (index, write) in writes.iter().enumerate() {
             if !self.is_met(write)? {
                 return Ok(Err(Error::Conflict(index)));
