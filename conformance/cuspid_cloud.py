@@ -31,9 +31,10 @@ class Cloud:
     """An empty bucket and an empty table, and the settings that name them.
 
     `s3_url` and `dynamodb_url` may name proxies before the servers, for example proxies that count requests or make them fail.
+    `dynamodb` names one of the DynamoDB servers; the first one is the default.
     """
 
-    def __init__(self, binary: os.PathLike, s3_url: str = "", dynamodb_url: str = ""):
+    def __init__(self, binary: os.PathLike, s3_url: str = "", dynamodb_url: str = "", dynamodb: str = ""):
         self.s3 = s3_client(endpoint("s3"))
         self.name = f"cuspid-{uuid.uuid4().hex[:12]}"
         self.s3.create_bucket(Bucket=self.name)
@@ -45,9 +46,9 @@ class Cloud:
             "storage.table=dynamodb",
             f"dynamodb.table={self.name}",
         ]
-        create = [binary, "table", "create", "--set", f"dynamodb.endpoint={endpoint('dynamodb')}"]
+        create = [binary, "table", "create", "--set", f"dynamodb.endpoint={endpoint('dynamodb', dynamodb)}"]
         subprocess.run([*create, "--set", f"dynamodb.table={self.name}"], check=True, capture_output=True)
-        self.settings.append(f"dynamodb.endpoint={dynamodb_url or endpoint('dynamodb')}")
+        self.settings.append(f"dynamodb.endpoint={dynamodb_url or endpoint('dynamodb', dynamodb)}")
 
     def objects(self, prefix: str) -> list:
         """The keys of all objects below a prefix that starts with their class."""

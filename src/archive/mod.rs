@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
+use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
@@ -71,12 +72,15 @@ pub struct Archive {
     decoder_processes: Decoders,
     /// The SOP Instance UIDs under which an instance is being ingested.
     instance_locks: KeyedLock<(Tenant, InstanceUid)>,
+    recent_uploads: RecentUploads,
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
     cache: DerivedCache,
     /// Whether the objects are in a remote store: each look at an object is a request.
     is_remote: bool,
+    /// The most bytes of objects that a response opens ahead, besides the first ones.
+    max_ahead_bytes: u64,
     /// Whether a second read of an object needs no request to a remote store.
     reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
@@ -103,6 +107,7 @@ impl Archive {
             index,
             queue,
             is_remote,
+            max_ahead_bytes: if is_remote { config.s3.max_ahead_bytes } else { 0 },
             reads_twice: !is_remote || config.s3.cache_max_bytes > 0,
             is_shared: is_shared(&config.storage),
             ingest: config.ingest.clone(),
@@ -113,6 +118,7 @@ impl Archive {
             response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),
             instance_locks: KeyedLock::default(),
+            recent_uploads: RecentUploads::default(),
             derived_locks: KeyedLock::default(),
             storing: StoringState::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),

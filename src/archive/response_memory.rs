@@ -65,6 +65,18 @@ impl Archive {
         ResponseMemory { budget: large.clone(), client, grants: vec![grant], bytes }
     }
 
+    /// Memory for bytes that will be sent to a caller, if there is some without a wait.
+    pub(in crate::archive) fn response_memory_at_once(
+        &self,
+        caller: &Caller,
+        bytes: usize,
+    ) -> Option<ResponseMemory> {
+        let ResponseBudget { small, large, .. } = &self.response_budget;
+        let client = caller.sharing_client();
+        let grant = if bytes <= SMALL_BYTES { small } else { large }.try_take(&client, bytes)?;
+        Some(ResponseMemory { budget: large.clone(), client, grants: vec![grant], bytes })
+    }
+
     /// Waits like [`Self::response_memory`], but not longer than `http.response_wait_seconds`: before a
     /// response begins, the client can still be told to try again.
     ///

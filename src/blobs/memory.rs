@@ -46,14 +46,18 @@ impl Blobs for MemoryBlobs {
     }
 
     async fn put(&self, staged: Staged, key: &Key) -> Result<(), Error> {
-        let StagedData::Memory(bytes) = staged.into_data() else {
-            let operation = format!("put {key}");
-            return Err(Error::Backend {
-                operation,
-                source: "the object was staged in another store".into(),
-            });
+        let bytes = match staged.into_data() {
+            StagedData::Memory(bytes) => bytes.into(),
+            StagedData::Shared(bytes) => bytes,
+            StagedData::File(_) | StagedData::Growing(..) => {
+                let operation = format!("put {key}");
+                return Err(Error::Backend {
+                    operation,
+                    source: "the object was staged in another store".into(),
+                });
+            }
         };
-        self.objects().insert(key.clone(), (bytes.into(), now_millis()));
+        self.objects().insert(key.clone(), (bytes, now_millis()));
         Ok(())
     }
 

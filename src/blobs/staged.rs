@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -24,6 +25,8 @@ pub(super) enum StagedData {
     Memory(Vec<u8>),
     /// In memory as long as it is small, then in a file.
     Growing(Vec<u8>, Spill),
+    /// Complete, in memory, and in more than one staged object.
+    Shared(Bytes),
 }
 
 /// The size at which a staged object moves from memory to a file, and that file's directory.
@@ -60,8 +63,21 @@ impl Staged {
                 file.append(bytes)?;
                 self.data = StagedData::File(file);
             }
+            StagedData::Shared(_) => return Err(Errno::INVAL),
         }
         Ok(())
+    }
+
+    /// Makes a second staged object of the same bytes, if they are in memory. Both are complete: nothing can
+    /// be written any more. `None` if the bytes are in a file.
+    pub fn share(&mut self) -> Option<Self> {
+        let bytes = match &mut self.data {
+            StagedData::File(_) => return None,
+            StagedData::Memory(memory) | StagedData::Growing(memory, _) => std::mem::take(memory).into(),
+            StagedData::Shared(bytes) => bytes.clone(),
+        };
+        self.data = StagedData::Shared(Bytes::clone(&bytes));
+        Some(Self { data: StagedData::Shared(bytes), length: self.length })
     }
 
     /// The bytes that are in memory.
@@ -69,6 +85,7 @@ impl Staged {
         match &self.data {
             StagedData::File(_) => 0,
             StagedData::Memory(memory) | StagedData::Growing(memory, _) => memory.len(),
+            StagedData::Shared(bytes) => bytes.len(),
         }
     }
 
@@ -84,6 +101,7 @@ impl Staged {
             StagedData::Memory(memory) | StagedData::Growing(memory, _) => {
                 memory[at as usize..end as usize].copy_from_slice(bytes)
             }
+            StagedData::Shared(_) => return Err(cannot_write(Errno::INVAL)),
         }
         Ok(())
     }
@@ -99,16 +117,15 @@ impl Staged {
     /// # Errors
     /// The error of the file system.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match &self.data {
-            StagedData::File(file) => file.read_at(buffer, offset),
-            StagedData::Memory(memory) | StagedData::Growing(memory, _) => {
-                let rest =
-                    usize::try_from(offset).ok().and_then(|offset| memory.get(offset..)).unwrap_or_default();
-                let read = rest.len().min(buffer.len());
-                buffer[..read].copy_from_slice(&rest[..read]);
-                Ok(read)
-            }
-        }
+        let bytes: &[u8] = match &self.data {
+            StagedData::File(file) => return file.read_at(buffer, offset),
+            StagedData::Memory(memory) | StagedData::Growing(memory, _) => memory,
+            StagedData::Shared(bytes) => bytes,
+        };
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let read = rest.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&rest[..read]);
+        Ok(read)
     }
 
     pub(super) fn new(data: StagedData) -> Self {
@@ -245,6 +262,26 @@ mod tests {
         assert_eq!((&buffer[..10], staged.length()), (&b"aBcdefgHIj"[..], 10));
         drop(staged);
         assert_eq!(files(), 0, "the file is removed with its owner");
+    }
+
+    #[test]
+    fn bytes_in_memory_can_be_shared_and_are_complete_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = |max_memory_bytes| {
+            let spill = Spill { max_memory_bytes, directory: directory.path().to_owned() };
+            let mut staged = Staged::new(StagedData::Growing(Vec::new(), spill));
+            staged.write(b"abcde").unwrap();
+            staged
+        };
+        assert!(staged(4).share().is_none(), "a file");
+        let mut first = staged(5);
+        for mut second in [first.share().unwrap(), first.share().unwrap()] {
+            let mut buffer = [0; 8];
+            assert_eq!(second.read_at(&mut buffer, 1).unwrap(), 4);
+            assert_eq!((&buffer[..4], second.length(), second.memory_bytes()), (&b"bcde"[..], 5, 5));
+            assert!(second.write(b"f").is_err() && second.overwrite(0, b"A").is_err());
+            assert_eq!(second.length(), 5);
+        }
     }
 
     #[test]

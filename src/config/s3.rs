@@ -28,6 +28,7 @@ pub struct S3Settings {
     pub upload_timeout_seconds: u64,
     pub operation_timeout_seconds: u64,
     pub cache_max_bytes: u64,
+    pub max_ahead_bytes: u64,
 }
 
 impl S3Settings {

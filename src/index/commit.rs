@@ -3,6 +3,10 @@
 //! Commits of one study change the same rows, so commits that are queued at the same time share a
 //! transaction. Each study with queued commits has a task, which ends when the queue is empty. A single
 //! commit starts at once.
+//!
+//! Over a remote table, most commits are one request (docs/decisions/0114): the record is written before, the
+//! rows of the study and the series are those that the commit before has written, and the caller has looked
+//! for a duplicate. The conditions of the transaction verify all of this.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -12,8 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::clock::now_millis;
 use crate::config::Duplicates;
-use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::conflict::ConflictRetries;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::conflict::{ConflictRetries, is_conflict};
+use crate::index::heads::WrittenHeads;
+use crate::index::prepare::{PreparedRecord, delete_rows, encode, write_ahead};
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
@@ -45,9 +51,8 @@ pub enum CommitOutcome {
 /// entry of the deletion queue.
 pub(crate) const SPARE_WRITES: usize = 3;
 /// The maximum bytes of instances' rows in one transaction, below [`table::MAX_TRANSACTION_BYTES`] to leave
-/// space for the other rows. A larger instance has a transaction of its own, and its continuation rows are
-/// written before.
-const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// space for the other rows. The continuation rows of a larger instance are written before its transaction.
+pub(super) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// The queued commits.
 #[derive(Default)]
@@ -56,31 +61,39 @@ pub(crate) struct CommitQueues {
     queues: Mutex<HashMap<(String, StudyUid), VecDeque<CommitRequest>>>,
     /// The tenants whose rows this process has written.
     known_tenants: Mutex<HashSet<String>>,
+    /// The rows of studies and series that this process has just written, if the table is remote.
+    heads: WrittenHeads,
 }
 
 struct CommitRequest {
-    record: InstanceRecord,
-    rows: Vec<Item>,
+    prepared: PreparedRecord,
     duplicates: Duplicates,
     preview_due: Option<i64>,
     answer: oneshot::Sender<Result<CommitOutcome, Error>>,
 }
 
 impl CommitRequest {
-    /// The maximum number of writes for the instance: its rows, its location, its series.
-    fn number_of_writes(&self) -> usize {
-        self.rows.len() + 2
+    fn record(&self) -> &InstanceRecord {
+        &self.prepared.record
+    }
+
+    /// The maximum number of writes for the instance: its rows, its location, and its series if no instance
+    /// before in the transaction is of that series.
+    fn number_of_writes(&self, is_of_new_series: bool) -> usize {
+        // A record in the own row may need one more row to name the objects that it replaces.
+        let may_grow = self.prepared.parts == 0;
+        self.prepared.rows.len() + 1 + usize::from(is_of_new_series || may_grow)
     }
 
     fn size_bytes(&self) -> usize {
-        size_bytes(&self.rows)
+        self.prepared.rows.iter().map(|row| row.body.len()).sum()
     }
 }
 
 impl Index {
     /// Commits an instance. When this returns, the change is durable, and reads by UID find the instance;
     /// searches find it as soon as the table's secondary indexes do. A commit changes everything or nothing
-    /// and may be repeated. It continues if the caller drops the future.
+    /// and may be repeated.
     ///
     /// If the record names the stored object in [`InstanceRecord::replaced`], the stored object is lost, and
     /// the record replaces it even if the bytes are the same.
@@ -98,14 +111,24 @@ impl Index {
         duplicates: Duplicates,
         preview_due: Option<i64>,
     ) -> Result<CommitOutcome, Error> {
-        let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
-        let rows = rows::encode_instance(key, &record)?;
-        let group = (tenant.to_owned(), record.study.clone());
+        let prepared = self.prepare(tenant, record).await?;
+        self.commit_prepared(prepared, duplicates, preview_due).await
+    }
+
+    /// Commits an instance, as [`Index::commit`] does, whose record is prepared. The commit continues if the
+    /// caller drops the future.
+    ///
+    /// # Errors
+    /// [`Error::Table`], as there.
+    pub async fn commit_prepared(
+        &self,
+        prepared: PreparedRecord,
+        duplicates: Duplicates,
+        preview_due: Option<i64>,
+    ) -> Result<CommitOutcome, Error> {
+        let group = (prepared.tenant.clone(), prepared.record.study.clone());
         let (answer, outcome) = oneshot::channel();
-        let request = CommitRequest { record, rows, duplicates, preview_due, answer };
-        if request.number_of_writes() + SPARE_WRITES > MAX_WRITES {
-            return Err(Error::TooLarge { size_bytes: request.size_bytes() });
-        }
+        let request = CommitRequest { prepared, duplicates, preview_due, answer };
         let is_first = match lock(&self.commits.queues).entry(group.clone()) {
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push_back(request);
@@ -170,17 +193,19 @@ async fn run(mut task: CommitTask) {
 fn next_batch(task: &mut CommitTask) -> Option<Vec<CommitRequest>> {
     let mut queues = lock(&task.commits.queues);
     let queue = queues.get_mut(&task.group)?;
-    let mut uids = HashSet::new();
+    let (mut uids, mut series) = (HashSet::new(), HashSet::new());
     let (mut writes, mut bytes) = (SPARE_WRITES, 0);
     let mut batch = Vec::new();
     while let Some(request) = queue.front() {
-        writes += request.number_of_writes();
+        let record = request.record();
+        writes += request.number_of_writes(!series.contains(&record.series));
         bytes += request.size_bytes();
         let fits = writes <= MAX_WRITES && bytes <= MAX_BATCH_BYTES;
-        if !batch.is_empty() && (!fits || uids.contains(&request.record.instance)) {
+        if !batch.is_empty() && (!fits || uids.contains(&record.instance)) {
             break;
         }
-        uids.insert(request.record.instance.clone());
+        uids.insert(record.instance.clone());
+        series.insert(record.series.clone());
         batch.extend(queue.pop_front());
     }
     if batch.is_empty() {
@@ -194,12 +219,15 @@ fn next_batch(task: &mut CommitTask) -> Option<Vec<CommitRequest>> {
 /// Commits requests in one transaction, which is retried on conflicts.
 async fn commit_batch(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<CommitOutcome>, Error> {
     let mut retries = ConflictRetries::default();
+    let mut rewritten = HashSet::new();
     loop {
-        let outcome = try_commit(task, batch).await;
+        let outcome = try_commit(task, batch, retries.count == 0, &mut rewritten).await;
+        if outcome.is_err() {
+            let partition = keys::study_partition(&task.group.0, &task.group.1);
+            task.commits.heads.forget(&partition, is_conflict(&outcome));
+        }
         if !retries.should_retry(&outcome).await {
-            if retries.count > 0
-                && let Ok(outcomes) = &outcome
-            {
+            if let Ok(outcomes) = &outcome {
                 delete_rows(task.table.as_ref(), abandoned_rows(batch, outcomes)).await;
             }
             return outcome;
@@ -207,52 +235,86 @@ async fn commit_batch(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<
     }
 }
 
-/// Attempts to commit requests in one transaction.
-async fn try_commit(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<CommitOutcome>, Error> {
+/// The rows that a transaction depends on.
+struct BatchRows {
+    study: Option<Item>,
+    series: BTreeMap<SeriesUid, Option<Item>>,
+    locations: HashMap<ItemKey, Item>,
+}
+
+/// Reads the rows that a transaction depends on. On the first attempt, rows that are believed to be known are
+/// not read.
+async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -> Result<BatchRows, Error> {
     let (table, (tenant, study)) = (task.table.as_ref(), &task.group);
-    let series: BTreeSet<&SeriesUid> = batch.iter().map(|request| &request.record.series).collect();
-    let mut row_keys = vec![keys::study(tenant, study)];
-    row_keys.extend(series.iter().map(|series| keys::series(tenant, study, series)));
-    row_keys.extend(batch.iter().map(|request| keys::location(tenant, &request.record.instance)));
-    let mut items = table.get(&row_keys).await?.into_iter();
-    let study_row = items.next().flatten();
-    let series_rows: BTreeMap<SeriesUid, Option<Item>> =
-        series.into_iter().cloned().zip(items.by_ref()).collect();
-    let mut update = StudyUpdate::new(tenant, now_millis(), study_row, series_rows)?;
+    let series: BTreeSet<&SeriesUid> = batch.iter().map(|request| &request.record().series).collect();
+    let mut heads = vec![keys::study(tenant, study)];
+    heads.extend(series.iter().map(|series| keys::series(tenant, study, series)));
+    let mut found = HashMap::new();
+    if is_first && table.is_remote() {
+        found = task.commits.heads.get(&heads);
+    }
+    let mut wanted: Vec<ItemKey> = heads.into_iter().filter(|key| !found.contains_key(key)).collect();
+    let unknown = batch.iter().filter(|request| !(is_first && request.prepared.is_new));
+    wanted.extend(unknown.map(|request| keys::location(tenant, &request.record().instance)));
+    if !wanted.is_empty() {
+        found.extend(table.get(&wanted).await?.into_iter().flatten().map(|row| (row.key.clone(), row)));
+    }
+    let of_series = |series: &SeriesUid| keys::series(tenant, study, series);
+    Ok(BatchRows {
+        study: found.remove(&keys::study(tenant, study)),
+        series: series.into_iter().map(|uid| (uid.clone(), found.remove(&of_series(uid)))).collect(),
+        locations: found,
+    })
+}
+
+/// Attempts to commit requests in one transaction. `rewritten` are the instances whose separate records were
+/// written again by an earlier attempt, as replacements.
+async fn try_commit(
+    task: &CommitTask,
+    batch: &[CommitRequest],
+    is_first: bool,
+    rewritten: &mut HashSet<InstanceUid>,
+) -> Result<Vec<CommitOutcome>, Error> {
+    let (table, tenant) = (task.table.as_ref(), &task.group.0);
+    let BatchRows { study, series, mut locations } = read_rows(task, batch, is_first).await?;
+    let mut update = StudyUpdate::new(tenant, now_millis(), study, series)?;
     let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
-    for (request, location) in batch.iter().zip(items) {
+    for request in batch {
+        let record = request.record();
+        let location = locations.remove(&keys::location(tenant, &record.instance));
         let outcome = resolve(request, location.as_ref())?;
-        let mut rows = Vec::new();
-        match outcome {
+        let rows = match outcome {
             CommitOutcome::Stored => {
-                update.add(&request.record, request.preview_due, false);
-                rows.clone_from(&request.rows);
+                update.add(record, request.preview_due, false);
+                if rewritten.remove(&record.instance) {
+                    write_ahead(table, encode(table, tenant, record)?).await?;
+                }
+                Some((request.prepared.rows.clone(), request.prepared.parts))
             }
             CommitOutcome::Replaced { .. } => {
+                rewritten.insert(record.instance.clone());
                 let replacement = replacement(table, tenant, request).await?;
                 obsolete.extend(replacement.obsolete);
                 if let Some(record) = &replacement.old {
                     update.subtract(record);
                 }
-                update.add(&request.record, request.preview_due, true);
-                rows = replacement.rows;
+                update.add(record, request.preview_due, true);
+                Some((replacement.rows, replacement.parts))
             }
             CommitOutcome::AlreadyStored { .. }
             | CommitOutcome::DifferentBytes
-            | CommitOutcome::OtherSeries => {}
-        }
-        if matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. }) {
-            let rows = write_continuations(table, rows).await?;
+            | CommitOutcome::OtherSeries => None,
+        };
+        if let Some((rows, parts)) = rows {
             writes.extend(rows.into_iter().map(|row| Write::Put(row, Expect::Anything)));
-            writes.push(location_write(tenant, &request.record, location)?);
+            writes.push(location_write(tenant, record, parts, location)?);
         }
         outcomes.push(outcome);
     }
     if writes.is_empty() {
         return Ok(outcomes);
     }
-    writes.extend(update.into_writes()?);
-    transact(task, writes).await?;
+    transact(task, writes, update.into_writes()?).await?;
     delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
@@ -261,7 +323,7 @@ async fn try_commit(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<Co
 fn resolve(request: &CommitRequest, location: Option<&Item>) -> Result<CommitOutcome, Error> {
     let Some(item) = location else { return Ok(CommitOutcome::Stored) };
     let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
-    let record = &request.record;
+    let record = request.record();
     let object = location.object;
     let is_lost = record.replaced.contains(&object);
     Ok(if location.study != record.study || location.series != record.series {
@@ -279,39 +341,51 @@ fn resolve(request: &CommitRequest, location: Option<&Item>) -> Result<CommitOut
 struct Replacement {
     /// The record of the old instance.
     old: Option<InstanceRecord>,
-    /// The continuation rows of the old record, to be deleted.
+    /// The rows of the old record besides its own, to be deleted.
     obsolete: Vec<ItemKey>,
-    /// The rows of the new record, which names the replaced objects.
+    /// The rows of the new record, which names the replaced objects, for the transaction.
     rows: Vec<Item>,
+    /// As [`InstanceLocation::parts`].
+    parts: usize,
 }
 
 async fn replacement(table: &dyn Table, tenant: &str, request: &CommitRequest) -> Result<Replacement, Error> {
-    let key = keys::instance(tenant, &request.record.study, &request.record.series, &request.record.instance);
+    let record = request.record();
+    let key = keys::instance(tenant, &record.study, &record.series, &record.instance);
     let Some(row) = table.get(std::slice::from_ref(&key)).await?.pop().flatten() else {
-        return Ok(Replacement { old: None, obsolete: Vec::new(), rows: request.rows.clone() });
+        let (rows, parts) = (request.prepared.rows.clone(), request.prepared.parts);
+        return Ok(Replacement { old: None, obsolete: Vec::new(), rows, parts });
     };
-    let mut obsolete = rows::continuation_keys(&row)?;
+    let mut obsolete = rows::other_keys(&row)?;
     // If the record changes while it is read, the transaction is retried.
     let Some(old) = read::read_record::<InstanceRecord>(table, row).await? else {
         return Err(table::Error::Conflict(0).into());
     };
-    let mut new = request.record.clone();
+    let mut new = record.clone();
     new.replaced = [old.object.clone()].into_iter().chain(old.replaced.iter().cloned()).collect();
     new.replaced.truncate(MAX_REPLACED);
-    let rows = rows::encode_instance(key, &new)?;
+    let rows = encode(table, tenant, &new)?;
+    let parts = rows.parts;
     // Rows that the new record has under the same keys must stay.
-    obsolete.retain(|key| rows.iter().all(|row| row.key != *key));
-    Ok(Replacement { old: Some(old), obsolete, rows })
+    obsolete.retain(|key| rows.others.iter().all(|row| row.key != *key));
+    let (rows, _) = write_ahead(table, rows).await?;
+    Ok(Replacement { old: Some(old), obsolete, rows, parts })
 }
 
 /// The write of the row with the location of an instance, which was read as `found`.
-fn location_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) -> Result<Write, Error> {
+fn location_write(
+    tenant: &str,
+    record: &InstanceRecord,
+    parts: usize,
+    found: Option<Item>,
+) -> Result<Write, Error> {
     let key = keys::location(tenant, &record.instance);
     let location = InstanceLocation {
         study: record.study.clone(),
         series: record.series.clone(),
         digest: record.digest.clone(),
         object: record.object.clone(),
+        parts,
     };
     let body = rows::encode(&key, &location)?;
     let (version, expect) = match found {
@@ -321,8 +395,9 @@ fn location_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) ->
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Executes a transaction. The first one of this process for a tenant also writes the tenant's row.
-async fn transact(task: &CommitTask, mut writes: Vec<Write>) -> Result<(), Error> {
+/// Executes a transaction: the writes of instances, and those of their study and series. The first one of
+/// this process for a tenant also writes the tenant's row.
+async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) -> Result<(), Error> {
     let tenant = &task.group.0;
     let is_known = lock(&task.commits.known_tenants).contains(tenant);
     if !is_known {
@@ -332,54 +407,31 @@ async fn transact(task: &CommitTask, mut writes: Vec<Write>) -> Result<(), Error
             Expect::Anything,
         ));
     }
+    let mut written = Vec::new();
+    if task.table.is_remote() {
+        written.extend(heads.iter().filter_map(|write| match write {
+            Write::Put(row, _) => Some(row.clone()),
+            Write::Delete(..) | Write::Check(..) | Write::Add(..) => None,
+        }));
+    }
+    writes.extend(heads);
     task.table.transact(writes).await?;
+    task.commits.heads.remember(written);
     if !is_known {
         lock(&task.commits.known_tenants).insert(tenant.clone());
     }
     Ok(())
 }
 
-/// Writes the continuation rows of a record that is too large for one transaction, and returns the rows that
-/// are left for the transaction. No row refers to the continuation rows before the transaction, and their
-/// keys are unique.
-async fn write_continuations(table: &dyn Table, rows: Vec<Item>) -> Result<Vec<Item>, Error> {
-    if size_bytes(&rows) <= MAX_BATCH_BYTES {
-        return Ok(rows);
-    }
-    let mut rows = rows.into_iter();
-    let own = rows.by_ref().take(1).collect();
-    for row in rows {
-        table.transact(vec![Write::Put(row, Expect::Anything)]).await?;
-    }
-    Ok(own)
-}
-
-/// The continuation rows that earlier attempts may have written for instances that were not stored in the
-/// end.
+/// The rows that were written ahead for instances that were not stored in the end.
 fn abandoned_rows(batch: &[CommitRequest], outcomes: &[CommitOutcome]) -> Vec<ItemKey> {
     let is_abandoned = |request: &CommitRequest, outcome: &CommitOutcome| match outcome {
         CommitOutcome::Stored | CommitOutcome::Replaced { .. } => false,
-        CommitOutcome::AlreadyStored { object } => *object != request.record.object,
+        CommitOutcome::AlreadyStored { object } => *object != request.record().object,
         CommitOutcome::DifferentBytes | CommitOutcome::OtherSeries => true,
     };
-    let abandoned = batch.iter().zip(outcomes).filter(|(request, outcome)| {
-        request.size_bytes() > MAX_BATCH_BYTES && is_abandoned(request, outcome)
-    });
-    abandoned.flat_map(|(request, _)| request.rows.iter().skip(1).map(|row| row.key.clone())).collect()
-}
-
-fn size_bytes(rows: &[Item]) -> usize {
-    rows.iter().map(|row| row.body.len()).sum()
-}
-
-/// Deletes rows that no other row refers to. An error is only logged, because such rows do no harm.
-async fn delete_rows(table: &dyn Table, obsolete: Vec<ItemKey>) {
-    for keys in obsolete.chunks(MAX_WRITES) {
-        let writes = keys.iter().map(|key| Write::Delete(key.clone(), Expect::Anything)).collect();
-        if let Err(error) = table.transact(writes).await {
-            tracing::warn!(error = %error, "cannot delete {} rows of replaced instances", keys.len());
-        }
-    }
+    let abandoned = batch.iter().zip(outcomes).filter(|(request, outcome)| is_abandoned(request, outcome));
+    abandoned.flat_map(|(request, _)| request.prepared.written.iter().cloned()).collect()
 }
 
 /// Locks a mutex. Each statement leaves the guarded value valid, so a lock that a panic poisoned may still be

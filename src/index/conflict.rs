@@ -48,6 +48,7 @@ impl ConflictRetries {
     }
 }
 
-fn is_conflict<T>(outcome: &Result<T, Error>) -> bool {
+/// Whether an attempt met another state of the table than it expected.
+pub(crate) fn is_conflict<T>(outcome: &Result<T, Error>) -> bool {
     matches!(outcome, Err(Error::Table(table::Error::Conflict(_))))
 }

@@ -163,20 +163,11 @@ impl Index {
         let mut writes = Vec::new();
         let mut objects = Vec::new();
         let mut removed = 0;
-        for row in self.instance_rows(removal).await? {
-            let mut row_keys = vec![row.key.clone()];
-            row_keys.extend(rows::continuation_keys(&row)?);
-            if writes.len() + row_keys.len() + 1 + SPARE_WRITES > MAX_WRITES {
-                break;
-            }
-            let record: Option<InstanceRecord> = read::read_record(self.table.as_ref(), row).await?;
-            // A missing continuation row means that the record has changed since its row was read.
-            let record = record.ok_or(Error::Table(table::Error::Conflict(0)))?;
+        for RemovedRow { record, keys } in self.rows_to_remove(removal).await? {
             if object.is_some_and(|object| object != record.object) {
                 continue;
             }
-            row_keys.extend(self.location_key(tenant, &record).await?);
-            writes.extend(row_keys.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
+            writes.extend(keys.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
             update.subtract(&record);
             objects.extend(objects_of(record));
             removed += 1;
@@ -193,6 +184,47 @@ impl Index {
         Ok(removed)
     }
 
+    /// Reads the records of one instance, or of as many instances of a series as one transaction can delete,
+    /// with the keys of all their rows.
+    async fn rows_to_remove(&self, removal: &Removal<'_>) -> Result<Vec<RemovedRow>, Error> {
+        let (mut items, mut all_keys, mut count) = (Vec::new(), Vec::new(), SPARE_WRITES);
+        for item in self.instance_rows(removal).await? {
+            let mut row_keys = vec![item.key.clone()];
+            row_keys.extend(rows::other_keys(&item)?);
+            // Each instance also has a location.
+            count += row_keys.len() + 1;
+            if count > MAX_WRITES {
+                break;
+            }
+            items.push(item);
+            all_keys.push(row_keys);
+        }
+        let mut removed = Vec::with_capacity(items.len());
+        let bodies = rows::read_all(self.table.as_ref(), items).await?;
+        for (body, keys) in bodies.into_iter().zip(all_keys) {
+            // A missing row means that the record has changed since its own row was read.
+            let body = body?.ok_or(Error::Table(table::Error::Conflict(0)))?;
+            let record: InstanceRecord = rows::decode(&keys[0], &body)?;
+            removed.push(RemovedRow { record, keys });
+        }
+        self.add_locations(removal.tenant, &mut removed).await?;
+        Ok(removed)
+    }
+
+    /// Adds the key of each instance's location, if that has the study and series of the record.
+    async fn add_locations(&self, tenant: &str, removed: &mut [RemovedRow]) -> Result<(), Error> {
+        let locations: Vec<ItemKey> =
+            removed.iter().map(|row| keys::location(tenant, &row.record.instance)).collect();
+        for (item, row) in self.table.get(&locations).await?.into_iter().zip(removed) {
+            let Some(item) = item else { continue };
+            let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
+            if location.study == row.record.study && location.series == row.record.series {
+                row.keys.push(item.key);
+            }
+        }
+        Ok(())
+    }
+
     /// The row of one instance, or the first rows of a series: at least as many as one transaction can
     /// delete.
     async fn instance_rows(&self, removal: &Removal<'_>) -> Result<Vec<Item>, Error> {
@@ -205,15 +237,12 @@ impl Index {
         let page = self.table.range(&read::whole_partition(None, partition, MAX_WRITES / 2)).await?;
         Ok(page.items.into_iter().map(|(_, item)| item).collect())
     }
+}
 
-    /// The key of the row with the instance's location, if that is the study and series of the record.
-    async fn location_key(&self, tenant: &str, record: &InstanceRecord) -> Result<Option<ItemKey>, Error> {
-        let key = keys::location(tenant, &record.instance);
-        let Some(item) = self.table.get(&[key]).await?.pop().flatten() else { return Ok(None) };
-        let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
-        let is_same = location.study == record.study && location.series == record.series;
-        Ok(is_same.then_some(item.key))
-    }
+/// An instance to remove, with the keys of all its rows.
+struct RemovedRow {
+    record: InstanceRecord,
+    keys: Vec<ItemKey>,
 }
 
 /// All objects of an instance: the stored one and those that it replaced.

@@ -10,8 +10,8 @@ use crate::table::dynamodb::testing::{each_server, new_table};
 use crate::table::redb::Redb;
 use crate::table::{Error, Item, ItemKey, Page, Range, SortKeys, Table, Write};
 
-/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py`
-/// starts.
+/// Runs tests over each engine: `redb::name`, `remote::name` on the same engine as if it were remote, and
+/// `dynamodb::name` on each server that `tools/cloud.py` starts.
 macro_rules! on_each_engine {
     ($($test:ident,)*) => {
         mod redb {
@@ -19,6 +19,14 @@ macro_rules! on_each_engine {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $test() {
                     super::$test($crate::index::engine_tests::Engine::redb()).await;
+                }
+            )*
+        }
+        mod remote {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    super::$test($crate::index::engine_tests::Engine::remote()).await;
                 }
             )*
         }
@@ -50,6 +58,12 @@ impl Engine {
         Self { table: Arc::new(Redb::in_memory().unwrap()), cases: 1500 }
     }
 
+    /// The embedded engine as if it were remote: records and commits take the forms for a remote table.
+    pub(super) fn remote() -> Self {
+        let Self { table, cases } = Self::redb();
+        Self { table: Arc::new(RemoteTable(table)), cases }
+    }
+
     /// An engine for each test server with DynamoDB's protocol.
     pub(super) async fn dynamodb() -> Vec<Self> {
         let tables = each_server().into_iter().map(|server| async move {
@@ -70,12 +84,43 @@ impl Engine {
     }
 }
 
+/// A table that says that it is remote.
+pub(super) struct RemoteTable(pub(super) Arc<dyn Table>);
+
+#[async_trait]
+impl Table for RemoteTable {
+    async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, Error> {
+        self.0.get(keys).await
+    }
+
+    async fn range(&self, range: &Range) -> Result<Page, Error> {
+        self.0.range(range).await
+    }
+
+    async fn sort_keys(&self, range: &Range) -> Result<SortKeys, Error> {
+        self.0.sort_keys(range).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        self.0.transact(writes).await
+    }
+
+    fn health(&self) -> Result<(), Error> {
+        self.0.health()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
 /// A table that counts its calls.
 pub(super) struct CountingTable {
     table: Arc<dyn Table>,
     reads: AtomicUsize,
     rows: AtomicUsize,
     keys: AtomicUsize,
+    single_writes: AtomicUsize,
     transactions: AtomicUsize,
     conflicts: AtomicUsize,
 }
@@ -89,7 +134,9 @@ pub(super) struct Counts {
     pub(super) rows: usize,
     /// The number of sort keys read without their items.
     pub(super) keys: usize,
-    /// The number of transactions, including those with a conflict.
+    /// The number of transactions of one write.
+    pub(super) single_writes: usize,
+    /// The number of transactions of several writes, including those with a conflict.
     pub(super) transactions: usize,
     /// The number of transactions with a conflict.
     pub(super) conflicts: usize,
@@ -98,7 +145,15 @@ pub(super) struct Counts {
 impl CountingTable {
     pub(super) fn new(table: Arc<dyn Table>) -> Self {
         let zero = AtomicUsize::default;
-        Self { table, reads: zero(), rows: zero(), keys: zero(), transactions: zero(), conflicts: zero() }
+        Self {
+            table,
+            reads: zero(),
+            rows: zero(),
+            keys: zero(),
+            single_writes: zero(),
+            transactions: zero(),
+            conflicts: zero(),
+        }
     }
 
     /// Returns the counts since the last call of this function.
@@ -108,6 +163,7 @@ impl CountingTable {
             reads: take(&self.reads),
             rows: take(&self.rows),
             keys: take(&self.keys),
+            single_writes: take(&self.single_writes),
             transactions: take(&self.transactions),
             conflicts: take(&self.conflicts),
         }
@@ -141,13 +197,18 @@ impl Table for CountingTable {
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let count = if writes.len() > 1 { &self.transactions } else { &self.single_writes };
+        count.fetch_add(1, Ordering::SeqCst);
         let outcome = self.table.transact(writes).await;
-        self.transactions.fetch_add(1, Ordering::SeqCst);
         self.conflicts.fetch_add(usize::from(matches!(outcome, Err(Error::Conflict(_)))), Ordering::SeqCst);
         outcome
     }
 
     fn health(&self) -> Result<(), Error> {
         self.table.health()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.table.is_remote()
     }
 }

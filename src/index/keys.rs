@@ -7,6 +7,7 @@
 //! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | location of an instance | `T#{tenant}#U#{instance}` | `UID` | |
+//! | part of a separate record of an instance | `T#{tenant}#U#{instance}` | `R#{object}#{number}` | |
 //! | continuation of an instance | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
@@ -37,6 +38,8 @@ const IN_USE: &str = "IN_USE";
 pub(crate) const SERIES_PREFIX: &str = "SERIES#";
 /// The prefix of the sort keys of instances.
 pub(crate) const INSTANCE_PREFIX: &str = "I#";
+/// The prefix of the sort keys of the parts of separate records.
+const PART_PREFIX: &str = "R#";
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
@@ -79,6 +82,19 @@ pub(crate) fn instance(
 /// The row with the location of an instance.
 pub(crate) fn location(tenant: &str, instance: &InstanceUid) -> ItemKey {
     ItemKey { partition: format!("T#{tenant}#U#{instance}"), sort: "UID".into() }
+}
+
+/// The row of part `number` (from 1) of an instance's separate record, in the partition of the location.
+/// `instance` is the key of the instance's row; `object` is the name of the stored object.
+pub(crate) fn record_part(instance: &ItemKey, object: &str, number: usize) -> ItemKey {
+    let tenant = instance.partition.split_once("#S#").map_or("", |(tenant, _)| tenant);
+    let uid = instance.sort.strip_prefix(INSTANCE_PREFIX).unwrap_or(&instance.sort);
+    ItemKey { partition: format!("{tenant}#U#{uid}"), sort: record_part_sort(object, number) }
+}
+
+/// The sort key of [`record_part`].
+pub(crate) fn record_part_sort(object: &str, number: usize) -> String {
+    format!("{PART_PREFIX}{object}#{number:04}")
 }
 
 /// The continuation row `number` (from 1) of an instance's record. `object` is the name of the stored object.

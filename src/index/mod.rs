@@ -16,8 +16,12 @@ mod conflict;
 mod delete;
 #[cfg(test)]
 mod engine_tests;
+mod heads;
 mod keys;
 mod ordered;
+mod prepare;
+#[cfg(test)]
+mod prepare_tests;
 pub mod previews;
 mod read;
 mod rebuild;
@@ -35,6 +39,7 @@ mod tests;
 
 pub use commit::CommitOutcome;
 pub use delete::{DeletionEntry, ObjectToDelete};
+pub use prepare::PreparedRecord;
 pub use read::Readable;
 pub use rows::InstanceLocation;
 pub use search::{ResultSink, SearchLimits};
@@ -120,6 +125,11 @@ impl Index {
     /// [`Error::Table`] if the table takes no more transactions until the process is restarted.
     pub fn health(&self) -> Result<(), Error> {
         Ok(self.table.health()?)
+    }
+
+    /// Whether each operation is a request to another machine; see [`Table::is_remote`].
+    pub fn is_remote(&self) -> bool {
+        self.table.is_remote()
     }
 
     /// Makes an index in memory, for tests of other modules.

@@ -1,6 +1,6 @@
 //! Reads of records: one by its UIDs, or pages of those of a tenant, study or series.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -55,13 +55,56 @@ impl Index {
     ) -> Result<Option<R>, Error> {
         let key = keys::instance(tenant, study, series, instance);
         for _ in 0..MAX_READS {
+            if self.table.is_remote() {
+                match self.separate_record(tenant, study, series, instance).await? {
+                    SeparateRead::Found(bytes) => return Ok(Some(rows::decode(&key, &bytes)?)),
+                    SeparateRead::NoInstance => return Ok(None),
+                    SeparateRead::Changed => continue,
+                    SeparateRead::InOwnRow => {}
+                }
+            }
             let found = self.table.get(std::slice::from_ref(&key)).await?.pop().flatten();
             let Some(row) = found else { return Ok(None) };
             if let Some(record) = read_record(self.table.as_ref(), row).await? {
                 return Ok(Some(record));
             }
         }
-        Err(rows::record_error(&key, "continuation rows are missing"))
+        Err(rows::record_error(&key, "rows of the record are missing"))
+    }
+
+    /// Reads a separate record with the location, which is in the same partition: one request instead of two,
+    /// one after the other.
+    async fn separate_record(
+        &self,
+        tenant: &str,
+        study: &StudyUid,
+        series: &SeriesUid,
+        instance: &InstanceUid,
+    ) -> Result<SeparateRead, Error> {
+        let location = keys::location(tenant, instance);
+        let range = whole_partition(None, location.partition.clone(), PAGE_RECORDS);
+        let mut found = BTreeMap::new();
+        let mut pages = pages(self.table.clone(), range);
+        while let Some(page) = pages.try_next().await? {
+            found.extend(page.into_iter().map(|(sort, item)| (sort, item.body)));
+        }
+        let Some(body) = found.get(&location.sort) else { return Ok(SeparateRead::NoInstance) };
+        let InstanceLocation { study: of_study, series: of_series, object, parts, .. } =
+            rows::decode(&location, body)?;
+        if of_study != *study || of_series != *series {
+            return Ok(SeparateRead::NoInstance);
+        }
+        if parts == 0 {
+            return Ok(SeparateRead::InOwnRow);
+        }
+        let mut bytes = Vec::new();
+        for number in 1..=parts {
+            let Some(part) = found.remove(&keys::record_part_sort(&object, number)) else {
+                return Ok(SeparateRead::Changed);
+            };
+            bytes.extend(part);
+        }
+        Ok(SeparateRead::Found(bytes))
     }
 
     /// The records of a study's series, in ascending order of their UIDs as text.
@@ -149,7 +192,18 @@ impl Index {
     }
 }
 
-/// Reads the record of an instance from its row and the continuation rows. `None` if the record was replaced
+/// The outcome of a read of a separate record.
+enum SeparateRead {
+    Found(Vec<u8>),
+    /// There is no such instance.
+    NoInstance,
+    /// The record is not separate.
+    InOwnRow,
+    /// The record was replaced or removed during the read.
+    Changed,
+}
+
+/// Reads the record of an instance from its row and the other rows of the record. `None` if the record was replaced
 /// or removed after the row was read.
 pub(crate) async fn read_record<R: DeserializeOwned>(
     table: &dyn Table,
@@ -267,27 +321,38 @@ fn readable_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Readable<R>, Error>> {
+    let decode = |bodies: Vec<(ItemKey, Result<Vec<u8>, Error>)>| {
+        bodies.into_iter().map(|(key, body)| rows::decode(&key, &body?)).collect()
+    };
+    record_bodies(table, page).map_ok(decode).boxed()
+}
+
+/// Reads the encoded records of a page of instances' rows, with the keys of these rows, in one or more pages
+/// of bounded size, none of which is empty. The error of a row that cannot be read is in the place of its
+/// record.
+pub(crate) fn record_bodies(
+    table: Arc<dyn Table>,
+    page: Vec<(String, Item)>,
+) -> BoxStream<'static, Result<Vec<(ItemKey, Result<Vec<u8>, Error>)>, Error>> {
     let next = move |mut waiting: VecDeque<(String, Item)>| {
         let table = table.clone();
         async move {
-            let (mut records, mut bytes) = (Vec::new(), 0);
-            while bytes < MAX_PAGE_BYTES
-                && let Some((_, row)) = waiting.pop_front()
-            {
-                let key = row.key.clone();
-                let body = match rows::read_bytes(table.as_ref(), row).await {
-                    Ok(Some(body)) => body,
-                    Ok(None) => continue,
-                    Err(error @ Error::Record { .. }) => {
-                        records.push(Err(error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                bytes += body.len();
-                records.push(rows::decode(&key, &body));
+            let mut bodies = Vec::new();
+            while bodies.is_empty() && !waiting.is_empty() {
+                let (mut items, mut bytes) = (Vec::new(), 0);
+                while bytes < MAX_PAGE_BYTES
+                    && let Some((_, item)) = waiting.pop_front()
+                {
+                    bytes += rows::record_bytes(&item);
+                    items.push(item);
+                }
+                let keys: Vec<ItemKey> = items.iter().map(|item| item.key.clone()).collect();
+                let read = rows::read_all(table.as_ref(), items).await?;
+                // A record that was replaced or removed meanwhile is left out.
+                let read = keys.into_iter().zip(read);
+                bodies.extend(read.filter_map(|(key, body)| Some((key, body.transpose()?))));
             }
-            Ok((!records.is_empty()).then_some((records, waiting)))
+            Ok((!bodies.is_empty()).then_some((bodies, waiting)))
         }
     };
     stream::try_unfold(VecDeque::from(page), next).boxed()

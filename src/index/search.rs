@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{block_in_place, spawn_blocking};
@@ -25,7 +25,7 @@ use crate::query::matching::matches;
 use crate::query::order;
 use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Condition, Level, Query, SearchSummary};
-use crate::table::{Item, ItemKey, Range, Table};
+use crate::table::{ItemKey, Range, Table};
 
 /// The cost of reading an instance's metadata for matching, in rows, beside the bytes that are parsed.
 const METADATA_ROWS: usize = 10;
@@ -354,21 +354,22 @@ impl<'a> RunningSearch<'a> {
         let range = read::whole_partition(None, partition, 500);
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
         while let Some(page) = pages.next().await {
-            for (_, item) in page? {
-                if !self.begin_row().await {
-                    return Ok(());
+            let mut bodies = read::record_bodies(self.table.clone(), page?);
+            while let Some(bodies) = bodies.try_next().await? {
+                for (key, body) in bodies {
+                    if !self.begin_row().await {
+                        return Ok(());
+                    }
+                    self.instance(&all, key, &body?).await?;
                 }
-                self.instance(&all, item).await?;
             }
         }
         Ok(())
     }
 
     /// Matches one instance. `parents` holds the attributes of its study and series.
-    async fn instance(&mut self, parents: &Attributes, item: Item) -> Result<(), Error> {
-        let key = item.key.clone();
-        let Some(bytes) = rows::read_bytes(self.table.as_ref(), item).await? else { return Ok(()) };
-        let SearchedRecord { mut attributes, transfer_syntax } = rows::decode(&key, &bytes)?;
+    async fn instance(&mut self, parents: &Attributes, key: ItemKey, bytes: &[u8]) -> Result<(), Error> {
+        let SearchedRecord { mut attributes, transfer_syntax } = rows::decode(&key, bytes)?;
         results::add_computed(&mut attributes, &transfer_syntax);
         if !self.meets(|conditions| &conditions.instance, &attributes) {
             return Ok(());
@@ -377,7 +378,7 @@ impl<'a> RunningSearch<'a> {
             if !self.spend_on_metadata() {
                 return Ok(());
             }
-            let record: InstanceRecord = rows::decode(&key, &bytes)?;
+            let record: InstanceRecord = rows::decode(&key, bytes)?;
             let Some(metadata) = self.metadata(key, record.metadata).await? else { return Ok(()) };
             attributes = with_others(attributes, metadata);
         }

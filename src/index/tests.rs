@@ -21,7 +21,7 @@ use crate::index::search_tests::search;
 use crate::index::{CommitOutcome, Error, Index, ObjectToDelete, keys};
 use crate::query::parameters::{self, ResultLimits, SearchTarget};
 use crate::query::{Level, Query};
-use crate::table::{Expect, MAX_TRANSACTION_BYTES, Secondary, Write};
+use crate::table::{Expect, ItemKey, MAX_TRANSACTION_BYTES, Secondary, Table, Write};
 
 on_each_engine! {
     counts_are_exact_after_commits_at_the_same_time_through_two_indexes,
@@ -244,6 +244,15 @@ async fn removing_the_last_instance_removes_its_series_and_study(engine: Engine)
     assert_eq!(index.remove(TENANT, &gone.study, Some(&gone.series), Some(&gone.instance)).await.unwrap(), 0);
 }
 
+/// The key of a row of a large record besides its own.
+fn other_row(table: &dyn Table, key: &ItemKey, object: &str, number: usize) -> ItemKey {
+    if table.is_remote() {
+        keys::record_part(key, object, number)
+    } else {
+        keys::continuation(key, object, number)
+    }
+}
+
 async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine: Engine) {
     let table = engine.table.clone();
     let index = Index::new(table.clone());
@@ -264,7 +273,7 @@ async fn a_record_larger_than_a_row_is_read_back_whole_and_leaves_nothing(engine
         index.instances(TENANT, &record.study, None).try_collect().await.unwrap();
     assert_eq!(pages, [[record.clone()]]);
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let row = keys::continuation(&key, &record.object, 1);
+    let row = other_row(table.as_ref(), &key, &record.object, 1);
     assert!(table.get(std::slice::from_ref(&row)).await.unwrap()[0].is_some());
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
     assert!(table.get(&[row]).await.unwrap()[0].is_none());
@@ -290,7 +299,7 @@ async fn a_record_larger_than_a_transaction_is_read_back_whole_and_leaves_nothin
     let found = index.instance(TENANT, &record.study, &record.series, &record.instance).await.unwrap();
     assert_eq!(found.as_ref(), Some(&record));
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let parts = ["first", "second"].map(|object| keys::continuation(&key, object, 1));
+    let parts = ["first", "second"].map(|object| other_row(engine.table.as_ref(), &key, object, 1));
     let found = engine.table.get(&parts).await.unwrap();
     assert_eq!((found[stored].is_some(), found[1 - stored].is_some()), (true, false));
     index.remove(TENANT, &record.study, Some(&record.series), Some(&record.instance)).await.unwrap();
@@ -445,7 +454,7 @@ async fn a_record_of_which_a_row_is_lost_is_an_error(engine: Engine) {
     record.attributes.insert(NOT_INDEXED, Attribute::text(b"LO", "0".repeat(1_000_000)));
     store(&index, record.clone()).await;
     let key = keys::instance(TENANT, &record.study, &record.series, &record.instance);
-    let row = keys::continuation(&key, &record.object, 2);
+    let row = other_row(table.as_ref(), &key, &record.object, 2);
     table.transact(vec![Write::Delete(row, Expect::Anything)]).await.unwrap();
     let read = index.instance::<InstanceRecord>(TENANT, &record.study, &record.series, &record.instance);
     let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);

@@ -231,4 +231,10 @@ pub trait Table: Send + Sync + 'static {
     /// # Errors
     /// [`Error::WriterEnded`], until the process is restarted.
     fn health(&self) -> Result<(), Error>;
+
+    /// Whether each operation is a request to another machine. Operations then take milliseconds, as many as
+    /// wanted run at the same time, and a byte written in a transaction costs twice a byte written alone.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }

@@ -31,6 +31,7 @@ mod instances;
 mod lost_objects;
 mod metadata;
 mod negotiation;
+mod new_instances;
 mod ops;
 mod pictures;
 mod recovery;

@@ -8,6 +8,7 @@
 use std::io::{Error, Result, Write};
 use std::time::{Duration, Instant};
 
+mod delay;
 mod dicom;
 mod dimse;
 mod fill;
@@ -19,7 +20,8 @@ load get ADDRESS CONNECTIONS REPEATS ACCEPT CODING PATHS_FILE
 load fill ADDRESS PATH CONNECTIONS FIRST_STUDY LAST_STUDY INSTANCES FILE
 load c-store ADDRESS AE_TITLE ASSOCIATIONS DIRECTORY
 load sink ADDRESS DIRECTORY
-load c-store-sink ADDRESS DIRECTORY";
+load c-store-sink ADDRESS DIRECTORY
+load delay UPSTREAM MILLISECONDS";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
         }
         ["sink", address, directory] => return sink::http(address, directory),
         ["c-store-sink", address, directory] => return sink::dimse(address, directory),
+        ["delay", upstream, milliseconds] => return delay::run(upstream, number(milliseconds)? as u64),
         _ => {
             // Cargo's test runner starts examples without arguments.
             return writeln!(std::io::stderr(), "{USAGE}");

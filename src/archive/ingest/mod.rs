@@ -36,6 +36,7 @@ pub(in crate::archive) mod duplicate;
 pub mod pace;
 mod partial;
 pub(in crate::archive) mod persist;
+pub(in crate::archive) mod recent;
 mod refusal;
 pub mod spool;
 pub mod zip_upload;

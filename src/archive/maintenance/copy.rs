@@ -196,7 +196,7 @@ async fn transfer(
     let mut record = record.clone();
     record.object = keys::new_object(&record.digest);
     record.replaced = lost.into_iter().collect();
-    Ok(match persist(destination, tenant, record, staged).await? {
+    Ok(match persist(destination, tenant, record, staged, false).await? {
         CommitOutcome::Stored | CommitOutcome::Replaced { .. } => Step::Copied,
         CommitOutcome::AlreadyStored { .. } => Step::Known,
         CommitOutcome::DifferentBytes => Step::Failed(DIFFERENT.into()),

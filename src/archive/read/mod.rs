@@ -23,6 +23,7 @@ use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
 
+pub mod ahead;
 pub(in crate::archive) mod byte_order;
 pub(in crate::archive) mod deflated;
 pub mod document;

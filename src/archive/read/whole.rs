@@ -133,13 +133,17 @@ impl Archive {
         }
     }
 
+    /// The size of the largest object that is held in memory until it is verified.
+    pub(super) fn max_held_bytes(&self) -> u64 {
+        if self.is_remote { MAX_HELD_REMOTE_BYTES } else { MAX_HELD_BYTES }
+    }
+
     /// Opens a whole object, as [`Archive::open_whole`].
     pub(super) async fn open_verified(&self, object: WholeObject<'_>) -> Result<ByteStream, blobs::Error> {
         let WholeObject { key, size_bytes, digest } = object;
         let bytes = self.blobs.read(key, 0..size_bytes).await?;
         let mut bytes = verified(self, bytes, key.clone(), digest);
-        let max_held = if self.is_remote { MAX_HELD_REMOTE_BYTES } else { MAX_HELD_BYTES };
-        if size_bytes <= max_held {
+        if size_bytes <= self.max_held_bytes() {
             let chunks: Vec<_> = bytes.try_collect().await?;
             return Ok(stream::iter(chunks).map(Ok).boxed());
         }

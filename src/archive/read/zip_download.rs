@@ -196,9 +196,13 @@ impl ZipDownload {
     ///
     /// # Errors
     /// The error of the first instance if no instance can be read.
-    pub async fn read(self, archive: &Arc<Archive>) -> Result<(ZipStream, Vec<InstanceUid>), Error> {
+    pub async fn read(
+        self,
+        archive: &Arc<Archive>,
+        caller: &Caller,
+    ) -> Result<(ZipStream, Vec<InstanceUid>), Error> {
         let mut missing = self.missing;
-        Ok((written(archive, self.entries, &mut missing).await?, missing))
+        Ok((written(archive, caller, self.entries, &mut missing).await?, missing))
     }
 }
 

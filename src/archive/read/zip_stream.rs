@@ -8,18 +8,17 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tracing::error;
 
+use crate::archive::access::Caller;
+use crate::archive::read::ahead::{AheadSize, holding};
 use crate::archive::read::file::as_file;
 use crate::archive::read::whole::{MAX_READ_TWICE_BYTES, OmissionPolicy, WholeObject, count_loss, is_logged};
 use crate::archive::read::{FILL_BYTES, filled};
-use crate::archive::{Archive, Error};
+use crate::archive::{Archive, Error, run_apart};
 use crate::blobs::Key;
 use crate::dicom::file_header::FileHeader;
 use crate::dicom::uid::InstanceUid;
 use crate::telemetry;
 use crate::zip::writer::{DirectoryWriter, EntryHeader};
-
-/// Objects that are opened ahead of the one that is being sent.
-const OPEN_AHEAD: usize = 2;
 
 /// An entry that is about to be read.
 #[derive(Debug)]
@@ -58,17 +57,23 @@ pub(super) struct StoredFile {
 /// The error of the first instance if no instance can be read.
 pub(super) async fn written(
     archive: &Arc<Archive>,
+    caller: &Caller,
     entries: Vec<ZipDownloadEntry>,
     missing: &mut Vec<InstanceUid>,
 ) -> Result<ZipStream, Error> {
-    let archive = archive.clone();
-    let opened = stream::iter(entries)
-        .map(move |entry| {
-            let archive = archive.clone();
-            async move { open(&archive, entry).await }
+    let size = |entry: &ZipDownloadEntry| match &entry.source {
+        EntrySource::Object(file) => AheadSize::Stored(file.size_bytes),
+        EntrySource::Text(text) => AheadSize::Stored(text.len() as u64),
+    };
+    let opener = archive.clone();
+    let open = move |entry, memory| {
+        let archive = opener.clone();
+        run_apart(async move {
+            let OpenEntry { header, content, bytes } = open(&archive, entry).await;
+            Ok(OpenEntry { header, content, bytes: holding(bytes, memory) })
         })
-        .buffered(OPEN_AHEAD)
-        .boxed();
+    };
+    let opened = archive.opened_ahead(caller.clone(), stream::iter(entries).boxed(), size, open);
     let mut entries = OpenEntries { opened, policy: OmissionPolicy::default() };
     let mut begun = VecDeque::new();
     let mut first_error = None;
@@ -137,7 +142,7 @@ async fn open(archive: &Archive, entry: ZipDownloadEntry) -> OpenEntry {
 
 /// Entries, opened some ahead of the one that is sent.
 struct OpenEntries {
-    opened: BoxStream<'static, OpenEntry>,
+    opened: BoxStream<'static, Result<OpenEntry, Error>>,
     policy: OmissionPolicy,
 }
 
@@ -145,7 +150,7 @@ impl OpenEntries {
     /// The next entry. The length of the zip file was sent, so that an instance that cannot be read is
     /// replaced by a text, which has as many bytes, and a name with as many characters.
     async fn next(&mut self) -> Result<Option<OpenEntry>, Error> {
-        let Some(mut entry) = self.opened.next().await else { return Ok(None) };
+        let Some(mut entry) = self.opened.try_next().await? else { return Ok(None) };
         let ZipEntryContent::Unreadable(instance, error) = entry.content else {
             self.policy.given();
             return Ok(Some(entry));

@@ -36,6 +36,7 @@ impl From<StagedData> for StagedSource {
         match place {
             StagedData::File(file) => Self::File(Arc::new(file)),
             StagedData::Memory(bytes) | StagedData::Growing(bytes, _) => Self::Memory(bytes.into()),
+            StagedData::Shared(bytes) => Self::Memory(bytes),
         }
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::frame_bytes;
 use crate::archive::derived::transcode::REVISION;
+use crate::archive::read::ahead::{AheadSize, holding};
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error as ArchiveError, ResponseMemory};
@@ -41,9 +42,6 @@ use crate::http::retrieve::transcoded_frames;
 /// The attributes that hold pixels, at the top level: Pixel Data first, then Float and Double Float Pixel
 /// Data.
 const PIXELS: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
-
-/// The number of parts that are opened or transcoded ahead of the one that is sent.
-const OPEN_AHEAD: usize = 2;
 
 /// `GET …/bulkdata` of a study, a series or an instance.
 pub(crate) async fn bulkdata(
@@ -204,21 +202,29 @@ fn opened(
             Ok((value, number, memory))
         }
     });
-    let parts = pieces.map(move |piece| {
-        let (reader, base_url) = (Arc::clone(&reader), Arc::clone(&base_url));
+    let size = |piece: &Result<(Arc<SelectedValue>, u32, Option<ResponseMemory>), ArchiveError>| match piece {
+        Ok((value, _, None)) if value.frames.is_some() => {
+            AheadSize::Stored(frame_bytes(&value.record) as u64)
+        }
+        Ok((value, _, None)) => AheadSize::Stored(value.range.end - value.range.start),
+        Ok((_, _, Some(_))) | Err(_) => AheadSize::Made,
+    };
+    let opener = Arc::clone(&reader);
+    let open = move |piece, ahead| {
+        let (reader, base_url) = (Arc::clone(&opener), Arc::clone(&base_url));
         async move {
             let (archive, caller) = &*reader;
-            let (value, number, memory) = piece?;
+            let (value, number, memory): (Arc<SelectedValue>, u32, _) = piece?;
             Ok(match part(archive, caller, &value, number, memory).await {
                 Ok(ValuePart { essence, transfer_syntax, bytes }) => {
                     let location = format!("{}/bulkdata/{}", url(&value.record, &base_url), value.path);
-                    Ok(OpenPart { essence, transfer_syntax, location, bytes })
+                    Ok(OpenPart { essence, transfer_syntax, location, bytes: holding(bytes, ahead) })
                 }
                 Err(error) => Err(Omission { instance: value.record.instance.clone(), error }),
             })
         }
-    });
-    parts.buffered(OPEN_AHEAD).boxed()
+    };
+    reader.0.opened_ahead(reader.1.clone(), pieces.boxed(), size, open)
 }
 
 struct ValuePart {

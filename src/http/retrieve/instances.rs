@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::{ExplicitFile, explicit_file};
 use crate::archive::derived::transcode::{self, Encoding, REVISION, encodings, read_transcoded};
+use crate::archive::read::ahead::{AheadSize, holding};
 use crate::archive::records::InstanceRecord;
 use crate::archive::{Archive, Error as ArchiveError, run_apart};
 use crate::dicom::transfer_syntax;
@@ -32,9 +33,6 @@ use crate::http::retrieve::bulkdata_of_instances::{self, BulkSelection};
 use crate::http::retrieve::zip;
 
 const DICOM: &str = "application/dicom";
-
-/// The number of objects that are opened ahead of the one that is sent.
-const OPEN_AHEAD: usize = 2;
 
 /// `GET` of a study, a series or an instance.
 pub(crate) async fn instances(
@@ -212,22 +210,35 @@ fn opened(
     records: BoxStream<'static, Result<InstanceRecord, ArchiveError>>,
     base_url: Arc<str>,
 ) -> PartsOrOmissions<OpenPart> {
-    let reader = Arc::new((archive, caller, accept));
-    let parts = records.map(move |record| {
+    let reader = Arc::new((archive.clone(), caller.clone(), accept));
+    let for_size = reader.clone();
+    let size = move |record: &Result<InstanceRecord, ArchiveError>| match record {
+        Ok(record) if matches!(form_of_part(&for_size.2, record), InstanceForm::Stored) => {
+            AheadSize::Stored(record.size_bytes)
+        }
+        _ => AheadSize::Made,
+    };
+    let open = move |record: Result<InstanceRecord, ArchiveError>, memory| {
         let (reader, base_url) = (Arc::clone(&reader), Arc::clone(&base_url));
         run_apart(async move {
             let (archive, caller, accept) = &*reader;
             let record = record?;
             Ok(match archive.retried(|| part(archive, caller, accept, &record)).await {
                 Ok((bytes, transfer_syntax)) => {
-                    let location = url(&record, &base_url);
+                    let (location, bytes) = (url(&record, &base_url), holding(bytes, memory));
                     Ok(OpenPart { essence: DICOM, transfer_syntax, location, bytes })
                 }
                 Err(error) => Err(Omission { instance: record.instance, error }),
             })
         })
-    });
-    parts.buffered(OPEN_AHEAD).boxed()
+    };
+    archive.opened_ahead(caller, records, size, open)
+}
+
+/// The representation of an instance among others: the default one if the instance has none that the client
+/// accepts.
+fn form_of_part(accept: &Accept, record: &InstanceRecord) -> InstanceForm {
+    choose(accept, record, false).map_or_else(|_| default_form(record), |offer| form(record, &offer))
 }
 
 async fn part(
@@ -236,9 +247,7 @@ async fn part(
     accept: &Accept,
     record: &InstanceRecord,
 ) -> Result<(PartBytes, String), ArchiveError> {
-    let form =
-        choose(accept, record, false).map_or_else(|_| default_form(record), |offer| form(record, &offer));
-    let outcome = match form {
+    let outcome = match form_of_part(accept, record) {
         InstanceForm::Stored => None,
         InstanceForm::Explicit => Some(
             explicit_file(archive, caller, record)

@@ -87,6 +87,10 @@ impl Table for DynamodbTable {
     fn health(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
 }
 
 /// Counts the units that a request has consumed, if the service returns them.
