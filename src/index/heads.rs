@@ -1,6 +1,7 @@
 //! The rows of studies and series that this process has just written. While instances of a study arrive, each
 //! commit needs the rows that the commit before has written: over a remote table, these are taken from here
-//! instead of being read. The versions in the conditions of the transaction show whether they are out of date.
+//! instead of being read. The versions in the conditions of the transaction show whether they are out of
+//! date.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

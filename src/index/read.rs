@@ -203,8 +203,8 @@ enum SeparateRead {
     Changed,
 }
 
-/// Reads the record of an instance from its row and the other rows of the record. `None` if the record was replaced
-/// or removed after the row was read.
+/// Reads the record of an instance from its row and the other rows of the record. `None` if the record was
+/// replaced or removed after the row was read.
 pub(crate) async fn read_record<R: DeserializeOwned>(
     table: &dyn Table,
     row: Item,
@@ -321,11 +321,13 @@ fn readable_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Readable<R>, Error>> {
-    let decode = |bodies: Vec<(ItemKey, Result<Vec<u8>, Error>)>| {
-        bodies.into_iter().map(|(key, body)| rows::decode(&key, &body?)).collect()
-    };
+    let decode =
+        |bodies: EncodedRecords| bodies.into_iter().map(|(key, body)| rows::decode(&key, &body?)).collect();
     record_bodies(table, page).map_ok(decode).boxed()
 }
+
+/// Encoded records, or the error of each row that cannot be read, with the keys of their instances' rows.
+pub(crate) type EncodedRecords = Vec<(ItemKey, Result<Vec<u8>, Error>)>;
 
 /// Reads the encoded records of a page of instances' rows, with the keys of these rows, in one or more pages
 /// of bounded size, none of which is empty. The error of a row that cannot be read is in the place of its
@@ -333,7 +335,7 @@ fn readable_pages<R: DeserializeOwned + Send + 'static>(
 pub(crate) fn record_bodies(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
-) -> BoxStream<'static, Result<Vec<(ItemKey, Result<Vec<u8>, Error>)>, Error>> {
+) -> BoxStream<'static, Result<EncodedRecords, Error>> {
     let next = move |mut waiting: VecDeque<(String, Item)>| {
         let table = table.clone();
         async move {

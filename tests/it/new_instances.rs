@@ -1,4 +1,5 @@
-//! Ingest over a remote table: the index is asked while the object of an instance that is probably new is put.
+//! Ingest over a remote table: the index is asked while the object of an instance that is probably new is
+//! put.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -27,7 +27,9 @@ pub(super) async fn ingest(
     let Identity { series, instance: uid, .. } = received.identity();
     let _lock = archive.instance_locks.lock((caller.tenant.clone(), uid.clone())).await;
     let outcome = ingest_locked(archive, caller, received).await;
-    if let Ok(stored) = &outcome {
+    if archive.index.is_remote()
+        && let Ok(stored) = &outcome
+    {
         let is_new = !stored.is_duplicate && !stored.has_replaced;
         archive.recent_uploads.record(&caller.tenant, &series, &uid, is_new);
     }

@@ -54,7 +54,7 @@ pub(super) async fn answer(
         may_be_stored_in(&head.accept(), stored)?;
     }
     let length = zip.length();
-    let (bytes, missing) = zip.read(archive, &caller).await?;
+    let (bytes, missing) = zip.read(archive, caller).await?;
     let response = begin(&missing, &etag)
         .header(CONTENT_TYPE, ZIP)
         .header(CONTENT_LENGTH, length)
