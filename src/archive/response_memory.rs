@@ -21,11 +21,15 @@ const SMALL_BYTES: usize = 512 * 1024;
 /// Small parts have an eighth of the memory for themselves, so that large ones keep no small one waiting,
 /// also of the same client.
 const SMALL_FRACTION: usize = 8;
+/// Objects that are opened ahead have an eighth for themselves: clients that read slowly hold it for long, and
+/// keep no other request waiting.
+const AHEAD_FRACTION: usize = 8;
 
 /// The memory for the responses to all clients.
 pub(in crate::archive) struct ResponseBudget {
     small: Arc<Budget>,
     large: Arc<Budget>,
+    ahead: Arc<Budget>,
     longest_wait: Duration,
 }
 
@@ -46,10 +50,12 @@ struct GrantedBytes {
 
 impl ResponseBudget {
     pub(in crate::archive) fn new(settings: &HttpSettings) -> Self {
-        let small = settings.max_response_memory_bytes / SMALL_FRACTION;
+        let all = settings.max_response_memory_bytes;
+        let (small, ahead) = (all / SMALL_FRACTION, all / AHEAD_FRACTION);
         Self {
             small: Arc::new(Budget::of_bytes(small)),
-            large: Arc::new(Budget::of_bytes(settings.max_response_memory_bytes - small)),
+            large: Arc::new(Budget::of_bytes(all - small - ahead)),
+            ahead: Arc::new(Budget::of_bytes(ahead)),
             longest_wait: Duration::from_secs(settings.response_wait_seconds),
         }
     }
@@ -65,16 +71,11 @@ impl Archive {
         ResponseMemory { budget: large.clone(), client, grants: vec![grant], bytes }
     }
 
-    /// Memory for bytes that will be sent to a caller, if there is some without a wait.
-    pub(in crate::archive) fn response_memory_at_once(
-        &self,
-        caller: &Caller,
-        bytes: usize,
-    ) -> Option<ResponseMemory> {
-        let ResponseBudget { small, large, .. } = &self.response_budget;
-        let client = caller.sharing_client();
-        let grant = if bytes <= SMALL_BYTES { small } else { large }.try_take(&client, bytes)?;
-        Some(ResponseMemory { budget: large.clone(), client, grants: vec![grant], bytes })
+    /// Memory for bytes of an object that is opened ahead, if there is some without a wait.
+    pub(in crate::archive) fn ahead_memory(&self, caller: &Caller, bytes: usize) -> Option<ResponseMemory> {
+        let (budget, client) = (self.response_budget.ahead.clone(), caller.sharing_client());
+        let grant = budget.try_take(&client, bytes)?;
+        Some(ResponseMemory { budget, client, grants: vec![grant], bytes })
     }
 
     /// Waits like [`Self::response_memory`], but not longer than `http.response_wait_seconds`: before a

@@ -44,7 +44,7 @@ impl Archive {
     {
         let (archive, max_held) = (Arc::clone(self), self.max_held_bytes());
         let memory = move |bytes: u64| {
-            archive.response_memory_at_once(&caller, usize::try_from(bytes.min(max_held)).unwrap_or(0))
+            archive.ahead_memory(&caller, usize::try_from(bytes.min(max_held)).unwrap_or(0))
         };
         let max_bytes = self.max_ahead_bytes;
         let (items, sizes, waiting) = (items.fuse(), VecDeque::new(), None);
@@ -84,7 +84,8 @@ where
             return Some((None, bytes));
         }
         let opened = self.sizes.iter().fold(bytes, |sum, bytes| sum.saturating_add(*bytes));
-        let may = size != AheadSize::Made && self.sizes.len() < MAX_OBJECTS && opened <= self.max_bytes;
+        let is_within = self.max_bytes > 0 && opened <= self.max_bytes;
+        let may = size != AheadSize::Made && self.sizes.len() < MAX_OBJECTS && is_within;
         may.then(|| (self.memory)(bytes)).flatten().map(|memory| (Some(memory), bytes))
     }
 }
@@ -198,9 +199,10 @@ mod tests {
     #[tokio::test]
     async fn without_memory_few_objects_are_opened_ahead() {
         let little = |config: &mut Config| config.http.max_response_memory_bytes = 8 << 20;
-        // The client's share of 7 MiB for large parts is 3.5 MiB: three objects, and two without.
-        let size = AheadSize::Stored(1 << 20);
-        let opened = opened_at_once(BlobStore::S3, size, little).await;
-        assert!((MIN_OBJECTS + 1..8).contains(&opened), "{opened}");
+        // The client's share of 1 MiB is 512 KiB.
+        for (bytes, expected) in [(100 << 10, MIN_OBJECTS + 5), (256 << 10, MIN_OBJECTS + 2), (1 << 20, 3)] {
+            let opened = opened_at_once(BlobStore::S3, AheadSize::Stored(bytes), little).await;
+            assert_eq!(opened, expected, "{bytes}");
+        }
     }
 }
