@@ -92,7 +92,7 @@ fleet-test: cloud-environment
 
 # Measures the server on S3 beside a bare S3 client; prints a table. See docs/performance.md.
 cloud-bench: cloud-environment
-	cargo build --release --locked --example bare-s3
+	cargo build --release --locked --bin cuspid --example bare-s3 --example versus-load
 	tools/cloud.py --only radosgw,dynamodb .venv/bin/python benches/cloud/run.py $(ARGS)
 
 # Measures the server side by side with Orthanc; prints a table. See docs/performance.md.

@@ -27,7 +27,6 @@ from cuspid_cloud import Cloud, endpoint  # noqa: E402
 from cuspid_server import AE_TITLE, Server, binary  # noqa: E402
 
 WORK = ROOT / "target" / "versus"
-LOAD = WORK / "load"
 ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 PER_REQUEST = 50
 # What is read comes from S3, and nothing else is done.
@@ -45,13 +44,13 @@ def report(*command) -> float:
 
 
 @contextlib.contextmanager
-def delayed(url: str, milliseconds: int):
+def delayed(load: Path, url: str, milliseconds: int):
     """The URL of a proxy before a server, or of the server itself without a delay."""
     if milliseconds == 0:
         yield url
         return
     upstream = url.removeprefix("http://")
-    with subprocess.Popen([LOAD, "delay", upstream, str(milliseconds)], stdout=subprocess.PIPE, text=True) as proxy:
+    with subprocess.Popen([load, "delay", upstream, str(milliseconds)], stdout=subprocess.PIPE, text=True) as proxy:
         try:
             yield f"http://127.0.0.1:{int(proxy.stdout.readline())}"
         finally:
@@ -70,19 +69,17 @@ class Bench:
 
     def cuspid(self, name: str, dynamodb: str, connections: int) -> dict:
         """Stores over so many connections, by STOW-RS and by C-STORE, and retrieves the series over as many at the same time."""
-        figures = {}
+        figures, load = {}, self.chosen.load
         with self.server(name, dynamodb) as (server, directory):
-            figures["STOW-RS"] = report(
-                LOAD, "stow", f"{server.url}/studies", connections, min(PER_REQUEST, self.chosen.slices), self.files
-            )
+            per_request = min(PER_REQUEST, self.chosen.slices)
+            figures["STOW-RS"] = report(load, "stow", f"{server.url}/studies", connections, per_request, self.files)
             paths = directory / "paths"
             paths.write_text(f"/dicom-web/studies/{data.STUDY}/series/{data.SERIES}\n")
             address = f"127.0.0.1:{server.http_port}"
-            figures["retrieval"] = report(LOAD, "get", address, connections, connections, ACCEPT, "identity", paths)
+            figures["retrieval"] = report(load, "get", address, connections, connections, ACCEPT, "identity", paths)
         with self.server(name, dynamodb) as (server, _):
-            figures["C-STORE"] = report(
-                LOAD, "c-store", f"127.0.0.1:{server.dimse_port}", AE_TITLE, connections, self.files
-            )
+            address = f"127.0.0.1:{server.dimse_port}"
+            figures["C-STORE"] = report(load, "c-store", address, AE_TITLE, connections, self.files)
         return figures
 
     @contextlib.contextmanager
@@ -113,6 +110,7 @@ def medians(runs: list) -> dict:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--client", type=Path, default=ROOT / "target/release/examples/bare-s3")
+    arguments.add_argument("--load", type=Path, default=ROOT / "target/release/examples/versus-load")
     arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--slices", type=int, default=data.SLICES)
@@ -124,17 +122,14 @@ def main() -> int:
     ct = WORK / "data" / "ct"
     if not ct.exists():
         data.make_ct(ct)
-    source = ROOT / "benches/versus/load/main.rs"
-    subprocess.run(["rustc", "--edition", "2024", "-O", source, "-o", LOAD], check=True)
     results = []
     with contextlib.ExitStack() as stack:
         files = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cuspid-bench-", dir=WORK)))
         for file in sorted(ct.iterdir())[: chosen.slices]:
             os.link(file, files / file.name)
-        bench = Bench(chosen, files, stack.enter_context(delayed(endpoint("s3"), chosen.s3_delay)))
-        tables = {
-            name: stack.enter_context(delayed(endpoint("dynamodb", name), chosen.dynamodb_delay)) for name in chosen.dynamodb
-        }
+        bench = Bench(chosen, files, stack.enter_context(delayed(chosen.load, endpoint("s3"), chosen.s3_delay)))
+        delayed_table = lambda name: delayed(chosen.load, endpoint("dynamodb", name), chosen.dynamodb_delay)
+        tables = {name: stack.enter_context(delayed_table(name)) for name in chosen.dynamodb}
         for connections in chosen.connections:
             limits, figures = [], {name: [] for name in tables}
             for _ in range(chosen.repeats):
