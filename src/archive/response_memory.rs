@@ -21,8 +21,8 @@ const SMALL_BYTES: usize = 512 * 1024;
 /// Small parts have an eighth of the memory for themselves, so that large ones keep no small one waiting,
 /// also of the same client.
 const SMALL_FRACTION: usize = 8;
-/// Objects that are opened ahead have an eighth for themselves: clients that read slowly hold it for long, and
-/// keep no other request waiting.
+/// Objects that are opened ahead have an eighth for themselves: clients that read slowly hold it for long,
+/// and keep no other request waiting.
 const AHEAD_FRACTION: usize = 8;
 
 /// The memory for the responses to all clients.

@@ -19,7 +19,9 @@ use crate::config::Duplicates;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::conflict::{ConflictRetries, is_conflict};
 use crate::index::heads::WrittenHeads;
-use crate::index::prepare::{PreparedRecord, delete_rows, encode, write_ahead};
+use crate::index::prepare::{
+    MAX_BATCH_BYTES, PreparedRecord, SPARE_WRITES, delete_rows, encode, write_ahead,
+};
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
@@ -46,13 +48,6 @@ pub enum CommitOutcome {
     /// The SOP Instance UID is stored in another study or series; nothing changed.
     OtherSeries,
 }
-
-/// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
-/// entry of the deletion queue.
-pub(crate) const SPARE_WRITES: usize = 3;
-/// The maximum bytes of instances' rows in one transaction, below [`table::MAX_TRANSACTION_BYTES`] to leave
-/// space for the other rows. The continuation rows of a larger instance are written before its transaction.
-pub(super) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// The queued commits.
 #[derive(Default)]

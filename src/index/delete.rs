@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::clock::now_millis;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
-use crate::index::commit::SPARE_WRITES;
 use crate::index::conflict::ConflictRetries;
+use crate::index::prepare::SPARE_WRITES;
 use crate::index::records::InstanceRecord;
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;

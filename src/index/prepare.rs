@@ -5,11 +5,18 @@
 
 use futures_util::future::try_join_all;
 
-use crate::index::commit::{MAX_BATCH_BYTES, SPARE_WRITES};
 use crate::index::records::InstanceRecord;
 use crate::index::rows::{self, InstanceRows};
 use crate::index::{Error, Index, keys};
 use crate::table::{Expect, Item, ItemKey, MAX_WRITES, Table, Write};
+
+/// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
+/// entry of the deletion queue.
+pub(crate) const SPARE_WRITES: usize = 3;
+/// The maximum bytes of instances' rows in one transaction, below [`crate::table::MAX_TRANSACTION_BYTES`] to
+/// leave space for the other rows. The continuation rows of a larger instance are written before its
+/// transaction.
+pub(super) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// A record that can be committed: the rows that need no transaction are written.
 pub struct PreparedRecord {
