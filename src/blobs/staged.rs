@@ -86,7 +86,7 @@ impl Staged {
                 file.append(slices).map_err(cannot_write)?;
                 self.data = StagedData::File(file);
             }
-            StagedData::Shared(_) => return Err(Errno::INVAL),
+            StagedData::Shared(_) => return Err(cannot_write(Errno::INVAL)),
         }
         self.length += length as u64;
         Ok(())

@@ -197,7 +197,7 @@ async fn studies_are_counted_by_day_exactly(engine: Engine) {
                 }
                 let date = format!("202403{:02}", 1 + dice.roll(4));
                 record.attributes.insert(tags::STUDY_DATE, Attribute::text(b"DA", date));
-                record.digest = format!("{task} {round}");
+                record.digest = DigestAlgorithm::OF_NEW_OBJECTS.digest(format!("{task} {round}").as_bytes());
                 record.object = format!("{task}-{round}");
                 index.commit(TENANT, record, Duplicates::Replace, None).await.unwrap();
             }

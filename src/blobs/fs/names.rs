@@ -35,7 +35,8 @@ impl Names {
                 Err(Errno::EXIST) => {
                     missing.pop();
                 }
-                Err(Errno::NOENT) if directory != above(directory) => missing.push(above(directory)),
+                // Nothing can be made in a root that was removed.
+                Err(Errno::NOENT) if above(directory) != "." => missing.push(above(directory)),
                 Err(error) => return Err(error),
             }
         }

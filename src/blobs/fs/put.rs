@@ -288,6 +288,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_put_into_a_directory_that_was_removed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(&directory.path().join("data")).unwrap();
+        let file = staged(&blobs.root, b"bytes");
+        std::fs::remove_dir_all(directory.path().join("data")).unwrap();
+        assert_eq!(put(&blobs.root, file, "originals/a/b".into()).await, Err(Errno::NOENT));
+    }
+
+    #[tokio::test]
     async fn a_put_that_panics_fails_those_that_wait_for_it_and_no_later_one() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = FileBlobs::open(directory.path()).unwrap();

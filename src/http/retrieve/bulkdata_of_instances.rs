@@ -225,8 +225,8 @@ fn opened(
         let (reader, base_url) = (Arc::clone(&opener), Arc::clone(&base_url));
         async move {
             let (archive, caller) = &*reader;
-            let (value, number, part): (Arc<SelectedValue>, u32, PartUnderWay) = piece?;
-            let PartUnderWay { memory, mark } = part;
+            let (value, number, held): (Arc<SelectedValue>, u32, PartUnderWay) = piece?;
+            let PartUnderWay { memory, mark } = held;
             Ok(match part(archive, caller, &value, number, memory).await {
                 Ok(ValuePart { essence, transfer_syntax, bytes }) => {
                     mark.keep();
