@@ -2,8 +2,9 @@
 //! default order of results, and the values that most searches are for. A search skips a study by its sort
 //! key, without reading the record.
 //!
-//! A sort key is the place ([`keys::order`]) and, for each of [`LISTED`], `U+0001` and the value. A value that
-//! the sort key cannot hold is `U+0002`: the record decides. A sort key of an older version is a place alone.
+//! A sort key is the place ([`keys::order`]) and, for each of [`LISTED`], `U+0001` and the value. A value
+//! that the sort key cannot hold is `U+0002`: the record decides. A sort key of an older version is a place
+//! alone.
 //!
 //! [`Secondary::First`]: crate::table::Secondary::First
 

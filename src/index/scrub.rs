@@ -82,7 +82,8 @@ impl Index {
         }
     }
 
-    /// The studies of a tenant in pages, in the order of their places in the list of studies, from one on, with an error in the place of each row that cannot be read.
+    /// The studies of a tenant in pages, in the order of their places in the list of studies, from one on,
+    /// with an error in the place of each row that cannot be read.
     pub fn studies_from<R: DeserializeOwned + Send + 'static>(
         &self,
         tenant: &str,

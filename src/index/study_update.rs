@@ -143,7 +143,8 @@ impl StudyUpdate {
         }
     }
 
-    /// The writes of the changed records, and of the counters of days: none if nothing changed. Empty series and studies are deleted.
+    /// The writes of the changed records, and of the counters of days: none if nothing changed. Empty series
+    /// and studies are deleted.
     pub(crate) fn into_writes(mut self) -> Result<Vec<Write>, Error> {
         let (tenant, now) = (self.tenant.as_str(), self.now);
         let mut writes = Vec::new();
