@@ -17,7 +17,7 @@ use crate::index::conflict::ConflictRetries;
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
-use crate::index::{Error, Index, keys, read};
+use crate::index::{Error, Index, counts, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 
 /// The outcome of a commit.
@@ -42,8 +42,8 @@ pub enum CommitOutcome {
 }
 
 /// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
-/// entry of the deletion queue.
-pub(crate) const SPARE_WRITES: usize = 3;
+/// entry of the deletion queue, the counters of two days.
+pub(crate) const SPARE_WRITES: usize = 5;
 /// The maximum bytes of instances' rows in one transaction, below [`table::MAX_TRANSACTION_BYTES`] to leave
 /// space for the other rows. A larger instance has a transaction of its own, and its continuation rows are
 /// written before.
@@ -54,7 +54,7 @@ const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 pub(crate) struct CommitQueues {
     /// A queue for each tenant and study with a running task.
     queues: Mutex<HashMap<(String, StudyUid), VecDeque<CommitRequest>>>,
-    /// The tenants whose rows this process has written.
+    /// The tenants whose rows this process has read or written.
     known_tenants: Mutex<HashSet<String>>,
 }
 
@@ -214,13 +214,17 @@ async fn try_commit(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<Co
     let mut row_keys = vec![keys::study(tenant, study)];
     row_keys.extend(series.iter().map(|series| keys::series(tenant, study, series)));
     row_keys.extend(batch.iter().map(|request| keys::location(tenant, &request.record.instance)));
+    let is_tenant_known = lock(&task.commits.known_tenants).contains(tenant);
+    if !is_tenant_known {
+        row_keys.push(keys::tenant(tenant));
+    }
     let mut items = table.get(&row_keys).await?.into_iter();
     let study_row = items.next().flatten();
     let series_rows: BTreeMap<SeriesUid, Option<Item>> =
         series.into_iter().cloned().zip(items.by_ref()).collect();
     let mut update = StudyUpdate::new(tenant, now_millis(), study_row, series_rows)?;
     let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
-    for (request, location) in batch.iter().zip(items) {
+    for (request, location) in batch.iter().zip(items.by_ref()) {
         let outcome = resolve(request, location.as_ref())?;
         let mut rows = Vec::new();
         match outcome {
@@ -252,7 +256,12 @@ async fn try_commit(task: &CommitTask, batch: &[CommitRequest]) -> Result<Vec<Co
         return Ok(outcomes);
     }
     writes.extend(update.into_writes()?);
-    transact(task, writes).await?;
+    let is_tenant_new = !is_tenant_known && items.next().flatten().is_none();
+    if is_tenant_new {
+        writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
+    }
+    table.transact(writes).await?;
+    lock(&task.commits.known_tenants).insert(tenant.clone());
     delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
@@ -319,24 +328,6 @@ fn location_write(tenant: &str, record: &InstanceRecord, found: Option<Item>) ->
         None => (1, Expect::Absent),
     };
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
-}
-
-/// Executes a transaction. The first one of this process for a tenant also writes the tenant's row.
-async fn transact(task: &CommitTask, mut writes: Vec<Write>) -> Result<(), Error> {
-    let tenant = &task.group.0;
-    let is_known = lock(&task.commits.known_tenants).contains(tenant);
-    if !is_known {
-        let key = keys::tenant(tenant);
-        writes.push(Write::Put(
-            Item { key, version: 1, secondary: Vec::new(), body: Vec::new() },
-            Expect::Anything,
-        ));
-    }
-    task.table.transact(writes).await?;
-    if !is_known {
-        lock(&task.commits.known_tenants).insert(tenant.clone());
-    }
-    Ok(())
 }
 
 /// Writes the continuation rows of a record that is too large for one transaction, and returns the rows that
