@@ -128,6 +128,25 @@ pub(crate) fn bundle(tenant: &Tenant, study: &StudyUid, series: &SeriesUid, vers
     }
 }
 
+/// The revision of the format of text bundles: raised whenever the format changes.
+const TEXT_REVISION: u32 = 1;
+
+/// The key of a text bundle of a study or series at a version, with the BulkDataURIs of a URL, in a content
+/// coding: `{tenant}/{study}/text-{revision}-{version}-{digest of the URL}.{coding}`, or
+/// `{tenant}/{study}/{series}/text-…`.
+pub(crate) fn text_bundle(
+    tenant: &Tenant,
+    scope: &Scope,
+    version: &str,
+    base_url: &str,
+    coding: &str,
+) -> Key {
+    let digest = &blake3::hash(base_url.as_bytes()).to_hex()[..32];
+    let series = scope.series.as_ref().map(|series| format!("{series}/")).unwrap_or_default();
+    let file = format!("text-{TEXT_REVISION}-{version}-{digest}.{coding}");
+    Key { bucket: Bucket::Temporary, path: format!("{}{series}{file}", derived(tenant, &scope.study)) }
+}
+
 /// Parses a key; `None` if the key is of no form that is parsed.
 pub(crate) fn parse(key: &Key) -> Option<Parsed> {
     let segments: Vec<&str> = key.path.split('/').collect();

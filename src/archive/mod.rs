@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::archive::access::Tenant;
 use crate::archive::derived::cache::DerivedCache;
+use crate::archive::derived::metadata_text::TextBundles;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
@@ -81,6 +82,7 @@ pub struct Archive {
     reads_twice: bool,
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
     caches_bundles: bool,
+    text_bundles: TextBundles,
 }
 
 impl Archive {
@@ -117,6 +119,7 @@ impl Archive {
             storing: StoringState::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,
+            text_bundles: TextBundles::default(),
         })
     }
 

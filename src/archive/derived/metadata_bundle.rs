@@ -19,7 +19,6 @@ use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key, Staged};
-use crate::dicom::uid::SeriesUid;
 use crate::index::records::{MetadataRecord, SeriesRecord};
 use crate::telemetry;
 
@@ -50,16 +49,17 @@ pub async fn metadata(
     if record.number_of_instances >= MIN_INSTANCES {
         let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
         if let Some(bytes) = read_bundle(archive, &key).await? {
-            let rest = all_metadata(archive, caller, scope, series);
+            let rest = all_metadata(archive, caller, scope);
             return Ok(or_from_index(archive.clone(), key.clone(), records(bytes, key), rest));
         }
         begin_bundle(archive, caller, record, key);
     }
-    Ok(all_metadata(archive, caller, scope, series))
+    Ok(all_metadata(archive, caller, scope))
 }
 
-fn all_metadata(archive: &Archive, caller: &Caller, scope: &Scope, series: &SeriesUid) -> MetadataStream {
-    let pages = archive.index.instances(caller.tenant.as_str(), &scope.study, Some(series));
+/// Streams the metadata of all instances of a study or series from the index.
+pub(super) fn all_metadata(archive: &Archive, caller: &Caller, scope: &Scope) -> MetadataStream {
+    let pages = archive.index.instances(caller.tenant.as_str(), &scope.study, scope.series.as_ref());
     pages.map_err(Error::from).boxed()
 }
 
@@ -111,7 +111,7 @@ async fn make_bundle(
     let SeriesRecord { study, series, .. } = record;
     let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
     let mut staged = archive.blobs.stage().await?;
-    let mut pages = all_metadata(archive, caller, &scope, series);
+    let mut pages = all_metadata(archive, caller, &scope);
     while let Some(page) = pages.try_next().await? {
         let written = run_blocking(None, move || write(staged, &page)).await?;
         staged = written.map_err(|error| cannot_write(key, error))?;

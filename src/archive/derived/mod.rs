@@ -14,6 +14,8 @@ mod decoding;
 pub mod explicit_vr;
 pub mod frames;
 pub mod metadata_bundle;
+mod metadata_encoder;
+pub mod metadata_text;
 pub mod preview;
 pub mod references;
 pub mod rendering;

@@ -286,7 +286,7 @@ fn unquote(text: &str) -> &str {
 }
 
 /// `q` in thousandths; an invalid number counts as 1.
-fn weight(text: &str) -> u16 {
+pub(super) fn weight(text: &str) -> u16 {
     let weight: f32 = text.parse().unwrap_or(1.0);
     if weight.is_nan() { 1000 } else { (weight.clamp(0.0, 1.0) * 1000.0) as u16 }
 }

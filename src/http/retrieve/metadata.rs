@@ -1,6 +1,7 @@
 //! Metadata in DICOM JSON, joined from the text that was written when the instances were stored, or in XML
 //! (PS3.18 §10.4.1.1.2, §10.4.4).
 
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,12 +17,14 @@ use tokio::time::timeout;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::metadata_bundle::{self, MetadataStream};
+use crate::archive::derived::metadata_text::{self, MetadataSource, TextBundle, TextCoding};
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, run_blocking};
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
+use crate::http::request::accept_encoding::ContentCoding;
 use crate::http::request::path::Target;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
@@ -38,6 +41,9 @@ const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 /// The longest wait for the next text, while a response is collected.
 const LONGEST_GATHERING: Duration = Duration::from_secs(1);
 
+/// Text that is decompressed at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
 /// The maximal size of text that is written at a time, but for the text of one instance.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 
@@ -48,27 +54,86 @@ pub(crate) async fn metadata(
     Target(scope): Target,
     head: Head,
 ) -> Result<Response<Body>, Error> {
+    let archive = &service.archive;
+    archive.note_base_url(head.base_url());
     let offer = choose(&head.accept(), &scope)?;
     let (form, name) = form(&offer);
-    let is_gzip = head.takes_gzip();
-    let version = service.archive.version(&caller, &scope).await?;
-    let etag = format!("\"{version}-{name}{}\"", if is_gzip { "-gzip" } else { "" });
-    let mut response = describe(&etag);
-    if head.has(&etag) {
-        return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+    let coding = choose_coding(&head, form)?;
+    let source = MetadataSource::read(archive, &caller, &scope).await?;
+    let version = source.version();
+    let etag = |kind: &str, coding: ContentCoding| match coding.name() {
+        Some(coding) => format!("\"{version}-{name}{kind}-{coding}\""),
+        None => format!("\"{version}-{name}\""),
+    };
+    // The bytes of a text bundle differ from those that are joined of pieces; a client can have either.
+    let bundled_etag = etag("-bundle", coding);
+    let joined_coding = joined_coding(&head, form, coding);
+    let joined_etag = etag("", joined_coding);
+    for known in [&bundled_etag, &joined_etag] {
+        if head.has(known) {
+            return finish(describe(known).status(StatusCode::NOT_MODIFIED), Body::empty());
+        }
     }
+    if form == MetadataFormat::Json {
+        let stored = if coding == ContentCoding::Gzip { TextCoding::Gzip } else { TextCoding::Zstd };
+        // Without a coding the text bundle saves nothing on the line, and is not waited for.
+        let stored = (stored, coding != ContentCoding::Identity);
+        let bundle = metadata_text::text_bundle(archive, &caller, &source, head.base_url(), stored).await?;
+        if let Some(bundle) = bundle {
+            return bundled(begin(&bundled_etag, &offer, coding), bundle, coding);
+        }
+    }
+    let pages = in_batches(metadata_bundle::metadata(archive, &caller, &scope).await?);
+    let writer = MetadataWriter::new(form, joined_coding, head.base_url())?;
+    joined(begin(&joined_etag, &offer, joined_coding), (Arc::clone(archive), caller), pages, writer).await
+}
+
+/// Begins a response with a body.
+fn begin(etag: &str, offer: &Offer, coding: ContentCoding) -> Builder {
     let content_type = match offer.is_multipart {
         true => parts::content_type(offer.essence, MODEL_BOUNDARY),
         false => offer.essence.to_owned(),
     };
-    response = response.header(CONTENT_TYPE, content_type);
-    if is_gzip {
-        response = response.header(CONTENT_ENCODING, "gzip");
+    let response = describe(etag).header(CONTENT_TYPE, content_type);
+    match coding.name() {
+        Some(name) => response.header(CONTENT_ENCODING, name),
+        None => response,
     }
-    let pages = in_batches(metadata_bundle::metadata(&service.archive, &caller, &scope).await?);
-    let writer = MetadataWriter::new(form, is_gzip, head.base_url());
+}
+
+/// Answers with a text bundle, decompressed if the client accepts no coding.
+fn bundled(response: Builder, bundle: TextBundle, coding: ContentCoding) -> Result<Response<Body>, Error> {
+    if coding == ContentCoding::Identity {
+        let response = response.header(CONTENT_LENGTH, bundle.text_bytes);
+        return finish(response, decompressed(bundle.compressed)?);
+    }
+    let response = response.header(CONTENT_LENGTH, bundle.compressed.len());
+    finish(response, Body::from(bundle.compressed))
+}
+
+/// A body that decompresses a Zstandard frame, a chunk at a time.
+fn decompressed(compressed: Bytes) -> Result<Body, Error> {
+    let decoder = zstd::Decoder::with_buffer(Cursor::new(compressed)).map_err(anyhow::Error::from);
+    let next = |mut decoder: zstd::Decoder<'static, Cursor<Bytes>>| async move {
+        let read = run_blocking(None, move || {
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let bytes = (&mut decoder).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+            Ok::<_, anyhow::Error>((bytes > 0).then(|| (Bytes::from(chunk), decoder)))
+        });
+        read.await?
+    };
+    Ok(Body::from_stream(stream::try_unfold(decoder.map_err(Error::Damaged)?, next)))
+}
+
+/// Answers with the text that is joined of the records of all instances.
+async fn joined(
+    response: Builder,
+    (archive, caller): (Arc<Archive>, Caller),
+    pages: MetadataStream,
+    writer: MetadataWriter,
+) -> Result<Response<Body>, Error> {
     let left_out = writer.left_out();
-    let mut text = chunks(Arc::clone(&service.archive), caller, pages, writer);
+    let mut text = chunks(archive, caller, pages, writer);
     let (mut gathered, mut length) = (Vec::new(), 0);
     while length <= MAX_GATHERED_BYTES {
         let next = match gathered.is_empty() {
@@ -89,6 +154,28 @@ pub(crate) async fn metadata(
     }
     let first = stream::iter(gathered.into_iter().map(Ok));
     finish(with_warning(response, &left_out), Body::from_stream(first.chain(text)))
+}
+
+/// The content coding of a response whose bytes are at hand in each; XML is not given in zstd.
+///
+/// # Errors
+/// [`Error::NotAcceptable`] if the client excludes the response without a coding, and names no other one.
+fn choose_coding(head: &Head, form: MetadataFormat) -> Result<ContentCoding, Error> {
+    let all = [ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Identity];
+    let offers = if form == MetadataFormat::Json { &all[..] } else { &all[1..] };
+    let refused = || Error::NotAcceptable("Accept-Encoding: can be gzip or identity; zstd for JSON".into());
+    head.accept_encoding().choose(offers).ok_or_else(refused)
+}
+
+/// The content coding of a response that is joined of pieces: gzip instead of zstd where the client accepts
+/// gzip, because the pieces are compressed by gzip already.
+fn joined_coding(head: &Head, form: MetadataFormat, coding: ContentCoding) -> ContentCoding {
+    let is_joined = form == MetadataFormat::Json && coding == ContentCoding::Zstd;
+    if is_joined && head.accept_encoding().accepts(ContentCoding::Gzip) {
+        ContentCoding::Gzip
+    } else {
+        coding
+    }
 }
 
 /// Adds a Warning if instances were left out so far.

@@ -1,4 +1,4 @@
-//! Writes the text of metadata responses, page by page, plain or as one gzip stream.
+//! Writes the text of metadata responses, page by page, plain or as one gzip or Zstandard stream.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -14,8 +14,12 @@ use crate::archive::with_stack_for;
 use crate::dicom::metadata::{GzipJoiner, Metadata};
 use crate::dicom::{json, xml};
 use crate::http::error::Error;
+use crate::http::request::accept_encoding::ContentCoding;
 use crate::http::response::multipart as parts;
 use crate::http::response::multipart::{DICOM_XML, MODEL_BOUNDARY};
+
+/// The level of Zstandard, for responses that are compressed while they are sent.
+const ZSTD_LEVEL: i32 = 1;
 
 /// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +46,24 @@ enum TextOutput {
     /// JSON, joined from stored gzip members.
     Joined(GzipJoiner),
     Compressed(Box<GzEncoder<Vec<u8>>>),
+    Zstandard(Box<zstd::Encoder<'static, Vec<u8>>>),
 }
 
 impl MetadataWriter {
-    pub(super) fn new(form: MetadataFormat, is_gzip: bool, base_url: &str) -> Self {
-        let output = match (is_gzip, form) {
-            (false, _) => TextOutput::Plain(Vec::new()),
-            (true, MetadataFormat::Json) => TextOutput::Joined(GzipJoiner::new()),
-            (true, MetadataFormat::Xml | MetadataFormat::XmlParts) => {
+    pub(super) fn new(form: MetadataFormat, coding: ContentCoding, base_url: &str) -> Result<Self, Error> {
+        let output = match (coding, form) {
+            (ContentCoding::Identity, _) => TextOutput::Plain(Vec::new()),
+            (ContentCoding::Gzip, MetadataFormat::Json) => TextOutput::Joined(GzipJoiner::new()),
+            (ContentCoding::Gzip, MetadataFormat::Xml | MetadataFormat::XmlParts) => {
                 TextOutput::Compressed(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
+            }
+            (ContentCoding::Zstd, _) => {
+                let encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(damaged)?;
+                TextOutput::Zstandard(Box::new(encoder))
             }
         };
         let left_out = Arc::new(AtomicUsize::new(0));
-        Self { form, base_url: base_url.to_owned(), is_first: true, left_out, output }
+        Ok(Self { form, base_url: base_url.to_owned(), is_first: true, left_out, output })
     }
 
     /// The number of instances so far that were left out, because their metadata cannot be read.
@@ -117,6 +126,7 @@ impl MetadataWriter {
             TextOutput::Plain(text) => text,
             TextOutput::Joined(gzip) => gzip.finish(),
             TextOutput::Compressed(gzip) => gzip.finish().map_err(damaged)?,
+            TextOutput::Zstandard(zstd) => zstd.finish().map_err(damaged)?,
         })
     }
 }
@@ -127,6 +137,7 @@ impl TextOutput {
             Self::Plain(out) => out.extend_from_slice(text),
             Self::Joined(gzip) => gzip.text(text),
             Self::Compressed(gzip) => gzip.write_all(text).map_err(damaged)?,
+            Self::Zstandard(zstd) => zstd.write_all(text).map_err(damaged)?,
         }
         Ok(())
     }
@@ -145,10 +156,10 @@ impl TextOutput {
                 gzip.metadata(metadata, base_url);
                 Ok(())
             }
-            Self::Compressed(gzip) => {
+            Self::Compressed(_) | Self::Zstandard(_) => {
                 let mut text = before.as_bytes().to_vec();
                 metadata.write_text(base_url, &mut text).map_err(damaged)?;
-                gzip.write_all(&text).map_err(damaged)
+                self.text(&text)
             }
         }
     }
@@ -159,6 +170,7 @@ impl TextOutput {
             Self::Plain(out) => std::mem::take(out),
             Self::Joined(gzip) => gzip.take(),
             Self::Compressed(gzip) => std::mem::take(gzip.get_mut()),
+            Self::Zstandard(zstd) => std::mem::take(zstd.get_mut()),
         }
     }
 }
@@ -201,7 +213,7 @@ mod tests {
 
     /// The response to a request for these records, and how many were left out.
     fn written(form: MetadataFormat, records: &[MetadataRecord]) -> Result<(String, usize), Error> {
-        let mut writer = MetadataWriter::new(form, false, "http://pacs");
+        let mut writer = MetadataWriter::new(form, ContentCoding::Identity, "http://pacs")?;
         let left_out = writer.left_out();
         let mut text = writer.page(records)?;
         text.extend(writer.finish()?);

@@ -69,6 +69,7 @@ async fn search(
     level: Level,
 ) -> Result<Response<Body>, Error> {
     let pairs = head.query_pairs();
+    service.archive.note_base_url(head.base_url());
     let resource = resource_url(head.base_url(), &within, level);
     let query = read(&service, &pairs, within, level)?;
     let format = ResultFormat::choose(&head.accept(), &query)?;

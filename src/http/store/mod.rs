@@ -47,6 +47,7 @@ pub(crate) async fn store(
         gzip_grace_bytes: GZIP_GRACE_BYTES,
     };
     let max_parts = settings.max_parts;
+    service.archive.note_store_url(head.base_url());
     let mut chunks = BodyReader::new(body, &head.headers, limits)?;
     let url = match &within.study {
         Some(study) => format!("{}/studies/{study}", head.base_url()),

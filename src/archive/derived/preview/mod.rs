@@ -12,10 +12,12 @@ use tracing::{info, warn};
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
 use crate::archive::derived::decoding::{FrameError, frame_for_background};
+use crate::archive::derived::metadata_text;
 use crate::archive::derived::preview::geometry::GeometryAttributes;
 use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
 use crate::archive::read::whole::is_lost;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
@@ -169,6 +171,10 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
     let Due { tenant, record } = due;
     let SeriesRecord { study, series, generation, .. } = record;
     let key = keys::preview(tenant, study, series, *generation);
+    let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
+    let caller = Caller::server(tenant.clone());
+    // The viewer needs the metadata first. A failure is logged, and changes nothing for the preview.
+    let _ = catch_panics(metadata_text::make_ahead(archive, &caller, &scope)).await;
     // A fault of the program in one series must not keep all others from their previews.
     let written = catch_panics(write_preview(archive, due, &key)).await;
     let written = written
