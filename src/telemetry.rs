@@ -25,6 +25,7 @@ const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const PREVIEWS: &str = "cuspid_previews_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
+const TLS_RELOAD_FAILURES: &str = "cuspid_tls_reload_failures_total";
 const PANICS: &str = "cuspid_panics_total";
 const DECODER_FAILURES: &str = "cuspid_decoder_failures_total";
 const S3_REQUESTS: &str = "cuspid_s3_requests_total";
@@ -88,6 +89,7 @@ fn start_metrics() -> PrometheusHandle {
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
     describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
+    describe_counter!(TLS_RELOAD_FAILURES, "Renewed certificates of HTTPS that could not be used");
     describe_counter!(PANICS, "Panics in blocking work, each a fault of the program with a line in the log");
     describe_counter!(
         DECODER_FAILURES,
@@ -187,6 +189,11 @@ impl Drop for OpenAssociation {
 pub fn preview_ended(outcome: &'static str, duration: Duration) {
     counter!(PREVIEWS, "outcome" => outcome).increment(1);
     histogram!(PREVIEW_SECONDS).record(duration);
+}
+
+/// Counts a renewed certificate that cannot be used.
+pub fn tls_reload_failed() {
+    counter!(TLS_RELOAD_FAILURES).increment(1);
 }
 
 /// Counts a panic in blocking work.

@@ -103,6 +103,8 @@ impl Config {
             ("dynamodb.request_timeout_seconds", self.dynamodb.request_timeout_seconds),
             ("dynamodb.max_attempts", self.dynamodb.max_attempts.into()),
             ("http.max_connections", self.http.max_connections as u64),
+            ("http.tls_reload_seconds", self.http.tls_reload_seconds),
+            ("http.max_streams_per_connection", self.http.max_streams_per_connection.into()),
             ("http.max_requests_per_client", self.http.max_requests_per_client as u64),
             ("rendering.thumbnail_px", self.rendering.thumbnail_px.into()),
             ("http.first_request_timeout_seconds", self.http.first_request_timeout_seconds),
@@ -140,6 +142,10 @@ impl Config {
             retry_seconds <= MAX_RETRY_SECONDS,
             "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
              {MAX_RETRY_SECONDS}: DynamoDB recognises a repeated transaction for ten minutes only"
+        );
+        ensure!(
+            self.http.tls_certificate.as_os_str().is_empty() == self.http.tls_key.as_os_str().is_empty(),
+            "http.tls_certificate and http.tls_key need each other"
         );
         let depth = self.ingest.max_sequence_depth;
         ensure!(
@@ -240,6 +246,10 @@ mod tests {
             (Some("[http]\nlisten = \"nowhere\""), vec![], "listen"),
             (None, vec![set("http", "max_connections", "0")], "http.max_connections"),
             (None, vec![set("http", "allowed_origins", "https://a.example/")], "http.allowed_origins"),
+            (None, vec![set("http", "tls_key", "key.pem")], "http.tls_certificate"),
+            (None, vec![set("http", "tls_certificate", "certificate.pem")], "http.tls_key"),
+            (None, vec![set("http", "tls_reload_seconds", "0")], "http.tls_reload_seconds"),
+            (None, vec![set("http", "max_streams_per_connection", "0")], "http.max_streams_per_connection"),
             (None, vec![set("http", "trusted_proxies", "::1, proxy.example")], "http.trusted_proxies"),
             (None, vec![set("dimse", "max_pdu_bytes", "0")], "dimse.max_pdu_bytes"),
             (None, vec![set("decoders", "max_memory_bytes", "1000")], "decoders.max_memory_bytes"),

@@ -59,6 +59,9 @@ pub struct DynamodbSettings {
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct HttpSettings {
     pub listen: SocketAddr,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+    pub tls_reload_seconds: u64,
     pub public_url: String,
     pub trusted_proxies: Vec<Network>,
     pub allowed_origins: Vec<AllowedOrigin>,
@@ -66,6 +69,7 @@ pub struct HttpSettings {
     pub max_zip_instances: usize,
     pub max_connections: usize,
     pub max_connections_per_address: usize,
+    pub max_streams_per_connection: u32,
     pub operations_address: String,
     pub max_requests_per_client: usize,
     pub first_request_timeout_seconds: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ struct OpenConnections {
 
 struct Entry {
     address: IpAddr,
-    is_idle: Arc<AtomicBool>,
+    under_way: Arc<AtomicUsize>,
     end: CancellationToken,
 }
 
@@ -40,8 +40,8 @@ pub(super) struct OpenConnection {
     id: u64,
     /// Whether the connection is for requests about the server itself alone.
     pub(super) is_reserved: bool,
-    /// Whether no request is under way.
-    pub(super) is_idle: Arc<AtomicBool>,
+    /// The number of requests that are under way; the connection is idle without one.
+    pub(super) under_way: Arc<AtomicUsize>,
     /// Cancelled when the connection must make room for another.
     pub(super) end: CancellationToken,
     connections: Arc<Connections>,
@@ -75,15 +75,15 @@ impl Connections {
         }
         let id = open.next_id;
         open.next_id += 1;
-        let (is_idle, end) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
-        let entry = Entry { address, is_idle: is_idle.clone(), end: end.clone() };
+        let (under_way, end) = (Arc::<AtomicUsize>::default(), CancellationToken::new());
+        let entry = Entry { address, under_way: under_way.clone(), end: end.clone() };
         if is_reserved {
             open.reserved.insert(id, entry);
         } else {
             open.ordinary.insert(id, entry);
             *open.by_address.entry(address).or_default() += 1;
         }
-        Some(OpenConnection { id, is_reserved, is_idle, end, connections: self.clone() })
+        Some(OpenConnection { id, is_reserved, under_way, end, connections: self.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenConnections> {
@@ -132,7 +132,7 @@ impl OpenConnections {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.is_idle.load(Ordering::Relaxed)
+        self.under_way.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
 
     fn busy(connections: &Arc<Connections>, last: u8) -> OpenConnection {
         let connection = connections.admit(address(last)).unwrap();
-        connection.is_idle.store(false, Ordering::Relaxed);
+        connection.under_way.store(1, Ordering::Relaxed);
         connection
     }
 
@@ -188,7 +188,7 @@ mod tests {
         let next = connections.admit(address(1)).unwrap();
         assert!(open[0].end.is_cancelled() && next.is_reserved);
         open.push(next);
-        open.iter().for_each(|connection| connection.is_idle.store(false, Ordering::Relaxed));
+        open.iter().for_each(|connection| connection.under_way.store(1, Ordering::Relaxed));
         assert!(connections.admit(address(2)).is_none());
         drop(open);
         assert!(connections.admit(address(2)).is_some());

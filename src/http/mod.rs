@@ -17,10 +17,12 @@ mod connections;
 mod delete;
 mod describe;
 mod error;
+mod http2;
 mod me;
 mod middleware;
 mod ops;
 mod preview_stream;
+mod protocol;
 pub mod request;
 mod resources;
 mod response;
@@ -28,11 +30,13 @@ mod retrieve;
 mod search;
 mod server;
 mod store;
+mod tls;
 mod wado_uri;
 mod warning;
 mod web;
 
 pub use server::run;
+pub use tls::ServerTls;
 
 /// The state that all handlers share: the archive, and the settings of this layer.
 pub struct Service {

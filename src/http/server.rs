@@ -1,52 +1,39 @@
-//! Accepts connections within limits, and lets requests finish when the server stops (RFC 9112).
+//! Accepts connections within limits, with TLS or without, and lets requests finish when the server stops
+//! (RFC 9112, RFC 9113).
 
-use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Response};
-use axum::response::IntoResponse;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::http::connections::{Connections, OpenConnection};
-use crate::http::error::Error;
-use crate::http::middleware::concurrency_limit::is_about_server;
 use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
-use crate::http::response::holding_body::HoldingBody;
+use crate::http::protocol::{ConnectionLimits, RequestService, linger, serve_http1, serve_http2};
+use crate::http::tls::{ServerTls, is_http2};
 use crate::http::{Service, resources};
 
-/// The maximal size of a request's head, and of one read from or write to a socket.
-const MAX_BUFFER_BYTES: usize = 512 * 1024;
-/// The time for which a connection is read after the server has closed it, so that a client that still sends
-/// sees the response and not a reset.
-const LINGER: Duration = Duration::from_secs(2);
 /// The pause after a failure to accept, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The response to a client that speaks HTTP without TLS on the port of HTTPS.
+const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 48\r\nConnection: close\r\n\r\nthis port answers to https:// only, not http://\n";
 
 /// Serves connections until `stop` is cancelled, and returns when all open connections have ended.
 ///
-/// `operations` is a second listener (`http.operations_address`), for requests about the server itself alone.
+/// `operations` is a second listener (`http.operations_address`), for requests about the server itself alone,
+/// without TLS.
 pub async fn run(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Arc<ServerTls>>),
     operations: Option<TcpListener>,
     mut service: Service,
     stop: CancellationToken,
@@ -56,11 +43,20 @@ pub async fn run(
     let service = Arc::new(service);
     let acceptor = Acceptor {
         router: resources::router(&service),
-        idle: Duration::from_secs(settings.idle_timeout_seconds),
+        limits: ConnectionLimits {
+            idle: Duration::from_secs(settings.idle_timeout_seconds),
+            max_streams: settings.max_streams_per_connection,
+        },
+        tls: None,
         first_request: Duration::from_secs(settings.first_request_timeout_seconds),
         stop: stop.clone(),
         tasks: TaskTracker::new(),
     };
+    let with_tls = Acceptor { tls: tls.clone(), ..acceptor.clone() };
+    if let Some(tls) = tls {
+        let interval = Duration::from_secs(settings.tls_reload_seconds);
+        acceptor.tasks.spawn(tls.run(interval, stop.clone()));
+    }
     if service.auth.is_some() {
         acceptor.tasks.spawn(async move {
             if let Some(authenticator) = &service.auth {
@@ -74,7 +70,7 @@ pub async fn run(
             acceptor.accept(listener, Connections::reserved_only()).await;
         }
     };
-    tokio::join!(acceptor.accept(listener, connections), of_operations);
+    tokio::join!(with_tls.accept(listener, connections), of_operations);
     acceptor.tasks.close();
     acceptor.tasks.wait().await;
 }
@@ -83,7 +79,8 @@ pub async fn run(
 #[derive(Clone)]
 struct Acceptor {
     router: Router,
-    idle: Duration,
+    limits: ConnectionLimits,
+    tls: Option<Arc<ServerTls>>,
     first_request: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -113,48 +110,53 @@ impl Acceptor {
     }
 
     /// Serves one connection until it ends or must make room for another; after `stop`, until the current
-    /// request is answered.
+    /// requests are answered.
     async fn serve(self, stream: TcpStream, peer: IpAddr, open: OpenConnection) {
         let Ok(local) = stream.local_addr() else { return };
-        let ends = Connection { peer, local };
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "cannot set TCP_NODELAY");
         }
         let has_begun = Arc::new(AtomicBool::new(false));
-        let (is_idle, is_reserved, begun) = (open.is_idle.clone(), open.is_reserved, has_begun.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            begun.store(true, Ordering::Relaxed);
-            let under_way = UnderWay::begin(&is_idle);
-            request.extensions_mut().insert(ends);
-            let router = self.router.clone();
-            Box::pin(async move {
-                let response = match is_reserved && !is_about_server(request.uri().path()) {
-                    true => all_in_use(),
-                    false => router.oneshot(request).await?,
-                };
-                Ok::<_, Infallible>(response.map(|body| HoldingBody::wrap(body, under_way)))
-            })
-        });
-        let mut builder = Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.idle).max_buf_size(MAX_BUFFER_BYTES);
-        let stream = TokioIo::new(WriteTimeoutStream::new(stream, self.idle));
-        let mut connection = builder.serve_connection(stream, service);
-        let ended = tokio::select! {
-            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
-            () = self.stop.cancelled() => None,
-            () = open.end.cancelled() => return,
-            () = no_request(self.first_request, &has_begun) => return,
+        let service = RequestService {
+            router: self.router.clone(),
+            connection: Connection { peer, local, is_tls: self.tls.is_some() },
+            is_reserved: open.is_reserved,
+            under_way: open.under_way.clone(),
+            has_begun: has_begun.clone(),
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|context| connection.poll_without_shutdown(context)).await
+        tokio::select! {
+            () = self.answer(stream, service) => {}
+            () = open.end.cancelled() => {}
+            () = no_request(self.first_request, &has_begun) => {}
+        }
+    }
+
+    /// Answers the requests of a connection, after the handshake if there is TLS.
+    async fn answer(&self, stream: TcpStream, service: RequestService) {
+        let Self { limits, stop, .. } = self;
+        let Some(tls) = &self.tls else {
+            let stream = WriteTimeoutStream::new(stream, limits.idle);
+            return serve_http1(stream, service, *limits, stop).await;
+        };
+        let mut first = [0];
+        let peeked = stream.peek(&mut first).await;
+        let mut stream = WriteTimeoutStream::new(stream, limits.idle);
+        // A method of HTTP; TLS begins with 22 (RFC 8446 §5.1).
+        if peeked.is_ok_and(|bytes| bytes == 1) && first[0].is_ascii_uppercase() {
+            if stream.write_all(NEEDS_TLS).await.is_ok() {
+                linger(stream).await;
             }
+            return;
+        }
+        let written = stream.written();
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream) => accepted,
+            () = stop.cancelled() => return,
         };
-        match ended {
-            Ok(()) => linger(connection.into_parts().io.into_inner()).await,
-            Err(error) => debug!(%error, "an HTTP connection ended early"),
+        match accepted {
+            Ok(stream) if is_http2(&stream) => serve_http2(stream, service, *limits, &written, stop).await,
+            Ok(stream) => serve_http1(stream, service, *limits, stop).await,
+            Err(error) => debug!(%error, "a TLS handshake failed"),
         }
     }
 }
@@ -167,49 +169,13 @@ async fn no_request(limit: Duration, has_begun: &AtomicBool) {
     }
 }
 
-/// The response on a reserved connection to a request that is not about the server itself.
-fn all_in_use() -> Response<Body> {
-    let limits = "http.max_connections, http.max_connections_per_address";
-    let error = Error::Unavailable(format!("all connections are in use ({limits})"));
-    let mut response = error.into_response();
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// Marks a connection as one with a request, until the response has been sent.
-struct UnderWay(Arc<AtomicBool>);
-
-impl UnderWay {
-    fn begin(is_idle: &Arc<AtomicBool>) -> Self {
-        is_idle.store(false, Ordering::Relaxed);
-        Self(is_idle.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Closes a connection: announces the end, and discards for a while the bytes that the client still sends
-/// (RFC 9112 §9.6).
-async fn linger(mut stream: WriteTimeoutStream) {
-    if stream.shutdown().await.is_ok() {
-        let rest = async {
-            let mut scratch = vec![0; 64 * 1024];
-            while matches!(stream.read(&mut scratch).await, Ok(bytes) if bytes > 0) {}
-        };
-        // The connection ends, whether the client has finished or the time is up.
-        let _ = timeout(LINGER, rest).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
+    use tokio::io::AsyncReadExt;
     use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::config::Config;
@@ -225,7 +191,11 @@ mod tests {
         let service = Arc::into_inner(Service::for_tests(config)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        RunningServer { address, task: tokio::spawn(run(listener, None, service, stop.clone())), stop }
+        RunningServer {
+            address,
+            task: tokio::spawn(run((listener, None), None, service, stop.clone())),
+            stop,
+        }
     }
 
     async fn connect(server: &RunningServer, text: &str) -> TcpStream {
@@ -345,7 +315,7 @@ mod tests {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         ];
         let (address, stop) = (operations.local_addr().unwrap(), CancellationToken::new());
-        let task = tokio::spawn(run(listener, Some(operations), service, stop.clone()));
+        let task = tokio::spawn(run((listener, None), Some(operations), service, stop.clone()));
         let server = RunningServer { address, stop, task };
         for (path, status) in
             [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/dicom-web/studies", 503)]

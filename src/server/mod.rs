@@ -63,6 +63,8 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
+    let tls = http::ServerTls::open(&config.http)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
     let http = listener.local_addr()?;
     let operations = match config.http.operations_address.as_str() {
@@ -75,7 +77,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
         "" => None,
         address => Some(listen(address, "dimse.listen", &config.auth).await?),
     };
-    tasks.spawn(http::run(listener, operations, service, stop.clone()));
+    tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
 
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
 
@@ -95,7 +97,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     }
     let dimse_part = dimse.map(|address| format!(", DIMSE on {address} as {}", config.dimse.ae_title));
     let data = absolute(&config.storage.data);
-    info!("ready: HTTP on http://{http}/{}, data in {}", dimse_part.unwrap_or_default(), data.display());
+    info!("ready: HTTP on {scheme}://{http}/{}, data in {}", dimse_part.unwrap_or_default(), data.display());
     let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
     Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
 }

@@ -19,17 +19,19 @@ use crate::http::error::Error;
 use crate::http::request::base_url::{has_port, is_host};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The header fields in which proxies report the client and the URL that the client used.
 const FORWARDING: [HeaderName; 6] = [
     FORWARDED,
     FORWARDED_FOR,
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
+    FORWARDED_PROTO,
     HeaderName::from_static("x-forwarded-prefix"),
 ];
-/// The port of `http` URLs that name none.
+/// The ports of `http` and `https` URLs that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// The two ends of a connection, as an extension of each request.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,8 @@ pub(in crate::http) struct Connection {
     pub(in crate::http) peer: IpAddr,
     /// The address and port that it connected to.
     pub(in crate::http) local: SocketAddr,
+    /// Whether the connection has TLS.
+    pub(in crate::http) is_tls: bool,
 }
 
 /// The client of a request, as an extension: the peer of the connection, or whom trusted proxies report.
@@ -58,35 +62,51 @@ pub(super) async fn resolve(
     if let Some(connection) = request.extensions().get::<Connection>().copied() {
         let headers = request.headers_mut();
         let client = resolve_client(headers, connection.peer, &service.settings.trusted_proxies);
-        add_port(headers, connection.local.port());
+        add_port(headers, connection.local.port(), connection.is_tls);
+        if connection.is_tls {
+            add_scheme(headers);
+        }
         request.extensions_mut().insert(Client(client));
     }
     next.run(request).await
 }
 
 /// Checks that a request has one valid Host; of a request with a whole URL, the URL decides (RFC 9112
-/// §3.2.2).
+/// §3.2.2). Requests of HTTP/2 have `:authority` instead, or a Host that says the same (RFC 9113 §8.3.1).
 ///
 /// # Errors
 /// [`Error::Parameter`]. A request of HTTP/1.0 needs no Host.
 fn set_host(version: Version, uri: &Uri, headers: &mut HeaderMap) -> Result<(), Error> {
-    let wrong = |reason: &str| Error::Parameter { name: "Host".into(), reason: reason.into() };
     let mut fields = headers.get_all(HOST).iter();
     let (first, second) = (fields.next(), fields.next());
     if second.is_some() {
-        return Err(wrong("is there more than once"));
+        return Err(wrong_host("is there more than once"));
+    }
+    let authority = uri.authority().map(|authority| authority.as_str());
+    if version == Version::HTTP_2 && authority.is_some() {
+        let differs = |field: &HeaderValue| authority.map(str::as_bytes) != Some(field.as_bytes());
+        if first.is_some_and(differs) {
+            return Err(wrong_host("differs from :authority"));
+        }
+        return replace_host(headers, authority.unwrap_or_default());
     }
     let Some(field) = first else {
-        return if version == Version::HTTP_10 { Ok(()) } else { Err(wrong("is missing")) };
+        return if version == Version::HTTP_10 { Ok(()) } else { Err(wrong_host("is missing")) };
     };
     if !field.to_str().is_ok_and(is_host) {
-        return Err(wrong("is no host with or without a port"));
+        return Err(wrong_host("is no host with or without a port"));
     }
-    if let Some(authority) = uri.authority() {
-        let value = HeaderValue::try_from(authority.as_str()).ok().filter(|_| is_host(authority.as_str()));
-        headers.insert(HOST, value.ok_or_else(|| wrong("is no host with or without a port"))?);
-    }
+    authority.map_or(Ok(()), |authority| replace_host(headers, authority))
+}
+
+fn replace_host(headers: &mut HeaderMap, authority: &str) -> Result<(), Error> {
+    let value = HeaderValue::try_from(authority).ok().filter(|_| is_host(authority));
+    headers.insert(HOST, value.ok_or_else(|| wrong_host("is no host with or without a port"))?);
     Ok(())
+}
+
+fn wrong_host(reason: &str) -> Error {
+    Error::Parameter { name: "Host".into(), reason: reason.into() }
 }
 
 /// The client of a request from a peer. Removes the header fields of forwarding if the peer is no trusted
@@ -139,14 +159,23 @@ fn address(text: &str) -> Option<IpAddr> {
 /// Adds the port of the connection to a Host without one. Some clients leave the port out, and URLs that are
 /// made of their Host would lead elsewhere. Where a proxy reports on the client, the port is the proxy's
 /// matter.
-fn add_port(headers: &mut HeaderMap, port: u16) {
+fn add_port(headers: &mut HeaderMap, port: u16, is_tls: bool) {
     let is_forwarded = FORWARDING.iter().any(|name| headers.contains_key(name));
     let Some(host) = headers.get(HOST).and_then(|value| value.to_str().ok()) else { return };
-    if is_forwarded || has_port(host) || port == HTTP_PORT {
+    let default = if is_tls { HTTPS_PORT } else { HTTP_PORT };
+    if is_forwarded || has_port(host) || port == default {
         return;
     }
     if let Ok(host) = HeaderValue::try_from(format!("{host}:{port}")) {
         headers.insert(HOST, host);
+    }
+}
+
+/// Adds the scheme of a connection with TLS, as a proxy reports it, unless a proxy has reported one.
+fn add_scheme(headers: &mut HeaderMap) {
+    let is_reported = headers.contains_key(FORWARDED) || headers.contains_key(FORWARDED_PROTO);
+    if !is_reported {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     }
 }
 
@@ -181,6 +210,12 @@ mod tests {
             (Version::HTTP_11, "/", &[("host", "a/b")], Err(())),
             (Version::HTTP_11, "/", &[("host", "a"), ("host", "a")], Err(())),
             (Version::HTTP_10, "/", &[("host", "a"), ("host", "b")], Err(())),
+            (Version::HTTP_2, "https://a:1/x", &[], Ok(Some("a:1"))),
+            (Version::HTTP_2, "https://a:1/x", &[("host", "a:1")], Ok(Some("a:1"))),
+            (Version::HTTP_2, "/x", &[("host", "a:1")], Ok(Some("a:1"))),
+            (Version::HTTP_2, "https://a:1/x", &[("host", "b:1")], Err(())),
+            (Version::HTTP_2, "https://user@a/x", &[], Err(())),
+            (Version::HTTP_2, "/x", &[], Err(())),
         ] {
             let mut headers = headers(fields);
             let outcome = set_host(version, &uri.parse().unwrap(), &mut headers).map_err(|_| ());
@@ -231,6 +266,13 @@ mod tests {
 
     #[test]
     fn a_host_without_port_gets_the_one_of_the_connection() {
+        for (port, is_tls, expected) in
+            [(443, true, "pacs"), (80, true, "pacs:80"), (443, false, "pacs:443"), (8443, true, "pacs:8443")]
+        {
+            let mut headers = headers(&[("host", "pacs")]);
+            add_port(&mut headers, port, is_tls);
+            assert_eq!(headers[HOST], expected, "{port} {is_tls}");
+        }
         for (fields, port, expected) in [
             (&[("host", "pacs")] as &[_], 8080, "pacs:8080"),
             (&[("host", "127.0.0.1")], 8080, "127.0.0.1:8080"),
@@ -242,8 +284,23 @@ mod tests {
             (&[("host", "pacs"), ("forwarded", "for=10.0.0.7")], 8080, "pacs"),
         ] {
             let mut headers = headers(fields);
-            add_port(&mut headers, port);
+            add_port(&mut headers, port, false);
             assert_eq!(headers[HOST], expected, "{fields:?} {port}");
+        }
+    }
+
+    #[test]
+    fn a_connection_with_tls_makes_https_urls_unless_a_proxy_reports_another() {
+        for (fields, expected) in [
+            (&[] as &[_], Some("https")),
+            (&[("x-forwarded-for", "10.0.0.7")], Some("https")),
+            (&[("x-forwarded-proto", "http")], Some("http")),
+            (&[("forwarded", "proto=http")], None),
+        ] {
+            let mut headers = headers(fields);
+            add_scheme(&mut headers);
+            let scheme = headers.get(FORWARDED_PROTO).map(|value| value.to_str().unwrap());
+            assert_eq!(scheme, expected, "{fields:?}");
         }
     }
 }

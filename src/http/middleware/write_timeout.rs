@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,12 +18,24 @@ pub(crate) struct WriteTimeoutStream {
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
     is_waiting: bool,
+    written: Arc<AtomicU64>,
 }
 
 impl WriteTimeoutStream {
     /// Wraps a stream; a write fails after waiting for `limit`.
     pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, limit, deadline: Box::pin(sleep(limit)), is_waiting: false }
+        Self { stream, limit, deadline: Box::pin(sleep(limit)), is_waiting: false, written: Arc::default() }
+    }
+
+    /// The number of bytes written so far.
+    pub(crate) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    fn count(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// The outcome of a write, or [`io::ErrorKind::TimedOut`] once the write has waited for the limit.
@@ -60,6 +74,7 @@ impl AsyncWrite for WriteTimeoutStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count(&outcome);
         self.within_limit(outcome, context)
     }
 
@@ -69,6 +84,7 @@ impl AsyncWrite for WriteTimeoutStream {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.count(&outcome);
         self.within_limit(outcome, context)
     }
 
