@@ -11,8 +11,9 @@ use zstd::zstd_safe::CParameter;
 use crate::archive::Error;
 use crate::index::records::MetadataRecord;
 
-/// The level of gzip: that of `gzip` itself. Higher ones take several times as long for one per cent.
-const GZIP_LEVEL: u32 = 6;
+/// The level of gzip: with this encoder, the first whose result is as small as that of `gzip -6`. Level 6 is
+/// a fifth larger, and higher levels save 2 %.
+const GZIP_LEVEL: u32 = 7;
 /// The level of Zstandard: below half of gzip's size in less than gzip's time.
 const ZSTD_LEVEL: i32 = 6;
 /// The window of Zstandard is 2 MiB; every client has memory for 8 MiB (RFC 9659 §3).
