@@ -1,7 +1,8 @@
 //! HTTP/2 (RFC 9113): what HTTP/1.1 has by its one request at a time, each stream needs for itself.
 //!
 //! A client that opens a stream and does not read it must not hold the stream's response for ever. Writes to
-//! the connection do not fail then: flow control stops the stream and not the connection.
+//! the connection do not fail then: flow control stops the stream and not the connection. Bytes that wait in
+//! a stream are released with the connection only, so that the connection takes no more requests, and ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 tokio::task_local! {
@@ -22,16 +24,17 @@ tokio::task_local! {
 }
 
 /// Runs each stream in a task of its own, which ends when the client takes nothing of the response for a time
-/// limit. The stream is then reset.
+/// limit. `stalled` is then cancelled.
 #[derive(Debug, Clone)]
 pub(super) struct StreamExecutor {
     limit: Duration,
+    stalled: CancellationToken,
 }
 
 impl StreamExecutor {
     /// Streams that end after `limit` without progress.
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit }
+    pub(super) fn new(limit: Duration, stalled: CancellationToken) -> Self {
+        Self { limit, stalled }
     }
 }
 
@@ -42,11 +45,14 @@ where
 {
     fn execute(&self, stream: F) {
         let progress = Arc::new(StreamProgress::new());
-        let (limit, watched) = (self.limit, Arc::clone(&progress));
+        let (limit, stalled, watched) = (self.limit, self.stalled.clone(), Arc::clone(&progress));
         tokio::spawn(PROGRESS.scope(progress, async move {
             tokio::select! {
                 _ = stream => {}
-                () = watched.stalled(limit) => debug!("the client does not read a stream, which was reset"),
+                () = watched.stalled(limit) => {
+                    debug!("the client does not read a stream; the connection ends");
+                    stalled.cancel();
+                }
             }
         }));
     }

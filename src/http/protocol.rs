@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -48,6 +48,8 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_FAULTY_STREAMS: usize = 1024;
 /// A connection of HTTP/2 is idle if no more is written than the answers to pings.
 const IDLE_BYTES: u64 = 1024;
+/// The longest time without a byte after which a connection ends whose requests have ended.
+const MAX_LAST_QUIET: Duration = Duration::from_secs(5);
 /// Browsers use https only for a year, once they have seen it (RFC 6797).
 const TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
@@ -70,8 +72,8 @@ pub(super) struct RequestService {
     pub(super) is_reserved: bool,
     /// The number of requests that are under way.
     pub(super) under_way: Arc<AtomicUsize>,
-    /// Whether a request has begun.
-    pub(super) has_begun: Arc<AtomicBool>,
+    /// The number of requests that have begun.
+    pub(super) begun: Arc<AtomicU64>,
 }
 
 impl Service<Request<Incoming>> for RequestService {
@@ -80,7 +82,7 @@ impl Service<Request<Incoming>> for RequestService {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.has_begun.store(true, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let under_way = UnderWay::begin(&self.under_way);
         request.extensions_mut().insert(self.connection);
         let (router, is_reserved, is_tls) = (self.router.clone(), self.is_reserved, self.connection.is_tls);
@@ -153,17 +155,19 @@ pub(super) async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     }
 }
 
-/// Serves a connection by HTTP/2 until it ends, or until there was no request for the limit; after `stop`,
-/// until the current requests are answered. `written` counts the bytes that are written to the connection.
+/// Serves a connection by HTTP/2 until it ends, or until there was no request for the limit. After `stop`, or
+/// when the client does not read a stream, it ends when the current requests are answered. `written` counts
+/// the bytes that are written to the connection.
 pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     service: RequestService,
     limits: ConnectionLimits,
-    written: &AtomicU64,
+    written: Arc<AtomicU64>,
     stop: &CancellationToken,
 ) {
     let ConnectionLimits { idle, max_streams } = limits;
-    let mut builder = http2::Builder::new(StreamExecutor::new(idle));
+    let stalled = CancellationToken::new();
+    let mut builder = http2::Builder::new(StreamExecutor::new(idle, stalled.clone()));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(max_streams)
@@ -175,24 +179,23 @@ pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'stat
         .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
         .keep_alive_interval(idle)
         .keep_alive_timeout(idle);
-    let under_way = Arc::clone(&service.under_way);
+    let activity = Activity { under_way: service.under_way.clone(), begun: service.begun.clone(), written };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
-        () = idled(&under_way, written, idle) => None,
+        () = stalled.cancelled() => None,
+        () = activity.idled(idle) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            let last = async {
-                tokio::select! {
-                    ended = connection => ended,
-                    () = idled(&under_way, written, idle) => Ok(()),
-                }
-            };
-            last.await
+            tokio::select! {
+                ended = connection => ended,
+                // Streams that are not read do not end.
+                () = activity.idled(idle.min(MAX_LAST_QUIET)) => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {
@@ -200,14 +203,24 @@ pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     }
 }
 
-/// Returns when no request was under way, and nothing was written, for `limit`.
-async fn idled(under_way: &AtomicUsize, written: &AtomicU64, limit: Duration) {
-    loop {
-        let before = written.load(Ordering::Relaxed);
-        sleep(limit).await;
-        let is_quiet = written.load(Ordering::Relaxed).wrapping_sub(before) < IDLE_BYTES;
-        if is_quiet && under_way.load(Ordering::Relaxed) == 0 {
-            return;
+/// The requests of a connection, and the bytes that are written to it.
+struct Activity {
+    under_way: Arc<AtomicUsize>,
+    begun: Arc<AtomicU64>,
+    written: Arc<AtomicU64>,
+}
+
+impl Activity {
+    /// Returns when no request was under way, and hardly anything was written, for `limit`.
+    async fn idled(&self, limit: Duration) {
+        loop {
+            let (begun, written) = (self.begun.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed));
+            sleep(limit).await;
+            let is_quiet = self.begun.load(Ordering::Relaxed) == begun
+                && self.written.load(Ordering::Relaxed).wrapping_sub(written) < IDLE_BYTES;
+            if is_quiet && self.under_way.load(Ordering::Relaxed) == 0 {
+                return;
+            }
         }
     }
 }

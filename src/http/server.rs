@@ -4,7 +4,7 @@
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -116,18 +116,18 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "cannot set TCP_NODELAY");
         }
-        let has_begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::<AtomicU64>::default();
         let service = RequestService {
             router: self.router.clone(),
             connection: Connection { peer, local, is_tls: self.tls.is_some() },
             is_reserved: open.is_reserved,
             under_way: open.under_way.clone(),
-            has_begun: has_begun.clone(),
+            begun: begun.clone(),
         };
         tokio::select! {
             () = self.answer(stream, service) => {}
             () = open.end.cancelled() => {}
-            () = no_request(self.first_request, &has_begun) => {}
+            () = no_request(self.first_request, &begun) => {}
         }
     }
 
@@ -154,7 +154,7 @@ impl Acceptor {
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok(stream) if is_http2(&stream) => serve_http2(stream, service, *limits, &written, stop).await,
+            Ok(stream) if is_http2(&stream) => serve_http2(stream, service, *limits, written, stop).await,
             Ok(stream) => serve_http1(stream, service, *limits, stop).await,
             Err(error) => debug!(%error, "a TLS handshake failed"),
         }
@@ -162,9 +162,9 @@ impl Acceptor {
 }
 
 /// Returns when no request has begun within a time.
-async fn no_request(limit: Duration, has_begun: &AtomicBool) {
+async fn no_request(limit: Duration, begun: &AtomicU64) {
     sleep(limit).await;
-    if has_begun.load(Ordering::Relaxed) {
+    if begun.load(Ordering::Relaxed) > 0 {
         pending::<()>().await;
     }
 }

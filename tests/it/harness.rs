@@ -54,7 +54,7 @@ impl Server {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http::run(listener, None, service, stop.clone()));
+        tokio::spawn(http::run((listener, None), None, service, stop.clone()));
         Self { address, blobs, client: Client::new(), _engine: engine, _stop: stop.drop_guard() }
     }
 
