@@ -16,8 +16,8 @@ use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, Config, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings, StorageSettings,
-    TableEngine,
+    BlobStore, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings,
+    StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -83,6 +83,8 @@ pub struct Archive {
     /// Whether metadata bundles of large series are cached, because the index is a remote service.
     caches_bundles: bool,
     text_bundles: TextBundles,
+    /// The encoding of native frames that is made ahead of their first request.
+    frames_ahead: FramesAhead,
 }
 
 impl Archive {
@@ -120,6 +122,7 @@ impl Archive {
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,
             text_bundles: TextBundles::default(),
+            frames_ahead: config.derived.frames_ahead,
         })
     }
 

@@ -26,8 +26,8 @@ pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
-    BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, HttpSettings, IngestSettings, JobQueue,
-    JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings, SearchSettings,
+    BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings, IngestSettings,
+    JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings, SearchSettings,
     StorageSettings, TableEngine, ViewerSettings,
 };
 pub use storage_class::StorageClasses;

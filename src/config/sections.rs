@@ -207,6 +207,17 @@ pub struct RenderingSettings {
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct DerivedSettings {
     pub cache_max_bytes: u64,
+    pub frames_ahead: FramesAhead,
+}
+
+/// The encoding of native frames that is made ahead of their first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FramesAhead {
+    /// None.
+    None,
+    /// JPEG-LS without loss.
+    JpegLs,
 }
 
 /// Section `[log]`.

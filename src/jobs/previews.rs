@@ -12,6 +12,7 @@ use tracing::{error, warn};
 
 use crate::archive::Archive;
 use crate::archive::derived::preview::{self, Due, Outcome, PreviewLease};
+use crate::archive::derived::transcode;
 use crate::config::Config;
 use crate::jobs::low_priority;
 use crate::queue::Delivery;
@@ -39,7 +40,7 @@ pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken
 }
 
 /// Makes one preview after the other until `stop`.
-async fn run_worker(archive: &Archive, lease: Duration, stop: &CancellationToken) {
+async fn run_worker(archive: &Arc<Archive>, lease: Duration, stop: &CancellationToken) {
     let mut current = None;
     let jobs = async {
         loop {
@@ -61,7 +62,7 @@ async fn run_worker(archive: &Archive, lease: Duration, stop: &CancellationToken
 
 /// Waits for a preview that is due and makes it. `current` holds the preview while it is being made.
 async fn run_next(
-    archive: &Archive,
+    archive: &Arc<Archive>,
     lease: Duration,
     current: &mut Option<(Due, Delivery)>,
 ) -> anyhow::Result<()> {
@@ -74,8 +75,14 @@ async fn run_next(
             PreviewLease::Acquired(due) => {
                 let (due, delivery) = current.insert((due, delivery));
                 let done = make(archive, due, delivery, lease).await;
-                *current = None;
-                return done;
+                let due = current.take().map(|(due, _)| due);
+                if let (Ok(true), Some(due)) = (&done, due) {
+                    // Without a lease: frames that are encoded twice are the same.
+                    let (tenant, scope) = due.scope();
+                    let encoded = transcode::encode_ahead(archive, tenant, &scope).await;
+                    encoded.context("cannot encode frames ahead")?;
+                }
+                return done.map(drop);
             }
             // Announced again, not left in the queue: a queue gives up a message that is received too often.
             PreviewLease::RetryAfter(wait) => {
@@ -88,19 +95,20 @@ async fn run_next(
     Ok(())
 }
 
-/// Makes a preview, and renews its lease meanwhile.
-async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<()> {
+/// Makes a preview, and renews its lease meanwhile. Returns whether the preview is there.
+async fn make(archive: &Archive, due: &Due, delivery: &Delivery, lease: Duration) -> anyhow::Result<bool> {
     let start = Instant::now();
     let outcome = tokio::select! {
         outcome = preview::make_preview(archive, due) => outcome.context("cannot record the outcome of a preview")?,
-        lost = renew_lease(archive, due, delivery, lease) => return lost,
+        lost = renew_lease(archive, due, delivery, lease) => return lost.map(|()| false),
     };
     telemetry::preview_ended(outcome.name(), start.elapsed());
     if matches!(outcome, Outcome::Stale | Outcome::Retried) {
         // The preview is due again, and the worker that receives the job finds out when.
         archive.queue().announce(&delivery.job, Duration::ZERO).await?;
     }
-    Ok(archive.queue().delete(delivery).await?)
+    archive.queue().delete(delivery).await?;
+    Ok(outcome == Outcome::Made)
 }
 
 /// Renews a lease until it is lost because the series has changed.

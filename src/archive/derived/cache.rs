@@ -32,6 +32,14 @@ struct CachedObject {
     size_bytes: u64,
     /// The place of the Basic Offset Table of its frames, if that is known.
     table_at: Option<u64>,
+    /// Whether the object was looked through for its table, and has none.
+    has_no_table: bool,
+}
+
+impl CachedObject {
+    fn new(size_bytes: u64, table_at: Option<u64>) -> Self {
+        Self { size_bytes, table_at, has_no_table: false }
+    }
 }
 
 impl DerivedCache {
@@ -72,6 +80,18 @@ impl DerivedCache {
         self.get(key)?.table_at
     }
 
+    /// Whether an object was looked through for its Basic Offset Table, and has none.
+    pub(in crate::archive) fn has_no_table(&self, key: &Key) -> bool {
+        self.get(key).is_some_and(|object| object.has_no_table)
+    }
+
+    /// Sets the place of the Basic Offset Table of an object, after a look through the object.
+    pub(in crate::archive) fn set_frame_table(&self, key: &Key, table_at: Option<u64>) {
+        if let Some(object) = self.contents().objects.get_mut(key) {
+            (object.table_at, object.has_no_table) = (table_at, table_at.is_none());
+        }
+    }
+
     /// Removes an object that is not in the blob store.
     pub(in crate::archive) fn remove(&self, key: &Key) {
         self.contents().remove(key);
@@ -110,7 +130,7 @@ pub async fn sweep(archive: &Archive) -> Result<(), Error> {
     let mut entries: Vec<_> = archive.blobs.list(Bucket::Temporary, "").try_collect().await?;
     entries.sort_by_key(|entry| entry.modified_at);
     for entry in entries {
-        let object = CachedObject { size_bytes: entry.size_bytes, table_at: None };
+        let object = CachedObject::new(entry.size_bytes, None);
         evict(archive, archive.cache.add(entry.key, object)).await;
     }
     Ok(())
@@ -122,7 +142,7 @@ pub(in crate::archive) async fn find(archive: &Archive, key: &Key) -> Result<Opt
     let size_bytes = archive.blobs.size(key).await?;
     let known = archive.cache.contents().remove(key);
     if let Some(size_bytes) = size_bytes {
-        let object = CachedObject { size_bytes, table_at: known.and_then(|known| known.table_at) };
+        let object = CachedObject { size_bytes, ..known.unwrap_or(CachedObject::new(size_bytes, None)) };
         evict(archive, archive.cache.add(key.clone(), object)).await;
     }
     Ok(size_bytes)
@@ -145,7 +165,7 @@ pub(in crate::archive) async fn put(
     if !derived::put(archive, caller, scope, version, staged, key).await? {
         return Err(Error::NotFound(format!("part of study {} as it was", scope.study)));
     }
-    evict(archive, archive.cache.add(key.clone(), CachedObject { size_bytes, table_at })).await;
+    evict(archive, archive.cache.add(key.clone(), CachedObject::new(size_bytes, table_at))).await;
     Ok(size_bytes)
 }
 
@@ -175,9 +195,8 @@ mod tests {
     #[test]
     fn objects_used_least_recently_are_evicted_first() {
         let cache = DerivedCache::new(100);
-        let add = |path: &str, size_bytes| {
-            cache.add(key(path), CachedObject { size_bytes, table_at: Some(size_bytes) })
-        };
+        let add =
+            |path: &str, size_bytes| cache.add(key(path), CachedObject::new(size_bytes, Some(size_bytes)));
         for path in ["a", "b", "c"] {
             assert_eq!(add(path, 30), []);
         }

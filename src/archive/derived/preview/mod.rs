@@ -79,6 +79,14 @@ pub enum Outcome {
     Failed,
 }
 
+impl Due {
+    /// The tenant and the series.
+    pub fn scope(&self) -> (&Tenant, Scope) {
+        let SeriesRecord { study, series, .. } = &self.record;
+        (&self.tenant, Scope { study: study.clone(), series: Some(series.clone()), instance: None })
+    }
+}
+
 impl Outcome {
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -171,8 +179,7 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
     let Due { tenant, record } = due;
     let SeriesRecord { study, series, generation, .. } = record;
     let key = keys::preview(tenant, study, series, *generation);
-    let scope = Scope { study: study.clone(), series: Some(series.clone()), instance: None };
-    let caller = Caller::server(tenant.clone());
+    let (caller, (_, scope)) = (Caller::server(tenant.clone()), due.scope());
     // The viewer needs the metadata first. A failure is logged, and changes nothing for the preview.
     let _ = catch_panics(metadata_text::make_ahead(archive, &caller, &scope)).await;
     // A fault of the program in one series must not keep all others from their previews.

@@ -17,6 +17,7 @@ use crate::archive::permits::cores;
 use crate::archive::{Error, run_blocking};
 use crate::blobs;
 use crate::blobs::Staged;
+use crate::decoders::Priority;
 use crate::dicom::derived;
 use crate::dicom::explicit;
 use crate::dicom::explicit::{EncodedElement, Rewrite, fragment_header};
@@ -34,20 +35,29 @@ const CANNOT: &str = "the instance cannot be transcoded";
 impl Source {
     /// Writes the file. Returns also the offset of its Basic Offset Table, if the file has one. Holds as many
     /// frames in memory as there are cores, and nothing that grows with their number.
-    pub(super) async fn make(self, encoding: Encoding) -> Result<(Staged, Option<u64>), Error> {
+    pub(super) async fn make(
+        self,
+        encoding: Encoding,
+        priority: Priority,
+    ) -> Result<(Staged, Option<u64>), Error> {
         let output = Output { staged: Some(self.archive.blobs.stage().await?), batch: Vec::new() };
         match encoding {
             Encoding::Deflated => Ok((self.deflate(output).await?, None)),
-            Encoding::Compressed(codec) => self.compress(output, codec).await,
+            Encoding::Compressed(codec) => self.compress(output, codec, priority).await,
         }
     }
 
     /// Writes the file with encapsulated frames. Offsets are filled in some thousand frames at a time, and
     /// values that depend on all frames after the last frame.
-    async fn compress(&self, mut output: Output, codec: Codec) -> Result<(Staged, Option<u64>), Error> {
+    async fn compress(
+        &self,
+        mut output: Output,
+        codec: Codec,
+        priority: Priority,
+    ) -> Result<(Staged, Option<u64>), Error> {
         let layout = self.record.layout.pixels.as_ref().ok_or_else(|| unsupported("there is no image"))?;
         let outline = self.outline().await?;
-        let first = encode_frame(&self.archive, &self.caller, &self.record, 1, codec).await?;
+        let first = encode_frame(&self.archive, &self.caller, &self.record, 1, codec, priority).await?;
         let photometric = first.photometric;
         let mut offsets = Offsets::new(layout);
         let mut changes = self.changes(&outline, layout, photometric, codec);
@@ -58,7 +68,7 @@ impl Source {
         drop(outline);
 
         output.write_all(self.read(plan.before)).await?;
-        let mut frames = self.frames(first, layout.number_of_frames, codec);
+        let mut frames = self.frames(first, layout.number_of_frames, codec, priority);
         while let Some(frame) = frames.try_next().await? {
             if frame.photometric != photometric {
                 return Err(unsupported("the frames are not of one photometric interpretation"));
@@ -102,11 +112,12 @@ impl Source {
         first: Encoded,
         number_of_frames: u32,
         codec: Codec,
+        priority: Priority,
     ) -> BoxStream<'static, Result<Encoded, Error>> {
         let source = self.clone();
         let others = stream::iter(2..=number_of_frames).map(move |number| {
             let Self { archive, caller, record } = source.clone();
-            async move { encode_frame(&archive, &caller, &record, number, codec).await }
+            async move { encode_frame(&archive, &caller, &record, number, codec, priority).await }
         });
         stream::iter([Ok(first)]).chain(others.buffered(cores())).boxed()
     }

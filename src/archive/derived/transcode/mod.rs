@@ -7,21 +7,28 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::archive::access::Caller;
+use futures_util::TryStreamExt;
+use tracing::warn;
+
+use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
 use crate::archive::derived::cache;
-use crate::archive::derived::decoding::frame_for_work;
+use crate::archive::derived::decoding::{frame_for_background, frame_for_work};
 use crate::archive::derived::explicit_vr::Source;
 use crate::archive::read::collect;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error, keys, run_blocking};
+use crate::archive::{Archive, Error, keys, run_blocking, scan_limits};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
+use crate::config::FramesAhead;
+use crate::decoders::Priority;
 use crate::dicom::frames::FrameTable;
+use crate::dicom::scan::Scanner;
 use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
 use crate::pixel::decode::{decoded_layout, is_decodable};
 use crate::pixel::transcode::Encoded;
+use crate::telemetry;
 
 mod make;
 mod offsets;
@@ -31,6 +38,8 @@ pub use crate::pixel::transcode::{Codec, REVISION};
 /// Bytes of the header of a fragment.
 const ITEM_HEADER: u64 = 8;
 
+/// The largest object that is scanned for the place of its Basic Offset Table.
+const MAX_SCANNED_BYTES: u64 = 16 << 20;
 /// The most frames of an instance that is encoded: each costs a read and some records of its own.
 const MAX_FRAMES: u32 = 1 << 20;
 /// The most bytes that are inflated to encode a deflated instance: for each frame, all bytes before the frame
@@ -135,12 +144,44 @@ pub async fn encoded_frame(
 ) -> Result<Vec<u8>, Error> {
     archive.frame(record, number)?;
     let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
-    if let Some(table_at) = archive.cache.frame_table(&key)
+    if let Some(table_at) = frame_table(archive, &key, record).await
         && let Some(frame) = kept_frame(archive, &key, table_at, record, number).await
     {
         return Ok(frame);
     }
-    Ok(encode_frame(archive, caller, record, number, codec).await?.bytes)
+    Ok(encode_frame(archive, caller, record, number, codec, Priority::Request).await?.bytes)
+}
+
+/// The place of the Basic Offset Table of a transcoded instance in the cache. An object that an earlier
+/// process has left there is scanned for its table, if the object is not large.
+async fn frame_table(archive: &Archive, key: &Key, record: &InstanceRecord) -> Option<u64> {
+    let known = archive.cache.frame_table(key);
+    let size_bytes = archive.cache.size_of(key)?;
+    if known.is_some() || size_bytes > MAX_SCANNED_BYTES || archive.cache.has_no_table(key) {
+        return known;
+    }
+    let table_at = scanned_table(archive, key, size_bytes, record).await;
+    archive.cache.set_frame_table(key, table_at);
+    table_at
+}
+
+/// Scans a transcoded instance, each of whose frames is one fragment.
+async fn scanned_table(
+    archive: &Archive,
+    key: &Key,
+    size_bytes: u64,
+    record: &InstanceRecord,
+) -> Option<u64> {
+    let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
+    let object = collect(archive.blobs.read(key, 0..size_bytes).await.ok()?).await.ok()?;
+    let mut scanner = Scanner::new(scan_limits(&archive.ingest));
+    let permit = archive.permits.codec().await;
+    let scan = run_blocking(Some(permit), move || scanner.push(&object).and_then(|()| scanner.finish()));
+    let outline = scan.await.ok()?.ok()?;
+    let table = outline.basic_offset_table?;
+    let is_usual = outline.fragments.len() as u64 == frames && table.len() as u64 == 4 * frames;
+    let (first, _) = outline.fragments.first()?;
+    first.checked_sub(ITEM_HEADER + 4 * frames).filter(|_| is_usual)
 }
 
 /// Reads a frame of a transcoded instance in the cache; `None` if the instance was evicted.
@@ -162,17 +203,23 @@ async fn kept_frame(
     read(fragment + ITEM_HEADER, length.into()).await.ok()
 }
 
-/// Decodes frame `number` (from 1) and encodes it.
+/// Decodes frame `number` (from 1) and encodes it; in the background on this thread.
 async fn encode_frame(
     archive: &Archive,
     caller: &Caller,
     record: &InstanceRecord,
     number: u32,
     codec: Codec,
+    priority: Priority,
 ) -> Result<Encoded, Error> {
+    let cannot = |error| Error::from(error).context(&format!("frame {number}"));
+    if priority == Priority::Background {
+        let frame = frame_for_background(archive, caller, record, number).await?;
+        return frame.decode().and_then(|decoded| codec.encode(decoded, frame.layout())).map_err(cannot);
+    }
     let (permit, frame) = frame_for_work(archive, caller, record, number).await?;
     let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, frame.layout()));
-    encoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
+    encoded.await?.map_err(cannot)
 }
 
 /// Returns an instance in another transfer syntax, one of its [`encodings`]. The instance is transcoded if it
@@ -197,20 +244,68 @@ pub async fn transcoded(
     let permit = archive.permits.transcode().await;
     let made = tokio::spawn(catch_panics(async move {
         let _permit = permit;
-        let Source { archive, caller, record } = source.clone();
-        let _lock = archive.derived_locks.lock(key.clone()).await;
-        if let Some(size_bytes) = cache::find(&archive, &key).await? {
-            return Ok(TranscodedFile { key, size_bytes });
-        }
-        let (staged, table_at) = source.make(encoding).await?;
-        let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
-        let (series, instance) = (Some(series.clone()), Some(instance.clone()));
-        let scope = Scope { study: study.clone(), series, instance };
-        let kept = cache::put(&archive, &caller, (&scope, digest), staged, (&key, table_at));
-        let size_bytes = kept.await?;
-        Ok(TranscodedFile { key, size_bytes })
+        put_transcoded(source, encoding, key, Priority::Request).await
     }));
     made.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into())))?
+}
+
+/// Transcodes an instance into the cache, if it is not there.
+async fn put_transcoded(
+    source: Source,
+    encoding: Encoding,
+    key: Key,
+    priority: Priority,
+) -> Result<TranscodedFile, Error> {
+    let Source { archive, caller, record } = source.clone();
+    let _lock = archive.derived_locks.lock(key.clone()).await;
+    if let Some(size_bytes) = cache::find(&archive, &key).await? {
+        return Ok(TranscodedFile { key, size_bytes });
+    }
+    let (staged, table_at) = source.make(encoding, priority).await?;
+    let InstanceRecord { study, series, instance, digest, .. } = record.as_ref();
+    let (series, instance) = (Some(series.clone()), Some(instance.clone()));
+    let scope = Scope { study: study.clone(), series, instance };
+    let kept = cache::put(&archive, &caller, (&scope, digest), staged, (&key, table_at));
+    let size_bytes = kept.await?;
+    Ok(TranscodedFile { key, size_bytes })
+}
+
+/// Encodes the native instances of a series without loss into the cache, if a setting says so
+/// (`derived.frames_ahead`), so that their frames are at hand when they are requested. Takes a core for as
+/// long as that takes, between awaits: call it on a thread that may block.
+///
+/// # Errors
+/// If the index cannot be read. Instances that cannot be encoded are logged and left out.
+pub async fn encode_ahead(archive: &Arc<Archive>, tenant: &Tenant, scope: &Scope) -> Result<(), Error> {
+    let codec = match archive.frames_ahead {
+        FramesAhead::None => return Ok(()),
+        FramesAhead::JpegLs => Codec::JpegLs,
+    };
+    let caller = Caller::server(tenant.clone());
+    let mut pages =
+        archive.index.instances::<InstanceRecord>(tenant.as_str(), &scope.study, scope.series.as_ref());
+    while let Some(page) = pages.try_next().await? {
+        for record in page {
+            let is_native = matches!(record.layout.frames, FrameTable::Native { .. });
+            if !is_native || !codecs(&record).contains(&codec) {
+                continue;
+            }
+            let key = keys::transcoded(&caller.tenant, &record, codec.transfer_syntax(), REVISION);
+            let (instance, record) = (record.instance.clone(), Arc::new(record));
+            let source = Source { archive: archive.clone(), caller: caller.clone(), record };
+            let encoding = Encoding::Compressed(codec);
+            let made = catch_panics(put_transcoded(source, encoding, key, Priority::Background)).await;
+            match made.and_then(|made| made.map(drop)) {
+                // The instance was deleted or replaced meanwhile.
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => {
+                    let error = telemetry::chain(&error);
+                    warn!(instance.uid = %instance, error, "cannot encode the frames of an instance ahead");
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads bytes `range` of a transcoded file; the range must lie inside the file.
@@ -231,6 +326,12 @@ pub async fn read_transcoded(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::blobs::{Blobs, Bucket};
+    use crate::config::Config;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::uids;
+    use crate::index::Index;
 
     #[test]
     fn what_is_inflated_grows_with_the_square_of_the_frames() {
@@ -240,5 +341,65 @@ mod tests {
         assert_eq!(bytes_to_inflate(&frames(100), 100), 5_050_000);
         assert!(bytes_to_inflate(&frames(8000), 8000) > MAX_INFLATED_BYTES);
         assert_eq!(bytes_to_inflate(&FrameTable::None, 0), 0);
+    }
+
+    /// The bytes of frame 1 in JPEG-LS, and whether the place of the offset table was known or found.
+    async fn first_frame(archive: &Archive, record: &InstanceRecord) -> (Vec<u8>, bool) {
+        let caller = Caller::anonymous();
+        let bytes = encoded_frame(archive, &caller, record, 1, Codec::JpegLs).await.unwrap();
+        let key = keys::transcoded(&caller.tenant, record, Codec::JpegLs.transfer_syntax(), REVISION);
+        (bytes, archive.cache.frame_table(&key).is_some())
+    }
+
+    #[tokio::test]
+    async fn native_frames_are_encoded_ahead_if_a_setting_says_so_and_found_after_a_start() {
+        let (blobs, index) = (Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()));
+        let mut config = Config::defaults();
+        let plain = Archive::new(blobs.clone(), index.clone(), &config);
+        config.derived.frames_ahead = FramesAhead::JpegLs;
+        let archive = Archive::new(blobs.clone(), index.clone(), &config);
+        let pixels: Vec<u8> = (0..2 * 64 * 48_u32).map(|number| (number % 251) as u8).collect();
+        let data_set = DataSet::explicit()
+            .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
+            .text(0x0008_0018, "UI", "1.2.1.1")
+            .text(0x0020_000D, "UI", "1.2")
+            .text(0x0020_000E, "UI", "1.2.1")
+            .us(0x0028_0002, &[1])
+            .text(0x0028_0004, "CS", "MONOCHROME2")
+            .us(0x0028_0010, &[48])
+            .us(0x0028_0011, &[64])
+            .us(0x0028_0100, &[16])
+            .us(0x0028_0101, &[16])
+            .us(0x0028_0102, &[15])
+            .us(0x0028_0103, &[0])
+            .element(0x7FE0_0010, "OW", &pixels);
+        let caller = Caller::anonymous();
+        let mut upload = archive.receive(&caller, None).await;
+        let file = data_set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
+        upload.write(bytes::Bytes::from(file)).await;
+        upload.finish().await.await.result.unwrap();
+        let scope = Scope { study: "1.2".parse().unwrap(), series: "1.2.1".parse().ok(), instance: None };
+        let (series, instance) = ("1.2.1".parse().unwrap(), "1.2.1.1".parse().unwrap());
+        let record = archive.instance(&caller, &scope.study, &series, &instance).await.unwrap();
+        encode_ahead(&plain, &caller.tenant, &scope).await.unwrap();
+        let objects = async || blobs.list(Bucket::Temporary, "").try_collect::<Vec<_>>().await.unwrap().len();
+        assert_eq!(objects().await, 0);
+        let (expected, is_ahead) = first_frame(&plain, &record).await;
+        assert!(!is_ahead);
+        encode_ahead(&archive, &caller.tenant, &scope).await.unwrap();
+        assert_eq!(objects().await, 1);
+        assert_eq!(first_frame(&archive, &record).await, (expected.clone(), true));
+        // A start later, and with another object in its place.
+        let later = Archive::new(blobs.clone(), index.clone(), &config);
+        cache::sweep(&later).await.unwrap();
+        assert_eq!(first_frame(&later, &record).await, (expected.clone(), true));
+        let key = keys::transcoded(&caller.tenant, &record, Codec::JpegLs.transfer_syntax(), REVISION);
+        let mut staged = blobs.stage().await.unwrap();
+        staged.write(&[1; 600]).unwrap();
+        blobs.delete(&key).await.unwrap();
+        blobs.put(staged, &key).await.unwrap();
+        let damaged = Archive::new(blobs, index, &config);
+        cache::sweep(&damaged).await.unwrap();
+        assert_eq!(first_frame(&damaged, &record).await, (expected, false));
     }
 }
