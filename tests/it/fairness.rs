@@ -191,7 +191,9 @@ async fn frames_of_a_deflated_instance_are_given_in_any_order_up_to_a_limit() {
     let server = Server::start().await;
     // The frames come after 20 MB that are inflated first.
     let pixels: Vec<u8> = (1..=3_u8).flat_map(|frame| [frame; 32]).collect();
-    let set = image("1.2.1", 4, 3).element(0x0029_1001, "OB", &vec![0; 20 << 20]);
+    let noise = |number: u32| (number.wrapping_mul(2_654_435_761) >> 13) as u8 & 3;
+    let noise: Vec<u8> = (0..20 << 20).map(|number: u32| noise(number.wrapping_mul(number | 1))).collect();
+    let set = image("1.2.1", 4, 3).element(0x0029_1001, "OB", &noise);
     let set = set.element(0x7FE0_0010, "OW", &pixels);
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     deflate.write_all(&set.bytes()).unwrap();
