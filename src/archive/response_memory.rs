@@ -235,9 +235,9 @@ mod tests {
         let small = archive.response_memory(&caller, 3 << 20).await.hold(Bytes::from_static(b"small"));
         let mut growing = archive.response_memory(&caller, 1).await;
         assert!(growing.grow_to(2 << 20) && !growing.grow_to(8 << 20));
-        assert!(archive.response_memory_in_time(&caller, 3 << 20).await.is_err());
+        assert!(archive.response_memory_in_time(&caller, 2 << 20).await.is_err());
         let grown = growing.hold(Bytes::from_static(b"small after all"));
-        archive.response_memory_in_time(&caller, 3 << 20).await.unwrap();
+        archive.response_memory_in_time(&caller, 2 << 20).await.unwrap();
         drop((small, grown));
     }
 

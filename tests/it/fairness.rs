@@ -48,7 +48,8 @@ fn native_image(instance: &str, side: u16, frames: u32) -> Vec<u8> {
 /// A frame in RLE: both bytes of all samples are zero (PS3.5 §G).
 fn rle_frame(side: u16) -> Vec<u8> {
     let samples = usize::from(side) * usize::from(side);
-    let runs = [0x81, 0].repeat(samples.div_ceil(128));
+    assert_eq!(samples % 128, 0);
+    let runs = [0x81, 0].repeat(samples / 128);
     let mut frame = [2, 64, 64 + runs.len() as u32].map(u32::to_le_bytes).concat();
     frame.resize(64, 0);
     [frame, runs.clone(), runs].concat()
@@ -73,7 +74,7 @@ async fn is_answered_in_between(busy: impl Fn(usize) -> RequestBuilder, other: R
         }));
     }
     // All of them wait, or are worked on.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let response = other.header("X-Forwarded-For", OTHER).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.bytes().await.unwrap();
@@ -109,7 +110,7 @@ fn decoded() -> String {
 #[tokio::test]
 async fn a_transcoded_instance_waits_for_none_of_another_client() {
     let server = Server::start().await;
-    let large = (0..REQUESTS).map(|number| native_image(&format!("1.2.1.{number}"), 160, 4));
+    let large = (0..REQUESTS).map(|number| native_image(&format!("1.2.1.{number}"), 320, 6));
     server.store(&large.chain([native_image("1.2.2", 16, 1)]).collect::<Vec<_>>()).await;
     let accept = format!("application/dicom; transfer-syntax={JPEG_LS}");
     let get = |instance: &str| server.get(&path(instance, "")).header("Accept", &accept);
@@ -137,7 +138,7 @@ async fn a_zip_archive_waits_for_none_of_another_client() {
     };
     let post =
         |archive: Vec<u8>| server.post("/studies").header("Content-Type", "application/zip").body(archive);
-    let busy = |number| post(archive(&format!("1.3.{number}"), 60));
+    let busy = |number| post(archive(&format!("1.3.{number}"), 100));
     is_answered_in_between(busy, post(archive("1.4", 1))).await;
 }
 
@@ -181,7 +182,11 @@ async fn a_long_list_of_frames_in_many_fragments_takes_no_memory() {
     let range = format!("bytes={}-", length - 10_000);
     let response = client.get(&url).header("Accept", accept).header("Range", range).send().await.unwrap();
     let tail = response.bytes().await.unwrap();
-    assert!(tail.len() == 10_000 && tail.starts_with(b"abab") && tail.ends_with(b"--\r\n"));
+    assert!(
+        tail.len() == 10_000
+            && [b"abab", b"baba"].contains(&tail.first_chunk().unwrap())
+            && tail.ends_with(b"--\r\n")
+    );
     let most = program.most_memory_kib();
     assert!(most < MAX_SERVER_KIB, "{most} KiB");
 }
@@ -226,8 +231,8 @@ async fn a_response_that_has_not_begun_waits_for_memory_for_a_limited_time() {
     })
     .await;
     // RLE that the client does not read, once it is decoded.
-    let held = image("1.2.1", 2100, 1).encapsulated(&[&[], &rle_frame(2100)]).file(RLE);
-    let small = image("1.2.2", 600, 2).encapsulated(&[&[], &rle_frame(600), &rle_frame(600)]).file(RLE);
+    let held = image("1.2.1", 2112, 1).encapsulated(&[&[], &rle_frame(2112)]).file(RLE);
+    let small = image("1.2.2", 608, 2).encapsulated(&[&[], &rle_frame(608), &rle_frame(608)]).file(RLE);
     server.store(&[held, small]).await;
     let mut holder = TcpStream::connect(server.address).await.unwrap();
     let head = format!(

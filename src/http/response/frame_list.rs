@@ -137,8 +137,8 @@ mod tests {
         }
         let list =
             FrameList { numbers: numbers.into(), heads: Some(heads.into()), bytes: whole.len() as u64 };
-        for from in 0..whole.len() {
-            for to in from..=whole.len() {
+        for from in (0..whole.len()).step_by(3) {
+            for to in (from..=whole.len()).step_by(11) {
                 let pieces = list.clone().pieces(from as u64..to as u64, |number| frame(number).len() as u64);
                 let bytes = pieces.flat_map(|piece| match piece {
                     FramePiece::Head(head) => head.to_vec(),
