@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::Duplicates;
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value, Vr};
 use crate::dicom::tags;
+use crate::digest::DigestAlgorithm;
 use crate::index::conditions::Conditions;
 use crate::index::engine_tests::{CountingTable, Engine, on_each_engine};
 use crate::index::listing::{self, KeyFilter, KeyVerdict};
