@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::archive::access::Tenant;
+use crate::archive::damaged::DamagedObjects;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::derived::metadata_text::TextBundles;
 use crate::archive::ingest::recent::RecentUploads;
@@ -30,6 +31,7 @@ use crate::telemetry;
 
 pub mod access;
 mod blocking;
+mod damaged;
 pub mod derived;
 mod error;
 pub mod ingest;
@@ -76,6 +78,7 @@ pub struct Archive {
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
+    damaged: Arc<DamagedObjects>,
     cache: DerivedCache,
     /// Whether the objects are in a remote store: each look at an object is a request.
     is_remote: bool,
@@ -127,6 +130,7 @@ impl Archive {
             recent_uploads: RecentUploads::default(),
             derived_locks: KeyedLock::default(),
             storing: StoringState::default(),
+            damaged: Arc::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,
             text_bundles: TextBundles::default(),

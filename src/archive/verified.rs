@@ -7,6 +7,7 @@ use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
 use tracing::error;
 
+use crate::archive::damaged::DamagedObjects;
 use crate::archive::{Archive, run_blocking};
 use crate::blobs::{Blobs, ByteStream, CHUNK_BYTES, Error, Key};
 use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
@@ -15,6 +16,7 @@ use crate::telemetry;
 /// A whole object that is being read.
 struct WholeRead {
     blobs: Arc<dyn Blobs>,
+    damaged: Arc<DamagedObjects>,
     key: Key,
     digest: ObjectDigest,
     bytes: ByteStream,
@@ -34,6 +36,7 @@ pub(in crate::archive) fn verified(
 ) -> ByteStream {
     let read = WholeRead {
         blobs: archive.blobs.clone(),
+        damaged: archive.damaged.clone(),
         key,
         digest,
         bytes,
@@ -87,9 +90,12 @@ impl WholeRead {
 
     async fn verify(&mut self) -> Result<(), Error> {
         if self.hasher.clone().finish() == self.digest {
+            self.damaged.remove(&self.key);
             return Ok(());
         }
-        error!("object {} is damaged; sending the instance again, or a back-up, replaces it", self.key);
+        if self.damaged.add(&self.key) {
+            error!("object {} is damaged; sending the instance again, or a back-up, replaces it", self.key);
+        }
         telemetry::object_damaged("damaged");
         self.blobs.evict(&self.key).await;
         Err(Error::Damaged(self.key.clone()))

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -173,7 +174,7 @@ impl Index {
         let partition = keys::instance_partition(tenant, study, series);
         let table = self.table.clone();
         pages(table.clone(), whole_partition(None, partition, PAGE_RECORDS))
-            .map_ok(move |page| readable_pages(table.clone(), page))
+            .map_ok(move |page| readable_pages(table.clone(), page, decode_in_its_row))
             .try_flatten()
             .boxed()
     }
@@ -314,17 +315,32 @@ fn record_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Vec<R>, Error>> {
-    readable_pages(table, page).map(|page| page?.into_iter().collect()).boxed()
+    readable_pages(table, page, rows::decode).map(|page| page?.into_iter().collect()).boxed()
 }
 
 /// As [`record_pages`], with an error in the place of each row that cannot be read.
 fn readable_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
+    decode: fn(&ItemKey, &[u8]) -> Result<R, Error>,
 ) -> BoxStream<'static, Result<Readable<R>, Error>> {
-    let decode =
-        |bodies: EncodedRecords| bodies.into_iter().map(|(key, body)| rows::decode(&key, &body?)).collect();
-    record_bodies(table, page).map_ok(decode).boxed()
+    let decode_all =
+        move |bodies: EncodedRecords| bodies.into_iter().map(|(key, body)| decode(&key, &body?)).collect();
+    record_bodies(table, page).map_ok(decode_all).boxed()
+}
+
+/// Decodes the record of an instance, which must be in the row of that instance: after damage of its key, a row
+/// is listed and cannot be found by the UID.
+fn decode_in_its_row<R: DeserializeOwned>(key: &ItemKey, body: &[u8]) -> Result<R, Error> {
+    #[derive(Deserialize)]
+    struct Named {
+        instance: InstanceUid,
+    }
+    let Named { instance } = rows::decode(key, body)?;
+    if keys::instance_of(key).as_ref() != Some(&instance) {
+        return Err(rows::record_error(key, format!("it is the record of instance {instance}")));
+    }
+    rows::decode(key, body)
 }
 
 /// Encoded records, or the error of each row that cannot be read, with the keys of their instances' rows.

@@ -298,6 +298,18 @@ async fn a_check_goes_on_past_a_row_that_cannot_be_read() {
     }
     let key = ItemKey { partition: "T#default#S#1.2#1.2.1".into(), sort: "I#1.2.1.2".into() };
     let mut row = table.get(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
+    // A key that is damaged: the instance is listed, and cannot be found.
+    let mut moved = row.clone();
+    moved.key.sort = "I#1.2.1.9".into();
+    let moves = |from: &Item, to: &Item| {
+        vec![Write::Delete(from.key.clone(), Expect::Anything), Write::Put(to.clone(), Expect::Absent)]
+    };
+    table.transact(moves(&row, &moved)).await.unwrap();
+    let report = check(&archive, false, |_| {}).await.unwrap();
+    let names_row =
+        |finding: &Finding| matches!(finding, Finding::UnreadableRow(row) if row.contains("I#1.2.1.9"));
+    assert!(report.findings.iter().any(names_row), "{report:?}");
+    table.transact(moves(&moved, &row)).await.unwrap();
     for body in [vec![], vec![0, 0xC1], vec![9; 40]] {
         row.body = body;
         table.transact(vec![Write::Put(row.clone(), Expect::Anything)]).await.unwrap();

@@ -169,7 +169,7 @@ pub async fn text_bundle(
     if archive.text_bundles.is_impossible(&work.keys[0]) {
         return Ok(None);
     }
-    let Some(permit) = archive.permits.try_bundle() else { return Ok(None) };
+    let Some(permit) = archive.permits.try_bundle(caller) else { return Ok(None) };
     let maker = archive.clone();
     let made = tokio::spawn(async move {
         let _permit = permit;
@@ -281,16 +281,17 @@ impl BundleWork {
         let mut pages = metadata_bundle::all_metadata(archive, caller, &source.scope);
         while let Some(page) = pages.try_next().await? {
             let encode = move || encoder.page(&page).map(|()| encoder);
-            encoder = work(archive, may_block, encode).await??;
+            encoder = work(archive, caller, may_block, encode).await??;
             if encoder.encoded_bytes() as u64 > MAX_OBJECT_BYTES {
                 return Err(Error::TooLarge("the metadata are too large for a text bundle".into()));
             }
         }
-        let objects = work(archive, may_block, move || encoder.finish()).await??;
+        let objects = work(archive, caller, may_block, move || encoder.finish()).await??;
         for (key, object) in keys.iter().zip(objects) {
             let mut staged = archive.blobs.stage().await?;
             let staged =
-                work(archive, may_block, move || staged.write(&object.bytes).map(|()| staged)).await??;
+                work(archive, caller, may_block, move || staged.write(&object.bytes).map(|()| staged))
+                    .await??;
             let scope = (&source.scope, source.version.as_str());
             cache::put(archive, caller, scope, staged, (key, None)).await?;
         }
@@ -301,13 +302,14 @@ impl BundleWork {
 /// Does work on this thread, if that may block, or else on a blocking thread under a permit.
 async fn work<T: Send + 'static>(
     archive: &Archive,
+    caller: &Caller,
     may_block: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     if may_block {
         return Ok(work());
     }
-    let permit = archive.permits.codec().await;
+    let permit = archive.permits.codec(caller).await;
     run_blocking(Some(permit), work).await
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::archive::access::Caller;
 use crate::archive::read::file::as_file;
-use crate::archive::verified::verified;
+use crate::archive::verified::{is_intact, verified};
 use crate::archive::{Archive, Error, keys};
 use crate::backoff::Backoff;
 use crate::blobs;
@@ -32,6 +32,9 @@ const MAX_HELD_REMOTE_BYTES: u64 = 1024 * 1024;
 /// The largest object that is read twice: verified first, then sent. Larger objects are verified while they
 /// are sent.
 pub(super) const MAX_READ_TWICE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The time for which a large object that was found damaged is taken for damaged.
+const DAMAGE_CERTAIN: Duration = Duration::from_secs(60);
 
 /// The wait before a failed read is retried.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(200));
@@ -84,22 +87,25 @@ pub fn is_logged(error: &Error) -> bool {
 }
 
 impl Archive {
-    /// The instances, among the first of `records`, whose object is missing or too short, each with the error
-    /// that a read of the object would have. Objects of which nothing can be found out now are not among
-    /// them.
+    /// The instances whose object is missing or too short, as far as they are among the first of `records`,
+    /// and those whose object was found damaged before; each with the error that a read of the object would
+    /// have. Objects of which nothing can be found out now are not among them.
     pub async fn lost_instances(
         &self,
         caller: &Caller,
         records: &[InstanceRecord],
     ) -> Vec<(InstanceUid, Error)> {
-        let records = records.iter().take(self.look_ahead());
-        let looks: Vec<_> = records.map(|record| self.lost_instance(caller, record).boxed()).collect();
+        let was_damaged = |record| self.damaged.age(&keys::original_of(&caller.tenant, record)).is_some();
+        let records = records.iter().enumerate();
+        let records = records.filter(|(place, record)| *place < self.look_ahead() || was_damaged(record));
+        let looks: Vec<_> = records.map(|(_, record)| self.lost_instance(caller, record).boxed()).collect();
         stream::iter(looks).buffered(LOOKS_AT_ONCE).filter_map(ready).collect().await
     }
 
     async fn lost_instance(&self, caller: &Caller, record: &InstanceRecord) -> Option<(InstanceUid, Error)> {
         let key = keys::original_of(&caller.tenant, record);
-        let error = self.lost_object(&key, record.size_bytes).await?;
+        let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: record.digest };
+        let error = self.lost_object(object).await?;
         Some((record.instance.clone(), self.unless_deleted(caller, record, error).await))
     }
 
@@ -108,10 +114,17 @@ impl Archive {
         if self.is_remote { REMOTE_LOOK_AHEAD } else { LOOK_AHEAD }
     }
 
-    /// The error of reading an object that is missing or too short.
-    pub(super) async fn lost_object(&self, key: &Key, size_bytes: u64) -> Option<blobs::Error> {
+    /// The error of reading an object that is missing or too short, or that was found damaged and still is.
+    pub(super) async fn lost_object(&self, object: WholeObject<'_>) -> Option<blobs::Error> {
+        let WholeObject { key, size_bytes, digest } = object;
         match self.blobs.size(key).await {
-            Ok(Some(size)) if size >= size_bytes => None,
+            Ok(Some(size)) if size >= size_bytes => {
+                let age = self.damaged.age(key)?;
+                // It may have been restored from a back-up. A large object is not read for each response.
+                let is_certain = size_bytes > MAX_READ_TWICE_BYTES && age < DAMAGE_CERTAIN;
+                let is_intact = !is_certain && is_intact(self, key, digest, size_bytes).await.ok()?;
+                (!is_intact).then(|| blobs::Error::Damaged(key.clone()))
+            }
             Ok(Some(_)) => Some(blobs::Error::OutOfRange { key: key.clone(), range: 0..size_bytes }),
             Ok(None) => Some(blobs::Error::NotFound(key.clone())),
             // The read of the object shows whether this lasts.

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tracing::error;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::read::whole::LOOKS_AT_ONCE;
+use crate::archive::read::whole::{LOOKS_AT_ONCE, WholeObject};
 use crate::archive::read::zip_stream::{EntrySource, StoredFile, ZipDownloadEntry, written};
 use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error, keys, run_blocking};
@@ -121,9 +121,12 @@ impl Archive {
         let mut missing = Vec::new();
         let mut first_error = None;
         let looks = instances.iter().take(self.look_ahead()).map(|instance| {
-            let key = instance.key(tenant);
-            async move { self.lost_object(&key, instance.size_bytes).await.map(|error| (instance, error)) }
-                .boxed()
+            let (key, size_bytes, digest) = (instance.key(tenant), instance.size_bytes, instance.digest);
+            let look = async move {
+                let object = WholeObject { key: &key, size_bytes, digest };
+                self.lost_object(object).await.map(|error| (instance, error))
+            };
+            look.boxed()
         });
         let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(LOOKS_AT_ONCE);
         while let Some(lost) = looks.next().await {

@@ -100,13 +100,18 @@ impl<T: Send + 'static> AvailableParts<T> {
         incomplete().status(StatusCode::PARTIAL_CONTENT).header(WARNING, warning)
     }
 
-    /// The parts after the first one.
+    /// The parts after the first one. If instances are left out that the head does not name, an error follows
+    /// the last part: the client must not take the response for complete. The next request has a head that
+    /// names them.
     pub(super) fn rest(self) -> BoxStream<'static, Result<T, ArchiveError>> {
-        let parts =
-            stream::try_unfold(
-                self,
-                |mut parts| async move { Ok(parts.next().await?.map(|part| (part, parts))) },
-            );
+        let named = self.count;
+        let parts = stream::try_unfold(self, move |mut parts| async move {
+            match parts.next().await? {
+                Some(part) => Ok(Some((part, parts))),
+                None if parts.count > named => parts.first_error.take().map_or(Ok(None), Err),
+                None => Ok(None),
+            }
+        });
         parts.inspect_err(log_end).boxed()
     }
 

@@ -142,7 +142,7 @@ pub async fn encoded_frame(
 ) -> Result<Vec<u8>, Error> {
     archive.frame(record, number)?;
     let key = keys::transcoded(&caller.tenant, record, codec.transfer_syntax(), REVISION);
-    if let Some(table_at) = frame_table(archive, &key, record).await
+    if let Some(table_at) = frame_table(archive, caller, &key, record).await
         && let Some(frame) = kept_frame(archive, &key, table_at, record, number).await
     {
         return Ok(frame);
@@ -152,13 +152,13 @@ pub async fn encoded_frame(
 
 /// The place of the Basic Offset Table of a transcoded instance in the cache. An object that an earlier
 /// process has left there is scanned for its table, if the object is not large.
-async fn frame_table(archive: &Archive, key: &Key, record: &InstanceRecord) -> Option<u64> {
+async fn frame_table(archive: &Archive, caller: &Caller, key: &Key, record: &InstanceRecord) -> Option<u64> {
     let known = archive.cache.frame_table(key);
     let size_bytes = archive.cache.size_of(key)?;
     if known.is_some() || size_bytes > MAX_SCANNED_BYTES || archive.cache.has_no_table(key) {
         return known;
     }
-    let table_at = scanned_table(archive, key, size_bytes, record).await;
+    let table_at = scanned_table(archive, caller, key, size_bytes, record).await;
     archive.cache.set_frame_table(key, table_at);
     table_at
 }
@@ -166,6 +166,7 @@ async fn frame_table(archive: &Archive, key: &Key, record: &InstanceRecord) -> O
 /// Scans a transcoded instance, each of whose frames is one fragment.
 async fn scanned_table(
     archive: &Archive,
+    caller: &Caller,
     key: &Key,
     size_bytes: u64,
     record: &InstanceRecord,
@@ -173,7 +174,7 @@ async fn scanned_table(
     let frames = u64::from(record.layout.pixels.as_ref()?.number_of_frames);
     let object = collect(archive.blobs.read(key, 0..size_bytes).await.ok()?).await.ok()?;
     let mut scanner = Scanner::new(scan_limits(&archive.ingest));
-    let permit = archive.permits.codec().await;
+    let permit = archive.permits.codec(caller).await;
     let scan = run_blocking(Some(permit), move || scanner.push(&object).and_then(|()| scanner.finish()));
     let outline = scan.await.ok()?.ok()?;
     let table = outline.basic_offset_table?;
