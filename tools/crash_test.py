@@ -38,6 +38,25 @@ OPTIONS = {"ext4": "defaults", "xfs": "nouuid"}
 COPY_ATTEMPTS = 20
 
 
+class PersistentStow(StowSender):
+    """Goes on after a time-out: the server stands still while the image is copied."""
+
+    def act(self) -> None:
+        while not self.ledger.killed.is_set():
+            try:
+                super().act()
+            except requests.Timeout:
+                pass
+
+
+class PersistentCStore(CStoreSender):
+    """Associates again after the end of an association, for the same reason."""
+
+    def act(self) -> None:
+        while not self.ledger.killed.is_set():
+            super().act()
+
+
 def run(*command: object) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:
@@ -89,9 +108,9 @@ def differences(server: Server, ledger: Ledger, acknowledged: set) -> list:
     return found
 
 
-def look_at_the_copy(copy: Path, kind: str, work: Path, ledger: Ledger, acknowledged: set) -> list:
+def look_at_the_copy(copy: Path, kind: str, work: Path, unflushed: str, ledger: Ledger, acknowledged: set) -> list:
     with Disk(copy, kind, work / "copy") as mounted:
-        if (mounted / "unflushed").exists() and (mounted / "unflushed").read_bytes():
+        if (mounted / unflushed).exists() and (mounted / unflushed).read_bytes():
             return ["a file that was not flushed is in the copy: this test could not fail"]
         server = Server(work)
         server.data = mounted / "data"
@@ -117,7 +136,8 @@ def play(kind: str, moments: int, seed: int, work: Path) -> int:
         server, ledger = Server(work), Ledger()
         server.data = mounted / "data"
         server.start()
-        senders = [sender(server, ledger, 1, worker, seed) for worker, sender in enumerate([StowSender, CStoreSender] * 2)]
+        kinds = [PersistentStow, PersistentCStore] * 2
+        senders = [sender(server, ledger, 1, worker, seed) for worker, sender in enumerate(kinds)]
         for sender in senders:
             sender.start()
         try:
@@ -126,14 +146,16 @@ def play(kind: str, moments: int, seed: int, work: Path) -> int:
             for number in range(moments):
                 # Some moments lie before and some behind a checkpoint of the index.
                 time.sleep(moment.uniform(0.05, 2.5))
-                (mounted / "unflushed").write_bytes(b"this is in memory only")
+                if server.has_ended():
+                    raise RuntimeError("the server has ended:\n" + server.log()[-2000:])
                 acknowledged = set(ledger.stored())
                 os.kill(server.process.pid, signal.SIGSTOP)
                 try:
+                    (mounted / f"unflushed-{number}").write_bytes(b"this is in memory only")
                     copy_at_a_moment(image, copy)
                 finally:
                     os.kill(server.process.pid, signal.SIGCONT)
-                found = look_at_the_copy(copy, kind, work, ledger, acknowledged)
+                found = look_at_the_copy(copy, kind, work, f"unflushed-{number}", ledger, acknowledged)
                 print(f"{kind}, moment {number + 1}: {len(acknowledged)} acknowledged, {len(found)} faults", flush=True)
                 for fault in found[:20]:
                     print(f"  {fault}", flush=True)

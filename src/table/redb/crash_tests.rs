@@ -404,3 +404,21 @@ async fn a_killed_table_of_files_is_whole_after_a_start_and_after_a_move() {
     let moved = Redb::open(&path("c"), CACHE_BYTES).unwrap();
     assert_eq!(moved.get(&keys).await.unwrap(), before);
 }
+
+#[tokio::test]
+async fn a_table_is_moved_as_soon_as_the_last_task_lets_go_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let table = Redb::open(&path("a"), CACHE_BYTES).unwrap();
+    let write = Write::Put(item(key("more", "a"), 1, &[]), Expect::Absent);
+    table.transact(vec![write]).await.unwrap();
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        drop(table);
+    };
+    let (from, to) = (path("a"), path("b"));
+    let (moved, ()) = tokio::join!(replace(&from, &to), release);
+    moved.unwrap();
+    let moved = Redb::open(&to, CACHE_BYTES).unwrap();
+    assert!(moved.get(&[key("more", "a")]).await.unwrap()[0].is_some());
+}
