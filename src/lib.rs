@@ -31,6 +31,7 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod connections;
 pub mod decoders;
 pub mod dicom;
 pub mod digest;

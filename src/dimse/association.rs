@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::{pending, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dicom_ul::pdu::Pdu;
@@ -20,6 +21,7 @@ use crate::archive::ingest::Upload;
 use crate::archive::ingest::pace::Pace;
 use crate::budget::{Budget, Grant, client_of};
 use crate::config::DimseSettings;
+use crate::connections::OpenConnection;
 use crate::dimse::c_echo;
 use crate::dimse::c_store;
 use crate::dimse::callers::Callers;
@@ -45,11 +47,12 @@ pub struct Acceptor {
     pub shutdown: CancellationToken,
 }
 
-/// Serves a connection of a peer to its end.
-pub async fn serve(stream: TcpStream, peer: IpAddr, acceptor: &Acceptor) {
+/// Serves a connection of a peer to its end. Before the request for an association, it may have to make room for
+/// another connection.
+pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Acceptor) {
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
     let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
-    if let Err(interruption) = converse(&mut connection, peer, acceptor).await {
+    if let Err(interruption) = converse(&mut connection, peer, open, acceptor).await {
         match &interruption {
             Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
             _ => warn!("association ended: {interruption}"),
@@ -65,9 +68,10 @@ pub async fn serve(stream: TcpStream, peer: IpAddr, acceptor: &Acceptor) {
 async fn converse(
     connection: &mut Connection,
     peer: IpAddr,
+    open: &OpenConnection,
     acceptor: &Acceptor,
 ) -> Result<(), Interruption> {
-    match establish(connection, peer, acceptor).await? {
+    match establish(connection, peer, open, acceptor).await? {
         Some((agreement, _place)) => Association::new(connection, acceptor, agreement).serve().await,
         None => Ok(()),
     }
@@ -78,15 +82,18 @@ async fn converse(
 async fn establish(
     connection: &mut Connection,
     peer: IpAddr,
+    open: &OpenConnection,
     acceptor: &Acceptor,
 ) -> Result<Option<(Agreement, Grant)>, Interruption> {
     let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
     let piece = tokio::select! {
         () = acceptor.shutdown.cancelled() => return Err(Interruption::Stopped),
+        () = open.end.cancelled() => return Err(Interruption::Displaced),
         piece = timeout(request_timeout, connection.next()) => {
             piece.map_err(|_| Interruption::Silent(request_timeout))??
         }
     };
+    open.under_way.store(1, Ordering::Relaxed);
     let request = match piece {
         PduPiece::Associate(pdu) => read_associate(&pdu)?,
         PduPiece::Abort => return Err(Interruption::Aborted),

@@ -42,6 +42,9 @@ pub enum Interruption {
     /// The server stops.
     #[error("the server stops")]
     Stopped,
+    /// The peer sent no request, and others wait to be connected.
+    #[error("the peer had sent no request when another peer needed its connection")]
+    Displaced,
 }
 
 impl Interruption {
@@ -49,7 +52,7 @@ impl Interruption {
     pub fn abort_source(&self) -> Option<AbortRQSource> {
         match self {
             Self::Aborted | Self::Closed | Self::Failed(_) => None,
-            Self::Silent(_) | Self::TooSlow(_) => {
+            Self::Silent(_) | Self::TooSlow(_) | Self::Displaced => {
                 Some(AbortRQSource::ServiceProvider(AbortRQServiceProviderReason::ReasonNotSpecified))
             }
             Self::Violation(violation) => Some(violation.abort_source()),

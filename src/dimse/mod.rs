@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::archive::Archive;
-use crate::budget::{Budget, client_of, share_of};
+use crate::budget::{Budget, share_of};
 use crate::config::DimseSettings;
+use crate::connections::Connections;
 use crate::dimse::association::{Acceptor, serve};
 use crate::dimse::callers::Callers;
 use crate::telemetry;
@@ -36,7 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves associations until `shutdown`; returns when the last association has ended.
 ///
 /// Beyond `max_associations`, or the share of an address, the requests of as many associations again are read
-/// and rejected; further connections are closed unread.
+/// and rejected. A further connection takes the place of the oldest one that has sent no request yet; if there
+/// is none, it is closed unread.
 pub async fn run(
     listener: TcpListener,
     archive: Arc<Archive>,
@@ -46,7 +48,7 @@ pub async fn run(
 ) {
     let max = settings.max_associations;
     let share = share_of(max, settings.max_associations_per_address);
-    let open = Budget::of_places(2 * max, 2 * share);
+    let open = Connections::new(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
     let acceptor = Arc::new(Acceptor { archive, settings, callers, places, shutdown });
     let mut connections = JoinSet::new();
@@ -67,14 +69,13 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(connection) = open.try_take(&client_of(peer).to_string(), 1) else { continue };
+        let Some(connection) = open.admit(peer).filter(|connection| !connection.is_reserved) else { continue };
         // Peers wait for the small responses. Without the option, responses are only slower.
         let _ = stream.set_nodelay(true);
         let acceptor = acceptor.clone();
         connections.spawn(async move {
             let _open = telemetry::OpenAssociation::count();
-            serve(stream, peer, &acceptor).await;
-            drop(connection);
+            serve(stream, peer, &connection, &acceptor).await;
         });
     }
     drop(listener);

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::http::auth::Authenticator;
 
 mod auth;
-mod connections;
 mod delete;
 mod describe;
 mod error;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::http::connections::{Connections, OpenConnection};
+use crate::connections::{Connections, OpenConnection};
 use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
 use crate::http::protocol::{ConnectionLimits, RequestService, linger, serve_http1, serve_http2};

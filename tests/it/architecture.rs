@@ -109,7 +109,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that all may import.
-const EVERYWHERE: &[&str] = &["config", "telemetry", "clock", "backoff", "budget", "digest", "threads"];
+const EVERYWHERE: &[&str] =
+    &["config", "telemetry", "clock", "backoff", "budget", "connections", "digest", "threads"];
 
 /// Rooms that put the others together, and may import all of them.
 const WIRING: &[&str] = &["server", "cli", "main", "lib"];

@@ -1,4 +1,4 @@
-//! The open connections: how many there may be, in all and of one address, and which one ends to make room.
+//! The open connections of a listener: how many there may be, in all and of one address, and which one ends to make room.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::{client_of, share_of};
 
-/// Connections beyond the limit, for requests about the server itself alone.
-pub(super) const RESERVED: usize = 16;
+/// Connections beyond the limit: over HTTP for requests about the server itself alone.
+pub(crate) const RESERVED: usize = 16;
 
 /// The open connections of a listener.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     max: usize,
     share: usize,
     open: Mutex<OpenConnections>,
@@ -36,25 +36,25 @@ struct Entry {
 }
 
 /// An open connection, until it is dropped.
-pub(super) struct OpenConnection {
+pub(crate) struct OpenConnection {
     id: u64,
     /// Whether the connection is for requests about the server itself alone.
-    pub(super) is_reserved: bool,
-    /// The number of requests that are under way; the connection is idle without one.
-    pub(super) under_way: Arc<AtomicUsize>,
+    pub(crate) is_reserved: bool,
+    /// The number of requests, or the association, that are under way; the connection is idle without one.
+    pub(crate) under_way: Arc<AtomicUsize>,
     /// Cancelled when the connection must make room for another.
-    pub(super) end: CancellationToken,
+    pub(crate) end: CancellationToken,
     connections: Arc<Connections>,
 }
 
 impl Connections {
     /// At most `max` connections, and at most `share` of one address; 0 stands for half.
-    pub(super) fn new(max: usize, share: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize, share: usize) -> Arc<Self> {
         Arc::new(Self { max, share: share_of(max, share), open: Mutex::default() })
     }
 
     /// Reserved connections only.
-    pub(super) fn reserved_only() -> Arc<Self> {
+    pub(crate) fn reserved_only() -> Arc<Self> {
         Self::new(0, 0)
     }
 
@@ -62,7 +62,7 @@ impl Connections {
     /// oldest idle connection ends: of the same address if that has used up its share, else of the address
     /// with the most connections. If none is idle, the connection is a reserved one. `None` if also the
     /// reserved ones are all in use.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<OpenConnection> {
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<OpenConnection> {
         let address = client_of(address);
         let mut open = self.lock();
         let has_share = open.by_address.get(&address).copied().unwrap_or_default() < self.share;
