@@ -92,6 +92,8 @@ async fn engine(duplicates: Duplicates) -> Engine {
     let mut config = defaults();
     config.preview.enabled = false;
     config.ingest.duplicates = duplicates;
+    // Objects are damaged below a cache, which would give the bytes from before.
+    config.s3.cache_max_bytes = 0;
     Engine::open(&config).await
 }
 
