@@ -69,7 +69,9 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(connection) = open.admit(peer).filter(|connection| !connection.is_reserved) else { continue };
+        let Some(connection) = open.admit(peer).filter(|connection| !connection.is_reserved) else {
+            continue;
+        };
         // Peers wait for the small responses. Without the option, responses are only slower.
         let _ = stream.set_nodelay(true);
         let acceptor = acceptor.clone();
