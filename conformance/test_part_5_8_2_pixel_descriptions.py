@@ -22,8 +22,11 @@ from pydicom.uid import (
     JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -321,3 +324,155 @@ def test_fewer_bits_stored_than_allocated_are_read_by_others(origin, tmp_path, t
         given.save_as(tmp_path / "in.dcm", enforce_file_format=True)
         subprocess.run([tool, tmp_path / "in.dcm", tmp_path / "out.dcm"], check=True, capture_output=True, timeout=60)
         assert (pixel_array(dcmread(tmp_path / "out.dcm")).ravel() == values).all()
+
+
+LOSSLESS = [JPEGLSLossless, JPEGLosslessSV1, JPEG2000Lossless, RLELossless]
+LOSSY = [JPEGBaseline8Bit, JPEGLSNearLossless, JPEG2000]
+
+
+def ask(origin, path: str, media_type: str, transfer_syntax: str):
+    return origin.get(path, f'multipart/related; type="{media_type}"; transfer-syntax={transfer_syntax}')
+
+
+def extremes(bits_stored: int, is_signed: bool) -> numpy.ndarray:
+    """Samples at both ends of the range, side by side: a lossy codec would shoot over the ends."""
+    lowest = -(2 ** (bits_stored - 1)) if is_signed else 0
+    chance = numpy.random.default_rng(bits_stored)
+    steps = chance.integers(0, min(3, 2**bits_stored), (40, 40))
+    return numpy.where(chance.random((40, 40)) < 0.5, lowest + steps, lowest + 2**bits_stored - 1 - steps)
+
+
+@pytest.mark.parametrize("transfer_syntax", [*LOSSLESS, *LOSSY])
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_every_sample_has_room_in_bits_stored_in_every_transfer_syntax(origin, transfer_syntax, is_signed):
+    given_in = []
+    for allocated, stored_bits in [*((8, bits) for bits in range(1, 9)), *((16, bits) for bits in range(1, 17))]:
+        values = extremes(stored_bits, is_signed).astype(f"{'i' if is_signed else 'u'}{allocated // 8}")
+        native = described(values, BitsStored=stored_bits, HighBit=stored_bits - 1)
+        native.PixelData = values.tobytes()
+        native["PixelData"].VR = "OW" if allocated > 8 else "OB"
+        origin.store(encode(native, ExplicitVRLittleEndian))
+        answer = ask(origin, instance_path(native), "application/dicom", transfer_syntax)
+        assert answer.status_code == 200 or (answer.status_code == 406 and transfer_syntax in LOSSY), answer.text
+        if answer.status_code == 406:
+            continue
+        (part,) = multipart.read(answer)
+        given = dcmread(BytesIO(part.body))
+        decoded = pixel_array(given).astype(int)
+        lowest = -(2 ** (given.BitsStored - 1)) if is_signed else 0
+        assert lowest <= decoded.min() and decoded.max() < lowest + 2**given.BitsStored, (allocated, stored_bits)
+        assert given.HighBit == given.BitsStored - 1 and given.BitsStored <= given.BitsAllocated
+        if transfer_syntax in LOSSLESS:
+            assert (decoded == values).all(), (allocated, stored_bits)
+        given_in.append((allocated, stored_bits))
+    assert given_in or is_signed
+
+
+@pytest.mark.parametrize("allocated, claimed", [(8, 8), (16, 8), (16, 12), (16, 16)])
+@pytest.mark.parametrize("needed", [7, 8, 9, 12, 13, 16])
+def test_bits_stored_are_those_that_the_samples_of_a_codestream_need(origin, allocated, claimed, needed):
+    values = numpy.linspace(0, 2**needed - 1, 64).astype("u2").reshape(8, 8)
+    data_set = compressed(described(values, BitsAllocated=allocated, BitsStored=claimed, HighBit=claimed - 1), jpeg_2000(values))
+    store(origin, data_set, JPEG2000Lossless)
+    given = in_syntax(origin, data_set, ExplicitVRLittleEndian)
+    assert (pixel_array(given) == values).all()
+    assert values.max() < 2**given.BitsStored and given.HighBit == given.BitsStored - 1
+    if allocated == 16 and needed <= claimed:
+        assert given.BitsStored == claimed
+
+
+def test_a_frame_of_more_bits_than_the_first_is_not_cut(origin):
+    small, large = numpy.full((8, 8), 200, "u1"), numpy.linspace(0, 4095, 64).astype("u2").reshape(8, 8)
+    data_set = compressed(described(small, NumberOfFrames=2), jpeg_2000(small), jpeg_2000(large))
+    store(origin, data_set, JPEG2000Lossless)
+    for number, status in [(1, 200), (2, 406)]:
+        answer = ask(origin, f"{instance_path(data_set)}/frames/{number}", "application/octet-stream", ExplicitVRLittleEndian)
+        assert answer.status_code == status, answer.text
+    assert rendered(origin, data_set, 2).max() == 255
+
+
+def warned(answer) -> list:
+    """The attributes that the response names of an instance that was stored."""
+    (reference,) = answer.json()["00081199"]["Value"]
+    items = reference.get("00741048", {}).get("Value", [])
+    return [tag for item in items for tag in item.get("00741052", {}).get("Value", [])] or [str(item) for item in items]
+
+
+def near_lossless(origin) -> bytes:
+    native = described(GREY)
+    native.PixelData = GREY.tobytes()
+    origin.store(encode(native, ExplicitVRLittleEndian))
+    (part,) = multipart.read(ask(origin, f"{instance_path(native)}/frames/1", "image/jls", JPEGLSNearLossless))
+    return part.body
+
+
+LOSSY_FRAMES = {
+    "JPEG": (lambda _: jpeg(GREY), [JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLossless]),
+    "JPEG-LS": (near_lossless, [JPEGLSNearLossless, JPEGLSLossless]),
+    "JPEG 2000": (lambda _: jpeg_2000(GREY, irreversible=True), [JPEG2000, JPEG2000Lossless]),
+}
+
+
+@pytest.mark.parametrize("name, transfer_syntax", [(name, syntax) for name, (_, syntaxes) in LOSSY_FRAMES.items() for syntax in syntaxes])
+@pytest.mark.parametrize("stated", [None, "00", "01"])
+def test_a_loss_that_the_codestream_proves_is_stated_in_every_form(origin, name, transfer_syntax, stated):
+    data_set = compressed(described(GREY), even(LOSSY_FRAMES[name][0](origin)))
+    if stated:
+        data_set.LossyImageCompression = stated
+    answer = origin.post(multipart.write([encode(data_set, transfer_syntax)]), multipart.content_type())
+    is_contradicted = stated == "00" or transfer_syntax in (JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless)
+    assert answer.status_code == (202 if is_contradicted else 200), answer.text
+    assert bool(warned(answer)) == is_contradicted
+    for syntax in (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1):
+        answer = ask(origin, instance_path(data_set), "application/dicom", syntax)
+        assert answer.status_code == 200, answer.text
+        (part,) = multipart.read(answer)
+        given = dcmread(BytesIO(part.body))
+        assert given.file_meta.TransferSyntaxUID == syntax
+        assert given.LossyImageCompression == "01"
+        assert numpy.abs(pixel_array(given).astype(int) - 77).max() <= 2
+    # As it is stored, it has no name of lossless frames.
+    (part,) = multipart.read(ask(origin, instance_path(data_set), "application/dicom", "*"))
+    assert dcmread(BytesIO(part.body)).file_meta.TransferSyntaxUID not in (JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless)
+
+
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_another_process_of_jpeg_than_the_declared_one_is_warned_of(origin, is_progressive):
+    data_set = compressed(described(BARS, "YBR_FULL"), even(jpeg(BARS, progressive=is_progressive)))
+    answer = origin.post(multipart.write([encode(data_set, JPEGBaseline8Bit)]), multipart.content_type())
+    assert answer.status_code == (202 if is_progressive else 200), answer.text
+    assert bool(warned(answer)) == is_progressive
+    assert_bars(rendered(origin, data_set), BARS, 3)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_noise_is_given_in_every_lossless_transfer_syntax(origin, bits):
+    values = numpy.random.default_rng(bits).integers(0, 2**bits, (512, 512)).astype("u1" if bits == 8 else "u2")
+    native = described(values, BitsStored=bits, HighBit=bits - 1)
+    native.PixelData = values.tobytes()
+    native["PixelData"].VR = "OW" if bits > 8 else "OB"
+    origin.store(encode(native, ExplicitVRLittleEndian))
+    for transfer_syntax in LOSSLESS:
+        assert (pixel_array(in_syntax(origin, native, transfer_syntax)) == values).all(), transfer_syntax
+
+
+@pytest.mark.parametrize("bits", [31, 37, 127])
+def test_a_codestream_of_more_bits_than_can_be_is_described_by_its_attributes(origin, bits):
+    frame = bytearray(jpeg_2000(GREY))
+    frame[2 + 4 + 36] = bits
+    data_set = compressed(described(GREY), bytes(frame))
+    if stored(origin, encode(data_set, JPEG2000Lossless)):
+        for path in ("/frames/1/rendered", "/rendered", "/metadata", "/frames/1"):
+            assert origin.get(instance_path(data_set) + path, "*/*").status_code in (200, 404, 406), path
+
+
+@pytest.mark.parametrize("transfer_syntax, frame", [(JPEGBaseline8Bit, jpeg(BARS)), (JPEG2000Lossless, jpeg_2000(BARS))])
+@pytest.mark.parametrize("rows, columns", [(16, 16), (15, 16), (16, 17), (32, 8)])
+def test_the_size_of_an_image_is_that_of_its_codestream(origin, transfer_syntax, frame, rows, columns):
+    data_set = compressed(described(BARS, "YBR_FULL" if transfer_syntax == JPEGBaseline8Bit else "RGB", Rows=rows, Columns=columns), even(frame))
+    store(origin, data_set, transfer_syntax)
+    assert_bars(rendered(origin, data_set), BARS, 3)
+    for syntax in (ExplicitVRLittleEndian, RLELossless):
+        given = in_syntax(origin, data_set, syntax)
+        assert (given.Rows, given.Columns) == (16, 16)
+        assert_bars(in_rgb(given), BARS, 3)
