@@ -42,7 +42,7 @@ fn slice() -> (PixelLayout, Vec<u8>) {
 }
 
 fn native(layout: &PixelLayout, samples: &[u8]) -> Decoded {
-    let stored = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
+    let stored = FrameEncoding::Native { first_bit: 0 };
     decode(samples, layout, stored).expect("the frame is whole")
 }
 

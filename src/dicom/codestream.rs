@@ -2,8 +2,8 @@
 //! Description Macro that can be derived from it (PS3.18 §10.5.2, PS3.5 §8.2 and §G.5; ISO/IEC 10918-1 §B,
 //! 14495-1 §C, 15444-1 §A and §I).
 
-use memchr::memmem;
-
+use crate::dicom::jpeg_2000::{self, Jpeg2000Size};
+use crate::dicom::marker_segments::{MarkerSegment, MarkerSegments, START_OF_SCAN};
 use crate::dicom::transfer_syntax;
 
 /// The description at the start of a compressed frame.
@@ -35,12 +35,13 @@ pub struct Codestream {
 }
 
 impl Codestream {
-    /// Bits Allocated: the whole bytes that Bits Stored need, of which there are 1, 2 or 4.
+    /// Bits Allocated: the whole bytes that Bits Stored need, of which there are 1, 2, 4 or 8.
     pub fn bits_allocated(&self) -> u16 {
         match self.bits_stored {
             0..=8 => 8,
             9..=16 => 16,
-            _ => 32,
+            17..=32 => 32,
+            _ => 64,
         }
     }
 }
@@ -58,69 +59,30 @@ pub fn recognise(head: &[u8]) -> Option<Codestream> {
     if head.starts_with(&[0xFF, 0xD8, 0xFF]) {
         return jpeg(head);
     }
-    if head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) {
-        return jpeg_2000(head, None);
+    if !jpeg_2000::is_jpeg_2000(head) {
+        return None;
     }
-    let offset = jp2_codestream(head)?;
+    let offset = jpeg_2000::codestream_offset(head)?;
     let (boxes, codestream) = head.split_at_checked(offset)?;
-    Some(Codestream { offset, ..jpeg_2000(codestream, jp2_photometric(boxes))? })
-}
-
-/// The number of segments of an RLE Lossless frame, which has one for each byte of each sample (PS3.5 §G.5);
-/// `None` if the frame does not begin with an RLE header.
-pub fn rle_segments(head: &[u8]) -> Option<u16> {
-    let words: Vec<u32> =
-        head.get(..RLE_HEADER_BYTES)?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-    let (&count, offsets) = words.split_first()?;
-    let used = offsets.get(..usize::try_from(count).ok()?).filter(|used| !used.is_empty())?;
-    let is_header = used[0] as usize == RLE_HEADER_BYTES && used.is_sorted_by(|a, b| a < b);
-    is_header.then_some(used.len() as u16)
+    Some(Codestream { offset, ..jpeg_2000(codestream, jpeg_2000::photometric_of_file(boxes))? })
 }
 
 /// The transfer syntax of progressive JPEG, which is retired.
 const PROGRESSIVE: &str = transfer_syntax::JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012;
-/// Bytes of the header of an RLE Lossless frame.
-const RLE_HEADER_BYTES: usize = 64;
-
-/// The marker segments: of each the second byte of the marker, and the bytes after the length.
-struct JpegSegments<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Iterator for JpegSegments<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // Markers may be preceded by any number of FF.
-        while self.bytes.get(self.at..self.at + 2)? == [0xFF, 0xFF] {
-            self.at += 1;
-        }
-        let [0xFF, marker] = *self.bytes.get(self.at..self.at + 2)? else { return None };
-        let length = u16_at(self.bytes, self.at + 2)?;
-        let segment = self.bytes.get(self.at + 4..self.at + 2 + usize::from(length))?;
-        self.at += 2 + usize::from(length);
-        Some((marker, segment))
-    }
-}
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
-}
-
 /// Describes JPEG and JPEG-LS. The header of the first scan decides the transfer syntax.
 fn jpeg(head: &[u8]) -> Option<Codestream> {
     let (mut frame, mut has_jfif, mut adobe_transform) = (None, false, None);
-    for (marker, segment) in (JpegSegments { bytes: head, at: 2 }) {
+    for MarkerSegment { marker, content: segment, .. } in MarkerSegments::of(head) {
         match marker {
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => frame = Some((marker, segment)),
             0xE0 => has_jfif |= segment.starts_with(b"JFIF\0"),
             0xEE if segment.starts_with(b"Adobe") => adobe_transform = segment.get(11).copied(),
-            0xDA => {
+            START_OF_SCAN => {
                 let (kind, frame) = frame?;
                 let color = Color { has_jfif, adobe_transform };
                 return jpeg_frame(kind, frame, segment, &color);
@@ -193,49 +155,24 @@ fn is_rgb(is_lossless: bool, is_subsampled: bool, frame: &[u8], color: &Color) -
     }
 }
 
-/// The offset of the codestream in a JP2 or JPH file: in the first `jp2c` box.
-fn jp2_codestream(head: &[u8]) -> Option<usize> {
-    if !head.starts_with(b"\0\0\0\x0CjP  \r\n\x87\n") {
-        return None;
-    }
-    memmem::find(head, b"jp2c").and_then(|at| {
-        let wide = head.get(at + 12..)?.starts_with(&[0xFF, 0x4F]) && u32_at(head, at - 4)? == 1;
-        Some(if wide { at + 12 } else { at + 4 })
-    })
-}
-
-/// The Photometric Interpretation of three components by the first Colour Specification box (`colr`) of a JP2
-/// file with an enumerated colour space (ISO/IEC 15444-1 §I.5.3.3); `None` if there is no such box.
-fn jp2_photometric(boxes: &[u8]) -> Option<&'static str> {
-    let enumerated = |at| boxes.get(at + 4).filter(|&&method| method == 1).and(u32_at(boxes, at + 7));
-    let spaces = memmem::find_iter(boxes, b"colr").filter_map(enumerated);
-    spaces.into_iter().find_map(|space| match space {
-        16 => Some("RGB"),
-        18 => Some("YBR_FULL"),
-        _ => None,
-    })
-}
-
 /// Describes a JPEG 2000 codestream; `of_file` is the Photometric Interpretation by the file around it.
 fn jpeg_2000(codestream: &[u8], of_file: Option<&'static str>) -> Option<Codestream> {
-    let (mut size, mut coding, mut is_high_throughput) = (None, None, false);
-    for (marker, segment) in (JpegSegments { bytes: codestream, at: 2 }) {
+    let size = Jpeg2000Size::of(codestream)?;
+    let (mut coding, mut is_high_throughput) = (None, false);
+    for MarkerSegment { marker, content, .. } in MarkerSegments::of(codestream) {
         match marker {
-            0x51 => size = Some(segment),
             0x50 => is_high_throughput = true,
-            0x52 => coding = Some(segment),
+            0x52 => {
+                coding = Some(content);
+                break;
+            }
             0x90 => break,
             _ => {}
         }
-        if size.is_some() && coding.is_some() {
-            break;
-        }
     }
-    let (size, coding) = (size?, coding?);
-    let extent =
-        |end, start| u32_at(size, end)?.checked_sub(u32_at(size, start)?).filter(|&extent| extent > 0);
-    let components = u16_at(size, 34)?;
-    let depth = *size.get(36)?;
+    let coding = coding?;
+    let [columns, rows] = size.extent();
+    let first = *size.components.first()?;
     let is_reversible = *coding.get(9)? == 1;
     let is_rpcl = *coding.get(1)? == 2;
     let has_transform = *coding.get(4)? == 1;
@@ -246,15 +183,14 @@ fn jpeg_2000(codestream: &[u8], of_file: Option<&'static str>) -> Option<Codestr
         (false, true) => (transfer_syntax::JPEG2000_LOSSLESS, false),
         (false, false) => (transfer_syntax::JPEG2000, true),
     };
-    // Sampling of each component is in the last two bytes of its three.
-    let is_subsampled = size.get(36..)?.as_chunks::<3>().0.iter().any(|part| part[1..] != size[37..39]);
+    let is_subsampled = size.components.iter().any(|part| part.subsampling != first.subsampling);
     let proved = match (has_transform, is_reversible) {
         (true, true) => Some("YBR_RCT"),
         (true, false) => Some("YBR_ICT"),
         (false, _) if is_subsampled => Some("YBR_FULL_422"),
         (false, _) => of_file,
     };
-    let photometric = match components {
+    let photometric = match size.components.len() {
         1 => "MONOCHROME2",
         3 => proved.unwrap_or("RGB"),
         _ => return None,
@@ -262,13 +198,13 @@ fn jpeg_2000(codestream: &[u8], of_file: Option<&'static str>) -> Option<Codestr
     Some(Codestream {
         transfer_syntax,
         is_lossy,
-        rows: extent(6, 14)?,
-        columns: extent(2, 10)?,
-        samples: components,
-        bits_stored: u16::from(depth & 0x7F) + 1,
-        is_signed: depth & 0x80 != 0,
+        rows,
+        columns,
+        samples: size.components.len() as u16,
+        bits_stored: first.bits,
+        is_signed: first.is_signed,
         photometric,
-        is_photometric_proved: components == 3 && proved.is_some(),
+        is_photometric_proved: size.components.len() == 3 && proved.is_some(),
         offset: 0,
     })
 }
@@ -394,27 +330,6 @@ mod tests {
         let size_ends = 2 + 4 + 39;
         high_throughput.splice(size_ends..size_ends, segment(0x50, &[0, 2, 0, 0, 0, 0]));
         assert_eq!(describe(&high_throughput).unwrap().transfer_syntax, transfer_syntax::HTJ2K_LOSSLESS_RPCL);
-    }
-
-    #[test]
-    fn an_rle_header_tells_its_segments() {
-        let header = |words: &[u32]| {
-            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            bytes.resize(64, 0);
-            bytes
-        };
-        for (words, expected) in [
-            (&[1, 64][..], Some(1)),
-            (&[3, 64, 70, 90], Some(3)),
-            (&[3, 64, 70, 70], None),
-            (&[2, 63, 70], None),
-            (&[0, 64], None),
-            (&[16, 64], None),
-            (&[u32::MAX, 64], None),
-        ] {
-            assert_eq!(rle_segments(&header(words)), expected, "{words:?}");
-        }
-        assert_eq!(rle_segments(&header(&[1, 64])[..63]), None);
     }
 
     #[test]

@@ -54,6 +54,21 @@ impl PixelLayout {
         self.frame_samples().saturating_mul(self.bits_allocated.into()).div_ceil(8)
     }
 
+    /// Whether native pixels side by side share their chrominance: two luminances stand before both
+    /// chrominances (PS3.3 §C.7.6.3.1.2).
+    pub fn has_shared_chrominance(&self) -> bool {
+        matches!(self.photometric.as_str(), "YBR_FULL_422" | "YBR_PARTIAL_422") && self.samples == 3
+    }
+
+    /// Bits of one native frame; `None` if they cannot be counted.
+    pub fn native_frame_bits(&self) -> Option<u64> {
+        let samples = if self.has_shared_chrominance() { 2 } else { self.samples };
+        u64::from(self.rows)
+            .checked_mul(self.columns.into())?
+            .checked_mul(samples.into())?
+            .checked_mul(self.bits_allocated.into())
+    }
+
     /// The layout with High Bit just above Bits Stored, as encoded and decoded frames have it.
     pub fn with_usual_high_bit(&self) -> Self {
         Self { high_bit: self.bits_stored.saturating_sub(1), ..self.clone() }
@@ -87,7 +102,8 @@ pub enum FrameTable {
 }
 
 impl FrameTable {
-    /// The number of frames that are there; may differ from Number of Frames.
+    /// The number of frames that are there. [`PixelLayout::number_of_frames`] of the same record is this
+    /// number; in metadata, Number of Frames is as it was sent.
     pub fn count(&self) -> u32 {
         match self {
             Self::None => 0,
@@ -155,7 +171,9 @@ pub fn locate(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Wa
 }
 
 fn native(pixels: &ScanEvent, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
-    let Some(frame_bits) = native_frame_bits(layout).filter(|&bits| bits > 0) else {
+    // The order of its samples is defined for compressed pixels only.
+    let is_ordered = layout.photometric != "YBR_PARTIAL_420";
+    let Some(frame_bits) = layout.native_frame_bits().filter(|&bits| bits > 0 && is_ordered) else {
         return (FrameTable::None, warning("the size of its frames is unknown"));
     };
     let available = u128::from(pixels.length) * 8 / u128::from(frame_bits);
@@ -172,17 +190,6 @@ fn native(pixels: &ScanEvent, layout: &PixelLayout) -> (FrameTable, Option<Warni
     let is_big_endian = pixels.is_big_endian && pixels.vr != Some(Vr(*b"OB"));
     let frames = FrameTable::Native { offset: pixels.offset, frame_bits, count, is_big_endian };
     (frames, fault)
-}
-
-/// Bits of one uncompressed frame; `None` if they cannot be counted.
-pub(crate) fn native_frame_bits(layout: &PixelLayout) -> Option<u64> {
-    // Of two pixels side by side, the chrominance is stored once (PS3.3 §C.7.6.3.1.2).
-    let is_subsampled = layout.photometric == "YBR_FULL_422" && layout.samples == 3;
-    let samples = if is_subsampled { 2 } else { layout.samples };
-    u64::from(layout.rows)
-        .checked_mul(layout.columns.into())?
-        .checked_mul(samples.into())?
-        .checked_mul(layout.bits_allocated.into())
 }
 
 fn encapsulated(outline: &Outline, layout: &PixelLayout) -> (FrameTable, Option<Warning>) {
@@ -353,13 +360,13 @@ mod tests {
     #[test]
     fn subsampled_colour_takes_two_samples_a_pixel() {
         let colour = PixelLayout { samples: 3, photometric: "YBR_FULL_422".into(), ..layout(1, 8) };
-        assert_eq!(native_frame_bits(&colour), Some(3 * 5 * 2 * 8));
+        assert_eq!(colour.native_frame_bits(), Some(3 * 5 * 2 * 8));
         assert_eq!(
-            native_frame_bits(&PixelLayout { photometric: "RGB".into(), ..colour }),
+            PixelLayout { photometric: "RGB".into(), ..colour }.native_frame_bits(),
             Some(3 * 5 * 3 * 8)
         );
         let endless = PixelLayout { rows: u32::MAX, columns: u32::MAX, samples: 9, ..layout(1, 64) };
-        assert_eq!(native_frame_bits(&endless), None);
+        assert_eq!(endless.native_frame_bits(), None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct ParsedInstance {
 }
 
 /// Attributes that are read besides the ones to keep.
-const NEEDED: [Tag; 14] = [
+const NEEDED: [Tag; 15] = [
     tags::SOP_CLASS_UID,
     tags::SOP_INSTANCE_UID,
     tags::STUDY_INSTANCE_UID,
@@ -57,6 +57,7 @@ const NEEDED: [Tag; 14] = [
     tags::BITS_STORED,
     tags::HIGH_BIT,
     tags::PIXEL_REPRESENTATION,
+    tags::LOSSY_IMAGE_COMPRESSION,
 ];
 
 /// Reads a scanned object. `indexed` are the tags of the attributes to keep, in ascending order.

@@ -11,7 +11,8 @@ use std::ops::RangeInclusive;
 use crate::dicom::attributes::{Attribute, Attributes, Tag};
 use crate::dicom::codestream::{self, Codestream};
 use crate::dicom::failure::Warning;
-use crate::dicom::frames::{PixelLayout, native_frame_bits};
+use crate::dicom::frames::PixelLayout;
+use crate::dicom::rle_header;
 use crate::dicom::scan::{EventKind, Outline, ScanEvent};
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax::{self, Compression};
@@ -38,6 +39,19 @@ pub(super) fn read(
         correct_by_segments(&mut layout, &outline.first_frame_head, &mut warn);
     } else if let Some(codestream) = codestream::recognise(&outline.first_frame_head) {
         correct_by_codestream(&mut layout, &codestream, &mut warn);
+        for (tag, extent, coded) in [
+            (tags::ROWS, &mut layout.rows, codestream.rows),
+            (tags::COLUMNS, &mut layout.columns, codestream.columns),
+        ] {
+            if *extent != coded {
+                *extent = coded;
+                warn(tag, NOT_AS_CODED);
+            }
+        }
+        let loss = attributes.get(&tags::LOSSY_IMAGE_COMPRESSION).and_then(Attribute::first_text);
+        if codestream.is_lossy && loss.is_some_and(|stated| stated != "01") {
+            warn(tags::LOSSY_IMAGE_COMPRESSION, NOT_AS_CODED);
+        }
     }
     if layout.photometric.is_empty() {
         layout.photometric = if layout.samples == 3 { "RGB" } else { "MONOCHROME2" }.to_owned();
@@ -45,13 +59,13 @@ pub(super) fn read(
     Some(layout)
 }
 
-/// The layout of one compressed frame of an instance: the frames of an instance may differ in what their
-/// codestreams say of colour and sign.
-pub fn of_frame<'a>(layout: &'a PixelLayout, frame: &[u8]) -> Cow<'a, PixelLayout> {
-    let Some(codestream) = codestream::recognise(frame) else { return Cow::Borrowed(layout) };
+/// The layout of one compressed frame of an instance, and the description in its codestream, if it has one:
+/// the frames of an instance may differ in what their codestreams say of colour and sign.
+pub fn of_frame<'a>(layout: &'a PixelLayout, frame: &[u8]) -> (Cow<'a, PixelLayout>, Option<Codestream>) {
+    let Some(codestream) = codestream::recognise(frame) else { return (Cow::Borrowed(layout), None) };
     let mut own = layout.clone();
     correct_by_codestream(&mut own, &codestream, &mut |_, _| {});
-    Cow::Owned(own)
+    (Cow::Owned(own), Some(codestream))
 }
 
 /// The attribute that holds the pixels, if it is not empty. That of an icon is nested, and does not count.
@@ -124,7 +138,7 @@ fn by_attributes(
 fn correct_by_length(layout: &mut PixelLayout, length: u64, warn: &mut impl FnMut(Tag, &str)) {
     let is_length_of = |photometric: &str| {
         let named = PixelLayout { photometric: photometric.to_owned(), ..layout.clone() };
-        let bits = native_frame_bits(&named)?.checked_mul(layout.number_of_frames.into())?;
+        let bits = named.native_frame_bits()?.checked_mul(layout.number_of_frames.into())?;
         Some(bits.div_ceil(8).next_multiple_of(2) == length.next_multiple_of(2))
     };
     let other = match layout.photometric.as_str() {
@@ -145,8 +159,7 @@ fn correct_by_length(layout: &mut PixelLayout, length: u64, warn: &mut impl FnMu
 /// their product in bytes (PS3.5 §G.2).
 fn correct_by_segments(layout: &mut PixelLayout, head: &[u8], warn: &mut impl FnMut(Tag, &str)) {
     let bytes = layout.bits_allocated.div_ceil(8);
-    let Some(segments) = codestream::rle_segments(head).filter(|&count| count != bytes * layout.samples)
-    else {
+    let Some(segments) = rle_header::segments(head).filter(|&count| count != bytes * layout.samples) else {
         return;
     };
     if segments.is_multiple_of(layout.samples)
@@ -177,7 +190,8 @@ fn correct_by_codestream(
         warn(tags::SAMPLES_PER_PIXEL, NOT_AS_CODED);
     }
     if codestream.bits_stored > layout.bits_allocated {
-        // A codestream of more bits than Bits Stored is usual: its samples fit all the same.
+        // A codestream of more bits than Bits Stored is usual, and in most of them the samples have no more
+        // than Bits Stored. That shows only when they are decoded.
         layout.bits_allocated = codestream.bits_allocated();
         layout.bits_stored = codestream.bits_stored;
         layout.high_bit = codestream.bits_stored - 1;

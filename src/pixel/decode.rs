@@ -4,16 +4,13 @@ use crate::dicom::frames::PixelLayout;
 use crate::dicom::pixel_layout;
 use crate::dicom::transfer_syntax::{self, Compression, compression};
 use crate::pixel::words::{interleave, words_of};
-use crate::pixel::{Error, Image, Shape, deflated, j2k, jpeg, rle};
+use crate::pixel::{Error, Image, Shape, deflated, j2k, jpeg, jpeg_ls, rle};
 
 /// The encoding of the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameEncoding<'a> {
-    /// Uncompressed.
+    /// Uncompressed, in words in little endian.
     Native {
-        /// Whether words (OW) are big endian; 8-bit samples then stand in pairs, the second first (PS3.5
-        /// §8.1.1).
-        is_big_endian: bool,
         /// The bit of the first byte, from the least significant, at which the frame starts; 0 unless Bits
         /// Allocated is 1.
         first_bit: u32,
@@ -44,13 +41,8 @@ pub fn decode(frame: &[u8], layout: &PixelLayout, stored: FrameEncoding<'_>) -> 
     shape.number_of_samples()?;
     check_bits(layout)?;
     match stored {
-        FrameEncoding::Native { is_big_endian, first_bit } => {
-            native(frame, layout, shape, is_big_endian, first_bit)
-        }
-        FrameEncoding::Compressed(uid) => {
-            let unsupported = || Error::Unsupported(format!("transfer syntax {uid}"));
-            decompress(frame, layout, shape, compression(uid).ok_or_else(unsupported)?)
-        }
+        FrameEncoding::Native { first_bit } => native(frame, layout, shape, first_bit),
+        FrameEncoding::Compressed(uid) => decompress(frame, layout, shape, uid),
     }
 }
 
@@ -59,24 +51,46 @@ pub fn is_decodable(transfer_syntax: &str) -> bool {
     compression(transfer_syntax).is_some()
 }
 
-/// The layout of frames once they are decoded: luminance and chrominance of lossy JPEG become red, green and
-/// blue.
+/// The layout of frames of a transfer syntax once they are decoded.
 pub fn decoded_layout(layout: &PixelLayout, transfer_syntax: &str) -> PixelLayout {
-    let mut layout = layout.clone();
-    let is_lossy_jpeg = compression(transfer_syntax) == Some(Compression::Jpeg)
-        && transfer_syntax::may_be_lossy(transfer_syntax);
-    if is_lossy_jpeg && layout.samples == 3 && layout.photometric.starts_with("YBR") {
-        layout.photometric = "RGB".into();
+    let is_lossy = transfer_syntax::may_be_lossy(transfer_syntax);
+    let photometric = decoded_photometric(layout, compression(transfer_syntax), is_lossy);
+    PixelLayout { photometric, ..layout.clone() }
+}
+
+/// The Photometric Interpretation of frames once they are decoded: as it is stored, without subsampling,
+/// unless they become red, green and blue.
+fn decoded_photometric(layout: &PixelLayout, compression: Option<Compression>, is_lossy: bool) -> String {
+    match becomes_rgb(layout, compression, is_lossy) {
+        true => "RGB".to_owned(),
+        false => without_subsampling(&layout.photometric),
     }
-    layout
+}
+
+/// Whether decoding turns the colours of frames to red, green and blue: those of lossy JPEG in luminance and
+/// chrominance, and those under a component transform of JPEG 2000.
+fn becomes_rgb(layout: &PixelLayout, compression: Option<Compression>, is_lossy: bool) -> bool {
+    let photometric = layout.photometric.as_str();
+    match compression {
+        Some(Compression::Jpeg) => is_lossy && layout.samples == 3 && photometric.starts_with("YBR"),
+        Some(Compression::Jpeg2000) => matches!(photometric, "YBR_RCT" | "YBR_ICT"),
+        _ => false,
+    }
 }
 
 /// A decoded frame as native Pixel Data in little endian: rows × columns × samples words of Bits Allocated,
 /// planar configuration 0, High Bit just above Bits Stored; 1-bit samples are packed from the least
 /// significant bit on.
-pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
+///
+/// # Errors
+/// [`Error::Unsupported`] if there are samples that need more bits: they would be cut.
+pub fn native_bytes(image: &Image, bits_allocated: u16) -> Result<Vec<u8>, Error> {
+    if image.precision > bits_allocated.into() {
+        let reason = format!("a frame with samples of more than {bits_allocated} bits");
+        return Err(Error::Unsupported(reason));
+    }
     let samples = &image.samples;
-    match bits_allocated {
+    Ok(match bits_allocated {
         1 => samples
             .chunks(8)
             .map(|bits| {
@@ -86,7 +100,7 @@ pub fn native_bytes(image: &Image, bits_allocated: u16) -> Vec<u8> {
         2..=8 => samples.iter().map(|sample| *sample as u8).collect(),
         9..=16 => words_of(samples, |sample| (sample as u16).to_le_bytes()),
         _ => words_of(samples, i32::to_le_bytes),
-    }
+    })
 }
 
 /// Converts a frame to red, green and blue if it is in full-range luminance and chrominance
@@ -117,19 +131,15 @@ fn check_bits(layout: &PixelLayout) -> Result<(), Error> {
     }
 }
 
-/// Little or big endian words of 1, 2 or 4 bytes.
-fn words(frame: &[u8], bytes: usize, count: usize, is_big_endian: bool) -> Result<Vec<u32>, Error> {
-    let is_paired = is_big_endian && bytes == 1;
-    let needed = if is_paired { count.next_multiple_of(2) } else { count * bytes };
+/// Little endian words of 1, 2 or 4 bytes.
+fn words(frame: &[u8], bytes: usize, count: usize) -> Result<Vec<u32>, Error> {
+    let needed = count * bytes;
     let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
     // A loop for each size: the compiler then takes many words at a time.
-    Ok(match (bytes, is_big_endian) {
-        (1, false) => frame.iter().map(|&byte| byte.into()).collect(),
-        (1, true) => (0..count).map(|place| frame[place ^ 1].into()).collect(),
-        (2, false) => frame.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word).into()).collect(),
-        (2, true) => frame.as_chunks().0.iter().map(|&word| u16::from_be_bytes(word).into()).collect(),
-        (_, false) => frame.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect(),
-        (_, true) => frame.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect(),
+    Ok(match bytes {
+        1 => frame.iter().map(|&byte| byte.into()).collect(),
+        2 => frame.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word).into()).collect(),
+        _ => frame.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect(),
     })
 }
 
@@ -140,16 +150,11 @@ fn unpack_bits(frame: &[u8], first_bit: usize, count: usize) -> Result<Vec<u32>,
     Ok((first_bit..first_bit + count).map(|bit| u32::from(frame[bit / 8] >> (bit % 8) & 1)).collect())
 }
 
-/// Native YBR_FULL_422: two luminances, then the chrominances that both share (PS3.3 §C.7.6.3.1.2).
-fn expand_422(frame: &[u8], shape: Shape) -> Result<Vec<u32>, Error> {
-    let count = shape.number_of_samples()?;
-    if shape.samples != 3 || !shape.columns.is_multiple_of(2) {
-        return Err(Error::Unsupported("YBR_FULL_422 of this size".into()));
-    }
-    let needed = count / 3 * 2;
-    let frame = frame.get(..needed).ok_or(Error::Short { needed, found: frame.len() })?;
-    let pairs = frame.as_chunks::<4>().0.iter();
-    Ok(pairs.flat_map(|&[first, second, b, r]| [first, b, r, second, b, r].map(u32::from)).collect())
+/// Gives each pixel the chrominance that two pixels share in a native frame: two luminances, then both
+/// chrominances (PS3.3 §C.7.6.3.1.2).
+fn expand_422(raw: &[u32]) -> Vec<u32> {
+    let pairs = raw.as_chunks::<4>().0.iter();
+    pairs.flat_map(|&[first, second, b, r]| [first, b, r, second, b, r]).collect()
 }
 
 /// Extracts the stored bits of raw words, with their sign.
@@ -174,63 +179,52 @@ fn without_subsampling(photometric: &str) -> String {
 }
 
 /// Decodes a native frame.
-fn native(
-    frame: &[u8],
-    layout: &PixelLayout,
-    shape: Shape,
-    is_big_endian: bool,
-    first_bit: u32,
-) -> Result<Decoded, Error> {
+fn native(frame: &[u8], layout: &PixelLayout, shape: Shape, first_bit: u32) -> Result<Decoded, Error> {
     let count = shape.number_of_samples()?;
-    let photometric = layout.photometric.as_str();
-    let raw = match layout.bits_allocated {
-        1 => unpack_bits(frame, first_bit as usize, count)?,
-        _ if photometric == "YBR_FULL_422" => expand_422(frame, shape)?,
-        _ => words(frame, usize::from(layout.bits_allocated / 8), count, is_big_endian)?,
+    let is_shared = layout.has_shared_chrominance();
+    if is_shared && !shape.columns.is_multiple_of(2) {
+        return Err(Error::Unsupported(format!("{} of an odd number of columns", layout.photometric)));
+    }
+    let stored_count = if is_shared { count / 3 * 2 } else { count };
+    let mut raw = match layout.bits_allocated {
+        1 => unpack_bits(frame, first_bit as usize, stored_count)?,
+        bits => words(frame, usize::from(bits / 8), stored_count)?,
     };
+    if is_shared {
+        raw = expand_422(&raw);
+    }
     let mut image = from_raw(raw, shape, layout);
-    if layout.is_planar && shape.samples > 1 && photometric != "YBR_FULL_422" {
+    if layout.is_planar && shape.samples > 1 && !is_shared {
         image.samples = interleave(&image.samples, shape.samples.into());
     }
-    Ok(Decoded { image, photometric: without_subsampling(photometric) })
+    Ok(Decoded { image, photometric: without_subsampling(&layout.photometric) })
 }
 
-/// Bytes of a native frame in little endian.
-fn native_length(layout: &PixelLayout, shape: Shape) -> Result<usize, Error> {
-    let count = shape.number_of_samples()?;
-    Ok(match layout.bits_allocated {
-        1 => count.div_ceil(8),
-        _ if layout.photometric == "YBR_FULL_422" => count / 3 * 2,
-        bits => count * usize::from(bits / 8),
-    })
-}
-
-fn decompress(
-    frame: &[u8],
-    layout: &PixelLayout,
-    shape: Shape,
-    compression: Compression,
-) -> Result<Decoded, Error> {
-    let layout = &*pixel_layout::of_frame(layout, frame);
-    let photometric = layout.photometric.as_str();
-    let (image, is_rgb) = match compression {
-        Compression::DeflatedFrame => {
-            let frame = deflated::inflate(frame, native_length(layout, shape)?)?;
-            return native(&frame, layout, shape, false, 0);
+fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, uid: &str) -> Result<Decoded, Error> {
+    let compression = compression(uid);
+    let (layout, codestream) = pixel_layout::of_frame(layout, frame);
+    let layout = &*layout;
+    let is_lossy = codestream.map_or_else(|| transfer_syntax::may_be_lossy(uid), |found| found.is_lossy);
+    let image = match compression {
+        None => return Err(Error::Unsupported(format!("transfer syntax {uid}"))),
+        Some(Compression::DeflatedFrame) => {
+            let bytes = layout.native_frame_bits().map(|bits| bits.div_ceil(8));
+            let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or(Error::Size(shape))?;
+            return native(&deflated::inflate(frame, bytes)?, layout, shape, 0);
         }
-        Compression::Rle => {
-            let raw = rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?;
-            let photometric = without_subsampling(photometric);
-            return Ok(Decoded { image: from_raw(raw, shape, layout), photometric });
+        Some(Compression::Rle) => from_raw(
+            rle::decode(frame, shape, usize::from(layout.bits_allocated.div_ceil(8)))?,
+            shape,
+            layout,
+        ),
+        Some(Compression::Jpeg) => {
+            let is_ybr = becomes_rgb(layout, compression, is_lossy);
+            with_stored_bits(jpeg::decode(frame, shape, is_ybr)?, layout)
         }
-        Compression::Jpeg => jpeg::decode(frame, shape, photometric.starts_with("YBR"))?,
-        Compression::JpegLs => (jpeg::decode_ls(frame, shape)?, false),
-        Compression::Jpeg2000 => {
-            (j2k::decode(frame, shape, 0)?, matches!(photometric, "YBR_RCT" | "YBR_ICT"))
-        }
+        Some(Compression::JpegLs) => with_stored_bits(jpeg_ls::decode(frame, shape)?, layout),
+        Some(Compression::Jpeg2000) => with_stored_bits(j2k::decode(frame, shape, 0)?, layout),
     };
-    let photometric = if is_rgb { "RGB".into() } else { without_subsampling(photometric) };
-    Ok(Decoded { image: with_stored_bits(image, layout), photometric })
+    Ok(Decoded { image, photometric: decoded_photometric(layout, compression, is_lossy) })
 }
 
 /// Applies the sign of the attributes to decoded samples whose codestream states none, as many do not, and
@@ -251,9 +245,9 @@ fn with_stored_bits(mut image: Image, layout: &PixelLayout) -> Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pixel::jpeg_lossless;
 
-    const LITTLE: FrameEncoding<'_> = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
-    const BIG: FrameEncoding<'_> = FrameEncoding::Native { is_big_endian: true, first_bit: 0 };
+    const NATIVE: FrameEncoding<'_> = FrameEncoding::Native { first_bit: 0 };
 
     fn layout(columns: u32, samples: u16, bits: [u16; 3], is_signed: bool) -> PixelLayout {
         let [bits_allocated, bits_stored, high_bit] = bits;
@@ -273,39 +267,65 @@ mod tests {
 
     #[test]
     fn native_samples_are_the_stored_bits_with_their_sign() {
-        for (bytes, bits, is_signed, stored, expected) in [
-            (vec![0xFF, 0x80], [8, 8, 7], false, LITTLE, [255, 128]),
-            (vec![0xFF, 0x80], [8, 8, 7], true, LITTLE, [-1, -128]),
-            (vec![0x34, 0x12, 0xFF, 0xFF], [16, 16, 15], false, LITTLE, [0x1234, 0xFFFF]),
-            (vec![0x12, 0x34, 0xFF, 0xFF], [16, 16, 15], true, BIG, [0x1234, -1]),
-            (vec![0x01, 0xF8, 0xFF, 0x07], [16, 12, 11], true, LITTLE, [-0x7FF, 0x7FF]),
-            (vec![0x10, 0x80, 0xFF, 0x00], [16, 12, 15], false, LITTLE, [0x801, 0x0F]),
-            (vec![1, 0, 0, 0x80, 2, 0, 0, 0], [32, 32, 31], true, LITTLE, [i32::MIN + 1, 2]),
+        for (bytes, bits, is_signed, expected) in [
+            (vec![0xFF, 0x80], [8, 8, 7], false, [255, 128]),
+            (vec![0xFF, 0x80], [8, 8, 7], true, [-1, -128]),
+            (vec![0x34, 0x12, 0xFF, 0xFF], [16, 16, 15], false, [0x1234, 0xFFFF]),
+            (vec![0x34, 0x12, 0xFF, 0xFF], [16, 16, 15], true, [0x1234, -1]),
+            (vec![0x01, 0xF8, 0xFF, 0x07], [16, 12, 11], true, [-0x7FF, 0x7FF]),
+            (vec![0x10, 0x80, 0xFF, 0x00], [16, 12, 15], false, [0x801, 0x0F]),
+            (vec![1, 0, 0, 0x80, 2, 0, 0, 0], [32, 32, 31], true, [i32::MIN + 1, 2]),
         ] {
-            let decoded = decode(&bytes, &layout(2, 1, bits, is_signed), stored).unwrap();
+            let decoded = decode(&bytes, &layout(2, 1, bits, is_signed), NATIVE).unwrap();
             assert_eq!(decoded.image.samples, expected, "{bits:?} {is_signed}");
         }
     }
 
     #[test]
     fn one_bit_samples_start_anywhere_in_a_byte() {
-        let stored = FrameEncoding::Native { is_big_endian: false, first_bit: 6 };
+        let stored = FrameEncoding::Native { first_bit: 6 };
         let decoded = decode(&[0b0100_0000, 0b10], &layout(4, 1, [1, 1, 0], false), stored).unwrap();
         assert_eq!(decoded.image.samples, [1, 0, 0, 1]);
-        assert_eq!(native_bytes(&decoded.image, 1), [0b1001]);
+        assert_eq!(native_bytes(&decoded.image, 1).unwrap(), [0b1001]);
     }
 
     #[test]
     fn colours_come_pixel_by_pixel() {
         let mut planar = layout(2, 3, [8, 8, 7], false);
         planar.is_planar = true;
-        assert_eq!(decode(&[1, 2, 3, 4, 5, 6], &planar, LITTLE).unwrap().image.samples, [1, 3, 5, 2, 4, 6]);
+        assert_eq!(decode(&[1, 2, 3, 4, 5, 6], &planar, NATIVE).unwrap().image.samples, [1, 3, 5, 2, 4, 6]);
 
-        let mut halved = layout(2, 3, [8, 8, 7], false);
-        halved.photometric = "YBR_FULL_422".into();
-        let decoded = decode(&[1, 2, 3, 4], &halved, LITTLE).unwrap();
-        assert_eq!(decoded.image.samples, [1, 3, 4, 2, 3, 4]);
-        assert_eq!(decoded.photometric, "YBR_FULL");
+        for (photometric, decoded_photometric) in
+            [("YBR_FULL_422", "YBR_FULL"), ("YBR_PARTIAL_422", "YBR_PARTIAL_422")]
+        {
+            for (bits, bytes) in [
+                ([8, 8, 7], vec![1, 2, 3, 4]),
+                ([16, 16, 15], vec![1, 0, 2, 0, 3, 0, 4, 0]),
+                ([16, 12, 15], vec![0x10, 0, 0x20, 0, 0x30, 0, 0x40, 0]),
+                ([32, 32, 31], vec![1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]),
+            ] {
+                let halved = PixelLayout { photometric: photometric.into(), ..layout(2, 3, bits, false) };
+                assert_eq!(halved.native_frame_bits(), Some(8 * bytes.len() as u64));
+                let decoded = decode(&bytes, &halved, NATIVE).unwrap();
+                assert_eq!(decoded.image.samples, [1, 3, 4, 2, 3, 4], "{bits:?}");
+                assert_eq!(decoded.photometric, decoded_photometric);
+                assert!(decode(&bytes[1..], &halved, NATIVE).is_err(), "{bits:?}");
+                let odd = PixelLayout { columns: 3, ..halved };
+                assert!(matches!(decode(&bytes, &odd, NATIVE), Err(Error::Unsupported(_))));
+            }
+        }
+    }
+
+    #[test]
+    fn samples_that_need_more_bits_than_are_allocated_are_never_cut() {
+        let shape = Shape { rows: 1, columns: 2, samples: 1 };
+        for (bits_allocated, most) in [(1, 1), (8, 8), (16, 16), (32, 32)] {
+            for precision in 1..=32 {
+                let image = Image { shape, precision, is_signed: false, samples: vec![0, 1] };
+                let bytes = native_bytes(&image, bits_allocated);
+                assert_eq!(bytes.is_ok(), precision <= most, "{precision} in {bits_allocated}");
+            }
+        }
     }
 
     #[test]
@@ -318,8 +338,8 @@ mod tests {
             let layout = layout(2, 1, bits, is_signed);
             let shape = Shape { rows: 1, columns: 2, samples: 1 };
             let image = Image { shape, precision: bits[1].into(), is_signed, samples };
-            let bytes = native_bytes(&image, layout.bits_allocated);
-            assert_eq!(decode(&bytes, &layout, LITTLE).unwrap().image, image);
+            let bytes = native_bytes(&image, layout.bits_allocated).unwrap();
+            assert_eq!(decode(&bytes, &layout, NATIVE).unwrap().image, image);
         }
     }
 
@@ -345,7 +365,9 @@ mod tests {
         let in_ybr = jpeg::encode(&plain(RED), false, 95).unwrap();
         let in_rgb = jpeg::encode(&plain(RED), true, 95).unwrap();
         let j2k = |is_turned| j2k::encode_components(&plain(RED), j2k::Loss::None, is_turned).unwrap();
-        let jls = jpeg::encode_ls(&plain(RED), 0).unwrap();
+        let jls = jpeg_ls::encode(&plain(RED), 0).unwrap();
+        let lossless = jpeg_lossless::encode(&plain(RED)).unwrap();
+        let lossless_adobe = [&lossless[..2], &adobe(0), &lossless[2..]].concat();
         let rle = rle::encode(&plain(RED), 1).unwrap();
         let proved = ["RGB"; 6];
         let claimed = ["RGB", "YBR_FULL", "YBR_FULL", "RGB", "RGB", "RGB"];
@@ -359,6 +381,9 @@ mod tests {
             ("JPEG 2000, turned", j2k(true), "4.90", proved, 0),
             ("JPEG 2000", j2k(false), "4.90", claimed, 0),
             ("JPEG-LS", jls, "4.80", claimed, 0),
+            ("lossless JPEG", lossless.clone(), "4.70", claimed, 0),
+            ("lossless JPEG under the UID of a lossy one", lossless, "4.50", claimed, 0),
+            ("lossless JPEG, Adobe, RGB", lossless_adobe, "4.70", proved, 0),
             ("RLE", rle, "5", by_claim, 0),
         ] {
             let claims = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "MONOCHROME2"];
@@ -429,7 +454,7 @@ mod tests {
             let shape = Shape { rows: 8, columns: 8, samples: 1 };
             let samples: Vec<i32> = (0..64).map(|place| place * place * step % 4096).collect();
             let image = Image { shape, precision: 12, is_signed: false, samples };
-            let frame = jpeg::encode_ls(&image, 0).unwrap();
+            let frame = jpeg_ls::encode(&image, 0).unwrap();
             let (coded, end) = frame.split_at(frame.len() - 2);
             for zeros in 0..=4 {
                 let frame = [coded, &vec![0; zeros], end].concat();
@@ -460,6 +485,6 @@ mod tests {
     fn a_frame_larger_than_it_may_be_is_refused_before_anything_is_allocated() {
         let mut layout = layout(u32::MAX, 3, [16, 16, 15], false);
         layout.rows = u32::MAX;
-        assert!(matches!(decode(&[], &layout, LITTLE), Err(Error::Size(_))));
+        assert!(matches!(decode(&[], &layout, NATIVE), Err(Error::Size(_))));
     }
 }

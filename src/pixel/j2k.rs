@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 
 use openjpeg_sys as opj;
 
+use crate::dicom::jpeg_2000::{self, Jpeg2000Size};
 use crate::pixel::{Error, Image, Shape, j2k_limits};
 
 /// The most resolutions that an encoded frame has: the full one and five halvings.
@@ -68,12 +69,16 @@ pub(super) fn encode_components(image: &Image, loss: Loss, is_turned: bool) -> R
 ///
 /// # Errors
 /// [`Error::Mismatch`] if its size is not `expected`, [`Error::Size`] if that is too large,
-/// [`Error::Unsupported`] if its components are of more than 31 bits, [`Error::Codec`] if it is damaged or if
-/// its components are of different precision or sign. Components that are subsampled are enlarged to the size
-/// of the first one.
+/// [`Error::Unsupported`] if its components are of more than 31 bits or numbers of colours of a palette,
+/// [`Error::Codec`] if it is damaged or if its components are of different precision or sign. Components that
+/// are subsampled are enlarged to the size of the first one.
 pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error> {
     let expected_samples = expected.number_of_samples()?;
-    let codestream = find_codestream(bytes)?;
+    let start = jpeg_2000::codestream_offset(bytes).ok_or_else(|| failed("there is no codestream"))?;
+    let (boxes, codestream) = bytes.split_at(start);
+    if jpeg_2000::has_palette(boxes) {
+        return Err(Error::Unsupported("a JP2 file with a palette".into()));
+    }
     check_size(codestream, expected)?;
     j2k_limits::check(codestream)?;
     let mut messages = Messages::default();
@@ -111,24 +116,15 @@ pub fn resolution_ends(codestream: &[u8]) -> Vec<u32> {
     ends
 }
 
-/// Finds the codestream, perhaps in a JP2 file, by its first two markers, SOC and SIZ.
-fn find_codestream(bytes: &[u8]) -> Result<&[u8], Error> {
-    let start = memchr::memmem::find(bytes, &[0xFF, 0x4F, 0xFF, 0x51]);
-    start.map(|start| &bytes[start..]).ok_or_else(|| failed("there is no codestream"))
-}
-
 /// Compares the image and tile size (ISO/IEC 15444-1 §A.5.1) with what is expected.
 fn check_size(codestream: &[u8], expected: Shape) -> Result<(), Error> {
-    let field = |offset| be32(codestream, offset).ok_or_else(|| failed("the codestream ends in its header"));
-    let columns = field(8)?.saturating_sub(field(16)?);
-    let rows = field(12)?.saturating_sub(field(20)?);
-    let components = field(40)? >> 16;
+    let size = Jpeg2000Size::of(codestream).ok_or_else(|| failed("the size of the image is damaged"))?;
+    let ([columns, rows], components) = (size.extent(), size.components.len());
     if (rows, columns, components) != (expected.rows, expected.columns, expected.samples.into()) {
         let found = format!("{rows} x {columns} pixels of {components} samples");
         return Err(Error::Mismatch { expected, found });
     }
-    let across = u64::from(field(8)?).div_ceil(u64::from(field(24)?.max(1)));
-    let down = u64::from(field(12)?).div_ceil(u64::from(field(28)?.max(1)));
+    let [across, down] = size.tiles();
     // OpenJPEG keeps some kilobytes for each tile, whether the tile is there or not.
     if across.saturating_mul(down) > 64 + u64::from(rows) * u64::from(columns) / 1024 {
         return Err(Error::Unsupported("an image of that many tiles".into()));
@@ -443,6 +439,32 @@ unsafe extern "C" fn seek(position: i64, source: *mut c_void) -> opj::OPJ_BOOL {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jp2_file_with_a_palette_is_refused_and_one_without_is_read() {
+        let shape = Shape { rows: 4, columns: 4, samples: 1 };
+        let image = Image { shape, precision: 8, is_signed: false, samples: (0..16).collect() };
+        let codestream = encode(&image, Loss::None).unwrap();
+        let boxed =
+            |kind: &[u8], content: &[u8]| [&(8 + content.len() as u32).to_be_bytes(), kind, content].concat();
+        let file = |header: &[u8]| {
+            let signature = b"\0\0\0\x0CjP  \r\n\x87\n".as_slice();
+            [signature, &boxed(b"jp2h", header), &boxed(b"jp2c", &codestream)].concat()
+        };
+        let colours = boxed(b"pclr", &[0, 1, 3, 7, 7, 7, 1, 2, 3]);
+        assert_eq!(decode(&file(&[]), shape, 0).unwrap(), image);
+        assert!(matches!(decode(&file(&colours), shape, 0), Err(Error::Unsupported(_))));
+    }
+
+    #[test]
+    fn a_codestream_has_one_size() {
+        let shape = Shape { rows: 4, columns: 4, samples: 1 };
+        let image = Image { shape, precision: 8, is_signed: false, samples: (0..16).collect() };
+        let codestream = encode(&image, Loss::None).unwrap();
+        let size_bytes = 2 + usize::from(u16::from_be_bytes([codestream[4], codestream[5]]));
+        let (start, rest) = codestream.split_at(2 + size_bytes);
+        assert!(decode(&[start, &start[2..], rest].concat(), shape, 0).is_err());
+    }
 
     /// Slopes, waves and a little noise over the whole range of values.
     fn picture(rows: u32, columns: u32, samples: u16, precision: u32, is_signed: bool) -> Image {

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::dicom::jpeg_2000::Jpeg2000Size;
+use crate::dicom::marker_segments::{MarkerSegment, segment_at};
 use crate::pixel::Error;
 
 /// The precincts that any image may have, and the number of samples for each precinct more.
@@ -23,7 +25,6 @@ const PACKETS_PER_BYTE: u64 = 8;
 const MAX_DECOMPOSITIONS: u8 = 32;
 
 /// Markers.
-const SIZ: u8 = 0x51;
 const COD: u8 = 0x52;
 const COC: u8 = 0x53;
 const SOT: u8 = 0x90;
@@ -35,13 +36,14 @@ const SOD: u8 = 0x93;
 /// [`Error::Unsupported`] if there are too many precincts, code blocks or packets.
 pub(super) fn check(codestream: &[u8]) -> Result<(), Error> {
     let Some(headers) = Headers::read(codestream) else { return Ok(()) };
-    let samples = headers.size.samples();
+    let samples = samples(&headers.size);
     let mut total = Count::default();
-    for tile in 0..headers.size.tiles() {
+    let [across, down] = headers.size.tiles();
+    for tile in 0..across.saturating_mul(down) {
         let coding = headers.tiles.get(&tile).unwrap_or(&headers.coding);
-        for (component, subsampling) in headers.size.subsampling.iter().enumerate() {
-            let Some(style) = coding.style(component) else { return Ok(()) };
-            let area = headers.size.tile_component(tile, *subsampling);
+        for (index, component) in headers.size.components.iter().enumerate() {
+            let Some(style) = coding.style(index) else { return Ok(()) };
+            let area = tile_component(&headers.size, tile, component.subsampling);
             total.add(area, style, coding.layers);
             total.check(samples, codestream.len() as u64)?;
         }
@@ -119,52 +121,23 @@ impl Area {
     }
 }
 
-/// The grid of an image (SIZ), by axis: horizontal, vertical.
-struct Size {
-    image: Area,
-    tile: [u64; 2],
-    tile_start: [u64; 2],
-    subsampling: Vec<[u64; 2]>,
+/// The samples of an image.
+fn samples(size: &Jpeg2000Size) -> u64 {
+    let [columns, rows] = size.extent().map(u64::from);
+    columns.saturating_mul(rows).saturating_mul(size.components.len() as u64)
 }
 
-impl Size {
-    /// Reads the content of SIZ.
-    fn read(segment: &[u8]) -> Option<Self> {
-        let field = |at: usize| Some(u64::from(u32::from_be_bytes(*segment.get(at..)?.first_chunk()?)));
-        let axis = |at: usize| Some([field(at)?, field(at + 4)?]);
-        let (end, start, tile, tile_start) = (axis(2)?, axis(10)?, axis(18)?, axis(26)?);
-        let components = segment.get(36..)?.chunks_exact(3);
-        let subsampling: Vec<_> =
-            components.map(|component| [component[1].into(), component[2].into()]).collect();
-        let is_valid = tile.iter().chain(subsampling.iter().flatten()).all(|&step| step > 0);
-        let starts_inside = (0..2).all(|axis| tile_start[axis] <= start[axis] && start[axis] <= end[axis]);
-        let image = Area([[start[0], end[0]], [start[1], end[1]]]);
-        (is_valid && starts_inside).then_some(Self { image, tile, tile_start, subsampling })
-    }
-
-    fn samples(&self) -> u64 {
-        let [columns, rows] = self.image.0.map(|[start, end]| end - start);
-        columns.saturating_mul(rows).saturating_mul(self.subsampling.len() as u64)
-    }
-
-    fn tiles_along(&self, axis: usize) -> u64 {
-        (self.image.0[axis][1] - self.tile_start[axis]).div_ceil(self.tile[axis])
-    }
-
-    fn tiles(&self) -> u64 {
-        self.tiles_along(0).saturating_mul(self.tiles_along(1))
-    }
-
-    /// The part of a component in a tile (§B.3, §B.4).
-    fn tile_component(&self, tile: u64, subsampling: [u64; 2]) -> Area {
-        let across = self.tiles_along(0);
-        let places = [tile % across, tile / across];
-        Area([0, 1].map(|axis| {
-            let start = self.tile_start[axis] + places[axis] * self.tile[axis];
-            let [first, last] = self.image.0[axis];
-            [start.max(first), (start + self.tile[axis]).min(last)].map(|end| end.div_ceil(subsampling[axis]))
-        }))
-    }
+/// The part of a component in a tile (§B.3, §B.4).
+fn tile_component(size: &Jpeg2000Size, tile: u64, subsampling: [u8; 2]) -> Area {
+    let [across, _] = size.tiles();
+    let places = [tile % across, tile / across];
+    Area([0, 1].map(|axis| {
+        let side = u64::from(size.tile[axis]);
+        let start = u64::from(size.tile_start[axis]) + places[axis] * side;
+        let [first, last] = [size.start[axis], size.end[axis]].map(u64::from);
+        let ends = [start.max(first), (start + side).min(last)];
+        ends.map(|end| end.div_ceil(subsampling[axis].into()))
+    }))
 }
 
 /// The coding style of a component (COD, COC).
@@ -232,16 +205,18 @@ impl Coding {
 
 /// The headers of a codestream, as far as the check needs them.
 struct Headers {
-    size: Size,
+    size: Jpeg2000Size,
     coding: Coding,
     /// The coding parameters of tiles that differ from the main header.
     tiles: BTreeMap<u64, Coding>,
 }
 
 impl Headers {
-    /// Reads the main header and the headers of tile-parts; `None` if the headers are damaged.
+    /// Reads the main header and the headers of tile-parts; `None` if the headers are damaged. A codestream
+    /// has one size: codecs refuse a second one.
     fn read(codestream: &[u8]) -> Option<Self> {
-        let (mut size, mut coding, mut tiles) = (None, Coding::default(), BTreeMap::<u64, Coding>::new());
+        let size = Jpeg2000Size::of(codestream)?;
+        let (mut coding, mut tiles) = (Coding::default(), BTreeMap::<u64, Coding>::new());
         let mut at = 2;
         // The current tile-part: its tile, and its end in the codestream.
         let mut part: Option<(u64, usize)> = None;
@@ -252,29 +227,25 @@ impl Headers {
                 at = end.max(at + 2);
                 continue;
             }
-            let Some(length) = codestream.get(at + 2..).and_then(|rest| rest.first_chunk()) else { break };
-            let length = usize::from(u16::from_be_bytes(*length));
-            let Some(segment) = codestream.get(at + 4..at + 2 + length) else { break };
-            match (marker, segment) {
-                (SIZ, segment) => size = Some(Size::read(segment)?),
+            let Some(MarkerSegment { marker, content, end, .. }) = segment_at(codestream, at) else { break };
+            match (marker, content) {
                 (SOT, &[tile_high, tile_low, l3, l2, l1, l0, ..]) => {
                     let length = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
                     let end = if length == 0 { codestream.len() } else { at.saturating_add(length) };
                     part = Some((u16::from_be_bytes([tile_high, tile_low]).into(), end));
                 }
-                (COD | COC, segment) => {
-                    let components = size.as_ref().map_or(0, |size: &Size| size.subsampling.len());
+                (COD | COC, content) => {
                     let coding = match part {
                         Some((tile, _)) => tiles.entry(tile).or_insert_with(|| coding.clone()),
                         None => &mut coding,
                     };
-                    coding.read(marker, segment, components)?;
+                    coding.read(marker, content, size.components.len())?;
                 }
                 _ => {}
             }
-            at += 2 + length;
+            at = end;
         }
-        Some(Self { size: size?, coding, tiles })
+        Some(Self { size, coding, tiles })
     }
 }
 
@@ -283,6 +254,8 @@ mod tests {
     use super::*;
     use crate::pixel::j2k::{Loss, encode};
     use crate::pixel::{Image, Shape};
+
+    const SIZ: u8 = 0x51;
 
     fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
         [&[0xFF, marker], (content.len() as u16 + 2).to_be_bytes().as_slice(), content].concat()

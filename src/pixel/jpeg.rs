@@ -1,58 +1,24 @@
-//! JPEG (ISO/IEC 10918-1) and JPEG-LS (ISO/IEC 14495-1) frames (PS3.5 §8.2.1 and §8.2.3).
+//! JPEG frames (ISO/IEC 10918-1; PS3.5 §8.2.1).
 //!
 //! The size in the header of a frame is checked before decoding, and a panic of a codec becomes an error.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use charls::{CharLS, FrameInfo, InterleaveMode};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use crate::pixel::jpeg_header::{self, END_OF_IMAGE, JpegHeader};
-use crate::pixel::words::{interleave, words_of};
+use crate::pixel::jpeg_header::{self, JpegHeader};
 use crate::pixel::{Error, Image, Shape, jpeg_scans, turbojpeg};
 
-/// The most zero bytes that are left out before the end of each scan of a JPEG-LS frame.
-const MAX_FILL_BYTES: usize = 4;
-
-/// Decodes a JPEG frame. Luminance and chrominance become red, green and blue, if `is_ybr` or if the frame
-/// itself says so, but never in a lossless one; returns whether they did.
-pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<(Image, bool), Error> {
+/// Decodes a JPEG frame. If `is_ybr`, its components are luminance and chrominance, and become red, green and
+/// blue; else they stay as they are. Lossless frames must come without `is_ybr`.
+pub(super) fn decode(frame: &[u8], expected: Shape, is_ybr: bool) -> Result<Image, Error> {
     let header = jpeg_header::read(frame, expected)?;
     jpeg_scans::check(frame)?;
-    // Devices write RGB without an Adobe segment, and libjpeg-turbo would read that as YCbCr.
-    let is_turned = header.adobe_transform.map_or(is_ybr, |code| code == 1);
-    let is_converted = expected.samples == 3 && !header.is_lossless && is_turned;
-    let frame = jpeg_header::rewrite(frame, is_converted)?;
+    // libjpeg-turbo has its own idea of the colours of a frame without an Adobe segment.
+    let frame = jpeg_header::rewrite(frame, is_ybr && expected.samples == 3)?;
     // A frame that ends early by its own marker is shown without its rest, as other decoders show it. One
     // without the marker has lost its end.
     let samples = turbojpeg::decode(&frame.bytes, expected, header.precision, frame.had_end)?;
-    Ok((image(header, samples)?, is_converted))
-}
-
-/// Decodes a JPEG-LS frame, also one with zero bytes between the coded bytes and the marker after them, which
-/// some encoders write.
-pub(super) fn decode_ls(frame: &[u8], expected: Shape) -> Result<Image, Error> {
-    let header = jpeg_header::read(frame, expected)?;
-    let frame = with_end(frame);
-    let charls = |frame: &[u8]| {
-        guarded("JPEG-LS", || CharLS::default().decode(frame).map_err(|error| error.to_string()))
-    };
-    // The last coded byte may be zero, too: zeros are left out one by one, and only if CharLS finds too many.
-    let mut decoded = charls(&frame);
-    for zeros in 1..=MAX_FILL_BYTES {
-        if decoded.is_ok() {
-            break;
-        }
-        let Some(shorter) = without_fill(&frame, zeros) else { break };
-        decoded = charls(&shorter);
-    }
-    let bytes = decoded?;
-    let mut samples: Vec<i32> =
-        if header.precision > 8 { widen(&bytes) } else { bytes.into_iter().map(i32::from).collect() };
-    if header.is_planar && expected.samples > 1 {
-        samples = interleave(&samples, expected.samples.into());
-    }
     image(header, samples)
 }
 
@@ -82,74 +48,12 @@ pub(super) fn encode(image: &Image, is_ybr: bool, quality: u8) -> Result<Vec<u8>
     Ok(frame)
 }
 
-/// Encodes a frame of 2 to 16 bits as JPEG-LS. No sample comes back farther than `near` from what it was;
-/// negative ones are written as their two's complement of as many bits as the image's precision, and must
-/// come with a `near` of 0.
-///
-/// # Errors
-/// [`Error::Codec`] if the codec fails.
-pub(super) fn encode_ls(image: &Image, near: u8) -> Result<Vec<u8>, Error> {
-    let Shape { rows, columns, samples } = image.shape;
-    let mask = ((1_u64 << image.precision) - 1) as i32;
-    let bytes = match image.precision {
-        0..=8 => words_of(&image.samples, |sample| [(sample & mask) as u8]),
-        _ => words_of(&image.samples, |sample| ((sample & mask) as u16).to_ne_bytes()),
-    };
-    guarded("JPEG-LS", || {
-        let mut codec = CharLS::default();
-        if samples > 1 {
-            codec.set_interleave_mode(InterleaveMode::Sample).map_err(|error| error.to_string())?;
-        }
-        let info = FrameInfo {
-            width: columns,
-            height: rows,
-            bits_per_sample: image.precision as i32,
-            component_count: samples.into(),
-        };
-        codec.encode(info, near.into(), &bytes).map_err(|error| error.to_string())
-    })
-}
-
-/// The frame with an end marker (EOI): without one, CharLS may go on for minutes where the data ends early.
-fn with_end(frame: &[u8]) -> Cow<'_, [u8]> {
-    let padding = frame.iter().rev().take_while(|&&byte| byte == 0).count();
-    if frame[..frame.len() - padding].ends_with(&END_OF_IMAGE) {
-        Cow::Borrowed(frame)
-    } else {
-        Cow::Owned([frame, &END_OF_IMAGE].concat())
-    }
-}
-
-/// The frame without up to `zeros` zero bytes before the end of each scan; `None` if there are no such bytes.
-fn without_fill(frame: &[u8], zeros: usize) -> Option<Vec<u8>> {
-    let (header, mut rest) = frame.split_at(memchr::memmem::find(frame, &[0xFF, 0xDA])? + 2);
-    let mut shorter = header.to_vec();
-    while let Some(at) = memchr::memchr(0xFF, rest) {
-        let (mut coded, marker) = rest.split_at(at);
-        // Of the markers, the next scan (SOS) and the end of the frame (EOI) come after coded bytes.
-        if let [_, 0xD9 | 0xDA, ..] = marker {
-            let fill = coded.iter().rev().take(zeros).take_while(|&&byte| byte == 0).count();
-            coded = &coded[..coded.len() - fill];
-        }
-        shorter.extend_from_slice(coded);
-        shorter.push(0xFF);
-        rest = &marker[1..];
-    }
-    shorter.extend_from_slice(rest);
-    (shorter.len() < frame.len()).then_some(shorter)
-}
-
-fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {
+pub(super) fn image(header: JpegHeader, samples: Vec<i32>) -> Result<Image, Error> {
     let needed = header.shape.number_of_samples()?;
     if samples.len() != needed {
         return Err(Error::Short { needed, found: samples.len() });
     }
     Ok(Image { shape: header.shape, precision: header.precision, is_signed: false, samples })
-}
-
-/// CharLS gives samples of more than 8 bits as words in the machine's own order.
-fn widen(bytes: &[u8]) -> Vec<i32> {
-    bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_ne_bytes(*pair).into()).collect()
 }
 
 /// Runs a codec that may panic on damaged frames.
@@ -162,6 +66,7 @@ fn guarded<T>(codec: &'static str, decode: impl FnOnce() -> Result<T, String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pixel::jpeg_header::END_OF_IMAGE;
 
     const SHAPE: Shape = Shape { rows: 40, columns: 48, samples: 3 };
 
@@ -184,30 +89,21 @@ mod tests {
     }
 
     #[test]
-    fn an_adobe_segment_says_what_the_components_are_and_else_the_attributes_do() {
+    fn components_become_red_green_and_blue_if_so_demanded_whatever_segments_say() {
         let ybr = encode(&picture(), true, 95).unwrap();
         let adobe = |transform| [b"Adobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
-        for (frame, is_ybr, is_converted) in [
-            (ybr.clone(), false, false),
-            (ybr.clone(), true, true),
-            (with_segment(&ybr, 0xEE, &adobe(0)), true, false),
-            (with_segment(&ybr, 0xEE, &adobe(1)), false, true),
-            (with_segment(&ybr, 0xEE, b"AdobeX"), false, false),
-            // JFIF means luminance and chrominance, and devices write it before red, green and blue.
-            (with_segment(&ybr, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"), false, false),
+        for frame in [
+            ybr.clone(),
+            with_segment(&ybr, 0xEE, &adobe(0)),
+            with_segment(&ybr, 0xEE, &adobe(1)),
+            with_segment(&ybr, 0xEE, b"AdobeX"),
+            with_segment(&ybr, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"),
         ] {
-            let (found, was_converted) = decode(&frame, SHAPE, is_ybr).unwrap();
-            assert_eq!(was_converted, is_converted);
-            let is_as_it_was = farthest(&found, &picture()) < 16;
-            assert_eq!(is_as_it_was, !is_converted);
+            for is_ybr in [false, true] {
+                let found = decode(&frame, SHAPE, is_ybr).unwrap();
+                assert_eq!(farthest(&found, &picture()) < 16, !is_ybr);
+            }
         }
-    }
-
-    #[test]
-    fn lossless_components_are_never_converted() {
-        let frame = crate::pixel::jpeg_lossless::encode(&picture()).unwrap();
-        let (found, was_converted) = decode(&frame, SHAPE, true).unwrap();
-        assert!(found == picture() && !was_converted);
     }
 
     #[test]
@@ -225,10 +121,10 @@ mod tests {
         for frame in
             [encode(&picture(), true, 95).unwrap(), crate::pixel::jpeg_lossless::encode(&picture()).unwrap()]
         {
-            let (whole, _) = decode(&frame, SHAPE, false).unwrap();
+            let whole = decode(&frame, SHAPE, false).unwrap();
             let cut = &frame[..frame.len() / 10 * 9];
             assert!(matches!(decode(cut, SHAPE, false), Err(Error::Codec { .. })));
-            let (part, _) = decode(&[cut, &END_OF_IMAGE].concat(), SHAPE, false).unwrap();
+            let part = decode(&[cut, &END_OF_IMAGE].concat(), SHAPE, false).unwrap();
             assert_eq!(part.samples[..144], whole.samples[..144]);
             assert!(part != whole);
         }

@@ -1,6 +1,9 @@
 //! Counts the scans of a JPEG frame (ISO/IEC 10918-1 §B.2): each is a pass over the whole image, whatever its
 //! size.
 
+use std::iter;
+
+use crate::dicom::marker_segments::{END_OF_IMAGE, MarkerSegments, START_OF_SCAN};
 use crate::pixel::Error;
 
 /// The most scans of a frame. Encoders write about ten in progressive mode, and one for each component in
@@ -9,42 +12,21 @@ pub(super) const MAX_SCANS: usize = 100;
 
 /// Refuses a frame with too many scans.
 pub(super) fn check(frame: &[u8]) -> Result<(), Error> {
-    let scans = Scans { frame, at: 2 }.take(MAX_SCANS + 1).count();
-    if scans > MAX_SCANS {
+    if scans(frame).take(MAX_SCANS + 1).count() > MAX_SCANS {
         return Err(Error::Unsupported(format!("a JPEG frame of more than {MAX_SCANS} scans")));
     }
     Ok(())
 }
 
 /// The scans of a frame, up to its end or to damage.
-struct Scans<'a> {
-    frame: &'a [u8],
-    at: usize,
-}
-
-impl Iterator for Scans<'_> {
-    type Item = ();
-
-    fn next(&mut self) -> Option<()> {
-        loop {
-            // In the data of a scan FF is followed by 00 or by a restart marker.
-            let found = memchr::memchr(0xFF, self.frame.get(self.at..)?)?;
-            self.at += found + 1;
-            let marker = *self.frame.get(self.at)?;
-            match marker {
-                0x00 | 0x01 | 0xD0..=0xD8 => self.at += 1,
-                0xFF => {}
-                0xD9 => return None,
-                marker => {
-                    let length = *self.frame.get(self.at + 1..)?.first_chunk()?;
-                    self.at += 1 + usize::from(u16::from_be_bytes(length).max(2));
-                    if marker == 0xDA {
-                        return Some(());
-                    }
-                }
-            }
-        }
-    }
+fn scans(frame: &[u8]) -> impl Iterator<Item = ()> {
+    let mut segments = MarkerSegments::of(frame);
+    let markers = iter::from_fn(move || {
+        // Bytes between segments are passed over, as decoders pass over them.
+        segments.pass_data();
+        segments.next().map(|segment| segment.marker)
+    });
+    markers.take_while(|&marker| marker != END_OF_IMAGE).filter(|&marker| marker == START_OF_SCAN).map(|_| ())
 }
 
 #[cfg(test)]
@@ -61,7 +43,7 @@ mod tests {
     #[test]
     fn scans_are_counted_and_their_number_is_limited() {
         for count in [0, 1, 10, MAX_SCANS] {
-            assert_eq!(Scans { frame: &frame(count), at: 2 }.count(), count);
+            assert_eq!(scans(&frame(count)).count(), count);
             check(&frame(count)).unwrap();
         }
         assert!(check(&frame(MAX_SCANS + 1)).unwrap_err().to_string().contains("scans"));

@@ -7,6 +7,7 @@ mod j2k_limits;
 mod jpeg;
 mod jpeg_header;
 mod jpeg_lossless;
+mod jpeg_ls;
 mod jpeg_scans;
 pub mod png_gif;
 pub mod preview;

@@ -1,10 +1,7 @@
 //! RLE Lossless frames (PS3.5 Annex G).
 
+use crate::dicom::rle_header::{MAX_RLE_SEGMENTS, RLE_HEADER_BYTES, RleHeader};
 use crate::pixel::{Error, Image, Shape};
-
-/// Segments that an RLE header has room for.
-const MAX_SEGMENTS: usize = 15;
-const HEADER_BYTES: usize = 64;
 
 /// The most bytes that one control byte stands for.
 const MAX_RUN: usize = 128;
@@ -18,19 +15,18 @@ pub(super) fn decode(frame: &[u8], shape: Shape, bytes_per_sample: usize) -> Res
     let count = shape.number_of_samples()?;
     let samples = usize::from(shape.samples);
     let segments = samples * bytes_per_sample;
-    if segments > MAX_SEGMENTS {
+    if segments > MAX_RLE_SEGMENTS {
         return Err(Error::Unsupported(format!("RLE of {segments} segments")));
     }
-    let header = frame.get(..HEADER_BYTES).ok_or_else(|| damaged("the header is incomplete"))?;
-    let words: Vec<u32> = header.chunks_exact(4).map(le32).collect();
-    if words[0] as usize != segments {
-        return Err(damaged(&format!("the frame has {} segments instead of {segments}", words[0])));
+    let RleHeader { offsets } = RleHeader::read(frame).ok_or_else(|| damaged("there is no header"))?;
+    if offsets.len() != segments {
+        return Err(damaged(&format!("the frame has {} segments instead of {segments}", offsets.len())));
     }
     let mut raw = vec![0; count];
     for segment in 0..segments {
-        let start = words[1 + segment] as usize;
-        let end = if segment + 1 < segments { words[2 + segment] as usize } else { frame.len() };
-        let packed = frame.get(start..end).ok_or_else(|| damaged("a segment lies outside of the frame"))?;
+        let end = offsets.get(segment + 1).copied().unwrap_or(frame.len());
+        let packed =
+            frame.get(offsets[segment]..end).ok_or_else(|| damaged("a segment lies outside of the frame"))?;
         let bytes = unpack(packed, count / samples)?;
         // The segments of a sample start with the most significant byte (PS3.5 §G.2).
         let shift = 8 * (bytes_per_sample - 1 - segment % bytes_per_sample);
@@ -76,10 +72,10 @@ pub(super) fn encode(image: &Image, bytes_per_sample: usize) -> Result<Vec<u8>, 
     }
     let samples = usize::from(image.shape.samples);
     let segments = samples * bytes_per_sample;
-    if segments > MAX_SEGMENTS {
+    if segments > MAX_RLE_SEGMENTS {
         return Err(Error::Unsupported(format!("RLE of {segments} segments")));
     }
-    let mut frame = vec![0; HEADER_BYTES];
+    let mut frame = vec![0; RLE_HEADER_BYTES];
     frame[..4].copy_from_slice(&(segments as u32).to_le_bytes());
     for segment in 0..segments {
         let start = frame.len() as u32;
@@ -129,10 +125,6 @@ fn push_literal(bytes: &[u8], packed: &mut Vec<u8>) {
     }
 }
 
-fn le32(word: &[u8]) -> u32 {
-    word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
-}
-
 fn damaged(reason: &str) -> Error {
     Error::Codec { codec: "RLE", reason: reason.into() }
 }
@@ -144,13 +136,13 @@ mod tests {
     const PAIR: Shape = Shape { rows: 1, columns: 2, samples: 1 };
 
     fn frame(segments: &[&[u8]]) -> Vec<u8> {
-        let mut offset = HEADER_BYTES as u32;
+        let mut offset = RLE_HEADER_BYTES as u32;
         let mut header = (segments.len() as u32).to_le_bytes().to_vec();
         for segment in segments {
             header.extend(offset.to_le_bytes());
             offset += segment.len() as u32;
         }
-        header.resize(HEADER_BYTES, 0);
+        header.resize(RLE_HEADER_BYTES, 0);
         [header, segments.concat()].concat()
     }
 

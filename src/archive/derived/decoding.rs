@@ -48,16 +48,16 @@ impl DecodableFrame {
         &self.stored.layout
     }
 
-    /// The bytes, if they are native words in little endian.
+    /// The bytes, if they are native words and start with a byte.
     pub(in crate::archive) fn little_endian(&self) -> Option<&[u8]> {
         self.stored.little_endian()
     }
 
     /// Decodes the frame. Takes a core for a while: call this method on a blocking thread.
     pub(in crate::archive) fn decode(&self) -> Result<Decoded, pixel::Error> {
-        let StoredFrame { bytes, layout, native, transfer_syntax } = &self.stored;
-        let encoding = match *native {
-            Some((is_big_endian, first_bit)) => FrameEncoding::Native { is_big_endian, first_bit },
+        let StoredFrame { bytes, layout, first_bit, transfer_syntax } = &self.stored;
+        let encoding = match *first_bit {
+            Some(first_bit) => FrameEncoding::Native { first_bit },
             None => FrameEncoding::Compressed(transfer_syntax),
         };
         match &self.packed {

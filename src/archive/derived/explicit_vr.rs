@@ -27,8 +27,8 @@ const DECODE_AHEAD: usize = 2;
 pub struct ExplicitFile {
     source: Source,
     pub(in crate::archive) plan: RewritePlan,
-    /// Bytes of the decoded frames, and their Photometric Interpretation, if there are any.
-    decoded: Option<(u64, String)>,
+    /// Bytes of the decoded frames, and their layout, if there are any.
+    decoded: Option<(u64, PixelLayout)>,
 }
 
 /// The instance that a file is produced from.
@@ -69,9 +69,10 @@ impl Source {
             (FrameTable::Encapsulated { .. }, _) => {
                 let (length, layout) = self.decoded().await?;
                 rewrite.changes = explicit::pixel_elements(&outline, &layout);
+                rewrite.changes.extend(explicit::loss_of_codestream(&outline));
                 let bits_allocated = layout.bits_allocated;
                 rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
-                decoded = Some((length, layout.photometric));
+                decoded = Some((length, layout));
             }
             (FrameTable::Native { .. }, Some(layout)) => {
                 rewrite.changes = explicit::pixel_corrections(&outline, layout);
@@ -101,14 +102,15 @@ impl Source {
     /// all frames, and their layout.
     async fn decoded(&self) -> Result<(u64, PixelLayout), Error> {
         let frame = decoded_frame(&self.archive, &self.caller, &self.record, 1).await?;
-        let DecodedFrame { bytes, photometric, is_planar } = frame;
+        let DecodedFrame { bytes, photometric, is_planar, bits_stored } = frame;
         let layout = self.record.layout.pixels.as_ref();
         let layout = layout.ok_or_else(|| Error::Unsupported("there is no image".into()))?;
         let length = match single_bits(layout) {
             Some(frame_bits) => (frame_bits * u64::from(layout.number_of_frames)).div_ceil(8),
             None => bytes.len() as u64 * u64::from(layout.number_of_frames),
         };
-        Ok((length, PixelLayout { photometric, is_planar, ..layout.with_usual_high_bit() }))
+        let layout = PixelLayout { photometric, is_planar, bits_stored, ..layout.clone() };
+        Ok((length, layout.with_usual_high_bit()))
     }
 
     /// The bytes of planned segments.
@@ -147,8 +149,8 @@ impl ExplicitFile {
         let Self { source, plan, decoded } = self;
         let before = source.read(plan.before);
         let after = source.read(plan.after);
-        let Some((length, photometric)) = decoded else { return before.chain(after).boxed() };
-        before.chain(decoded_frames(source, length, photometric)).chain(after).boxed()
+        let Some((length, layout)) = decoded else { return before.chain(after).boxed() };
+        before.chain(decoded_frames(source, length, layout)).chain(after).boxed()
     }
 }
 
@@ -158,15 +160,14 @@ fn single_bits(layout: &PixelLayout) -> Option<u64> {
     (layout.bits_allocated == 1).then(|| layout.frame_samples())
 }
 
-/// Streams all frames, decoded: `length` bytes in one Photometric Interpretation, or an error.
+/// Streams all frames, decoded: `length` bytes of which `layout` is true, or an error.
 fn decoded_frames(
     source: Source,
     length: u64,
-    photometric: String,
+    layout: PixelLayout,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send {
-    let pixels = source.record.layout.pixels.as_ref();
-    let frames = pixels.map_or(0, |pixels| pixels.number_of_frames);
-    let frame_bits = pixels.and_then(single_bits);
+    let frames = layout.number_of_frames;
+    let frame_bits = single_bits(&layout);
     let frame_bytes = frame_bits.map_or(length / u64::from(frames.max(1)), |bits| bits.div_ceil(8));
     let mut joiner = frame_bits.map(|bits| BitJoiner::new(bits, frames));
     let (of_archive, of_caller) = (source.archive.clone(), source.caller.clone());
@@ -180,11 +181,15 @@ fn decoded_frames(
         })
         .map(move |(number, memory)| {
             let Source { archive, caller, record } = source.clone();
-            let photometric = photometric.clone();
+            let PixelLayout { photometric, bits_stored, .. } = layout.clone();
             memory.fill(async move {
                 let frame = decoded_frame(&archive, &caller, &record, number).await?;
                 if frame.bytes.len() as u64 != frame_bytes || frame.photometric != photometric {
                     let problem = format!("frame {number} is of another size or colour than the first");
+                    return Err(Error::Damaged(problem));
+                }
+                if frame.bits_stored > bits_stored {
+                    let problem = format!("frame {number} has samples of more bits than the first");
                     return Err(Error::Damaged(problem));
                 }
                 Ok(Bytes::from(frame.bytes))

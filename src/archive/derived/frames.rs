@@ -22,6 +22,9 @@ pub struct DecodedFrame {
     pub photometric: String,
     /// Whether the bytes have Planar Configuration (0028,0006) 1.
     pub is_planar: bool,
+    /// The Bits Stored (0028,0101) that all samples have room in: those of the layout, or more, if the frame
+    /// holds samples that need more.
+    pub bits_stored: u16,
 }
 
 /// The bytes of one frame of an instance, decoded; 0 without pixels. An encoded frame is hardly ever larger.
@@ -46,13 +49,16 @@ pub async fn decoded_frame(
 ) -> Result<DecodedFrame, Error> {
     let (permit, frame) = frame_for_work(archive, caller, record, number).await?;
     if frame.little_endian().is_some() {
-        let StoredFrame { bytes, layout: PixelLayout { photometric, is_planar, .. }, .. } = frame.stored;
-        return Ok(DecodedFrame { bytes, photometric, is_planar });
+        let StoredFrame { bytes, layout, .. } = frame.stored;
+        let PixelLayout { photometric, is_planar, bits_stored, .. } = layout;
+        return Ok(DecodedFrame { bytes, photometric, is_planar, bits_stored });
     }
     let decoded = run_blocking(Some(permit), move || {
         let Decoded { image, photometric } = frame.decode()?;
-        let bytes = decode::native_bytes(&image, frame.layout().bits_allocated);
-        Ok::<_, pixel::Error>(DecodedFrame { bytes, photometric, is_planar: false })
+        let layout = frame.layout();
+        let bytes = decode::native_bytes(&image, layout.bits_allocated)?;
+        let bits_stored = layout.bits_stored.max(image.precision as u16);
+        Ok::<_, pixel::Error>(DecodedFrame { bytes, photometric, is_planar: false, bits_stored })
     });
-    Ok(decoded.await??)
+    decoded.await?.map_err(|error| Error::from(error).context(&format!("frame {number}")))
 }

@@ -14,33 +14,27 @@ pub(in crate::archive) const MAX_FRAME_BYTES: u64 = 4 << 26;
 pub(in crate::archive) struct StoredFrame {
     pub(in crate::archive) bytes: Vec<u8>,
     pub(in crate::archive) layout: PixelLayout,
-    /// Of a native frame: whether its words are big endian, and the bit of the first byte that it starts at.
-    pub(in crate::archive) native: Option<(bool, u32)>,
+    /// Of a native frame: the bit of the first byte that it starts at. The words of native frames are in
+    /// little endian, in whatever order they are stored.
+    pub(in crate::archive) first_bit: Option<u32>,
     pub(in crate::archive) transfer_syntax: String,
 }
 
 impl StoredFrame {
-    /// The bytes, if they are native words in little endian.
+    /// The bytes, if they are native words and start with a byte.
     pub(in crate::archive) fn little_endian(&self) -> Option<&[u8]> {
-        (self.native == Some((false, 0))).then_some(&self.bytes)
+        (self.first_bit == Some(0)).then_some(&self.bytes)
     }
 }
 
-/// Reads frame `number` (from 1) as it is stored.
+/// Reads frame `number` (from 1) as it is stored, but native words in little endian.
 pub(in crate::archive) async fn stored_frame(
     archive: &Archive,
     caller: &Caller,
     record: &InstanceRecord,
     number: u32,
 ) -> Result<StoredFrame, Error> {
-    let mut ranges = archive.frame(record, number)?;
-    let pixels = record.layout.pixels.as_ref();
-    if let (FrameTable::Native { is_big_endian: true, .. }, Some(8), [range]) =
-        (&record.layout.frames, pixels.map(|pixels| pixels.bits_allocated), &mut ranges[..])
-    {
-        // The last of an odd number of bytes stands in a word with the padding.
-        range.end += (range.end - range.start) % 2;
-    }
+    let ranges = archive.frame(record, number)?;
     let size: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let layout = record.layout.pixels.clone().filter(|_| size <= MAX_FRAME_BYTES);
     let layout =
@@ -48,17 +42,14 @@ pub(in crate::archive) async fn stored_frame(
     // All of it lies in the object, which the layout was found in.
     let mut bytes = Vec::with_capacity(size as usize);
     for range in ranges {
-        let mut chunks = archive.read(caller, record, range).await?;
+        let mut chunks = archive.read_value(caller, record, range).await?;
         while let Some(chunk) = chunks.try_next().await? {
             bytes.extend_from_slice(&chunk);
         }
     }
-    let native = match record.layout.frames {
-        FrameTable::Native { is_big_endian, frame_bits, .. } => {
-            let first_bit = (u64::from(number - 1) * frame_bits % 8) as u32;
-            Some((is_big_endian, first_bit))
-        }
+    let first_bit = match record.layout.frames {
+        FrameTable::Native { frame_bits, .. } => Some((u64::from(number - 1) * frame_bits % 8) as u32),
         FrameTable::None | FrameTable::Encapsulated { .. } => None,
     };
-    Ok(StoredFrame { bytes, layout, native, transfer_syntax: record.transfer_syntax.clone() })
+    Ok(StoredFrame { bytes, layout, first_bit, transfer_syntax: record.transfer_syntax.clone() })
 }

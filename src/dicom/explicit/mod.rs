@@ -13,7 +13,7 @@ mod pixel_elements;
 mod tests;
 mod writer;
 
-pub use crate::dicom::explicit::pixel_elements::{pixel_corrections, pixel_elements};
+pub use crate::dicom::explicit::pixel_elements::{loss_of_codestream, pixel_corrections, pixel_elements};
 pub(crate) use crate::dicom::explicit::writer::{push_element, push_header, push_tag};
 pub use crate::dicom::explicit::writer::{swap_words, word_size};
 

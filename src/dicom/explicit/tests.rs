@@ -195,6 +195,7 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
         (0x0004, b"RGB".to_vec()),
         (0x0006, us(0)),
         (0x0008, b"7".to_vec()),
+        (0x0011, us(4)),
         (0x0100, us(16)),
         (0x0101, us(12)),
         (0x0102, us(11)),
@@ -203,7 +204,9 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
     assert_eq!(written(pixel_elements(&scanned(colour("YBR_FULL_422", 1)), &layout)), whole);
     let single = PixelLayout { samples: 1, number_of_frames: 1, ..layout.clone() };
     let tags = |set: DataSet| written(pixel_elements(&scanned(set), &single)).into_iter().map(|(tag, _)| tag);
-    assert!(tags(colour("RGB", 0)).eq([0x0002, 0x0004, 0x0100, 0x0101, 0x0102, 0x0103]));
+    let of_columns = |columns| colour("RGB", 0).us(0x0028_0011, &[columns]);
+    assert!(tags(of_columns(4)).eq([0x0002, 0x0004, 0x0100, 0x0101, 0x0102, 0x0103]));
+    assert!(tags(of_columns(5)).eq([0x0002, 0x0004, 0x0011, 0x0100, 0x0101, 0x0102, 0x0103]));
     let with_number = DataSet::explicit().text(0x0008_0005, "CS", "").text(0x0028_0008, "IS", "3");
     assert!(tags(with_number.clone()).any(|tag| tag == 0x0008));
 
@@ -212,6 +215,35 @@ fn the_elements_of_frames_say_what_is_true_of_them() {
     assert_eq!(corrections(colour("YBR_FULL", 0), &single), [(0x0004, b"RGB".to_vec())]);
     assert_eq!(corrections(with_number, &layout), [(0x0008, b"7".to_vec())]);
     assert_eq!(corrections(DataSet::explicit().us(0x0028_0010, &[3]), &single), []);
+}
+
+#[test]
+fn a_loss_that_the_first_frame_proves_is_stated_unless_it_is_already() {
+    let frame = |kind, selection| {
+        let scan = [0xFF, 0xDA, 0, 8, 1, 1, 0, selection, 0, 0];
+        [&[0xFF, 0xD8, 0xFF, kind, 0, 11, 8, 0, 2, 0, 3, 1, 1, 0x11, 0][..], &scan, &[0]].concat()
+    };
+    for (frame, is_lossy) in [
+        (frame(0xC0, 0), true),
+        (frame(0xC1, 0), true),
+        (frame(0xC2, 0), true),
+        (frame(0xC3, 1), false),
+        (frame(0xF7, 0), false),
+        (frame(0xF7, 2), true),
+        (vec![0; 8], false),
+    ] {
+        for (stated, is_needed) in [(None, true), (Some("00"), true), (Some("01"), false)] {
+            let mut set = colour("RGB", 0);
+            if let Some(stated) = stated {
+                set = set.text(0x0028_2110, "CS", stated);
+            }
+            let file = set.encapsulated(&[&[], &frame]).file(transfer_syntax::JPEG_BASELINE8_BIT);
+            let loss = loss_of_codestream(&scan(&file).unwrap());
+            let value = loss.map(|element| (element.tag, element.value));
+            let expected = (is_lossy && is_needed).then(|| (tags::LOSSY_IMAGE_COMPRESSION, b"01".to_vec()));
+            assert_eq!(value, expected, "{stated:?} {frame:?}");
+        }
+    }
 }
 
 #[test]

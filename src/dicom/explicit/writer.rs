@@ -222,7 +222,8 @@ pub(crate) fn push_tag(bytes: &mut Vec<u8>, tag: Tag) {
     bytes.extend_from_slice(&tag.element().to_le_bytes());
 }
 
-fn number(outline: &Outline, tag: Tag) -> Option<u16> {
+/// The first number of an attribute of VR US that is not nested.
+pub(super) fn number(outline: &Outline, tag: Tag) -> Option<u16> {
     let (event, value) = top_level(outline, tag)?;
     let bytes = *value.first_chunk()?;
     Some(if event.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })

@@ -3,6 +3,8 @@
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::dictionary;
+use crate::dicom::jpeg_2000;
+use crate::dicom::rle_header;
 use crate::dicom::tags;
 
 /// The length field of an element or item that ends with a delimiter.
@@ -202,12 +204,9 @@ pub(crate) fn is_file_head(head: &[u8]) -> bool {
 /// Whether a fragment begins as a codestream or an image file begins. No Basic Offset Table begins so: its
 /// first offset is 0 (PS3.5 §A.4).
 pub(super) fn starts_codestream(fragment: &[u8]) -> bool {
-    // The header of an RLE frame: up to 15 segments, the first of them after the header (PS3.5 §G.5).
-    if let Some([1..=15, 0, 0, 0, 64, 0, 0, 0]) = fragment.first_chunk() {
-        return true;
-    }
-    const JP2: &[u8] = b"\0\0\0\x0CjP  \r\n\x87\n";
     const JPEG_XL: &[u8] = b"\0\0\0\x0CJXL \r\n\x87\n";
-    let starts: [&[u8]; 5] = [&[0xFF, 0xD8, 0xFF], &[0xFF, 0x4F, 0xFF, 0x51], &[0xFF, 0x0A], JP2, JPEG_XL];
-    starts.iter().any(|start| fragment.starts_with(start))
+    let starts: [&[u8]; 3] = [&[0xFF, 0xD8, 0xFF], &[0xFF, 0x0A], JPEG_XL];
+    rle_header::may_start(fragment)
+        || jpeg_2000::is_jpeg_2000(fragment)
+        || starts.iter().any(|start| fragment.starts_with(start))
 }

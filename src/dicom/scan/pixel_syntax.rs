@@ -1,14 +1,18 @@
 //! The transfer syntax of frames that are not encoded as the declared one says (PS3.5 §8.2, §A.4).
 
 use crate::dicom::codestream;
+use crate::dicom::rle_header;
 use crate::dicom::scan::state::ScanState;
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 
 impl ScanState {
     /// Replaces the transfer syntax by the one that the first frame proves, if frames are encapsulated and
-    /// the declared transfer syntax is native or belongs to another codec. Pixel Data that is a codestream
-    /// without items is taken for one fragment.
+    /// the declared transfer syntax is native, belongs to another codec, or says that a lossy codestream is
+    /// lossless. Pixel Data that is a codestream without items is taken for one fragment.
+    ///
+    /// Another process of the declared codec is only warned of: all usual decoders read every process, and
+    /// the true transfer syntax may be one that is retired (PS3.5 §8.2.1).
     ///
     /// A deflated or big endian data set keeps its transfer syntax, which its elements are read by.
     pub(super) fn correct_pixel_syntax(&mut self) {
@@ -21,20 +25,25 @@ impl ScanState {
             return;
         }
         let head = &outline.first_frame_head;
-        let recognised = match codestream::recognise(head) {
-            Some(codestream) => Some(codestream.transfer_syntax),
-            None if codestream::rle_segments(head).is_some() => Some(transfer_syntax::RLE_LOSSLESS),
-            None => None,
+        let (recognised, is_lossy) = match codestream::recognise(head) {
+            Some(codestream) => (codestream.transfer_syntax, codestream.is_lossy),
+            None if rle_header::segments(head).is_some() => (transfer_syntax::RLE_LOSSLESS, false),
+            None => return,
         };
-        let Some(recognised) = recognised else { return };
+        let is_other_codec = codec != transfer_syntax::compression(recognised);
+        let hides_loss = is_lossy && !transfer_syntax::may_be_lossy(declared);
+        let is_included = transfer_syntax::includes(declared, recognised);
         if let Some(bare) = bare {
             self.outline.fragments.push(bare);
             self.outline.codestream_starts.push(0);
             self.warn_of(tags::PIXEL_DATA, "it is a frame without an item around it");
         }
-        if codec != transfer_syntax::compression(recognised) {
+        if is_other_codec || hides_loss {
             self.outline.transfer_syntax = recognised.to_owned();
             self.warn_of(tags::TRANSFER_SYNTAX_UID, "the frames are not in the declared transfer syntax");
+        } else if !is_included {
+            let reason = "the frames are coded by another process than that of the declared transfer syntax";
+            self.warn_of(tags::TRANSFER_SYNTAX_UID, reason);
         }
     }
 

@@ -564,3 +564,42 @@ fn pixel_data_that_is_a_codestream_without_items_is_a_fragment() {
         assert_eq!(scanner.finish().unwrap(), outline);
     }
 }
+
+/// A frame of 3 x 2 pixels in JPEG or JPEG-LS of this kind; of JPEG 2000, with this wavelet.
+fn codestream(kind: u8, selection: u8) -> Vec<u8> {
+    if kind != 0x51 {
+        let scan = [0xFF, 0xDA, 0, 8, 1, 1, 0, selection, 0, 0, 7, 7, 0xFF, 0xD9];
+        return [&[0xFF, 0xD8, 0xFF, kind, 0, 11, 8, 0, 2, 0, 3, 1, 1, 0x11, 0][..], &scan, &[0]].concat();
+    }
+    let mut size = vec![0xFF, 0x4F, 0xFF, 0x51, 0, 41, 0, 0];
+    [3_u32, 2, 0, 0, 3, 2, 0, 0].iter().for_each(|number| size.extend(number.to_be_bytes()));
+    size.extend([0, 1, 7, 1, 1]);
+    [&size[..], &[0xFF, 0x52, 0, 12, 0, 0, 0, 1, 0, 5, 4, 4, 0, selection], &[0]].concat()
+}
+
+#[test]
+fn a_transfer_syntax_that_frames_disprove_is_replaced_and_another_process_is_warned_of() {
+    for (name, frame, own, kept, warned) in [
+        ("baseline", codestream(0xC0, 0), "50", &["50", "51"][..], &[][..]),
+        ("extended", codestream(0xC1, 0), "51", &["51"], &["50"]),
+        ("progressive", codestream(0xC2, 0), "55", &["55"], &["50", "51"]),
+        ("lossless, predictor 1", codestream(0xC3, 1), "70", &["70", "57"], &["50", "51"]),
+        ("lossless, predictor 6", codestream(0xC3, 6), "57", &["57"], &["70", "50", "51"]),
+        ("JPEG-LS", codestream(0xF7, 0), "80", &["80", "81"], &[]),
+        ("near-lossless JPEG-LS", codestream(0xF7, 2), "81", &["81"], &[]),
+        ("JPEG 2000", codestream(0x51, 1), "90", &["90", "91", "92", "93"], &[]),
+        ("lossy JPEG 2000", codestream(0x51, 0), "91", &["91", "93"], &[]),
+    ] {
+        for leaf in ["50", "51", "55", "57", "70", "80", "81", "90", "91", "92", "93"] {
+            if leaf == "55" && name != "progressive" && ["50", "51", "57", "70"].contains(&own) {
+                continue;
+            }
+            let uid = |leaf| format!("1.2.840.10008.1.2.4.{leaf}");
+            let set = DataSet::explicit().text(0x0008_0005, "CS", "").encapsulated(&[&[], &frame]);
+            let outline = scan(&set.file(&uid(leaf))).unwrap();
+            let stays = kept.contains(&leaf) || warned.contains(&leaf);
+            assert_eq!(outline.transfer_syntax, uid(if stays { leaf } else { own }), "{name} as {leaf}");
+            assert_eq!(outline.warnings.is_empty(), kept.contains(&leaf), "{name} as {leaf}");
+        }
+    }
+}

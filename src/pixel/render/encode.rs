@@ -196,7 +196,7 @@ mod tests {
             let [low, high] = [20, 95].map(|quality| encode(&picture, Format::Jpeg, quality, None).unwrap());
             assert!(low.len() < high.len());
             let shape = Shape { rows: picture.height, columns: picture.width, samples: samples as u16 };
-            let (decoded, _) = jpeg::decode(&high, shape, samples == 3).unwrap();
+            let decoded = jpeg::decode(&high, shape, samples == 3).unwrap();
             let pairs = decoded.samples.iter().zip(&picture.pixels);
             let farthest = pairs.map(|(found, expected)| (found - i32::from(*expected)).abs()).max();
             assert!(farthest.unwrap() < 64, "{farthest:?}");

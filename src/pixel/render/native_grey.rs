@@ -120,7 +120,7 @@ mod tests {
                 _ => words.iter().flat_map(|&word| tidy(word).to_le_bytes()).collect(),
             };
             let layout = layout(words.len(), allocated, stored, is_signed);
-            let little = FrameEncoding::Native { is_big_endian: false, first_bit: 0 };
+            let little = FrameEncoding::Native { first_bit: 0 };
             if let Some(canvas) = render_native(&bytes, &layout, &display) {
                 prop_assert_eq!(canvas, render_frame(decode(&bytes, &layout, little).unwrap(), &display).unwrap());
             }

@@ -65,7 +65,9 @@ impl Source {
             }
             let length = u32::try_from(frame.bytes.len())
                 .map_err(|_| Error::TooLarge(format!("{CANNOT}: a frame is too large")))?;
-            offsets.push(length);
+            offsets
+                .push(length)
+                .ok_or_else(|| Error::TooLarge(format!("{CANNOT}: it takes 4 GiB or more")))?;
             output.write(&fragment_header(length)).await?;
             output.write(&frame.bytes).await?;
             if offsets.is_batch_full() {
@@ -89,9 +91,12 @@ impl Source {
         let photometric = photometric.into();
         let encoded = PixelLayout { photometric, is_planar: false, ..layout.with_usual_high_bit() };
         let mut changes = explicit::pixel_elements(outline, &encoded);
-        if let Some(lossy) = codec.lossy() {
-            let uid = derived_uid(&self.record.digest, codec);
-            changes.extend(derived::elements(outline, &uid, lossy.method, lossy.description));
+        match codec.lossy() {
+            Some(lossy) => {
+                let uid = derived_uid(&self.record.digest, codec);
+                changes.extend(derived::elements(outline, &uid, lossy.method, lossy.description));
+            }
+            None => changes.extend(explicit::loss_of_codestream(outline)),
         }
         changes
     }

@@ -32,7 +32,7 @@ pub use crate::pixel::transcode::{Codec, REVISION};
 const ITEM_HEADER: u64 = 8;
 
 /// The most frames of an instance that is encoded: each costs a read and some records of its own.
-const MAX_FRAMES: u32 = 1 << 20;
+const MAX_ENCODED_FRAMES: u32 = 1 << 20;
 /// The most bytes that are inflated to encode a deflated instance: for each frame, all bytes before the frame
 /// are inflated.
 const MAX_INFLATED_BYTES: u64 = 16 << 30;
@@ -99,7 +99,7 @@ fn is_readable(record: &InstanceRecord) -> bool {
 /// transcoding continues after the client has disconnected.
 fn is_affordable(record: &InstanceRecord) -> bool {
     let frames = record.layout.pixels.as_ref().map_or(0, |pixels| pixels.number_of_frames);
-    frames <= MAX_FRAMES
+    frames <= MAX_ENCODED_FRAMES
         && (!transfer_syntax::is_deflated(&record.transfer_syntax)
             || bytes_to_inflate(&record.layout.frames, frames) <= MAX_INFLATED_BYTES)
 }

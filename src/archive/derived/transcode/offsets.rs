@@ -58,7 +58,8 @@ impl Offsets {
         }
     }
 
-    /// Whether the frames may reach beyond 4 GiB: no codec doubles the size of a frame, headers left out.
+    /// Whether the frames may reach beyond 4 GiB. No codec doubles the size of the frames of a usual image,
+    /// headers left out; in JPEG-LS, frames that are made for it can take four times their size.
     fn is_extended(&self) -> bool {
         self.most_bytes > u32::MAX.into()
     }
@@ -72,12 +73,16 @@ impl Offsets {
         }
     }
 
-    /// Adds the next frame.
-    pub(super) fn push(&mut self, fragment_bytes: u32) {
+    /// Adds the next frame; `None` if its offset has no room in the table.
+    pub(super) fn push(&mut self, fragment_bytes: u32) -> Option<()> {
+        if !self.is_extended() {
+            u32::try_from(self.next).ok()?;
+        }
         self.starts.push(self.next);
         self.lengths.push(fragment_bytes.into());
         self.compressed_bytes += u64::from(fragment_bytes);
         self.next += ITEM_HEADER + u64::from(fragment_bytes);
+        Some(())
     }
 
     /// Whether the batch of offsets that are held is full, and to be written.
@@ -147,10 +152,10 @@ mod tests {
         let mut offsets = Offsets::new(&layout(1, 3));
         assert_eq!(offsets.space(), OffsetTableSpace::Basic(12));
         let places = [(tags::PIXEL_DATA, 7)].into();
-        [10, 20].into_iter().for_each(|length| offsets.push(length));
+        [10, 20].into_iter().for_each(|length| offsets.push(length).unwrap());
         let table = |starts: &[u32]| starts.iter().flat_map(|start| start.to_le_bytes()).collect::<Vec<_>>();
         assert_eq!(offsets.take_patches(&places), [(7, table(&[0, 18]))]);
-        offsets.push(1024);
+        offsets.push(1024).unwrap();
         assert_eq!(offsets.take_patches(&places), [(15, table(&[46]))], "after those that were taken");
         let blank = EncodedElement {
             tag: tags::LOSSY_IMAGE_COMPRESSION_RATIO,
@@ -176,7 +181,7 @@ mod tests {
         };
         let places = [(tags::PIXEL_DATA, 0)].into();
         for _ in 0..frames {
-            offsets.push(2);
+            offsets.push(2).unwrap();
             assert!(offsets.starts.len() <= BATCH_FRAMES);
             if offsets.is_batch_full() {
                 fill(offsets.take_patches(&places));
@@ -191,7 +196,7 @@ mod tests {
     fn what_may_be_too_large_for_32_bits_gets_the_extended_table() {
         let mut offsets = Offsets::new(&layout(1024, 1025));
         assert_eq!(offsets.space(), OffsetTableSpace::Extended(8 * 1025));
-        [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length));
+        [0xFFFF_0000, 0xFFFF_0000, 2].into_iter().for_each(|length| offsets.push(length).unwrap());
         let words = |numbers: [u64; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         // Headers are the largest part of a frame of one row.
         assert_eq!(Offsets::new(&layout(1, 800_000)).space(), OffsetTableSpace::Basic(3_200_000));
@@ -200,5 +205,13 @@ mod tests {
             [(10, words([0, 0xFFFF_0008, 0x1_FFFE_0010])), (20, words([0xFFFF_0000, 0xFFFF_0000, 2]))];
         let places = [(tags::EXTENDED_OFFSET_TABLE, 10), (tags::EXTENDED_OFFSET_TABLE_LENGTHS, 20)];
         assert_eq!(offsets.take_patches(&places.into()), expected);
+    }
+
+    #[test]
+    fn an_offset_is_never_cut() {
+        let mut offsets = Offsets::new(&layout(1, 3));
+        offsets.push(u32::MAX - 9).unwrap();
+        offsets.push(u32::MAX).unwrap();
+        assert_eq!(offsets.push(2), None);
     }
 }

@@ -255,7 +255,7 @@ impl Pixels {
     pub(super) fn described(&self) -> Vec<(Tag, Json)> {
         let found = match self {
             Self::Encapsulated(Encapsulated { codestream: Some(found), .. }) => *found,
-            Self::Pictures(pictures) => pictures.as_codestream(),
+            Self::Pictures(pictures) => pictures.description(),
             _ => return Vec::new(),
         };
         let number = |number: u64| json!({"vr": "US", "Value": [number]});
@@ -290,8 +290,8 @@ impl Pixels {
 }
 
 impl Pictures {
-    /// The description in the frames.
-    fn as_codestream(&self) -> Codestream {
+    /// The description of the frames, in the form of that of a codestream.
+    fn description(&self) -> Codestream {
         let ImageFileProperties { shape, bits, .. } = self.picture;
         Codestream {
             transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
