@@ -5,8 +5,8 @@ use crate::harness::data_set;
 
 /// JPEG-LS Lossless.
 pub(crate) const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
-/// JPEG Extended, which progressive frames are sent as.
-pub(crate) const JPEG: &str = "1.2.840.10008.1.2.4.51";
+/// JPEG Full Progression, which is retired.
+pub(crate) const JPEG: &str = "1.2.840.10008.1.2.4.55";
 /// JPEG 2000 Lossless.
 pub(crate) const JPEG_2000: &str = "1.2.840.10008.1.2.4.90";
 
