@@ -315,7 +315,7 @@ fn record_pages<R: DeserializeOwned + Send + 'static>(
     table: Arc<dyn Table>,
     page: Vec<(String, Item)>,
 ) -> BoxStream<'static, Result<Vec<R>, Error>> {
-    readable_pages(table, page, rows::decode).map(|page| page?.into_iter().collect()).boxed()
+    readable_pages(table, page, decode_row).map(|page| page?.into_iter().collect()).boxed()
 }
 
 /// As [`record_pages`], with an error in the place of each row that cannot be read.
@@ -327,6 +327,11 @@ fn readable_pages<R: DeserializeOwned + Send + 'static>(
     let decode_all =
         move |bodies: EncodedRecords| bodies.into_iter().map(|(key, body)| decode(&key, &body?)).collect();
     record_bodies(table, page).map_ok(decode_all).boxed()
+}
+
+/// Decodes the record of an instance, in whatever row it is.
+fn decode_row<R: DeserializeOwned>(key: &ItemKey, body: &[u8]) -> Result<R, Error> {
+    rows::decode(key, body)
 }
 
 /// Decodes the record of an instance, which must be in the row of that instance: after damage of its key, a row

@@ -80,8 +80,7 @@ async fn ingest_new(
     let Some(staged) = received.staged.share() else { return Ok(None) };
     let object = keys::new_object(&received.digest);
     let size_bytes = staged.length();
-    let (record, warnings) =
-        record(received.instance.clone(), received.digest, object, &[], size_bytes);
+    let (record, warnings) = record(received.instance.clone(), received.digest, object, &[], size_bytes);
     let key = keys::original_of(tenant, &record);
     let (found, put) = tokio::join!(
         archive.index.locate(tenant.as_str(), &received.instance.instance),
