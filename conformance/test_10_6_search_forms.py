@@ -116,6 +116,48 @@ def test_links_lead_through_all_pages(origin, mark):
     assert back.json() == answers[1].json()
 
 
+def next_of(answer) -> str:
+    """The URL of the next page, if it has a cursor."""
+    url = answer.links.get("next", {}).get("url", "")
+    if "cursor=" not in url:
+        pytest.skip("no cursors")
+    return url
+
+
+@pytest.mark.parametrize("resource", ["studies", "series", "instances"])
+def test_links_lead_through_all_results_while_others_are_stored(origin, resource):
+    mark = generate_uid()[-12:]
+    store = lambda name, date: origin.store(encode(image(AccessionNumber=mark, PatientName=name, StudyDate=date)))
+    for day in range(1, 5):
+        store(f"Doe^{day}", f"2020010{day}")
+    path = f"/{resource}?AccessionNumber={mark}&PatientName=D%2a"
+    everything = origin.json(path)
+    answer = origin.get(f"{path}&limit=1", JSON)
+    next_of(answer)
+    found = answer.json()
+    while "next" in answer.links:
+        store("Other^Name", f"2020010{len(found)}")
+        answer = origin.session.get(next_of(answer), headers={"Accept": JSON})
+        found += answer.json()
+    assert len(found) == 4
+    assert found == everything
+
+
+def test_an_offset_counts_from_the_cursor(origin, mark):
+    path = f"/studies?AccessionNumber={mark}&PatientName=D%2a"
+    url = next_of(origin.get(f"{path}&limit=2", JSON))
+    rest = origin.session.get(f"{url}&offset=1", headers={"Accept": JSON})
+    assert rest.json() == origin.json(path)[3:5]
+
+
+def test_a_cursor_of_another_search_is_400_and_named(origin, mark):
+    url = next_of(origin.get(f"/studies?AccessionNumber={mark}&limit=2", JSON))
+    for other in [url.replace(mark, f"{mark}0"), url.replace("/studies?", "/series?"), f"{url}&PatientName=D%2a", url.replace("cursor=", "cursor=A")]:
+        answer = origin.session.get(other, headers={"Accept": JSON})
+        assert answer.status_code == 400, other
+        assert "cursor" in answer.text
+
+
 def test_csv_is_a_table_of_the_same_results(origin, mark):
     path = f"/series?AccessionNumber={mark}"
     answer = origin.get(path, "text/csv")

@@ -1,6 +1,7 @@
-//! The candidates of a query: a superset of the studies with matches, found by the most selective key.
+//! The candidates of a query: a superset of the studies with matches, in the default order of results, found
+//! by the most selective key.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -9,166 +10,305 @@ use serde::de::DeserializeOwned;
 use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::dicom::uid::StudyUid;
+use crate::index::conditions::Conditions;
+use crate::index::key_walk::{FoundStudy, KeyWalk, NameWalk};
+use crate::index::listing::KeyFilter;
+use crate::index::order_bounds::{OrderBounds, matcher};
 use crate::index::records::{SeriesRecord, StudyRecord};
+use crate::index::row_walk::{Candidate, PAGE_ROWS, RowWalk};
 use crate::index::rows::InstanceLocation;
-use crate::index::{Error, keys, read, rows};
+use crate::index::search_budget::SearchBudget;
+use crate::index::{Error, counts, keys, read, rows};
 use crate::query::matching::Matcher;
-use crate::query::temporal::add_days;
 use crate::query::{Level, Query};
-use crate::table::{Item, ItemKey, Range, Secondary, Table};
+use crate::table::{ItemKey, Range, Secondary, Table};
 
-/// The maximum number of rows in a page.
-const PAGE_ROWS: usize = 500;
+/// The maximum number of records that are read at a time after a walk by sort keys.
+const MAX_BATCH: usize = if cfg!(test) { 20 } else { 100 };
+/// The number of candidates that a walk by sort keys collects at least, if the query wants as many.
+const MIN_BATCH: usize = if cfg!(test) { 3 } else { 32 };
+/// The offset from which matches are skipped by sort keys, and the one from which whole days are.
+const MIN_SKIPPED_KEYS: usize = if cfg!(test) { 2 } else { 50 };
+const MIN_SKIPPED_DAYS: usize = if cfg!(test) { 4 } else { 1000 };
 
 /// The candidates, in the default order of results.
-pub(crate) struct Candidates {
+pub(crate) struct Candidates<'a> {
     table: Arc<dyn Table>,
-    ready: VecDeque<StudyRecord>,
-    rest: Option<Range>,
-    rows_read: usize,
-    is_cut_off: bool,
+    tenant: &'a str,
+    ready: VecDeque<Candidate>,
+    source: CandidateSource,
+    /// The number of results up to the end of the page, and one more.
+    wanted: usize,
+    /// The number of candidates that were read after a walk by sort keys.
+    number_read: usize,
+    /// The place of the last of them.
+    last_read: Option<String>,
 }
 
-impl Candidates {
-    /// The next study. Reads at most `rows_left` more rows.
-    pub(crate) async fn next(&mut self, rows_left: usize) -> Result<Option<StudyRecord>, Error> {
-        if self.ready.is_empty()
-            && let Some(mut range) = self.rest.take()
-        {
-            let limit = range.limit.min(rows_left.saturating_add(1));
-            let page = self.table.range(&Range { limit: limit.max(1), ..range.clone() }).await?;
-            for (_, item) in &page.items {
-                self.ready.push_back(rows::decode(&item.key, &item.body)?);
+/// The rest of the candidates.
+enum CandidateSource {
+    None,
+    /// Ranges whose rows are read one after the other.
+    Rows(RowWalk),
+    /// The list of all studies, walked by its sort keys; beside it, the names with the prefix of the query.
+    Keys(Box<KeyWalk>, Option<Box<NameWalk>>),
+}
+
+impl<'a> Candidates<'a> {
+    /// Finds the candidates of a query. Reads few rows at once, but for a query that names UIDs.
+    pub(crate) async fn choose(
+        table: &Arc<dyn Table>,
+        tenant: &'a str,
+        query: &Query,
+        conditions: &Conditions,
+        budget: &mut SearchBudget,
+    ) -> Result<Self, Error> {
+        let filter = KeyFilter::new(query, conditions);
+        let may_skip = filter.is_complete() && query.order.is_empty() && query.offset >= MIN_SKIPPED_KEYS;
+        let offset = if may_skip { 0 } else { query.offset };
+        let wanted = match query.order.is_empty() {
+            true => query.limit.saturating_add(offset).saturating_add(1),
+            false => usize::MAX,
+        };
+        let mut chosen = Self {
+            table: table.clone(),
+            tenant,
+            ready: VecDeque::new(),
+            source: CandidateSource::None,
+            wanted,
+            number_read: 0,
+            last_read: None,
+        };
+        let bounds = OrderBounds::of(query);
+        if let Some(studies) = chosen.named_studies(query, budget).await? {
+            chosen.read_named(studies, &bounds).await?;
+            return Ok(chosen);
+        }
+        let limit = wanted.min(PAGE_ROWS);
+        let partitions = selective_partitions(tenant, query);
+        if !partitions.is_empty() {
+            // The offset is not skipped by sort keys here.
+            let limit = wanted.saturating_add(query.offset).min(PAGE_ROWS);
+            let ranges =
+                partitions.into_iter().map(|(index, partition)| bounds.range(index, partition, limit));
+            chosen.source = CandidateSource::Rows(RowWalk::new(ranges));
+            return Ok(chosen);
+        }
+        let mut walk = KeyWalk::new(bounds.of_list(tenant, limit), filter);
+        if may_skip {
+            walk.skip = query.offset;
+            chosen.skip_days(query, &mut walk, budget).await?;
+        }
+        chosen.source = match name_prefix(query) {
+            _ if walk.reads_every_row() => {
+                CandidateSource::Rows(RowWalk::after(walk.range, walk.skipped, walk.passed))
             }
-            if let Some((last, _)) = page.items.last().filter(|_| page.has_more) {
-                range.to = Bound::Excluded(last.clone());
-                range.limit = PAGE_ROWS;
-                self.rest = Some(range);
+            None => CandidateSource::Keys(Box::new(walk), None),
+            Some(prefix) => {
+                let most = wanted.saturating_mul(2).clamp(1000, budget.rows_left().max(1000));
+                let names = NameWalk::new(tenant, prefix, bounds, most);
+                CandidateSource::Keys(Box::new(walk), Some(Box::new(names)))
+            }
+        };
+        Ok(chosen)
+    }
+
+    /// Skips whole days of an offset, if the query is for all studies or those of some dates, and they are
+    /// counted.
+    async fn skip_days(
+        &self,
+        query: &Query,
+        walk: &mut KeyWalk,
+        budget: &mut SearchBudget,
+    ) -> Result<(), Error> {
+        let is_by_day = walk.filter.is_by_date_alone() && query.after.is_none();
+        if !is_by_day || walk.skip < MIN_SKIPPED_DAYS {
+            return Ok(());
+        }
+        let table = self.table.as_ref();
+        if counts::is_counted(table, self.tenant).await? {
+            let found = counts::skip_days(table, self.tenant, &walk.range, walk.skip).await?;
+            budget.spend_keys(found.rows_read);
+            walk.skip_to(found.to, found.skipped);
+        }
+        Ok(())
+    }
+
+    /// The next study. `None` if there is no other, or if the budget is used up.
+    pub(crate) async fn next(&mut self, budget: &mut SearchBudget) -> Result<Option<Candidate>, Error> {
+        loop {
+            if let Some(candidate) = self.ready.pop_front() {
+                return Ok(Some(candidate));
+            }
+            match &mut self.source {
+                CandidateSource::None => return Ok(None),
+                CandidateSource::Rows(rows) => {
+                    return rows.next(self.table.as_ref(), budget.rows_left()).await;
+                }
+                CandidateSource::Keys(walk, names) => {
+                    if walk.reads_every_row() {
+                        let rest = RowWalk::after(walk.range.clone(), walk.skipped, walk.passed.take());
+                        self.source = CandidateSource::Rows(rest);
+                        continue;
+                    }
+                    let least = self.wanted.min(MIN_BATCH);
+                    let batch = self.wanted.saturating_sub(self.number_read).clamp(least, MAX_BATCH);
+                    let table = self.table.as_ref();
+                    walk_keys(table, walk, names, self.last_read.as_deref(), batch, budget).await?;
+                    let found = walk.take(batch);
+                    if found.is_empty() && walk.reads_every_row() && !budget.is_exhausted() {
+                        continue;
+                    }
+                    let Some(last) = found.last() else { return Ok(None) };
+                    self.number_read += found.len();
+                    self.last_read = Some(last.order.clone());
+                    self.read_found(found).await?;
+                }
             }
         }
-        Ok(self.ready.pop_front())
     }
 
-    /// The number of rows read to find the candidates.
-    pub(crate) fn rows_read(&self) -> usize {
-        self.rows_read
+    /// The number of matches that were skipped without being read, since the last call.
+    pub(crate) fn take_skipped(&mut self) -> usize {
+        match &mut self.source {
+            CandidateSource::Keys(walk, _) => std::mem::take(&mut walk.skipped),
+            CandidateSource::Rows(rows) => std::mem::take(&mut rows.skipped),
+            CandidateSource::None => 0,
+        }
     }
 
-    /// Whether there may be more candidates, because there were too many rows to read them all.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.is_cut_off
+    /// The place of the last study that was looked at, after [`Candidates::next`] has returned `None`.
+    pub(crate) fn passed(&self) -> Option<&str> {
+        match &self.source {
+            CandidateSource::Keys(walk, _) => walk.passed.as_deref(),
+            CandidateSource::Rows(_) | CandidateSource::None => None,
+        }
     }
-}
 
-/// Finds the candidates of a query. Reads at most `max_rows` rows.
-pub(crate) async fn choose(
-    table: &Arc<dyn Table>,
-    tenant: &str,
-    query: &Query,
-    max_rows: usize,
-) -> Result<Candidates, Error> {
-    let mut chosen = Candidates {
-        table: table.clone(),
-        ready: VecDeque::new(),
-        rest: None,
-        rows_read: 0,
-        is_cut_off: false,
-    };
-    if let Some(studies) = named_studies(&mut chosen, tenant, query, max_rows).await? {
-        let keys: Vec<ItemKey> = studies.iter().map(|study| keys::study(tenant, study)).collect();
-        let items = table.get(&keys).await?;
-        return in_order(chosen, items.into_iter().flatten());
+    /// Reads the records of studies that were found by their sort keys. A study that has another place by now
+    /// is left out.
+    async fn read_found(&mut self, found: Vec<FoundStudy>) -> Result<(), Error> {
+        let study_key = |found: &FoundStudy| Some(keys::study(self.tenant, &keys::study_of(&found.order)?));
+        let (found, study_keys): (Vec<FoundStudy>, Vec<ItemKey>) =
+            found.into_iter().filter_map(|found| study_key(&found).map(|key| (found, key))).unzip();
+        for (FoundStudy { order, before }, item) in found.into_iter().zip(self.table.get(&study_keys).await?)
+        {
+            let Some(item) = item else { continue };
+            let record: StudyRecord = rows::decode(&item.key, &item.body)?;
+            if keys::order(&record) == order {
+                self.ready.push_back(Candidate { order, record, before });
+            }
+        }
+        Ok(())
     }
-    let partitions = selective_partitions(tenant, query);
-    if partitions.is_empty() {
-        chosen.rest = Some(by_date(tenant, query));
-        return Ok(chosen);
-    }
-    for (index, partition, bounds) in partitions {
-        let mut range = read::whole_partition(Some(index), partition, PAGE_ROWS);
-        (range.from, range.to) = bounds;
-        let studies = chosen.collect::<StudyRecord>(range, max_rows).await?;
-        chosen.ready.extend(studies);
-    }
-    chosen.ready.make_contiguous().sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
-    Ok(chosen)
-}
 
-impl Candidates {
-    /// Reads the records of a range up to its end, or until `max_rows` rows were read for the query.
+    /// Reads the records of studies that a query names, and puts those within bounds in order.
+    async fn read_named(&mut self, studies: BTreeSet<StudyUid>, bounds: &OrderBounds) -> Result<(), Error> {
+        let study_keys: Vec<ItemKey> = studies.iter().map(|study| keys::study(self.tenant, study)).collect();
+        let mut named = Vec::new();
+        for item in self.table.get(&study_keys).await?.into_iter().flatten() {
+            let record: StudyRecord = rows::decode(&item.key, &item.body)?;
+            named.push(Candidate { order: keys::order(&record), record, before: None });
+        }
+        named.retain(|candidate| bounds.contain(&candidate.order));
+        named.sort_by(|one, other| other.order.cmp(&one.order));
+        self.ready = named.into();
+        Ok(())
+    }
+
+    /// The studies that a query names by their UIDs or by those of series or instances in them; `None` if the
+    /// query names no UIDs.
+    async fn named_studies(
+        &self,
+        query: &Query,
+        budget: &mut SearchBudget,
+    ) -> Result<Option<BTreeSet<StudyUid>>, Error> {
+        if let Some(study) = &query.study {
+            return Ok(Some(BTreeSet::from([study.clone()])));
+        }
+        let mut named = BTreeSet::new();
+        if let Some(uids) = uids(query, tags::STUDY_INSTANCE_UID) {
+            named.extend(uids.iter().filter_map(|uid| uid.parse::<StudyUid>().ok()));
+        } else if let Some(uids) =
+            uids(query, tags::SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance)
+        {
+            let instances = uids.iter().filter_map(|uid| uid.parse().ok());
+            let locations: Vec<ItemKey> =
+                instances.map(|uid| keys::location(self.tenant, &uid)).take(budget.rows_left()).collect();
+            budget.spend_rows(locations.len());
+            for item in self.table.get(&locations).await?.into_iter().flatten() {
+                let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
+                named.insert(location.study);
+            }
+        } else if let Some(uids) =
+            uids(query, tags::SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study)
+        {
+            for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
+                let partition = keys::series_uid(self.tenant, &uid);
+                let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
+                for record in self.collect::<SeriesRecord>(range, budget).await? {
+                    named.insert(record.study);
+                }
+            }
+        } else {
+            return Ok(None);
+        }
+        Ok(Some(named))
+    }
+
+    /// Reads the records of a range up to its end, or until the budget is used up.
     async fn collect<R: DeserializeOwned>(
-        &mut self,
+        &self,
         mut range: Range,
-        max_rows: usize,
+        budget: &mut SearchBudget,
     ) -> Result<Vec<R>, Error> {
         let mut records = Vec::new();
         loop {
             let page = self.table.range(&range).await?;
-            self.rows_read += page.items.len();
             for (_, item) in &page.items {
                 records.push(rows::decode(&item.key, &item.body)?);
             }
+            let is_within_budget = budget.spend_rows(page.items.len());
             let last = page.items.into_iter().next_back().map(|(sort, _)| sort);
-            let Some(last) = last.filter(|_| page.has_more) else { return Ok(records) };
-            if self.rows_read >= max_rows {
-                self.is_cut_off = true;
-                return Ok(records);
-            }
+            let Some(last) = last.filter(|_| page.has_more && is_within_budget) else { return Ok(records) };
             range.from = Bound::Excluded(last);
-            // To decode a page takes a moment, and there may be hundreds of pages.
-            tokio::task::yield_now().await;
+            budget.yield_to_others().await;
         }
     }
 }
 
-fn in_order(mut chosen: Candidates, items: impl Iterator<Item = Item>) -> Result<Candidates, Error> {
-    let mut records: Vec<StudyRecord> =
-        items.map(|item| rows::decode(&item.key, &item.body)).collect::<Result<_, _>>()?;
-    records.sort_by_cached_key(|record| std::cmp::Reverse(keys::order(record)));
-    chosen.ready = records.into();
-    Ok(chosen)
-}
-
-/// The studies that a query names by their UIDs or by those of series or instances in them; `None` if the
-/// query names no UIDs.
-async fn named_studies(
-    chosen: &mut Candidates,
-    tenant: &str,
-    query: &Query,
-    max_rows: usize,
-) -> Result<Option<Vec<StudyUid>>, Error> {
-    if let Some(study) = &query.study {
-        return Ok(Some(vec![study.clone()]));
-    }
-    let mut named = BTreeMap::new();
-    if let Some(uids) = uids(query, tags::STUDY_INSTANCE_UID) {
-        named.extend(uids.iter().filter_map(|uid| uid.parse().ok()).map(|uid: StudyUid| (uid, ())));
-    } else if let Some(uids) = uids(query, tags::SOP_INSTANCE_UID).filter(|_| query.level == Level::Instance)
-    {
-        let instances = uids.iter().filter_map(|uid| uid.parse().ok());
-        let locations: Vec<ItemKey> =
-            instances.map(|uid| keys::location(tenant, &uid)).take(max_rows).collect();
-        chosen.rows_read += locations.len();
-        for item in chosen.table.get(&locations).await?.into_iter().flatten() {
-            let location: InstanceLocation = rows::decode(&item.key, &item.body)?;
-            named.insert(location.study, ());
+/// Walks until `batch` candidates are found, or all, or until the budget is used up. The list of all studies
+/// and the names with a prefix are walked in turns: of a common prefix, the list soon has enough; of a rare
+/// one, the names come to their end.
+async fn walk_keys(
+    table: &dyn Table,
+    walk: &mut KeyWalk,
+    names: &mut Option<Box<NameWalk>>,
+    last_read: Option<&str>,
+    batch: usize,
+    budget: &mut SearchBudget,
+) -> Result<(), Error> {
+    while walk.needs_more(batch, budget) && !budget.is_exhausted() {
+        budget.yield_to_others().await;
+        let Some(names) = names else {
+            let page = table.sort_keys(&walk.next_range()).await?;
+            walk.add(page, batch, budget).await;
+            continue;
+        };
+        // The place of the last study that was read or skipped.
+        let last_skipped = walk.last_skipped.as_deref();
+        let last = last_read.into_iter().chain(last_skipped).min().map(str::to_owned);
+        if let Some(found) = names.take_found(last.as_deref()) {
+            walk.replace(found);
+            continue;
         }
-    } else if let Some(uids) = uids(query, tags::SERIES_INSTANCE_UID).filter(|_| query.level > Level::Study) {
-        for uid in uids.iter().filter_map(|uid| uid.parse().ok()) {
-            let partition = keys::series_uid(tenant, &uid);
-            let range = read::whole_partition(Some(Secondary::Second), partition, PAGE_ROWS);
-            for record in chosen.collect::<SeriesRecord>(range, max_rows).await? {
-                named.insert(record.study, ());
-            }
-        }
-    } else {
-        return Ok(None);
+        let (of_list, of_names) = (walk.next_range(), names.next_range());
+        let pages = futures_util::future::try_join(table.sort_keys(&of_list), table.sort_keys(&of_names));
+        let (of_list, of_names) = pages.await?;
+        names.add(of_names, budget).await;
+        walk.add(of_list, batch, budget).await;
     }
-    Ok(Some(named.into_keys().take(max_rows).collect()))
-}
-
-fn matcher(query: &Query, tag: Tag) -> Option<&Matcher> {
-    query.conditions.iter().find(|condition| condition.path == [tag]).map(|condition| &condition.matcher)
+    Ok(())
 }
 
 fn uids(query: &Query, tag: Tag) -> Option<&[String]> {
@@ -188,64 +328,25 @@ fn literal(query: &Query, tag: Tag) -> Option<&str> {
     }
 }
 
-type SortBounds = (Bound<String>, Bound<String>);
-
-/// Partitions with few studies that include all matches; none if no condition allows that.
-fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String, SortBounds)> {
-    let all = || (Bound::Unbounded, Bound::Unbounded);
+/// Partitions with few studies that include all matches, in the default order of results; none if no
+/// condition allows that.
+fn selective_partitions(tenant: &str, query: &Query) -> Vec<(Secondary, String)> {
     // Studies with several accession numbers or patient IDs are in a separate partition.
     if let Some(number) = literal(query, tags::ACCESSION_NUMBER) {
         let partitions = [keys::accession(tenant, number), keys::mixed_accessions(tenant)];
-        return partitions.map(|partition| (Secondary::Fourth, partition, all())).into();
+        return partitions.map(|partition| (Secondary::Fourth, partition)).into();
     }
     if let Some(id) = literal(query, tags::PATIENT_ID) {
         let partitions = [keys::patient(tenant, id), keys::mixed_patients(tenant)];
-        return partitions.map(|partition| (Secondary::Second, partition, all())).into();
+        return partitions.map(|partition| (Secondary::Second, partition)).into();
     }
-    // If the query also has a date, reading by date is better: it needs no sorting and can stop early.
-    let Some(Matcher::Name(name)) = matcher(query, tags::PATIENT_NAME).filter(|_| !has_date(query)) else {
-        return Vec::new();
-    };
-    let [pattern] = name.groups.as_slice() else { return Vec::new() };
+    Vec::new()
+}
+
+/// The prefix of all names that a query accepts, as in the keys of names; `None` if there is none.
+fn name_prefix(query: &Query) -> Option<String> {
+    let Some(Matcher::Name(name)) = matcher(query, tags::PATIENT_NAME) else { return None };
+    let [pattern] = name.groups.as_slice() else { return None };
     let prefix = keys::name_prefix(pattern.literal_prefix());
-    let is_usable = name.words.is_empty() && prefix.len() >= 2 && prefix.is_ascii();
-    if !is_usable {
-        return Vec::new();
-    }
-    let from = Bound::Included(prefix.clone());
-    let to = Bound::Excluded(format!("{prefix}\u{10FFFF}"));
-    vec![
-        (Secondary::Third, keys::names(tenant), (from, to)),
-        (Secondary::Third, keys::mixed_names(tenant), all()),
-    ]
-}
-
-fn has_date(query: &Query) -> bool {
-    matches!(matcher(query, tags::STUDY_DATE), Some(Matcher::Date(_) | Matcher::DateAndTime { .. }))
-}
-
-/// The range of all studies, or of those with a date of the query, the latest first.
-fn by_date(tenant: &str, query: &Query) -> Range {
-    let (from, to) = match matcher(query, tags::STUDY_DATE) {
-        Some(Matcher::Date(span)) | Some(Matcher::DateAndTime { span, .. }) => {
-            (span.from.as_deref(), span.to.as_deref())
-        }
-        _ => (None, None),
-    };
-    // In the time zone of the query, a date may be a day earlier or later than in the index.
-    let margin = i64::from(query.conditions.iter().any(|condition| condition.timezone.is_some()));
-    let from = from.and_then(|from| add_days(from.get(..8)?, -margin));
-    let to = to.and_then(|to| add_days(to.get(..8)?, margin));
-    let useful = match query.order.is_empty() {
-        true => query.end_of_page().saturating_add(1),
-        false => PAGE_ROWS,
-    };
-    Range {
-        index: Some(Secondary::First),
-        partition: keys::studies(tenant),
-        from: from.map_or(Bound::Unbounded, Bound::Included),
-        to: to.map_or(Bound::Unbounded, |to| Bound::Excluded(to + "~")),
-        is_descending: true,
-        limit: useful.min(PAGE_ROWS),
-    }
+    (name.words.is_empty() && prefix.len() >= 2 && prefix.is_ascii()).then_some(prefix)
 }

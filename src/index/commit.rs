@@ -25,7 +25,7 @@ use crate::index::prepare::{
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
-use crate::index::{Error, Index, keys, read};
+use crate::index::{Error, Index, counts, keys, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 
 /// The outcome of a commit.
@@ -54,7 +54,7 @@ pub enum CommitOutcome {
 pub(crate) struct CommitQueues {
     /// A queue for each tenant and study with a running task.
     queues: Mutex<HashMap<(String, StudyUid), VecDeque<CommitRequest>>>,
-    /// The tenants whose rows this process has written.
+    /// The tenants whose rows this process has read or written.
     known_tenants: Mutex<HashSet<String>>,
     /// The rows of studies and series that this process has just written, if the table is remote.
     heads: WrittenHeads,
@@ -235,6 +235,8 @@ struct BatchRows {
     study: Option<Item>,
     series: BTreeMap<SeriesUid, Option<Item>>,
     locations: HashMap<ItemKey, Item>,
+    /// Whether the tenant has no row yet.
+    is_tenant_new: bool,
 }
 
 /// Reads the rows that a transaction depends on. On the first attempt, rows that are believed to be known are
@@ -251,11 +253,17 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
     let mut wanted: Vec<ItemKey> = heads.into_iter().filter(|key| !found.contains_key(key)).collect();
     let unknown = batch.iter().filter(|request| !(is_first && request.prepared.is_new));
     wanted.extend(unknown.map(|request| keys::location(tenant, &request.record().instance)));
+    let is_tenant_known = lock(&task.commits.known_tenants).contains(tenant);
+    if !is_tenant_known {
+        wanted.push(keys::tenant(tenant));
+    }
     if !wanted.is_empty() {
         found.extend(table.get(&wanted).await?.into_iter().flatten().map(|row| (row.key.clone(), row)));
     }
     let of_series = |series: &SeriesUid| keys::series(tenant, study, series);
+    let is_tenant_new = !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none();
     Ok(BatchRows {
+        is_tenant_new,
         study: found.remove(&keys::study(tenant, study)),
         series: series.into_iter().map(|uid| (uid.clone(), found.remove(&of_series(uid)))).collect(),
         locations: found,
@@ -271,7 +279,7 @@ async fn try_commit(
     rewritten: &mut HashSet<InstanceUid>,
 ) -> Result<Vec<CommitOutcome>, Error> {
     let (table, tenant) = (task.table.as_ref(), &task.group.0);
-    let BatchRows { study, series, mut locations } = read_rows(task, batch, is_first).await?;
+    let BatchRows { study, series, mut locations, is_tenant_new } = read_rows(task, batch, is_first).await?;
     let mut update = StudyUpdate::new(tenant, now_millis(), study, series)?;
     let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
     for request in batch {
@@ -308,6 +316,9 @@ async fn try_commit(
     }
     if writes.is_empty() {
         return Ok(outcomes);
+    }
+    if is_tenant_new {
+        writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
     }
     transact(task, writes, update.into_writes()?).await?;
     delete_rows(table, obsolete).await;
@@ -390,18 +401,8 @@ fn location_write(
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Executes a transaction: the writes of instances, and those of their study and series. The first one of
-/// this process for a tenant also writes the tenant's row.
+/// Executes a transaction: the writes of instances, and those of their study and series.
 async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) -> Result<(), Error> {
-    let tenant = &task.group.0;
-    let is_known = lock(&task.commits.known_tenants).contains(tenant);
-    if !is_known {
-        let key = keys::tenant(tenant);
-        writes.push(Write::Put(
-            Item { key, version: 1, secondary: Vec::new(), body: Vec::new() },
-            Expect::Anything,
-        ));
-    }
     let mut written = Vec::new();
     if task.table.is_remote() {
         written.extend(heads.iter().filter_map(|write| match write {
@@ -412,9 +413,7 @@ async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) 
     writes.extend(heads);
     task.table.transact(writes).await?;
     task.commits.heads.remember(written);
-    if !is_known {
-        lock(&task.commits.known_tenants).insert(tenant.clone());
-    }
+    lock(&task.commits.known_tenants).insert(task.group.0.clone());
     Ok(())
 }
 

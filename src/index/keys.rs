@@ -3,6 +3,7 @@
 //! | row | partition | sort key | secondary keys |
 //! |---|---|---|---|
 //! | tenant | `TENANTS` | tenant | |
+//! | number of studies of a day | `T#{tenant}#DAYS` | `{date}#` | |
 //! | study | `T#{tenant}#S#{study}` | `STUDY` | by date, patient, name, accession number |
 //! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
@@ -79,6 +80,11 @@ pub(crate) fn instance(
     ItemKey { partition, sort: format!("{INSTANCE_PREFIX}{instance}") }
 }
 
+/// The UID of the instance of a row.
+pub(crate) fn instance_of(key: &ItemKey) -> Option<InstanceUid> {
+    key.sort.strip_prefix(INSTANCE_PREFIX)?.parse().ok()
+}
+
 /// The row with the location of an instance.
 pub(crate) fn location(tenant: &str, instance: &InstanceUid) -> ItemKey {
     ItemKey { partition: format!("T#{tenant}#U#{instance}"), sort: "UID".into() }
@@ -134,6 +140,27 @@ pub(crate) fn studies(tenant: &str) -> String {
     format!("T#{tenant}#STUDIES")
 }
 
+/// The partition of the counters of a tenant's studies by day.
+pub(crate) fn days(tenant: &str) -> String {
+    format!("T#{tenant}#DAYS")
+}
+
+/// The counter of the studies of a day (see [`day_of`]).
+pub(crate) fn studies_on(tenant: &str, day: &str) -> ItemKey {
+    ItemKey { partition: days(tenant), sort: day.into() }
+}
+
+/// The day of a study, from its place in the default order of results: the beginning with the date. Studies
+/// of a day are between the day and the next in every range in that order.
+pub(crate) fn day_of(order: &str) -> &str {
+    order.find('#').and_then(|end| order.get(..=end)).unwrap_or(order)
+}
+
+/// The UID of a study, from its place in the default order of results.
+pub(crate) fn study_of(order: &str) -> Option<StudyUid> {
+    order.rsplit('#').next()?.parse().ok()
+}
+
 /// The partition, in [`Secondary::Second`], of the studies with a patient ID.
 pub(crate) fn patient(tenant: &str, patient_id: &str) -> String {
     format!("T#{tenant}#P#{}", key_text(patient_id))
@@ -171,7 +198,7 @@ pub(crate) fn series_uid(tenant: &str, series: &SeriesUid) -> String {
     format!("T#{tenant}#R#{series}")
 }
 
-/// The sort key of a study in the default order of results, which descends: study date, time, UID. Studies
+/// The place of a study in the default order of results, which descends: study date, time, UID. Studies
 /// without date come last.
 pub(crate) fn order(record: &StudyRecord) -> String {
     let text = |tag| record.attributes.get(&tag).and_then(Attribute::first_text).unwrap_or("");
@@ -185,11 +212,10 @@ pub(crate) fn name_prefix(folded: &str) -> String {
     key_text(folded)
 }
 
-/// The keys of a study in the secondary indexes.
-pub(crate) fn of_study(tenant: &str, record: &StudyRecord) -> Vec<SecondaryKey> {
+/// The keys of a study in the secondary indexes. `listing` is its sort key in the list of all studies.
+pub(crate) fn of_study(tenant: &str, record: &StudyRecord, listing: String) -> Vec<SecondaryKey> {
     let order = order(record);
-    let mut keys =
-        vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: order.clone() }];
+    let mut keys = vec![SecondaryKey { index: Secondary::First, partition: studies(tenant), sort: listing }];
     if let Some(partition) = value_partition(record, tags::PATIENT_ID, tenant, patient, mixed_patients) {
         keys.push(SecondaryKey { index: Secondary::Second, partition, sort: order.clone() });
     }

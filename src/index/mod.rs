@@ -13,12 +13,18 @@ mod candidates;
 mod commit;
 mod conditions;
 mod conflict;
+mod counts;
 mod delete;
 #[cfg(test)]
 mod engine_tests;
 mod heads;
+mod key_walk;
 mod keys;
+mod listing;
+mod order_bounds;
 mod ordered;
+#[cfg(test)]
+mod paging_tests;
 mod prepare;
 #[cfg(test)]
 mod prepare_tests;
@@ -27,10 +33,13 @@ mod read;
 mod rebuild;
 pub mod records;
 mod results;
+mod row_walk;
 mod rows;
 pub mod scrub;
 mod search;
 mod search_budget;
+mod search_metadata;
+mod search_progress;
 #[cfg(test)]
 mod search_tests;
 mod study_update;
@@ -38,6 +47,7 @@ mod study_update;
 mod tests;
 
 pub use commit::CommitOutcome;
+pub use counts::Recount;
 pub use delete::{DeletionEntry, ObjectToDelete};
 pub use prepare::PreparedRecord;
 pub use read::Readable;

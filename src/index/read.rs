@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::records::{SeriesRecord, StudyRecord};
 use crate::index::rows::{self, InstanceLocation};
-use crate::index::{Error, Index, keys};
+use crate::index::{Error, Index, keys, listing};
 use crate::table::{Item, ItemKey, Range, Secondary, Table};
 
 /// The maximum number of records in a page.
@@ -182,7 +182,8 @@ impl Index {
     /// indexes of some tables are updated a moment after the record.
     pub async fn is_listed(&self, tenant: &str, record: &StudyRecord) -> Result<bool, Error> {
         let mut range = whole_partition(Some(Secondary::First), keys::studies(tenant), 1);
-        (range.from, range.to) = (Bound::Included(keys::order(record)), Bound::Included(keys::order(record)));
+        let order = keys::order(record);
+        (range.to, range.from) = (Bound::Excluded(listing::end_of(&order)), Bound::Included(order));
         Ok(!self.table.range(&range).await?.items.is_empty())
     }
 

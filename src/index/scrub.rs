@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::read::{pages, whole_partition};
-use crate::index::{Error, Index, keys, rows};
+use crate::index::{Error, Index, keys, listing, rows};
 use crate::table::{self, Expect, Item, Secondary, Write};
 
 /// Studies that are read at a time.
@@ -48,7 +48,7 @@ pub struct ScrubState {
 pub struct ScrubPosition {
     /// The tenant.
     pub tenant: String,
-    /// The sort key of the study in the list of studies.
+    /// The place of the study in the list of studies.
     pub order: String,
     /// The study.
     pub study: StudyUid,
@@ -58,7 +58,7 @@ pub struct ScrubPosition {
     pub instance: InstanceUid,
 }
 
-/// A page of studies: the sort key of each in the list of studies, and its record or a part of it.
+/// A page of studies: the place of each in the list of studies, and its record or a part of it.
 pub type StudyPage<R> = Vec<(String, Result<R, Error>)>;
 
 impl Index {
@@ -82,7 +82,7 @@ impl Index {
         }
     }
 
-    /// The studies of a tenant in pages, in the order of their sort keys in the list of studies, from one on,
+    /// The studies of a tenant in pages, in the order of their places in the list of studies, from one on,
     /// with an error in the place of each row that cannot be read.
     pub fn studies_from<R: DeserializeOwned + Send + 'static>(
         &self,
@@ -94,7 +94,9 @@ impl Index {
             range.from = Bound::Included(order.to_owned());
         }
         let decoded = |page: Vec<(String, Item)>| {
-            let decode = |(sort, item): (String, Item)| (sort, rows::decode(&item.key, &item.body));
+            let decode = |(sort, item): (String, Item)| {
+                (listing::order(&sort).to_owned(), rows::decode(&item.key, &item.body))
+            };
             page.into_iter().map(decode).collect()
         };
         pages(self.table.clone(), range).map_ok(decoded).boxed()

@@ -7,21 +7,21 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{block_in_place, spawn_blocking};
-use tracing::error;
 
 use crate::dicom::attributes::Attributes;
-use crate::dicom::json;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::tags;
-use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::candidates;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::candidates::Candidates;
 use crate::index::conditions::Conditions;
 use crate::index::ordered::OrderedMatches;
-use crate::index::records::{InstanceRecord, SeriesRecord, StudyRecord};
+use crate::index::records::{InstanceRecord, SeriesRecord};
 use crate::index::results;
+use crate::index::row_walk::Candidate;
 use crate::index::search_budget::SearchBudget;
+use crate::index::search_metadata::{SearchedRecord, meets, read_metadata, with_others};
+use crate::index::search_progress::SearchProgress;
 use crate::index::{Error, Index, keys, read, rows};
-use crate::query::matching::matches;
 use crate::query::order;
 use crate::query::return_attributes::ReturnAttributes;
 use crate::query::{Condition, Level, Query, SearchSummary};
@@ -43,6 +43,10 @@ impl Index {
     /// The default order of results is: studies by date, time and UID, descending; within a study, series and
     /// instances by UID, ascending. The attributes that a query orders by come first.
     ///
+    /// A search that did not come to its end names the place from which another can go on
+    /// ([`SearchSummary::next`]), unless the query orders results. A match that is stored all the time, and
+    /// whose study keeps its date and time, is then found once, whatever else is stored or deleted meanwhile.
+    ///
     /// Conditions on attributes that are not indexed are matched, for studies and series, against the first
     /// instance of each series.
     pub async fn search(
@@ -52,19 +56,23 @@ impl Index {
         limits: SearchLimits,
         sink: &mut ResultSink<'_>,
     ) -> Result<SearchSummary, Error> {
-        let max_rows_read = limits.max_rows_read;
         let mut search = RunningSearch::new(self, tenant, query, limits, sink);
-        let mut candidates = candidates::choose(&self.table, tenant, query, max_rows_read).await?;
-        search.budget.spend_rows(candidates.rows_read().min(max_rows_read));
+        let RunningSearch { conditions, budget, .. } = &mut search;
+        let mut candidates = Candidates::choose(&self.table, tenant, query, conditions, budget).await?;
         while !search.is_over() {
             search.budget.yield_to_others().await;
-            match candidates.next(search.budget.rows_left()).await? {
-                Some(study) => search.study(study).await?,
-                None => break,
+            let study = candidates.next(&mut search.budget).await?;
+            search.summary.skipped += candidates.take_skipped();
+            match study {
+                Some(study) => {
+                    search.progress.pass_by_key(study.before.as_deref());
+                    search.study(study).await?;
+                }
+                None => {
+                    search.progress.pass_by_key(candidates.passed());
+                    break;
+                }
             }
-        }
-        if candidates.is_cut_off() {
-            search.budget.exhaust();
         }
         search.finish().await
     }
@@ -96,18 +104,11 @@ struct RunningSearch<'a> {
     long_permit: Option<OwnedSemaphorePermit>,
     /// Whether the sink can take no more results.
     is_full: bool,
-    /// The number of matches skipped so far (see [`Query::offset`]).
-    skipped: usize,
+    progress: SearchProgress,
     sink: &'a mut ResultSink<'a>,
     /// The matches to sort, if the query orders results.
     ordered: OrderedMatches,
     summary: SearchSummary,
-}
-
-/// Whether a data set meets all conditions. Adds the work to `work`, in bytes, and stops when that is more
-/// than `max_work`; the result is then false.
-fn meets(conditions: &[Condition], attributes: &Attributes, max_work: u64, work: &mut u64) -> bool {
-    conditions.iter().all(|condition| matches(condition, attributes, work) && *work <= max_work)
 }
 
 impl<'a> RunningSearch<'a> {
@@ -131,7 +132,7 @@ impl<'a> RunningSearch<'a> {
             long_work: index.long_work.clone(),
             long_permit: None,
             is_full: false,
-            skipped: 0,
+            progress: SearchProgress::new(query.after.clone()),
             sink,
             ordered: OrderedMatches::default(),
             summary: SearchSummary { warnings, ..SearchSummary::default() },
@@ -152,6 +153,7 @@ impl<'a> RunningSearch<'a> {
                 let warning = format!("only the first {count} matches by study date were put in order");
                 self.summary.warnings.push(warning);
             }
+            self.summary.skipped = self.query.offset;
             self.begin_work(self.ordered.bytes() as u64).await;
             let page =
                 self.work(|search| std::mem::take(&mut search.ordered).page(search.query, search.sink));
@@ -164,7 +166,18 @@ impl<'a> RunningSearch<'a> {
             );
             self.summary.warnings.push(warning);
         }
+        if self.query.order.is_empty() && (self.summary.has_more || self.budget.is_exhausted()) {
+            self.summary.next = self.progress.next(self.summary.skipped.saturating_add(self.summary.count));
+        }
         Ok(self.summary)
+    }
+
+    /// Notes the end of a study, of a series in it, or of an instance.
+    fn pass(&mut self, order: &str, series: Option<&SeriesUid>, instance: Option<&InstanceUid>) {
+        // The first match after the page is the first of the next.
+        if !self.summary.has_more {
+            self.progress.pass(!self.budget.is_exhausted(), order, series, instance);
+        }
     }
 
     /// Counts the next row, and yields to other tasks from time to time. Returns false if the search is over.
@@ -206,7 +219,9 @@ impl<'a> RunningSearch<'a> {
     /// Whether the next match would be returned, or sorted.
     fn is_on_page(&self) -> bool {
         if self.query.order.is_empty() {
-            self.skipped >= self.query.offset && self.summary.count < self.query.limit && !self.is_full
+            self.summary.skipped >= self.query.offset
+                && self.summary.count < self.query.limit
+                && !self.is_full
         } else {
             self.ordered.has_room(self.limits.max_ordered)
         }
@@ -229,8 +244,8 @@ impl<'a> RunningSearch<'a> {
             }
             self.summary.count += 1;
             self.is_full = !(self.sink)(self.returned.select(all));
-        } else if !is_ordered && self.skipped < self.query.offset {
-            self.skipped += 1;
+        } else if !is_ordered && self.summary.skipped < self.query.offset {
+            self.summary.skipped += 1;
         } else {
             self.summary.has_more = true;
         }
@@ -238,11 +253,16 @@ impl<'a> RunningSearch<'a> {
     }
 
     /// Searches one study.
-    async fn study(&mut self, record: StudyRecord) -> Result<(), Error> {
-        if !self.budget.spend_rows(1) {
-            return Ok(());
+    async fn study(&mut self, study: Candidate) -> Result<(), Error> {
+        if self.budget.spend_rows(1) {
+            self.search_study(&study).await?;
         }
-        let all = results::of_study(&record);
+        self.pass(&study.order, None, None);
+        Ok(())
+    }
+
+    async fn search_study(&mut self, Candidate { order, record, .. }: &Candidate) -> Result<(), Error> {
+        let all = results::of_study(record);
         if !self.meets(|conditions| &conditions.study, &all) {
             return Ok(());
         }
@@ -253,19 +273,25 @@ impl<'a> RunningSearch<'a> {
         if let Some(series) = &self.query.series {
             let key = keys::series(self.tenant, &record.study, series).sort;
             (range.from, range.to) = (Bound::Included(key.clone()), Bound::Included(key));
+        } else if let Some((series, instance)) = self.progress.resumed(order) {
+            let key = keys::series(self.tenant, &record.study, series).sort;
+            range.from = if instance.is_some() { Bound::Included(key) } else { Bound::Excluded(key) };
         }
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
         while let Some(page) = pages.next().await {
             for (_, item) in page? {
+                let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
+                let uid = series.series.clone();
                 if !self.begin_row().await {
+                    self.pass(order, Some(&uid), None);
                     return Ok(());
                 }
-                let series: SeriesRecord = rows::decode(&item.key, &item.body)?;
                 if self.query.level > Level::Study {
-                    self.series(&all, series).await?;
+                    self.series(order, &all, series).await?;
                 } else if let Some(first) = self.first_instance(&record.study, &series.series).await? {
                     return self.add_match(|| with_others(all, first));
                 }
+                self.pass(order, Some(&uid), None);
             }
         }
         Ok(())
@@ -323,7 +349,7 @@ impl<'a> RunningSearch<'a> {
     }
 
     /// Searches one series. `study` holds the attributes of its study.
-    async fn series(&mut self, study: &Attributes, record: SeriesRecord) -> Result<(), Error> {
+    async fn series(&mut self, order: &str, study: &Attributes, record: SeriesRecord) -> Result<(), Error> {
         let mut all = results::of_series(&record);
         if let Some(offset) = study.get(&tags::TIMEZONE_OFFSET_FROM_UTC) {
             all.entry(tags::TIMEZONE_OFFSET_FROM_UTC).or_insert_with(|| offset.clone());
@@ -351,16 +377,26 @@ impl<'a> RunningSearch<'a> {
             self.returned.contains(*tag) || self.query.order.iter().any(|order| order.tag == *tag)
         });
         let partition = keys::instance_partition(self.tenant, &record.study, &record.series);
-        let range = read::whole_partition(None, partition, 500);
+        let mut range = read::whole_partition(None, partition, 500);
+        if let Some((series, Some(instance))) = self.progress.resumed(order)
+            && *series == record.series
+        {
+            let key = keys::instance(self.tenant, &record.study, series, instance);
+            range.from = Bound::Excluded(key.sort);
+        }
         let mut pages = read::pages(self.table.clone(), self.bounded(range));
         while let Some(page) = pages.next().await {
             let mut bodies = read::record_bodies(self.table.clone(), page?);
             while let Some(bodies) = bodies.try_next().await? {
                 for (key, body) in bodies {
-                    if !self.begin_row().await {
+                    let uid = keys::instance_of(&key);
+                    if self.begin_row().await {
+                        self.instance(&all, key, &body?).await?;
+                    }
+                    self.pass(order, Some(&record.series), uid.as_ref());
+                    if self.is_over() {
                         return Ok(());
                     }
-                    self.instance(&all, key, &body?).await?;
                 }
             }
         }
@@ -398,49 +434,4 @@ impl<'a> RunningSearch<'a> {
         range.limit = range.limit.min(useful.max(50)).min(self.budget.rows_left().saturating_add(1)).max(1);
         range
     }
-}
-
-/// Adds the attributes of `others` that are missing from `attributes`.
-fn with_others(mut attributes: Attributes, others: Attributes) -> Attributes {
-    for (tag, attribute) in others {
-        attributes.entry(tag).or_insert(attribute);
-    }
-    attributes
-}
-
-/// The part of an instance's record that a search needs.
-#[derive(serde::Deserialize)]
-struct SearchedRecord {
-    attributes: Attributes,
-    transfer_syntax: String,
-}
-
-/// The attributes of an instance, matched against conditions.
-struct ReadMetadata {
-    /// The attributes without bulk values; `None` if the metadata are damaged, which must not hide other
-    /// instances.
-    attributes: Option<Attributes>,
-    is_met: bool,
-    /// The work of matching, in bytes.
-    work: u64,
-}
-
-/// Parses all attributes of an instance from its metadata, and matches them.
-fn read_metadata(
-    key: &ItemKey,
-    metadata: &Metadata,
-    conditions: &[Condition],
-    max_work: u64,
-) -> ReadMetadata {
-    let read = || {
-        let mut text = Vec::new();
-        metadata.write_text("", &mut text).map_err(|source| rows::record_error(key, source))?;
-        json::read(&text).map_err(|source| rows::record_error(key, source))
-    };
-    let read: Result<Attributes, Error> = read();
-    let attributes = read.inspect_err(|error| error!(%error, "cannot read the metadata of an instance")).ok();
-    let mut work = 0;
-    let is_met =
-        attributes.as_ref().is_some_and(|attributes| meets(conditions, attributes, max_work, &mut work));
-    ReadMetadata { attributes, is_met, work }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The work that a search may do for each row that it may read, in bytes that are parsed or compared.
 const BYTES_PER_ROW: u64 = 4096;
+/// The number of sort keys that cost as much as a row.
+const KEYS_PER_ROW: usize = 10;
 /// The time after which a search yields to other tasks.
 const YIELD_AFTER: Duration = Duration::from_millis(1);
 
@@ -12,6 +14,10 @@ const YIELD_AFTER: Duration = Duration::from_millis(1);
 pub(crate) struct SearchBudget {
     rows_left: usize,
     bytes_left: u64,
+    /// The sort keys that were read and are not counted as a row.
+    keys_read: usize,
+    half_rows: usize,
+    half_bytes: u64,
     is_exhausted: bool,
     last_yield: Instant,
 }
@@ -20,7 +26,15 @@ impl SearchBudget {
     /// A budget of rows, and of work in proportion.
     pub(crate) fn new(max_rows: usize) -> Self {
         let bytes_left = (max_rows as u64).saturating_mul(BYTES_PER_ROW);
-        Self { rows_left: max_rows, bytes_left, is_exhausted: false, last_yield: Instant::now() }
+        Self {
+            rows_left: max_rows,
+            bytes_left,
+            keys_read: 0,
+            half_rows: max_rows / 2,
+            half_bytes: bytes_left / 2,
+            is_exhausted: false,
+            last_yield: Instant::now(),
+        }
     }
 
     /// Counts rows as read. Returns whether that many were left.
@@ -28,6 +42,19 @@ impl SearchBudget {
         self.is_exhausted |= self.rows_left < rows;
         self.rows_left = self.rows_left.saturating_sub(rows);
         !self.is_exhausted
+    }
+
+    /// Counts sort keys as read without their rows. Returns whether that many were left.
+    pub(crate) fn spend_keys(&mut self, keys: usize) -> bool {
+        self.keys_read += keys;
+        let rows = self.keys_read / KEYS_PER_ROW;
+        self.keys_read %= KEYS_PER_ROW;
+        self.spend_rows(rows)
+    }
+
+    /// Whether half of the rows or half of the bytes are spent.
+    pub(crate) fn is_half_spent(&self) -> bool {
+        self.rows_left <= self.half_rows || self.bytes_left <= self.half_bytes
     }
 
     /// Counts bytes as parsed or compared. Returns whether that many were left.
@@ -50,11 +77,6 @@ impl SearchBudget {
     /// Whether the search must end.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.is_exhausted
-    }
-
-    /// Ends the search: not all rows that it needs can be read.
-    pub(crate) fn exhaust(&mut self) {
-        self.is_exhausted = true;
     }
 
     /// Yields to other tasks if the search has had its thread for a while: rows of a page are matched and

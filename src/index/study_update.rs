@@ -6,7 +6,7 @@ use crate::dicom::attributes::{Attribute, Attributes, Value};
 use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord, StudyRecord};
-use crate::index::{Error, keys, rows};
+use crate::index::{Error, counts, keys, listing, rows};
 use crate::query::Level;
 use crate::query::indexed_attributes;
 use crate::table::{Expect, Item, ItemKey, SecondaryKey, Write};
@@ -24,6 +24,8 @@ pub(crate) struct StudyUpdate {
     tenant: String,
     now: i64,
     study: VersionedRecord<StudyRecord>,
+    /// The day of the study before the update; `None` if it did not exist.
+    day: Option<String>,
     series: BTreeMap<SeriesUid, VersionedRecord<SeriesRecord>>,
 }
 
@@ -70,7 +72,9 @@ impl StudyUpdate {
         for (uid, item) in series {
             rows.insert(uid, VersionedRecord::read(item)?);
         }
-        Ok(Self { tenant: tenant.to_owned(), now, study: VersionedRecord::read(study)?, series: rows })
+        let study: VersionedRecord<StudyRecord> = VersionedRecord::read(study)?;
+        let day = study.record.as_ref().map(day);
+        Ok(Self { tenant: tenant.to_owned(), now, study, day, series: rows })
     }
 
     /// Adds an instance to the records. `preview_due` is the time from which the preview of the series may be
@@ -139,7 +143,8 @@ impl StudyUpdate {
         }
     }
 
-    /// The writes of the changed records: none if nothing changed. Empty series and studies are deleted.
+    /// The writes of the changed records, and of the counters of days: none if nothing changed. Empty series
+    /// and studies are deleted.
     pub(crate) fn into_writes(mut self) -> Result<Vec<Write>, Error> {
         let (tenant, now) = (self.tenant.as_str(), self.now);
         let mut writes = Vec::new();
@@ -167,12 +172,22 @@ impl StudyUpdate {
                 study.changed_at = now;
                 writes.push(match study.number_of_instances {
                     0 => Write::Delete(key, expect),
-                    _ => put(key, version, keys::of_study(tenant, study), study, expect)?,
+                    _ => {
+                        let secondary = keys::of_study(tenant, study, listing::sort_key(study));
+                        put(key, version, secondary, study, expect)?
+                    }
                 });
+                let after = (study.number_of_instances > 0).then(|| day(study));
+                writes.extend(counts::writes(tenant, self.day.as_deref(), after.as_deref()));
             }
         }
         Ok(writes)
     }
+}
+
+/// The day by which a study is counted.
+fn day(study: &StudyRecord) -> String {
+    keys::day_of(&keys::order(study)).to_owned()
 }
 
 /// The write of a record's row.

@@ -1,7 +1,9 @@
 //! Queries and their matching rules, for QIDO-RS, C-FIND and the index (PS3.4 §C.2.2.2, PS3.18 §8.3.4).
 
+use serde::{Deserialize, Serialize};
+
 use crate::dicom::attributes::Tag;
-use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
 pub mod indexed_attributes;
 mod lengths;
@@ -46,6 +48,8 @@ pub struct Query {
     pub limit: usize,
     /// The number of results to skip.
     pub offset: usize,
+    /// The place after which the results begin, in the default order.
+    pub after: Option<ResultPlace>,
     /// The shortened names of unknown parameters; only the first few if there are many.
     pub ignored: Vec<String>,
 }
@@ -55,6 +59,19 @@ impl Query {
     pub fn end_of_page(&self) -> usize {
         self.offset.saturating_add(self.limit)
     }
+}
+
+/// A place in the default order of all results, from which a search can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultPlace {
+    /// The place of a study in the order of studies.
+    pub order: String,
+    /// The last series of that study before the place; `None` if the place is after the study.
+    pub series: Option<SeriesUid>,
+    /// The last instance of that series before the place; `None` if the place is after the series.
+    pub instance: Option<InstanceUid>,
+    /// The number of results before the place, as counted when it was reached.
+    pub number: usize,
 }
 
 /// A matching key (PS3.4 §C.2.2.2).
@@ -90,6 +107,10 @@ pub struct SearchSummary {
     pub count: usize,
     /// Whether there are more results after the last returned one.
     pub has_more: bool,
+    /// The number of results that were skipped for the offset.
+    pub skipped: usize,
+    /// The place from which the search can go on, if it did not come to its end.
+    pub next: Option<ResultPlace>,
     /// Deviations from the query, as text for the client.
     pub warnings: Vec<String>,
 }

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Vr};
+use crate::dicom::tags;
 use crate::query::Level;
 use crate::query::indexed_attributes;
 use crate::query::temporal::{normal_date, normal_time};
@@ -24,7 +25,8 @@ pub struct OrderAttribute {
 /// The sort key of a result: a value for each attribute to order by.
 pub type SortKey = Vec<SortValue>;
 
-/// A value in a sort key. Results without value come last in either direction.
+/// A value in a sort key. Results without value, or with a date or time that is none, come last in either
+/// direction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SortValue {
     /// A number.
@@ -71,6 +73,12 @@ pub fn read(list: &str, level: Level) -> Result<Vec<OrderAttribute>, String> {
     Ok(order)
 }
 
+/// Whether this is how results come without an order: the latest study first.
+pub fn is_default(order: &[OrderAttribute]) -> bool {
+    let mut default = [tags::STUDY_DATE, tags::STUDY_TIME].into_iter();
+    order.iter().all(|order| order.is_descending && default.next() == Some(order.tag))
+}
+
 /// The sort key of a result.
 pub fn sort_key(attributes: &[OrderAttribute], result: &Attributes) -> SortKey {
     attributes.iter().map(|order| result.get(&order.tag).map_or(SortValue::None, sort_value)).collect()
@@ -108,8 +116,8 @@ fn sort_value(attribute: &Attribute) -> SortValue {
         b"DS" | b"IS" | b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD" | b"UV" | b"SV" => {
             return text.parse().map_or_else(|_| SortValue::Text(text.to_owned()), SortValue::Number);
         }
-        b"DA" => normal_date(text),
-        b"TM" => normal_time(text),
+        b"DA" => return normal_date(text).map_or(SortValue::None, SortValue::Text),
+        b"TM" => return normal_time(text).map_or(SortValue::None, SortValue::Text),
         b"PN" => Some(fold(text)),
         _ => None,
     };

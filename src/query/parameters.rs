@@ -73,6 +73,7 @@ pub fn read(
         order: Vec::new(),
         limit: limits.default.min(limits.max),
         offset: 0,
+        after: None,
         ignored: Vec::new(),
     };
     let options = matching_options(parameters)?;
@@ -102,6 +103,9 @@ pub fn read(
                 query.conditions.push(condition);
             }
         }
+    }
+    if order::is_default(&query.order) {
+        query.order.clear();
     }
     collect_creators(&mut query, parameters)?;
     combine_dates_and_times(&mut query.conditions);

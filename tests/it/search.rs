@@ -192,6 +192,68 @@ async fn following_the_links_gives_every_result_once() {
     assert_eq!((found.as_slice(), pages), (&everything[1..], vec!["next".into(), "prev".to_owned()]));
 }
 
+/// Follows the links from a path; returns the UIDs of all results, and the number of pages.
+async fn follow(server: &Server, path: &str, uid: &str) -> (Vec<String>, usize) {
+    let (mut url, mut found) = (server.url(path), Vec::new());
+    for page in 1..100 {
+        let response = server.request("GET", url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let next = links(&response).remove("next");
+        let results: Vec<Value> = response.json().await.unwrap();
+        found.extend(results.iter().map(|one| one[uid]["Value"][0].as_str().unwrap().to_owned()));
+        match next {
+            Some(target) => url = target,
+            None => return (found, page),
+        }
+    }
+    panic!("the links do not end");
+}
+
+#[tokio::test]
+async fn links_lead_on_where_a_search_ends_after_its_work() {
+    let server = Server::with(|config| config.search.max_rows_read = 30).await;
+    let instances: Vec<_> =
+        (0..90).map(|n| native(&format!("1.1.{n}"), "1.2", &format!("1.3.{n}"))).collect();
+    for instance in instances.chunks(30) {
+        assert_eq!(server.store(instance).await.status(), 200);
+    }
+    // What is not in the sort keys is matched on records, of which each page reads thirty at most.
+    let (found, pages) = follow(&server, "/studies?StudyID=none", "0020000D").await;
+    assert!(found.is_empty() && pages >= 3, "{pages}");
+    let (found, pages) = follow(&server, "/instances?limit=50", "00080018").await;
+    let distinct: std::collections::BTreeSet<&String> = found.iter().collect();
+    assert!(found.len() == 90 && distinct.len() == 90 && pages >= 6, "{} {pages}", found.len());
+    let response = server.get("/studies?StudyID=none").send().await.unwrap();
+    assert!(response.headers()["warning"].to_str().unwrap().contains("there may be more"));
+    assert!(links(&response)["next"].contains("cursor="));
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_search_is_refused_and_named() {
+    let server = two_studies().await;
+    let response = server.get("/instances?limit=1").send().await.unwrap();
+    let next = links(&response).remove("next").unwrap();
+    let cursor = next.split("cursor=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    for (path, status) in [
+        (format!("/instances?cursor={cursor}"), 200),
+        (format!("/instances?cursor={cursor}&limit=2&offset=1&includefield=all"), 200),
+        (format!("/instances?cursor={cursor}&PatientID=1"), 400),
+        (format!("/instances?cursor={cursor}&orderby=PatientID"), 400),
+        (format!("/instances?cursor={cursor}&cursor={cursor}"), 400),
+        (format!("/series?cursor={cursor}"), 400),
+        (format!("/studies/1.1/instances?cursor={cursor}"), 400),
+        (format!("/instances?cursor=B{}", &cursor[1..]), 400),
+        ("/instances?cursor=".to_owned(), 400),
+    ] {
+        let response = server.get(&path).send().await.unwrap();
+        let found = response.status().as_u16();
+        let body = response.text().await.unwrap();
+        assert_eq!(found, status, "{path} {body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert!(found == 200 || body["parameter"] == "cursor", "{path} {body}");
+    }
+}
+
 #[tokio::test]
 async fn a_limit_of_none_gives_none_and_says_that_there_are_some() {
     let server = two_studies().await;

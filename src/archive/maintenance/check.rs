@@ -84,11 +84,30 @@ pub async fn check_as(
                 report.add(checked?);
             }
         }
+        check_days(archive, walk, &mut report).await?;
     }
     for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
         check_objects(archive, bucket, manner, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Compares the counters of studies by day with the studies.
+async fn check_days(
+    archive: &Archive,
+    walk: &CheckContext<'_, impl Fn(u64)>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let tenant = walk.tenant.as_str();
+    let recount = archive.index.recount(tenant, walk.manner.is_repairing).await?;
+    if recount.was_uncounted {
+        report.findings.push(Finding::Uncounted(format!("tenant {tenant}")));
+    }
+    report.uncounted += recount.uncertain_days as u64;
+    let wrong = recount.wrong_days.into_iter();
+    let finding = |day: String| Finding::WrongDayCount(format!("day `{day}` of tenant {tenant}"));
+    report.findings.extend(wrong.map(finding));
+    Ok(())
 }
 
 async fn check_study(

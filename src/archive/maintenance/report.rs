@@ -17,6 +17,10 @@ pub enum Finding {
     Orphan(Key),
     /// Counts in the record of a study or series are not those of its instances.
     WrongCount(String),
+    /// A counter of a tenant's studies by day is not the number of those studies.
+    WrongDayCount(String),
+    /// A tenant whose studies are not counted by day, because some were stored by an older version.
+    Uncounted(String),
     /// An object that cannot be indexed, and the reason.
     Unreadable(Key, String),
     /// An object whose name is not that of an original.
@@ -34,7 +38,11 @@ impl Finding {
     /// Whether a repair leaves the fault as it is.
     pub fn is_left(&self) -> bool {
         match self {
-            Self::Missing(_) | Self::Orphan(_) | Self::Superseded(_) => false,
+            Self::Missing(_)
+            | Self::Orphan(_)
+            | Self::Superseded(_)
+            | Self::WrongDayCount(_)
+            | Self::Uncounted(_) => false,
             Self::Damaged(_)
             | Self::WrongCount(_)
             | Self::Unreadable(..)
@@ -52,6 +60,8 @@ impl fmt::Display for Finding {
             Self::Damaged(key) => write!(f, "damaged: {key}"),
             Self::Orphan(key) => write!(f, "orphan: {key}"),
             Self::WrongCount(what) => write!(f, "wrong count: {what}"),
+            Self::WrongDayCount(what) => write!(f, "wrong count of studies: {what}"),
+            Self::Uncounted(tenant) => write!(f, "studies that are not counted by day: {tenant}"),
             Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
             Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
             Self::Superseded(key) => write!(f, "superseded: {key}"),
@@ -71,7 +81,7 @@ pub struct Report {
     /// Recent objects: no record refers to them and they were written in the last hour, so that another
     /// process may be about to commit them.
     pub recent: u64,
-    /// Studies whose counts could not be checked, because the studies changed all the time.
+    /// Studies, and days, whose counts could not be checked, because they changed all the time.
     pub uncounted: u64,
     /// All faults that were found.
     pub findings: Vec<Finding>,

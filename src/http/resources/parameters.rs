@@ -58,6 +58,7 @@ pub(in crate::http) const RANGE: &[Parameter] = &[
 pub(in crate::http) const SEARCH: &[Parameter] = &[
     query("limit", ParameterType::Number, "maximal number of results"),
     query("offset", ParameterType::Number, "number of results to skip"),
+    query("cursor", ParameterType::Text, "place to go on from, of the `next` link of this search"),
     query(
         "includefield",
         ParameterType::Text,

@@ -17,10 +17,12 @@ use crate::http::request::path::ParentPath;
 use crate::http::response::compressed_buffer::CompressedBuffer;
 use crate::http::response::holding_body::HoldingBody;
 use crate::http::response::ranged::finish;
+use crate::http::search::cursor::CursorScope;
 use crate::http::search::result_format::ResultFormat;
 use crate::query::parameters::{self, ResultLimits, SearchTarget};
-use crate::query::{Level, Query};
+use crate::query::{Level, Query, ResultPlace};
 
+mod cursor;
 mod paging;
 mod result_format;
 
@@ -70,7 +72,9 @@ async fn search(
 ) -> Result<Response<Body>, Error> {
     let pairs = head.query_pairs();
     let resource = resource_url(head.base_url(), &within, level);
-    let query = read(&service, &pairs, within, level)?;
+    let scope = CursorScope::new(caller.tenant.as_str(), &resource_url("", &within, level), &pairs);
+    let mut query = read(&service, &pairs, within, level)?;
+    query.after = read_cursor(&scope, &pairs, &query)?;
     let format = ResultFormat::choose(&head.accept(), &query)?;
     let mut memory = service.archive.response_memory_in_time(&caller, LEAST_MEMORY_BYTES).await?;
     let mut text = CompressedBuffer::new();
@@ -88,10 +92,11 @@ async fn search(
     found.warnings.extend(ignored.map(|name| format!("the parameter {name} is unknown and was ignored")));
     format.end(&mut text);
     let mut response = Response::builder().header(VARY, "Accept, Accept-Encoding");
-    if let Some(warning) = paging::warnings(&found, query.offset) {
+    if let Some(warning) = paging::warnings(&found, &query) {
         response = response.header(WARNING, warning);
     }
-    if let Some(links) = paging::links(&resource, &pairs, &query, &found) {
+    let cursor = found.next.as_ref().and_then(|next| scope.write(next));
+    if let Some(links) = paging::links(&resource, &pairs, &query, &found, cursor) {
         response = response.header(LINK, links);
     }
     if found.count == 0 && format.needs_results() {
@@ -101,8 +106,8 @@ async fn search(
     Ok(response.map(|body| HoldingBody::wrap(body, memory)))
 }
 
-/// Parses the parameters, except those of the representation: `accept` was read before, and `charset` is
-/// always UTF-8.
+/// Parses the parameters, except the cursor and those of the representation: `accept` was read before, and
+/// `charset` is always UTF-8.
 fn read(
     service: &Service,
     pairs: &[(String, String)],
@@ -111,10 +116,28 @@ fn read(
 ) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
     let target = SearchTarget { level, study: within.study, series: within.series };
-    let is_search = |(name, _): &&(String, String)| name != "accept" && name != "charset";
+    let is_search = |(name, _): &&(String, String)| !["accept", "charset", cursor::NAME].contains(&&**name);
     let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
     parameters::read(&pairs, target, ResultLimits { default, max })
         .map_err(|error| Error::Parameter { name: error.name, reason: error.problem })
+}
+
+/// The place from which the search goes on, if it has a cursor.
+fn read_cursor(
+    scope: &CursorScope,
+    pairs: &[(String, String)],
+    query: &Query,
+) -> Result<Option<ResultPlace>, Error> {
+    let wrong = |reason: &str| Error::Parameter { name: cursor::NAME.into(), reason: reason.into() };
+    let mut cursors = pairs.iter().filter(|(name, _)| name == cursor::NAME);
+    let Some((_, text)) = cursors.next() else { return Ok(None) };
+    if cursors.next().is_some() {
+        return Err(wrong("is there more than once"));
+    }
+    if !query.order.is_empty() {
+        return Err(wrong("cannot be combined with this `orderby`"));
+    }
+    scope.read(text).map(Some).map_err(wrong)
 }
 
 /// The URL of the resource that is searched (PS3.18 Table 10.6.1-1).

@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::http::search::cursor;
 use crate::http::warning::warning;
 use crate::query::{Query, SearchSummary};
 
@@ -12,8 +13,8 @@ const MAX_LINK_BYTES: usize = 4096;
 
 /// The value of the Warning field: more results than the page holds, and parameters that were not followed.
 /// `None` without warnings.
-pub(super) fn warnings(found: &SearchSummary, offset: usize) -> Option<String> {
-    let next = offset + found.count;
+pub(super) fn warnings(found: &SearchSummary, query: &Query) -> Option<String> {
+    let next = number_before(query).saturating_add(query.offset).saturating_add(found.count);
     let more = found
         .has_more
         .then(|| format!("There are additional results that can be requested, from offset={next}"));
@@ -21,30 +22,46 @@ pub(super) fn warnings(found: &SearchSummary, offset: usize) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
+/// The number of results before the place from which a search goes on.
+fn number_before(query: &Query) -> usize {
+    query.after.as_ref().map_or(0, |after| after.number)
+}
+
 /// The value of the Link field: the next and the previous page, if they exist. `url` is the resource's,
-/// `parameters` those of the request.
+/// `parameters` those of the request, `cursor` that of the next page. The next page may have no results: a
+/// search ends after a bounded work, and goes on there.
 pub(super) fn links(
     url: &str,
     parameters: &[(String, String)],
     query: &Query,
     found: &SearchSummary,
+    cursor: Option<String>,
 ) -> Option<String> {
-    let link = |offset: usize, limit: usize, relation: &str| {
-        let kept = parameters.iter().filter(|(name, _)| name != "offset" && name != "limit");
+    let link = |place: String, limit: usize, relation: &str| {
+        let kept =
+            parameters.iter().filter(|(name, _)| !["offset", "limit", cursor::NAME].contains(&&**name));
         let mut target = format!("{url}?");
         for (name, value) in kept {
             target +=
                 &format!("{}={}&", utf8_percent_encode(name, ENCODED), utf8_percent_encode(value, ENCODED));
         }
-        format!("<{target}offset={offset}&limit={limit}>; rel=\"{relation}\"")
+        format!("<{target}{place}&limit={limit}>; rel=\"{relation}\"")
     };
+    let offset = |offset: usize| format!("offset={offset}");
     let mut links = Vec::new();
-    if found.has_more && found.count > 0 {
-        links.push(link(query.offset + found.count, query.limit, "next"));
+    if let Some(cursor) = cursor.filter(|_| query.limit > 0) {
+        let place = match query.offset.saturating_sub(found.skipped) {
+            0 => format!("{}={cursor}", cursor::NAME),
+            left => format!("{}={cursor}&{}", cursor::NAME, offset(left)),
+        };
+        links.push(link(place, query.limit, "next"));
+    } else if found.has_more && found.count > 0 {
+        links.push(link(offset(query.offset + found.count), query.limit, "next"));
     }
-    if query.offset > 0 && query.limit > 0 {
-        let limit = query.limit.min(query.offset);
-        links.push(link(query.offset - limit, limit, "prev"));
+    let start = number_before(query).saturating_add(query.offset);
+    if start > 0 && query.limit > 0 {
+        let limit = query.limit.min(start);
+        links.push(link(offset(start - limit), limit, "prev"));
     }
     links.retain(|link| link.len() <= MAX_LINK_BYTES);
     (!links.is_empty()).then(|| links.join(", "))
@@ -53,8 +70,8 @@ pub(super) fn links(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::Level;
     use crate::query::parameters::{self, ResultLimits, SearchTarget};
+    use crate::query::{Level, ResultPlace};
 
     #[test]
     fn a_warning_cannot_break_out_of_its_field() {
@@ -63,13 +80,19 @@ mod tests {
 
     #[test]
     fn warnings_are_one_field() {
-        let found = SearchSummary { count: 2, has_more: true, warnings: vec!["x".into(), "y".into()] };
+        let found = SearchSummary {
+            count: 2,
+            has_more: true,
+            warnings: vec!["x".into(), "y".into()],
+            ..SearchSummary::default()
+        };
+        let query = read(&[("offset".into(), "10".into())]);
         assert_eq!(
-            warnings(&found, 10).unwrap(),
+            warnings(&found, &query).unwrap(),
             "299 cuspid \"There are additional results that can be requested, from offset=12\", \
              299 cuspid \"x\", 299 cuspid \"y\""
         );
-        assert_eq!(warnings(&SearchSummary::default(), 0), None);
+        assert_eq!(warnings(&SearchSummary::default(), &query), None);
     }
 
     #[test]
@@ -103,11 +126,38 @@ mod tests {
             (&long, 1, true, None),
         ] {
             let parameters = pairs(query);
-            let target = SearchTarget { level: Level::Study, study: None, series: None };
-            let read =
-                parameters::read(&parameters, target, ResultLimits { default: 100, max: 1000 }).unwrap();
-            let found = SearchSummary { count, has_more, warnings: Vec::new() };
-            assert_eq!(links("u", &parameters, &read, &found).as_deref(), expected, "{query}");
+            let query_read = read(&parameters);
+            let found = SearchSummary { count, has_more, ..SearchSummary::default() };
+            let links = links("u", &parameters, &query_read, &found, None);
+            assert_eq!(links.as_deref(), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn a_link_has_the_cursor_and_what_is_left_of_the_offset() {
+        let mut parameters: Vec<(String, String)> =
+            [("PatientID", "1*"), ("offset", "10"), ("limit", "5")].map(|(a, b)| (a.into(), b.into())).into();
+        let query = read(&parameters);
+        let prev = r#"<u?PatientID=1%2A&offset=5&limit=5>; rel="prev""#;
+        for (skipped, place) in [(10, "cursor=C"), (4, "cursor=C&offset=6")] {
+            let found = SearchSummary { skipped, ..SearchSummary::default() };
+            let links = links("u", &parameters, &query, &found, Some("C".into())).unwrap();
+            assert_eq!(links, format!(r#"<u?PatientID=1%2A&{place}&limit=5>; rel="next", {prev}"#));
+        }
+        // The page after has the number of results before it from its own cursor.
+        parameters = [("cursor", "C"), ("limit", "5")].map(|(a, b)| (a.into(), b.into())).into();
+        let after = ResultPlace { order: "1".into(), series: None, instance: None, number: 15 };
+        let query = Query { after: Some(after), ..read(&[("limit".into(), "5".into())]) };
+        let found = SearchSummary { count: 5, has_more: true, ..SearchSummary::default() };
+        let links = links("u", &parameters, &query, &found, Some("D".into())).unwrap();
+        assert_eq!(links, r#"<u?cursor=D&limit=5>; rel="next", <u?offset=10&limit=5>; rel="prev""#);
+        assert!(warnings(&found, &query).unwrap().contains("offset=20"));
+    }
+
+    fn read(parameters: &[(String, String)]) -> Query {
+        let target = SearchTarget { level: Level::Study, study: None, series: None };
+        let is_search = |(name, _): &&(String, String)| name != cursor::NAME;
+        let parameters: Vec<_> = parameters.iter().filter(is_search).cloned().collect();
+        parameters::read(&parameters, target, ResultLimits { default: 100, max: 1000 }).unwrap()
     }
 }

@@ -1,6 +1,6 @@
 //! Items as attributes: `PK`, `SK`, the version `V`, the body `B`, and for each secondary index of the item
-//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A counter has the number `C` in place of the body. A conditional write of one item adds `W`, the id of the
-//! write.
+//! `GSI1PK` and `GSI1SK` to `GSI5PK` and `GSI5SK`. A counter has the number `C` in place of the body. A
+//! conditional write of one item adds `W`, the id of the write.
 //!
 //! The names of attributes count towards the size of an item, which is at most 400 KiB.
 
