@@ -264,7 +264,7 @@ struct BatchRows {
     study: Option<Item>,
     series: BTreeMap<SeriesUid, Option<Item>>,
     locations: HashMap<ItemKey, Item>,
-    /// Whether there is no row of the tenant yet.
+    /// Whether the tenant has no row yet.
     is_tenant_new: bool,
 }
 
@@ -290,7 +290,9 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
         found.extend(table.get(&wanted).await?.into_iter().flatten().map(|row| (row.key.clone(), row)));
     }
     let of_series = |series: &SeriesUid| keys::series(tenant, study, series);
+    let is_tenant_new = !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none();
     Ok(BatchRows {
+        is_tenant_new,
         study: found.remove(&keys::study(tenant, study)),
         series: series.into_iter().map(|uid| (uid.clone(), found.remove(&of_series(uid)))).collect(),
         is_tenant_new: !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none(),
@@ -345,7 +347,10 @@ async fn try_commit(
     if writes.is_empty() {
         return Ok(outcomes);
     }
-    transact(task, writes, update.into_writes()?, is_tenant_new).await?;
+    if is_tenant_new {
+        writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
+    }
+    transact(task, writes, update.into_writes()?).await?;
     delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
@@ -426,18 +431,8 @@ fn location_write(
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Executes a transaction: the writes of instances, and those of their study and series. The first one for a
-/// tenant also writes the tenant's row.
-async fn transact(
-    task: &CommitTask,
-    mut writes: Vec<Write>,
-    heads: Vec<Write>,
-    is_tenant_new: bool,
-) -> Result<(), Error> {
-    let tenant = &task.group.0;
-    if is_tenant_new {
-        writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
-    }
+/// Executes a transaction: the writes of instances, and those of their study and series.
+async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) -> Result<(), Error> {
     let mut written = Vec::new();
     if task.table.is_remote() {
         written.extend(heads.iter().filter_map(|write| match write {
@@ -448,7 +443,7 @@ async fn transact(
     writes.extend(heads);
     task.table.transact(writes).await?;
     task.commits.heads.remember(written);
-    lock(&task.commits.known_tenants).insert(tenant.clone());
+    lock(&task.commits.known_tenants).insert(task.group.0.clone());
     Ok(())
 }
 
