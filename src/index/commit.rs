@@ -295,7 +295,6 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
         is_tenant_new,
         study: found.remove(&keys::study(tenant, study)),
         series: series.into_iter().map(|uid| (uid.clone(), found.remove(&of_series(uid)))).collect(),
-        is_tenant_new: !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none(),
         locations: found,
     })
 }
