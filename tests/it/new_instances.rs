@@ -75,10 +75,6 @@ impl Blobs for MeetingBlobs {
         self.0.flush().await
     }
 
-    fn health(&self) -> Result<(), blobs::Error> {
-        self.0.health()
-    }
-
     fn unconfirmed(&self) -> Vec<Key> {
         self.0.unconfirmed()
     }
