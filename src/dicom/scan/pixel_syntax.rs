@@ -32,7 +32,13 @@ impl ScanState {
         };
         let is_other_codec = codec != transfer_syntax::compression(recognised);
         let hides_loss = is_lossy && !transfer_syntax::may_be_lossy(declared);
-        let is_included = transfer_syntax::includes(declared, recognised);
+        // The header of a frame does not tell spectral selection from full progression.
+        let is_progressive = [declared, recognised]
+            == [
+                transfer_syntax::JPEG_SPECTRAL_SELECTION_NON_HIERARCHICAL68,
+                transfer_syntax::JPEG_FULL_PROGRESSION_NON_HIERARCHICAL1012,
+            ];
+        let is_included = transfer_syntax::includes(declared, recognised) || is_progressive;
         if let Some(bare) = bare {
             self.outline.fragments.push(bare);
             self.outline.codestream_starts.push(0);

@@ -582,7 +582,7 @@ fn a_transfer_syntax_that_frames_disprove_is_replaced_and_another_process_is_war
     for (name, frame, own, kept, warned) in [
         ("baseline", codestream(0xC0, 0), "50", &["50", "51"][..], &[][..]),
         ("extended", codestream(0xC1, 0), "51", &["51"], &["50"]),
-        ("progressive", codestream(0xC2, 0), "55", &["55"], &["50", "51"]),
+        ("progressive", codestream(0xC2, 0), "55", &["55", "53"], &["50", "51"]),
         ("lossless, predictor 1", codestream(0xC3, 1), "70", &["70", "57"], &["50", "51"]),
         ("lossless, predictor 6", codestream(0xC3, 6), "57", &["57"], &["70", "50", "51"]),
         ("JPEG-LS", codestream(0xF7, 0), "80", &["80", "81"], &[]),
@@ -590,8 +590,11 @@ fn a_transfer_syntax_that_frames_disprove_is_replaced_and_another_process_is_war
         ("JPEG 2000", codestream(0x51, 1), "90", &["90", "91", "92", "93"], &[]),
         ("lossy JPEG 2000", codestream(0x51, 0), "91", &["91", "93"], &[]),
     ] {
-        for leaf in ["50", "51", "55", "57", "70", "80", "81", "90", "91", "92", "93"] {
-            if leaf == "55" && name != "progressive" && ["50", "51", "57", "70"].contains(&own) {
+        for leaf in ["50", "51", "53", "55", "57", "70", "80", "81", "90", "91", "92", "93"] {
+            if ["53", "55"].contains(&leaf)
+                && name != "progressive"
+                && ["50", "51", "57", "70"].contains(&own)
+            {
                 continue;
             }
             let uid = |leaf| format!("1.2.840.10008.1.2.4.{leaf}");
