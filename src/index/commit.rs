@@ -92,7 +92,7 @@ impl Index {
     /// and may be repeated.
     ///
     /// If the record names the stored object in [`InstanceRecord::replaced`], the stored object is lost, and
-    /// the record replaces it even if the bytes are the same.
+    /// the record replaces it even if the bytes are the same, and whatever `duplicates` says.
     ///
     /// `preview_due` is the time from which the preview of the series may be made, in milliseconds since 1970
     /// UTC; `None` if no preview is wanted.
@@ -365,7 +365,7 @@ fn resolve(request: &CommitRequest, location: Option<&Item>) -> Result<CommitOut
         CommitOutcome::OtherSeries
     } else if location.digest == record.digest && !is_lost {
         CommitOutcome::AlreadyStored { object }
-    } else if location.digest != record.digest && request.duplicates == Duplicates::Reject {
+    } else if location.digest != record.digest && request.duplicates == Duplicates::Reject && !is_lost {
         CommitOutcome::DifferentBytes
     } else {
         CommitOutcome::Replaced { object }

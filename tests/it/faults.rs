@@ -287,6 +287,35 @@ async fn a_damaged_or_missing_object_is_an_error_and_sending_it_again_heals_it()
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_healed_by_the_same_data_set_under_another_file_header() {
+    let data = TempDir::new().unwrap();
+    let archive = open(data.path()).await.unwrap();
+    let sent = file("1.2.1.1");
+    // The preamble is a part of the file header.
+    let other_header = [b"other".to_vec(), sent[5..].to_vec()].concat();
+    send(&archive, sent.clone()).await.unwrap();
+    for (position, healing) in [(sent.len() / 2, &other_header), (usize::MAX, &sent)] {
+        assert!(send(&archive, healing.clone()).await.unwrap().is_duplicate, "nothing is lost");
+        let object = original(data.path());
+        match position {
+            usize::MAX => std::fs::remove_file(&object).unwrap(),
+            position => {
+                let mut bytes = std::fs::read(&object).unwrap();
+                bytes[position] ^= 4;
+                std::fs::write(&object, bytes).unwrap();
+            }
+        }
+        // Another data set heals nothing.
+        let different = data_set("1.2", "1.2.1", "1.2.1.1").element(0x0009_1010, "OB", &[8; 700_000]);
+        let different = different.element(0x0010_0020, "LO", b"another ").file(EXPLICIT);
+        assert!(matches!(send(&archive, different).await, Err(Refusal::Different)));
+        assert!(send(&archive, healing.clone()).await.unwrap().is_duplicate);
+        assert_eq!(read(&archive, "1.2.1.1").await.unwrap(), sent.len() as u64, "{position}");
+        check(&archive, true, |_| {}).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_check_goes_on_past_a_row_that_cannot_be_read() {
     let table = Arc::new(Redb::in_memory().unwrap());

@@ -34,7 +34,7 @@ pub(in crate::archive) enum Existing {
     Nothing,
     /// The same bytes are stored.
     Same,
-    /// There is a record of the same bytes, but the object of this name is lost.
+    /// There is a record of the same bytes or the same data set, but the object of this name is lost.
     Lost {
         /// The name of the object.
         object: String,
@@ -114,31 +114,52 @@ pub(super) async fn digest_of(
     Ok(run_blocking(None, work).await??)
 }
 
-/// Whether the object that is stored under the UID of `instance`, with the digest `stored`, has the data set
-/// of `staged`, which starts at `data_set_offset`. Returns the staged object too.
-pub(super) async fn has_same_data_set(
+/// The outcome of a comparison with the data set that is stored under a UID.
+pub(super) enum DataSetComparison {
+    /// The data sets are the same.
+    Same,
+    /// They are not, or cannot be compared.
+    Different,
+    /// The stored object is missing or damaged. As far as its record tells, it had the same data set.
+    Lost {
+        /// The name of the object.
+        object: String,
+    },
+}
+
+/// Compares the object that is stored under the UID of `instance`, with the digest `stored`, with the data set of
+/// `staged`, which starts at `data_set_offset`. Returns the staged object too.
+pub(super) async fn compare_data_sets(
     archive: &Archive,
     caller: &Caller,
     instance: &ParsedInstance,
     stored: ObjectDigest,
     staged: Staged,
     data_set_offset: u64,
-) -> Result<(bool, Staged), Refusal> {
-    let ParsedInstance { study, series, instance: uid, transfer_syntax, .. } = instance;
+) -> Result<(DataSetComparison, Staged), Refusal> {
+    let ParsedInstance { study, series, instance: uid, transfer_syntax, attributes, .. } = instance;
     let record: Option<InstanceRecord> =
         archive.index.instance(caller.tenant.as_str(), study, series, uid).await?;
     let Some(record) = record.filter(|record| record.transfer_syntax == *transfer_syntax) else {
-        return Ok((false, staged));
+        return Ok((DataSetComparison::Different, staged));
     };
     let data_set_bytes = staged.length().saturating_sub(data_set_offset);
     let head_bytes = record.size_bytes.checked_sub(data_set_bytes).filter(|&head| head <= MAX_HEAD_BYTES);
     let Some(head_bytes) = head_bytes.filter(|_| record.digest == stored) else {
-        return Ok((false, staged));
+        return Ok((DataSetComparison::Different, staged));
     };
     let key = keys::original_of(&caller.tenant, &record);
     let staged = Arc::new(staged);
     let is_same = compare(archive, &key, head_bytes..record.size_bytes, &staged, data_set_offset).await?;
-    Ok((is_same, Arc::into_inner(staged).expect("the comparisons have ended")))
+    let comparison = if is_same {
+        DataSetComparison::Same
+    } else if record.attributes == *attributes && !is_intact(archive, &key, stored, record.size_bytes).await?
+    {
+        DataSetComparison::Lost { object: record.object }
+    } else {
+        DataSetComparison::Different
+    };
+    Ok((comparison, Arc::into_inner(staged).expect("the comparisons have ended")))
 }
 
 /// Whether the object under `key` has nothing but a file header before the range `data_set`, and in this
@@ -152,7 +173,7 @@ async fn compare(
 ) -> Result<bool, Refusal> {
     let read = async |range| match archive.blobs.read(key, range).await {
         Ok(bytes) => Ok(Some(bytes)),
-        // The object was lost; the instance can be stored again.
+        // The object is lost.
         Err(blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. }) => Ok(None),
         Err(error) => Err(Refusal::from(error)),
     };

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
-use crate::archive::ingest::duplicate::{Existing, Inspection, digest_of, existing, has_same_data_set};
+use crate::archive::ingest::duplicate::{
+    DataSetComparison, Existing, Inspection, compare_data_sets, digest_of, existing,
+};
 use crate::archive::ingest::partial::ReceivedInstance;
 use crate::archive::ingest::{Identity, Refusal, StoredInstance, record};
 use crate::archive::{Archive, Error, keys};
@@ -208,11 +210,13 @@ async fn compare(
         }
     }
     if let Existing::Different { digest: stored } | Existing::OtherAlgorithm { digest: stored } = found {
-        let has_same;
-        (has_same, staged) =
-            has_same_data_set(archive, caller, &instance, stored, staged, data_set_offset).await?;
-        if has_same {
-            found = Existing::Same;
+        let comparison;
+        (comparison, staged) =
+            compare_data_sets(archive, caller, &instance, stored, staged, data_set_offset).await?;
+        match comparison {
+            DataSetComparison::Same => found = Existing::Same,
+            DataSetComparison::Lost { object } => found = Existing::Lost { object },
+            DataSetComparison::Different => {}
         }
     }
     Ok((ReceivedInstance { instance, staged, data_set_offset, digest }, found))
