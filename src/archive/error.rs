@@ -55,6 +55,15 @@ impl Error {
         }
     }
 
+    /// Whether there was no space left to write.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Blobs(error) => matches!(error, blobs::Error::NoSpace { .. }),
+            Self::Index(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+
     /// The same error with a text before its reason, if it is about the form of an instance.
     #[must_use]
     pub(in crate::archive) fn context(self, text: &str) -> Self {

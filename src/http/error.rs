@@ -116,6 +116,7 @@ pub(crate) struct Cause(pub(crate) String);
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Archive(error) if error.is_no_space() => StatusCode::INSUFFICIENT_STORAGE,
             Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer => {
                 StatusCode::NOT_FOUND
             }
@@ -154,6 +155,9 @@ impl IntoResponse for Error {
         let detail = match &self {
             Self::Archive(error) if is_lost(error) => {
                 "what is stored is missing or damaged; the server's log names the object".to_owned()
+            }
+            _ if status == StatusCode::INSUFFICIENT_STORAGE => {
+                "no space left on the server's storage; its log says where".to_owned()
             }
             _ if is_inside => "the server failed; its log says why".to_owned(),
             _ => self.to_string(),
