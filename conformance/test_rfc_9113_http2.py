@@ -73,8 +73,10 @@ def tls(tmp_path_factory):
     try:
         yield server
         assert server.stop() == 0
-        # Debug builds of h2 assert that a connection without streams ends, whatever its client did.
-        panics = [line for line in server.log().splitlines() if "panicked" in line and "/h2-" not in line]
+        # h2 0.4 has a `debug_assert` that a connection which ends has no streams; it was seen to fail once. Release builds
+        # have no such check, and the connection had ended.
+        known = "/proto/streams/counts.rs"
+        panics = [line for line in server.log().splitlines() if "panicked" in line and known not in line]
         assert not panics
     finally:
         server.kill()
