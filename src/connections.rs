@@ -1,4 +1,5 @@
-//! The open connections of a listener: how many there may be, in all and of one address, and which one ends to make room.
+//! The open connections of a listener: how many there may be, in all and of one address, and which one ends
+//! to make room.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -47,8 +47,8 @@ pub struct Acceptor {
     pub shutdown: CancellationToken,
 }
 
-/// Serves a connection of a peer to its end. Before the request for an association, it may have to make room for
-/// another connection.
+/// Serves a connection of a peer to its end. Before the request for an association, it may have to make room
+/// for another connection.
 pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Acceptor) {
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
     let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);

@@ -37,8 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves associations until `shutdown`; returns when the last association has ended.
 ///
 /// Beyond `max_associations`, or the share of an address, the requests of as many associations again are read
-/// and rejected. A further connection takes the place of the oldest one that has sent no request yet; if there
-/// is none, it is closed unread.
+/// and rejected. A further connection takes the place of the oldest one that has sent no request yet; if
+/// there is none, it is closed unread.
 pub async fn run(
     listener: TcpListener,
     archive: Arc<Archive>,

@@ -334,8 +334,8 @@ fn decode_row<R: DeserializeOwned>(key: &ItemKey, body: &[u8]) -> Result<R, Erro
     rows::decode(key, body)
 }
 
-/// Decodes the record of an instance, which must be in the row of that instance: after damage of its key, a row
-/// is listed and cannot be found by the UID.
+/// Decodes the record of an instance, which must be in the row of that instance: after damage of its key, a
+/// row is listed and cannot be found by the UID.
 fn decode_in_its_row<R: DeserializeOwned>(key: &ItemKey, body: &[u8]) -> Result<R, Error> {
     #[derive(Deserialize)]
     struct Named {

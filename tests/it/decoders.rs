@@ -113,8 +113,8 @@ impl Program {
         command.env_clear().stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready =
-            lines.find_map(|line| line.unwrap().split_once("HTTP on ").map(|(_, url)| url.to_owned()));
+        let url = |line: &str| Some(line.split_once("HTTP on ")?.1.split(',').next()?.to_owned());
+        let ready = lines.find_map(|line| url(&line.unwrap()));
         std::thread::spawn(move || lines.for_each(drop));
         let url = format!("{}dicom-web", ready.unwrap());
         Self { child, url, _data: data }

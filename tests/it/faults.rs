@@ -309,7 +309,8 @@ async fn an_object_is_healed_by_the_same_data_set_under_another_file_header() {
         // Another data set heals nothing.
         let different = data_set("1.2", "1.2.1", "1.2.1.1").element(0x0009_1010, "OB", &[8; 700_000]);
         let different = different.element(0x0010_0020, "LO", b"another ").file(EXPLICIT);
-        assert!(matches!(send(&archive, different).await, Err(Refusal::Different)));
+        let outcome = send(&archive, different).await;
+        assert!(matches!(outcome, Err(Refusal::Different)), "{outcome:?}");
         assert!(send(&archive, healing.clone()).await.unwrap().is_duplicate);
         assert_eq!(read(&archive, "1.2.1.1").await.unwrap(), sent.len() as u64, "{position}");
         check(&archive, true, |_| {}).await.unwrap();

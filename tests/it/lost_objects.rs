@@ -112,8 +112,8 @@ async fn one_lost_object_costs_its_instance_alone() {
                 }
                 let response = get(&server, path, accept).await;
                 let case = format!("{fault:?} {position} {path} {accept}");
-                // An object of the right size is found to be damaged before the head only if it comes first, or
-                // if it was found before. Otherwise the body has no end.
+                // An object of the right size is found to be damaged before the head only if it comes first,
+                // or if it was found before. Otherwise the body has no end.
                 let response = if response.status() == 200 {
                     assert!(fault == Fault::Flipped && position > 1 && accept == ANY, "{case}");
                     assert!(response.bytes().await.is_err(), "{case}");

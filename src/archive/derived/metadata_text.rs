@@ -186,8 +186,11 @@ pub async fn text_bundle(
 /// core for as long as that takes, between awaits: call it on a thread that may block.
 pub(super) async fn make_ahead(archive: &Archive, caller: &Caller, scope: &Scope) {
     let base_url = archive.text_bundles.base_url().clone();
+    if base_url.is_empty() {
+        return;
+    }
     let Ok(source) = MetadataSource::read(archive, caller, scope).await else { return };
-    if !base_url.is_empty() && source.is_bundled(archive) {
+    if source.is_bundled(archive) {
         BundleWork::new(caller, &source, &base_url).run(archive, true).await;
     }
 }

@@ -17,6 +17,7 @@ use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Key, Staged};
 use crate::dicom::instance::ParsedInstance;
+use crate::dicom::layout::BulkValue;
 use crate::dicom::scan::is_file_head;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
@@ -127,8 +128,8 @@ pub(super) enum DataSetComparison {
     },
 }
 
-/// Compares the object that is stored under the UID of `instance`, with the digest `stored`, with the data set of
-/// `staged`, which starts at `data_set_offset`. Returns the staged object too.
+/// Compares the object that is stored under the UID of `instance`, with the digest `stored`, with the data
+/// set of `staged`, which starts at `data_set_offset`. Returns the staged object too.
 pub(super) async fn compare_data_sets(
     archive: &Archive,
     caller: &Caller,
@@ -137,7 +138,7 @@ pub(super) async fn compare_data_sets(
     staged: Staged,
     data_set_offset: u64,
 ) -> Result<(DataSetComparison, Staged), Refusal> {
-    let ParsedInstance { study, series, instance: uid, transfer_syntax, attributes, .. } = instance;
+    let ParsedInstance { study, series, instance: uid, transfer_syntax, .. } = instance;
     let record: Option<InstanceRecord> =
         archive.index.instance(caller.tenant.as_str(), study, series, uid).await?;
     let Some(record) = record.filter(|record| record.transfer_syntax == *transfer_syntax) else {
@@ -153,13 +154,31 @@ pub(super) async fn compare_data_sets(
     let is_same = compare(archive, &key, head_bytes..record.size_bytes, &staged, data_set_offset).await?;
     let comparison = if is_same {
         DataSetComparison::Same
-    } else if record.attributes == *attributes && !is_intact(archive, &key, stored, record.size_bytes).await?
+    } else if seems_same(&record, instance, head_bytes, data_set_offset)
+        && !is_intact(archive, &key, stored, record.size_bytes).await?
     {
         DataSetComparison::Lost { object: record.object }
     } else {
         DataSetComparison::Different
     };
     Ok((comparison, Arc::into_inner(staged).expect("the comparisons have ended")))
+}
+
+/// Whether a record, whose object has a header of `head_bytes`, tells of the same data set as `instance`,
+/// whose data set starts at `data_set_offset`: the metadata are the same, and the bulk values are in the same
+/// places.
+fn seems_same(
+    record: &InstanceRecord,
+    instance: &ParsedInstance,
+    head_bytes: u64,
+    data_set_offset: u64,
+) -> bool {
+    let place = |value: &BulkValue, data_set: u64| {
+        (value.path.clone(), value.offset.checked_sub(data_set), value.length)
+    };
+    let old = record.layout.bulk.iter().map(|value| place(value, head_bytes));
+    let new = instance.layout.bulk.iter().map(|value| place(value, data_set_offset));
+    record.metadata == instance.metadata && old.eq(new)
 }
 
 /// Whether the object under `key` has nothing but a file header before the range `data_set`, and in this

@@ -8,8 +8,8 @@ use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinitio
 use rustix::fs::{Mode, OFlags};
 
 use crate::table::redb::codec::{EncodedWrite, WriteAction};
+use crate::table::redb::trees::{WriteTrees, begin_durable, last_commit};
 use crate::table::redb::wal::{LogFile, LogSizes, RecoverError, Wal, begin_record, log_path};
-use crate::table::redb::write::{WriteTrees, begin_durable, last_commit};
 use crate::table::redb::{OpenTable, RedbEngine, RedbStorage, catch_panic, failed};
 use crate::table::{Error, Expect};
 use crate::telemetry;

@@ -29,6 +29,7 @@ use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, SortKeys, Table
 mod codec;
 mod log;
 mod read;
+mod trees;
 mod wal;
 mod write;
 
@@ -207,7 +208,7 @@ impl RedbStorage {
                 Self::Simulated(disk) => builder.create_with_backend(disk.backend()),
             };
             let database = database?;
-            write::prepare(&database)?;
+            trees::prepare(&database)?;
             // The database is locked from here on, and with it the log.
             let log = match self.log_file()? {
                 Some((file, sizes)) => Some(Mutex::new(log::recover(&database, file, sizes)?)),
