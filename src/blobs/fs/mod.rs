@@ -34,6 +34,10 @@ mod walk;
 /// The most puts at a time for each core: they wait for the disk most of the time.
 const PUTS_PER_CORE: usize = 4;
 
+/// The reason why a directory cannot be opened, for people.
+const IN_USE: &str = "another process is using it, perhaps a running server: stop that first; a running server takes files \
+                      by its web page, STOW-RS and C-STORE";
+
 /// Objects as files below one directory, which no other process may use at the same time.
 #[derive(Debug)]
 pub struct FileBlobs {
@@ -87,7 +91,7 @@ impl FileBlobs {
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             Errno::WOULDBLOCK => Error::Backend {
                 operation: format!("open the object store {}", root.display()),
-                source: "another process is using it".into(),
+                source: IN_USE.into(),
             },
             error => cannot(error),
         })?;
@@ -255,7 +259,7 @@ mod tests {
         put(&blobs, &key("a/b"), b"bytes").await;
         let Err(error) = FileBlobs::open(directory.path()) else { panic!("a second open must fail") };
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        assert_eq!(cause.as_deref(), Some("another process is using it"));
+        assert_eq!(cause.as_deref(), Some(IN_USE));
         drop(blobs);
         // A staged file that a killed process left behind.
         std::fs::write(staging.join("17"), b"staged").unwrap();
