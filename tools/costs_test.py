@@ -69,10 +69,10 @@ class Operations:
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
 
     def get_cold_metadata(self, path: str) -> None:
-        """The first request for the metadata of a series also writes its metadata bundle."""
+        """The first request for the metadata of a series also writes its metadata bundle, and its text in two codings."""
         self.get(path)
-        no_bundle = lambda: [] if self.cloud.objects("temporary/") else ["there is none"]
-        assert not wait_for("the metadata as one object", no_bundle, 60)
+        missing = lambda: [] if len(self.cloud.objects("temporary/")) == 3 else ["there are not all three"]
+        assert not wait_for("the metadata as one object", missing, 60)
 
     def all(self) -> dict:
         series = f"/studies/{STUDY}/series/{SERIES}"
