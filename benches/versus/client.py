@@ -21,13 +21,14 @@ def load(*arguments) -> dict:
 
 
 def measure(system: System, unit: str, act) -> Measure:
-    """What `act` reports, in MB/s, in requests/s or as the median in ms, with the server's CPU seconds and peak memory."""
+    """What `act` reports, in MB/s, in requests/s, in KB or as the median in ms, with the server's CPU seconds and peak memory."""
     system.forget_peak()
     before = system.counters()
     report = act()
     cpu, switches, flushes, written = (now - then for now, then in zip(system.counters(), before))
     figures = {
         "ms": lambda: report["p50_ms"],
+        "KB": lambda: report["bytes"] / 1000,
         "/s": lambda: report["requests"] / report["seconds"],
         "MB/s": lambda: report["bytes"] / 1e6 / report["seconds"],
     }
