@@ -423,6 +423,25 @@ async fn an_address_takes_no_more_than_its_share_of_the_associations() {
 }
 
 #[tokio::test]
+async fn peers_that_send_half_a_request_make_room_the_oldest_first() {
+    let server = start(|settings| settings.max_associations = 2).await;
+    // All connections that one address may have.
+    let mut half = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&[1, 0, 0, 0, 1, 0]).await.unwrap();
+        half.push(stream);
+    }
+    Peer::associate(&server).await.release().await;
+    // An A-ABORT, and the end of the connection.
+    let mut bytes = Vec::new();
+    half[0].read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes.first(), Some(&7), "{bytes:?}");
+    let other = tokio::time::timeout(Duration::from_millis(100), half[1].read_u8()).await;
+    assert!(other.is_err(), "the other connection stays: {other:?}");
+}
+
+#[tokio::test]
 async fn a_peer_that_trickles_is_aborted() {
     let server = start(|settings| settings.idle_timeout_seconds = 1).await;
     let mut peer = Peer::associate(&server).await;

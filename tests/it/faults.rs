@@ -244,6 +244,17 @@ fn original(data: &Path) -> PathBuf {
     files.next().unwrap().unwrap().path()
 }
 
+/// Changes a byte of the only original, or removes the original if the position is [`usize::MAX`].
+fn damage(data: &Path, position: usize) {
+    let object = original(data);
+    if position == usize::MAX {
+        return std::fs::remove_file(&object).unwrap();
+    }
+    let mut bytes = std::fs::read(&object).unwrap();
+    bytes[position] ^= 4;
+    std::fs::write(&object, bytes).unwrap();
+}
+
 async fn read(archive: &Archive, instance: &str) -> Result<u64, anyhow::Error> {
     let caller = Caller::anonymous();
     let (study, series) = ("1.2".parse()?, "1.2.1".parse()?);
@@ -267,15 +278,7 @@ async fn a_damaged_or_missing_object_is_an_error_and_sending_it_again_heals_it()
     let length = sent.len() as u64;
     assert_eq!(read(&archive, "1.2.1.1").await.unwrap(), length);
     for position in [200, sent.len() / 2, sent.len() - 1, usize::MAX] {
-        let object = original(data.path());
-        match position {
-            usize::MAX => std::fs::remove_file(&object).unwrap(),
-            position => {
-                let mut bytes = std::fs::read(&object).unwrap();
-                bytes[position] ^= 4;
-                std::fs::write(&object, bytes).unwrap();
-            }
-        }
+        damage(data.path(), position);
         let error = read(&archive, "1.2.1.1").await.unwrap_err().to_string();
         assert!(position == usize::MAX || error.contains("is damaged"), "{error}");
         assert!(!error.contains(&format!("after {length}")), "the last bytes must not be given: {error}");
@@ -297,15 +300,7 @@ async fn an_object_is_healed_by_the_same_data_set_under_another_file_header() {
     send(&archive, sent.clone()).await.unwrap();
     for (position, healing) in [(sent.len() / 2, &other_header), (usize::MAX, &sent)] {
         assert!(send(&archive, healing.clone()).await.unwrap().is_duplicate, "nothing is lost");
-        let object = original(data.path());
-        match position {
-            usize::MAX => std::fs::remove_file(&object).unwrap(),
-            position => {
-                let mut bytes = std::fs::read(&object).unwrap();
-                bytes[position] ^= 4;
-                std::fs::write(&object, bytes).unwrap();
-            }
-        }
+        damage(data.path(), position);
         // Another data set heals nothing.
         let different = data_set("1.2", "1.2.1", "1.2.1.1").element(0x0009_1010, "OB", &[8; 700_000]);
         let different = different.element(0x0010_0020, "LO", b"another ").file(EXPLICIT);
