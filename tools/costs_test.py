@@ -60,6 +60,11 @@ class Operations:
         make = lambda number: encode(build(STUDY, SERIES, f"{SERIES}.{number}", SIDE, noise))
         self.files = [make(number + 1) for number in range(IN_SERIES)]
 
+    def wait_for_first_probe(self, proxy) -> None:
+        """A server that has started writes and deletes an object and a row, the row last."""
+        deleted = lambda: any(request.operation == "DeleteItem" for request in proxy.take_requests())
+        assert not wait_for("the first probe", lambda: [] if deleted() else ["no row was deleted"], 60)
+
     def store(self, files: list) -> None:
         with requests.Session() as session:
             assert stow(session, self.node, files).status_code == 200
@@ -107,7 +112,9 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="cuspid-costs-") as directory:
         with Fleet(Path(directory), *SETTINGS, servers=1, workers=0) as fleet:
-            for name, act in Operations(fleet).all().items():
+            operations = Operations(fleet)
+            operations.wait_for_first_probe(fleet.dynamodb)
+            for name, act in operations.all().items():
                 for proxy in (fleet.s3, fleet.dynamodb):
                     proxy.take_requests()
                 act()
