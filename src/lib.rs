@@ -25,6 +25,7 @@
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::ingest`.
 
 pub mod archive;
+pub mod background;
 pub mod backoff;
 pub mod blobs;
 pub mod budget;

@@ -16,6 +16,7 @@ use tracing::error;
 
 use crate::archive::Error;
 use crate::archive::permits::Permit;
+use crate::background;
 use crate::dicom::json;
 use crate::telemetry;
 use crate::threads;
@@ -50,6 +51,18 @@ pub fn run_blocking<T: Send + 'static>(
         drop(permit);
         outcome
     });
+    async { task.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into()))) }
+}
+
+/// Starts background work ([`background`]) at once, and returns a future of its result. The work goes on to its
+/// end even if the future is dropped.
+///
+/// # Errors
+/// As [`run_blocking`].
+pub fn run_in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, Error>> + Send + 'static {
+    let task = background::spawn(|| catch_panic(work));
     async { task.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into()))) }
 }
 

@@ -48,7 +48,7 @@ mod verified;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;
-pub use crate::archive::blocking::{run_blocking, with_stack_for};
+pub use crate::archive::blocking::{run_blocking, run_in_background, with_stack_for};
 pub use crate::archive::error::Error;
 pub use crate::archive::response_memory::{PartUnderWay, PartsUnderWay, ResponseMemory, run_apart};
 pub use crate::archive::storing::NotStoring;

@@ -1,6 +1,5 @@
 //! The background jobs: when they run. The work itself is in the archive. Every job may run twice.
 
-mod low_priority;
 pub mod previews;
 pub mod reconcile;
 pub mod scrub;

@@ -1,5 +1,4 @@
-//! Makes the previews that are due, on threads of their own at the lowest priority, so that ingest is not
-//! slowed down.
+//! Makes the previews that are due. Their encoding is background work, so that ingest is not slowed down.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -7,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -14,7 +14,6 @@ use crate::archive::Archive;
 use crate::archive::derived::preview::{self, Due, Outcome, PreviewLease};
 use crate::archive::derived::transcode;
 use crate::config::Config;
-use crate::jobs::low_priority;
 use crate::queue::Delivery;
 use crate::telemetry;
 
@@ -26,17 +25,13 @@ pub async fn run(archive: Arc<Archive>, config: &Config, stop: CancellationToken
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = if config.preview.threads == 0 { (cores / 2).max(1) } else { config.preview.threads };
     let lease = Duration::from_secs(config.jobs.lease_seconds);
-    let mut ends = Vec::new();
-    for number in 0..threads {
+    let mut workers = JoinSet::new();
+    for _ in 0..threads {
         let (archive, stop) = (archive.clone(), stop.clone());
-        ends.extend(low_priority::spawn(format!("preview-{number}"), move |runtime| {
-            runtime.block_on(run_worker(&archive, lease, &stop));
-        }));
+        workers.spawn(async move { run_worker(&archive, lease, &stop).await });
     }
-    for ended in ends {
-        // The error of a closed channel is the expected result.
-        let _ = ended.await;
-    }
+    // A panic was printed when it happened.
+    while workers.join_next().await.is_some() {}
 }
 
 /// Makes one preview after the other until `stop`.

@@ -1,4 +1,4 @@
-//! Scrubs the originals, on a thread of its own at the lowest priority.
+//! Scrubs the originals. Hashing them is background work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use tracing::warn;
 
 use crate::archive::Archive;
 use crate::archive::maintenance::scrub::Scrub;
-use crate::jobs::low_priority;
 use crate::telemetry;
 
 /// The pause after a failure.
@@ -17,24 +16,16 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Reads every original once in `interval`, until `stop`.
 pub async fn run(archive: Arc<Archive>, interval: Duration, stop: CancellationToken) {
-    let ended = low_priority::spawn("scrub".into(), move |runtime| {
-        runtime.block_on(async {
-            let scrub = Scrub::new(archive, interval);
-            while !stop.is_cancelled() {
-                let wait = match scrub.run(&stop).await {
-                    Ok(wait) => wait,
-                    Err(error) => {
-                        let error = telemetry::chain(&error);
-                        warn!(error, "the scrub failed; it continues later");
-                        FAILURE_PAUSE
-                    }
-                };
-                stop.run_until_cancelled(sleep(wait)).await;
+    let scrub = Scrub::new(archive, interval);
+    while !stop.is_cancelled() {
+        let wait = match scrub.run(&stop).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                let error = telemetry::chain(&error);
+                warn!(error, "the scrub failed; it continues later");
+                FAILURE_PAUSE
             }
-        });
-    });
-    if let Some(ended) = ended {
-        // The error of a closed channel is the expected result.
-        let _ = ended.await;
+        };
+        stop.run_until_cancelled(sleep(wait)).await;
     }
 }

@@ -59,8 +59,7 @@ impl Scrub {
     }
 
     /// Continues the pass, or begins one if the last one began `interval` ago, and returns when the pass is
-    /// whole, when another process has the lease, or at `stop`. Hashes on the thread of the caller: call this
-    /// method on a thread that may block. Returns the time to wait until the next call.
+    /// whole, when another process has the lease, or at `stop`. Returns the time to wait until the next call.
     ///
     /// # Errors
     /// If the index fails, or the store several times in a row. The next call continues behind the last
@@ -237,10 +236,10 @@ impl Pass<'_> {
     /// Verifies an object; the outcome for metrics. A fault is logged in the words of `cuspid check`.
     async fn verify(&mut self, tenant: &Tenant, object: &StoredObject) -> Result<&'static str, Error> {
         let archive = &self.scrub.archive;
-        let mut verdict = verify(archive, tenant, object, Hashing::OnThisThread).await;
+        let mut verdict = verify(archive, tenant, object, Hashing::InBackground).await;
         if matches!(verdict, Err(Error::Blobs(blobs::Error::Backend { .. }))) {
             sleep(RETRY_WAIT).await;
-            verdict = verify(archive, tenant, object, Hashing::OnThisThread).await;
+            verdict = verify(archive, tenant, object, Hashing::InBackground).await;
         }
         match verdict {
             Ok(None) => {

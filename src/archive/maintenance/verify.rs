@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::archive::access::Tenant;
 use crate::archive::maintenance::report::Finding;
-use crate::archive::{Archive, Error, keys, run_blocking};
+use crate::archive::{Archive, Error, keys, run_blocking, run_in_background};
 use crate::blobs;
 use crate::blobs::Key;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -45,8 +45,8 @@ impl StoredObject {
 pub(super) enum Hashing {
     /// Blocking threads, under a permit, as many at a time as there are cores.
     OnBlockingThreads,
-    /// The thread of the caller, which may block and has a low priority.
-    OnThisThread,
+    /// The threads of background work.
+    InBackground,
 }
 
 /// The fault of the object of an instance.
@@ -81,17 +81,17 @@ async fn is_intact(
     let mut bytes = archive.blobs.read_uncached(key, 0..object.size_bytes).await?;
     let mut hasher = Hasher::new(object.digest.algorithm());
     while let Some(chunk) = bytes.try_next().await? {
-        match hashing {
-            Hashing::OnThisThread => hasher.update(&chunk),
+        let work = move || {
+            hasher.update(&chunk);
+            hasher
+        };
+        hasher = match hashing {
+            Hashing::InBackground => run_in_background(work).await?,
             Hashing::OnBlockingThreads => {
                 let permit = archive.permits.codec_in_background().await;
-                let work = move || {
-                    hasher.update(&chunk);
-                    hasher
-                };
-                hasher = run_blocking(Some(permit), work).await?;
+                run_blocking(Some(permit), work).await?
             }
-        }
+        };
     }
     let is_longer = archive.blobs.size(key).await? != Some(object.size_bytes);
     Ok(!is_longer && hasher.finish() == object.digest)

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
@@ -18,7 +17,7 @@ use crate::archive::derived::preview::slices::{Index, Source, arrange};
 use crate::archive::derived::preview::writer::Writer;
 use crate::archive::read::whole::is_lost;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error, keys, run_blocking};
+use crate::archive::{Archive, Error, keys, run_blocking, run_in_background};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
@@ -169,8 +168,7 @@ pub async fn announce_overdue_previews(archive: &Archive, grace: Duration) -> Re
     Ok(due.len())
 }
 
-/// Makes a preview and records how that ended. Takes a core for as long as that takes, between awaits: call
-/// it on a thread that may block. Dropping it leaves the preview due.
+/// Makes a preview and records how that ended. Dropping the future leaves the preview due.
 ///
 /// # Errors
 /// If the index cannot record it; the preview then stays due.
@@ -248,7 +246,7 @@ async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, P
     let mut writer = Writer::new(archive.blobs.stage().await?, index);
     for source in sources {
         let record = source_record(archive, &caller, &due.record, source).await?;
-        write_instance(archive, &caller, &record, &mut writer).await?;
+        writer = write_instance(archive, &caller, &record, writer).await?;
     }
     let staged = writer.finish()?;
     let size_bytes = staged.length();
@@ -307,14 +305,12 @@ async fn write_instance(
     archive: &Archive,
     caller: &Caller,
     record: &InstanceRecord,
-    writer: &mut Writer,
-) -> Result<(), PreviewError> {
-    let Some(pixels) = &record.layout.pixels else { return Ok(()) };
+    mut writer: Writer,
+) -> Result<Writer, PreviewError> {
+    let Some(pixels) = &record.layout.pixels else { return Ok(writer) };
     let described = GeometryAttributes::read(&record.metadata);
     writer.begin_instance(record.instance.clone());
     for number in 1..=pixels.number_of_frames {
-        // Between two frames, the job can be cancelled: a future is dropped only where it waits.
-        yield_now().await;
         let geometry = described.frame(number - 1);
         let frame = match frame_for_background(archive, caller, record, number).await {
             Ok(frame) => frame,
@@ -323,15 +319,17 @@ async fn write_instance(
                 continue;
             }
         };
-        let picture = frame.decode();
-        match picture
-            .and_then(|decoded| encode(decoded, archive.preview.compression_ratio, archive.preview.binning))
-        {
-            Ok(picture) => writer.append(number, geometry, &picture)?,
-            Err(error) => writer.omit(number, &geometry, error.to_string()),
-        }
+        let PreviewSettings { compression_ratio, binning, .. } = archive.preview;
+        let written = run_in_background(move || {
+            match frame.decode().and_then(|decoded| encode(decoded, compression_ratio, binning)) {
+                Ok(picture) => writer.append(number, geometry, &picture)?,
+                Err(error) => writer.omit(number, &geometry, error.to_string()),
+            }
+            Ok::<_, PreviewError>(writer)
+        });
+        writer = written.await??;
     }
-    Ok(())
+    Ok(writer)
 }
 
 /// Deletes the previews of a series as it was before `generation`. A later one may be made by now.

@@ -18,7 +18,7 @@ use crate::archive::derived::explicit_vr::Source;
 use crate::archive::read::collect;
 use crate::archive::read::deflated::MAX_INFLATED_BYTES;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error, keys, run_blocking, scan_limits};
+use crate::archive::{Archive, Error, keys, run_blocking, run_in_background, scan_limits};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::config::FramesAhead;
@@ -202,7 +202,7 @@ async fn kept_frame(
     read(fragment + ITEM_HEADER, length.into()).await.ok()
 }
 
-/// Decodes frame `number` (from 1) and encodes it; in the background on this thread.
+/// Decodes frame `number` (from 1) and encodes it.
 async fn encode_frame(
     archive: &Archive,
     caller: &Caller,
@@ -214,7 +214,8 @@ async fn encode_frame(
     let cannot = |error| Error::from(error).context(&format!("frame {number}"));
     if priority == Priority::Background {
         let frame = frame_for_background(archive, caller, record, number).await?;
-        return frame.decode().and_then(|decoded| codec.encode(decoded, frame.layout())).map_err(cannot);
+        let encoded = run_in_background(move || codec.encode(frame.decode()?, frame.layout()));
+        return encoded.await?.map_err(cannot);
     }
     let (permit, frame) = frame_for_work(archive, caller, record, number).await?;
     let encoded = run_blocking(Some(permit), move || codec.encode(frame.decode()?, frame.layout()));
@@ -271,8 +272,7 @@ async fn put_transcoded(
 }
 
 /// Encodes the native instances of a series without loss into the cache, if a setting says so
-/// (`derived.frames_ahead`), so that their frames are at hand when they are requested. Takes a core for as
-/// long as that takes, between awaits: call it on a thread that may block.
+/// (`derived.frames_ahead`), so that their frames are at hand when they are requested.
 ///
 /// # Errors
 /// If the index cannot be read. Instances that cannot be encoded are logged and left out.
