@@ -171,11 +171,9 @@ pub enum Error {
     /// There is no space left; nothing was written.
     #[error("no space left in the table")]
     NoSpace,
-    /// The thread that writes the table has ended after a panic: no transaction is possible until the process
+    /// The writer of the table has ended after a panic: no transaction is possible until the process
     /// is restarted. Whether the last one took effect is not known.
-    #[error(
-        "cannot write the index: the thread that writes its table has ended after a panic; restart the server"
-    )]
+    #[error("cannot write the index: the writer of its table has ended after a panic; restart the server")]
     WriterEnded,
     /// The file of an embedded table is damaged, or was written by another program or another version.
     #[error("the index in {} is damaged: stop the server and run `cuspid reindex`", file.display())]

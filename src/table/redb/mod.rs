@@ -1,11 +1,11 @@
 //! The embedded engine: one file of <https://docs.rs/redb>, and a write-ahead log beside it.
 //!
 //! Items are in one ordered table. Each secondary index is another table, from secondary to primary keys,
-//! which is written in the same transaction of the engine. One thread writes: it takes all transactions that
-//! wait, carries them out one after the other in one transaction of the engine, and makes them durable as one
-//! record of the log, with one flush. Only then does it commit them in memory, where reads see them. A
-//! checkpoint makes the engine's file durable every two seconds; after a crash, the records since then are
-//! replayed when the table is opened.
+//! which is written in the same transaction of the engine. One thread at a time writes: it takes all
+//! transactions that wait, carries them out one after the other in one transaction of the engine, and makes
+//! them durable as one record of the log, with one flush. Only then does it commit them in memory, where reads
+//! see them. A checkpoint makes the engine's file durable every two seconds; after a crash, the records since
+//! then are replayed when the table is opened.
 //!
 //! The engine may panic on a damaged file. Every use of the engine catches the panic, and returns an error
 //! instead ([`Error::Damaged`]).
@@ -21,10 +21,12 @@ use redb::{
     Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageError, TableDefinition,
 };
 use rustix::fs::{Mode, OFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::table::redb::wal::{DiskLog, LogFile, LogSizes, Wal};
+use crate::table::redb::write::{PendingTransaction, Writer};
 use crate::table::{Error, Item, ItemKey, Page, Range, Secondary, SortKeys, Table, Write};
+use crate::threads;
 
 mod codec;
 mod log;
@@ -43,7 +45,7 @@ type LogFileWithSizes = (Box<dyn LogFile>, LogSizes);
 
 const ITEMS: Definition = TableDefinition::new("items");
 
-/// The most transactions in the writer's queue; more wait in [`Table::transact`].
+/// The most transactions that wait for the writer's thread; more wait in [`Table::transact`].
 const QUEUE_LENGTH: usize = 1024;
 
 /// The most items that are read on the thread of the caller.
@@ -53,8 +55,11 @@ const MAX_INLINE_KEYS: usize = 4;
 #[derive(Debug)]
 pub struct Redb {
     engine: Arc<RedbEngine>,
-    /// The writer's queue and thread; `None` once this is being dropped.
-    writer: Option<(mpsc::Sender<write::PendingTransaction>, JoinHandle<()>)>,
+    writer: Arc<Writer>,
+    /// The writer's thread; `None` once this is being dropped.
+    thread: Option<JoinHandle<()>>,
+    /// The places of transactions that wait for the thread.
+    places: Semaphore,
 }
 
 /// The engine, which is closed after a failed commit and opened again for the next operation.
@@ -103,13 +108,13 @@ impl Redb {
     fn start(source: RedbStorage, cache_bytes: usize) -> Result<Self, Error> {
         let table = source.create(cache_bytes)?;
         let engine = Arc::new(RedbEngine { source, cache_bytes, table: RwLock::new(Some(table)) });
-        let (writer, transactions) = mpsc::channel(QUEUE_LENGTH);
+        let writer = Arc::new(Writer::new(Arc::clone(&engine)));
         let thread = std::thread::Builder::new().name("table-write".into());
-        let for_writer = Arc::clone(&engine);
+        let of_thread = Arc::clone(&writer);
         let thread = thread
-            .spawn(move || write::run(transactions, &for_writer))
+            .spawn(move || of_thread.run())
             .map_err(|source| failed("start the thread that writes the table", source))?;
-        Ok(Self { engine, writer: Some((writer, thread)) })
+        Ok(Self { engine, writer, thread: Some(thread), places: Semaphore::new(QUEUE_LENGTH) })
     }
 
     /// Reads on a thread that may block. The change of threads costs some ten microseconds, but the read may
@@ -120,7 +125,7 @@ impl Redb {
     ) -> Result<T, Error> {
         let engine = Arc::clone(&self.engine);
         let work = move || engine.with(|table| work(&table.database));
-        let outcome = tokio::task::spawn_blocking(work).await;
+        let outcome = threads::run(work).await;
         outcome.map_err(|error| failed("read the table", error))?
     }
 }
@@ -148,25 +153,25 @@ impl Table for Redb {
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
         let writes = codec::encode(writes)?;
+        if threads::may_block() {
+            return self.writer.carry_out(writes);
+        }
+        let _place = self.places.acquire().await.map_err(|_| Error::WriterEnded)?;
         let (done, outcome) = oneshot::channel();
-        let (writer, _) = self.writer.as_ref().ok_or(Error::WriterEnded)?;
-        let transaction = write::PendingTransaction { writes, done };
-        writer.send(transaction).await.map_err(|_| Error::WriterEnded)?;
+        self.writer.send(PendingTransaction { writes, done });
         outcome.await.map_err(|_| Error::WriterEnded)?
     }
 
     fn health(&self) -> Result<(), Error> {
-        // The thread holds the receiver, and ends before `self` only by a panic.
-        let is_writing = self.writer.as_ref().is_some_and(|(writer, _)| !writer.is_closed());
-        if is_writing { Ok(()) } else { Err(Error::WriterEnded) }
+        if self.writer.has_ended() { Err(Error::WriterEnded) } else { Ok(()) }
     }
 }
 
 impl Drop for Redb {
     /// Writes the transactions that wait, and closes the file, so that it can be opened again at once.
     fn drop(&mut self) {
-        if let Some((writer, thread)) = self.writer.take() {
-            drop(writer);
+        self.writer.close();
+        if let Some(thread) = self.thread.take() {
             // A panic of the writer was logged when it happened.
             let _ = thread.join();
         }

@@ -57,6 +57,58 @@ async fn a_panic_of_the_writer_is_an_error_of_its_own_until_a_restart() {
     table.transact(put("after")).await.unwrap();
 }
 
+/// Carries out a transaction on a thread that may block, as the end of an upload does.
+async fn transact_blocking(table: &Arc<Redb>, writes: Vec<Write>) -> Result<(), Error> {
+    let table = Arc::clone(table);
+    tokio::task::spawn_blocking(move || threads::block_on(table.transact(writes))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_may_block_and_others_share_the_writer() {
+    const CALLERS: usize = 8;
+    const EACH: usize = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table");
+    let table = Arc::new(Redb::open(&path, CACHE_BYTES).unwrap());
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let table = Arc::clone(&table);
+            tokio::spawn(async move {
+                for number in 0..EACH {
+                    let own = item(key("own", &format!("{caller}-{number}")), 1, &[]);
+                    let sum = Write::Add(key("sum", "s"), 1, Expect::Anything);
+                    let writes = vec![Write::Put(own, Expect::Absent), sum];
+                    if caller % 2 == 0 {
+                        transact_blocking(&table, writes).await.unwrap();
+                    } else {
+                        table.transact(writes).await.unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    drop(table);
+    let table = Redb::open(&path, CACHE_BYTES).unwrap();
+    let sum = table.get(&[key("sum", "s")]).await.unwrap().remove(0).unwrap();
+    assert_eq!(sum.count().unwrap(), (CALLERS * EACH) as i64);
+    assert_eq!(table.range(&whole(None, "own")).await.unwrap().items.len(), CALLERS * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_on_the_thread_of_a_caller_ends_the_writer_too() {
+    let table = Arc::new(Redb::in_memory().unwrap());
+    let put = |partition: &str| vec![Write::Put(item(key(partition, "s"), 1, &[]), Expect::Absent)];
+    for partition in [write::PANIC_PARTITION, "after"] {
+        let outcome = transact_blocking(&table, put(partition)).await;
+        assert!(matches!(outcome, Err(Error::WriterEnded)), "{partition}: {outcome:?}");
+        assert!(matches!(table.health(), Err(Error::WriterEnded)), "{partition}");
+    }
+    assert!(matches!(table.transact(put("after")).await, Err(Error::WriterEnded)));
+}
+
 /// The number of the item that is a counter.
 const COUNTER: u8 = 6;
 

@@ -1,13 +1,16 @@
-//! The thread that writes: it carries out all waiting transactions as one record of the write-ahead log.
+//! The writer: carries out all waiting transactions as one record of the write-ahead log.
+//!
+//! A caller that may block does so on its own thread, for itself and for all that wait by then. For other
+//! callers, and for checkpoints, the writer has a thread.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use redb::Durability;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use crate::table::Error;
@@ -36,75 +39,188 @@ pub(super) struct PendingTransaction {
     pub(super) done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// The partition of an item whose transaction makes the thread panic.
+/// The writer of a table. After a panic it writes nothing more.
+#[derive(Debug)]
+pub(super) struct Writer {
+    engine: Arc<RedbEngine>,
+    waiting: Mutex<Waiting>,
+    /// Wakes the thread of the writer.
+    bell: Condvar,
+    /// Held while transactions are carried out. A panic poisons it.
+    turn: Mutex<()>,
+}
+
+/// The work that waits for the writer.
+#[derive(Debug, Default)]
+struct Waiting {
+    transactions: VecDeque<PendingTransaction>,
+    /// Whether the thread is to carry out the transactions.
+    needs_thread: bool,
+    checkpoint_at: Option<Instant>,
+    is_closed: bool,
+}
+
+/// The partition of an item whose transaction makes the writer panic.
 #[cfg(test)]
 pub(super) const PANIC_PARTITION: &str = "makes-the-writer-panic";
 
-/// Carries out the transactions that are sent to `transactions`, until all senders are dropped. A panic is
-/// logged, and closes `transactions`.
-pub(super) fn run(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
-    // No state is used after a panic. The panic hook has printed the message.
-    if catch_unwind(AssertUnwindSafe(|| write_all(transactions, engine))).is_err() {
-        error!(
-            "the thread that writes the index panicked: nothing can be stored until the server is restarted"
-        );
+impl Writer {
+    pub(super) fn new(engine: Arc<RedbEngine>) -> Self {
+        Self { engine, waiting: Mutex::default(), bell: Condvar::new(), turn: Mutex::new(()) }
     }
-}
 
-fn write_all(transactions: mpsc::Receiver<PendingTransaction>, engine: &RedbEngine) {
-    // For the clock of checkpoints.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("a runtime without input and output can be made");
-    let mut group = Vec::new();
-    let mut checkpoint_at = None;
-    // Declared last, and so dropped first: a panic closes the queue before the transactions of the group
-    // fail.
-    let mut transactions = transactions;
-    loop {
-        // After a start or a failure, replayed records also wait for a checkpoint.
-        if checkpoint_at.is_none() && engine.needs_checkpoint() {
-            checkpoint_at = Some(Instant::now() + CHECKPOINT_AFTER);
+    /// Adds a transaction for the thread of the writer.
+    pub(super) fn send(&self, transaction: PendingTransaction) {
+        let mut waiting = self.waiting();
+        waiting.transactions.push_back(transaction);
+        waiting.needs_thread = true;
+        drop(waiting);
+        self.bell.notify_one();
+        if self.has_ended() {
+            self.drop_waiting();
         }
-        let receive = transactions.recv_many(&mut group, MAX_GROUP);
-        let received = runtime.block_on(async {
-            match checkpoint_at {
-                Some(at) => tokio::time::timeout_at(at, receive).await.ok(),
-                None => Some(receive.await),
+    }
+
+    /// Carries out a transaction, and those that wait at that moment, on this thread. Blocks.
+    pub(super) fn carry_out(&self, writes: Vec<EncodedWrite>) -> Result<(), Error> {
+        let (done, mut outcome) = oneshot::channel();
+        self.waiting().transactions.push_back(PendingTransaction { writes, done });
+        loop {
+            // The writer before may have carried it out. Otherwise it is in the queue.
+            self.write_group();
+            match outcome.try_recv() {
+                Ok(outcome) => return outcome,
+                Err(oneshot::error::TryRecvError::Empty) => {}
+                Err(oneshot::error::TryRecvError::Closed) => return Err(Error::WriterEnded),
             }
-        });
-        if received == Some(0) {
-            break;
         }
-        #[cfg(test)]
-        for write in group.iter().flat_map(|transaction| &transaction.writes) {
-            assert!(!write.key.starts_with(PANIC_PARTITION.as_bytes()), "a panic for a test");
+    }
+
+    /// Whether a panic has ended the writer.
+    pub(super) fn has_ended(&self) -> bool {
+        self.turn.is_poisoned()
+    }
+
+    /// Lets [`Writer::run`] return after the transactions that wait.
+    pub(super) fn close(&self) {
+        self.waiting().is_closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Carries out the transactions of callers that may not block, and makes checkpoints, until the writer
+    /// is closed or a panic ends it. The body of the thread.
+    pub(super) fn run(&self) {
+        // Replayed records wait for a checkpoint.
+        self.plan_checkpoint();
+        while !self.has_ended() {
+            let is_closed = self.wait();
+            while self.write_group() {}
+            self.checkpoint_if_due();
+            if is_closed {
+                self.engine.end_log();
+                return;
+            }
         }
-        while !group.is_empty() {
-            let length = record_length(&group);
-            let outcomes = write(engine, &group[..length]);
-            for (transaction, outcome) in group.drain(..length).zip(outcomes) {
+    }
+
+    /// Waits for work for the thread. Returns whether the writer is closed.
+    fn wait(&self) -> bool {
+        let mut waiting = self.waiting();
+        loop {
+            let now = Instant::now();
+            let is_due = waiting.checkpoint_at.is_some_and(|at| at <= now);
+            if waiting.is_closed || is_due || std::mem::take(&mut waiting.needs_thread) {
+                return waiting.is_closed;
+            }
+            let limit = waiting.checkpoint_at.map_or(Duration::MAX, |at| at - now);
+            let woken = self.bell.wait_timeout(waiting, limit);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Carries out the next transactions that share a record. Returns whether there were any.
+    fn write_group(&self) -> bool {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            // Declared first, and so dropped last: the callers get an error when the writer has ended.
+            let mut group = Vec::new();
+            let Ok(_turn) = self.turn.lock() else {
+                self.drop_waiting();
+                return false;
+            };
+            {
+                let mut waiting = self.waiting();
+                let length = record_length(waiting.transactions.iter());
+                group.extend(waiting.transactions.drain(..length));
+            }
+            if group.is_empty() {
+                return false;
+            }
+            #[cfg(test)]
+            for write in group.iter().flat_map(|transaction| &transaction.writes) {
+                assert!(!write.key.starts_with(PANIC_PARTITION.as_bytes()), "a panic for a test");
+            }
+            let outcomes = write(&self.engine, &group);
+            for (transaction, outcome) in group.drain(..).zip(outcomes) {
                 // The caller may have stopped waiting.
                 let _ = transaction.done.send(outcome);
             }
-            if engine.is_log_half_full() {
-                checkpoint_at = checkpoint(engine);
+            if self.engine.is_log_half_full() {
+                let next = checkpoint(&self.engine);
+                self.waiting().checkpoint_at = next;
+            } else {
+                self.plan_checkpoint();
             }
-        }
-        if checkpoint_at.is_some_and(|at| at <= Instant::now()) {
-            checkpoint_at = checkpoint(engine);
+            true
+        }));
+        // The panic hook has printed the message.
+        outcome.unwrap_or_else(|_| {
+            error!(
+                "a panic ended the writer of the index: nothing can be stored until the server is restarted"
+            );
+            self.drop_waiting();
+            false
+        })
+    }
+
+    /// Sets the time of the next checkpoint if the engine's file lacks transactions.
+    fn plan_checkpoint(&self) {
+        if self.waiting().checkpoint_at.is_none() && self.engine.needs_checkpoint() {
+            self.waiting().checkpoint_at = Some(Instant::now() + CHECKPOINT_AFTER);
+            self.bell.notify_one();
         }
     }
-    engine.end_log();
+
+    fn checkpoint_if_due(&self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let Ok(_turn) = self.turn.lock() else { return };
+            if self.waiting().checkpoint_at.is_some_and(|at| at <= Instant::now()) {
+                let next = checkpoint(&self.engine);
+                self.waiting().checkpoint_at = next;
+            }
+        }));
+        if outcome.is_err() {
+            self.drop_waiting();
+        }
+    }
+
+    /// Drops the transactions that wait; their callers get an error.
+    fn drop_waiting(&self) {
+        self.waiting().transactions.clear();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The number of the first transactions of a group that share a record.
-fn record_length(group: &[PendingTransaction]) -> usize {
-    let mut bytes = 0;
+/// The number of the first waiting transactions that share a record.
+fn record_length<'a>(waiting: impl ExactSizeIterator<Item = &'a PendingTransaction>) -> usize {
+    let (number, mut bytes) = (waiting.len(), 0);
     let fits = |transaction: &&PendingTransaction| {
         bytes += log::size_bytes(&transaction.writes);
         bytes <= MAX_RECORD_BYTES
     };
-    group.iter().take_while(fits).count().max(1)
+    waiting.take(MAX_GROUP).take_while(fits).count().max(number.min(1))
 }
 
 /// Makes the engine's file durable. Returns the time of the next attempt after a failure.
