@@ -54,8 +54,8 @@ pub fn run_blocking<T: Send + 'static>(
     async { task.await.unwrap_or_else(|_| Err(Error::Internal("the server is stopping".into()))) }
 }
 
-/// Starts background work ([`background`]) at once, and returns a future of its result. The work goes on to its
-/// end even if the future is dropped.
+/// Starts background work ([`background`]) at once, and returns a future of its result. The work goes on to
+/// its end even if the future is dropped.
 ///
 /// # Errors
 /// As [`run_blocking`].

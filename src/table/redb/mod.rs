@@ -3,9 +3,9 @@
 //! Items are in one ordered table. Each secondary index is another table, from secondary to primary keys,
 //! which is written in the same transaction of the engine. One thread at a time writes: it takes all
 //! transactions that wait, carries them out one after the other in one transaction of the engine, and makes
-//! them durable as one record of the log, with one flush. Only then does it commit them in memory, where reads
-//! see them. A checkpoint makes the engine's file durable every two seconds; after a crash, the records since
-//! then are replayed when the table is opened.
+//! them durable as one record of the log, with one flush. Only then does it commit them in memory, where
+//! reads see them. A checkpoint makes the engine's file durable every two seconds; after a crash, the records
+//! since then are replayed when the table is opened.
 //!
 //! The engine may panic on a damaged file. Every use of the engine catches the panic, and returns an error
 //! instead ([`Error::Damaged`]).
