@@ -62,9 +62,9 @@ impl Repertoire {
             return Some(text.as_bytes().to_vec());
         }
         let (bytes, _, has_others) = self.encoding.encode(text);
-        let is_written =
-            !has_others && !(self.has_no_c1 && bytes.iter().any(|byte| matches!(byte, 0x80..=0x9F)));
-        is_written.then(|| [self.escape, &bytes].concat())
+        let has_c1 = bytes.iter().any(|byte| matches!(byte, 0x80..=0x9F));
+        let is_lost = has_others || (self.has_no_c1 && has_c1);
+        (!is_lost).then(|| [self.escape, &bytes].concat())
     }
 }
 

@@ -12,7 +12,6 @@ use tokio::time::sleep;
 
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::pace::Pace;
-use crate::config::PeerOperation;
 use crate::dicom::uids;
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::c_echo;
@@ -61,7 +60,7 @@ struct IncomingDataSet {
 /// The use of a data set that is being received.
 enum DataSetDestination {
     /// The data set is stored.
-    Upload(DimseRequest, Upload),
+    Upload(DimseRequest, Box<Upload>),
     /// The data set is discarded, and the response has this status.
     Refused(DimseRequest, Status),
     /// The data set is an identifier, or the information of an action.
@@ -248,7 +247,7 @@ impl<'a> Association<'a> {
         }
         let begun = match request.operation {
             DimseOperation::Echo => Err(c_echo::echo()),
-            DimseOperation::Store if !self.agreement.operations.include(PeerOperation::Store) => {
+            DimseOperation::Store if context.takes_instances && !context.may_store => {
                 Err(status::of_unauthorized())
             }
             DimseOperation::Store => {
@@ -262,7 +261,7 @@ impl<'a> Association<'a> {
         };
         let has_data_set = request.has_data_set;
         let destination = match begun {
-            Ok(Some(upload)) => DataSetDestination::Upload(request, upload),
+            Ok(Some(upload)) => DataSetDestination::Upload(request, Box::new(upload)),
             Ok(None) => DataSetDestination::Identifier(request, Vec::new()),
             Err(status) if has_data_set => DataSetDestination::Refused(request, status),
             Err(status) => {
@@ -294,7 +293,7 @@ impl<'a> Association<'a> {
         {
             match destination {
                 DataSetDestination::Upload(request, upload) => {
-                    self.respond_when_stored(context, request, upload).await;
+                    self.respond_when_stored(context, request, *upload).await;
                 }
                 DataSetDestination::Refused(request, status) => self.respond(context, &request, &status),
                 DataSetDestination::Identifier(request, bytes) if bytes.len() > MAX_IDENTIFIER_BYTES => {

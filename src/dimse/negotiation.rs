@@ -27,8 +27,6 @@ const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 pub struct Agreement {
     /// The caller.
     pub caller: Caller,
-    /// The operations that the peer may request.
-    pub operations: PeerOperations,
     /// The presentation contexts that were accepted.
     pub contexts: Vec<PresentationContext>,
     /// The longest P-DATA-TF that the peer accepts, its header not counted; 0 for no limit.
@@ -46,6 +44,8 @@ pub struct PresentationContext {
     pub abstract_syntax: String,
     /// The transfer syntax of its data sets.
     pub transfer_syntax: String,
+    /// Whether the peer may store in this context.
+    pub may_store: bool,
     /// Whether the peer is an SCP of storage: it takes instances in this context.
     pub takes_instances: bool,
     /// The options of a query/retrieve SOP class.
@@ -81,6 +81,8 @@ pub fn negotiate(
             let abstract_syntax = uid_text(&proposed.abstract_syntax).to_owned();
             contexts.push(PresentationContext {
                 id: proposed.id,
+                may_store: operations.include(PeerOperation::Store)
+                    && is_accepted(&abstract_syntax, &settings.accept_sop_classes),
                 takes_instances: takes_instances(request, &abstract_syntax, operations),
                 options: extended(request, &abstract_syntax).map(|(options, _)| options).unwrap_or_default(),
                 abstract_syntax,
@@ -101,13 +103,7 @@ pub fn negotiate(
         presentation_contexts: results,
         user_variables: user_information(request, settings, &contexts, operations),
     };
-    Ok(Agreement {
-        caller,
-        operations,
-        contexts,
-        peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0),
-        answer,
-    })
+    Ok(Agreement { caller, contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
 }
 
 /// The A-ASSOCIATE-RJ of a server that has reached `dimse.max_associations`.
@@ -480,6 +476,7 @@ mod tests {
             let agreement = negotiate(&request, &config.dimse, &Callers::of(&config)).unwrap();
             let context = &agreement.contexts[0];
             assert_eq!(context.takes_instances, scp);
+            assert!(context.may_store);
             assert_eq!(context.transfer_syntax, if scp { EXPLICIT } else { IMPLICIT_VR_LITTLE_ENDIAN });
             let roles: Vec<_> = agreement
                 .answer

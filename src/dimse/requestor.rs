@@ -113,6 +113,7 @@ impl Requestor {
                 id,
                 abstract_syntax: context.abstract_syntax.clone(),
                 transfer_syntax: result.transfer_syntax.trim_matches(['\0', ' ']).to_owned(),
+                may_store: false,
                 takes_instances: true,
                 options: QueryOptions::default(),
             })

@@ -230,7 +230,7 @@ pub fn of_failed_action(error: &Error) -> Status {
 
 /// The status of an operation that the peer may not request.
 pub fn of_unauthorized() -> Status {
-    Status::new(NOT_AUTHORIZED, "the AE title may not do this (dimse.peers)")
+    Status::new(NOT_AUTHORIZED, "not allowed (dimse.peers, dimse.accept_sop_classes)")
 }
 
 /// The status of a C-MOVE to a title that is no destination of the peer.
