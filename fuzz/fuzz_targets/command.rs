@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let _ = command::read(input);
+    let _ = pdu::read_answer(&Bytes::copy_from_slice(input));
     let _ = pdu::read_associate(&Bytes::copy_from_slice(input));
     let mut splitter = PduSplitter::new(16 * 1024);
     let mut buffer = BytesMut::new();
@@ -18,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
             match splitter.next(&mut buffer) {
                 Ok(None) => break,
                 // The association ends here.
-                Err(_) | Ok(Some(PduPiece::Misplaced | PduPiece::Abort)) => return,
+                Err(_) | Ok(Some(PduPiece::Answer(_) | PduPiece::Abort)) => return,
                 Ok(Some(_)) => {}
             }
         }

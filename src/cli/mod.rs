@@ -11,6 +11,7 @@ use crate::config;
 use crate::config::{Config, Override};
 use crate::telemetry;
 
+mod ae;
 mod check;
 mod copy;
 mod decoder;
@@ -47,6 +48,8 @@ enum Command {
     Decoder(decoder::DecoderArguments),
     /// Manage the table of the index in DynamoDB.
     Table(table::TableArguments),
+    /// List and verify the DIMSE peers of the settings.
+    Ae(ae::AeArguments),
 }
 
 /// The options of every command.
@@ -78,6 +81,7 @@ impl Arguments {
             Command::Copy(command) => command.run(),
             Command::Decoder(command) => command.run(),
             Command::Table(command) => command.run(),
+            Command::Ae(command) => command.run(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod decoders;
 mod duplicates;
 mod network;
 mod origin;
+mod peer_rule;
 mod s3;
 mod sections;
 mod storage_class;
@@ -24,6 +25,7 @@ pub use decoders::DecodersSettings;
 pub use duplicates::Duplicates;
 pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
+pub use peer_rule::{PeerOperation, PeerOperations, PeerRule};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings, IngestSettings,
@@ -167,6 +169,12 @@ impl Config {
         ensure!(
             self.auth.is_on() || self.dimse.tenants.is_empty(),
             "dimse.tenants cannot be set without auth.issuer: there is one tenant"
+        );
+        let mut titles: Vec<_> = self.dimse.peers.iter().map(|peer| &peer.ae_title).collect();
+        titles.sort_unstable();
+        ensure!(
+            titles.windows(2).all(|pair| pair[0] != pair[1]),
+            "dimse.peers cannot name an AE title more than once"
         );
         Ok(())
     }

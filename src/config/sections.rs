@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::{AllowedOrigin, Duplicates, Network, TenantRule};
+use crate::config::{AllowedOrigin, Duplicates, Network, PeerRule, TenantRule};
 
 /// Section `[storage]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -98,12 +98,14 @@ pub struct DimseSettings {
     pub accept_calling: Vec<String>,
     pub accept_sop_classes: Vec<String>,
     pub tenants: Vec<TenantRule>,
+    pub peers: Vec<PeerRule>,
     pub max_pdu_bytes: u32,
     pub max_associations: usize,
     pub max_associations_per_address: usize,
     pub idle_timeout_seconds: u64,
     pub request_timeout_seconds: u64,
     pub max_operations: u16,
+    pub connect_timeout_seconds: u64,
 }
 
 /// Section `[ingest]`.

@@ -8,12 +8,18 @@ use crate::dicom::attributes::Tag;
 pub const COMMAND_GROUP_LENGTH: Tag = of(tags::COMMAND_GROUP_LENGTH);
 /// AffectedSOPClassUID (0000,0002).
 pub const AFFECTED_SOP_CLASS_UID: Tag = of(tags::AFFECTED_SOP_CLASS_UID);
+/// RequestedSOPClassUID (0000,0003).
+pub const REQUESTED_SOP_CLASS_UID: Tag = of(tags::REQUESTED_SOP_CLASS_UID);
 /// CommandField (0000,0100).
 pub const COMMAND_FIELD: Tag = of(tags::COMMAND_FIELD);
 /// MessageID (0000,0110).
 pub const MESSAGE_ID: Tag = of(tags::MESSAGE_ID);
 /// MessageIDBeingRespondedTo (0000,0120).
 pub const MESSAGE_ID_BEING_RESPONDED_TO: Tag = of(tags::MESSAGE_ID_BEING_RESPONDED_TO);
+/// MoveDestination (0000,0600).
+pub const MOVE_DESTINATION: Tag = of(tags::MOVE_DESTINATION);
+/// Priority (0000,0700).
+pub const PRIORITY: Tag = of(tags::PRIORITY);
 /// CommandDataSetType (0000,0800).
 pub const COMMAND_DATA_SET_TYPE: Tag = of(tags::COMMAND_DATA_SET_TYPE);
 /// Status (0000,0900).
@@ -24,6 +30,24 @@ pub const OFFENDING_ELEMENT: Tag = of(tags::OFFENDING_ELEMENT);
 pub const ERROR_COMMENT: Tag = of(tags::ERROR_COMMENT);
 /// AffectedSOPInstanceUID (0000,1000).
 pub const AFFECTED_SOP_INSTANCE_UID: Tag = of(tags::AFFECTED_SOP_INSTANCE_UID);
+/// RequestedSOPInstanceUID (0000,1001).
+pub const REQUESTED_SOP_INSTANCE_UID: Tag = of(tags::REQUESTED_SOP_INSTANCE_UID);
+/// EventTypeID (0000,1002).
+pub const EVENT_TYPE_ID: Tag = of(tags::EVENT_TYPE_ID);
+/// ActionTypeID (0000,1008).
+pub const ACTION_TYPE_ID: Tag = of(tags::ACTION_TYPE_ID);
+/// NumberOfRemainingSuboperations (0000,1020).
+pub const NUMBER_OF_REMAINING_SUBOPERATIONS: Tag = of(tags::NUMBER_OF_REMAINING_SUBOPERATIONS);
+/// NumberOfCompletedSuboperations (0000,1021).
+pub const NUMBER_OF_COMPLETED_SUBOPERATIONS: Tag = of(tags::NUMBER_OF_COMPLETED_SUBOPERATIONS);
+/// NumberOfFailedSuboperations (0000,1022).
+pub const NUMBER_OF_FAILED_SUBOPERATIONS: Tag = of(tags::NUMBER_OF_FAILED_SUBOPERATIONS);
+/// NumberOfWarningSuboperations (0000,1023).
+pub const NUMBER_OF_WARNING_SUBOPERATIONS: Tag = of(tags::NUMBER_OF_WARNING_SUBOPERATIONS);
+/// MoveOriginatorApplicationEntityTitle (0000,1030).
+pub const MOVE_ORIGINATOR_APPLICATION_ENTITY_TITLE: Tag = of(tags::MOVE_ORIGINATOR_APPLICATION_ENTITY_TITLE);
+/// MoveOriginatorMessageID (0000,1031).
+pub const MOVE_ORIGINATOR_MESSAGE_ID: Tag = of(tags::MOVE_ORIGINATOR_MESSAGE_ID);
 /// FileMetaInformationGroupLength (0002,0000).
 pub const FILE_META_INFORMATION_GROUP_LENGTH: Tag = of(tags::FILE_META_INFORMATION_GROUP_LENGTH);
 /// FileMetaInformationVersion (0002,0001).
@@ -103,8 +127,14 @@ pub const CONTENT_TIME: Tag = of(tags::CONTENT_TIME);
 pub const ACCESSION_NUMBER: Tag = of(tags::ACCESSION_NUMBER);
 /// IssuerOfAccessionNumberSequence (0008,0051).
 pub const ISSUER_OF_ACCESSION_NUMBER_SEQUENCE: Tag = of(tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE);
+/// QueryRetrieveLevel (0008,0052).
+pub const QUERY_RETRIEVE_LEVEL: Tag = of(tags::QUERY_RETRIEVE_LEVEL);
+/// RetrieveAETitle (0008,0054).
+pub const RETRIEVE_AE_TITLE: Tag = of(tags::RETRIEVE_AE_TITLE);
 /// InstanceAvailability (0008,0056).
 pub const INSTANCE_AVAILABILITY: Tag = of(tags::INSTANCE_AVAILABILITY);
+/// FailedSOPInstanceUIDList (0008,0058).
+pub const FAILED_SOP_INSTANCE_UID_LIST: Tag = of(tags::FAILED_SOP_INSTANCE_UID_LIST);
 /// Modality (0008,0060).
 pub const MODALITY: Tag = of(tags::MODALITY);
 /// ModalitiesInStudy (0008,0061).
@@ -165,6 +195,8 @@ pub const REFERENCED_SOP_INSTANCE_UID: Tag = of(tags::REFERENCED_SOP_INSTANCE_UI
 pub const REFERENCED_FRAME_NUMBER: Tag = of(tags::REFERENCED_FRAME_NUMBER);
 /// RetrieveURL (0008,1190).
 pub const RETRIEVE_URL: Tag = of(tags::RETRIEVE_URL);
+/// TransactionUID (0008,1195).
+pub const TRANSACTION_UID: Tag = of(tags::TRANSACTION_UID);
 /// WarningReason (0008,1196).
 pub const WARNING_REASON: Tag = of(tags::WARNING_REASON);
 /// FailureReason (0008,1197).
@@ -269,6 +301,12 @@ pub const IMAGE_LATERALITY: Tag = of(tags::IMAGE_LATERALITY);
 pub const TEMPORAL_POSITION_IDENTIFIER: Tag = of(tags::TEMPORAL_POSITION_IDENTIFIER);
 /// SliceLocation (0020,1041).
 pub const SLICE_LOCATION: Tag = of(tags::SLICE_LOCATION);
+/// NumberOfPatientRelatedStudies (0020,1200).
+pub const NUMBER_OF_PATIENT_RELATED_STUDIES: Tag = of(tags::NUMBER_OF_PATIENT_RELATED_STUDIES);
+/// NumberOfPatientRelatedSeries (0020,1202).
+pub const NUMBER_OF_PATIENT_RELATED_SERIES: Tag = of(tags::NUMBER_OF_PATIENT_RELATED_SERIES);
+/// NumberOfPatientRelatedInstances (0020,1204).
+pub const NUMBER_OF_PATIENT_RELATED_INSTANCES: Tag = of(tags::NUMBER_OF_PATIENT_RELATED_INSTANCES);
 /// NumberOfStudyRelatedSeries (0020,1206).
 pub const NUMBER_OF_STUDY_RELATED_SERIES: Tag = of(tags::NUMBER_OF_STUDY_RELATED_SERIES);
 /// NumberOfStudyRelatedInstances (0020,1208).

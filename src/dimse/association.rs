@@ -1,133 +1,45 @@
-//! One association from its request to its end: the acceptor's side of the state machine of PS3.8 §9.2, and
-//! the messages that it carries (PS3.7 §6.3).
+//! One association from its establishment to its end: the acceptor's side of the state machine of PS3.8 §9.2,
+//! and the messages that it carries (PS3.7 §6.3).
 
 use std::collections::VecDeque;
-use std::future::{pending, ready};
-use std::net::IpAddr;
+use std::future::{Future, pending, ready};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use dicom_ul::pdu::Pdu;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tokio::time::sleep;
 
-use crate::archive::Archive;
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::pace::Pace;
-use crate::budget::{Budget, Grant, client_of};
-use crate::config::DimseSettings;
-use crate::connections::OpenConnection;
+use crate::dicom::uids;
+use crate::dimse::acceptor::Acceptor;
 use crate::dimse::c_echo;
+use crate::dimse::c_find;
 use crate::dimse::c_store;
-use crate::dimse::callers::Callers;
-use crate::dimse::command::{self, DimseOperation, DimseRequest, MAX_COMMAND_BYTES, Status};
-use crate::dimse::connection::{Connection, Interruption};
-use crate::dimse::negotiation::{Agreement, PresentationContext, congestion, negotiate};
-use crate::dimse::pdu::{
-    PduPiece, PdvChunk, Violation, abort_pdu, association_pdu, command_pdus, read_associate,
+use crate::dimse::command::{
+    self, DimseMessage, DimseOperation, DimseRequest, DimseResponse, MAX_COMMAND_BYTES, Status,
 };
-use crate::dimse::status;
+use crate::dimse::commitment;
+use crate::dimse::connection::{Connection, Interruption};
+use crate::dimse::identifier::MAX_IDENTIFIER_BYTES;
+use crate::dimse::models::{self, QueryService};
+use crate::dimse::negotiation::{Agreement, PresentationContext};
+use crate::dimse::operation::{Operation, Outbox};
+use crate::dimse::pdu::{PduPiece, PdvChunk, Violation, association_pdu, command_pdus};
+use crate::dimse::retrieve;
+use crate::dimse::service::ServiceRequest;
+use crate::dimse::status::{self, WrongIdentifier};
 
-/// The state that all associations share.
-pub struct Acceptor {
-    /// The archive that stores instances.
-    pub archive: Arc<Archive>,
-    /// Section `[dimse]`.
-    pub settings: DimseSettings,
-    /// The callers by their AE titles.
-    pub callers: Callers,
-    /// The places of associations, shared by addresses.
-    pub places: Budget,
-    /// Cancelled when the server stops.
-    pub shutdown: CancellationToken,
-}
-
-/// Serves a connection of a peer to its end. Before the request for an association, it may have to make room
-/// for another connection.
-pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Acceptor) {
-    let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
-    let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
-    if let Err(interruption) = converse(&mut connection, peer, open, acceptor).await {
-        match &interruption {
-            Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
-            _ => warn!("association ended: {interruption}"),
-        }
-        if let Some(source) = interruption.abort_source() {
-            // If the peer does not read the A-ABORT, the connection is closed all the same.
-            let _ = connection.send(&abort_pdu(source)).await;
-        }
-    }
-    connection.close().await;
-}
-
-async fn converse(
-    connection: &mut Connection,
-    peer: IpAddr,
-    open: &OpenConnection,
-    acceptor: &Acceptor,
-) -> Result<(), Interruption> {
-    match establish(connection, peer, open, acceptor).await? {
-        Some((agreement, _place)) => Association::new(connection, acceptor, agreement).serve().await,
-        None => Ok(()),
-    }
-}
-
-/// Waits for the request and answers it; `None` if it was rejected. A peer takes a place with its request, so
-/// that connections without a request take none.
-async fn establish(
-    connection: &mut Connection,
-    peer: IpAddr,
-    open: &OpenConnection,
-    acceptor: &Acceptor,
-) -> Result<Option<(Agreement, Grant)>, Interruption> {
-    let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
-    let piece = tokio::select! {
-        () = acceptor.shutdown.cancelled() => return Err(Interruption::Stopped),
-        () = open.end.cancelled() => return Err(Interruption::Displaced),
-        piece = timeout(request_timeout, connection.next()) => {
-            piece.map_err(|_| Interruption::Silent(request_timeout))??
-        }
-    };
-    open.under_way.store(1, Ordering::Relaxed);
-    let request = match piece {
-        PduPiece::Associate(pdu) => read_associate(&pdu)?,
-        PduPiece::Abort => return Err(Interruption::Aborted),
-        PduPiece::Release | PduPiece::Misplaced | PduPiece::Pdv(_) => {
-            return Err(Violation::UnexpectedPdu.into());
-        }
-    };
-    let client = client_of(peer);
-    let place = acceptor.places.try_take(&client.to_string(), 1).ok_or_else(congestion);
-    let negotiate = |place| Ok((negotiate(&request, &acceptor.settings, &acceptor.callers)?, place));
-    match place.and_then(negotiate) {
-        Ok((mut agreement, place)) => {
-            if !acceptor.callers.are_authenticated() {
-                agreement.caller.client = client.to_string().into();
-            }
-            let contexts = agreement.contexts.len();
-            info!(dimse.calling = request.calling_ae_title, contexts, "association accepted");
-            connection.send(&association_pdu(&Pdu::AssociationAC(agreement.answer.clone()))).await?;
-            Ok(Some((agreement, place)))
-        }
-        Err(rejection) => {
-            let reason = &rejection.source;
-            warn!(dimse.calling = request.calling_ae_title, "association rejected: {reason}");
-            connection.send(&association_pdu(&Pdu::AssociationRJ(rejection))).await?;
-            Ok(None)
-        }
-    }
-}
+/// The operations that may be outstanding beyond `dimse.max_operations` while a long one runs.
+const SPARE_OPERATIONS: usize = 16;
 
 /// An association that is established.
-struct Association<'a> {
+pub(crate) struct Association<'a> {
     connection: &'a mut Connection,
     acceptor: &'a Acceptor,
     agreement: Agreement,
+    contexts: Arc<[PresentationContext]>,
     command: Vec<u8>,
     /// The presentation context of a command that is being received.
     command_context: Option<u8>,
@@ -135,20 +47,31 @@ struct Association<'a> {
     data_set: Option<IncomingDataSet>,
     /// The pace of the current message.
     pace: Pace,
-    /// Responses, as the bytes of P-DATA-TF, in the order of their requests: a peer with several outstanding
-    /// operations may rely on the order.
-    responses: VecDeque<BoxFuture<'static, Vec<u8>>>,
+    /// Operations in the order of their requests, which is that of their messages: a peer with several
+    /// outstanding operations may rely on the order.
+    operations: VecDeque<Operation>,
 }
 
 struct IncomingDataSet {
     context: u8,
-    request: DimseRequest,
-    /// The upload of the data set, or the status of the response after the data set was discarded.
-    destination: Result<Upload, Status>,
+    destination: DataSetDestination,
+}
+
+/// The use of a data set that is being received.
+enum DataSetDestination {
+    /// The data set is stored.
+    Upload(DimseRequest, Box<Upload>),
+    /// The data set is discarded, and the response has this status.
+    Refused(DimseRequest, Status),
+    /// The data set is an identifier, or the information of an action.
+    Identifier(DimseRequest, Vec<u8>),
+    /// The data set is of a response, and is discarded.
+    Ignored,
 }
 
 enum AssociationEvent {
-    Response(Vec<u8>),
+    Message(Bytes),
+    Ended,
     Piece(PduPiece),
 }
 
@@ -157,22 +80,24 @@ impl AssociationEvent {
     fn bytes(&self) -> usize {
         match self {
             Self::Piece(PduPiece::Pdv(chunk)) => chunk.bytes.len(),
-            Self::Response(_) | Self::Piece(_) => 0,
+            Self::Message(_) | Self::Ended | Self::Piece(_) => 0,
         }
     }
 }
 
 impl<'a> Association<'a> {
-    fn new(connection: &'a mut Connection, acceptor: &'a Acceptor, agreement: Agreement) -> Self {
+    /// An association over a connection, as agreed on.
+    pub(crate) fn new(connection: &'a mut Connection, acceptor: &'a Acceptor, agreement: Agreement) -> Self {
         Self {
             connection,
             acceptor,
+            contexts: agreement.contexts.clone().into(),
             agreement,
             command: Vec::new(),
             command_context: None,
             data_set: None,
             pace: Self::pace(acceptor),
-            responses: VecDeque::new(),
+            operations: VecDeque::new(),
         }
     }
 
@@ -182,18 +107,16 @@ impl<'a> Association<'a> {
         Pace::new(Duration::from_secs(acceptor.settings.idle_timeout_seconds), min_bytes_per_second)
     }
 
-    /// Reads messages and sends responses until the peer releases.
-    async fn serve(mut self) -> Result<(), Interruption> {
+    /// Reads messages and sends messages until the peer releases.
+    pub(crate) async fn serve(mut self) -> Result<(), Interruption> {
         loop {
             match self.next_event().await? {
-                AssociationEvent::Response(response) => {
-                    self.responses.pop_front();
-                    self.connection.send(&response).await?;
-                }
+                AssociationEvent::Message(message) => self.connection.send(&message).await?,
+                AssociationEvent::Ended => drop(self.operations.pop_front()),
                 AssociationEvent::Piece(PduPiece::Pdv(chunk)) => self.receive(chunk).await?,
                 AssociationEvent::Piece(PduPiece::Release) => return self.release().await,
                 AssociationEvent::Piece(PduPiece::Abort) => return Err(Interruption::Aborted),
-                AssociationEvent::Piece(PduPiece::Associate(_) | PduPiece::Misplaced) => {
+                AssociationEvent::Piece(PduPiece::Associate(_) | PduPiece::Answer(_)) => {
                     return Err(Violation::UnexpectedPdu.into());
                 }
             }
@@ -201,31 +124,35 @@ impl<'a> Association<'a> {
     }
 
     async fn next_event(&mut self) -> Result<AssociationEvent, Interruption> {
-        let settings = &self.acceptor.settings;
         let is_between_messages = self.command_context.is_none() && self.data_set.is_none();
         if is_between_messages {
             self.pace = Self::pace(self.acceptor);
         }
         let (started, patience) = (Instant::now(), self.pace.allowance());
-        let has_no_responses = self.responses.is_empty();
-        // The limit delays further messages; a message that has begun is read to its end.
-        let may_read =
-            !is_between_messages || self.responses.len() < usize::from(settings.max_operations.max(1));
-        let response = async {
-            match self.responses.front_mut() {
-                Some(response) => response.await,
+        let has_no_operations = self.operations.is_empty();
+        // The limit delays further messages; a message that has begun is read to its end, and so are
+        // cancellations of a long operation and the responses to its requests.
+        let may_read = !is_between_messages
+            || self.operations.len() < self.max_operations()
+            || self.operations.iter().any(Operation::is_long);
+        let message = async {
+            match self.operations.front_mut() {
+                Some(operation) => operation.next().await,
                 None => pending().await,
             }
         };
         let event = tokio::select! {
             biased;
-            response = response => Ok(AssociationEvent::Response(response)),
-            () = self.acceptor.shutdown.cancelled(), if is_between_messages && has_no_responses => {
+            message = message => match message {
+                Some(message) => Ok(AssociationEvent::Message(message?)),
+                None => Ok(AssociationEvent::Ended),
+            },
+            () = self.acceptor.shutdown.cancelled(), if is_between_messages && has_no_operations => {
                 Err(Interruption::Stopped)
             }
             piece = self.connection.next(), if may_read => Ok(AssociationEvent::Piece(piece?)),
             // A peer that waits for a response is not idle.
-            () = sleep(patience), if !is_between_messages || has_no_responses => {
+            () = sleep(patience), if !is_between_messages || has_no_operations => {
                 Err(match self.pace.is_kept() {
                     true => Interruption::Silent(patience),
                     false => Interruption::TooSlow(self.pace.min_bytes_per_second()),
@@ -237,13 +164,24 @@ impl<'a> Association<'a> {
         event
     }
 
-    /// Sends all outstanding responses, then answers an A-RELEASE-RQ. A data set that is not complete is
-    /// dropped.
+    fn max_operations(&self) -> usize {
+        usize::from(self.acceptor.settings.max_operations.max(1))
+    }
+
+    /// Sends all outstanding messages, then answers an A-RELEASE-RQ. A data set that is not complete is
+    /// dropped, and long operations are cancelled.
     async fn release(mut self) -> Result<(), Interruption> {
         self.data_set = None;
-        for response in std::mem::take(&mut self.responses) {
-            let response = response.await;
-            self.connection.send(&response).await?;
+        for mut operation in std::mem::take(&mut self.operations) {
+            operation.abandon();
+            while let Some(message) = operation.next().await {
+                match message {
+                    Ok(message) => self.connection.send(&message).await?,
+                    // The operation waited for a response that does not come any more.
+                    Err(Interruption::Closed) => break,
+                    Err(interruption) => return Err(interruption),
+                }
+            }
         }
         self.connection.send(&association_pdu(&Pdu::ReleaseRP)).await
     }
@@ -266,11 +204,26 @@ impl<'a> Association<'a> {
         if !chunk.is_last {
             return Ok(());
         }
-        let request = command::read(&self.command)?;
+        let message = command::read(&self.command)?;
         self.command.clear();
         self.command_context = None;
-        let context = self.context(chunk.context)?.clone();
-        self.begin(context, request).await;
+        match message {
+            DimseMessage::Request(request) => {
+                let context = self.context(chunk.context)?.clone();
+                self.begin(context, request).await
+            }
+            DimseMessage::Response(response) => self.receive_response(chunk.context, response),
+        }
+    }
+
+    /// Gives a response to the operation that sends messages now.
+    fn receive_response(&mut self, context: u8, response: DimseResponse) -> Result<(), Interruption> {
+        if !self.operations.front().is_some_and(|operation| operation.respond(response)) {
+            return Err(Violation::Command.into());
+        }
+        if response.has_data_set {
+            self.data_set = Some(IncomingDataSet { context, destination: DataSetDestination::Ignored });
+        }
         Ok(())
     }
 
@@ -280,21 +233,44 @@ impl<'a> Association<'a> {
     }
 
     /// Begins an operation; responds at once if no data set follows.
-    async fn begin(&mut self, context: PresentationContext, request: DimseRequest) {
-        let destination = match request.operation {
-            // The operations that can be cancelled (C-FIND, C-GET, C-MOVE) are not supported.
-            DimseOperation::Cancel => return,
-            DimseOperation::Echo => Err(c_echo::echo()),
-            DimseOperation::Store => {
-                c_store::begin(&request, &context, &self.acceptor.archive, &self.agreement.caller).await
-            }
-            DimseOperation::Other(_) => Err(status::of_unrecognized(request.operation)),
-        };
-        if request.has_data_set {
-            self.data_set = Some(IncomingDataSet { context: context.id, request, destination });
-        } else if let Err(status) = destination {
-            self.respond(context.id, &request, &status);
+    async fn begin(
+        &mut self,
+        context: PresentationContext,
+        request: DimseRequest,
+    ) -> Result<(), Interruption> {
+        if request.operation == DimseOperation::Cancel {
+            self.operations.iter().for_each(|operation| operation.cancel_if(context.id, request.message_id));
+            return Ok(());
         }
+        if self.operations.len() >= self.max_operations() + SPARE_OPERATIONS {
+            return Err(Violation::TooManyOperations.into());
+        }
+        let begun = match request.operation {
+            DimseOperation::Echo => Err(c_echo::echo()),
+            DimseOperation::Store if context.takes_instances && !context.may_store => {
+                Err(status::of_unauthorized())
+            }
+            DimseOperation::Store => {
+                c_store::begin(&request, &context, &self.acceptor.archive, &self.agreement.caller)
+                    .await
+                    .map(Some)
+            }
+            _ if !takes_identifier(&request, &context) => Err(status::of_unrecognized(request.operation)),
+            _ if !request.has_data_set => Err(status::of_identifier(WrongIdentifier::Absent)),
+            _ => Ok(None),
+        };
+        let has_data_set = request.has_data_set;
+        let destination = match begun {
+            Ok(Some(upload)) => DataSetDestination::Upload(request, Box::new(upload)),
+            Ok(None) => DataSetDestination::Identifier(request, Vec::new()),
+            Err(status) if has_data_set => DataSetDestination::Refused(request, status),
+            Err(status) => {
+                self.respond(context.id, &request, &status);
+                return Ok(());
+            }
+        };
+        self.data_set = Some(IncomingDataSet { context: context.id, destination });
+        Ok(())
     }
 
     async fn receive_data_set(&mut self, chunk: PdvChunk) -> Result<(), Interruption> {
@@ -302,36 +278,103 @@ impl<'a> Association<'a> {
         if data_set.context != chunk.context {
             return Err(Violation::Interleaved.into());
         }
-        if let Ok(upload) = &mut data_set.destination
-            && !chunk.bytes.is_empty()
-        {
-            upload.write(chunk.bytes).await;
+        match &mut data_set.destination {
+            DataSetDestination::Upload(_, upload) if !chunk.bytes.is_empty() => {
+                upload.write(chunk.bytes).await;
+            }
+            // Of a longer identifier, the rest is discarded, so that it cannot be read.
+            DataSetDestination::Identifier(_, bytes) if bytes.len() <= MAX_IDENTIFIER_BYTES => {
+                bytes.extend_from_slice(&chunk.bytes);
+            }
+            _ => {}
         }
         if chunk.is_last
-            && let Some(IncomingDataSet { context, request, destination }) = self.data_set.take()
+            && let Some(IncomingDataSet { context, destination }) = self.data_set.take()
         {
             match destination {
-                Ok(upload) => self.respond_when_stored(context, request, upload).await,
-                Err(status) => self.respond(context, &request, &status),
+                DataSetDestination::Upload(request, upload) => {
+                    self.respond_when_stored(context, request, *upload).await;
+                }
+                DataSetDestination::Refused(request, status) => self.respond(context, &request, &status),
+                DataSetDestination::Identifier(request, bytes) if bytes.len() > MAX_IDENTIFIER_BYTES => {
+                    self.respond(context, &request, &status::of_identifier(WrongIdentifier::Absent));
+                }
+                DataSetDestination::Identifier(request, bytes) => self.start(context, request, bytes)?,
+                DataSetDestination::Ignored => {}
             }
         }
         Ok(())
     }
 
+    /// Starts a long operation.
+    fn start(&mut self, context: u8, request: DimseRequest, identifier: Vec<u8>) -> Result<(), Interruption> {
+        let (operation, message_id) = (request.operation, request.message_id);
+        let service = ServiceRequest {
+            context: self.context(context)?.clone(),
+            request,
+            contexts: self.contexts.clone(),
+            peer_max_pdu_bytes: self.agreement.peer_max_pdu_bytes,
+            caller: self.agreement.caller.clone(),
+            calling: self.agreement.answer.calling_ae_title.clone(),
+            called: self.agreement.answer.called_ae_title.clone(),
+            archive: self.acceptor.archive.clone(),
+            settings: self.acceptor.settings.clone(),
+            callers: self.acceptor.callers.clone(),
+            reports: self.acceptor.reports.clone(),
+        };
+        let root = models::of_sop_class(&service.context.abstract_syntax).map(|(root, _)| root);
+        match (operation, root) {
+            (DimseOperation::Find, Some(root)) => {
+                self.run(context, message_id, |outbox| c_find::find(service, root, identifier, outbox));
+            }
+            (DimseOperation::Get, Some(root)) => {
+                self.run(context, message_id, |outbox| retrieve::get(service, root, identifier, outbox));
+            }
+            (DimseOperation::Move, Some(root)) => {
+                self.run(context, message_id, |outbox| {
+                    retrieve::move_to_destination(service, root, identifier, outbox)
+                });
+            }
+            _ => self.run(context, message_id, |outbox| commitment::commit(service, identifier, outbox)),
+        }
+        Ok(())
+    }
+
+    fn run<F>(&mut self, context: u8, message_id: u16, work: impl FnOnce(Outbox) -> F)
+    where
+        F: Future<Output = Result<(), Interruption>> + Send + 'static,
+    {
+        let patience = Duration::from_secs(self.acceptor.settings.idle_timeout_seconds);
+        let stop = self.acceptor.shutdown.clone();
+        self.operations.push_back(Operation::start(context, message_id, patience, stop, work));
+    }
+
     fn respond(&mut self, context: u8, request: &DimseRequest, status: &Status) {
         let response = command::write_response(request, status);
         let response = command_pdus(context, &response, self.agreement.peer_max_pdu_bytes);
-        self.responses.push_back(ready(response).boxed());
+        self.operations.push_back(Operation::ending_with(context, request.message_id, ready(response)));
     }
 
     /// Responds when the instance is durable, while further messages are read.
     async fn respond_when_stored(&mut self, context: u8, request: DimseRequest, upload: Upload) {
         let stored = upload.finish().await;
-        let max_pdu_bytes = self.agreement.peer_max_pdu_bytes;
+        let (message_id, max_pdu_bytes) = (request.message_id, self.agreement.peer_max_pdu_bytes);
         let response = async move {
             let status = status::of_outcome(&stored.await);
             command_pdus(context, &command::write_response(&request, &status), max_pdu_bytes)
         };
-        self.responses.push_back(response.boxed());
+        self.operations.push_back(Operation::ending_with(context, message_id, response));
     }
+}
+
+/// Whether an operation is one of its presentation context's SOP class, with an identifier as its data set.
+fn takes_identifier(request: &DimseRequest, context: &PresentationContext) -> bool {
+    let service = models::of_sop_class(&context.abstract_syntax).map(|(_, service)| service);
+    matches!(
+        (request.operation, service),
+        (DimseOperation::Find, Some(QueryService::Find))
+            | (DimseOperation::Move, Some(QueryService::Move))
+            | (DimseOperation::Get, Some(QueryService::Get))
+    ) || (request.operation == DimseOperation::Action
+        && context.abstract_syntax == uids::STORAGE_COMMITMENT_PUSH_MODEL)
 }

@@ -12,6 +12,7 @@ use crate::dicom::uid::InstanceUid;
 use crate::dicom::uids;
 use crate::dicom::write::file_head;
 use crate::dimse::command::{DimseRequest, Status};
+use crate::dimse::models;
 use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::status::{self, Unacceptable};
 
@@ -25,7 +26,9 @@ pub async fn begin(
     archive: &Arc<Archive>,
     caller: &Caller,
 ) -> Result<Upload, Status> {
-    if context.abstract_syntax == uids::VERIFICATION {
+    let class = context.abstract_syntax.as_str();
+    let is_other = [uids::VERIFICATION, uids::STORAGE_COMMITMENT_PUSH_MODEL].contains(&class);
+    if is_other || models::of_sop_class(class).is_some() {
         return Err(status::of_unrecognized(request.operation));
     }
     if request.sop_class.as_ref() != Some(&context.abstract_syntax) {

@@ -8,19 +8,64 @@ use crate::dimse::pdu::Violation;
 pub const MAX_COMMAND_BYTES: usize = 1 << 16;
 
 const NO_DATA_SET: u16 = 0x0101;
+const DATA_SET: u16 = 0x0001;
 const RESPONSE: u16 = 0x8000;
 
-/// The operation that a request is for: Command Field (0000,0100) (PS3.7 §E.1).
+/// The operation that a message is of: Command Field (0000,0100) without the bit of responses (PS3.7 §E.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DimseOperation {
-    /// C-STORE-RQ.
+    /// C-STORE.
     Store,
-    /// C-ECHO-RQ.
+    /// C-GET.
+    Get,
+    /// C-FIND.
+    Find,
+    /// C-MOVE.
+    Move,
+    /// C-ECHO.
     Echo,
-    /// C-CANCEL-RQ.
+    /// N-EVENT-REPORT.
+    EventReport,
+    /// N-ACTION.
+    Action,
+    /// C-CANCEL.
     Cancel,
-    /// Any other request.
+    /// Any other operation.
     Other(u16),
+}
+
+impl DimseOperation {
+    const KNOWN: [(u16, Self); 8] = [
+        (0x0001, Self::Store),
+        (0x0010, Self::Get),
+        (0x0020, Self::Find),
+        (0x0021, Self::Move),
+        (0x0030, Self::Echo),
+        (0x0100, Self::EventReport),
+        (0x0130, Self::Action),
+        (0x0FFF, Self::Cancel),
+    ];
+
+    fn of_field(field: u16) -> Self {
+        let known = Self::KNOWN.iter().find(|(known, _)| *known == field);
+        known.map_or(Self::Other(field), |(_, operation)| *operation)
+    }
+
+    fn field(self) -> u16 {
+        match self {
+            Self::Other(field) => field,
+            _ => Self::KNOWN.iter().find(|(_, known)| *known == self).map_or(0, |(field, _)| *field),
+        }
+    }
+}
+
+/// A DIMSE message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DimseMessage {
+    /// A request.
+    Request(DimseRequest),
+    /// A response.
+    Response(DimseResponse),
 }
 
 /// A DIMSE request.
@@ -28,12 +73,29 @@ pub enum DimseOperation {
 pub struct DimseRequest {
     /// The operation.
     pub operation: DimseOperation,
-    /// Message ID (0000,0110); 0 for a C-CANCEL-RQ, which has none.
+    /// Message ID (0000,0110); of a C-CANCEL-RQ, which has none, Message ID Being Responded To (0000,0120).
     pub message_id: u16,
-    /// Affected SOP Class UID (0000,0002), without padding.
+    /// Affected SOP Class UID (0000,0002) or Requested SOP Class UID (0000,0003), without padding.
     pub sop_class: Option<String>,
-    /// Affected SOP Instance UID (0000,1000), without padding.
+    /// Affected SOP Instance UID (0000,1000) or Requested SOP Instance UID (0000,1001), without padding.
     pub sop_instance: Option<String>,
+    /// Move Destination (0000,0600), without padding.
+    pub move_destination: Option<String>,
+    /// Action Type ID (0000,1008).
+    pub action_type: Option<u16>,
+    /// Whether a data set follows.
+    pub has_data_set: bool,
+}
+
+/// A DIMSE response of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DimseResponse {
+    /// The operation.
+    pub operation: DimseOperation,
+    /// Message ID Being Responded To (0000,0120).
+    pub message_id: u16,
+    /// Status (0000,0900).
+    pub status: u16,
     /// Whether a data set follows.
     pub has_data_set: bool,
 }
@@ -59,41 +121,67 @@ impl Status {
     }
 }
 
-/// Reads a request, in time and memory linear in `bytes`. Other elements are skipped.
+/// The numbers of sub-operations of a C-GET or C-MOVE (PS3.7 §9.1.3, §9.1.4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubOperations {
+    /// Sub-operations that are still to be carried out; `None` in a final response that is not of a
+    /// cancellation, where the number is not allowed.
+    pub remaining: Option<u16>,
+    /// Successful sub-operations.
+    pub completed: u16,
+    /// Sub-operations that failed.
+    pub failed: u16,
+    /// Sub-operations that ended with a warning.
+    pub warning: u16,
+}
+
+/// Reads a message, in time and memory linear in `bytes`. Other elements are skipped.
 ///
 /// # Errors
-/// [`Violation::Command`] if `bytes` are no sequence of elements of group 0000, lack a Command Field or the
-/// Message ID, or are a response.
-pub fn read(bytes: &[u8]) -> Result<DimseRequest, Violation> {
-    let (mut operation, mut message_id) = (None, None);
-    let (mut sop_class, mut sop_instance) = (None, None);
-    let mut data_set_type = NO_DATA_SET;
+/// [`Violation::Command`] if `bytes` are no sequence of elements of group 0000, or lack a Command Field, the
+/// Message ID or, of a response, the status.
+pub fn read(bytes: &[u8]) -> Result<DimseMessage, Violation> {
+    let (mut field, mut message_id, mut responded_to, mut status) = (None, None, None, None);
+    let (mut sop_class, mut sop_instance, mut move_destination) = (None, None, None);
+    let (mut data_set_type, mut action_type) = (NO_DATA_SET, None);
     let mut rest = bytes;
     while !rest.is_empty() {
         let (tag, value, after) = next_element(rest).ok_or(Violation::Command)?;
         match tag {
-            tags::COMMAND_FIELD => operation = Some(number(value)?),
+            tags::COMMAND_FIELD => field = Some(number(value)?),
             tags::MESSAGE_ID => message_id = Some(number(value)?),
+            tags::MESSAGE_ID_BEING_RESPONDED_TO => responded_to = Some(number(value)?),
+            tags::STATUS => status = Some(number(value)?),
             tags::COMMAND_DATA_SET_TYPE => data_set_type = number(value)?,
-            tags::AFFECTED_SOP_CLASS_UID => sop_class = text(value),
-            tags::AFFECTED_SOP_INSTANCE_UID => sop_instance = text(value),
+            tags::ACTION_TYPE_ID => action_type = Some(number(value)?),
+            tags::AFFECTED_SOP_CLASS_UID | tags::REQUESTED_SOP_CLASS_UID => sop_class = text(value),
+            tags::AFFECTED_SOP_INSTANCE_UID | tags::REQUESTED_SOP_INSTANCE_UID => sop_instance = text(value),
+            tags::MOVE_DESTINATION => move_destination = text(value),
             _ => {}
         }
         rest = after;
     }
-    let operation = match operation.ok_or(Violation::Command)? {
-        0x0001 => DimseOperation::Store,
-        0x0030 => DimseOperation::Echo,
-        0x0FFF => DimseOperation::Cancel,
-        response if response & RESPONSE != 0 => return Err(Violation::Command),
-        other => DimseOperation::Other(other),
-    };
+    let field = field.ok_or(Violation::Command)?;
+    let operation = DimseOperation::of_field(field & !RESPONSE);
+    let has_data_set = data_set_type != NO_DATA_SET;
+    if field & RESPONSE != 0 {
+        let message_id = responded_to.ok_or(Violation::Command)?;
+        let status = status.ok_or(Violation::Command)?;
+        return Ok(DimseMessage::Response(DimseResponse { operation, message_id, status, has_data_set }));
+    }
     let message_id = match operation {
-        DimseOperation::Cancel => 0,
+        DimseOperation::Cancel => responded_to.unwrap_or(0),
         _ => message_id.ok_or(Violation::Command)?,
     };
-    let has_data_set = data_set_type != NO_DATA_SET;
-    Ok(DimseRequest { operation, message_id, sop_class, sop_instance, has_data_set })
+    Ok(DimseMessage::Request(DimseRequest {
+        operation,
+        message_id,
+        sop_class,
+        sop_instance,
+        move_destination,
+        action_type,
+        has_data_set,
+    }))
 }
 
 /// The tag and value of the first element, and the bytes after the element.
@@ -112,39 +200,131 @@ fn text(value: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Writes the response to a request.
+/// Writes the response to a request, without a data set.
 pub fn write_response(request: &DimseRequest, status: &Status) -> Vec<u8> {
-    let command_field = RESPONSE
-        | match request.operation {
-            DimseOperation::Store => 0x0001,
-            DimseOperation::Echo => 0x0030,
-            DimseOperation::Cancel => 0x0FFF,
-            DimseOperation::Other(field) => field,
-        };
-    let mut elements = Vec::with_capacity(256);
-    if let Some(uid) = &request.sop_class {
-        push(&mut elements, tags::AFFECTED_SOP_CLASS_UID, uid.as_bytes(), 0);
-    }
-    push(&mut elements, tags::COMMAND_FIELD, &command_field.to_le_bytes(), 0);
-    push(&mut elements, tags::MESSAGE_ID_BEING_RESPONDED_TO, &request.message_id.to_le_bytes(), 0);
-    push(&mut elements, tags::COMMAND_DATA_SET_TYPE, &NO_DATA_SET.to_le_bytes(), 0);
-    push(&mut elements, tags::STATUS, &status.code.to_le_bytes(), 0);
+    write_full_response(request, status, None, false)
+}
+
+/// Writes the response to a request, with the numbers of sub-operations if it has some, and whether a data
+/// set follows.
+pub fn write_full_response(
+    request: &DimseRequest,
+    status: &Status,
+    counts: Option<SubOperations>,
+    has_data_set: bool,
+) -> Vec<u8> {
+    let mut command = CommandWriter::default();
+    command.uid(tags::AFFECTED_SOP_CLASS_UID, request.sop_class.as_deref());
+    command.number(tags::COMMAND_FIELD, request.operation.field() | RESPONSE);
+    command.number(tags::MESSAGE_ID_BEING_RESPONDED_TO, request.message_id);
+    command.data_set_type(has_data_set);
+    command.number(tags::STATUS, status.code);
     if let Some(tag) = status.offending {
         let (group, element) = (tag.group().to_le_bytes(), tag.element().to_le_bytes());
-        push(&mut elements, tags::OFFENDING_ELEMENT, &[group, element].concat(), 0);
+        command.push(tags::OFFENDING_ELEMENT, &[group, element].concat(), 0);
     }
     if !status.comment.is_empty() {
         let is_plain = |character: &char| matches!(character, ' '..='~') && *character != '\\';
         let comment: String = status.comment.chars().filter(is_plain).take(64).collect();
-        push(&mut elements, tags::ERROR_COMMENT, comment.as_bytes(), b' ');
+        command.push(tags::ERROR_COMMENT, comment.as_bytes(), b' ');
     }
-    if let Some(uid) = &request.sop_instance {
-        push(&mut elements, tags::AFFECTED_SOP_INSTANCE_UID, uid.as_bytes(), 0);
+    command.uid(tags::AFFECTED_SOP_INSTANCE_UID, request.sop_instance.as_deref());
+    if let Some(action_type) = request.action_type {
+        command.number(tags::ACTION_TYPE_ID, action_type);
     }
-    let mut command = Vec::with_capacity(12 + elements.len());
-    push(&mut command, tags::COMMAND_GROUP_LENGTH, &(elements.len() as u32).to_le_bytes(), 0);
-    command.append(&mut elements);
-    command
+    if let Some(counts) = counts {
+        if let Some(remaining) = counts.remaining {
+            command.number(tags::NUMBER_OF_REMAINING_SUBOPERATIONS, remaining);
+        }
+        command.number(tags::NUMBER_OF_COMPLETED_SUBOPERATIONS, counts.completed);
+        command.number(tags::NUMBER_OF_FAILED_SUBOPERATIONS, counts.failed);
+        command.number(tags::NUMBER_OF_WARNING_SUBOPERATIONS, counts.warning);
+    }
+    command.finish()
+}
+
+/// The C-MOVE for which an instance is sent.
+#[derive(Debug, Clone)]
+pub struct MoveOriginator {
+    /// The AE title of the requestor of the C-MOVE.
+    pub ae_title: String,
+    /// The message ID of the C-MOVE-RQ.
+    pub message_id: u16,
+}
+
+/// Writes a C-STORE-RQ (PS3.7 §9.3.1.1) of medium priority.
+pub fn write_store_request(
+    message_id: u16,
+    sop_class: &str,
+    sop_instance: &str,
+    originator: Option<&MoveOriginator>,
+) -> Vec<u8> {
+    let mut command = CommandWriter::default();
+    command.uid(tags::AFFECTED_SOP_CLASS_UID, Some(sop_class));
+    command.number(tags::COMMAND_FIELD, DimseOperation::Store.field());
+    command.number(tags::MESSAGE_ID, message_id);
+    command.number(tags::PRIORITY, 0);
+    command.data_set_type(true);
+    command.uid(tags::AFFECTED_SOP_INSTANCE_UID, Some(sop_instance));
+    if let Some(originator) = originator {
+        let ae_title = originator.ae_title.as_bytes();
+        command.push(tags::MOVE_ORIGINATOR_APPLICATION_ENTITY_TITLE, ae_title, b' ');
+        command.number(tags::MOVE_ORIGINATOR_MESSAGE_ID, originator.message_id);
+    }
+    command.finish()
+}
+
+/// Writes a C-ECHO-RQ (PS3.7 §9.3.5.1).
+pub fn write_echo_request(message_id: u16, sop_class: &str) -> Vec<u8> {
+    let mut command = CommandWriter::default();
+    command.uid(tags::AFFECTED_SOP_CLASS_UID, Some(sop_class));
+    command.number(tags::COMMAND_FIELD, DimseOperation::Echo.field());
+    command.number(tags::MESSAGE_ID, message_id);
+    command.data_set_type(false);
+    command.finish()
+}
+
+/// Writes an N-EVENT-REPORT-RQ (PS3.7 §10.3.1.1) with a data set.
+pub fn write_event_report(message_id: u16, sop_class: &str, sop_instance: &str, event_type: u16) -> Vec<u8> {
+    let mut command = CommandWriter::default();
+    command.uid(tags::AFFECTED_SOP_CLASS_UID, Some(sop_class));
+    command.number(tags::COMMAND_FIELD, DimseOperation::EventReport.field());
+    command.number(tags::MESSAGE_ID, message_id);
+    command.data_set_type(true);
+    command.uid(tags::AFFECTED_SOP_INSTANCE_UID, Some(sop_instance));
+    command.number(tags::EVENT_TYPE_ID, event_type);
+    command.finish()
+}
+
+/// The elements of a command after the group length; they are pushed in the order of their tags.
+#[derive(Default)]
+struct CommandWriter(Vec<u8>);
+
+impl CommandWriter {
+    fn push(&mut self, tag: Tag, value: &[u8], padding: u8) {
+        push(&mut self.0, tag, value, padding);
+    }
+
+    fn number(&mut self, tag: Tag, number: u16) {
+        self.push(tag, &number.to_le_bytes(), 0);
+    }
+
+    fn uid(&mut self, tag: Tag, uid: Option<&str>) {
+        if let Some(uid) = uid {
+            self.push(tag, uid.as_bytes(), 0);
+        }
+    }
+
+    fn data_set_type(&mut self, has_data_set: bool) {
+        self.number(tags::COMMAND_DATA_SET_TYPE, if has_data_set { DATA_SET } else { NO_DATA_SET });
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let mut command = Vec::with_capacity(12 + self.0.len());
+        push(&mut command, tags::COMMAND_GROUP_LENGTH, &(self.0.len() as u32).to_le_bytes(), 0);
+        command.append(&mut self.0);
+        command
+    }
 }
 
 fn push(elements: &mut Vec<u8>, tag: Tag, value: &[u8], padding: u8) {
@@ -188,9 +368,39 @@ mod tests {
             message_id: 7,
             sop_class: Some("1.2.840.10008.5.1.4.1.1.2".into()),
             sop_instance: Some("1.2.3".into()),
+            move_destination: None,
+            action_type: None,
             has_data_set: true,
         };
-        assert_eq!(read(&elements(STORE)), Ok(expected));
+        assert_eq!(read(&elements(STORE)), Ok(DimseMessage::Request(expected)));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let DimseMessage::Request(request) = read(&elements(STORE)).unwrap() else { panic!() };
+        for (status, has_data_set) in [(Status::SUCCESS, false), (Status::new(0xFF00, ""), true)] {
+            let counts = SubOperations { remaining: Some(3), completed: 2, failed: 1, warning: 0 };
+            let response = write_full_response(&request, &status, Some(counts), has_data_set);
+            let expected = DimseResponse {
+                operation: DimseOperation::Store,
+                message_id: 7,
+                status: status.code,
+                has_data_set,
+            };
+            assert_eq!(read(&response), Ok(DimseMessage::Response(expected)));
+        }
+        let originator = MoveOriginator { ae_title: "MOVER".into(), message_id: 9 };
+        let request = write_store_request(5, "1.2", "1.3", Some(&originator));
+        let DimseMessage::Request(request) = read(&request).unwrap() else { panic!() };
+        assert_eq!((request.operation, request.message_id), (DimseOperation::Store, 5));
+        assert_eq!(request.sop_instance.as_deref(), Some("1.3"));
+    }
+
+    #[test]
+    fn a_cancellation_has_the_id_of_what_it_cancels() {
+        let cancel = elements(&[(0x0100, &[0xFF, 0x0F]), (0x0120, &[4, 0]), (0x0800, &[1, 1])]);
+        let DimseMessage::Request(request) = read(&cancel).unwrap() else { panic!() };
+        assert_eq!((request.operation, request.message_id), (DimseOperation::Cancel, 4));
     }
 
     #[test]
@@ -199,7 +409,8 @@ mod tests {
             (elements(&[]), "empty"),
             (elements(&[(0x0110, &[1, 0])]), "without a command field"),
             (elements(&[(0x0100, &[1, 0])]), "without a message id"),
-            (elements(&[(0x0100, &[1, 128]), (0x0110, &[1, 0])]), "a response"),
+            (elements(&[(0x0100, &[1, 128]), (0x0120, &[1, 0])]), "a response without a status"),
+            (elements(&[(0x0100, &[1, 128]), (0x0900, &[0, 0])]), "a response to nothing"),
             (elements(&[(0x0100, &[1]), (0x0110, &[1, 0, 0, 0])]), "a long number"),
             ([elements(STORE), vec![8, 0, 0, 0, 0, 0, 0, 0]].concat(), "group 0008"),
             (vec![0, 0, 2, 0, 255, 255, 255, 255], "an undefined length"),
@@ -214,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_response_has_even_lengths_and_at_most_64_characters_of_comment() {
-        let request = read(&elements(STORE)).unwrap();
+        let DimseMessage::Request(request) = read(&elements(STORE)).unwrap() else { panic!() };
         let comment = format!("\u{e9}\\{}", "x".repeat(80));
         let status = Status { offending: Some(Tag(0x0020_000D)), ..Status::new(0xA900, comment) };
         let response = write_response(&request, &status);

@@ -36,6 +36,12 @@ pub enum Interruption {
     /// The peer sent less than the minimum.
     #[error("the peer sent less than {0} bytes a second (ingest.min_bytes_per_second)")]
     TooSlow(u64),
+    /// A response of the peer is to another request than the last.
+    #[error("the peer responded to another request than the last")]
+    UnexpectedResponse,
+    /// A message cannot be sent to its end.
+    #[error("a message cannot be sent to its end, because the server failed")]
+    Broken,
     /// The peer acted against the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
@@ -56,7 +62,7 @@ impl Interruption {
                 Some(AbortRQSource::ServiceProvider(AbortRQServiceProviderReason::ReasonNotSpecified))
             }
             Self::Violation(violation) => Some(violation.abort_source()),
-            Self::Stopped => Some(AbortRQSource::ServiceUser),
+            Self::Stopped | Self::Broken | Self::UnexpectedResponse => Some(AbortRQSource::ServiceUser),
         }
     }
 }

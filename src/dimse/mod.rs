@@ -1,4 +1,5 @@
-//! The DIMSE protocol layer: C-ECHO and C-STORE as SCP, over associations as per PS3.8.
+//! The DIMSE protocol layer: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET and storage commitment as SCP, C-STORE
+//! and C-ECHO as SCU, over associations as per PS3.8.
 //!
 //! [`pdu`] splits the bytes of a connection into pieces of PDUs, [`association`] carries out the state
 //! machine, [`command`] reads requests. Each service has a file, and only [`status`] turns outcomes into
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -17,20 +19,34 @@ use crate::archive::Archive;
 use crate::budget::{Budget, share_of};
 use crate::config::DimseSettings;
 use crate::connections::Connections;
-use crate::dimse::association::{Acceptor, serve};
+use crate::dimse::acceptor::Acceptor;
 use crate::dimse::callers::Callers;
+use crate::dimse::establish::serve;
 use crate::telemetry;
 
+pub mod acceptor;
 pub mod association;
 pub mod c_echo;
+pub mod c_find;
 pub mod c_store;
 pub mod callers;
 pub mod command;
+pub mod commitment;
 pub mod connection;
+pub mod establish;
+pub mod identifier;
+pub mod models;
 pub mod negotiation;
+pub mod operation;
 pub mod pdu;
+pub mod query_keys;
+pub mod requestor;
+pub mod retrieve;
+pub mod service;
 pub mod status;
 
+/// The most reports of storage commitment that wait to be sent.
+const MAX_REPORTS: usize = 256;
 /// The pause after the system could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,7 +66,9 @@ pub async fn run(
     let share = share_of(max, settings.max_associations_per_address);
     let open = Connections::new(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
-    let acceptor = Arc::new(Acceptor { archive, settings, callers, places, shutdown });
+    let (settings, callers) = (Arc::new(settings), Arc::new(callers));
+    let reports = Arc::new(Semaphore::new(MAX_REPORTS));
+    let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, shutdown });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -9,14 +9,16 @@ use dicom_ul::pdu::{
 };
 
 use crate::archive::access::Caller;
-use crate::config::DimseSettings;
+use crate::config::{DimseSettings, PeerOperation, PeerOperations};
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::uids;
-use crate::dimse::callers::Callers;
+use crate::dimse::callers::{Callers, KnownPeer};
+use crate::dimse::models::{self, QueryOptions, QueryService};
 
-const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
+/// Implementation Version Name of this software.
+pub const IMPLEMENTATION_VERSION_NAME: &str = concat!("CUSPID_", env!("CARGO_PKG_VERSION"));
 
 const ASYNCHRONOUS_OPERATIONS_WINDOW: u8 = 0x53;
 
@@ -42,6 +44,12 @@ pub struct PresentationContext {
     pub abstract_syntax: String,
     /// The transfer syntax of its data sets.
     pub transfer_syntax: String,
+    /// Whether the peer may store in this context.
+    pub may_store: bool,
+    /// Whether the peer is an SCP of storage: it takes instances in this context.
+    pub takes_instances: bool,
+    /// The options of a query/retrieve SOP class.
+    pub options: QueryOptions,
 }
 
 /// Accepts or rejects an association request.
@@ -53,7 +61,7 @@ pub fn negotiate(
     settings: &DimseSettings,
     callers: &Callers,
 ) -> Result<Agreement, AssociationRJ> {
-    let caller = authorize(request, settings, callers)?;
+    let KnownPeer { caller, operations } = authorize(request, settings, callers)?;
     let mut contexts: Vec<PresentationContext> = Vec::new();
     let mut results = Vec::with_capacity(request.presentation_contexts.len());
     let mut seen = [false; 256];
@@ -62,7 +70,7 @@ pub fn negotiate(
         let result = if is_repeated || proposed.id % 2 == 0 {
             Err(PresentationContextResultReason::UserRejection)
         } else {
-            choose_transfer_syntax(proposed, &settings.accept_sop_classes)
+            accept(proposed, roles_of(request, uid_text(&proposed.abstract_syntax)), settings, operations)
         };
         let (reason, transfer_syntax) = match result {
             Ok(chosen) => (PresentationContextResultReason::Acceptance, chosen),
@@ -73,6 +81,10 @@ pub fn negotiate(
             let abstract_syntax = uid_text(&proposed.abstract_syntax).to_owned();
             contexts.push(PresentationContext {
                 id: proposed.id,
+                may_store: operations.include(PeerOperation::Store)
+                    && is_accepted(&abstract_syntax, &settings.accept_sop_classes),
+                takes_instances: takes_instances(request, &abstract_syntax, operations),
+                options: extended(request, &abstract_syntax).map(|(options, _)| options).unwrap_or_default(),
                 abstract_syntax,
                 transfer_syntax: transfer_syntax.clone(),
             });
@@ -89,7 +101,7 @@ pub fn negotiate(
         called_ae_title: request.called_ae_title.clone(),
         application_context_name: uids::DICOM_APPLICATION_CONTEXT.to_owned(),
         presentation_contexts: results,
-        user_variables: user_information(request, settings, &contexts),
+        user_variables: user_information(request, settings, &contexts, operations),
     };
     Ok(Agreement { caller, contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
 }
@@ -108,7 +120,7 @@ fn authorize(
     request: &AssociationRQ,
     settings: &DimseSettings,
     callers: &Callers,
-) -> Result<Caller, AssociationRJ> {
+) -> Result<KnownPeer, AssociationRJ> {
     let reject = |source| Err(AssociationRJ { result: AssociationRJResult::Permanent, source });
     let user = AssociationRJSource::ServiceUser;
     if request.protocol_version & 1 == 0 {
@@ -126,7 +138,7 @@ fn authorize(
         return reject(user(AssociationRJServiceUserReason::CallingAETitleNotRecognized));
     }
     match callers.find(&request.calling_ae_title, called) {
-        Some(caller) => Ok(caller),
+        Some(peer) => Ok(peer),
         None => reject(user(AssociationRJServiceUserReason::CallingAETitleNotRecognized)),
     }
 }
@@ -135,27 +147,108 @@ fn lists(titles: &[String], title: &str) -> bool {
     titles.iter().any(|listed| listed == "*" || listed == title)
 }
 
+/// The roles that the requestor proposes for a SOP class; SCU by default (PS3.7 §D.3.3.4).
+fn roles_of(request: &AssociationRQ, sop_class: &str) -> RequestorRoles {
+    let roles = request.user_variables.iter().find_map(|item| match item {
+        UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) if uid_text(class) == sop_class => {
+            Some(*roles)
+        }
+        _ => None,
+    });
+    roles.unwrap_or(RequestorRoles { scu: true, scp: false })
+}
+
+/// Whether the requestor takes instances of a SOP class, by C-GET.
+fn takes_instances(request: &AssociationRQ, sop_class: &str, operations: PeerOperations) -> bool {
+    roles_of(request, sop_class).scp
+        && operations.include(PeerOperation::Get)
+        && is_uid(sop_class)
+        && sop_class != uids::VERIFICATION
+        && models::of_sop_class(sop_class).is_none()
+        && uids::is_storage(sop_class)
+}
+
+/// The options that are negotiated for a query/retrieve SOP class, and the information for the answer.
+fn extended(request: &AssociationRQ, sop_class: &str) -> Option<(QueryOptions, Vec<u8>)> {
+    let (_, service) = models::of_sop_class(sop_class)?;
+    request.user_variables.iter().find_map(|item| match item {
+        UserVariableItem::SopClassExtendedNegotiationSubItem(class, proposed)
+            if uid_text(class) == sop_class =>
+        {
+            Some(QueryOptions::negotiate(service, proposed))
+        }
+        _ => None,
+    })
+}
+
+/// Accepts a presentation context with one of its transfer syntaxes.
+fn accept(
+    proposed: &PresentationContextProposed,
+    roles: RequestorRoles,
+    settings: &DimseSettings,
+    operations: PeerOperations,
+) -> Result<String, PresentationContextResultReason> {
+    use PresentationContextResultReason::{AbstractSyntaxNotSupported, UserRejection};
+    let sop_class = uid_text(&proposed.abstract_syntax);
+    let service = match models::of_sop_class(sop_class) {
+        Some((_, QueryService::Find)) => Some(PeerOperation::Find),
+        Some((_, QueryService::Move)) => Some(PeerOperation::Move),
+        Some((_, QueryService::Get)) => Some(PeerOperation::Get),
+        None if sop_class == uids::STORAGE_COMMITMENT_PUSH_MODEL => Some(PeerOperation::Commit),
+        None => None,
+    };
+    if let Some(operation) = service {
+        return match operations.include(operation) {
+            true => choose_plain_syntax(proposed, false),
+            false => Err(UserRejection),
+        };
+    }
+    if sop_class == uids::VERIFICATION {
+        return choose_transfer_syntax(proposed);
+    }
+    if roles.scp && operations.include(PeerOperation::Get) && is_uid(sop_class) && uids::is_storage(sop_class)
+    {
+        // Everything that can be decoded can be sent in explicit VR.
+        return choose_plain_syntax(proposed, true).or_else(|_| choose_transfer_syntax(proposed));
+    }
+    if !is_accepted(sop_class, &settings.accept_sop_classes) {
+        return Err(AbstractSyntaxNotSupported);
+    }
+    if !operations.include(PeerOperation::Store) {
+        return Err(UserRejection);
+    }
+    choose_transfer_syntax(proposed)
+}
+
+fn proposed_syntaxes(proposed: &PresentationContextProposed) -> impl Iterator<Item = &str> {
+    proposed.transfer_syntaxes.iter().map(|uid| uid_text(uid)).filter(|uid| is_uid(uid))
+}
+
+/// Chooses Explicit or Implicit VR Little Endian: the first, or explicit VR wherever it stands.
+fn choose_plain_syntax(
+    proposed: &PresentationContextProposed,
+    prefers_explicit: bool,
+) -> Result<String, PresentationContextResultReason> {
+    let explicit = transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
+    let is_plain = |uid: &&str| [explicit, transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN].contains(uid);
+    let preferred = proposed_syntaxes(proposed).find(|uid| prefers_explicit && *uid == explicit);
+    let chosen = preferred.or_else(|| proposed_syntaxes(proposed).find(is_plain)).map(str::to_owned);
+    chosen.ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
+}
+
 /// Chooses the first transfer syntax of the standard, in the order of the requestor; else the first private
 /// one, since instances are stored as they are received.
 fn choose_transfer_syntax(
     proposed: &PresentationContextProposed,
-    accept_sop_classes: &[String],
 ) -> Result<String, PresentationContextResultReason> {
-    if !is_accepted(uid_text(&proposed.abstract_syntax), accept_sop_classes) {
-        return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
-    }
-    let uids = || proposed.transfer_syntaxes.iter().map(|uid| uid_text(uid)).filter(|uid| is_uid(uid));
-    uids()
+    proposed_syntaxes(proposed)
         .find(|uid| transfer_syntax::STANDARD.contains(uid))
-        .or_else(|| uids().next())
+        .or_else(|| proposed_syntaxes(proposed).next())
         .map(str::to_owned)
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)
 }
 
 fn is_accepted(sop_class: &str, accept_sop_classes: &[String]) -> bool {
-    if sop_class == uids::VERIFICATION {
-        return true;
-    }
     if uids::is_non_patient_object(sop_class) {
         return false;
     }
@@ -174,13 +267,15 @@ fn uid_text(uid: &str) -> &str {
     uid.trim_matches(['\0', ' '])
 }
 
-/// Answers user information items (PS3.7 §D.3.3). Extended negotiation and user identity get no answer, which
-/// means default behaviour.
+/// Answers user information items (PS3.7 §D.3.3). User identity gets no answer, which means default
+/// behaviour.
 fn user_information(
     request: &AssociationRQ,
     settings: &DimseSettings,
     contexts: &[PresentationContext],
+    operations: PeerOperations,
 ) -> Vec<UserVariableItem> {
+    let is_accepted = |class: &str| contexts.iter().any(|context| context.abstract_syntax == uid_text(class));
     let mut items = vec![
         UserVariableItem::MaxLength(settings.max_pdu_bytes),
         UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
@@ -189,16 +284,23 @@ fn user_information(
         match item {
             UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window) => {
                 let [high, low, ..] = window[..] else { continue };
-                let window = operations(u16::from_be_bytes([high, low]), settings.max_operations);
+                let window = operations_window(u16::from_be_bytes([high, low]), settings.max_operations);
                 let [high, low] = window.to_be_bytes();
                 let value = vec![high, low, 0, 1];
                 items.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, value));
             }
-            UserVariableItem::ScuScpRoleSelectionSubItem(sop_class, roles)
-                if contexts.iter().any(|context| context.abstract_syntax == *sop_class) =>
-            {
-                let roles = RequestorRoles { scu: roles.scu, scp: false };
+            UserVariableItem::ScuScpRoleSelectionSubItem(sop_class, roles) if is_accepted(sop_class) => {
+                let scp = takes_instances(request, uid_text(sop_class), operations);
+                let roles = RequestorRoles { scu: roles.scu, scp };
                 items.push(UserVariableItem::ScuScpRoleSelectionSubItem(sop_class.clone(), roles));
+            }
+            UserVariableItem::SopClassExtendedNegotiationSubItem(sop_class, _) if is_accepted(sop_class) => {
+                if let Some((_, answer)) = extended(request, uid_text(sop_class)) {
+                    items.push(UserVariableItem::SopClassExtendedNegotiationSubItem(
+                        sop_class.clone(),
+                        answer,
+                    ));
+                }
             }
             _ => {}
         }
@@ -208,7 +310,7 @@ fn user_information(
 }
 
 /// Operations that the requestor may have outstanding, of those that it proposed (0 for any number).
-fn operations(proposed: u16, limit: u16) -> u16 {
+fn operations_window(proposed: u16, limit: u16) -> u16 {
     match proposed {
         0 => limit.max(1),
         _ => proposed.min(limit.max(1)),
@@ -269,9 +371,16 @@ mod tests {
             // Non-patient objects have no study to be stored in.
             ((1, "1.2.840.10008.5.1.4.38.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "1.2.840.10008.5.1.4.1.1.200.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
-            ((1, "1.2.840.10008.5.1.4.1.2.2.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.5.1.4.1.2.2.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            (
+                (1, "1.2.840.10008.5.1.4.1.2.1.2", &[JPEG, IMPLICIT_VR_LITTLE_ENDIAN]),
+                Ok(IMPLICIT_VR_LITTLE_ENDIAN),
+            ),
+            ((1, "1.2.840.10008.5.1.4.1.2.1.3", &[JPEG]), Err(TransferSyntaxesNotSupported)),
+            ((1, "1.2.840.10008.5.1.4.31", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "1.2.840.10008.5.1.4.1.1.200.4", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
-            ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
+            ((1, "1.2.840.10008.1.20.1", &[EXPLICIT]), Ok(EXPLICIT)),
+            ((1, "1.2.840.10008.1.20.2", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
             ((1, "", &[EXPLICIT]), Err(AbstractSyntaxNotSupported)),
         ] {
             let agreement = negotiate(&request(&[context]), &settings(), &anyone()).unwrap();
@@ -354,22 +463,58 @@ mod tests {
     }
 
     #[test]
-    fn the_requestor_stays_user_of_what_it_stores() {
-        let mut request = request(&[(1, CT, &[EXPLICIT])]);
+    fn a_requestor_that_may_get_takes_instances() {
+        let mut request = request(&[(1, CT, &[IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT])]);
         let both = RequestorRoles { scu: true, scp: true };
         for class in [CT, "1.2.3"] {
             let item = UserVariableItem::ScuScpRoleSelectionSubItem(class.into(), both);
             request.user_variables.push(item);
         }
-        let answer = negotiate(&request, &settings(), &anyone()).unwrap().answer;
-        let roles: Vec<_> = answer
-            .user_variables
-            .iter()
-            .filter_map(|item| match item {
-                UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => Some((class.as_str(), *roles)),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(roles, [(CT, RequestorRoles { scu: true, scp: false })]);
+        for (peers, scp) in [(vec![], true), (vec!["*=store"], false)] {
+            let mut config = Config::defaults();
+            config.dimse.peers = peers.iter().map(|peer| peer.to_string().try_into().unwrap()).collect();
+            let agreement = negotiate(&request, &config.dimse, &Callers::of(&config)).unwrap();
+            let context = &agreement.contexts[0];
+            assert_eq!(context.takes_instances, scp);
+            assert!(context.may_store);
+            assert_eq!(context.transfer_syntax, if scp { EXPLICIT } else { IMPLICIT_VR_LITTLE_ENDIAN });
+            let roles: Vec<_> = agreement
+                .answer
+                .user_variables
+                .iter()
+                .filter_map(|item| match item {
+                    UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => {
+                        Some((class.as_str(), *roles))
+                    }
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(roles, [(CT, RequestorRoles { scu: true, scp })]);
+        }
+    }
+
+    #[test]
+    fn a_peer_proposes_only_what_it_may_do() {
+        use PresentationContextResultReason::{Acceptance, UserRejection};
+        let mut config = Config::defaults();
+        config.dimse.peers = vec!["MODALITY=find".to_owned().try_into().unwrap()];
+        let find = "1.2.840.10008.5.1.4.1.2.2.1";
+        let proposed = [
+            (1, find, &[EXPLICIT][..]),
+            (3, CT, &[EXPLICIT]),
+            (5, "1.2.840.10008.5.1.4.1.2.2.2", &[EXPLICIT]),
+            (7, "1.2.840.10008.1.20.1", &[EXPLICIT]),
+            (9, VERIFICATION, &[EXPLICIT]),
+        ];
+        let agreement = negotiate(&request(&proposed), &config.dimse, &Callers::of(&config)).unwrap();
+        let reasons = agreement.answer.presentation_contexts.iter().map(|result| result.reason.clone());
+        assert_eq!(
+            reasons.collect::<Vec<_>>(),
+            [Acceptance, UserRejection, UserRejection, UserRejection, Acceptance]
+        );
+        let mut request = request(&proposed);
+        request.calling_ae_title = "STRANGER".into();
+        let rejection = negotiate(&request, &config.dimse, &Callers::of(&config)).unwrap_err();
+        assert_eq!(rejection.source.to_string(), "calling AE title not recognized");
     }
 }

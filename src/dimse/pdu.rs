@@ -8,7 +8,14 @@ use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource, AssociationRQ, 
 const MAX_ASSOCIATE_BYTES: u32 = 1 << 20;
 const HEADER_BYTES: usize = 6;
 const ASSOCIATE_RQ: u8 = 1;
+const ASSOCIATE_AC: u8 = 2;
+const ASSOCIATE_RJ: u8 = 3;
 const P_DATA_TF: u8 = 4;
+/// The bits of a message control header (PS3.8 §E.2).
+const COMMAND: u8 = 1;
+const LAST: u8 = 2;
+/// The longest fragment that is sent, whatever the peer takes.
+const MAX_SENT_BYTES: usize = 128 * 1024;
 
 /// A piece of the stream of PDUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +26,8 @@ pub enum PduPiece {
     Release,
     /// An A-ABORT.
     Abort,
-    /// A PDU that only an acceptor sends, or a requestor only as a response to a release request.
-    Misplaced,
+    /// A complete A-ASSOCIATE-AC, A-ASSOCIATE-RJ or A-RELEASE-RP with its header: the answer to a request.
+    Answer(Bytes),
     /// Some bytes of a presentation data value.
     Pdv(PdvChunk),
 }
@@ -56,6 +63,8 @@ pub enum Violation {
     Interleaved,
     #[error("the association request cannot be read")]
     Request,
+    #[error("more operations are outstanding than was agreed on (dimse.max_operations)")]
+    TooManyOperations,
     #[error("a command is longer than {0} bytes")]
     CommandTooLong(usize),
     #[error("the command set is malformed")]
@@ -73,7 +82,9 @@ impl Violation {
                 AbortRQServiceProviderReason::InvalidPduParameter
             }
             // These are violations of PS3.7, not of the upper layer protocol.
-            Self::CommandTooLong(_) | Self::Command => return AbortRQSource::ServiceUser,
+            Self::CommandTooLong(_) | Self::Command | Self::TooManyOperations => {
+                return AbortRQSource::ServiceUser;
+            }
         })
     }
 }
@@ -136,10 +147,9 @@ impl PduSplitter {
                 self.pdu_left = length;
                 return Ok(SplitStep::Go);
             }
-            ASSOCIATE_RQ if length > MAX_ASSOCIATE_BYTES => return Err(Violation::Length),
-            5..=7 if length != 4 => return Err(Violation::Length),
-            ASSOCIATE_RQ | 5..=7 => {}
-            2 | 3 => return Ok(SplitStep::Whole(PduPiece::Misplaced)),
+            ASSOCIATE_RQ | ASSOCIATE_AC if length > MAX_ASSOCIATE_BYTES => return Err(Violation::Length),
+            ASSOCIATE_RJ | 5..=7 if length != 4 => return Err(Violation::Length),
+            ASSOCIATE_RQ..=ASSOCIATE_RJ | 5..=7 => {}
             _ => return Err(Violation::UnknownPdu(kind)),
         }
         let whole = HEADER_BYTES + length as usize;
@@ -151,7 +161,7 @@ impl PduSplitter {
             ASSOCIATE_RQ => PduPiece::Associate(pdu),
             5 => PduPiece::Release,
             7 => PduPiece::Abort,
-            _ => PduPiece::Misplaced,
+            _ => PduPiece::Answer(pdu),
         }))
     }
 
@@ -209,13 +219,26 @@ pub fn read_associate(pdu: &Bytes) -> Result<AssociationRQ, Violation> {
     }
 }
 
+/// Reads the answer of an acceptor, ignoring items of undefined types.
+///
+/// # Errors
+/// [`Violation::Request`] if a length is wrong or something needed is missing.
+pub fn read_answer(pdu: &Bytes) -> Result<Pdu, Violation> {
+    let is_acceptance = pdu.first() == Some(&ASSOCIATE_AC);
+    let known = is_acceptance.then(|| without_unknown_items(pdu).ok_or(Violation::Request)).transpose()?;
+    match read_pdu(known.as_deref().unwrap_or(pdu), MAX_ASSOCIATE_BYTES, true) {
+        Ok(Some(answer)) => Ok(answer),
+        _ => Err(Violation::Request),
+    }
+}
+
 fn without_unknown_items(pdu: &[u8]) -> Option<Vec<u8>> {
     let (fixed, mut items) = pdu.split_at_checked(HEADER_BYTES + 68)?;
     let mut kept = fixed.to_vec();
     while !items.is_empty() {
         let [kind, _, length @ ..] = *items.first_chunk::<4>()?;
         let (item, rest) = items.split_at_checked(4 + usize::from(u16::from_be_bytes(length)))?;
-        if matches!(kind, 0x10 | 0x20 | 0x50) {
+        if matches!(kind, 0x10 | 0x20 | 0x21 | 0x50) {
             kept.extend_from_slice(item);
         }
         items = rest;
@@ -244,22 +267,37 @@ pub fn abort_pdu(source: AbortRQSource) -> Vec<u8> {
 
 /// The P-DATA-TF that carry a command in PDUs of at most `max_pdu_bytes`; 0 for no limit (PS3.8 §D.1).
 pub fn command_pdus(context: u8, command: &[u8], max_pdu_bytes: u32) -> Vec<u8> {
-    let room = match max_pdu_bytes as usize {
-        0 => usize::MAX,
-        limit => limit.saturating_sub(HEADER_BYTES).max(1),
-    };
     let mut bytes = Vec::with_capacity(command.len() + 2 * HEADER_BYTES);
-    let mut fragments = command.chunks(room).peekable();
-    while let Some(fragment) = fragments.next() {
-        let length = fragment.len() as u32 + 2;
-        let control = if fragments.peek().is_none() { 3 } else { 1 };
-        bytes.extend_from_slice(&[P_DATA_TF, 0]);
-        bytes.extend_from_slice(&(length + 4).to_be_bytes());
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&[context, control]);
-        bytes.extend_from_slice(fragment);
-    }
+    push_fragments(&mut bytes, context, COMMAND, command, true, max_pdu_bytes);
     bytes
+}
+
+/// Appends the P-DATA-TF that carry bytes of a data set, as [`command_pdus`] does for a command. Only the
+/// last bytes of a data set may be none.
+pub fn push_data_set(out: &mut Vec<u8>, context: u8, bytes: &[u8], is_last: bool, max_pdu_bytes: u32) {
+    push_fragments(out, context, 0, bytes, is_last, max_pdu_bytes);
+}
+
+fn push_fragments(out: &mut Vec<u8>, context: u8, kind: u8, bytes: &[u8], is_last: bool, max_pdu_bytes: u32) {
+    let room = match max_pdu_bytes as usize {
+        0 => MAX_SENT_BYTES,
+        limit => limit.saturating_sub(HEADER_BYTES).clamp(1, MAX_SENT_BYTES),
+    };
+    let mut rest = bytes;
+    loop {
+        let (fragment, after) = rest.split_at(rest.len().min(room));
+        let length = fragment.len() as u32 + 2;
+        let control = if is_last && after.is_empty() { kind | LAST } else { kind };
+        out.extend_from_slice(&[P_DATA_TF, 0]);
+        out.extend_from_slice(&(length + 4).to_be_bytes());
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&[context, control]);
+        out.extend_from_slice(fragment);
+        rest = after;
+        if rest.is_empty() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
-//! Turns outcomes into DIMSE statuses: PS3.4 §B.2.3 for C-STORE, PS3.7 §C for the rest. No other file does.
+//! Turns outcomes into DIMSE statuses: PS3.4 §B.2.3 for C-STORE, §C.4.1.1.4, §C.4.2.1.5 and §C.4.3.1.4 for
+//! C-FIND, C-MOVE and C-GET, PS3.7 §C for the rest. No other file does.
 
+use crate::archive::Error;
 use crate::archive::ingest::{Outcome, Refusal};
+use crate::dicom::attributes::Tag;
 use crate::dicom::failure::Failure;
 use crate::dicom::tags;
-use crate::dimse::command::{DimseOperation, Status};
+use crate::dimse::command::{DimseOperation, Status, SubOperations};
+use crate::query::indexed_attributes;
+use crate::query::parameters;
+use crate::telemetry;
 
 const INVALID_SOP_INSTANCE: u16 = 0x0117;
 const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
@@ -12,6 +18,24 @@ const OUT_OF_RESOURCES: u16 = 0xA700;
 const DOES_NOT_MATCH: u16 = 0xA900;
 const DOES_NOT_MATCH_WARNING: u16 = 0xB007;
 const CANNOT_UNDERSTAND: u16 = 0xC000;
+/// Failure Reason and status: the instance, or the stored object, is in no state to be committed.
+pub const PROCESSING_FAILURE: u16 = 0x0110;
+/// Failure Reason and status: there is no such instance.
+pub const NO_SUCH_INSTANCE: u16 = 0x0112;
+/// Failure Reason: the instance is of another SOP class.
+pub const CLASS_INSTANCE_CONFLICT: u16 = 0x0119;
+const INVALID_ARGUMENT: u16 = 0x0115;
+const MISSING_ATTRIBUTE: u16 = 0x0120;
+const NO_SUCH_ACTION: u16 = 0x0123;
+const RESOURCE_LIMITATION: u16 = 0x0213;
+const NOT_AUTHORIZED: u16 = 0x0124;
+const CANNOT_SUB_OPERATIONS: u16 = 0xA702;
+const UNKNOWN_DESTINATION: u16 = 0xA801;
+const SUB_OPERATIONS_WARNING: u16 = 0xB000;
+const UNABLE_TO_PROCESS: u16 = 0xC001;
+const CANCELLED: u16 = 0xFE00;
+const PENDING: u16 = 0xFF00;
+const PENDING_WITH_UNSUPPORTED_KEYS: u16 = 0xFF01;
 
 /// The reason for which a C-STORE-RQ is refused before its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +126,140 @@ pub fn of_unacceptable(reason: Unacceptable) -> Status {
         },
         Unacceptable::NoDataSet => Status::new(CANNOT_UNDERSTAND, "there is no data set"),
     }
+}
+
+/// The fault of an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongIdentifier {
+    /// The data set cannot be read.
+    Unreadable,
+    /// There is none, or it is too long.
+    Absent,
+    /// Query/Retrieve Level is missing, or is none of the information model.
+    Level,
+    /// The unique key of a level above is missing.
+    Missing(Tag),
+    /// A key that needs one value has several, wild cards, or no UID.
+    NotSingle(Tag),
+    /// The keys select nothing that can be retrieved.
+    NoSelection(Tag),
+}
+
+/// The status of a C-FIND, C-MOVE or C-GET whose identifier is wrong.
+pub fn of_identifier(wrong: WrongIdentifier) -> Status {
+    let of_key = |tag, comment| Status { offending: Some(tag), ..Status::new(DOES_NOT_MATCH, comment) };
+    match wrong {
+        WrongIdentifier::Unreadable => Status::new(CANNOT_UNDERSTAND, "the identifier cannot be read"),
+        WrongIdentifier::Absent => Status::new(CANNOT_UNDERSTAND, "no identifier, or one that is too long"),
+        WrongIdentifier::Level => of_key(tags::QUERY_RETRIEVE_LEVEL, "not a level of this information model"),
+        WrongIdentifier::Missing(tag) => of_key(tag, "the unique key of a level above is missing"),
+        WrongIdentifier::NotSingle(tag) => of_key(tag, "the key needs one value without wild cards"),
+        WrongIdentifier::NoSelection(tag) => of_key(tag, "the unique key of the level is missing"),
+    }
+}
+
+/// The status of a C-FIND with a key whose value is not valid.
+pub fn of_key(error: &parameters::Error) -> Status {
+    let first = error.name.split('.').next().and_then(indexed_attributes::tag);
+    Status { offending: first, ..Status::new(DOES_NOT_MATCH, format!("a key {}", error.problem)) }
+}
+
+/// The status of a pending response of a C-FIND.
+pub fn of_match(has_unsupported_keys: bool) -> Status {
+    Status::new(if has_unsupported_keys { PENDING_WITH_UNSUPPORTED_KEYS } else { PENDING }, "")
+}
+
+/// The status of a pending response of a C-MOVE or C-GET.
+pub fn of_pending() -> Status {
+    Status::new(PENDING, "")
+}
+
+/// The status of an operation that was cancelled.
+pub fn of_cancelled() -> Status {
+    Status::new(CANCELLED, "")
+}
+
+/// The status of a query for patients of which there are too many.
+pub fn of_too_many_patients(limit: usize) -> Status {
+    Status::new(OUT_OF_RESOURCES, format!("more than {limit} patients match"))
+}
+
+/// The status of a query that the archive cannot carry out.
+pub fn of_failed_query(error: &Error) -> Status {
+    if let Error::Busy = error {
+        return Status::new(OUT_OF_RESOURCES, "the server is busy, try again");
+    }
+    tracing::error!(error = telemetry::chain(error), "a query by DIMSE failed");
+    Status::new(UNABLE_TO_PROCESS, "the server failed, try again")
+}
+
+/// The fault of a request for storage commitment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongAction {
+    /// The action type is another than "Request Storage Commitment".
+    Type,
+    /// The SOP instance is another than the well-known one.
+    Instance,
+    /// The information cannot be read.
+    Unreadable,
+    /// An attribute is missing or empty.
+    Missing(Tag),
+    /// Too many reports wait to be sent.
+    TooMany,
+}
+
+/// The status of an N-ACTION that is not carried out.
+pub fn of_action(wrong: WrongAction) -> Status {
+    match wrong {
+        WrongAction::Type => Status::new(NO_SUCH_ACTION, "not a request for storage commitment"),
+        WrongAction::Instance => Status::new(NO_SUCH_INSTANCE, "not the well-known SOP instance"),
+        WrongAction::Unreadable => Status::new(INVALID_ARGUMENT, "the information cannot be read"),
+        WrongAction::Missing(tag) => Status {
+            offending: Some(tag),
+            ..Status::new(MISSING_ATTRIBUTE, "an attribute is missing or empty")
+        },
+        WrongAction::TooMany => Status::new(RESOURCE_LIMITATION, "too many reports wait to be sent"),
+    }
+}
+
+/// The status of an N-ACTION that the archive cannot carry out.
+pub fn of_failed_action(error: &Error) -> Status {
+    tracing::error!(error = telemetry::chain(error), "a storage commitment failed");
+    Status::new(PROCESSING_FAILURE, "the server failed, try again")
+}
+
+/// The status of an operation that the peer may not request.
+pub fn of_unauthorized() -> Status {
+    Status::new(NOT_AUTHORIZED, "not allowed (dimse.peers, dimse.accept_sop_classes)")
+}
+
+/// The status of a C-MOVE to a title that is no destination of the peer.
+pub fn of_unknown_destination() -> Status {
+    Status {
+        offending: Some(tags::MOVE_DESTINATION),
+        ..Status::new(UNKNOWN_DESTINATION, "not an AE title with an address in dimse.peers")
+    }
+}
+
+/// The status of a C-MOVE or C-GET to whose peer there is no association.
+pub fn of_no_association(reason: &str) -> Status {
+    Status::new(CANNOT_SUB_OPERATIONS, format!("no association: {reason}"))
+}
+
+/// The status of a C-MOVE or C-GET whose sub-operations have ended.
+pub fn of_sub_operations(counts: SubOperations) -> Status {
+    match counts {
+        SubOperations { failed: 0, warning: 0, .. } => Status::SUCCESS,
+        SubOperations { completed: 0, warning: 0, .. } => {
+            Status::new(CANNOT_SUB_OPERATIONS, "no instance could be sent")
+        }
+        _ => Status::new(SUB_OPERATIONS_WARNING, ""),
+    }
+}
+
+/// Whether a status is of a success, and whether of a warning (PS3.7 §C).
+pub fn is_success(code: u16) -> (bool, bool) {
+    (code == 0, code & 0xF000 == 0xB000 || matches!(code, 0x0001 | 0x0107 | 0x0116))
 }
 
 /// The status of an operation that is not supported.

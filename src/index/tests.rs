@@ -128,7 +128,7 @@ pub(super) async fn store(index: &Index, record: InstanceRecord) -> CommitOutcom
 
 pub(super) fn query(level: Level, parameters: &[(&str, String)]) -> Query {
     let pairs: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let target = SearchTarget { level, study: None, series: None };
+    let target = SearchTarget { joins_dates_and_times: true, level, study: None, series: None };
     parameters::read(&pairs, target, ResultLimits { default: 10_000, max: 10_000 }).unwrap()
 }
 

@@ -15,6 +15,9 @@ use crate::query::{Condition, Creators, Include, Level, Query};
 /// The resource that a search is for, from the path of the URL.
 #[derive(Debug, Clone)]
 pub struct SearchTarget {
+    /// Whether the range of a date and that of its time are one range of moments: always in QIDO-RS (PS3.18
+    /// §8.3.4.1.1), by negotiation in C-FIND (PS3.4 §C.5.1.1).
+    pub joins_dates_and_times: bool,
     /// The level of the results.
     pub level: Level,
     /// The study named in the URL.
@@ -62,7 +65,7 @@ pub fn read(
     target: SearchTarget,
     limits: ResultLimits,
 ) -> Result<Query, Error> {
-    let SearchTarget { level, study, series } = target;
+    let SearchTarget { joins_dates_and_times, level, study, series } = target;
     let mut query = Query {
         level,
         study,
@@ -108,7 +111,9 @@ pub fn read(
         query.order.clear();
     }
     collect_creators(&mut query, parameters)?;
-    combine_dates_and_times(&mut query.conditions);
+    if joins_dates_and_times {
+        combine_dates_and_times(&mut query.conditions);
+    }
     Ok(query)
 }
 
@@ -282,7 +287,8 @@ mod tests {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let target = SearchTarget { level: Level::Study, study: None, series: None };
+        let target =
+            SearchTarget { joins_dates_and_times: true, level: Level::Study, study: None, series: None };
         read(&pairs, target, ResultLimits { default: 100, max: 1000 })
     }
 

@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("jobs", &["archive", "archive::derived", "archive::maintenance", "dicom", "queue"]),
     // The protocol layers.
-    ("dimse", &["archive", "archive::ingest", "dicom", "query"]),
+    ("dimse", &["archive", "archive::ingest", "archive::read", "archive::derived", "dicom", "query"]),
     ("http", &["archive", "archive::ingest", "archive::read", "archive::derived", "archive::maintenance"]),
     ("http::auth", &["http", "http::request", "http::middleware", "archive"]),
     ("http::middleware", &["http", "http::request", "http::response"]),

@@ -14,7 +14,7 @@ use cuspid::config::DimseSettings;
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
-    PDataValueType, Pdu, PresentationContextProposed, UserVariableItem, read_pdu, write_pdu,
+    PDataValueType, Pdu, PresentationContextProposed, RequestorRoles, UserVariableItem, read_pdu, write_pdu,
 };
 use futures_util::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::harness::{CT, EXPLICIT, defaults};
 
+/// Study Root Query/Retrieve Information Model - FIND and - GET.
+const FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
+const GET: &str = "1.2.840.10008.5.1.4.1.2.2.3";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const STUDY: &str = "1.2.3.1";
 const SERIES: &str = "1.2.3.1.1";
@@ -85,7 +88,8 @@ impl Peer {
         Self::ask_as("PEER", server.address).await
     }
 
-    /// Requests contexts 1 (CT) and 3 (Verification) under an AE title, and returns the answer.
+    /// Requests contexts 1 (CT, in both roles), 3 (Verification), 5 (FIND) and 7 (GET) under an AE title, and
+    /// returns the answer.
     pub(crate) async fn ask_as(calling: &str, address: SocketAddr) -> (Self, Pdu) {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut peer = Self { stream, received: BytesMut::new() };
@@ -99,10 +103,19 @@ impl Peer {
             calling_ae_title: calling.into(),
             called_ae_title: "CUSPID".into(),
             application_context_name: "1.2.840.10008.3.1.1.1".into(),
-            presentation_contexts: vec![context(1, CT), context(3, VERIFICATION)],
+            presentation_contexts: vec![
+                context(1, CT),
+                context(3, VERIFICATION),
+                context(5, FIND),
+                context(7, GET),
+            ],
             user_variables: vec![
                 UserVariableItem::MaxLength(16384),
                 UserVariableItem::Unknown(0x53, vec![0, 0, 0, 1]),
+                UserVariableItem::ScuScpRoleSelectionSubItem(
+                    CT.into(),
+                    RequestorRoles { scu: true, scp: true },
+                ),
             ],
         }))
         .await;
@@ -376,7 +389,7 @@ async fn what_is_against_the_protocol_is_aborted_with_its_reason() {
     use AbortRQServiceProviderReason::*;
     let server = start(|_| ()).await;
     let too_long = [&[4, 0][..], &262_145_u32.to_be_bytes()].concat();
-    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 5, 3];
+    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 9, 3];
     let without_command = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 1, 2];
     let unknown_pdu = [9, 0, 0, 0, 0, 0];
     let released_before = [6, 0, 0, 0, 0, 4, 0, 0, 0, 0];
@@ -513,4 +526,126 @@ async fn a_stop_waits_for_what_is_half_sent() {
     drop(busy);
     assert!(server.stored("1.2.3.5").await.is_some());
     server.running.await.unwrap();
+}
+
+/// An identifier that selects the study in which [`data_set`] is, in explicit VR little endian.
+fn study_identifier() -> Vec<u8> {
+    let mut bytes = b"\x08\0\x52\0CS\x06\0STUDY \x20\0\x0D\0UI".to_vec();
+    let study = even(STUDY);
+    bytes.extend((study.len() as u16).to_le_bytes());
+    bytes.extend(study);
+    bytes
+}
+
+fn cancel_request(message: u16) -> Vec<(u16, Vec<u8>)> {
+    vec![
+        (0x0100, 0x0FFF_u16.to_le_bytes().into()),
+        (0x0120, message.to_le_bytes().into()),
+        (0x0800, 0x0101_u16.to_le_bytes().into()),
+    ]
+}
+
+/// A server with as many instances in its study.
+async fn start_with(instances: usize) -> Server {
+    let server = start(|settings| settings.idle_timeout_seconds = 2).await;
+    let mut peer = Peer::associate(&server).await;
+    for number in 1..=instances {
+        let instance = format!("1.2.3.5.{number}");
+        peer.store(1, &instance, &data_set(&instance, "x")).await;
+        assert_eq!(peer.response().await, (1, 0x8001, 0));
+    }
+    peer.release().await;
+    server
+}
+
+#[tokio::test]
+async fn a_find_is_answered_while_others_wait_and_a_cancellation_ends_it() {
+    let server = start_with(1).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(5, &request(0x20, 1, FIND, 1)).await;
+    peer.value(5, PDataValueType::Data, true, &study_identifier()).await;
+    assert_eq!(peer.response().await, (1, 0x8020, 0xFF00));
+    assert!(matches!(peer.receive().await, Some(Pdu::PData { .. })), "the match");
+    assert_eq!(peer.response().await, (1, 0x8020, 0));
+    // In one segment, so that the cancellation is read before the search has begun.
+    let mut bytes = Vec::new();
+    for (value_type, data) in [
+        (PDataValueType::Command, implicit(&request(0x20, 2, FIND, 1))),
+        (PDataValueType::Data, study_identifier()),
+        (PDataValueType::Command, implicit(&cancel_request(2))),
+    ] {
+        let value = PDataValue { presentation_context_id: 5, value_type, is_last: true, data };
+        write_pdu(&mut bytes, &Pdu::PData { data: vec![value] }).unwrap();
+    }
+    peer.stream.write_all(&bytes).await.unwrap();
+    assert_eq!(peer.response().await, (2, 0x8020, 0xFE00));
+    // A cancellation of what has ended says nothing.
+    peer.command(5, &cancel_request(2)).await;
+    peer.command(3, &request(0x30, 3, VERIFICATION, 0x0101)).await;
+    assert_eq!(peer.response().await, (3, 0x8030, 0));
+    peer.release().await;
+}
+
+#[tokio::test]
+async fn a_query_without_an_identifier_or_in_another_context_is_refused() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    for (message, context, field, has_data_set, status) in
+        [(1, 5, 0x20, 0x0101, 0xC000), (2, 5, 0x21, 1, 0x0211), (3, 1, 0x20, 1, 0x0211), (4, 5, 1, 1, 0x0211)]
+    {
+        peer.command(context, &request(field, message, FIND, has_data_set)).await;
+        if has_data_set == 1 {
+            peer.value(context, PDataValueType::Data, true, &study_identifier()).await;
+        }
+        assert_eq!(peer.response().await, (message, 0x8000 | field, status), "message {message}");
+    }
+    // More than 1 MiB.
+    peer.command(5, &request(0x20, 5, FIND, 1)).await;
+    for _ in 0..9 {
+        peer.value(5, PDataValueType::Data, false, &[0; 128 * 1024]).await;
+    }
+    peer.value(5, PDataValueType::Data, true, &[]).await;
+    assert_eq!(peer.response().await, (5, 0x8020, 0xC000));
+    peer.release().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_what_it_gets_is_aborted() {
+    let server = start_with(2).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(7, &request(0x10, 1, GET, 1)).await;
+    peer.value(7, PDataValueType::Data, true, &study_identifier()).await;
+    assert!(matches!(peer.receive().await, Some(Pdu::PData { .. })), "the C-STORE-RQ");
+    while let Some(Pdu::PData { data }) = peer.receive().await {
+        if data[0].is_last {
+            break;
+        }
+    }
+    peer.is_aborted_because(AbortRQServiceProviderReason::ReasonNotSpecified).await;
+}
+
+#[tokio::test]
+async fn a_response_that_no_one_waits_for_is_a_violation() {
+    let server = start(|_| ()).await;
+    let mut peer = Peer::associate(&server).await;
+    let mut response = request(0x8001, 0, CT, 0x0101);
+    response[2].0 = 0x0120;
+    response.push((0x0900, vec![0, 0]));
+    peer.command(1, &response).await;
+    assert_eq!(peer.receive().await, Some(Pdu::AbortRQ { source: AbortRQSource::ServiceUser }));
+}
+
+#[tokio::test]
+async fn a_release_ends_a_get() {
+    let server = start_with(3).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(7, &request(0x10, 1, GET, 1)).await;
+    peer.value(7, PDataValueType::Data, true, &study_identifier()).await;
+    assert!(matches!(peer.receive().await, Some(Pdu::PData { .. })), "the C-STORE-RQ");
+    peer.send(&Pdu::ReleaseRQ).await;
+    let mut last = peer.receive().await;
+    while let Some(Pdu::PData { .. }) = last {
+        last = peer.receive().await;
+    }
+    assert_eq!(last, Some(Pdu::ReleaseRP));
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::archive::access::Caller;
@@ -38,6 +39,17 @@ mod zip_stream;
 
 /// The length of a block of equal bytes.
 pub(in crate::archive) const FILL_BYTES: usize = 64 * 1024;
+
+/// The part of an instance's record that says what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct InstanceKind {
+    /// The UID of the instance.
+    pub instance: InstanceUid,
+    /// SOP Class UID.
+    pub sop_class: String,
+    /// Transfer Syntax UID of the stored object.
+    pub transfer_syntax: String,
+}
 
 /// Records of instances, some hundred at a time.
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
@@ -78,6 +90,28 @@ impl Archive {
     /// [`Error::NotFound`] at once, not in the stream.
     pub async fn instances(&self, caller: &Caller, scope: &Scope) -> Result<RecordStream, Error> {
         self.records(caller, scope).await
+    }
+
+    /// What is stored of each instance in a scope, in the order of [`Archive::instances`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] at once, not in the stream.
+    pub async fn instance_kinds(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+    ) -> Result<BoxStream<'static, Result<Vec<InstanceKind>, Error>>, Error> {
+        self.records(caller, scope).await
+    }
+
+    /// The place of an instance by its UID alone; `None` if it is not stored.
+    pub async fn locate(&self, caller: &Caller, instance: &InstanceUid) -> Result<Option<Scope>, Error> {
+        let location = self.index.locate(caller.tenant.as_str(), instance).await?;
+        Ok(location.map(|location| Scope {
+            study: location.study,
+            series: Some(location.series),
+            instance: Some(instance.clone()),
+        }))
     }
 
     /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.

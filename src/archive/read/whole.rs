@@ -102,6 +102,17 @@ impl Archive {
         stream::iter(looks).buffered(LOOKS_AT_ONCE).filter_map(ready).collect().await
     }
 
+    /// Whether the stored object of an instance is there, as far as that shows without reading the object.
+    ///
+    /// # Errors
+    /// If the store does not answer, which proves nothing.
+    pub async fn has_object(&self, caller: &Caller, record: &InstanceRecord) -> Result<bool, Error> {
+        let key = keys::original_of(&caller.tenant, record);
+        self.blobs.size(&key).await?;
+        let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: record.digest };
+        Ok(self.lost_object(object).await.is_none())
+    }
+
     async fn lost_instance(&self, caller: &Caller, record: &InstanceRecord) -> Option<(InstanceUid, Error)> {
         let key = keys::original_of(&caller.tenant, record);
         let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: record.digest };

@@ -116,7 +116,8 @@ fn read(
     level: Level,
 ) -> Result<Query, Error> {
     let (default, max) = service.archive.search_limits();
-    let target = SearchTarget { level, study: within.study, series: within.series };
+    let target =
+        SearchTarget { joins_dates_and_times: true, level, study: within.study, series: within.series };
     let is_search = |(name, _): &&(String, String)| !["accept", "charset", cursor::NAME].contains(&&**name);
     let pairs: Vec<_> = pairs.iter().filter(is_search).cloned().collect();
     parameters::read(&pairs, target, ResultLimits { default, max })

@@ -155,7 +155,8 @@ mod tests {
     }
 
     fn read(parameters: &[(String, String)]) -> Query {
-        let target = SearchTarget { level: Level::Study, study: None, series: None };
+        let target =
+            SearchTarget { joins_dates_and_times: true, level: Level::Study, study: None, series: None };
         let is_search = |(name, _): &&(String, String)| name != cursor::NAME;
         let parameters: Vec<_> = parameters.iter().filter(is_search).cloned().collect();
         parameters::read(&parameters, target, ResultLimits { default: 100, max: 1000 }).unwrap()

@@ -1,0 +1,27 @@
+//! The state that all associations of a listener share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Archive;
+use crate::budget::Budget;
+use crate::config::DimseSettings;
+use crate::dimse::callers::Callers;
+
+/// The state that all associations share.
+pub struct Acceptor {
+    /// The archive that stores instances.
+    pub archive: Arc<Archive>,
+    /// Section `[dimse]`.
+    pub settings: Arc<DimseSettings>,
+    /// The callers by their AE titles.
+    pub callers: Arc<Callers>,
+    /// The places of reports of storage commitment that wait to be sent.
+    pub reports: Arc<Semaphore>,
+    /// The places of associations, shared by addresses.
+    pub places: Budget,
+    /// Cancelled when the server stops.
+    pub shutdown: CancellationToken,
+}

@@ -1,0 +1,270 @@
+//! Storage commitment, push model, as SCP (PS3.4 §J.3): confirms to a peer that instances are stored durably.
+//! Only an instance that is in the index and whose stored object is there is committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::archive::Error;
+use crate::backoff::Backoff;
+use crate::config::DimseSettings;
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
+use crate::dicom::data_set::{self, DataSetEncoding, write};
+use crate::dicom::repertoire::Repertoire;
+use crate::dicom::tags;
+use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
+use crate::dicom::uid::InstanceUid;
+use crate::dicom::uids::{STORAGE_COMMITMENT_PUSH_MODEL, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE};
+use crate::dimse::command::{DimseRequest, Status, write_event_report};
+use crate::dimse::connection::Interruption;
+use crate::dimse::operation::{Outbox, RequestLink};
+use crate::dimse::pdu::{command_pdus, push_data_set};
+use crate::dimse::requestor::{ProposedContext, Requestor, Target};
+use crate::dimse::service::{ServiceRequest, encoding};
+use crate::dimse::status::{self, WrongAction};
+
+/// Action type 1, "Request Storage Commitment".
+const REQUEST_COMMITMENT: u16 = 1;
+/// Event types (PS3.4 Tables J.3-3).
+const ALL_COMMITTED: u16 = 1;
+const FAILURES_EXIST: u16 = 2;
+
+/// The attempts to report a result on an association of the server's own, and the waits between them: about a
+/// day.
+const ATTEMPTS: u32 = 200;
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(900));
+
+/// Carries out an N-ACTION: responds, then reports the result in an N-EVENT-REPORT. A peer that has an
+/// address in `dimse.peers` gets the report on an association of its own, others on the same association.
+///
+/// # Errors
+/// If the association ends before the last message.
+pub async fn commit(
+    service: ServiceRequest,
+    information: Vec<u8>,
+    mut outbox: Outbox,
+) -> Result<(), Interruption> {
+    let action = match Action::read(&service.request, &information, &service.context.transfer_syntax) {
+        Ok(action) => action,
+        Err(status) => return outbox.send(service.response(&status, None)).await,
+    };
+    let report = match action.carry_out(&service).await {
+        Ok(report) => report,
+        Err(error) => {
+            return outbox.send(service.response(&status::of_failed_action(&error), None)).await;
+        }
+    };
+    let address = service.callers.destination(&service.calling, &service.called, &service.caller.tenant);
+    let Some(address) = address.map(str::to_owned) else {
+        outbox.send(service.response(&Status::SUCCESS, None)).await?;
+        return report.send_on(&service, &mut outbox).await;
+    };
+    let Ok(place) = service.reports.clone().try_acquire_owned() else {
+        let status = status::of_action(WrongAction::TooMany);
+        return outbox.send(service.response(&status, None)).await;
+    };
+    outbox.send(service.response(&Status::SUCCESS, None)).await?;
+    let (settings, title) = (service.settings.clone(), service.calling.clone());
+    // The report is sent though the association of the request ends.
+    tokio::spawn(async move {
+        report.send_to(&title, &address, settings).await;
+        drop(place);
+    });
+    Ok(())
+}
+
+/// A request for commitment.
+struct Action {
+    transaction: String,
+    references: Vec<Reference>,
+}
+
+/// A reference to an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reference {
+    sop_class: String,
+    sop_instance: String,
+}
+
+impl Action {
+    /// Reads the action information (PS3.4 Table J.3-1).
+    fn read(request: &DimseRequest, information: &[u8], transfer_syntax: &str) -> Result<Self, Status> {
+        if request.action_type != Some(REQUEST_COMMITMENT) {
+            return Err(status::of_action(WrongAction::Type));
+        }
+        if request.sop_instance.as_deref() != Some(STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE) {
+            return Err(status::of_action(WrongAction::Instance));
+        }
+        let information = data_set::read(information, transfer_syntax);
+        let information = information.map_err(|_| status::of_action(WrongAction::Unreadable))?;
+        let transaction = text(&information, tags::TRANSACTION_UID);
+        let transaction =
+            transaction.ok_or_else(|| status::of_action(WrongAction::Missing(tags::TRANSACTION_UID)))?;
+        let items = information.get(&tags::REFERENCED_SOP_SEQUENCE).map_or(&[][..], |items| &items.values);
+        let references: Option<Vec<Reference>> = items
+            .iter()
+            .map(|value| {
+                let Value::Item(item) = value else { return None };
+                let sop_class = text(item, tags::REFERENCED_SOP_CLASS_UID)?;
+                Some(Reference { sop_class, sop_instance: text(item, tags::REFERENCED_SOP_INSTANCE_UID)? })
+            })
+            .collect();
+        let references = references
+            .filter(|references| !references.is_empty())
+            .ok_or_else(|| status::of_action(WrongAction::Missing(tags::REFERENCED_SOP_SEQUENCE)))?;
+        Ok(Self { transaction, references })
+    }
+
+    /// Looks each instance up.
+    async fn carry_out(self, service: &ServiceRequest) -> Result<Report, Error> {
+        let (mut committed, mut failed) = (Vec::new(), Vec::new());
+        for reference in self.references {
+            match failure(service, &reference).await? {
+                None => committed.push(reference),
+                Some(reason) => failed.push((reference, reason)),
+            }
+        }
+        info!(
+            dimse.calling = service.calling,
+            committed = committed.len(),
+            failed = failed.len(),
+            "storage commitment"
+        );
+        Ok(Report { transaction: self.transaction, committed, failed, called: service.called.clone() })
+    }
+}
+
+/// The reason for which an instance is not committed (PS3.3 §C.14.1.1); `None` if it is.
+async fn failure(service: &ServiceRequest, reference: &Reference) -> Result<Option<u16>, Error> {
+    let (archive, caller) = (&service.archive, &service.caller);
+    let Ok(uid) = reference.sop_instance.parse::<InstanceUid>() else {
+        return Ok(Some(status::NO_SUCH_INSTANCE));
+    };
+    let Some(scope) = archive.locate(caller, &uid).await? else { return Ok(Some(status::NO_SUCH_INSTANCE)) };
+    let Some(series) = scope.series else { return Ok(Some(status::NO_SUCH_INSTANCE)) };
+    let record = match archive.instance(caller, &scope.study, &series, &uid).await {
+        Ok(record) => record,
+        Err(Error::NotFound(_)) => return Ok(Some(status::NO_SUCH_INSTANCE)),
+        Err(error) => return Err(error),
+    };
+    if record.sop_class != reference.sop_class {
+        return Ok(Some(status::CLASS_INSTANCE_CONFLICT));
+    }
+    // An instance whose object is missing or damaged is not stored, whatever the index says.
+    let is_there = archive.has_object(caller, &record).await?;
+    Ok((!is_there).then_some(status::PROCESSING_FAILURE))
+}
+
+/// The result of a request for commitment.
+#[derive(Debug, Clone)]
+struct Report {
+    transaction: String,
+    committed: Vec<Reference>,
+    failed: Vec<(Reference, u16)>,
+    called: String,
+}
+
+impl Report {
+    fn event_type(&self) -> u16 {
+        if self.failed.is_empty() { ALL_COMMITTED } else { FAILURES_EXIST }
+    }
+
+    /// The event information (PS3.4 Table J.3-3).
+    fn information(&self) -> Attributes {
+        let item = |reference: &Reference| {
+            Attributes::from([
+                (tags::REFERENCED_SOP_CLASS_UID, Attribute::text(b"UI", &reference.sop_class)),
+                (tags::REFERENCED_SOP_INSTANCE_UID, Attribute::text(b"UI", &reference.sop_instance)),
+            ])
+        };
+        let sequence = |items: Vec<Value>| Attribute { vr: Vr(*b"SQ"), values: items };
+        let mut information = Attributes::from([
+            (tags::TRANSACTION_UID, Attribute::text(b"UI", &self.transaction)),
+            (tags::RETRIEVE_AE_TITLE, Attribute::text(b"AE", &self.called)),
+        ]);
+        if !self.committed.is_empty() {
+            let items = self.committed.iter().map(|reference| Value::Item(item(reference)));
+            information.insert(tags::REFERENCED_SOP_SEQUENCE, sequence(items.collect()));
+        }
+        if !self.failed.is_empty() {
+            let items = self.failed.iter().map(|(reference, reason)| {
+                let mut item = item(reference);
+                item.insert(tags::FAILURE_REASON, Attribute::number(b"US", reason));
+                Value::Item(item)
+            });
+            information.insert(tags::FAILED_SOP_SEQUENCE, sequence(items.collect()));
+        }
+        information
+    }
+
+    /// Sends the report on the association of the request.
+    async fn send_on(&self, service: &ServiceRequest, outbox: &mut Outbox) -> Result<(), Interruption> {
+        let id = outbox.next_id();
+        let bytes =
+            self.message(id, service.context.id, encoding(&service.context), service.peer_max_pdu_bytes);
+        outbox.request(bytes).await?;
+        match outbox.response(id).await {
+            Ok(response) if response.status == 0 => {}
+            Ok(response) => {
+                warn!(dimse.calling = service.calling, "a commitment was answered {:04X}H", response.status)
+            }
+            // The peer has released the association: the message came before the answer to that.
+            Err(Interruption::Closed) => {}
+            Err(interruption) => return Err(interruption),
+        }
+        Ok(())
+    }
+
+    /// Sends the report on an association of its own, with further attempts until the peer has taken the
+    /// report.
+    async fn send_to(&self, title: &str, address: &str, settings: Arc<DimseSettings>) {
+        for attempt in 1..=ATTEMPTS {
+            match self.attempt(title, address, &settings).await {
+                Ok(0) => return,
+                Ok(code) => return warn!(dimse.called = title, "a commitment was answered {code:04X}H"),
+                Err(error) if attempt == ATTEMPTS => {
+                    warn!(dimse.called = title, "a commitment could not be reported: {error}");
+                }
+                Err(error) => {
+                    info!(dimse.called = title, "a commitment will be reported later: {error}");
+                    sleep(RETRY.wait(attempt)).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, title: &str, address: &str, settings: &DimseSettings) -> anyhow::Result<u16> {
+        let target = Target { address, called: title, calling: &self.called };
+        let proposed = [ProposedContext {
+            abstract_syntax: STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
+            transfer_syntaxes: [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
+                .map(str::to_owned)
+                .into(),
+        }];
+        let mut requestor = Requestor::connect(target, &proposed, true, settings).await?;
+        let context = requestor.contexts.first().cloned();
+        let context = context.ok_or_else(|| anyhow::anyhow!("the peer takes no reports"))?;
+        let id = requestor.next_id();
+        let bytes = self.message(id, context.id, encoding(&context), requestor.peer_max_pdu_bytes);
+        requestor.request(bytes).await?;
+        let status = requestor.response(id).await?.status;
+        requestor.release().await;
+        Ok(status)
+    }
+
+    fn message(&self, id: u16, context: u8, encoding: DataSetEncoding, max_pdu_bytes: u32) -> Vec<u8> {
+        let instance = STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
+        let command = write_event_report(id, STORAGE_COMMITMENT_PUSH_MODEL, instance, self.event_type());
+        let mut bytes = command_pdus(context, &command, max_pdu_bytes);
+        let information = write(&self.information(), encoding, Repertoire::UNICODE);
+        push_data_set(&mut bytes, context, &information, true, max_pdu_bytes);
+        bytes
+    }
+}
+
+fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
+    let text = attributes.get(&tag).and_then(Attribute::first_text)?;
+    (!text.is_empty()).then(|| text.to_owned())
+}

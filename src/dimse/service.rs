@@ -1,0 +1,74 @@
+//! The context of a long operation of a peer: its request, the peer, and the archive.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::archive::Archive;
+use crate::archive::access::Caller;
+use crate::config::DimseSettings;
+use crate::dicom::attributes::Attributes;
+use crate::dicom::data_set::{DataSetEncoding, write};
+use crate::dicom::repertoire::Repertoire;
+use crate::dicom::transfer_syntax;
+use crate::dimse::callers::Callers;
+use crate::dimse::command::{DimseRequest, Status, SubOperations, write_full_response};
+use crate::dimse::negotiation::PresentationContext;
+use crate::dimse::pdu::{command_pdus, push_data_set};
+
+/// The context of an operation.
+pub struct ServiceRequest {
+    /// The request.
+    pub request: DimseRequest,
+    /// The presentation context of the request.
+    pub context: PresentationContext,
+    /// All presentation contexts of the association.
+    pub contexts: Arc<[PresentationContext]>,
+    /// The longest P-DATA-TF that the peer accepts; 0 for no limit.
+    pub peer_max_pdu_bytes: u32,
+    /// The caller.
+    pub caller: Caller,
+    /// The AE title of the peer.
+    pub calling: String,
+    /// The AE title by which the peer called the server.
+    pub called: String,
+    /// The archive.
+    pub archive: Arc<Archive>,
+    /// Section `[dimse]`.
+    pub settings: Arc<DimseSettings>,
+    /// The callers by their AE titles.
+    pub callers: Arc<Callers>,
+    /// The places of reports of storage commitment that wait to be sent.
+    pub reports: Arc<Semaphore>,
+}
+
+impl ServiceRequest {
+    /// A response without a data set.
+    pub fn response(&self, status: &Status, counts: Option<SubOperations>) -> Vec<u8> {
+        let response = write_full_response(&self.request, status, counts, false);
+        command_pdus(self.context.id, &response, self.peer_max_pdu_bytes)
+    }
+
+    /// A response with a data set.
+    pub fn response_with(
+        &self,
+        status: &Status,
+        counts: Option<SubOperations>,
+        data_set: &Attributes,
+        repertoire: Repertoire,
+    ) -> Vec<u8> {
+        let response = write_full_response(&self.request, status, counts, true);
+        let mut bytes = command_pdus(self.context.id, &response, self.peer_max_pdu_bytes);
+        let data_set = write(data_set, encoding(&self.context), repertoire);
+        push_data_set(&mut bytes, self.context.id, &data_set, true, self.peer_max_pdu_bytes);
+        bytes
+    }
+}
+
+/// The encoding of data sets in a presentation context of a query/retrieve SOP class.
+pub fn encoding(context: &PresentationContext) -> DataSetEncoding {
+    match context.transfer_syntax == transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN {
+        true => DataSetEncoding::Implicit,
+        false => DataSetEncoding::Explicit,
+    }
+}
