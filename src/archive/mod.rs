@@ -11,6 +11,7 @@ use crate::archive::access::Tenant;
 use crate::archive::damaged::DamagedObjects;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::derived::metadata_text::TextBundles;
+use crate::archive::derived::preview::pool::SlicePool;
 use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
@@ -75,6 +76,8 @@ pub struct Archive {
     /// The SOP Instance UIDs under which an instance is being ingested.
     instance_locks: KeyedLock<(Tenant, InstanceUid)>,
     recent_uploads: RecentUploads,
+    /// The slices of previews that are encoded ahead.
+    slices: SlicePool,
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
@@ -128,6 +131,7 @@ impl Archive {
             decoder_processes: Decoders::new(&config.decoders),
             instance_locks: KeyedLock::default(),
             recent_uploads: RecentUploads::default(),
+            slices: SlicePool::new(&config.preview),
             derived_locks: KeyedLock::default(),
             storing: StoringState::default(),
             damaged: Arc::default(),

@@ -124,6 +124,7 @@ impl Config {
             ("jobs.lease_seconds", self.jobs.lease_seconds),
             ("jobs.reconcile_seconds", self.jobs.reconcile_seconds),
             ("preview.compression_ratio", self.preview.compression_ratio.into()),
+            ("preview.noisy_compression_ratio", self.preview.noisy_compression_ratio.into()),
             ("preview.binning", self.preview.binning.into()),
             ("rendering.max_thumbnail_px", self.rendering.max_thumbnail_px.into()),
         ]

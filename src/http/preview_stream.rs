@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Response;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE};
+use axum::http::{HeaderValue, Response};
+use serde_json::json;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::preview::stream;
+use crate::archive::derived::preview::stream::{PreviewProgress, StreamPart};
 use crate::archive::scope::Scope;
 use crate::http::Service;
 use crate::http::error::Error;
@@ -19,8 +22,10 @@ use crate::http::response::ranged::{begin, finish};
 
 /// The media type of a stream.
 const MEDIA_TYPE: &str = "application/vnd.cuspid.stream";
+/// The answer of a URL with a version never changes.
+const IMMUTABLE: &str = "private, max-age=31536000, immutable";
 
-/// `GET /stream/studies/{study}/series/{series}[?slices=first-last]`.
+/// `GET /stream/studies/{study}/series/{series}[?slices=first-last][&stage=k][&version=v]`.
 pub(crate) async fn stream(
     State(service): State<Arc<Service>>,
     caller: Caller,
@@ -28,23 +33,79 @@ pub(crate) async fn stream(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let Scope { study, series: Some(series), .. } = scope else { return Err(Error::NoResource) };
-    let slices = slices(&head)?;
-    let preview = stream::open(&service.archive, &caller, &study, &series, slices).await?;
-    let etag = format!("\"{}\"", preview.version);
+    let part = part(&head)?;
+    let preview = stream::open(&service.archive, &caller, &study, &series, &part).await?;
+    let etag = format!("\"{}\"", preview.tag);
     let (response, range) = begin(&etag, MEDIA_TYPE, preview.length(), &head)?;
-    let Some(range) = range else { return finish(response, Body::empty()) };
-    let bytes = stream::read(&service.archive, &preview, range).await?;
-    finish(response, Body::from_stream(bytes))
+    let body = match range {
+        Some(range) => Body::from_stream(stream::read(&service.archive, &preview, range).await?),
+        None => Body::empty(),
+    };
+    let mut response = finish(response, body)?;
+    match (&part.version, &preview.version) {
+        (Some(_), _) => {
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
+        }
+        (None, Some(version)) => {
+            let location =
+                format!("/stream/studies/{study}/series/{series}?{}version={version}", query(&part));
+            if let Ok(location) = HeaderValue::try_from(location) {
+                response.headers_mut().insert(CONTENT_LOCATION, location);
+            }
+        }
+        (None, None) => {}
+    }
+    Ok(response)
 }
 
-/// The requested slices: `first-last`, from 0, both included.
-fn slices(head: &Head) -> Result<Option<Range<u32>>, Error> {
-    let pairs = head.query_pairs();
-    let Some((name, text)) = pairs.iter().find(|(name, _)| name == "slices") else { return Ok(None) };
-    let range = text.split_once('-').and_then(|(first, last)| {
-        let (first, last) = (first.parse().ok()?, last.parse::<u32>().ok()?);
-        Some(first..last.checked_add(1)?).filter(|range: &Range<u32>| range.start < range.end)
-    });
-    let wrong = || Error::Parameter { name: name.clone(), reason: "is not `first-last`, from 0".into() };
-    range.map(Some).ok_or_else(wrong)
+/// `GET /stream/studies/{study}/series/{series}/state`.
+pub(crate) async fn state(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Target(scope): Target,
+) -> Result<Response<Body>, Error> {
+    let Scope { study, series: Some(series), .. } = scope else { return Err(Error::NoResource) };
+    let progress = stream::progress(&service.archive, &caller, &study, &series).await?;
+    let PreviewProgress { state, encoded, slices, stream, reason } = progress;
+    let mut text = json!({ "state": state, "encoded": encoded, "slices": slices });
+    if let Some((version, size_bytes)) = stream {
+        text["version"] = version.into();
+        text["size_bytes"] = size_bytes.into();
+    }
+    if let Some(reason) = reason {
+        text["reason"] = reason.into();
+    }
+    let response = Response::builder().header(CONTENT_TYPE, "application/json");
+    finish(response.header(CACHE_CONTROL, "private, no-cache"), Body::from(text.to_string()))
+}
+
+/// The beginning of the query that requests a part of a stream.
+fn query(part: &StreamPart) -> String {
+    let slices = part.slices.as_ref().map(|slices| format!("slices={}-{}&", slices.start, slices.end - 1));
+    let stage = part.stage.map(|stage| format!("stage={stage}&"));
+    slices.unwrap_or_default() + &stage.unwrap_or_default()
+}
+
+/// The requested part of a stream.
+fn part(head: &Head) -> Result<StreamPart, Error> {
+    let mut part = StreamPart::default();
+    for (name, text) in head.query_pairs() {
+        let wrong = |reason: &str| Error::Parameter { name: name.clone(), reason: reason.into() };
+        match name.as_str() {
+            "slices" => {
+                part.slices = Some(slices(&text).ok_or_else(|| wrong("is not `first-last`, from 0"))?)
+            }
+            "stage" => part.stage = Some(text.parse().map_err(|_| wrong("is not a number from 0"))?),
+            "version" => part.version = Some(text),
+            _ => {}
+        }
+    }
+    Ok(part)
+}
+
+/// Slices `first-last`, from 0, both included.
+fn slices(text: &str) -> Option<Range<u32>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+    Some(first..last.checked_add(1)?).filter(|range| range.start < range.end)
 }

@@ -19,8 +19,11 @@ const MAX_RESOLUTIONS: u32 = 6;
 /// Bytes that pass between OpenJPEG and this program at a time.
 const STREAM_BYTES: usize = 64 * 1024;
 
-/// The end of a codestream.
-const END_OF_CODESTREAM: [u8; 2] = [0xFF, 0xD9];
+/// The code-block style of selective arithmetic coding bypass.
+const BYPASS: i32 = 1;
+
+/// The marker at the end of a codestream.
+pub const END_OF_CODESTREAM: [u8; 2] = [0xFF, 0xD9];
 
 /// The loss of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,13 +32,25 @@ pub enum Loss {
     None,
     /// The codestream takes at most this many bytes: irreversible 9/7 wavelet.
     Bytes(usize),
+    /// As [`Loss::Bytes`], with the low bit planes stored without arithmetic coding (selective bypass,
+    /// ISO/IEC 15444-1 §D.6): faster, at nearly the same quality.
+    FastBytes(usize),
+}
+
+/// The parts of a codestream from [`encode`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodestreamParts {
+    /// The end of the main header, from the start of the codestream.
+    pub head_end: usize,
+    /// The end of each resolution's tile-part, the coarsest first, from the start of the codestream.
+    pub resolution_ends: Vec<usize>,
 }
 
 /// Encodes a frame of 1 to 16 bits and 1 or 3 samples; three are taken for red, green and blue, which are
 /// turned to luminance and chrominance first.
 ///
 /// The codestream goes by resolution (RPCL), one tile, one tile-part a resolution: cut after a tile-part (see
-/// [`resolution_ends`]) and ended by `FF D9`, it is the frame at that resolution.
+/// [`parts`]) and ended by `FF D9`, it is the frame at that resolution.
 ///
 /// # Errors
 /// [`Error::Size`], [`Error::Unsupported`] for other images; [`Error::Codec`] if OpenJPEG fails.
@@ -92,9 +107,9 @@ pub fn decode(bytes: &[u8], expected: Shape, reduce: u32) -> Result<Image, Error
     }
 }
 
-/// The end of each resolution of a codestream from [`encode`], the coarsest first, in bytes from its start.
-pub fn resolution_ends(codestream: &[u8]) -> Vec<u32> {
-    let mut ends = Vec::new();
+/// The parts of a codestream from [`encode`]; `None` if it has no tile-part.
+pub fn parts(codestream: &[u8]) -> Option<CodestreamParts> {
+    let (mut head_end, mut resolution_ends) = (None, Vec::new());
     let mut at = 2;
     while let Some(&[marker_high, marker_low, length_high, length_low]) =
         codestream.get(at..at + 4).and_then(|bytes| bytes.first_chunk::<4>())
@@ -108,12 +123,13 @@ pub fn resolution_ends(codestream: &[u8]) -> Vec<u32> {
         if advance < 4 || at + advance > codestream.len() {
             break;
         }
-        at += advance;
         if is_tile_part {
-            ends.push(at as u32);
+            head_end.get_or_insert(at);
+            resolution_ends.push(at + advance);
         }
+        at += advance;
     }
-    ends
+    Some(CodestreamParts { head_end: head_end?, resolution_ends })
 }
 
 /// Compares the image and tile size (ISO/IEC 15444-1 §A.5.1) with what is expected.
@@ -163,7 +179,7 @@ fn resolutions(shape: Shape) -> u32 {
 fn rate(image: &Image, loss: Loss) -> f32 {
     match loss {
         Loss::None => 0.0,
-        Loss::Bytes(bytes) => {
+        Loss::Bytes(bytes) | Loss::FastBytes(bytes) => {
             let raw_bytes = image.samples.len() as f32 * image.precision as f32 / 8.0;
             // A rate of 1 or less would mean lossless to OpenJPEG.
             (raw_bytes / bytes.max(1) as f32).max(1.01)
@@ -244,6 +260,9 @@ fn encoder_parameters(image: &Image, loss: Loss, is_turned: bool) -> opj::opj_cp
     parameters.cp_disto_alloc = 1;
     parameters.tcp_rates[0] = rate(image, loss);
     parameters.irreversible = i32::from(loss != Loss::None);
+    if matches!(loss, Loss::FastBytes(_)) {
+        parameters.mode = BYPASS;
+    }
     parameters.tcp_mct = c_char::from(is_turned);
     parameters.prog_order = opj::PROG_ORDER::OPJ_RPCL;
     parameters.numresolution = resolutions(image.shape) as i32;
@@ -530,16 +549,33 @@ mod tests {
 
     #[test]
     fn a_prefix_is_the_frame_at_a_lower_resolution() {
-        let image = picture(120, 100, 1, 12, true);
-        let codestream = encode(&image, Loss::Bytes(tenth(&image))).unwrap();
-        let ends = resolution_ends(&codestream);
-        assert_eq!(ends.len(), 6);
-        for (level, end) in ends.iter().enumerate() {
-            let reduce = (5 - level) as u32;
-            let prefix = [&codestream[..*end as usize], &END_OF_CODESTREAM].concat();
-            let whole = decode(&codestream, image.shape, reduce).unwrap();
-            assert_eq!(decode(&prefix, image.shape, reduce).unwrap(), whole, "resolution {level}");
-            assert_eq!(whole.shape.rows, 120_u32.div_ceil(1 << reduce));
+        for (rows, columns, samples, precision, is_signed) in [
+            (120, 100, 1, 12, true),
+            (120, 100, 1, 9, false),
+            (97, 131, 1, 16, true),
+            (97, 131, 3, 8, false),
+            (1, 77, 1, 12, false),
+            (65, 33, 3, 8, false),
+            (129, 255, 1, 8, false),
+        ] {
+            let image = picture(rows, columns, samples, precision, is_signed);
+            for loss in [Loss::None, Loss::Bytes(tenth(&image)), Loss::FastBytes(tenth(&image))] {
+                let case = format!("{rows} x {columns} x {samples}, {precision} bits, {loss:?}");
+                let codestream = encode(&image, loss).unwrap();
+                let parts = parts(&codestream).unwrap();
+                assert_eq!(codestream[..2], [0xFF, 0x4F], "{case}");
+                assert_eq!(codestream[parts.head_end..][..2], [0xFF, 0x90], "{case}");
+                assert_eq!(codestream[*parts.resolution_ends.last().unwrap()..], END_OF_CODESTREAM, "{case}");
+                let most = resolutions(image.shape);
+                assert_eq!(parts.resolution_ends.len(), most as usize, "{case}");
+                for (reduce, end) in (0..most).rev().zip(&parts.resolution_ends) {
+                    let prefix = [&codestream[..*end], &END_OF_CODESTREAM].concat();
+                    let whole = decode(&codestream, image.shape, reduce).unwrap();
+                    assert_eq!(decode(&prefix, image.shape, reduce).unwrap(), whole, "{case}: {reduce}");
+                    assert_eq!(whole.shape.rows, rows.div_ceil(1 << reduce), "{case}");
+                    assert_eq!(whole.shape.columns, columns.div_ceil(1 << reduce), "{case}");
+                }
+            }
         }
     }
 

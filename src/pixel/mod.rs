@@ -1,5 +1,7 @@
 //! Images as pure functions on samples: no async, no files, no network.
 
+use serde::{Deserialize, Serialize};
+
 pub mod decode;
 mod deflated;
 pub mod j2k;
@@ -9,6 +11,7 @@ mod jpeg_header;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_scans;
+mod noise;
 pub mod png_gif;
 pub mod preview;
 pub mod render;
@@ -33,7 +36,7 @@ pub struct Image {
 }
 
 /// The size of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     /// Pixels from top to bottom.
     pub rows: u32,

@@ -48,7 +48,7 @@ impl Server {
         let (archive, blobs) = (engine.archive.clone(), engine.blobs.clone());
         let stop = CancellationToken::new();
         let service = Service::new(archive.clone(), &config, telemetry::metrics()).unwrap();
-        if config.preview.enabled {
+        if config.preview.enabled && config.jobs.in_server {
             let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
             tokio::spawn(async move { jobs::previews::run(archive, &config, stop).await });
         }

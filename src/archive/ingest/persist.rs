@@ -20,6 +20,10 @@ use crate::dicom::instance::ParsedInstance;
 use crate::index::records::InstanceRecord;
 use crate::index::{CommitOutcome, PreparedRecord};
 
+/// The time that a process has to make the preview of a series that it has encoded, before other processes
+/// may.
+const OWN_PREVIEW: Duration = Duration::from_secs(5);
+
 /// Compares an instance whose bytes are all there with what is stored, and persists the instance.
 pub(super) async fn ingest(
     archive: &Archive,
@@ -228,16 +232,22 @@ async fn commit(
     tenant: &Tenant,
     prepared: PreparedRecord,
 ) -> Result<CommitOutcome, Error> {
-    let (tenant, record) = (tenant.as_str(), prepared.record());
+    let record = prepared.record();
     let preview_due = archive.preview.enabled.then(|| preview_due(archive));
     let has_preview = preview_due.is_some() && record.layout.pixels.is_some();
     let series = has_preview.then(|| (record.study.clone(), record.series.clone()));
+    let to_encode = (has_preview && archive.slices.is_encoding()).then(|| record.clone());
     let outcome = archive.index.commit_prepared(prepared, archive.ingest.duplicates, preview_due).await?;
     if let Some((study, series)) = series
         && matches!(outcome, CommitOutcome::Stored | CommitOutcome::Replaced { .. })
     {
-        let delay = Duration::from_secs(archive.preview.quiet_seconds);
-        archive.announce_preview(tenant, study, series, delay).await;
+        let mut delay = Duration::from_secs(archive.preview.quiet_seconds);
+        if let Some(record) = to_encode {
+            archive.slices.add(tenant, record);
+            // This process has the slices, and makes the preview unless it ends before.
+            delay += OWN_PREVIEW;
+        }
+        archive.announce_preview(tenant.as_str(), study, series, delay).await;
     }
     Ok(outcome)
 }

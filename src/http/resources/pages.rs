@@ -5,7 +5,7 @@ use axum::routing::on;
 use crate::archive::access::Right;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
-use crate::http::resources::parameters::{CONDITIONS, RANGE, SLICES};
+use crate::http::resources::parameters::{CONDITIONS, RANGE, STREAM};
 use crate::http::web::{console, viewer};
 use crate::http::{me, ops, preview_stream};
 
@@ -15,13 +15,26 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/stream/studies/{study}/series/{series}",
         operations: &[Operation {
-            parameters: &[SLICES, CONDITIONS, RANGE],
+            parameters: &[STREAM, CONDITIONS, RANGE],
             gives: &["application/vnd.cuspid.stream"],
             statuses: &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503],
             ..Operation::get(
                 "RetrieveStream",
                 |method| on(method, preview_stream::stream),
                 "slices of a series as JPEG 2000",
+                "docs/fast-stream.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/stream/studies/{study}/series/{series}/state",
+        operations: &[Operation {
+            gives: &["application/json"],
+            statuses: &[200, 404, 400, 429, 500, 503],
+            ..Operation::get(
+                "RetrieveStreamState",
+                |method| on(method, preview_stream::state),
+                "progress of the slices of a series as JPEG 2000",
                 "docs/fast-stream.md",
             )
         }],

@@ -119,8 +119,15 @@ pub(in crate::http) const POSITIONS: &[Parameter] = &[query(
 )];
 
 /// Parameters of the fast stream.
-pub(in crate::http) const SLICES: &[Parameter] =
-    &[query("slices", ParameterType::Text, "`first-last`, from 0; all without it")];
+pub(in crate::http) const STREAM: &[Parameter] = &[
+    query("slices", ParameterType::Text, "`first-last`, from 0; all without it"),
+    query("stage", ParameterType::Number, "the last stage, from 0; all without it"),
+    query(
+        "version",
+        ParameterType::Text,
+        "the version that `Content-Location` names; the present one without it",
+    ),
+];
 
 /// The parameters of the URI service (PS3.18 §9.1.2, §9.4, §9.5).
 pub(in crate::http) const URI: &[Parameter] = &[

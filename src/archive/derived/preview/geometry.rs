@@ -2,13 +2,13 @@
 //! metadata: the Image Plane, Modality LUT and VOI LUT modules (PS3.3 §C.7.6.2, §C.11.1, §C.11.2) or the
 //! functional groups of an enhanced multi-frame image (PS3.3 §C.7.6.16).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dicom::json_values::{JsonSequence, JsonValues};
 use crate::dicom::metadata::Metadata;
 
 /// The geometry of a frame; a value that was not sent, or cannot be read, is `None`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive) struct Geometry {
     /// Image Position (Patient) (0020,0032): the centre of the first pixel, in mm.
     pub(in crate::archive) position: Option<[f64; 3]>,

@@ -1,5 +1,9 @@
 //! Making previews: every frame of a series as lossy JPEG 2000, in one object (docs/fast-stream.md).
 //!
+//! Frames are encoded when they are stored ([`ahead`]), and kept in memory ([`pool`]). When the series is
+//! quiet, they are put in order and written as one object; what is not in memory is encoded then
+//! ([`collect`]).
+//!
 //! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object
 //! that nothing refers to, which the next preview of the series removes.
 
@@ -10,32 +14,37 @@ use tracing::{info, warn};
 
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::blocking::catch_panics;
-use crate::archive::derived::decoding::{FrameError, frame_for_background};
 use crate::archive::derived::metadata_text;
+use crate::archive::derived::preview::arrange::{Source, arrange};
+use crate::archive::derived::preview::collect::collect;
+use crate::archive::derived::preview::encoded::SeriesKey;
 use crate::archive::derived::preview::geometry::GeometryAttributes;
-use crate::archive::derived::preview::slices::{Index, Source, arrange};
-use crate::archive::derived::preview::writer::Writer;
-use crate::archive::read::whole::is_lost;
 use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error, keys, run_blocking, run_in_background};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
 use crate::config::{Config, PreviewSettings};
-use crate::decoders;
 use crate::dicom::frames::FrameTable;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord};
-use crate::pixel::preview::encode;
+use crate::pixel::preview::PreviewRate;
 use crate::queue::Job;
 
+pub mod ahead;
+pub(in crate::archive) mod arrange;
+mod collect;
+mod collection;
+mod encoded;
 mod geometry;
-pub(in crate::archive) mod slices;
+mod index;
+pub(in crate::archive) mod pool;
+mod stages;
+mod stored;
 pub mod stream;
 #[cfg(test)]
 mod tests;
-mod writer;
 
 /// Overdue previews that are announced at a time.
 const MAX_ANNOUNCED: usize = 100;
@@ -79,6 +88,18 @@ pub enum Outcome {
 }
 
 impl Due {
+    /// The job of the preview.
+    pub fn job(&self) -> Job {
+        let SeriesRecord { study, series, .. } = &self.record;
+        Job { tenant: self.tenant.as_str().to_owned(), study: study.clone(), series: series.clone() }
+    }
+
+    /// The tenant and the series, as a key.
+    pub(super) fn key(&self) -> SeriesKey {
+        let SeriesRecord { study, series, .. } = &self.record;
+        SeriesKey { tenant: self.tenant.clone(), study: study.clone(), series: series.clone() }
+    }
+
     /// The tenant and the series.
     pub fn scope(&self) -> (&Tenant, Scope) {
         let SeriesRecord { study, series, .. } = &self.record;
@@ -127,7 +148,8 @@ pub async fn take_preview(archive: &Archive, job: &Job, lease: Duration) -> Resu
     let Job { tenant: name, study, series } = job;
     let Ok(tenant) = name.parse::<Tenant>() else { return Ok(PreviewLease::NotPending) };
     let now = now_millis();
-    let quiet_since = now - 1000 * archive.preview.quiet_seconds as i64;
+    let key = SeriesKey { tenant: tenant.clone(), study: study.clone(), series: series.clone() };
+    let quiet_since = now - millis(archive.slices.quiet_time(&key));
     let times = LeaseTimes { now, until: now + millis(lease), quiet_since };
     let record = match archive.index.lease_preview(name, study, series, times).await? {
         LeaseOutcome::Acquired(record) => record,
@@ -178,17 +200,20 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
     let SeriesRecord { study, series, generation, .. } = record;
     let key = keys::preview(tenant, study, series, *generation);
     let (caller, (_, scope)) = (Caller::server(tenant.clone()), due.scope());
-    // The viewer needs the metadata first. A failure is logged, and changes nothing for the preview.
-    let _ = catch_panics(metadata_text::make_ahead(archive, &caller, &scope)).await;
+    // A viewer needs the metadata, too. A failure there is logged, and changes nothing for the preview.
     // A fault of the program in one series must not keep all others from their previews.
-    let written = catch_panics(write_preview(archive, due, &key)).await;
+    let (_, written) = tokio::join!(
+        catch_panics(metadata_text::make_ahead(archive, &caller, &scope)),
+        catch_panics(write_preview(archive, due, &key))
+    );
     let written = written
         .unwrap_or_else(|_| Err(PreviewError::Permanent("the server failed while it was made".into())));
     let (preview, outcome) = match written {
         Ok(size_bytes) => (PreviewState::Ready { generation: *generation, size_bytes }, Outcome::Made),
         Err(halt) => after(archive, halt, record),
     };
-    if !archive.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await? {
+    let is_current = archive.index.set_preview(tenant.as_str(), study, series, *generation, &preview).await?;
+    if !is_current {
         archive.blobs.delete(&key).await?;
         return Ok(Outcome::Stale);
     }
@@ -198,6 +223,7 @@ pub async fn make_preview(archive: &Archive, due: &Due) -> Result<Outcome, Error
         }
         sweep_previews(archive, tenant, study, series, *generation).await?;
     }
+    archive.slices.settle(&due.key(), outcome == Outcome::Made);
     let (name, elapsed_ms) = (outcome.name(), start.elapsed().as_millis() as u64);
     info!(series.uid = %series, elapsed_ms, "preview of series {series}: {name}");
     Ok(outcome)
@@ -226,32 +252,31 @@ fn after(archive: &Archive, halt: PreviewError, record: &SeriesRecord) -> (Previ
 
 /// Writes the preview under `key`; returns its bytes.
 async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, PreviewError> {
-    let caller = Caller::server(due.tenant.clone());
-    let mut sources = sources(archive, &caller, &due.record).await?;
-    let (order, slice_spacing) = arrange(&mut sources);
-    let frames = sources.iter().map(|source| u64::from(source.number_of_frames)).sum::<u64>();
-    let limit = archive.preview.max_frames;
-    let number_of_slices = u32::try_from(frames).ok().filter(|&slices| slices <= limit);
-    let number_of_slices = number_of_slices.ok_or_else(|| {
-        PreviewError::Permanent(format!("there are {frames} frames, more than {limit} (preview.max_frames)"))
-    })?;
-    let index = Index {
-        number_of_slices,
-        order,
-        slice_spacing,
-        instances: Vec::new(),
-        images: Vec::new(),
-        slices: Vec::new(),
-    };
-    let mut writer = Writer::new(archive.blobs.stage().await?, index);
-    for source in sources {
-        let record = source_record(archive, &caller, &due.record, source).await?;
-        writer = write_instance(archive, &caller, &record, writer).await?;
+    let mut collection = collect(archive, due).await?;
+    let is_shown = collection.slices.iter().any(|slice| slice.image.is_ok());
+    if !is_shown {
+        let reason = collection.slices.into_iter().find_map(|slice| slice.image.err());
+        return Err(PreviewError::Permanent(reason.unwrap_or_else(|| "there are no frames".into())));
     }
-    let staged = writer.finish()?;
+    let rate = archive.preview.rate();
+    let mut staged = archive.blobs.stage().await?;
+    let written = run_blocking(None, move || {
+        let order = arrange(&mut collection.slices);
+        stored::write(&mut staged, &collection, order, rate).map(|()| staged)
+    });
+    let staged = written.await??;
     let size_bytes = staged.length();
     archive.blobs.put(staged, key).await?;
     Ok(size_bytes)
+}
+
+/// Has the preview of a series made again, if the series is unchanged.
+async fn remake(archive: &Archive, tenant: &Tenant, record: &SeriesRecord) -> Result<(), Error> {
+    let SeriesRecord { study, series, generation, .. } = record;
+    let due = stream::due_now();
+    archive.index.set_preview(tenant.as_str(), study, series, *generation, &due).await?;
+    archive.announce_preview(tenant.as_str(), study.clone(), series.clone(), Duration::ZERO).await;
+    Ok(())
 }
 
 /// The instances of a series that have frames, in no particular order. Reads each row once.
@@ -301,37 +326,6 @@ fn bytes_of(record: &InstanceRecord) -> usize {
     BASE_BYTES + metadata + 20 * frames + 100 * record.layout.bulk.len()
 }
 
-async fn write_instance(
-    archive: &Archive,
-    caller: &Caller,
-    record: &InstanceRecord,
-    mut writer: Writer,
-) -> Result<Writer, PreviewError> {
-    let Some(pixels) = &record.layout.pixels else { return Ok(writer) };
-    let described = GeometryAttributes::read(&record.metadata);
-    writer.begin_instance(record.instance.clone());
-    for number in 1..=pixels.number_of_frames {
-        let geometry = described.frame(number - 1);
-        let frame = match frame_for_background(archive, caller, record, number).await {
-            Ok(frame) => frame,
-            Err(error) => {
-                writer.omit(number, &geometry, omissible(error)?);
-                continue;
-            }
-        };
-        let PreviewSettings { compression_ratio, binning, .. } = archive.preview;
-        let written = run_in_background(move || {
-            match frame.decode().and_then(|decoded| encode(decoded, compression_ratio, binning)) {
-                Ok(picture) => writer.append(number, geometry, &picture)?,
-                Err(error) => writer.omit(number, &geometry, error.to_string()),
-            }
-            Ok::<_, PreviewError>(writer)
-        });
-        writer = written.await??;
-    }
-    Ok(writer)
-}
-
 /// Deletes the previews of a series as it was before `generation`. A later one may be made by now.
 async fn sweep_previews(
     archive: &Archive,
@@ -354,24 +348,6 @@ async fn sweep_previews(
     Ok(())
 }
 
-/// The reason why a slice is left out of a preview that goes on without it.
-///
-/// A frame that costs a decoder process ends the preview for good: the other frames of the series, and other
-/// attempts, may cost as much.
-fn omissible(error: FrameError) -> Result<String, PreviewError> {
-    match error {
-        // The object holds fewer frames than it says, or one that is too large.
-        FrameError::Read(Error::NotFound(reason) | Error::TooLarge(reason)) => Ok(reason),
-        FrameError::Read(error) if is_lost(&error) => Ok("the object is missing or damaged".into()),
-        FrameError::Read(error) => Err(error.into()),
-        FrameError::Decode(decoders::Error::Unsupported(reason) | decoders::Error::Damaged(reason)) => {
-            Ok(reason)
-        }
-        FrameError::Decode(error) if error.is_transient() => Err(Error::from(FrameError::from(error)).into()),
-        FrameError::Decode(error) => Err(PreviewError::Permanent(error.to_string())),
-    }
-}
-
 /// The source of the slices of an instance; `None` if it has no pixels.
 fn source(record: InstanceRecord) -> Option<Source> {
     let pixels = record.layout.pixels.as_ref()?;
@@ -381,6 +357,7 @@ fn source(record: InstanceRecord) -> Option<Source> {
         number_of_frames: pixels.number_of_frames,
         geometry: described.frame(0),
         instance: record.instance.clone(),
+        object: record.object.clone(),
         record: Some(Box::new(record)),
     })
 }
@@ -389,7 +366,19 @@ fn source(record: InstanceRecord) -> Option<Source> {
 pub fn longest_wait(config: &Config) -> Duration {
     let PreviewSettings { quiet_seconds, retry_seconds, .. } = config.preview;
     let retry = retry_seconds.saturating_mul(1 << MAX_DOUBLINGS);
-    Duration::from_secs(quiet_seconds.max(retry).max(config.jobs.lease_seconds))
+    let quiet = quiet_seconds.saturating_mul(1 << pool::MAX_DOUBLINGS);
+    Duration::from_secs(quiet.max(retry).max(config.jobs.lease_seconds))
+}
+
+impl PreviewSettings {
+    /// The settings of the encoding.
+    fn rate(&self) -> PreviewRate {
+        PreviewRate {
+            compression_ratio: self.compression_ratio,
+            noisy_compression_ratio: self.noisy_compression_ratio.max(self.compression_ratio),
+            binning: self.binning,
+        }
+    }
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -1,72 +1,231 @@
-//! Reading of stored previews.
+//! Reading of previews as streams: those that are stored, and those that are still being made.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
 
 use crate::archive::access::Caller;
-use crate::archive::derived::preview::slices;
-use crate::archive::read::collect;
+use crate::archive::derived::preview::arrange::arrange;
+use crate::archive::derived::preview::collect::objects;
+use crate::archive::derived::preview::collection::read_tile_parts;
+use crate::archive::derived::preview::encoded::{EncodedSlice, SeriesKey};
+use crate::archive::derived::preview::index::{Contents, Head};
+use crate::archive::derived::preview::{remake, stored};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
+use crate::clock::now_millis;
 use crate::dicom::uid::{SeriesUid, StudyUid};
-use crate::index::records::PreviewState;
+use crate::digest::hexadecimal;
+use crate::index::records::{PreviewState, SeriesRecord};
 
-/// A preview, or a part of its slices, in the fast stream's format: the same bytes at each read.
+/// The part of a stream that is requested.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamPart {
+    /// The slices (from 0); all if none are named.
+    pub slices: Option<Range<u32>>,
+    /// The last stage (from 0); all if none is named.
+    pub stage: Option<usize>,
+    /// The version; the present one if none is named.
+    pub version: Option<String>,
+}
+
+/// A preview, or a part of one, in the fast stream's format: the same bytes at each read.
 #[derive(Debug, Clone)]
 pub struct PreviewStream {
     /// A value that changes whenever the bytes do. Opaque, without quotation marks.
-    pub version: String,
-    head: Bytes,
+    pub tag: String,
+    /// The version of the whole stream, which names it in its URL; `None` as long as slices are missing.
+    pub version: Option<String>,
     key: Key,
-    codestreams: Range<u64>,
+    pieces: Vec<StreamPiece>,
+}
+
+#[derive(Debug, Clone)]
+enum StreamPiece {
+    Memory(Bytes),
+    /// A range of the stored object.
+    Object(Range<u64>),
+}
+
+/// The progress of a preview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewProgress {
+    /// `none`, `pending`, `partial`, `ready` or `failed`.
+    pub state: &'static str,
+    /// The slices that are encoded.
+    pub encoded: u64,
+    /// The slices of the series that are known.
+    pub slices: u64,
+    /// The version and the size of the stream, if it is complete.
+    pub stream: Option<(String, u64)>,
+    /// The reason why there is no preview.
+    pub reason: Option<String>,
+}
+
+impl StreamPiece {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Object(range) => range.end - range.start,
+        }
+    }
+
+    fn part(&self, range: Range<u64>) -> Self {
+        match self {
+            Self::Memory(bytes) => Self::Memory(bytes.slice(range.start as usize..range.end as usize)),
+            Self::Object(whole) => Self::Object(whole.start + range.start..whole.start + range.end),
+        }
+    }
 }
 
 impl PreviewStream {
     /// Bytes of the stream.
     pub fn length(&self) -> u64 {
-        self.head.len() as u64 + self.codestreams.end - self.codestreams.start
+        self.pieces.iter().map(StreamPiece::length).sum()
     }
 }
 
-/// Returns the preview of a series, or slices `slices` of the series (from 0), to be read by [`read`].
+/// Returns the preview of a series or a part of it, to be read by [`read`]. Of a preview that is still being
+/// made, the slices that this process has encoded.
 ///
 /// # Errors
-/// [`Error::NotReady`] if the preview is not encoded yet; [`Error::NotFound`] if there is no such series or
-/// slice, if nothing in the series can be shown, or with the reason if the preview could not be encoded.
+/// [`Error::NotReady`] if no slice is encoded yet; [`Error::NotFound`] if there is no such series, slice or
+/// version, if nothing in the series can be shown, or with the reason if the preview could not be encoded.
 pub async fn open(
     archive: &Archive,
     caller: &Caller,
     study: &StudyUid,
     series: &SeriesUid,
-    slices: Option<Range<u32>>,
+    part: &StreamPart,
 ) -> Result<PreviewStream, Error> {
-    let (generation, size_bytes) = match archive.series(caller, study, series).await?.preview {
-        PreviewState::Ready { generation, size_bytes } => (generation, size_bytes),
-        PreviewState::Pending { .. } => {
-            return Err(Error::NotReady(format!("the preview of series {series} is still being made")));
+    let record = archive.series(caller, study, series).await?;
+    match &record.preview {
+        PreviewState::Ready { generation, size_bytes } => {
+            let key = keys::preview(&caller.tenant, study, series, *generation);
+            match open_stored(archive, &key, (*generation, *size_bytes), part).await {
+                Ok(Some(stream)) => Ok(stream),
+                // The object is of a previous version of the format, or lost.
+                Ok(None) | Err(Error::Blobs(blobs::Error::NotFound(_))) => {
+                    remake(archive, &caller.tenant, &record).await?;
+                    Err(not_ready(series))
+                }
+                Err(error) => Err(error),
+            }
         }
+        PreviewState::Pending { .. } if part.version.is_some() => Err(other_version(series)),
+        PreviewState::Pending { .. } => open_partial(archive, caller, &record, part).await,
         PreviewState::Failed { reason, .. } => {
-            return Err(Error::NotFound(format!("preview of series {series}: {reason}")));
+            Err(Error::NotFound(format!("preview of series {series}: {reason}")))
         }
         PreviewState::None => {
-            return Err(Error::NotFound(format!("preview of series {series}: nothing in it can be shown")));
+            Err(Error::NotFound(format!("preview of series {series}: nothing in it can be shown")))
         }
-    };
-    let key = keys::preview(&caller.tenant, study, series, generation);
-    let (index, index_start) = preview_index(archive, &key, size_bytes).await?;
+    }
+}
+
+fn not_ready(series: &SeriesUid) -> Error {
+    Error::NotReady(format!("the preview of series {series} is still being made"))
+}
+
+fn other_version(series: &SeriesUid) -> Error {
+    Error::NotFound(format!("preview of series {series} of this version; the series has changed"))
+}
+
+fn no_slices(slices: &Range<u32>, series: &str, count: usize) -> Error {
+    Error::NotFound(format!("slices {slices:?} in {series}, which has {count}"))
+}
+
+/// Opens a stored preview; `None` if the object is not one of this version of the format.
+async fn open_stored(
+    archive: &Archive,
+    key: &Key,
+    (generation, size_bytes): (u64, u64),
+    StreamPart { slices, stage, version: wanted }: &StreamPart,
+) -> Result<Option<PreviewStream>, Error> {
     let version = format!("{generation}-{size_bytes}");
-    let Some(slices) = slices else {
-        let head = index.head().into();
-        return Ok(PreviewStream { version, head, key, codestreams: 0..index_start });
+    if wanted.as_ref().is_some_and(|wanted| *wanted != version) {
+        return Err(Error::NotFound("stream of this version; the series has changed".into()));
+    }
+    let of_part = |pieces, part: String| PreviewStream {
+        tag: format!("{version}{part}"),
+        version: Some(version.clone()),
+        key: key.clone(),
+        pieces,
     };
-    let version = format!("{version}-{}-{}", slices.start, slices.end);
-    let count = index.number_of_slices;
-    let (part, codestreams) = index
-        .part(slices.clone())
-        .ok_or_else(|| Error::NotFound(format!("slices {slices:?} in series {series}, which has {count}")))?;
-    Ok(PreviewStream { version, head: part.head().into(), key, codestreams })
+    if slices.is_none() && stage.is_none() {
+        let bytes = stored::stream_bytes(archive, key, size_bytes).await?;
+        return Ok(bytes.map(|bytes| of_part(vec![StreamPiece::Object(0..bytes)], String::new())));
+    }
+    let Some(preview) = stored::read(archive, key, size_bytes).await? else { return Ok(None) };
+    let suffix = stage.map(|stage| format!("-s{stage}")).unwrap_or_default();
+    let Some(slices) = slices else {
+        let (stages, index_end) = preview.stages();
+        let last = stage.map_or(usize::MAX, |stage| stage).min(stages.stages.len().saturating_sub(1));
+        let end = index_end + stages.stages.get(last).map_or(0, |stage| stage.end);
+        return Ok(Some(of_part(vec![StreamPiece::Object(0..end)], suffix)));
+    };
+    let count = preview.slices.len();
+    let (head, ranges) =
+        preview.part(slices.clone()).ok_or_else(|| no_slices(slices, "the series", count))?;
+    let mut pieces = vec![StreamPiece::Memory(head.bytes.into())];
+    let sent = ranges.into_iter().filter(|(of, _)| stage.is_none_or(|stage| *of <= stage));
+    pieces.extend(sent.map(|(_, range)| StreamPiece::Object(range)));
+    Ok(Some(of_part(pieces, format!("-{}-{}{suffix}", slices.start, slices.end))))
+}
+
+/// Opens a stream of the slices that are encoded so far.
+async fn open_partial(
+    archive: &Archive,
+    caller: &Caller,
+    record: &SeriesRecord,
+    StreamPart { slices: part, stage, .. }: &StreamPart,
+) -> Result<PreviewStream, Error> {
+    let SeriesRecord { study, series, generation, .. } = record;
+    let key = SeriesKey { tenant: caller.tenant.clone(), study: study.clone(), series: series.clone() };
+    let mut slices = archive.slices.slices(&key);
+    if slices.is_empty() {
+        return Err(not_ready(series));
+    }
+    // Instances may have been deleted or replaced, by another process too.
+    let sources = objects(archive, caller, record).await?;
+    let frames = sources.iter().fold(0_u32, |sum, source| sum.saturating_add(source.number_of_frames));
+    let current: HashMap<_, _> = sources.iter().map(|source| (&source.instance, &source.object)).collect();
+    slices.retain(|EncodedSlice { key, image, .. }| {
+        image.is_ok() && current.get(&key.instance) == Some(&&key.object)
+    });
+    if slices.is_empty() {
+        return Err(not_ready(series));
+    }
+    let (order, slice_spacing) = arrange(&mut slices);
+    let range = part.clone().unwrap_or(0..slices.len() as u32);
+    let of_part = slices.get(range.start as usize..range.end as usize).filter(|part| !part.is_empty());
+    let of_part = of_part.ok_or_else(|| no_slices(&range, "what is encoded of the series", slices.len()))?;
+    let contents = Contents {
+        is_complete: false,
+        number_of_slices: frames,
+        first_slice: range.start,
+        order,
+        slice_spacing,
+        slices: of_part,
+    };
+    let Head { bytes, stages } = contents.head();
+    let digest = hexadecimal(&Sha256::digest(&bytes)[..8]);
+    let suffix = stage.map(|stage| format!("-s{stage}")).unwrap_or_default();
+    let mut pieces = vec![StreamPiece::Memory(bytes.into())];
+    for segment in &stages.segments {
+        if stage.is_none_or(|stage| segment.stage <= stage)
+            && let Ok(image) = &of_part[segment.slice].image
+            && let Ok(bytes) = read_tile_parts(image, None, segment.bytes.clone())
+        {
+            pieces.push(StreamPiece::Memory(bytes));
+        }
+    }
+    let key = keys::preview(&caller.tenant, study, series, *generation);
+    Ok(PreviewStream { tag: format!("partial-{digest}{suffix}"), version: None, key, pieces })
 }
 
 /// Reads bytes `range` of a preview's stream; the range must lie inside the stream.
@@ -78,30 +237,87 @@ pub async fn read(
     preview: &PreviewStream,
     range: Range<u64>,
 ) -> Result<ByteStream, Error> {
-    let head_bytes = preview.head.len() as u64;
-    let from_head = range.start.min(head_bytes)..range.end.min(head_bytes);
-    let head = preview.head.slice(from_head.start as usize..from_head.end as usize);
-    let start = preview.codestreams.start + range.start.saturating_sub(head_bytes);
-    let end = preview.codestreams.start + range.end.saturating_sub(head_bytes);
-    let head = futures_util::stream::iter((!head.is_empty()).then_some(Ok(head)));
-    let rest = archive.blobs.read(&preview.key, start..end).await.map_err(|error| match error {
-        blobs::Error::NotFound(_) => Error::NotReady("another preview takes the place of this one".into()),
-        error => error.into(),
-    })?;
-    Ok(Box::pin(futures_util::StreamExt::chain(head, rest)))
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for piece in &preview.pieces {
+        let end = start + piece.length();
+        let (from, to) = (range.start.max(start), range.end.min(end));
+        if from < to {
+            parts.push(piece.part(from - start..to - start));
+        }
+        start = end;
+    }
+    let (blobs, key) = (archive.blobs.clone(), preview.key.clone());
+    let mut streams = futures_util::stream::iter(parts)
+        .then(move |part| {
+            let (blobs, key) = (blobs.clone(), key.clone());
+            async move {
+                Ok::<ByteStream, blobs::Error>(match part {
+                    StreamPiece::Memory(bytes) => futures_util::stream::iter([Ok(bytes)]).boxed(),
+                    StreamPiece::Object(range) => blobs.read(&key, range).await?,
+                })
+            }
+        })
+        .boxed();
+    // The first two are opened before this returns, so that an object that is gone is an error of the
+    // request.
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        first.extend(streams.try_next().await.map_err(|error| match error {
+            blobs::Error::NotFound(_) => {
+                Error::NotReady("another preview takes the place of this one".into())
+            }
+            error => error.into(),
+        })?);
+    }
+    Ok(futures_util::stream::iter(first).map(Ok).chain(streams).try_flatten().boxed())
 }
 
-/// Reads the index of a stored preview. Returns the index and its offset, which is the end of the
-/// codestreams.
-async fn preview_index(archive: &Archive, key: &Key, size_bytes: u64) -> Result<(slices::Index, u64), Error> {
-    let damaged = || {
-        let source = std::io::Error::from(std::io::ErrorKind::InvalidData).into();
-        Error::Blobs(blobs::Error::Backend { operation: format!("read the index of {key}"), source })
+/// The progress of the preview of a series.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such series.
+pub async fn progress(
+    archive: &Archive,
+    caller: &Caller,
+    study: &StudyUid,
+    series: &SeriesUid,
+) -> Result<PreviewProgress, Error> {
+    let record = archive.series(caller, study, series).await?;
+    let key = SeriesKey { tenant: caller.tenant.clone(), study: study.clone(), series: series.clone() };
+    let held = archive.slices.progress(&key);
+    let known = held.known.max(record.number_of_images);
+    let pending = PreviewProgress {
+        state: "pending",
+        encoded: held.encoded.min(known),
+        slices: known,
+        stream: None,
+        reason: None,
     };
-    let end = size_bytes.checked_sub(slices::HEADER_BYTES as u64).ok_or_else(damaged)?;
-    let header = collect(archive.blobs.read(key, end..size_bytes).await?).await?;
-    let index_bytes = slices::index_bytes(&header).ok_or_else(damaged)?;
-    let start = end.checked_sub(index_bytes).ok_or_else(damaged)?;
-    let text = collect(archive.blobs.read(key, start..end).await?).await?;
-    Ok((serde_json::from_slice(&text).map_err(|_| damaged())?, start))
+    Ok(match record.preview {
+        PreviewState::Pending { .. } if held.encoded > 0 => PreviewProgress { state: "partial", ..pending },
+        PreviewState::Pending { .. } => pending,
+        PreviewState::None => PreviewProgress { state: "none", encoded: 0, slices: 0, ..pending },
+        PreviewState::Failed { reason, .. } => {
+            PreviewProgress { state: "failed", reason: Some(reason), ..pending }
+        }
+        PreviewState::Ready { generation, size_bytes } => {
+            let version = format!("{generation}-{size_bytes}");
+            let object = keys::preview(&caller.tenant, study, series, generation);
+            match stored::read(archive, &object, size_bytes).await {
+                Ok(Some(preview)) => {
+                    let count = preview.slices.len() as u64;
+                    let stream = Some((version, preview.stream_bytes));
+                    PreviewProgress { state: "ready", encoded: count, slices: count, stream, ..pending }
+                }
+                Ok(None) | Err(Error::Blobs(blobs::Error::NotFound(_))) => pending,
+                Err(error) => return Err(error),
+            }
+        }
+    })
+}
+
+/// The time at which a preview that is made again is due.
+pub(super) fn due_now() -> PreviewState {
+    PreviewState::Pending { due_at: now_millis(), attempts: 0 }
 }

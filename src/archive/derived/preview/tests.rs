@@ -3,15 +3,23 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
+use serde_json::{Value, json};
 
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::decoded_frame;
-use crate::archive::derived::preview::slices::{self, Index, Order};
-use crate::archive::derived::preview::{Due, Outcome, due_previews, make_preview, stream};
+use crate::archive::derived::preview::stream::StreamPart;
+use crate::archive::derived::preview::{
+    Due, Outcome, ahead, due_previews, make_preview, stream, take_preview,
+};
+use crate::archive::maintenance::delete::delete;
+use crate::archive::scope::Scope;
 use crate::archive::{Archive, Error};
 use crate::blobs;
 use crate::blobs::memory::MemoryBlobs;
@@ -65,14 +73,36 @@ impl Bench {
     }
 
     async fn stream(&self, series: &str, slices: Option<std::ops::Range<u32>>) -> Result<Stream, Error> {
+        self.part(series, StreamPart { slices, ..StreamPart::default() }).await
+    }
+
+    async fn part(&self, series: &str, part: StreamPart) -> Result<Stream, Error> {
         let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
-        let preview = stream::open(&self.archive, &self.caller, &study, &series, slices).await?;
+        let preview = stream::open(&self.archive, &self.caller, &study, &series, &part).await?;
         let chunks = stream::read(&self.archive, &preview, 0..preview.length()).await?;
         let bytes = chunks.try_collect::<Vec<_>>().await?.concat();
         assert_eq!(bytes.len() as u64, preview.length());
-        let (header, rest) = bytes.split_at(slices::HEADER_BYTES);
-        let (text, codestreams) = rest.split_at(slices::index_bytes(header).unwrap() as usize);
-        Ok(Stream { index: serde_json::from_slice(text).unwrap(), codestreams: codestreams.to_vec() })
+        Ok(Stream::read(bytes))
+    }
+
+    /// Encodes all stored instances as they are stored, until the pool has `encoded` slices of a series.
+    async fn encode_ahead(&self, series: &str, encoded: u64) {
+        let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
+        let until = async {
+            loop {
+                let progress = stream::progress(&self.archive, &self.caller, &study, &series).await;
+                if progress.is_ok_and(|progress| progress.encoded == encoded) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // The job begins before the first instance is stored.
+        tokio::select! {
+            biased;
+            () = ahead::encode_stored(&self.archive) => {}
+            () = until => {}
+        }
     }
 
     async fn number_of_previews(&self) -> usize {
@@ -80,20 +110,105 @@ impl Bench {
     }
 }
 
+/// A stream, read as docs/fast-stream.md says.
 struct Stream {
-    index: Index,
-    codestreams: Vec<u8>,
+    bytes: Vec<u8>,
+    index: Value,
+    /// For each slice, the level that is there, and its bytes between the main header and the end marker.
+    slices: Vec<Option<(u64, Vec<u8>)>>,
 }
 
 impl Stream {
+    fn read(bytes: Vec<u8>) -> Self {
+        assert_eq!(&bytes[..12], b"CUSPIDST\x02\0\0\0");
+        let index_end = 16 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+        let index: Value = serde_json::from_slice(&bytes[16..index_end]).unwrap();
+        assert_eq!(index["codec"], "j2k");
+        let count = index["count"].as_u64().unwrap();
+        let mut slices = vec![None; count as usize];
+        let mut lengths = index["lengths"].as_array().unwrap().iter();
+        let mut offset = index_end;
+        for stage in index["stages"].as_array().unwrap() {
+            for slice in 0..count {
+                let place = index["first_slice"].as_u64().unwrap() + slice;
+                let image = column(&index["image"], slice as usize);
+                if place % stage["stride"].as_u64().unwrap() != 0 || image.is_null() {
+                    continue;
+                }
+                let image = &index["images"][image.as_u64().unwrap() as usize];
+                let target = stage["level"].as_u64().unwrap().min(image["levels"].as_u64().unwrap() - 1);
+                let have: &mut Option<(u64, Vec<u8>)> = &mut slices[slice as usize];
+                if have.as_ref().is_none_or(|(level, _)| *level > target) {
+                    let end = offset + lengths.next().unwrap().as_u64().unwrap() as usize;
+                    if end > bytes.len() {
+                        return Self { bytes, index, slices };
+                    }
+                    let mut there = have.take().map_or(Vec::new(), |(_, there)| there);
+                    there.extend_from_slice(&bytes[offset..end]);
+                    *have = Some((target, there));
+                    offset = end;
+                }
+            }
+            assert_eq!(offset as u64, index_end as u64 + stage["end"].as_u64().unwrap());
+        }
+        assert_eq!((lengths.next(), offset), (None, bytes.len()));
+        Self { bytes, index, slices }
+    }
+
+    fn column(&self, name: &str, slice: usize) -> Value {
+        column(&self.index[name], slice)
+    }
+
+    fn image(&self, slice: usize) -> &Value {
+        &self.index["images"][self.column("image", slice).as_u64().unwrap() as usize]
+    }
+
+    fn instance(&self, slice: usize) -> String {
+        let place = self.column("instance", slice).as_u64().unwrap() as usize;
+        let instances = &self.index["instances"];
+        format!("{}{}", instances["prefix"].as_str().unwrap(), instances["rest"][place].as_str().unwrap())
+    }
+
+    /// The decoded samples of a slice in the level that is there.
+    fn decode(&self, slice: usize) -> (u64, crate::pixel::Image) {
+        let (level, tile_parts) = self.slices[slice].clone().unwrap();
+        let image = self.image(slice);
+        let head = STANDARD.decode(image["head"].as_str().unwrap()).unwrap();
+        let codestream = [&head[..], &tile_parts, &[0xFF, 0xD9]].concat();
+        let number = |name: &str| image[name].as_u64().unwrap() as u32;
+        let shape =
+            Shape { rows: number("rows"), columns: number("columns"), samples: number("samples") as u16 };
+        (level, j2k::decode(&codestream, shape, level as u32).unwrap())
+    }
+
     /// The mean of a slice's decoded samples.
-    fn mean(&self, place: usize) -> f64 {
-        let slice = &self.index.slices[place];
-        let image = &self.index.images[slice.image.unwrap() as usize];
-        let codestream = &self.codestreams[slice.offset as usize..][..slice.length as usize];
-        let shape = Shape { rows: image.rows, columns: image.columns, samples: image.samples };
-        let samples = j2k::decode(codestream, shape, 0).unwrap().samples;
-        samples.iter().map(|sample| f64::from(*sample)).sum::<f64>() / samples.len() as f64
+    fn mean(&self, slice: usize) -> f64 {
+        let (_, decoded) = self.decode(slice);
+        let scale = f64::from(1 << self.image(slice)["drop"].as_u64().unwrap());
+        let samples = decoded.samples;
+        scale * samples.iter().map(|sample| f64::from(*sample)).sum::<f64>() / samples.len() as f64
+    }
+}
+
+/// The value of a column for a slice.
+fn column(column: &Value, slice: usize) -> Value {
+    if let Some(all) = column.get("all") {
+        return all.clone();
+    }
+    if let Some(each) = column.get("each") {
+        return each[slice].clone();
+    }
+    let at = |first: &Value, step: &Value| {
+        let value = first.as_f64().unwrap() + slice as f64 * step.as_f64().unwrap();
+        if first.is_u64() { json!(value as u64) } else { json!(value) }
+    };
+    match &column["first"] {
+        Value::Array(first) => first
+            .iter()
+            .zip(column["step"].as_array().unwrap())
+            .map(|(first, step)| at(first, step))
+            .collect(),
+        first => at(first, &column["step"]),
     }
 }
 
@@ -162,14 +277,28 @@ async fn slices_come_in_the_order_of_space() {
     assert_eq!(bench.due().await, []);
 
     let stream = bench.stream("1.3", None).await.unwrap();
-    assert_eq!((stream.index.order, stream.index.slice_spacing), (Order::Space, Some(2.5)));
-    assert_eq!((stream.index.slices.len(), stream.index.images.len()), (12, 1));
-    let image = &stream.index.images[0];
-    assert_eq!((image.rescale, image.spacing, image.signed), (Some([1.0, -1024.0]), Some([0.5, 0.25]), true));
-    for (place, slice) in stream.index.slices.iter().enumerate() {
-        let instance = &stream.index.instances[slice.instance as usize];
-        assert_eq!(instance.as_str(), format!("1.3.{}", 12 - place));
-        assert_eq!(slice.position, Some([-10.0, -20.0, 2.5 * place as f64]));
+    check_twelve(&stream);
+    assert_eq!((&stream.index["state"], &stream.index["number_of_slices"]), (&json!("complete"), &json!(12)));
+}
+
+/// Checks a stream of the slices of [`store_twelve`].
+fn check_twelve(stream: &Stream) {
+    let index = &stream.index;
+    assert_eq!((&index["order"], &index["slice_spacing"]), (&json!("space"), &json!(2.5)));
+    assert_eq!((&index["count"], index["images"].as_array().unwrap().len()), (&json!(12), 1));
+    let image = &index["images"][0];
+    assert_eq!(
+        (&image["signed"], &image["lossless"], &image["precision"]),
+        (&json!(true), &json!(false), &json!(16))
+    );
+    assert_eq!(index["psnr"]["peak"], 7, "the samples have five values");
+    assert!(index["psnr"]["db"].as_f64().unwrap() > 5.0, "{}", index["psnr"]);
+    for place in 0..12 {
+        assert_eq!(stream.column("rescale", place), json!([1.0, -1024.0]));
+        assert_eq!(stream.column("spacing", place), json!([0.5, 0.25]));
+        assert_eq!(stream.column("frame", place), 1);
+        assert_eq!(stream.instance(place), format!("1.3.{}", 12 - place));
+        assert_eq!(stream.column("position", place), json!([-10.0, -20.0, 2.5 * place as f64]));
         assert!((stream.mean(place) - (100.0 * place as f64 - 500.0)).abs() < 2.0, "slice {place}");
     }
 }
@@ -180,8 +309,12 @@ async fn a_range_of_slices_is_a_stream_of_its_own() {
     store_twelve(&bench).await;
     bench.make_all().await;
     let part = bench.stream("1.3", Some(4..6)).await.unwrap();
-    assert_eq!(part.index.number_of_slices, 12);
-    assert_eq!(part.index.slices.iter().map(|slice| slice.number).collect::<Vec<_>>(), [4, 5]);
+    let index = &part.index;
+    assert_eq!(
+        (&index["number_of_slices"], &index["first_slice"], &index["count"]),
+        (&json!(12), &json!(4), &json!(2))
+    );
+    assert_eq!((part.instance(0), part.instance(1)), ("1.3.8".into(), "1.3.7".into()));
     assert!((part.mean(1) - 0.0).abs() < 2.0);
     for slices in [12..13, 5..5, 0..13] {
         assert!(matches!(bench.stream("1.3", Some(slices)).await, Err(Error::NotFound(_))));
@@ -194,7 +327,8 @@ async fn every_range_of_bytes_is_that_of_the_whole() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-    let preview = stream::open(&bench.archive, &bench.caller, &study, &series, None).await.unwrap();
+    let preview =
+        stream::open(&bench.archive, &bench.caller, &study, &series, &StreamPart::default()).await.unwrap();
     let read = async |range| {
         let chunks = stream::read(&bench.archive, &preview, range).await.unwrap();
         chunks.try_collect::<Vec<_>>().await.unwrap().concat()
@@ -218,7 +352,7 @@ async fn what_arrives_later_makes_the_preview_due_again_and_replaces_it() {
     assert!(matches!(bench.state("1.3").await, PreviewState::Pending { .. }));
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     assert_eq!(bench.number_of_previews().await, 1);
-    assert_eq!(bench.stream("1.3", None).await.unwrap().index.slices.len(), 3);
+    assert_eq!(bench.stream("1.3", None).await.unwrap().index["count"], 3);
 }
 
 #[tokio::test]
@@ -227,7 +361,11 @@ async fn a_preview_that_is_dropped_at_any_moment_is_due_or_there() {
     store_twelve(&bench).await;
     let mut drops = 0;
     while let Some(due) = bench.due().await.pop() {
-        assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
+        // The slices that were encoded by then are kept.
+        match bench.stream("1.3", None).await {
+            Ok(partial) => assert_eq!(partial.index["state"], "partial"),
+            Err(error) => assert!(matches!(error, Error::NotReady(_)), "{error}"),
+        }
         drops += 1;
         let mut polls = 0;
         let mut making = Box::pin(make_preview(&bench.archive, &due));
@@ -237,8 +375,8 @@ async fn a_preview_that_is_dropped_at_any_moment_is_due_or_there() {
         })
         .await;
     }
-    assert!(drops > 12, "it was dropped {drops} times");
-    assert_eq!(bench.stream("1.3", None).await.unwrap().index.slices.len(), 12);
+    assert!(drops > 5, "it was dropped {drops} times");
+    assert_eq!(bench.stream("1.3", None).await.unwrap().index["count"], 12);
     assert_eq!(bench.number_of_previews().await, 1);
 }
 
@@ -263,7 +401,8 @@ async fn a_preview_that_gives_way_while_it_is_read_is_asked_for_again() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
-    let preview = stream::open(&bench.archive, &bench.caller, &study, &series, None).await.unwrap();
+    let preview =
+        stream::open(&bench.archive, &bench.caller, &study, &series, &StreamPart::default()).await.unwrap();
     bench.store(slice("1.3", 2, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let read = stream::read(&bench.archive, &preview, 0..preview.length()).await;
@@ -343,7 +482,8 @@ async fn one_damaged_frame_costs_its_slice_alone() {
     bench.store(slice("1.3", 2, 0.0, 7).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     let stream = bench.stream("1.3", None).await.unwrap();
-    assert!(stream.index.slices[0].failure.is_some() && stream.index.slices[0].length == 0);
+    assert!(stream.index["failures"][0]["reason"].as_str().unwrap().contains("JPEG"), "{}", stream.index);
+    assert_eq!((stream.column("image", 0), &stream.index["failures"][0]["slice"]), (Value::Null, &json!(0)));
     assert!((stream.mean(1) - 7.0).abs() < 2.0);
 }
 
@@ -356,7 +496,8 @@ async fn a_missing_object_costs_its_slice_alone() {
     bench.blobs.delete(&originals[0].key).await.unwrap();
     assert_eq!(bench.make_all().await, [Outcome::Made]);
     let stream = bench.stream("1.3", None).await.unwrap();
-    assert_eq!(stream.index.slices[0].failure.as_deref(), Some("the object is missing or damaged"));
+    let failures = json!([{"slice": 0, "reason": "the object is missing or damaged"}]);
+    assert_eq!(stream.index["failures"], failures);
     assert!((stream.mean(1) - 7.0).abs() < 2.0);
 }
 
@@ -383,10 +524,10 @@ async fn binned_pixels_keep_their_place_in_the_patient() {
     bench.store(slice("1.3", 1, 0.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
     bench.make_all().await;
     let stream = bench.stream("1.3", None).await.unwrap();
-    let image = &stream.index.images[0];
-    assert_eq!((image.rows, image.columns, image.binning), (24, 32, 2));
-    assert_eq!(image.spacing, Some([1.0, 0.5]));
-    assert_eq!(stream.index.slices[0].position, Some([-10.0 + 0.125, -20.0 + 0.25, 0.0]));
+    let image = stream.image(0);
+    assert_eq!((&image["rows"], &image["columns"], &image["binning"]), (&json!(24), &json!(32), &json!(2)));
+    assert_eq!(stream.column("spacing", 0), json!([1.0, 0.5]));
+    assert_eq!(stream.column("position", 0), json!([-10.0 + 0.125, -20.0 + 0.25, 0.0]));
 }
 
 #[tokio::test]
@@ -433,4 +574,193 @@ async fn a_decoded_frame_is_native_and_little_endian() {
         decoded_frame(&bench.archive, &bench.caller, &record, 2).await,
         Err(Error::NotFound(_))
     ));
+}
+
+/// An instance of 300 x 260 pixels in a frame for each level of grey.
+fn large(series: &str, number: u32, greys: &[u16]) -> DataSet {
+    let pixels: Vec<u8> = greys
+        .iter()
+        .flat_map(|grey| {
+            (0..300 * 260_u32)
+                .flat_map(move |at| (grey + (at.wrapping_mul(at) / 977 % 64) as u16).to_le_bytes())
+        })
+        .collect();
+    image(series, number)
+        .us(0x0028_0002, &[1])
+        .text(0x0028_0004, "CS", "MONOCHROME2")
+        .text(0x0028_0008, "IS", &greys.len().to_string())
+        .us(0x0028_0010, &[260])
+        .us(0x0028_0011, &[300])
+        .us(0x0028_0100, &[16])
+        .us(0x0028_0101, &[12])
+        .us(0x0028_0102, &[11])
+        .us(0x0028_0103, &[0])
+        .element(0x7FE0_0010, "OW", &pixels)
+}
+
+#[tokio::test]
+async fn every_stage_is_a_beginning_of_the_stream_and_decodes_as_the_whole() {
+    let bench = Bench::new(&[]);
+    let greys = [100, 900, 1700];
+    bench.store(large("1.3", 1, &greys).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    let whole = bench.stream("1.3", None).await.unwrap();
+    let stages = whole.index["stages"].as_array().unwrap().len();
+    assert_eq!((stages, whole.image(0)["levels"].as_u64()), (3, Some(3)));
+    for stage in 0..stages + 2 {
+        let part = StreamPart { stage: Some(stage), ..StreamPart::default() };
+        let prefix = bench.part("1.3", part).await.unwrap();
+        assert!(whole.bytes.starts_with(&prefix.bytes) && prefix.index == whole.index);
+        for (slice, grey) in greys.iter().enumerate() {
+            let (level, decoded) = prefix.decode(slice);
+            assert_eq!(level as usize, 2_usize.saturating_sub(stage));
+            assert_eq!(decoded.shape.columns, 300_u32.div_ceil(1 << level));
+            let mean = prefix.mean(slice);
+            assert!((mean - f64::from(*grey) - 31.0).abs() < 8.0, "{stage}, {slice}: {mean}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_names_one_stream() {
+    let bench = Bench::new(&[]);
+    store_twelve(&bench).await;
+    bench.make_all().await;
+    let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
+    let open =
+        async |part: &StreamPart| stream::open(&bench.archive, &bench.caller, &study, &series, part).await;
+    let version = open(&StreamPart::default()).await.unwrap().version;
+    let named = StreamPart { version, ..StreamPart::default() };
+    assert!(open(&named).await.is_ok());
+    bench.store(slice("1.3", 13, 99.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+    assert!(matches!(open(&named).await, Err(Error::NotFound(_))));
+    bench.make_all().await;
+    assert!(matches!(open(&named).await, Err(Error::NotFound(_))));
+    assert!(open(&StreamPart::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn slices_are_encoded_while_they_arrive_and_the_stream_grows() {
+    let bench = Bench::new(&[]);
+    tokio::join!(bench.encode_ahead("1.3", 12), store_twelve(&bench));
+    let partial = bench.stream("1.3", None).await.unwrap();
+    check_twelve(&partial);
+    assert_eq!(partial.index["state"], "partial");
+    let part = bench.stream("1.3", Some(3..5)).await.unwrap();
+    assert_eq!((part.instance(0), &part.index["first_slice"]), ("1.3.9".into(), &json!(3)));
+    assert!(matches!(bench.stream("1.3", Some(12..13)).await, Err(Error::NotFound(_))));
+
+    // Nothing is read from the originals any more.
+    let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();
+    for original in originals {
+        bench.blobs.delete(&original.key).await.unwrap();
+    }
+    let job = tokio::time::timeout(Duration::from_secs(9), ahead::next_quiet(&bench.archive)).await.unwrap();
+    assert_eq!((job.study.as_str(), job.series.as_str()), ("1.2", "1.3"));
+    assert!(matches!(
+        take_preview(&bench.archive, &job, Duration::ZERO).await,
+        Ok(super::PreviewLease::Acquired(_))
+    ));
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    let complete = bench.stream("1.3", None).await.unwrap();
+    check_twelve(&complete);
+    assert_eq!(complete.index["state"], "complete");
+}
+
+#[tokio::test]
+async fn a_partial_stream_shows_nothing_that_was_deleted() {
+    let bench = Bench::new(&[]);
+    tokio::join!(bench.encode_ahead("1.3", 12), store_twelve(&bench));
+    assert_eq!(bench.stream("1.3", None).await.unwrap().index["count"], 12);
+    let held = bench.archive.slices.slices(&bench.due().await[0].key());
+    let scope =
+        Scope { study: "1.2".parse().unwrap(), series: "1.3".parse().ok(), instance: "1.3.5".parse().ok() };
+    delete(&bench.archive, &bench.caller, scope).await.unwrap();
+    assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
+    // As in a process that did not see the deletion.
+    let key = bench.due().await[0].key();
+    bench.archive.slices.is_to_measure(&key);
+    for slice in held {
+        bench.archive.slices.insert(&key, slice);
+    }
+    let stream = bench.stream("1.3", None).await.unwrap();
+    assert_eq!(stream.index["count"], 11);
+    assert!((0..11).all(|slice| stream.instance(slice) != "1.3.5"));
+}
+
+#[tokio::test]
+async fn only_slices_that_are_new_are_encoded_again() {
+    let bench = Bench::new(&[]);
+    store_twelve(&bench).await;
+    bench.make_all().await;
+    // As after a restart.
+    let (tenant, study) = (bench.caller.tenant.clone(), "1.2".parse().unwrap());
+    bench.archive.slices.forget(&tenant, &study);
+    let originals: Vec<_> = bench.blobs.list(Bucket::Originals, "").try_collect().await.unwrap();
+    bench.store(slice("1.3", 0, 30.0, 700).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+    for original in originals {
+        bench.blobs.delete(&original.key).await.unwrap();
+    }
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    let stream = bench.stream("1.3", None).await.unwrap();
+    assert_eq!((&stream.index["count"], &stream.index["failures"]), (&json!(13), &json!([])));
+    for place in 0..13 {
+        assert!((stream.mean(place) - (100.0 * place as f64 - 500.0)).abs() < 2.0, "slice {place}");
+    }
+}
+
+#[tokio::test]
+async fn slices_that_do_not_fit_in_memory_are_in_the_preview_all_the_same() {
+    for ahead in [false, true] {
+        let bench = Bench::new(&[("max_memory_bytes", "3000")]);
+        match ahead {
+            true => {
+                let encode = ahead::encode_stored(&bench.archive);
+                tokio::select! {
+                    biased;
+                    () = encode => {}
+                    () = async { store_twelve(&bench).await; tokio::time::sleep(Duration::from_millis(50)).await } => {}
+                }
+            }
+            false => store_twelve(&bench).await,
+        }
+        let key = bench.due().await[0].key();
+        bench.archive.slices.forget(&key.tenant, &key.study);
+        assert_eq!(bench.make_all().await, [Outcome::Made]);
+        check_twelve(&bench.stream("1.3", None).await.unwrap());
+        assert!(bench.archive.slices.slices(&key).len() < 12);
+    }
+}
+
+#[tokio::test]
+async fn a_preview_in_another_format_is_made_again() {
+    let bench = Bench::new(&[]);
+    store_twelve(&bench).await;
+    bench.make_all().await;
+    let object = bench.blobs.list(Bucket::Previews, "").try_collect::<Vec<_>>().await.unwrap().remove(0);
+    let (key, size_bytes) = (object.key, object.size_bytes as usize);
+    for damage in [&b"CUSPIDST\x01\0\0\0"[..], b""] {
+        bench.blobs.delete(&key).await.unwrap();
+        if !damage.is_empty() {
+            let mut staged = bench.blobs.stage().await.unwrap();
+            staged.write(damage).unwrap();
+            staged.write(&vec![0; size_bytes - damage.len()]).unwrap();
+            bench.blobs.put(staged, &key).await.unwrap();
+        }
+        let stream = bench.stream("1.3", None).await;
+        assert!(matches!(stream, Err(Error::NotReady(_))), "a stream of {damage:?}");
+        assert_eq!(bench.make_all().await, [Outcome::Made]);
+        check_twelve(&bench.stream("1.3", None).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn frames_of_an_instance_have_their_own_places() {
+    let bench = Bench::new(&[]);
+    bench.store(large("1.3", 1, &[5, 6, 7, 8]).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    let stream = bench.stream("1.3", None).await.unwrap();
+    let frames: Vec<_> = (0..4).map(|slice| stream.column("frame", slice)).collect();
+    assert_eq!(frames, [1, 2, 3, 4].map(|frame| json!(frame)));
+    assert_eq!(stream.index["order"], "number");
 }

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use crate::archive::access::Caller;
 use crate::archive::derived;
-use crate::archive::derived::preview::slices::arrange;
+use crate::archive::derived::preview::arrange::arrange;
 use crate::archive::derived::preview::{source_record, sources};
 use crate::archive::derived::rendering::placeholder::sheet;
 use crate::archive::derived::rendering::{Format, Rendering, Viewport, renderer};

@@ -117,6 +117,7 @@ async fn delete_derived(archive: &Archive, tenant: &Tenant, study: &StudyUid) ->
         delete_all(archive, bucket, &keys::derived(tenant, study), |_| true).await?;
     }
     archive.cache.remove_below(&keys::derived(tenant, study));
+    archive.slices.forget(tenant, study);
     delete_previews_of_study(archive, tenant, study).await
 }
 
