@@ -1,5 +1,4 @@
-//! The devices that have sent instances to this process since its start, for the page that says how the server
-//! is.
+//! The devices that have sent instances to this process since its start, for the console.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -175,12 +175,12 @@ describe("the console", { concurrency: 1 }, () => {
   seen("days and modalities are words in the box, and chips", async (page) => {
     const now = new Date();
     const today = `${now.getFullYear()}${String(now.getMonth() + 1).padStart(2, "0")}${String(now.getDate()).padStart(2, "0")}`;
-    await store(server.url, [image({ name: "Come^Today", date: today })]);
+    await store(server.url, [image({ name: "Arrived^Today", date: today })]);
     await page.goto(server.url);
-    for (const text of ["today", "오늘", today, `${today.slice(0, 4)}-${today.slice(4, 6)}-${today.slice(6)}`, "come OT", "today ot come"]) {
+    for (const text of ["today", "오늘", today, `${today.slice(0, 4)}-${today.slice(4, 6)}-${today.slice(6)}`, "arrived OT", "today ot arrived"]) {
       await search(page, text);
       await finds(page, 1);
-      await row(page, "Come Today").waitFor();
+      await row(page, "Arrived Today").waitFor();
     }
     await search(page, "2025-01");
     await finds(page, 28);
@@ -213,7 +213,7 @@ describe("the console", { concurrency: 1 }, () => {
     const names = () => rows(page).locator("a.open").allInnerTexts();
     await page.getByRole("button", { name: "Patient", exact: true }).click();
     await page.getByRole("columnheader", { name: "Patient", exact: true }).and(page.locator("[aria-sort=ascending]")).waitFor();
-    await row(page, "Come Today").and(page.locator(":first-child")).waitFor();
+    await row(page, "Arrived Today").and(page.locator(":first-child")).waitFor();
     const up = await names();
     assert.equal(up[1], "Kim Minjun");
     await page.getByRole("button", { name: "Patient", exact: true }).click();
@@ -505,6 +505,7 @@ describe("the console", { concurrency: 1 }, () => {
     const awaited = page.waitForEvent("download");
     await page.getByRole("link", { name: /Download: Zip One/ }).click();
     const download = await awaited;
+    assert.equal(download.suggestedFilename(), "Zip_One_2026-01-01_OT.zip");
     assert.equal(readFileSync(await download.path()).subarray(0, 2).toString(), "PK");
     const dialog = page.getByRole("dialog", { name: "Delete this study?" });
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();

@@ -58,7 +58,7 @@ export function actions(study, { mayDelete, hasWords, onError }) {
 function downloadLink(study, uid, attributes, words) {
   const parts = [personName(dicomweb.value(study, "00100010")), date(dicomweb.value(study, "00080020")), ...(study["00080061"]?.Value ?? [])];
   const name = fileName(parts, "zip");
-  const link = h("a", { href: dicomweb.zipUrl(uid), download: name, ...attributes }, icon("download"), words);
+  const link = h("a", { href: dicomweb.zipUrl(uid, name), download: name, ...attributes }, icon("download"), words);
   if (signIn.isNeeded) link.addEventListener("click", (event) => {
     event.preventDefault();
     download(link.href, name);

@@ -197,9 +197,9 @@ export async function deleteStudy(study) {
   await send(`${service}/studies/${study}`, { method: "DELETE", accept: "application/json" });
 }
 
-/** The URL of a study as a zip file. @param {string} study */
-export function zipUrl(study) {
-  return `${service}/studies/${study}?accept=application/zip`;
+/** The URL of a study as a zip file. @param {string} study @param {string} name The name under which a browser saves it. */
+export function zipUrl(study, name) {
+  return `${service}/studies/${study}?${new URLSearchParams({ accept: "application/zip", filename: name })}`;
 }
 
 /** The thumbnail of a series. @param {string} study @param {string} series */

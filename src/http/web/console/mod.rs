@@ -21,8 +21,8 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::web::{IMMUTABLE, REVALIDATED, viewer};
 
-/// Only files of this server: no inline scripts or styles, no other origins. Documents and videos are fetched, and
-/// shown from memory.
+/// Only files of this server: no inline scripts or styles, no other origins. Documents and videos are
+/// fetched, and shown from memory.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      media-src blob:; frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 

@@ -131,7 +131,7 @@ function heading(study) {
     [t("referrer"), personName(dicomweb.value(study, "00080090"))],
   ].filter(([, value]) => value);
   const person = [sex(text("00100040")), age(text("00100030"), text("00080020"))].filter(Boolean).join(", ");
-  const copy = h("button", { type: "button", class: "action", onclick: copyLink }, icon("link"), h("span", {}, t("copyLink")));
+  const copy = h("button", { type: "button", class: "action", onclick: copyLink, "aria-label": t("copyLink"), title: t("copyLink") }, icon("link"), h("span", {}, t("copyLink")));
   return h("header", { class: "patient" },
     h("div", {}, h("h1", {}, first || t("noName"), second && h("span", { class: "other" }, second)), person && h("p", { class: "soft" }, person)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),

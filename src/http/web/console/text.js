@@ -80,7 +80,8 @@ export function message(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A name of a file made of words. @param {string[]} words @param {string} extension */
+/** A name of a file made of words, not longer than file systems take. @param {string[]} words @param {string} extension */
 export function fileName(words, extension) {
-  return `${words.filter(Boolean).join("_").replaceAll(/[\\/:*?"<>|,\s()]+/g, "_").replaceAll(/_+/g, "_").replace(/_$/, "")}.${extension}`;
+  const text = words.filter(Boolean).join("_").replaceAll(/[\p{Cc}\\/:*?"<>|,\s()]+/gu, "_").replaceAll(/_+/g, "_");
+  return `${[...text].slice(0, 60).join("").replace(/_$/, "")}.${extension}`;
 }
