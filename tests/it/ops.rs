@@ -66,9 +66,15 @@ async fn a_person_who_opens_a_study_in_a_browser_is_led_to_the_console() {
     assert_eq!(led.status(), 303);
     assert_eq!(led.headers()["location"], format!("{root}/#/studies/1.2.3"));
     let page = visit("/nonsense", "navigate").await;
-    assert_eq!((page.status().as_u16(), page.headers()["content-type"].to_str().unwrap()), (404, "text/html; charset=utf-8"));
+    assert_eq!(
+        (page.status().as_u16(), page.headers()["content-type"].to_str().unwrap()),
+        (404, "text/html; charset=utf-8")
+    );
     // Programs, and those who say what they want, get what they always got.
-    for (path, mode) in [("/dicom-web/studies/1.2.3", "cors"), ("/dicom-web/studies/1.2.3?accept=application/zip", "navigate")] {
+    for (path, mode) in [
+        ("/dicom-web/studies/1.2.3", "cors"),
+        ("/dicom-web/studies/1.2.3?accept=application/zip", "navigate"),
+    ] {
         let response = visit(path, mode).await;
         assert_ne!(response.status(), 303, "{path} {mode}");
     }

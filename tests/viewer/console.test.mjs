@@ -31,9 +31,12 @@ after(async () => {
 
 /** A test with a page of its own. */
 function seen(name, look, viewport = { width: 1280, height: 800 }) {
-  test(name, { timeout: 120_000 }, async () => {
+  test(name, { timeout: 300_000 }, async () => {
     const page = await browser.context.newPage();
     await page.setViewportSize(viewport);
+    // What another test has not sent is not offered to this one.
+    await page.goto(`${server.url}/healthz`);
+    await page.evaluate(() => new Promise((resolve) => { indexedDB.deleteDatabase("cuspid.uploads").onsuccess = resolve; }));
     try {
       await look(page);
     } finally {
@@ -233,6 +236,19 @@ describe("the console", { concurrency: 1 }, () => {
     }
   });
 
+  seen("a study opens in the viewers that are installed", async (page) => {
+    await page.route(`${server.url}/`, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: (await response.text()).replace('data-view=""', 'data-view="view/"') });
+    });
+    await page.goto(server.url);
+    const minjun = row(page, "Kim Minjun");
+    const uids = await minjun.locator("a.open").getAttribute("href");
+    const study = uids.split("/").pop();
+    assert.equal(await minjun.getByRole("link", { name: /^View: Kim Minjun/ }).getAttribute("href"), `view/?study=${study}`);
+    assert.equal(await minjun.getByRole("link", { name: /^Open in viewer: / }).getAttribute("href"), `viewer/viewer?StudyInstanceUIDs=${study}`);
+  });
+
   seen("what arrives shows by itself", async (page) => {
     await page.goto(server.url);
     await rows(page).first().waitFor();
@@ -290,6 +306,22 @@ describe("the console", { concurrency: 1 }, () => {
     await page.getByText("Copied.").waitFor();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), page.url());
     await page.getByRole("link", { name: "All studies" }).click();
+    await finds(page, 2);
+    // Back to the list as it was typed.
+    await search(page, "OPEN");
+    await rows(page).first().locator("a.open").click();
+    await page.getByRole("link", { name: "All studies" }).click();
+    await finds(page, 2);
+    assert.match(page.url(), /q=OPEN$/);
+  });
+
+  seen("the link that skips to the content leaves the list as it is", async (page) => {
+    await page.goto(`${server.url}/#/?q=OPEN-1`);
+    await finds(page, 2);
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.locator("#main:focus").waitFor();
+    assert.match(page.url(), /q=OPEN-1$/);
     await finds(page, 2);
   });
 
@@ -408,7 +440,8 @@ describe("the console", { concurrency: 1 }, () => {
     await server.kill();
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
     await server.start();
-    await page.getByRole("button", { name: "Try now" }).click();
+    // The page may have tried by itself before.
+    await page.getByRole("button", { name: "Try now" }).click({ timeout: 5000 }).catch(() => {});
     await page.locator("#summary", { hasText: /MB\/s/ }).waitFor();
     await session.send("Network.emulateNetworkConditions", { ...line, offline: true });
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
@@ -430,7 +463,7 @@ describe("the console", { concurrency: 1 }, () => {
     await page.getByText("Paused.").waitFor();
     await page.getByRole("button", { name: "Go on" }).click();
     await page.getByRole("button", { name: "Pause" }).waitFor();
-    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await says(page, /\d of 8 files stored, \d not stored/);
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     await page.getByRole("button", { name: "Send again what failed" }).click();
@@ -445,7 +478,7 @@ describe("the console", { concurrency: 1 }, () => {
     const study = uid();
     await send(page, [1, 2, 3].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 9_000_000 }))));
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
-    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     await says(page, "0 of 3 files stored, 3 not stored");
     const found = await fetch(`${server.url}/dicom-web/studies/${study}/instances`);
@@ -510,7 +543,7 @@ describe("the console", { concurrency: 1 }, () => {
     const dialog = page.getByRole("dialog", { name: "Delete this study?" });
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
     await dialog.getByText("Zip One, 2026-01-01, 1 image").waitFor();
-    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await dialog.getByRole("button", { name: "Cancel", exact: true }).click();
     assert.equal(await rows(page).count(), 1);
     // Undone.
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
@@ -601,7 +634,7 @@ describe("the console", { concurrency: 1 }, () => {
     ["light", {}, { width: 1280, height: 800 }],
     ["dark, in Korean, on a phone", { locale: "ko-KR", colorScheme: "dark" }, { width: 390, height: 844 }],
   ]) {
-    test(`no page has a fault that axe finds: ${name}`, { timeout: 120_000 }, async () => {
+    test(`no page has a fault that axe finds: ${name}`, { timeout: 300_000 }, async () => {
       const other = await browsers.start(`requests of axe ${name}`, { ...settings, viewport });
       const page = await other.context.newPage();
       const check = async (state) => {

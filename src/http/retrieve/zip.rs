@@ -116,7 +116,9 @@ fn parameters(head: &Head, scope: &Scope) -> Result<ZipParameters, Error> {
             "filename" if value.chars().count() > MAX_NAME_CHARACTERS => {
                 return Err(wrong(&name, "is too long"));
             }
-            "filename" if value.contains(|character: char| character.is_control() || "/\\".contains(character)) => {
+            "filename"
+                if value.contains(|character: char| character.is_control() || "/\\".contains(character)) =>
+            {
                 return Err(wrong(&name, "holds a character that names of files cannot have"));
             }
             "filename" => found.file_name = Some(value).filter(|name| !name.is_empty()),

@@ -9,11 +9,8 @@ import { notice } from "./notices.js";
 import * as signIn from "./sign-in.js";
 import { date, fileName, message, personName } from "./text.js";
 
-// Where the viewer is; empty if none is installed.
-const { viewer } = document.documentElement.dataset;
-
-/** Whether a viewer is installed. */
-export const hasViewer = Boolean(viewer);
+// Where OHIF and the Cuspid viewer are; empty if they are not installed.
+const { viewer, view } = document.documentElement.dataset;
 
 /** The patient and the day of a study, in words. @param {dicomweb.DataSet} study */
 export function studyTitle(study) {
@@ -22,10 +19,16 @@ export function studyTitle(study) {
   return day ? `${name}, ${day}` : name;
 }
 
-/** The URL that opens a study in the viewer. @param {string} study @param {string} [series] */
-export function viewerUrl(study, series) {
-  const query = new URLSearchParams({ StudyInstanceUIDs: study, ...(series ? { initialSeriesInstanceUID: series } : {}) });
-  return `${viewer}viewer?${query}`;
+/**
+ * Links that open a study, or a series of it, in the viewers that are installed.
+ * @param {{ study: string, series?: string, title: string, hasWords: boolean }} what
+ */
+export function viewerLinks({ study, series, title, hasWords }) {
+  const link = (/** @type {"view" | "openInViewer"} */ key, /** @type {string} */ picture, /** @type {string} */ href) =>
+    h("a", { class: "action", href, "aria-label": `${t(key)}: ${title}`, title: t(key) }, icon(picture), hasWords && h("span", {}, t(key)));
+  const ofView = new URLSearchParams({ study, ...(series ? { series } : {}) });
+  const ofOhif = new URLSearchParams({ StudyInstanceUIDs: study, ...(series ? { initialSeriesInstanceUID: series } : {}) });
+  return [view && link("view", "cube", `${view}?${ofView}`), viewer && link("openInViewer", "eye", `${viewer}viewer?${ofOhif}`)];
 }
 
 /** The URL of the page of a study. @param {string} study @param {string} [series] */
@@ -41,10 +44,10 @@ export function studyUrl(study, series) {
 export function actions(study, { mayDelete, hasWords, onError }) {
   const uid = dicomweb.value(study, "0020000D");
   const title = studyTitle(study);
-  const label = (/** @type {"openInViewer" | "download" | "delete"} */ key) => ({ "aria-label": `${t(key)}: ${title}`, title: t(key) });
+  const label = (/** @type {"download" | "delete"} */ key) => ({ "aria-label": `${t(key)}: ${title}`, title: t(key) });
   const words = (/** @type {string} */ text) => hasWords && h("span", {}, text);
-  const all = [];
-  if (viewer) all.push(h("a", { class: "action", href: viewerUrl(uid), ...label("openInViewer") }, icon("eye"), words(t("openInViewer"))));
+  /** @type {import("./html.js").Child[]} */
+  const all = viewerLinks({ study: uid, title, hasWords });
   all.push(downloadLink(study, uid, { class: "action", ...label("download") }, words(t("download"))));
   if (mayDelete) {
     const what = { title, count: Number(dicomweb.value(study, "00201208")) };

@@ -123,7 +123,7 @@ export function series(study, signal) {
 
 /** The instances of a series, in no order. @param {string} study @param {string} series @param {AbortSignal} [signal] */
 export function instances(study, series, signal) {
-  const query = "includefield=NumberOfFrames&includefield=ImagePositionPatient&limit=2000";
+  const query = "includefield=NumberOfFrames&limit=2000";
   return all(`${service}/studies/${study}/series/${series}/instances?${query}`, signal);
 }
 

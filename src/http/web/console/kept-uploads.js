@@ -3,11 +3,16 @@
 // @ts-check
 
 /**
- * @typedef {{ id?: number, path: string, size: number, handle: any }} KeptFile `handle` is a `FileSystemFileHandle` or `null`.
+ * @typedef {{ id?: number, page?: string, path: string, size: number, handle: any }} KeptFile `handle` is a
+ * `FileSystemFileHandle` or `null`; `page` the page that sends the file.
  */
 
 const name = "cuspid.uploads";
 const store = "files";
+
+/** This page, while it is open: it holds a lock of this name, where the browser has locks. */
+const page = `${name}.${Math.random().toString(36).slice(2)}`;
+navigator.locks?.request(page, () => new Promise(() => {}));
 
 /** @type {Promise<IDBDatabase> | null} */
 let database = null;
@@ -41,7 +46,7 @@ async function transact(mode, act) {
 /** Remembers files; returns their numbers. Without a database (a private window), nothing is remembered. @param {KeptFile[]} files @returns {Promise<number[]>} */
 export async function remember(files) {
   try {
-    return /** @type {number[]} */ (await transact("readwrite", (kept) => files.map((file) => kept.add(file))));
+    return /** @type {number[]} */ (await transact("readwrite", (kept) => files.map((file) => kept.add({ ...file, page }))));
   } catch {
     return files.map(() => 0);
   }
@@ -55,16 +60,22 @@ let timer = 0;
 export function forget(id) {
   if (!id) return;
   settled.add(id);
-  timer ||= window.setTimeout(async () => {
-    timer = 0;
-    const ids = [...settled];
-    settled.clear();
-    await transact("readwrite", (kept) => ids.map((one) => kept.delete(one))).catch(() => {});
-  }, 300);
+  timer ||= window.setTimeout(flush, 200);
 }
 
-/** All that is remembered. @returns {Promise<KeptFile[]>} */
-export async function all() {
+async function flush() {
+  clearTimeout(timer);
+  timer = 0;
+  const ids = [...settled];
+  settled.clear();
+  if (ids.length) await transact("readwrite", (kept) => ids.map((one) => kept.delete(one))).catch(() => {});
+}
+addEventListener("pagehide", flush);
+
+/** The files of pages that are closed. @returns {Promise<KeptFile[]>} */
+export async function left() {
   const [found] = await transact("readonly", (kept) => [kept.getAll()]).catch(() => [[]]);
-  return found;
+  const held = await navigator.locks?.query().then(({ held }) => held).catch(() => []);
+  const open = new Set([page, ...(held ?? []).map(({ name }) => name)]);
+  return found.filter((/** @type {KeptFile} */ file) => !open.has(file.page ?? ""));
 }

@@ -75,11 +75,11 @@ async function route() {
   if (place !== "studies") studies.leave();
   if (!mayRead) return;
   if (place === "study") {
+    study.setBack(studies.url());
     await study.show(uid, parameters);
   } else if (place === "server") {
     await statusPage.show();
   } else {
-    study.setBack(location.hash || "#/");
     await studies.show(parameters);
   }
 }
@@ -116,7 +116,14 @@ element("sign-out").addEventListener("click", () => {
 });
 addEventListener("hashchange", () => {
   scrollTo(0, 0);
+  // What is read next is the page that was opened.
+  element("main").focus({ preventScroll: true });
   route();
+});
+// The fragment is the place, and not an element.
+element("skip").addEventListener("click", (/** @type {Event} */ event) => {
+  event.preventDefault();
+  element("main").focus();
 });
 // After a token has come in another tab or window, there is something to show here.
 signIn.events.addEventListener("tokens", () => element("access").hidden || enter());

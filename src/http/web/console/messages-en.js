@@ -58,6 +58,7 @@ export const messages = {
   emptyConnect: "Or let a device send them. Enter this in the settings of the sensor, scanner or program:",
 
   openStudy: "Open",
+  view: "View",
   openInViewer: "Open in viewer",
   download: "Download",
   delete: "Delete",

@@ -59,6 +59,7 @@ export const messages = {
   emptyConnect: "장비에서 바로 보낼 수도 있습니다. 센서, 촬영 장비 또는 프로그램의 설정에 다음을 입력하세요:",
 
   openStudy: "열기",
+  view: "보기",
   openInViewer: "뷰어에서 열기",
   download: "내려받기",
   delete: "삭제",

@@ -216,9 +216,7 @@ export class Stage {
   }
 }
 
-/** By number, then by position from the feet up. @param {dicomweb.DataSet} one @param {dicomweb.DataSet} other */
+/** By Instance Number. @param {dicomweb.DataSet} one @param {dicomweb.DataSet} other */
 function inOrder(one, other) {
-  const number = (/** @type {dicomweb.DataSet} */ of) => Number(dicomweb.value(of, "00200013"));
-  const height = (/** @type {dicomweb.DataSet} */ of) => Number(of["00200032"]?.Value?.[2] ?? 0);
-  return number(one) - number(other) || height(one) - height(other);
+  return Number(dicomweb.value(one, "00200013")) - Number(dicomweb.value(other, "00200013"));
 }

@@ -54,6 +54,8 @@ let rights = [];
 /** What becomes of an error that is not about the list alone. @type {(error: unknown) => void} */
 let fail = () => {};
 let isHere = false;
+/** The URL of the list that was shown last. */
+let lastUrl = "#/";
 
 /** Makes the list work. @param {(error: unknown) => void} onError */
 export function start(onError) {
@@ -97,10 +99,9 @@ function openRow(event) {
 
 function changeDays() {
   const { from, to } = element("search").elements;
-  if (from.value && to.value && from.value > to.value) {
-    say(t("daysBackwards"), true);
-    return;
-  }
+  const isBackwards = from.value && to.value && from.value > to.value;
+  element("days-problem").textContent = isBackwards ? t("daysBackwards") : "";
+  if (isBackwards) return;
   go({ from: from.value, to: to.value, days: "", page: 0 });
 }
 
@@ -119,7 +120,13 @@ export function show(query) {
     page: Math.max(0, Math.floor(Number(text("page")) || 1) - 1), size: pageSizes.includes(size) ? size : empty.size,
   };
   document.title = "Cuspid";
+  lastUrl = location.hash || "#/";
   return list();
+}
+
+/** The URL of the list that was shown last, to go back to it. */
+export function url() {
+  return lastUrl;
 }
 
 /** Another page is shown. */
@@ -173,7 +180,7 @@ export async function list({ isQuiet = false } = {}) {
     remember();
     showRows();
     say("");
-    if (shown.page === 0) countAll();
+    countAll();
   } catch (error) {
     if (signal.aborted) return;
     if (isQuiet) return;
@@ -207,8 +214,9 @@ async function poll() {
     remember();
     showRows();
     countAll();
-  } catch {
-    // The next look may have an answer.
+  } catch (error) {
+    // Other failures pass: the next look may have an answer.
+    if (error instanceof dicomweb.ServerError && error.status === 401) fail(error);
   }
 }
 
@@ -225,8 +233,11 @@ function remember() {
 async function countAll() {
   const isAll = !shown.q && !shown.modality && !shown.days && !shown.from && !shown.to;
   total = null;
-  if (!place.hasNext || !isAll) return showPlace();
+  showPlace();
+  if (!place.hasNext || !isAll) return;
+  const own = request;
   const status = await dicomweb.status().catch(() => null);
+  if (own !== request) return;
   total = status?.studies ?? null;
   showPlace();
 }

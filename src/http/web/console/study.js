@@ -1,7 +1,7 @@
 // The page of a study: the patient, other studies of theirs, series that one can scrub through, attributes, actions.
 // @ts-check
 
-import { actions, hasViewer, studyTitle, studyUrl, viewerUrl } from "./actions.js";
+import { actions, studyTitle, studyUrl, viewerLinks } from "./actions.js";
 import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
 import { attributes } from "./attributes.js";
@@ -103,7 +103,7 @@ function showStudy(page, study, series, wanted) {
     stage = new Stage(stageBox, uid, one, seriesActions(uid, one));
     for (const card of cards.querySelectorAll("a")) mark(card, card.dataset.series === chosen);
   };
-  cards.append(...series.map((one) => card(uid, one, cards)));
+  cards.append(...series.map((one) => card(uid, one)));
   cards.addEventListener("click", (event) => {
     const link = /** @type {HTMLElement} */ (event.target).closest("a");
     const one = series.find((one) => dicomweb.value(one, "0020000E") === link?.dataset.series);
@@ -147,8 +147,8 @@ async function copyLink() {
   }
 }
 
-/** @param {string} study @param {dicomweb.DataSet} series @param {Element} cards */
-function card(study, series, cards) {
+/** @param {string} study @param {dicomweb.DataSet} series */
+function card(study, series) {
   const uid = dicomweb.value(series, "0020000E");
   const picture = h("img", { alt: "", width: 128, height: 128 });
   const watcher = new IntersectionObserver(async ([seen]) => {
@@ -159,7 +159,6 @@ function card(study, series, cards) {
     picture.src = URL.createObjectURL(bytes);
     picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
   }, { root: null, rootMargin: "200px" });
-  void cards;
   watcher.observe(picture);
   const count = Number(dicomweb.value(series, "00201209"));
   return h("li", {}, h("a", { href: studyUrl(study, uid), "data-series": uid }, picture, h("span", {},
@@ -171,8 +170,9 @@ function card(study, series, cards) {
 /** @param {string} study @param {dicomweb.DataSet} series */
 function seriesActions(study, series) {
   const uid = dicomweb.value(series, "0020000E");
+  const title = `${dicomweb.value(series, "00080060")} ${dicomweb.value(series, "00200011")}`;
   return [
-    hasViewer && h("a", { class: "action", href: viewerUrl(study, uid) }, icon("eye"), h("span", {}, t("openInViewer"))),
+    h("p", { class: "buttons" }, ...viewerLinks({ study, series: uid, title, hasWords: true })),
     (/** @type {() => Picture | null} */ current) => attributes(current),
   ];
 }

@@ -32,7 +32,9 @@ export function start({ mayStore, onStored }) {
   uploads.addEventListener("change", showSoon);
   uploads.addEventListener("end", () => onStored(uploads.summary().arrivals.map(({ study }) => study)));
   setInterval(() => uploads.isActive && showSoon(), 1000);
-  element("pause").addEventListener("click", () => (uploads.summary().hold.reason ? uploads.resume() : uploads.pause()));
+  element("pause").addEventListener("click", () => (uploads.summary().hold.reason === "paused" ? uploads.resume() : uploads.pause()));
+  // A button of its own: one that changes its meaning by itself would be pressed in the wrong moment.
+  element("try-now").addEventListener("click", () => uploads.tryNow());
   element("cancel").addEventListener("click", () => uploads.cancel());
   element("retry").addEventListener("click", () => uploads.retry());
   element("dismiss").addEventListener("click", () => uploads.clear());
@@ -73,7 +75,7 @@ async function pick(uploads, input, picker, options) {
 
 /** After a reload: what was not sent yet is offered to be sent. @param {Uploads} uploads */
 async function offerRest(uploads) {
-  const rest = await kept.all();
+  const rest = await kept.left();
   if (rest.length === 0) return;
   const line = element("resume-line");
   const canRead = rest.some(({ handle }) => handle);
@@ -159,7 +161,8 @@ function show(uploads) {
   element("summary").textContent = all ? parts.join(", ") : "";
   element("hold").textContent = isActive ? held(hold) : "";
   element("pause").hidden = !isActive;
-  element("pause").textContent = t(!hold.reason ? "pause" : hold.reason === "paused" ? "goOn" : "tryNow");
+  element("pause").textContent = t(hold.reason === "paused" ? "goOn" : "pause");
+  element("try-now").hidden = !isActive || !["connection", "server"].includes(hold.reason);
   element("cancel").hidden = !isActive;
   element("retry").hidden = isActive || !summary.mayRetry;
   element("dismiss").hidden = isActive || all === 0;

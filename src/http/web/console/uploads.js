@@ -132,6 +132,11 @@ export class Uploads extends EventTarget {
     this.#unhold(this.#hold.reason);
   }
 
+  /** Ends a wait for the connection or the server. */
+  tryNow() {
+    if (this.#hold.reason !== "paused") this.resume();
+  }
+
   /** Forgets what was not sent yet, of all or of one study. @param {Arrival} [of] */
   cancel(of) {
     const isOf = (/** @type {Item} */ item) => !of || item.arrival === of;
