@@ -314,6 +314,7 @@ function showPlace() {
   element("page").textContent = isEmpty ? "" : all === null ? t("placeOfMore", { first, last }) : t("place", { first, last, all });
   const isAll = JSON.stringify({ ...shown, size: 0, sort: "" }) === JSON.stringify({ ...empty, size: 0 });
   element("table-box").hidden = isEmpty;
+  element("pager").hidden = isEmpty && shown.page === 0;
   element("teach").hidden = !(isEmpty && isAll);
   if (isEmpty) fill(element("teach"), isAll ? teach(rights.includes("write")) : []);
   if (isEmpty && !isAll) say(t("nothingFound"));

@@ -13,6 +13,8 @@ import { age, date, message, nameParts, personName, sex, time } from "./text.js"
 
 /** @typedef {{ study: string, series: string, instance: string, frame?: number }} Picture */
 
+/** Milliseconds that the page waits for the patient's other studies. */
+const patience = 300;
 /** @type {string[]} */
 let rights = [];
 /** @type {(error: unknown) => void} */
@@ -68,8 +70,13 @@ export async function show(uid, query) {
       return;
     }
     document.title = `${studyTitle(study)} · Cuspid`;
+    const others = othersOf(study, signal);
+    // They stand above the images: better a moment later than a page that moves.
+    await Promise.race([others, new Promise((resolve) => setTimeout(resolve, patience))]);
+    if (signal.aborted) return;
     showStudy(page, study, ordered(series), query.get("series") ?? "");
-    showOthers(study, signal);
+    const found = await others;
+    if (!signal.aborted) showOthers(study, found);
   } catch (error) {
     if (signal.aborted) return;
     fail(error);
@@ -177,13 +184,16 @@ function seriesActions(study, series) {
   ];
 }
 
-/** The other studies of the patient, by day. @param {dicomweb.DataSet} study @param {AbortSignal} signal */
-async function showOthers(study, signal) {
+/** The studies of the patient; none if they cannot be had. @param {dicomweb.DataSet} study @param {AbortSignal} signal */
+async function othersOf(study, signal) {
   const patient = dicomweb.value(study, "00100020");
-  if (!patient) return;
+  return patient ? dicomweb.studiesOf(patient, signal).catch(() => []) : [];
+}
+
+/** The studies of the patient, by day. @param {dicomweb.DataSet} study @param {dicomweb.DataSet[]} found */
+function showOthers(study, found) {
+  if (found.length < 2) return;
   const own = dicomweb.value(study, "0020000D");
-  const found = await dicomweb.studiesOf(patient, signal).catch(() => []);
-  if (signal.aborted || found.length < 2) return;
   const link = (/** @type {dicomweb.DataSet} */ one) => {
     const uid = dicomweb.value(one, "0020000D");
     return h("li", {}, h("a", { href: studyUrl(uid), "aria-current": uid === own && "true" },
