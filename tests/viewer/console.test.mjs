@@ -440,6 +440,7 @@ describe("the console", { concurrency: 1 }, () => {
     await server.kill();
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
     await server.start();
+    await session.send("Network.emulateNetworkConditions", { ...line, uploadThroughput: 1_000_000 });
     // The page may have tried by itself before.
     await page.getByRole("button", { name: "Try now" }).click({ timeout: 5000 }).catch(() => {});
     await page.locator("#summary", { hasText: /MB\/s/ }).waitFor();

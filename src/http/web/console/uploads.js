@@ -32,6 +32,8 @@ const attemptsAtFailure = 4;
 /** The time over which the speed is measured, in milliseconds. */
 const speedSpan = 6000;
 
+/** Milliseconds before another attempt to count. */
+const checkPause = 5000;
 /** Bytes at the beginning of a file that say what it is. */
 const headBytes = 64 * 1024;
 /** Files that are looked at, at the same time. */
@@ -180,7 +182,11 @@ export class Uploads extends EventTarget {
     for (const arrival of this.#arrivals.values()) {
       if (!arrival.study || arrival.check || arrival.instances.size === 0) continue;
       const found = await dicomweb.instanceUids(arrival.study).catch(() => null);
-      if (!found || this.isActive) continue;
+      if (this.isActive) return;
+      if (!found) {
+        setTimeout(() => this.isActive || this.#check(), checkPause);
+        return;
+      }
       arrival.check = [...arrival.instances].every((instance) => found.has(instance)) ? "complete" : "missing";
       this.#changed();
     }
