@@ -490,7 +490,7 @@ describe("the console", { concurrency: 1 }, () => {
     await page.goto(server.url);
     const session = await page.context().newCDPSession(page);
     await session.send("Network.enable");
-    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 3_000_000 });
+    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 400_000 });
     const [first, second] = [uid(), uid()];
     const of = (name, study) => Array.from({ length: 4 }, (_, index) => file(`${name}${index}.dcm`, image({ name, study, extra: 4_000_000 })));
     await send(page, [...of("Wanted^One", first), ...of("Unwanted^Two", second)]);
