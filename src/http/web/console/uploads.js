@@ -180,7 +180,7 @@ export class Uploads extends EventTarget {
   /** Counts at the server whether all of each study is there. */
   async #check() {
     for (const arrival of this.#arrivals.values()) {
-      if (!arrival.study || arrival.check || arrival.instances.size === 0) continue;
+      if (!arrival.study || arrival.check || arrival.failed > 0 || arrival.instances.size === 0) continue;
       const found = await dicomweb.instanceUids(arrival.study).catch(() => null);
       if (this.isActive) return;
       if (!found) {
