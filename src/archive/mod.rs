@@ -1,6 +1,7 @@
 //! The server behind the protocol layers, free of any protocol: ingest, search, reading, derived objects,
 //! maintenance.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::archive::damaged::DamagedObjects;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::derived::metadata_text::TextBundles;
 use crate::archive::derived::preview::pool::SlicePool;
+use crate::archive::devices::Devices;
 use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
@@ -34,6 +36,7 @@ pub mod access;
 mod blocking;
 mod damaged;
 pub mod derived;
+pub mod devices;
 mod error;
 pub mod ingest;
 mod keyed_lock;
@@ -44,6 +47,7 @@ pub mod read;
 mod response_memory;
 pub mod scope;
 pub mod search;
+pub mod status;
 mod storing;
 mod verified;
 
@@ -81,6 +85,9 @@ pub struct Archive {
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
     storing: StoringState,
+    devices: Devices,
+    /// The directory on whose disk the originals are; `None` if they are in a remote store.
+    data_directory: Option<PathBuf>,
     damaged: Arc<DamagedObjects>,
     cache: DerivedCache,
     /// Whether the objects are in a remote store: each look at an object is a request.
@@ -134,6 +141,8 @@ impl Archive {
             slices: SlicePool::new(&config.preview),
             derived_locks: KeyedLock::default(),
             storing: StoringState::default(),
+            devices: Devices::default(),
+            data_directory: (!is_remote).then(|| config.storage.data.clone()),
             damaged: Arc::default(),
             cache: DerivedCache::new(config.derived.cache_max_bytes),
             caches_bundles: config.storage.table == TableEngine::Dynamodb,

@@ -359,8 +359,13 @@ impl<'a> Association<'a> {
     async fn respond_when_stored(&mut self, context: u8, request: DimseRequest, upload: Upload) {
         let stored = upload.finish().await;
         let (message_id, max_pdu_bytes) = (request.message_id, self.agreement.peer_max_pdu_bytes);
+        let (archive, caller) = (self.acceptor.archive.clone(), self.agreement.caller.clone());
         let response = async move {
-            let status = status::of_outcome(&stored.await);
+            let outcome = stored.await;
+            if outcome.result.is_ok() {
+                archive.note_device(&caller);
+            }
+            let status = status::of_outcome(&outcome);
             command_pdus(context, &command::write_response(&request, &status), max_pdu_bytes)
         };
         self.operations.push_back(Operation::ending_with(context, message_id, response));

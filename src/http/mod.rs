@@ -2,6 +2,7 @@
 //! stores nothing.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ mod response;
 mod retrieve;
 mod search;
 mod server;
+mod status;
 mod store;
 mod tls;
 mod wado_uri;
@@ -47,6 +49,9 @@ pub struct Service {
     /// The most bytes of an instance that is stored.
     max_instance_bytes: u64,
     metrics: PrometheusHandle,
+    /// The AE title and the port of DIMSE, if it is on.
+    dimse: Option<(String, u16)>,
+    started: Instant,
     /// The places of requests under way, by client.
     requests: Budget,
     /// Cancelled when the server begins to stop.
@@ -66,10 +71,18 @@ impl Service {
             viewer: config.viewer.clone(),
             max_instance_bytes: config.ingest.max_instance_bytes,
             metrics,
+            dimse: dimse_address(&config.dimse),
+            started: Instant::now(),
             requests: Budget::of_places_each(config.http.max_requests_per_client),
             stop: CancellationToken::new(),
         })
     }
+}
+
+/// The AE title and the port of DIMSE, if it is on.
+fn dimse_address(settings: &config::DimseSettings) -> Option<(String, u16)> {
+    let (_, port) = settings.listen.rsplit_once(':')?;
+    Some((settings.ae_title.clone(), port.parse().ok()?))
 }
 
 #[cfg(test)]

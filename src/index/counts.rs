@@ -96,6 +96,22 @@ pub struct Recount {
 }
 
 impl Index {
+    /// The number of studies of a tenant; `None` if its counters are not exact, or if it has never stored
+    /// anything.
+    pub async fn count_studies(&self, tenant: &str) -> Result<Option<u64>, Error> {
+        if !is_counted(self.table.as_ref(), tenant).await? {
+            return Ok(None);
+        }
+        let range = whole_partition(None, keys::days(tenant), PAGE_COUNTERS);
+        let mut found = pages(self.table.clone(), range);
+        let mut count = 0;
+        while let Some(page) = found.try_next().await? {
+            let counts = page.iter().filter_map(|(_, item)| u64::try_from(item.count()?).ok());
+            count += counts.sum::<u64>();
+        }
+        Ok(Some(count))
+    }
+
     /// Compares the counters of a tenant with the list of studies. With `is_repairing`, corrects them and
     /// puts them in use. Other processes may store and delete meanwhile.
     pub async fn recount(&self, tenant: &str, is_repairing: bool) -> Result<Recount, Error> {

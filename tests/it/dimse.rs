@@ -267,6 +267,11 @@ async fn a_stored_instance_is_the_data_set_behind_a_file_head() {
     let stored = server.stored("1.2.3.5").await.unwrap();
     assert_eq!(&stored[128..132], b"DICM");
     assert!(stored.ends_with(&sent));
+    let devices = server.archive.devices(&Caller::anonymous());
+    assert_eq!(
+        devices.iter().map(|device| (&*device.name, device.instances)).collect::<Vec<_>>(),
+        [("PEER", 1)]
+    );
     peer.release().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{EXPLICIT, Server, data_set, embedded};
+use crate::harness::{EXPLICIT, Server, data_set, embedded, native};
 
 #[tokio::test]
 async fn a_running_server_is_healthy_and_ready() {
@@ -24,6 +24,59 @@ async fn a_running_server_is_healthy_and_ready() {
         assert_eq!(response.status(), 200, "{path}");
         let found = response.headers()["content-type"].to_str().unwrap();
         assert!(found.starts_with(content_type), "{path}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_has_figures_of_the_server_and_of_the_tenant() {
+    let server = Server::start().await;
+    let url = format!("http://{}/status", server.address);
+    let status = async || -> serde_json::Value {
+        let response = server.request("GET", url.clone()).send().await.unwrap();
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+    };
+    let before = status().await;
+    assert_eq!(before["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&before["can_store"], &before["tenant"]), (&true.into(), &"default".into()));
+    assert!(before["uptime_seconds"].is_u64() && before["max_instance_bytes"].is_u64(), "{before}");
+    if let Some(disk) = before["disk"].as_object() {
+        let bytes = |name: &str| disk[name].as_u64().unwrap();
+        assert!(bytes("free_bytes") <= bytes("total_bytes") && bytes("total_bytes") > 0, "{before}");
+    }
+    for study in ["1.2.1", "1.2.2"] {
+        let (series, instance) = (format!("{study}.1"), format!("{study}.1.1"));
+        assert_eq!(server.store(&[native(study, &series, &instance)]).await.status(), 200);
+    }
+    let after = status().await;
+    assert_eq!(after["studies"], 2, "{after}");
+}
+
+#[tokio::test]
+async fn a_person_who_opens_a_study_in_a_browser_is_led_to_the_console() {
+    let server = Server::start().await;
+    let root = format!("http://{}", server.address);
+    let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let visit = async |path: &str, mode: &str| {
+        let request = browser.get(format!("{root}{path}"));
+        let request = request.header("accept", "text/html,*/*;q=0.8").header("sec-fetch-mode", mode);
+        request.header("sec-fetch-dest", "document").send().await.unwrap()
+    };
+    let led = visit("/dicom-web/studies/1.2.3", "navigate").await;
+    assert_eq!(led.status(), 303);
+    assert_eq!(led.headers()["location"], format!("{root}/#/studies/1.2.3"));
+    let page = visit("/nonsense", "navigate").await;
+    assert_eq!(
+        (page.status().as_u16(), page.headers()["content-type"].to_str().unwrap()),
+        (404, "text/html; charset=utf-8")
+    );
+    // Programs, and those who say what they want, get what they always got.
+    for (path, mode) in [
+        ("/dicom-web/studies/1.2.3", "cors"),
+        ("/dicom-web/studies/1.2.3?accept=application/zip", "navigate"),
+    ] {
+        let response = visit(path, mode).await;
+        assert_ne!(response.status(), 303, "{path} {mode}");
     }
 }
 

@@ -1,6 +1,6 @@
 // A browser that records each request, and functions that read OHIF's pages.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
@@ -21,12 +21,36 @@ const options = [
 const patience = 60_000;
 const pause = 250;
 const shown = resolve(import.meta.dirname, "../../target/viewer-test");
+// With CUSPID_CONSOLE=source, pages get the console's files as they are in the tree, and not those of the server: scripts
+// can be changed without building the server again.
+const console_ = resolve(import.meta.dirname, "../../src/http/web/console");
+const isFromSource = process.env.CUSPID_CONSOLE === "source";
 
-/** Starts the browser; screenshots and the list of requests, under a name, are saved in `target/viewer-test`. */
-export async function start(name = "requests") {
+/** Serves the console of a context from the source tree. */
+async function serveSource(context) {
+  const type = { css: "text/css", js: "text/javascript" };
+  await context.route(/\/console\/(\w+\/)?[\w-]+\.(js|css)$/, (route) => {
+    const name = route.request().url().split("/").pop();
+    return route.fulfill({ contentType: type[name.split(".").pop()], body: readFileSync(join(console_, name)) });
+  });
+  await context.route((url) => ["/", "/pacs/"].includes(url.pathname), async (route) => {
+    if (route.request().resourceType() !== "document") return route.fallback();
+    const response = await route.fetch();
+    const tag = /<html[^>]*>/;
+    const [head] = tag.exec(await response.text());
+    return route.fulfill({ response, body: readFileSync(join(console_, "index.html"), "utf8").replace(tag, () => head) });
+  });
+}
+
+/**
+ * Starts the browser; screenshots and the list of requests, under a name, are saved in `target/viewer-test`. `settings` are those
+ * of a context, as `locale` and `colorScheme`.
+ */
+export async function start(name = "requests", settings = {}) {
   mkdirSync(shown, { recursive: true });
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: options });
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...settings });
+  if (isFromSource) await serveSource(context);
   context.setDefaultTimeout(patience);
   // OHIF shows a tour on the first visit.
   await context.addInitScript(() => {
@@ -112,6 +136,35 @@ export function showsPaper(page) {
     const picture = (await page.screenshot({ clip })).toString("base64");
     return page.evaluate(shareOfWhite, `data:image/png;base64,${picture}`);
   });
+}
+
+/** Waits until an image element shows a picture: until the correlation of their samples is at least `least`. */
+export function imageShows(page, selector, picture, least) {
+  return until(least, () => page.evaluate(imageLikeness, { selector, picture }));
+}
+
+/** The correlation of an image element with an image of the same shape. Runs in the page. */
+async function imageLikeness({ selector, picture }) {
+  const shown = document.querySelector(selector);
+  if (!shown?.complete || !shown.naturalWidth) return 0;
+  const other = await createImageBitmap(await (await fetch(picture)).blob());
+  const side = 128;
+  const samples = (source) => {
+    const context = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
+    context.drawImage(source, 0, 0, side, side);
+    return [...context.getImageData(0, 0, side, side).data.filter((_, index) => index % 4 === 0)];
+  };
+  const [a, b] = [samples(shown), samples(other)];
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const [meanA, meanB] = [mean(a), mean(b)];
+  let [ab, aa, bb] = [0, 0, 0];
+  a.forEach((value, index) => {
+    const [x, y] = [value - meanA, b[index] - meanB];
+    ab += x * y;
+    aa += x * x;
+    bb += y * y;
+  });
+  return ab / Math.sqrt(aa * bb || 1);
 }
 
 /** Runs in the page. */

@@ -13,6 +13,7 @@ import { file, image, store, uid } from "./dicom.mjs";
 import * as servers from "./server.mjs";
 
 const pageSize = 25;
+const axe = join(import.meta.dirname, "node_modules/axe-core/axe.min.js");
 const others = 60;
 
 let server;
@@ -30,9 +31,12 @@ after(async () => {
 
 /** A test with a page of its own. */
 function seen(name, look, viewport = { width: 1280, height: 800 }) {
-  test(name, { timeout: 120_000 }, async () => {
+  test(name, { timeout: 300_000 }, async () => {
     const page = await browser.context.newPage();
     await page.setViewportSize(viewport);
+    // What another test has not sent is not offered to this one.
+    await page.goto(`${server.url}/healthz`);
+    await page.evaluate(() => new Promise((resolve) => { indexedDB.deleteDatabase("cuspid.uploads").onsuccess = resolve; }));
     try {
       await look(page);
     } finally {
@@ -58,23 +62,37 @@ async function says(page, text) {
   await page.locator("#summary", { hasText: text }).waitFor();
 }
 
-async function search(page, field, text) {
-  await page.getByLabel(field, { exact: true }).fill(text);
-  await page.getByRole("button", { name: "Search" }).click();
+/** Types into the one box. */
+async function search(page, text) {
+  await page.getByRole("searchbox", { name: "Find studies" }).fill(text);
+  const query = text && new URLSearchParams({ q: text }).toString();
+  await page.waitForFunction((query) => location.hash.includes(query), query);
+}
+
+/** Waits until the list has so many studies in all. */
+async function finds(page, count) {
+  await page.locator("#table-box[aria-busy=false] ~ .pager #page", { hasText: new RegExp(`^1 to ${count} of ${count}$`) }).waitFor();
+}
+
+/** Runs a function in the page with a module of the console. */
+function inModule(page, name, look, argument) {
+  return page.evaluate(`(async () => (${look})(await import(document.querySelector("script").src.replace("main.js", ${JSON.stringify(name)})), ${JSON.stringify(argument)}))()`);
 }
 
 describe("the console", { concurrency: 1 }, () => {
-  seen("an empty archive says what to do", async (page) => {
+  seen("an empty archive says what to do, and how to connect a device", async (page) => {
     await page.goto(server.url);
     await page.getByText("No studies are stored yet.").waitFor();
     assert.ok(await page.getByRole("button", { name: "Choose files" }).isVisible());
+    await page.locator(".connect", { hasText: `${server.url}/dicom-web` }).waitFor();
+    assert.ok(await page.getByRole("img", { name: "This page on a phone" }).isVisible());
   });
 
   seen("all studies can be reached page by page, and the URL says where one is", async (page) => {
     const day = (number) => `2025${String(1 + Math.floor(number / 28)).padStart(2, "0")}${String(1 + (number % 28)).padStart(2, "0")}`;
     const images = Array.from({ length: others }, (_, number) => image({ name: `Other^${number}`, id: `O-${number}`, date: day(number) }));
     await store(server.url, images);
-    await page.goto(server.url);
+    await page.goto(`${server.url}/#/?size=25`);
     const found = new Set();
     for (let place = 0; ; place += pageSize) {
       await page.locator("#page", { hasText: `${place + 1} to` }).waitFor();
@@ -83,60 +101,269 @@ describe("the console", { concurrency: 1 }, () => {
       await page.getByRole("button", { name: "Next" }).click();
     }
     assert.equal(found.size, others);
-    assert.match(page.url(), /offset=50/);
+    assert.match(page.url(), /page=3/);
     await page.reload();
-    await page.locator("#page", { hasText: "51 to 60" }).waitFor();
+    await page.locator("#page", { hasText: "51 to 60 of 60" }).waitFor();
     await page.getByRole("button", { name: "Previous" }).click();
     await page.locator("#page", { hasText: "26 to 50" }).waitFor();
     await page.goBack();
     await page.locator("#page", { hasText: "51 to 60" }).waitFor();
+    await page.goto(`${server.url}/#/?size=25`);
+    await page.locator("#page", { hasText: "1 to 25 of 60" }).waitFor();
+    await page.getByLabel("Studies a page").selectOption("100");
+    await finds(page, others);
+    assert.match(page.url(), /size=100/);
   });
 
-  seen("a field that was typed into and not searched for changes no page", async (page) => {
-    await page.goto(server.url);
-    await page.locator("#page", { hasText: "1 to 25" }).waitFor();
-    await page.getByLabel("Patient name").fill("nobody");
-    await page.getByRole("button", { name: "Next" }).click();
-    await page.locator("#page", { hasText: "26 to 50" }).waitFor();
+  seen("pages of several searches together have each study once, in order", async (page) => {
+    await page.goto(`${server.url}/#/?q=O-&size=25`);
+    const found = [];
+    for (let place = 0; place < others; place += pageSize) {
+      await page.locator("#page", { hasText: `${place + 1} to` }).waitFor();
+      for (const text of await rows(page).locator("td:nth-child(4)").allInnerTexts()) found.push(text);
+      if (place + pageSize < others) await page.getByRole("button", { name: "Next" }).click();
+    }
+    assert.equal(found.length, others);
+    assert.deepEqual(found, [...found].sort().reverse());
   });
 
-  seen("names are found as people type them, and are shown in their own script", async (page) => {
+  seen("names are found as people type them, and are shown in the script of the reader", async (page) => {
     await store(server.url, [
       image({ name: "Kim^Minjun=金^敏俊=김^민준", id: "D-2026-0042", date: "20261128" }),
       image({ name: "Müller^Zoë", id: "M-7" }),
     ]);
     await page.goto(server.url);
-    await row(page, "김민준 (Kim Minjun)").waitFor();
-    for (const text of ["Kim Minjun", "minjun kim", "kim", "민준", "김민준", "김민", "金敏俊"]) {
-      await search(page, "Patient name", text);
-      await page.locator("#page", { hasText: /^1 to 1$/ }).waitFor();
+    await row(page, "Kim Minjun").locator(".other", { hasText: "김민준" }).waitFor();
+    for (const text of ["Kim Minjun", "minjun kim", "kim", "민준", "김민준", "김민", "金敏俊", "0042", "D-2026"]) {
+      await search(page, text);
+      await finds(page, 1);
       assert.equal(await row(page, "김민준").count(), 1, text);
     }
-    await page.getByRole("button", { name: "Clear" }).click();
-    await page.locator("#page", { hasText: "1 to 25" }).waitFor();
-    await search(page, "Patient ID", "2026");
-    await page.locator("#page", { hasText: /^1 to 1$/ }).waitFor();
-    assert.match(page.url(), /id=2026/);
-    await row(page, "D-2026-0042").waitFor();
+    assert.match(page.url(), /q=D-2026/);
+    await page.reload();
+    await finds(page, 1);
+    assert.equal(await page.getByRole("searchbox", { name: "Find studies" }).inputValue(), "D-2026");
+    await search(page, "nobody at all");
+    await page.getByText("No studies found.").waitFor();
+    await page.goBack();
+    await page.locator("#page", { hasText: "1 to" }).waitFor();
+  });
+
+  seen("a search that is typed on is not sent letter by letter, and an old answer is not shown", async (page) => {
+    await page.goto(server.url);
+    await rows(page).first().waitFor();
+    const asked = [];
+    page.on("request", (request) => request.url().includes("PatientName") && asked.push(new URL(request.url()).searchParams.get("PatientName")));
+    // The answer to the first search comes late.
+    await page.route(/PatientName=muller/, async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await route.continue().catch(() => {});
+    });
+    const box = page.getByRole("searchbox", { name: "Find studies" });
+    await box.evaluate((box) => {
+      for (const text of ["m", "mu", "mul", "mull", "mulle", "muller"]) {
+        box.value = text;
+        box.dispatchEvent(new InputEvent("input"));
+      }
+    });
+    while (!asked.includes("muller")) await page.waitForTimeout(20);
+    await box.fill("kim");
+    await finds(page, 1);
+    await page.waitForTimeout(1800);
+    // The list looks again for what has arrived.
+    assert.deepEqual([...new Set(asked)], ["muller", "kim"]);
+    assert.equal(await row(page, "Kim Minjun").count(), 1);
+  });
+
+  seen("days and modalities are words in the box, and chips", async (page) => {
+    const now = new Date();
+    const today = `${now.getFullYear()}${String(now.getMonth() + 1).padStart(2, "0")}${String(now.getDate()).padStart(2, "0")}`;
+    await store(server.url, [image({ name: "Arrived^Today", date: today })]);
+    await page.goto(server.url);
+    for (const text of ["today", "오늘", today, `${today.slice(0, 4)}-${today.slice(4, 6)}-${today.slice(6)}`, "arrived OT", "today ot arrived"]) {
+      await search(page, text);
+      await finds(page, 1);
+      await row(page, "Arrived Today").waitFor();
+    }
+    await search(page, "2025-01");
+    await finds(page, 28);
+    await search(page, "2025-01-27..2025-02-02");
+    await finds(page, 4);
+    await search(page, "");
+    await page.getByRole("button", { name: "Today", exact: true }).click();
+    await finds(page, 1);
+    assert.match(page.url(), /days=today/);
+    assert.equal(await page.getByRole("button", { name: "Today", exact: true }).getAttribute("aria-pressed"), "true");
+    await page.getByRole("button", { name: "CT", exact: true }).click();
+    await page.getByText("No studies found.").waitFor();
+    await page.getByRole("button", { name: "CT", exact: true }).click();
+    await page.getByRole("button", { name: "OT", exact: true }).click();
+    await finds(page, 1);
   });
 
   seen("a first day after the last one is a mistake, not an empty list", async (page) => {
     await page.goto(server.url);
     await rows(page).first().waitFor();
-    await page.getByLabel("From", { exact: true }).fill("2026-12-02");
     await page.getByLabel("To", { exact: true }).fill("2026-12-01");
-    await page.getByRole("button", { name: "Search" }).click();
+    await page.getByLabel("From", { exact: true }).fill("2026-12-02");
     await page.getByText("The first day is later than the last.").waitFor();
     assert.ok((await rows(page).count()) > 0);
+  });
+
+  seen("the list is sorted by its columns", async (page) => {
+    await page.goto(server.url);
+    await rows(page).first().waitFor();
+    const names = () => rows(page).locator("a.open").allInnerTexts();
+    await page.getByRole("button", { name: "Patient", exact: true }).click();
+    await page.getByRole("columnheader", { name: "Patient", exact: true }).and(page.locator("[aria-sort=ascending]")).waitFor();
+    await row(page, "Arrived Today").and(page.locator(":first-child")).waitFor();
+    const up = await names();
+    assert.equal(up[1], "Kim Minjun");
+    await page.getByRole("button", { name: "Patient", exact: true }).click();
+    await page.locator("[aria-sort=descending]").waitFor();
+    await row(page, "Other 9").and(page.locator(":first-child")).waitFor();
+    assert.match(page.url(), /sort=-PatientName/);
+    await page.reload();
+    await row(page, "Other 9").and(page.locator(":first-child")).waitFor();
   });
 
   seen("each button names its patient", async (page) => {
     await page.goto(server.url);
     const minjun = row(page, "김민준");
     await minjun.waitFor();
-    for (const [role, name] of [["button", /Show series: 김민준/], ["link", /Open in viewer: 김민준/], ["link", /Download: 김민준/]]) {
+    for (const [role, name] of [["link", /Open: Kim Minjun/], ["link", /Open in viewer: Kim Minjun/], ["link", /Download: Kim Minjun/], ["button", /Delete: Kim Minjun/]]) {
       assert.equal(await minjun.getByRole(role, { name }).count(), 1, String(name));
     }
+  });
+
+  seen("a study opens in the viewers that are installed", async (page) => {
+    await page.route(`${server.url}/`, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: (await response.text()).replace('data-view=""', 'data-view="view/"') });
+    });
+    await page.goto(server.url);
+    const minjun = row(page, "Kim Minjun");
+    const uids = await minjun.locator("a.open").getAttribute("href");
+    const study = uids.split("/").pop();
+    assert.equal(await minjun.getByRole("link", { name: /^View: Kim Minjun/ }).getAttribute("href"), `view/?study=${study}`);
+    assert.equal(await minjun.getByRole("link", { name: /^Open in viewer: / }).getAttribute("href"), `viewer/viewer?StudyInstanceUIDs=${study}`);
+  });
+
+  seen("what arrives shows by itself", async (page) => {
+    await page.goto(server.url);
+    await rows(page).first().waitFor();
+    await store(server.url, [image({ name: "Just^Now", date: "20261130" })]);
+    await row(page, "Just Now").locator(".badge", { hasText: "just arrived" }).waitFor();
+  });
+
+  seen("the page speaks Korean, by a switch that is kept", async (page) => {
+    await page.goto(server.url);
+    await row(page, "Kim Minjun").waitFor();
+    await page.getByLabel("Language").selectOption("ko");
+    await page.getByRole("heading", { name: "검사 목록" }).waitFor();
+    await row(page, "김민준").locator(".other", { hasText: "Kim Minjun" }).waitFor();
+    assert.equal(await page.locator("html").getAttribute("lang"), "ko");
+    await page.reload();
+    await page.getByRole("heading", { name: "검사 목록" }).waitFor();
+    await page.getByLabel("언어").selectOption("en");
+    await page.getByRole("heading", { name: "Studies" }).waitFor();
+  });
+
+  test("the browser's language is that of the page", async () => {
+    const korean = await browsers.start("requests in Korean", { locale: "ko-KR", colorScheme: "dark" });
+    const page = await korean.context.newPage();
+    try {
+      await page.goto(server.url);
+      await row(page, "김민준").waitFor();
+      assert.equal(await page.getByRole("button", { name: "파일 선택" }).count(), 1);
+      await screenshot(page, "console in Korean and dark");
+    } finally {
+      await korean.stop();
+    }
+  });
+
+  seen("a row opens its study, and a link to it can be copied", async (page) => {
+    const study = uid();
+    await store(server.url, [
+      ...["1", "2", "3"].map((series) => image({ name: "Open^Me", id: "OPEN-1", study, series: `${study}.${series}`, date: "20261127" })),
+      image({ name: "Open^Me", id: "OPEN-1", date: "20251127" }),
+    ]);
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.goto(`${server.url}/#/?q=OPEN-1`);
+    await finds(page, 2);
+    await rows(page).first().locator("td").nth(3).click();
+    await page.getByRole("heading", { name: "Open Me" }).waitFor();
+    assert.ok(page.url().endsWith(`#/studies/${study}`));
+    await page.locator(".cards li").nth(2).waitFor();
+    await page.locator(".view img").waitFor();
+    // The other study of the patient is one click away.
+    await page.locator(".timeline a", { hasText: "2025-11-27" }).click();
+    await page.locator(".timeline a[aria-current]", { hasText: "2025-11-27" }).waitFor();
+    await page.goBack();
+    await page.locator(".cards li").nth(2).getByRole("link").click();
+    assert.match(page.url(), /series=.*\.3$/);
+    await page.getByRole("button", { name: "Copy link" }).click();
+    await page.getByText("Copied.").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), page.url());
+    await page.getByRole("link", { name: "All studies" }).click();
+    await finds(page, 2);
+    // Back to the list as it was typed.
+    await search(page, "OPEN");
+    await rows(page).first().locator("a.open").click();
+    await page.getByRole("link", { name: "All studies" }).click();
+    await finds(page, 2);
+    assert.match(page.url(), /q=OPEN$/);
+  });
+
+  seen("the link that skips to the content leaves the list as it is", async (page) => {
+    await page.goto(`${server.url}/#/?q=OPEN-1`);
+    await finds(page, 2);
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.locator("#main:focus").waitFor();
+    assert.match(page.url(), /q=OPEN-1$/);
+    await finds(page, 2);
+  });
+
+  seen("the attributes of an instance can be searched", async (page) => {
+    await page.goto(`${server.url}/#/?q=OPEN-1`);
+    await page.getByRole("link", { name: /^Open: Open Me/ }).first().click();
+    await page.locator(".view img").waitFor();
+    await page.locator(".below summary").click();
+    await page.getByRole("searchbox", { name: "Search the attributes" }).fill("patientid");
+    await page.locator(".attributes tbody tr", { hasText: "OPEN-1" }).waitFor();
+    assert.equal(await page.locator(".attributes tbody tr").count(), 1);
+    assert.match(await page.locator(".attributes tbody tr").innerText(), /\(0010,0020\)\s+PatientID\s+LO\s+OPEN-1/);
+  });
+
+  seen("a study that is not there is said to be not there", async (page) => {
+    await page.goto(`${server.url}/#/studies/1.2.3.4`);
+    await page.getByRole("heading", { name: "This study is not here." }).waitFor();
+  });
+
+  seen("URLs of the service lead people to the console", async (page) => {
+    const [study] = await (await fetch(`${server.url}/dicom-web/studies?PatientID=OPEN-1&StudyDate=20261127`)).json();
+    await page.goto(`${server.url}/dicom-web/studies/${study["0020000D"].Value[0]}`);
+    await page.getByRole("heading", { name: "Open Me" }).waitFor();
+    await page.goto(`${server.url}/dicom-web/`);
+    await rows(page).first().waitFor();
+    await page.goto(`${server.url}/nonsense`);
+    await page.getByRole("link", { name: "All studies" }).click();
+    await rows(page).first().waitFor();
+  });
+
+  seen("the status page says how the server is, and how to reach it", async (page) => {
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.goto(server.url);
+    await page.getByRole("link", { name: "Status" }).click();
+    await page.getByRole("heading", { name: "Status" }).waitFor();
+    for (const text of ["Version", "Running for", "Disk", "Largest file", "No device has sent anything"]) {
+      await page.getByText(text).first().waitFor();
+    }
+    assert.match(await page.locator("#facts").innerText(), /20 MB/);
+    await page.getByRole("button", { name: "Copy: DICOMweb" }).click();
+    await page.getByText("Copied.").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${server.url}/dicom-web`);
   });
 
   seen("a zip file and files in it are stored", async (page) => {
@@ -161,8 +388,9 @@ describe("the console", { concurrency: 1 }, () => {
       transfer.items.add(new File([array], "dropped.dcm"));
       return transfer;
     }, bytes);
-    await page.locator("h1").dispatchEvent("dragover", { dataTransfer: transfer });
-    await page.locator("h1").dispatchEvent("drop", { dataTransfer: transfer });
+    await page.locator("#studies h1").dispatchEvent("dragover", { dataTransfer: transfer });
+    assert.ok(await page.locator("#drop-hint").isVisible());
+    await page.locator("#studies h1").dispatchEvent("drop", { dataTransfer: transfer });
     await says(page, "1 of 1 file stored");
     await row(page, "Dropped Beside").waitFor();
   });
@@ -212,7 +440,9 @@ describe("the console", { concurrency: 1 }, () => {
     await server.kill();
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
     await server.start();
-    await page.getByRole("button", { name: "Try now" }).click();
+    await session.send("Network.emulateNetworkConditions", { ...line, uploadThroughput: 1_000_000 });
+    // The page may have tried by itself before.
+    await page.getByRole("button", { name: "Try now" }).click({ timeout: 5000 }).catch(() => {});
     await page.locator("#summary", { hasText: /MB\/s/ }).waitFor();
     await session.send("Network.emulateNetworkConditions", { ...line, offline: true });
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
@@ -220,6 +450,7 @@ describe("the console", { concurrency: 1 }, () => {
     await says(page, "40 of 40 files stored");
     const found = await (await fetch(`${server.url}/dicom-web/studies/${study}/instances`)).json();
     assert.equal(found.length, 40);
+    await page.locator("#arrivals li", { hasText: "Long Way" }).getByText("all there, counted").waitFor();
   });
 
   seen("an upload can be paused, and cancelled", async (page) => {
@@ -233,7 +464,7 @@ describe("the console", { concurrency: 1 }, () => {
     await page.getByText("Paused.").waitFor();
     await page.getByRole("button", { name: "Go on" }).click();
     await page.getByRole("button", { name: "Pause" }).waitFor();
-    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await says(page, /\d of 8 files stored, \d not stored/);
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     await page.getByRole("button", { name: "Send again what failed" }).click();
@@ -248,27 +479,86 @@ describe("the console", { concurrency: 1 }, () => {
     const study = uid();
     await send(page, [1, 2, 3].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 9_000_000 }))));
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
-    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     await says(page, "0 of 3 files stored, 3 not stored");
     const found = await fetch(`${server.url}/dicom-web/studies/${study}/instances`);
     assert.deepEqual([found.status, await found.json()], [200, []]);
   });
 
-  seen("a study is downloaded, and deleted after a question", async (page) => {
+  seen("each study that is stored has its line, and can be cancelled alone", async (page) => {
     await page.goto(server.url);
-    await search(page, "Patient name", "Zip One");
-    await page.locator("#page", { hasText: /^1 to 1$/ }).waitFor();
+    const session = await page.context().newCDPSession(page);
+    await session.send("Network.enable");
+    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 400_000 });
+    const [first, second] = [uid(), uid()];
+    const of = (name, study) => Array.from({ length: 4 }, (_, index) => file(`${name}${index}.dcm`, image({ name, study, extra: 4_000_000 })));
+    await send(page, [...of("Wanted^One", first), ...of("Unwanted^Two", second)]);
+    await page.getByRole("button", { name: /Cancel: Unwanted Two/ }).click();
+    await page.locator("#arrivals li", { hasText: "Unwanted Two" }).getByText(/0 of 4 files stored, 4 not stored/).waitFor();
+    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+    await page.locator("#arrivals li", { hasText: "Wanted One" }).getByText(/4 of 4 files stored, all there, counted/).waitFor();
+    await page.getByRole("button", { name: "Close" }).click();
+    await page.locator("#upload").waitFor({ state: "hidden" });
+  });
+
+  seen("files of a folder that were not sent before a reload are sent after it", async (page) => {
+    const study = uid();
+    const files = [0, 1, 2].map((index) => [`${index}.dcm`, image({ name: "After^Reload", study, extra: 2_000_000 + index }).toString("base64")]);
+    // A folder of the browser's own stands for one that a person chooses.
+    await page.addInitScript(() => { window.showDirectoryPicker = async () => (await navigator.storage.getDirectory()).getDirectoryHandle("chosen"); });
+    await page.goto(server.url);
+    await rows(page).first().waitFor();
+    await page.evaluate(async (files) => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("chosen", { create: true });
+      for (const [name, text] of files) {
+        const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
+        await stream.write(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)));
+        await stream.close();
+      }
+    }, files);
+    await page.route(/dicom-web\/studies$/, (route) => (route.request().method() === "POST" ? route.abort() : route.continue()));
+    await page.getByRole("button", { name: "Choose a folder" }).click();
+    await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
+    page.on("dialog", (dialog) => dialog.accept());
+    await page.unroute(/dicom-web\/studies$/);
+    await page.reload();
+    await page.getByText("3 files were not sent before the page was closed.").waitFor();
+    await page.getByRole("button", { name: "Send the rest" }).click();
+    await says(page, "3 of 3 files stored");
+    await page.waitForTimeout(500);
+    await page.reload();
+    await rows(page).first().waitFor();
+    assert.ok(await page.locator("#upload").isHidden());
+  });
+
+  seen("a study is downloaded, and deleted after a question that names the patient", async (page) => {
+    await page.goto(server.url);
+    await search(page, "Zip One");
+    await finds(page, 1);
     const awaited = page.waitForEvent("download");
     await page.getByRole("link", { name: /Download: Zip One/ }).click();
     const download = await awaited;
+    assert.equal(download.suggestedFilename(), "Zip_One_2026-01-01_OT.zip");
     assert.equal(readFileSync(await download.path()).subarray(0, 2).toString(), "PK");
-    page.once("dialog", (dialog) => dialog.dismiss());
+    const dialog = page.getByRole("dialog", { name: "Delete this study?" });
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
+    await dialog.getByText("Zip One, 2026-01-01, 1 image").waitFor();
+    await dialog.getByRole("button", { name: "Cancel", exact: true }).click();
     assert.equal(await rows(page).count(), 1);
-    page.once("dialog", (dialog) => dialog.accept());
+    // Undone.
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
+    await dialog.getByRole("button", { name: "Delete" }).click();
+    await rows(page).first().waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Undo" }).click();
+    await row(page, "Zip One").waitFor();
+    // Gone.
+    const gone = page.waitForResponse((response) => response.request().method() === "DELETE");
+    await page.getByRole("button", { name: /Delete: Zip One/ }).click();
+    await dialog.getByRole("button", { name: "Delete" }).click();
     await page.getByText("Deleted: Zip One").waitFor();
+    assert.equal((await gone).status(), 204);
+    await page.getByText("Gone for good: Zip One").waitFor();
     assert.equal(await rows(page).count(), 0);
   });
 
@@ -280,7 +570,126 @@ describe("the console", { concurrency: 1 }, () => {
     const link = row(page, "김민준").getByRole("link", { name: /Open in viewer/ });
     const box = await link.boundingBox();
     assert.ok(box && box.x >= 0 && box.x + box.width <= 390, JSON.stringify(box));
+    assert.ok(box.width >= 44 && box.height >= 44, JSON.stringify(box));
+    await page.getByLabel("Sort by").selectOption("PatientName");
+    await row(page, "After Reload").and(page.locator(":first-child")).waitFor();
+    await page.goto(`${server.url}/#/?q=OPEN-1`);
+    await finds(page, 2);
+    await row(page, "Open Me").first().getByRole("link", { name: /^Open: / }).click();
+    await page.locator(".view img").waitFor();
+    await screenshot(page, "console study on a phone");
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 390);
   }, { width: 390, height: 844 });
+
+  seen("words of the search box become keys of searches", async (page) => {
+    await page.goto(server.url);
+    const days = { from: "", to: "" };
+    for (const [text, expected] of [
+      ["", [{}]],
+      ["kim", [{ PatientName: "kim", fuzzymatching: "true" }, { PatientID: "*kim*" }, { AccessionNumber: "*kim*" }]],
+      ["kim minjun", [{ PatientName: "kim minjun", fuzzymatching: "true" }]],
+      ["kim*", [{ PatientName: "kim*" }, { PatientID: "kim*" }, { AccessionNumber: "kim*" }]],
+      ["today", [{ StudyDate: "20261130" }]],
+      ["어제 초음파", [{ StudyDate: "20261129", ModalitiesInStudy: "US" }]],
+      ["2026-2", [{ StudyDate: "20260201-20260228" }]],
+      ["2024년2월", [{ StudyDate: "20240201-20240229" }]],
+      ["2026.11.05", [{ StudyDate: "20261105" }]],
+      ["20261101", [{ StudyDate: "20261101" }, { PatientID: "*20261101*" }, { AccessionNumber: "*20261101*" }]],
+      ["20261301", [{ PatientName: "20261301", fuzzymatching: "true" }, { PatientID: "*20261301*" }, { AccessionNumber: "*20261301*" }]],
+      ["2026-11-01..", [{ StudyDate: "20261101-" }]],
+      ["~2026-11", [{ StudyDate: "-20261130" }]],
+      ["1.2.840.10008.1", [{ StudyInstanceUID: "1.2.840.10008.1" }]],
+    ]) {
+      const look = `({ searches }, text) => searches({ text, modality: "", days: ${JSON.stringify(days)} }, new Date(2026, 10, 30))`;
+      assert.deepEqual(await inModule(page, "search.js", look, text), expected, text);
+    }
+  });
+
+  seen("links of pages are read as RFC 8288 writes them", async (page) => {
+    await page.goto(server.url);
+    for (const [field, next] of [
+      [null, ""],
+      ['<a?offset=2>; rel="next"', "a?offset=2"],
+      ['<a?x=1,2>; rel="prev", <b>; rel="next"', "b"],
+      ["<b>; rel=next", "b"],
+      ['<b>; title="rel=next"; rel="prev"', ""],
+      ['<b>; type="text/plain"; rel="last next"', "b"],
+    ]) {
+      assert.equal(await inModule(page, "dicomweb.js", '({ linked }, field) => linked(field, "next")', field), next, String(field));
+    }
+  });
+
+  seen("a DICOM file says whose it is", async (page) => {
+    await page.goto(server.url);
+    const bytes = [...image({ name: "Kim^Minjun=金^敏俊=김^민준", id: "D-1", study: "1.2.3", instance: "1.2.4", date: "20261130" })];
+    const look = "({ identity }, bytes) => identity(new Uint8Array(bytes))";
+    const found = await inModule(page, "dicom-file.js", look, bytes);
+    const expected = { charset: "ISO_IR 192", instance: "1.2.4", date: "20261130", modality: "OT", patient: "Kim^Minjun=金^敏俊=김^민준", patientId: "D-1", study: "1.2.3" };
+    assert.deepEqual(found, expected);
+    for (const broken of [[], bytes.slice(0, 140), bytes.slice(0, 300), Array(500).fill(255), Array(500).fill(0)]) {
+      assert.equal(await inModule(page, "dicom-file.js", look, broken), null);
+    }
+  });
+
+  for (const [name, settings, viewport] of [
+    ["light", {}, { width: 1280, height: 800 }],
+    ["dark, in Korean, on a phone", { locale: "ko-KR", colorScheme: "dark" }, { width: 390, height: 844 }],
+  ]) {
+    test(`no page has a fault that axe finds: ${name}`, { timeout: 300_000 }, async () => {
+      const other = await browsers.start(`requests of axe ${name}`, { ...settings, viewport });
+      const page = await other.context.newPage();
+      const check = async (state) => {
+        await page.evaluate(readFileSync(axe, "utf8"));
+        const { violations } = await page.evaluate(() => window.axe.run());
+        await screenshot(page, `console ${state} ${name}`);
+        assert.deepEqual(violations.map(({ id, nodes }) => `${state}: ${id}: ${nodes.map(({ html }) => html).join(" ")}`), []);
+      };
+      try {
+        await page.goto(server.url);
+        await rows(page).first().waitFor();
+        await check("list");
+        await send(page, [file("letter.pdf", Buffer.from("%PDF-1.4 and so on")), file("fine.dcm", image({ name: "Axe^Study" }))]);
+        await page.locator("#summary", { hasText: /1/ }).waitFor();
+        await page.locator("#uploads li").waitFor();
+        await check("uploads");
+        await page.goto(`${server.url}/#/?q=nobody`);
+        await page.locator("#message", { hasText: /./ }).waitFor();
+        await check("nothing found");
+        await page.goto(`${server.url}/#/?q=OPEN-1`);
+        await rows(page).nth(1).waitFor();
+        await rows(page).first().getByRole("button").click();
+        await page.getByRole("dialog").waitFor();
+        await check("question");
+        await page.keyboard.press("Escape");
+        await rows(page).first().locator("a.open").click();
+        await page.locator(".view img").waitFor();
+        await page.locator(".below summary").click();
+        await page.locator(".attributes tbody tr").first().waitFor();
+        await check("study");
+        await page.goto(`${server.url}/#/status`);
+        await page.locator(".facts").waitFor();
+        await check("status");
+      } finally {
+        await other.stop();
+      }
+    });
+  }
+
+  seen("the first rows are there soon, and nothing moves afterwards", async (page) => {
+    await page.addInitScript(() => {
+      window.shift = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+      }).observe({ type: "layout-shift", buffered: true });
+    });
+    await page.goto(server.url);
+    await rows(page).first().waitFor();
+    await page.waitForTimeout(1000);
+    assert.ok((await page.evaluate(() => window.shift)) < 0.02, String(await page.evaluate(() => window.shift)));
+    const weight = await page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => name.includes("/console/")).reduce((sum, { transferSize }) => sum + transferSize, 0));
+    // Files of the source tree are not compressed.
+    assert.ok(weight < (process.env.CUSPID_CONSOLE ? 250_000 : 100_000), `${weight} bytes`);
+  });
 
   test("no script failed", () => assert.deepEqual(browser.errors, []));
 });

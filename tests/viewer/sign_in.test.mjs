@@ -141,13 +141,24 @@ describe("signed in", { concurrency: 1 }, () => {
     await page.getByRole("button", { name: "Sign in" }).click();
     await row(page, "ct", " ").waitFor();
     assert.equal(page.url(), `${server.url}/`);
-    await row(page, "ct", " ").getByRole("button", { name: "Show series" }).click();
-    const thumbnail = page.locator(".series img[src]");
-    await thumbnail.waitFor();
-    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+    await row(page, "ct", " ").getByRole("link", { name: "Open: Head Real" }).click();
+    for (const place of [".cards img[src]", ".view img[src]"]) {
+      const picture = page.locator(place);
+      await picture.waitFor();
+      assert.ok(await picture.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
+    }
+    await screenshot(page, "signed in a study in the console");
+    await page.getByRole("link", { name: "All studies" }).click();
     await page.locator("#files").setInputFiles(server.files);
     await page.getByText(`${server.files.length} of ${server.files.length} files stored`).waitFor();
     await row(page, "upload", " ").waitFor();
+  });
+
+  seen("signing in leads back to the study that a link named", "anna", async (page) => {
+    await page.goto(`${server.url}/#/studies/${server.studies.ct.study}`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("heading", { name: "Head Real" }).waitFor();
+    assert.ok(page.url().endsWith(`#/studies/${server.studies.ct.study}`));
   });
 
   seen("who has no role is told so", "carl", async (page) => {
@@ -216,7 +227,7 @@ describe("signed in", { concurrency: 1 }, () => {
       await page.getByText("9 of 9 files stored").waitFor();
       const stored = page.locator("#rows > tr", { hasText: "Long Way" });
       await stored.waitFor();
-      assert.equal(await stored.locator("td").nth(6).innerText(), "9");
+      assert.equal(await stored.locator("td").nth(7).innerText(), "9");
     } finally {
       await screenshot(page, "signed in after a long upload");
       await browser.stop();

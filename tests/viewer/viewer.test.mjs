@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import * as browsers from "./browser.mjs";
-import { hasLength, place, screenshot, scrollTo, shows, showsPaper } from "./browser.mjs";
+import { hasLength, imageShows, place, screenshot, scrollTo, shows, showsPaper } from "./browser.mjs";
 import * as servers from "./server.mjs";
 
 // The least correlation of a right image that another program interpolated. Neighbouring slices correlate by 0.986.
@@ -145,13 +145,51 @@ describe("OHIF", { concurrency: 1 }, () => {
   seen("a study opens from the console", async (page) => {
     await page.goto(`${server.url}/`);
     const row = page.locator("tbody tr", { hasText: server.studies.ct.patient.replace("^", " ") });
-    await row.getByRole("button", { name: "Show series" }).click();
-    const thumbnail = page.locator(".series img");
-    assert.ok(await thumbnail.evaluate(async (image) => (await image.decode(), image.naturalWidth > 16)));
-    await screenshot(page, "the series of a study in the console");
     await row.getByRole("link", { name: "Open in viewer" }).click();
     await place(page);
     assert.ok(page.url().endsWith(`/viewer/viewer?StudyInstanceUIDs=${server.studies.ct.study}`));
+  });
+
+  seen("a series is scrubbed in the console by keys, wheel, slider and finger", async (page) => {
+    await page.goto(`${server.url}/#/studies/${server.studies.ct.study}`);
+    const at = (slice) => page.locator(".scrub output", { hasText: new RegExp(`^${slice} of 108$`) }).waitFor();
+    await at(55);
+    await imageShows(page, ".view img", server.picture("slice-55.png"), same);
+    await page.locator(".view").focus();
+    await page.keyboard.press("ArrowDown");
+    await at(56);
+    await imageShows(page, ".view img", server.picture("slice-56.png"), same);
+    await page.keyboard.press("Home");
+    await at(1);
+    const box = await page.locator(".view").boundingBox();
+    const [x, y] = [box.x + box.width / 2, box.y + 100];
+    await page.mouse.move(x, y);
+    for (let step = 0; step < 3; step++) await page.mouse.wheel(0, 100);
+    await at(4);
+    await page.mouse.down();
+    await page.mouse.move(x, y + 300, { steps: 20 });
+    await page.mouse.up();
+    await page.locator(".scrub output", { hasText: /^(5|6)\d of 108$/ }).waitFor();
+    await page.getByLabel("Image", { exact: true }).fill("40");
+    await at(40);
+    await imageShows(page, ".view img", server.picture("slice-40.png"), same);
+  });
+
+  seen("the frames of a moving ultrasound are pictures of the console", async (page) => {
+    await page.goto(`${server.url}/#/studies/${server.studies.cine.study}`);
+    await page.locator(".scrub output").waitFor();
+    await page.getByLabel("Image", { exact: true }).fill("3");
+    await imageShows(page, ".view img", server.picture("cine-3.png"), alike);
+  });
+
+  seen("a document and a video are shown in the console", async (page) => {
+    await page.goto(`${server.url}/#/studies/${server.studies.video.study}`);
+    const video = page.locator(".view video");
+    await video.waitFor();
+    await video.evaluate((video) => video.readyState >= 2 || new Promise((resolve) => video.addEventListener("loadeddata", resolve)));
+    assert.equal(await video.evaluate((video) => video.videoWidth), 320);
+    await page.goto(`${server.url}/#/studies/${server.studies.pdf.study}`);
+    await page.locator(".view iframe, .view a").waitFor();
   });
 
   seen("it works below any path, behind a proxy", async (page) => {

@@ -9,6 +9,7 @@ use tower::ServiceBuilder;
 use crate::http::Service;
 
 mod browser_guard;
+mod browser_pages;
 pub(in crate::http) mod concurrency_limit;
 mod content_location;
 mod cors;
@@ -34,6 +35,7 @@ pub(in crate::http) fn apply(router: Router, service: &Arc<Service>) -> Router {
         .layer(from_fn(unread_body::close_if_unread))
         .layer(from_fn_with_state(service(), forwarding::resolve))
         .layer(from_fn_with_state(service(), browser_guard::guard))
+        .layer(from_fn_with_state(service(), browser_pages::lead_to_console))
         .layer(from_fn_with_state(service(), cors::allow_origins))
         .layer(from_fn_with_state(service(), content_location::locate))
         .layer(from_fn(method_not_allowed::list_methods))

@@ -7,7 +7,7 @@ use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{CONDITIONS, RANGE, STREAM};
 use crate::http::web::{console, viewer};
-use crate::http::{me, ops, preview_stream};
+use crate::http::{me, ops, preview_stream, status};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -83,6 +83,19 @@ pub(super) const RESOURCES: &[Resource] = &[
                 |method| on(method, me::me),
                 "the caller's tenant and rights",
                 "docs/security.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/status",
+        operations: &[Operation {
+            statuses: &[200, 429, 500, 503],
+            gives: &["application/json"],
+            ..Operation::get(
+                "ShowStatus",
+                |method| on(method, status::status),
+                "how the server is",
+                "docs/console.md",
             )
         }],
     },

@@ -105,11 +105,18 @@ pub(in crate::http) const THUMBNAIL: &[Parameter] =
     &[query("viewport", ParameterType::Text, "maximal `width,height` in pixels")];
 
 /// Parameters of a zip file.
-pub(in crate::http) const ZIPPED: &[Parameter] = &[query(
-    "dicomdir",
-    ParameterType::Text,
-    "of `application/zip`: `true` for a file-set with a DICOMDIR (PS3.10 §8)",
-)];
+pub(in crate::http) const ZIPPED: &[Parameter] = &[
+    query(
+        "dicomdir",
+        ParameterType::Text,
+        "of `application/zip`: `true` for a file-set with a DICOMDIR (PS3.10 §8)",
+    ),
+    query(
+        "filename",
+        ParameterType::Text,
+        "of `application/zip`: the name under which a browser saves the file (RFC 6266)",
+    ),
+];
 
 /// The instances of a series that a zip file holds.
 pub(in crate::http) const POSITIONS: &[Parameter] = &[query(

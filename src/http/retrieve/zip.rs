@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, WARN
 use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use futures_util::TryStreamExt;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::archive::access::Caller;
 use crate::archive::read::zip_download::ZipContents;
@@ -23,6 +24,8 @@ use crate::http::retrieve::available_parts::{incomplete, log_end, omission_warni
 
 const ZIP: &str = "application/zip";
 const DICOM: &str = "application/dicom";
+/// The most characters of the parameter `filename`.
+const MAX_NAME_CHARACTERS: usize = 200;
 
 /// Whether a client prefers a zip file to instances as such.
 pub(super) fn is_asked_for(accept: &Accept) -> bool {
@@ -40,7 +43,7 @@ pub(super) async fn answer(
     head: &Head,
 ) -> Result<Response<Body>, Error> {
     let (archive, limit) = (&service.archive, service.settings.max_zip_instances);
-    let (positions, with_directory) = parameters(head, &scope)?;
+    let ZipParameters { positions, with_directory, file_name } = parameters(head, &scope)?;
     let part =
         positions.as_ref().map_or_else(String::new, |part| format!("-{}-{}", part.start(), part.end()));
     let form = if with_directory { "fileset" } else { "zip" };
@@ -48,7 +51,7 @@ pub(super) async fn answer(
     if head.has(&etag) {
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
-    let name = file_name(&scope, &part);
+    let disposition = disposition(&uid_name(&scope, &part), file_name.as_deref());
     let zip = archive.zip(caller, &ZipContents { scope, positions, with_directory }, limit).await?;
     for stored in zip.transfer_syntaxes() {
         may_be_stored_in(&head.accept(), stored)?;
@@ -58,7 +61,7 @@ pub(super) async fn answer(
     let response = begin(&missing, &etag)
         .header(CONTENT_TYPE, ZIP)
         .header(CONTENT_LENGTH, length)
-        .header(CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
+        .header(CONTENT_DISPOSITION, disposition);
     finish(response, Body::from_stream(bytes.inspect_err(log_end)))
 }
 
@@ -78,31 +81,51 @@ fn may_be_stored_in(accept: &Accept, stored: &str) -> Result<(), Error> {
     accept.choose(&offers).map(drop).ok_or_else(|| not_acceptable(&offers))
 }
 
-/// The query parameters `instances` and `dicomdir`.
-fn parameters(head: &Head, scope: &Scope) -> Result<(Option<RangeInclusive<usize>>, bool), Error> {
-    let (mut positions, mut with_directory) = (None, false);
+/// The query parameters of a zip file.
+#[derive(Debug, Default)]
+struct ZipParameters {
+    /// The positions of the instances of a series, from 1; `None` for all.
+    positions: Option<RangeInclusive<usize>>,
+    /// Whether the file has a DICOMDIR.
+    with_directory: bool,
+    /// The name of the file.
+    file_name: Option<String>,
+}
+
+/// Reads the query parameters `instances`, `dicomdir` and `filename`.
+fn parameters(head: &Head, scope: &Scope) -> Result<ZipParameters, Error> {
+    let mut found = ZipParameters::default();
     for (name, value) in head.query_pairs() {
         match name.as_str() {
             "instances" if scope.series.is_none() || scope.instance.is_some() => {
                 return Err(wrong(&name, "is for a series"));
             }
             "instances" => {
-                positions = Some(
+                found.positions = Some(
                     read_positions(&value)
                         .ok_or_else(|| wrong(&name, "is not a range of positions from 1, as in 10-60"))?,
                 );
             }
             "dicomdir" => {
-                with_directory = match value.as_str() {
+                found.with_directory = match value.as_str() {
                     "true" => true,
                     "false" => false,
                     _ => return Err(wrong(&name, "is neither true nor false")),
                 }
             }
+            "filename" if value.chars().count() > MAX_NAME_CHARACTERS => {
+                return Err(wrong(&name, "is too long"));
+            }
+            "filename"
+                if value.contains(|character: char| character.is_control() || "/\\".contains(character)) =>
+            {
+                return Err(wrong(&name, "holds a character that names of files cannot have"));
+            }
+            "filename" => found.file_name = Some(value).filter(|name| !name.is_empty()),
             _ => {}
         }
     }
-    Ok((positions, with_directory))
+    Ok(found)
 }
 
 fn wrong(name: &str, reason: &str) -> Error {
@@ -118,8 +141,17 @@ fn read_positions(text: &str) -> Option<RangeInclusive<usize>> {
     (first <= last).then_some(first..=last)
 }
 
-/// The name of the file, for browsers.
-fn file_name(scope: &Scope, part: &str) -> String {
+/// Content-Disposition of a file with a name of ASCII characters, and another name that browsers prefer
+/// (RFC 6266 §4.3, RFC 8187).
+fn disposition(name: &str, preferred: Option<&str>) -> String {
+    let preferred = preferred.map_or_else(String::new, |preferred| {
+        format!("; filename*=UTF-8''{}", utf8_percent_encode(preferred, NON_ALPHANUMERIC))
+    });
+    format!("attachment; filename=\"{name}\"{preferred}")
+}
+
+/// The name of the file without the parameter `filename`.
+fn uid_name(scope: &Scope, part: &str) -> String {
     let instance = scope.instance.as_ref().map(ToString::to_string);
     let series = scope.series.as_ref().map(ToString::to_string);
     let uid = instance.or(series).unwrap_or_else(|| scope.study.to_string());
@@ -129,6 +161,15 @@ fn file_name(scope: &Scope, part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_field() {
+        assert_eq!(disposition("1.2.zip", None), "attachment; filename=\"1.2.zip\"");
+        assert_eq!(
+            disposition("1.2.zip", Some("김 \"x\"; a=b.zip")),
+            "attachment; filename=\"1.2.zip\"; filename*=UTF-8''%EA%B9%80%20%22x%22%3B%20a%3Db%2Ezip"
+        );
+    }
 
     #[test]
     fn positions_are_read() {

@@ -7,9 +7,10 @@ import * as signIn from "./sign-in.js";
  * @typedef {{ vr: string, Value?: any[] }} Attribute
  * @typedef {Record<string, Attribute>} DataSet A data set of the DICOM JSON Model: attributes by their tags.
  * @typedef {{ tenant: string, rights: string[] }} Caller
- * @typedef {{ studies: DataSet[], hasNext: boolean }} StudiesPage
- * @typedef {{ name: string, id: string, accession: string, modality: string, from: string, to: string }} Search Dates
- * are `YYYY-MM-DD`.
+ * @typedef {{ version: string, uptime_seconds: number, studies: number | null, previews_waiting: number | null,
+ *   can_store: boolean, disk: { total_bytes: number, free_bytes: number } | null, max_instance_bytes: number,
+ *   dimse: { ae_title: string, port: number } | null,
+ *   devices: { name: string, last_received_ms: number, instances: number }[] }} Status
  * @typedef {{ status: number, retryAfter: number, module: DataSet, detail: string }} StoreAnswer `module` is the Store
  * Instances Response Module (PS3.18 Annex I), `retryAfter` is in seconds.
  */
@@ -66,53 +67,129 @@ export async function caller() {
 }
 
 /**
- * A page of studies, the latest first.
- * @param {Search} search
- * @param {number} offset
- * @param {number} limit
- * @returns {Promise<StudiesPage>}
+ * A page of studies: at a URL that a link gave, or of keys from an offset.
+ * @type {import("./results.js").Fetch}
  */
-export async function studies(search, offset, limit) {
-  const response = await send(`${service}/studies?${studyQuery(search, offset, limit)}`);
-  const found = response.status === 204 ? [] : await response.json();
-  return { studies: found, hasNext: hasNext(response.headers.get("Link")) };
+export async function studiesPage({ url, keys, offset, limit }, signal) {
+  const response = await send(url ? local(url) : `${service}/studies?${studyQuery(keys, offset, limit)}`, { signal });
+  const studies = response.status === 204 ? [] : await response.json();
+  const links = response.headers.get("Link");
+  return { studies, next: linked(links, "next"), previous: linked(links, "prev") };
 }
 
-/**
- * Whether a Link field (RFC 8288) has a link to the next page.
- * @param {string | null} link
- */
-export function hasNext(link) {
-  return /;\s*rel\s*=\s*("[^"]*\bnext\b[^"]*"|next\b)/i.test(link ?? "");
-}
-
-/**
- * The query of a search.
- * @param {Search} search
- * @param {number} offset
- * @param {number} limit
- */
-export function studyQuery({ name, id, accession, modality, from, to }, offset, limit) {
-  const query = new URLSearchParams({ limit: String(limit), offset: String(offset) });
-  for (const attribute of ["StudyDescription", "StudyTime"]) query.append("includefield", attribute);
-  if (name) {
-    query.set("PatientName", name);
-    // As people type names: any order, beginnings of words, any script.
-    if (!/[*?^=]/.test(name)) query.set("fuzzymatching", "true");
+/** The URL of a link with a relation in a Link field (RFC 8288); empty without. @param {string | null} field @param {string} relation */
+export function linked(field, relation) {
+  for (const [, url, parameters] of (field ?? "").matchAll(/<([^>]*)>((?:\s*;\s*[\w*]+\s*=\s*(?:"[^"]*"|[^\s,;]+))*)/g)) {
+    const [, quoted, token] = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s,;]+))/i.exec(parameters) ?? [];
+    if ((quoted ?? token ?? "").toLowerCase().split(/\s+/).includes(relation)) return url;
   }
-  const anywhere = (/** @type {string} */ text) => (/[*?]/.test(text) ? text : `*${text}*`);
-  if (id) query.set("PatientID", anywhere(id));
-  if (accession) query.set("AccessionNumber", anywhere(accession));
-  if (modality) query.set("ModalitiesInStudy", modality);
-  const day = (/** @type {string} */ date) => date.replaceAll("-", "");
-  if (from || to) query.set("StudyDate", from === to ? day(from) : `${day(from)}-${day(to)}`);
+  return "";
+}
+
+/**
+ * A URL of the service as this page reaches it: the server may know itself under another name. Only the query is taken.
+ * @param {string} url
+ */
+function local(url) {
+  return `${service}/studies${new URL(url, service).search}`;
+}
+
+/** The query of a search for studies. @param {Record<string, string>} keys @param {number} offset @param {number} limit */
+export function studyQuery(keys, offset, limit) {
+  const query = new URLSearchParams({ ...keys, limit: String(limit) });
+  if (offset) query.set("offset", String(offset));
+  for (const attribute of ["StudyDescription", "StudyTime"]) query.append("includefield", attribute);
   return query;
 }
 
-/** @param {string} study @returns {Promise<DataSet[]>} */
-export async function series(study) {
-  const response = await send(`${service}/studies/${study}/series?includefield=SeriesDescription`);
+/** A study; nothing if there is none. @param {string} study @param {AbortSignal} [signal] @returns {Promise<DataSet | undefined>} */
+export async function study(study, signal) {
+  const query = new URLSearchParams({ StudyInstanceUID: study, includefield: "all", limit: "1" });
+  return (await list(`${service}/studies?${query}`, signal))[0];
+}
+
+/** The studies of a patient, the latest first. @param {string} patient @param {AbortSignal} [signal] */
+export async function studiesOf(patient, signal) {
+  const keys = { PatientID: patient };
+  const found = await list(`${service}/studies?${studyQuery(keys, 0, 100)}`, signal);
+  // An asterisk in the key matches anything.
+  return found.filter((one) => value(one, "00100020") === patient);
+}
+
+/** @param {string} study @param {AbortSignal} [signal] */
+export function series(study, signal) {
+  return all(`${service}/studies/${study}/series?includefield=SeriesDescription&limit=1000`, signal);
+}
+
+/** The instances of a series, in no order. @param {string} study @param {string} series @param {AbortSignal} [signal] */
+export function instances(study, series, signal) {
+  const query = "includefield=NumberOfFrames&limit=2000";
+  return all(`${service}/studies/${study}/series/${series}/instances?${query}`, signal);
+}
+
+/** The SOP Instance UIDs of a study. @param {string} study */
+export async function instanceUids(study) {
+  const found = await all(`${service}/studies/${study}/instances?limit=5000`);
+  return new Set(found.map((instance) => value(instance, "00080018")));
+}
+
+/** @param {string} url @param {AbortSignal} [signal] @returns {Promise<DataSet[]>} */
+async function list(url, signal) {
+  const response = await send(url, { signal });
   return response.status === 204 ? [] : response.json();
+}
+
+/** All results, page by page. @param {string} url @param {AbortSignal} [signal] @returns {Promise<DataSet[]>} */
+async function all(url, signal) {
+  const found = [];
+  for (let next = url; next; ) {
+    const response = await send(next, { signal });
+    if (response.status !== 204) found.push(...(await response.json()));
+    const query = linked(response.headers.get("Link"), "next");
+    next = query && `${url.split("?")[0]}${new URL(query, service).search}`;
+  }
+  return found;
+}
+
+/** The URL of an instance. @param {string} study @param {string} series @param {string} instance */
+function instanceUrl(study, series, instance) {
+  return `${service}/studies/${study}/series/${series}/instances/${instance}`;
+}
+
+/**
+ * A form of an instance for people: an image of a frame (from 1), a document, a video, or the page of a report.
+ * @param {{ study: string, series: string, instance: string, frame?: number }} of
+ * @param {{ pixels: number, signal?: AbortSignal }} options
+ */
+export async function rendered({ study, series, instance, frame }, { pixels, signal }) {
+  const url = `${instanceUrl(study, series, instance)}${frame ? `/frames/${frame}` : ""}/rendered`;
+  const accept = "image/jpeg, application/pdf, video/*, text/html;q=0.9, */*;q=0.1";
+  try {
+    return await (await send(`${url}?viewport=${pixels},${pixels}`, { accept, signal })).blob();
+  } catch (error) {
+    // What has no size takes no viewport.
+    if (!(error instanceof ServerError) || error.status !== 400) throw error;
+    return (await send(url, { accept, signal })).blob();
+  }
+}
+
+/** A small image of a frame (from 1) or of an instance. @param {{ study: string, series: string, instance: string, frame?: number }} of @param {AbortSignal} [signal] */
+export function thumbnail({ study, series, instance, frame }, signal) {
+  const url = `${instanceUrl(study, series, instance)}${frame ? `/frames/${frame}` : ""}/thumbnail?viewport=256,256`;
+  return bytes(url, "image/*", signal);
+}
+
+/** The attributes of an instance, in the Native DICOM Model (PS3.19 Annex A), which has their names. @param {string} study @param {string} series @param {string} instance */
+export async function metadata(study, series, instance) {
+  const accept = 'multipart/related; type="application/dicom+xml"';
+  const text = await (await send(`${instanceUrl(study, series, instance)}/metadata`, { accept })).text();
+  const xml = text.slice(text.indexOf("<?xml"), text.lastIndexOf(">", text.lastIndexOf("\r\n--")) + 1);
+  return new DOMParser().parseFromString(xml, "application/xml");
+}
+
+/** How the server is. @returns {Promise<Status>} */
+export async function status() {
+  return (await send(new URL("status", document.baseURI).href, { accept: "application/json" })).json();
 }
 
 /** @param {string} study */
@@ -120,9 +197,9 @@ export async function deleteStudy(study) {
   await send(`${service}/studies/${study}`, { method: "DELETE", accept: "application/json" });
 }
 
-/** The URL of a study as a zip file. @param {string} study */
-export function zipUrl(study) {
-  return `${service}/studies/${study}?accept=application/zip`;
+/** The URL of a study as a zip file. @param {string} study @param {string} name The name under which a browser saves it. */
+export function zipUrl(study, name) {
+  return `${service}/studies/${study}?${new URLSearchParams({ accept: "application/zip", filename: name })}`;
 }
 
 /** The thumbnail of a series. @param {string} study @param {string} series */
@@ -130,9 +207,9 @@ export function thumbnailUrl(study, series) {
   return `${service}/studies/${study}/series/${series}/thumbnail?viewport=256,256`;
 }
 
-/** The bytes at a URL. @param {string} url @param {string} accept */
-export async function bytes(url, accept) {
-  return (await send(url, { accept })).blob();
+/** The bytes at a URL. @param {string} url @param {string} accept @param {AbortSignal} [signal] */
+export async function bytes(url, accept, signal) {
+  return (await send(url, { accept, signal })).blob();
 }
 
 /**

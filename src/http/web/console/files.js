@@ -1,26 +1,46 @@
 // The files that people choose or drop, and what kind of files they are.
 // @ts-check
 
-/** @typedef {{ file: File, path: string }} Found */
+/** @typedef {{ file: File, path: string, handle: any }} Found `handle` is a `FileSystemFileHandle`, where the browser has them. */
 
 /** The files of what was dropped, with all that is in folders. @param {DataTransfer} transfer @returns {Promise<Found[]>} */
 export async function dropped(transfer) {
   // Before anything is awaited: the browser takes the list away afterwards.
-  /** @type {any[]} */
-  const open = [...transfer.items].map((item) => item.webkitGetAsEntry() ?? item.getAsFile()).filter(Boolean);
-  const files = [];
+  const items = /** @type {any[]} */ ([...transfer.items].filter(({ kind }) => kind === "file"));
+  const open = items.map((item) => ({ handle: item.getAsFileSystemHandle?.() ?? null, entry: item.webkitGetAsEntry() ?? item.getAsFile() }));
+  const found = [];
+  for (const { handle, entry } of open) {
+    const held = await Promise.resolve(handle).catch(() => null);
+    found.push(...(held ? await ofHandle(held, "") : await ofEntry(entry)));
+  }
+  return found;
+}
+
+/** The files of a file or folder (File System Access). @param {any} handle @param {string} within @returns {Promise<Found[]>} */
+export async function ofHandle(handle, within) {
+  const path = within + handle.name;
+  if (handle.kind === "file") return [{ file: await handle.getFile(), path, handle }];
+  const found = [];
+  for await (const inner of handle.values()) found.push(...(await ofHandle(inner, `${path}/`)));
+  return found;
+}
+
+/** @param {any} first @returns {Promise<Found[]>} */
+async function ofEntry(first) {
+  const open = [first].filter(Boolean);
+  const found = [];
   while (open.length) {
     const entry = open.shift();
     if (entry instanceof File) {
-      files.push({ file: entry, path: entry.name });
+      found.push({ file: entry, path: entry.name, handle: null });
     } else if (entry.isFile) {
       const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      files.push({ file, path: entry.fullPath.slice(1) });
+      found.push({ file, path: entry.fullPath.slice(1), handle: null });
     } else {
       open.push(...(await entries(entry)));
     }
   }
-  return files;
+  return found;
 }
 
 /** All entries of a folder. @param {any} folder */
@@ -37,7 +57,7 @@ async function entries(folder) {
 
 /** The files of an input. @param {HTMLInputElement} input @returns {Found[]} */
 export function chosen(input) {
-  return [...(input.files ?? [])].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  return [...(input.files ?? [])].map((file) => ({ file, path: file.webkitRelativePath || file.name, handle: null }));
 }
 
 /** Names of files that systems put beside others. */
@@ -60,10 +80,9 @@ const signatures = /** @type {const} */ ([
 /**
  * What a file is, by its first bytes: `dicom`, `zip`, `unknown` (which may be DICOM without a header), or the name of a format
  * that cannot be stored as it is.
- * @param {Blob} file
+ * @param {Uint8Array} bytes
  */
-export async function kind(file) {
-  const bytes = new Uint8Array(await file.slice(0, 132).arrayBuffer());
+export function kind(bytes) {
   // A preamble may be that of another format, so DICOM's own mark is looked for first.
   const sorted = [...signatures].sort(([one]) => (one === "dicom" ? -1 : 0));
   const found = sorted.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));

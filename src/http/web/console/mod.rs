@@ -1,28 +1,37 @@
 //! The built-in web page: studies with search, and upload. Static files, compiled in.
 
+use std::io::Write;
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::header::{REFERRER_POLICY, X_FRAME_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use quick_xml::escape::escape;
 
 use crate::http::Service;
 use crate::http::auth::Authenticator;
 use crate::http::error::Error;
+use crate::http::request::Head;
 use crate::http::web::{IMMUTABLE, REVALIDATED, viewer};
 
-/// Only files of this server: no inline scripts or styles, no frames, no other origins.
+/// Only files of this server: no inline scripts or styles, no other origins. Documents and videos are
+/// fetched, and shown from memory.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
+     media-src blob:; frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
 /// `GET /`: the page, with the URL of the viewer if one is installed, the limits of an upload, and the
 /// sign-in parameters if authentication is on.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     let files = format!("=\"console/{}/", *VERSION);
     let mut page = include_str!("index.html").replace("=\"console/", &files);
+    page = page.replacen("<link rel=\"stylesheet\"", &format!("{}<link rel=\"stylesheet\"", preloads()), 1);
     if viewer::is_installed(&service).await {
         page = page.replacen("data-viewer=\"\"", "data-viewer=\"viewer/\"", 1);
     }
@@ -45,13 +54,30 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
 
 /// The scripts and the style sheet, by name.
 const FILES: &[(&str, &str, &str)] = &[
+    ("actions.js", SCRIPT, include_str!("actions.js")),
+    ("attributes.js", SCRIPT, include_str!("attributes.js")),
+    ("connect.js", SCRIPT, include_str!("connect.js")),
     ("console.css", CSS, include_str!("console.css")),
+    ("deletions.js", SCRIPT, include_str!("deletions.js")),
+    ("dicom-file.js", SCRIPT, include_str!("dicom-file.js")),
     ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
-    ("element.js", SCRIPT, include_str!("element.js")),
     ("files.js", SCRIPT, include_str!("files.js")),
+    ("html.js", SCRIPT, include_str!("html.js")),
+    ("kept-uploads.js", SCRIPT, include_str!("kept-uploads.js")),
+    ("language.js", SCRIPT, include_str!("language.js")),
     ("main.js", SCRIPT, include_str!("main.js")),
+    ("messages-en.js", SCRIPT, include_str!("messages-en.js")),
+    ("messages-ko.js", SCRIPT, include_str!("messages-ko.js")),
+    ("notices.js", SCRIPT, include_str!("notices.js")),
+    ("qr.js", SCRIPT, include_str!("qr.js")),
+    ("results.js", SCRIPT, include_str!("results.js")),
+    ("search.js", SCRIPT, include_str!("search.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
+    ("stage.js", SCRIPT, include_str!("stage.js")),
+    ("status-page.js", SCRIPT, include_str!("status-page.js")),
     ("studies.js", SCRIPT, include_str!("studies.js")),
+    ("study.js", SCRIPT, include_str!("study.js")),
+    ("teach.js", SCRIPT, include_str!("teach.js")),
     ("text.js", SCRIPT, include_str!("text.js")),
     ("upload-view.js", SCRIPT, include_str!("upload-view.js")),
     ("uploads.js", SCRIPT, include_str!("uploads.js")),
@@ -67,15 +93,40 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:08x}", checksum.finalize())
 });
 
+/// The files, compressed by gzip.
+static COMPRESSED: LazyLock<Vec<Bytes>> =
+    LazyLock::new(|| FILES.iter().map(|(_, _, text)| compressed(text.as_bytes())).collect());
+
+fn compressed(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a vector takes any bytes").into()
+}
+
 /// `GET /console/{path}`: a script or the style sheet, `{version}/{name}` or `{name}`.
-pub(crate) async fn file(uri: Uri) -> Result<Response, Error> {
+pub(crate) async fn file(head: Head, uri: Uri) -> Result<Response, Error> {
     let path = uri.path().strip_prefix("/console/").unwrap_or_default();
     let versioned = path.strip_prefix(VERSION.as_str()).and_then(|name| name.strip_prefix('/'));
     let caching = if versioned.is_some() { IMMUTABLE } else { REVALIDATED };
     let name = versioned.unwrap_or(path);
-    let found = FILES.iter().find(|(known, ..)| *known == name);
-    let (_, content_type, text) = found.ok_or(Error::NoResource)?;
-    Ok(asset(content_type, caching, *text))
+    let found = FILES.iter().position(|(known, ..)| *known == name).ok_or(Error::NoResource)?;
+    let (_, content_type, text) = FILES[found];
+    let mut response = if head.takes_gzip() {
+        let mut response = asset(content_type, caching, COMPRESSED[found].clone());
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        asset(content_type, caching, text)
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    Ok(response)
+}
+
+/// Links by which browsers load all scripts at once, and not each when another imports it.
+fn preloads() -> String {
+    let scripts = FILES.iter().filter(|(_, content_type, _)| *content_type == SCRIPT);
+    scripts
+        .map(|(name, ..)| format!("<link rel=\"modulepreload\" href=\"console/{}/{name}\">\n", *VERSION))
+        .collect()
 }
 
 fn asset(content_type: &'static str, caching: HeaderValue, text: impl IntoResponse) -> Response {

@@ -41,12 +41,12 @@ export const events = new EventTarget();
 /** Whether the server wants a token. */
 export const isNeeded = provider !== null;
 
-/** Why nobody can sign in here; empty if they can. */
+/** Why nobody can sign in here; nothing if they can. @type {"noClientId" | "noProvider" | "needsHttps" | null} */
 export const obstacle = (() => {
-  if (!provider?.client_id) return "This page does not know its client ID at the OpenID provider (auth.client_id).";
-  if (!provider.authorization_endpoint) return "The OpenID provider does not answer. Try again later.";
-  if (!crypto.subtle) return "Browsers sign in over https only.";
-  return "";
+  if (!provider?.client_id) return "noClientId";
+  if (!provider.authorization_endpoint) return "noProvider";
+  if (!crypto.subtle) return "needsHttps";
+  return null;
 })();
 
 /** @returns {Tokens | null} */
@@ -184,7 +184,7 @@ export function userName() {
 export async function begin({ inWindow }) {
   if (!provider?.authorization_endpoint) return;
   const [verifier, state] = [random(), random()];
-  sessionStorage.setItem(questionKey, JSON.stringify({ verifier, state }));
+  sessionStorage.setItem(questionKey, JSON.stringify({ verifier, state, hash: location.hash }));
   // At once: browsers allow a window only in answer to a click. It gets a copy of this tab's session storage.
   const window = inWindow ? open("", popupName, "popup,width=520,height=680") : null;
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier));
@@ -211,8 +211,9 @@ export async function finish() {
     signOutEverywhere();
   }
   if (!provider || !answer.has("state")) return;
-  history.replaceState(null, "", page);
   const question = JSON.parse(sessionStorage.getItem(questionKey) ?? "{}");
+  // Where the user was before.
+  history.replaceState(null, "", page + (question.hash ?? ""));
   sessionStorage.removeItem(questionKey);
   if (answer.get("state") !== question.state) throw new Error("the answer is to another page's question");
   const problem = answer.get("error_description") ?? answer.get("error");

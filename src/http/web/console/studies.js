@@ -1,86 +1,245 @@
-// The list of studies: search, pages, series, and what can be done with a study.
+// The list of studies: one box to search in, chips, sorting, pages. All of it is in the URL.
 // @ts-check
 
+import { actions, studyTitle, studyUrl } from "./actions.js";
+import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
-import { element } from "./element.js";
-import * as signIn from "./sign-in.js";
-import { count, date, message, personName, time } from "./text.js";
+import { element, fill, h } from "./html.js";
+import { number, t } from "./language.js";
+import { Results } from "./results.js";
+import { age, date, message, nameParts, sex, time } from "./text.js";
+import { modalities, namedDays, searches } from "./search.js";
+import { teach } from "./teach.js";
 
-const pageSize = 25;
-// Where the viewer is; empty if none is installed.
-const { viewer } = document.documentElement.dataset;
-const fields = /** @type {const} */ (["name", "id", "accession", "modality", "from", "to"]);
+/** @typedef {{ q: string, modality: string, days: string, from: string, to: string, sort: string, page: number, size: number }} Shown */
 
-/** What is shown: it is also in the URL, so that a reload, the back button and a copied link show the same. */
-let shown = { search: empty(), offset: 0 };
-/** Counts the lists that were asked for: only the last is shown. */
-let request = 0;
+/** Milliseconds without a key before a search begins. */
+const typingPause = 150;
+/** Milliseconds between two looks for studies that have arrived. */
+const pollInterval = 5000;
+/** Milliseconds for which a study is marked as just arrived. */
+const newFor = 60_000;
+const pageSizes = [25, 50, 100, 200];
+const dayNames = /** @type {const} */ (["today", "yesterday", "week", "month"]);
+const chipModalities = modalities.slice(0, 11);
+
+/** The columns, with what they are sorted by. @type {[import("./language.js").Key, string, string?][]} */
+const columns = [
+  ["patient", "PatientName"], ["patientId", "PatientID"], ["birthDate", "PatientBirthDate"], ["studyDate", "StudyDate"],
+  ["modality", "ModalitiesInStudy"], ["description", "StudyDescription"],
+  ["seriesCount", "NumberOfStudyRelatedSeries", "number"], ["imageCount", "NumberOfStudyRelatedInstances", "number"],
+];
+
+/** @type {Shown} */
+const empty = { q: "", modality: "", days: "", from: "", to: "", sort: "", page: 0, size: 50 };
+/** @type {Shown} */
+let shown = { ...empty };
+/** @type {Results | null} */
+let results = null;
+/** What the results are of. */
+let resultsKey = "";
+/** @type {dicomweb.DataSet[]} */
+let listed = [];
+/** @type {{ first: number, hasNext: boolean }} */
+let place = { first: 0, hasNext: false };
+/** @type {number | null} */
+let total = null;
+/** @type {Map<string, number>} */
+const arrivals = new Map();
+/** The studies that were listed, with their numbers of instances, by search. @type {Map<string, string>} */
+let known = new Map();
+let request = new AbortController();
 /** @type {string[]} */
 let rights = [];
-
-/** @returns {dicomweb.Search} */
-function empty() {
-  return { name: "", id: "", accession: "", modality: "", from: "", to: "" };
-}
-
-/** Makes the section of studies work. @param {(error: unknown) => void} onError */
-export function start(onError) {
-  element("search").addEventListener("submit", (/** @type {Event} */ event) => {
-    event.preventDefault();
-    const search = formSearch();
-    if (search.from && search.to && search.from > search.to) {
-      say("The first day is later than the last.", true);
-      return;
-    }
-    go({ search, offset: 0 });
-  });
-  element("search").addEventListener("reset", () => setTimeout(() => go({ search: empty(), offset: 0 })));
-  element("previous").addEventListener("click", () => go({ ...shown, offset: Math.max(0, shown.offset - pageSize) }));
-  element("next").addEventListener("click", () => go({ ...shown, offset: shown.offset + pageSize }));
-  addEventListener("popstate", () => {
-    readUrl();
-    list();
-  });
-  element("no-viewer").hidden = Boolean(viewer);
-  fail = onError;
-  readUrl();
-}
-
 /** What becomes of an error that is not about the list alone. @type {(error: unknown) => void} */
 let fail = () => {};
+let isHere = false;
+/** The URL of the list that was shown last. */
+let lastUrl = "#/";
+
+/** Makes the list work. @param {(error: unknown) => void} onError */
+export function start(onError) {
+  fail = onError;
+  const box = element("box");
+  let timer = 0;
+  const searchBox = () => go({ q: box.value.trim(), page: 0 });
+  box.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(searchBox, typingPause);
+  });
+  element("search").addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    searchBox();
+  });
+  for (const name of ["from", "to"]) element("search").elements[name].addEventListener("change", changeDays);
+  element("previous").addEventListener("click", () => go({ page: Math.max(0, shown.page - 1) }));
+  element("next").addEventListener("click", () => go({ page: shown.page + 1 }));
+  element("page-size").addEventListener("change", () => go({ size: Number(element("page-size").value), page: 0 }));
+  element("sort").addEventListener("change", () => go({ sort: element("sort").value, page: 0 }));
+  element("rows").addEventListener("click", openRow);
+  addEventListener("keydown", (event) => {
+    if (event.key === "/" && isHere && !/^(input|select|textarea)$/i.test(document.activeElement?.tagName ?? "")) {
+      event.preventDefault();
+      box.focus();
+    }
+  });
+  deletions.events.addEventListener("change", () => isHere && list({ isQuiet: true }));
+  setInterval(() => isHere && !document.hidden && shown.page === 0 && poll(), pollInterval);
+  document.addEventListener("visibilitychange", () => isHere && !document.hidden && poll());
+}
+
+/** A click on a row opens its study; links, buttons and selected text are left alone. @param {MouseEvent} event */
+function openRow(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  if (target.closest("a, button") || getSelection()?.toString()) return;
+  const link = target.closest("tr")?.querySelector("a.open");
+  if (link instanceof HTMLAnchorElement) location.hash = link.hash;
+}
+
+function changeDays() {
+  const { from, to } = element("search").elements;
+  const isBackwards = from.value && to.value && from.value > to.value;
+  element("days-problem").textContent = isBackwards ? t("daysBackwards") : "";
+  if (isBackwards) return;
+  go({ from: from.value, to: to.value, days: "", page: 0 });
+}
 
 /** What the caller may do decides what is offered. @param {string[]} given */
 export function setRights(given) {
   rights = given;
 }
 
-/** @returns {dicomweb.Search} */
-function formSearch() {
-  const form = new FormData(element("search"));
-  const search = empty();
-  for (const field of fields) search[field] = String(form.get(field) ?? "").trim();
-  return search;
-}
-
-/** @param {typeof shown} next */
-function go(next) {
-  shown = next;
-  const query = new URLSearchParams(Object.entries(shown.search).filter(([, value]) => value));
-  if (shown.offset) query.set("offset", String(shown.offset));
-  const url = new URL(location.href);
-  url.search = query.toString();
-  history.pushState(null, "", url);
+/** Shows the list that a URL describes. @param {URLSearchParams} query */
+export function show(query) {
+  isHere = true;
+  const text = (/** @type {string} */ name) => query.get(name) ?? "";
+  const size = Number(text("size"));
+  shown = {
+    q: text("q"), modality: text("modality"), days: text("days"), from: text("from"), to: text("to"), sort: text("sort"),
+    page: Math.max(0, Math.floor(Number(text("page")) || 1) - 1), size: pageSizes.includes(size) ? size : empty.size,
+  };
+  document.title = "Cuspid";
+  lastUrl = location.hash || "#/";
   return list();
 }
 
-function readUrl() {
-  const query = new URLSearchParams(location.search);
-  const search = empty();
-  for (const field of fields) {
-    search[field] = query.get(field) ?? "";
-    element("search").elements[field].value = search[field];
+/** The URL of the list that was shown last, to go back to it. */
+export function url() {
+  return lastUrl;
+}
+
+/** Another page is shown. */
+export function leave() {
+  isHere = false;
+  request.abort();
+}
+
+/** Goes to another list. Typing on replaces the entry in the history. @param {Partial<Shown>} change */
+function go(change) {
+  const next = { ...shown, ...change };
+  if (JSON.stringify(next) === JSON.stringify(shown)) return;
+  const isTyping = "q" in change && shown.q !== "" && next.q !== "";
+  const query = new URLSearchParams();
+  for (const name of /** @type {const} */ (["q", "modality", "days", "from", "to", "sort"])) if (next[name]) query.set(name, next[name]);
+  if (next.page) query.set("page", String(next.page + 1));
+  if (next.size !== empty.size) query.set("size", String(next.size));
+  const hash = `#/${query.size ? `?${query}` : ""}`;
+  history[isTyping ? "replaceState" : "pushState"](null, "", hash);
+  show(query);
+}
+
+/** The results of what is shown; those of before, if it is the same list. @param {boolean} isFresh */
+function resultsOf(isFresh) {
+  const days = namedDays(shown.days, new Date()) ?? { from: shown.from.replaceAll("-", ""), to: shown.to.replaceAll("-", "") };
+  const keys = searches({ text: shown.q, modality: shown.modality, days }, new Date());
+  const order = shown.sort ? `${shown.sort}${shown.sort.includes("StudyDate") ? ",StudyTime" : ",-StudyDate"}` : "";
+  const sorted = order === "-StudyDate,StudyTime" ? "" : order;
+  const key = JSON.stringify([keys, sorted, shown.size]);
+  if (isFresh || !results || key !== resultsKey) {
+    const searched = sorted ? keys.map((one) => ({ ...one, orderby: sorted })) : keys;
+    results = new Results(searched, { order: sorted, pageSize: shown.size, fetch: dicomweb.studiesPage });
+    resultsKey = key;
   }
-  shown = { search, offset: Math.max(0, Math.floor(Number(query.get("offset")) || 0)) };
+  return results;
+}
+
+/** Lists the studies again. @param {{ isQuiet?: boolean }} [options] Quietly: as if nothing was asked for. */
+export async function list({ isQuiet = false } = {}) {
+  request.abort();
+  request = new AbortController();
+  const { signal } = request;
+  showForm();
+  element("table-box").ariaBusy = "true";
+  const waiting = isQuiet ? 0 : window.setTimeout(() => element("table-box").classList.add("waiting"), 300);
+  try {
+    const page = await resultsOf(shown.page === 0 || isQuiet).page(shown.page, signal);
+    if (signal.aborted) return;
+    place = page;
+    listed = page.studies;
+    remember();
+    showRows();
+    say("");
+    countAll();
+  } catch (error) {
+    if (signal.aborted) return;
+    if (isQuiet) return;
+    fail(error);
+    const isSignedOut = error instanceof dicomweb.ServerError && error.status === 401;
+    say(isSignedOut ? "" : t("cannotList", { why: message(error) }), true);
+  } finally {
+    clearTimeout(waiting);
+    if (!signal.aborted) {
+      element("table-box").classList.remove("waiting");
+      element("table-box").ariaBusy = "false";
+    }
+  }
+}
+
+/** Looks for what has arrived. */
+async function poll() {
+  const own = request;
+  try {
+    const page = await resultsOf(true).page(0, own.signal);
+    if (own.signal.aborted || shown.page !== 0) return;
+    const before = known;
+    const isOther = page.studies.some((study) => before.get(dicomweb.value(study, "0020000D")) !== state(study)) || page.studies.length !== listed.length;
+    if (!isOther) return;
+    for (const study of page.studies) {
+      const uid = dicomweb.value(study, "0020000D");
+      if (before.get(uid) !== state(study)) arrivals.set(uid, Date.now());
+    }
+    place = page;
+    listed = page.studies;
+    remember();
+    showRows();
+    countAll();
+  } catch (error) {
+    // Other failures pass: the next look may have an answer.
+    if (error instanceof dicomweb.ServerError && error.status === 401) fail(error);
+  }
+}
+
+/** @param {dicomweb.DataSet} study */
+function state(study) {
+  return `${dicomweb.value(study, "00201206")} ${dicomweb.value(study, "00201208")}`;
+}
+
+function remember() {
+  known = new Map(listed.map((study) => [dicomweb.value(study, "0020000D"), state(study)]));
+}
+
+/** The number of all studies, where the server says it. */
+async function countAll() {
+  const isAll = !shown.q && !shown.modality && !shown.days && !shown.from && !shown.to;
+  total = null;
+  showPlace();
+  if (!place.hasNext || !isAll) return;
+  const own = request;
+  const status = await dicomweb.status().catch(() => null);
+  if (own !== request) return;
+  total = status?.studies ?? null;
+  showPlace();
 }
 
 /** @param {string} text @param {boolean} [isFailure] */
@@ -89,204 +248,110 @@ function say(text, isFailure = false) {
   element("message").className = isFailure ? "failed" : "";
 }
 
-/** Lists the studies again. */
-export async function list() {
-  const own = ++request;
-  try {
-    const page = await dicomweb.studies(shown.search, shown.offset, pageSize);
-    if (own !== request) return;
-    showPage(page);
-    const isFirst = shown.offset === 0 && !Object.values(shown.search).some(Boolean);
-    const none = isFirst ? "No studies are stored yet. Drop files here, or send them from a device." : "No studies found.";
-    say(page.studies.length ? "" : none);
-  } catch (error) {
-    if (own !== request) return;
-    fail(error);
-    const isSignedOut = error instanceof dicomweb.ServerError && error.status === 401;
-    say(isSignedOut ? "" : `The studies cannot be listed: ${message(error)}`, true);
-  }
+/** The form, the chips and the columns as they are now. */
+function showForm() {
+  const box = element("box");
+  // What is being typed stays.
+  if (document.activeElement !== box || box.value.trim() !== shown.q) box.value = shown.q;
+  element("search").elements.from.value = shown.from;
+  element("search").elements.to.value = shown.to;
+  fill(element("date-chips"), dayNames.map((name) => chip(t(name), shown.days === name, { days: shown.days === name ? "" : name, from: "", to: "" })));
+  fill(element("modality-chips"), chipModalities.map((name) => chip(name, shown.modality === name, { modality: shown.modality === name ? "" : name })));
+  fill(element("page-size"), pageSizes.map((size) => h("option", { value: size, selected: size === shown.size }, number(size))));
+  fill(element("sort"), columns.flatMap(([key, name]) => ["", "-"].map((sign) => {
+    const value = sign + name === "-StudyDate" ? "" : sign + name;
+    return h("option", { value, selected: value === shown.sort }, `${t(key)} ${sign ? "↓" : "↑"}`);
+  })));
+  showColumns();
 }
 
-/** @param {dicomweb.StudiesPage} page */
-function showPage({ studies, hasNext }) {
-  element("rows").replaceChildren(...studies.map(studyRow));
-  element("previous").disabled = shown.offset === 0;
-  element("next").disabled = !hasNext;
-  element("page").textContent = studies.length ? `${shown.offset + 1} to ${shown.offset + studies.length}` : "";
+/** @param {string} text @param {boolean} isPressed @param {Partial<Shown>} change */
+function chip(text, isPressed, change) {
+  const press = () => {
+    const parent = document.activeElement?.parentElement?.id;
+    const index = [...(document.activeElement?.parentElement?.children ?? [])].indexOf(/** @type {Element} */ (document.activeElement));
+    go({ ...change, page: 0 });
+    // The chips are made anew; the keyboard stays where it was.
+    if (parent?.endsWith("chips")) /** @type {HTMLElement | undefined} */ (element(parent).children[index])?.focus();
+  };
+  return h("button", { type: "button", class: "chip", "aria-pressed": String(isPressed), onclick: press }, text);
+}
+
+function showColumns() {
+  const by = (shown.sort || "-StudyDate").replace("-", "");
+  const isDown = (shown.sort || "-StudyDate").startsWith("-");
+  element("caption").textContent = t("studies");
+  fill(element("columns"), columns.map(([key, name, style]) => {
+    const isSorted = name === by;
+    // Days begin with the latest, all else with the first.
+    const isNextDown = isSorted ? !isDown : name === "StudyDate";
+    const next = isNextDown ? `-${name}` : name;
+    const sort = () => {
+      go({ sort: next === "-StudyDate" ? "" : next, page: 0 });
+      element("columns").querySelector(`[data-by=${name}]`)?.focus();
+    };
+    const mark = h("span", { class: "mark", "aria-hidden": "true" }, isSorted ? (isDown ? "↓" : "↑") : "");
+    const heading = h("th", { scope: "col", class: style, "aria-sort": isSorted && (isDown ? "descending" : "ascending") },
+      h("button", { type: "button", class: "sort", "data-by": name, onclick: sort }, t(key), mark));
+    return heading;
+  }), h("th", { scope: "col" }, h("span", { class: "hidden" }, t("actions"))));
+}
+
+function showRows() {
+  const visible = listed.filter((study) => !deletions.isPending(dicomweb.value(study, "0020000D")));
+  const focused = document.activeElement?.closest("#rows") ? document.activeElement.getAttribute("href") : null;
+  fill(element("rows"), visible.map(row));
+  if (focused) /** @type {HTMLElement | null} */ (element("rows").querySelector(`[href="${CSS.escape(focused)}"]`))?.focus();
+  showPlace();
+}
+
+function showPlace() {
+  const isEmpty = listed.length === 0;
+  element("previous").disabled = shown.page === 0;
+  element("next").disabled = !place.hasNext;
+  const [first, last] = [place.first + 1, place.first + listed.length];
+  const all = total ?? (place.hasNext ? null : last);
+  element("page").textContent = isEmpty ? "" : all === null ? t("placeOfMore", { first, last }) : t("place", { first, last, all });
+  const isAll = JSON.stringify({ ...shown, size: 0, sort: "" }) === JSON.stringify({ ...empty, size: 0 });
+  element("table-box").hidden = isEmpty;
+  element("pager").hidden = isEmpty && shown.page === 0;
+  element("teach").hidden = !(isEmpty && isAll);
+  if (isEmpty) fill(element("teach"), isAll ? teach(rights.includes("write")) : []);
+  if (isEmpty && !isAll) say(t("nothingFound"));
 }
 
 /** @param {dicomweb.DataSet} study */
-function studyRow(study) {
+function row(study) {
   const uid = dicomweb.value(study, "0020000D");
-  const name = personName(dicomweb.value(study, "00100010")) || "no name";
-  const day = date(dicomweb.value(study, "00080020"));
-  const row = document.createElement("tr");
-  const cells = [
-    ["Patient", name],
-    ["ID", dicomweb.value(study, "00100020")],
-    ["Date", `${day} ${time(dicomweb.value(study, "00080030"))}`.trim()],
-    ["Description", dicomweb.value(study, "00081030")],
-    ["Modalities", (study["00080061"]?.Value ?? []).join(", ")],
-    ["Series", dicomweb.value(study, "00201206"), "number"],
-    ["Instances", dicomweb.value(study, "00201208"), "number"],
-  ];
-  for (const [label, text, style] of cells) {
-    const cell = row.insertCell();
-    cell.textContent = text;
-    cell.dataset.label = label;
-    if (style) cell.className = style;
-  }
-  const title = day ? `${name}, ${day}` : name;
-  row.cells[0].prepend(seriesButton(row, uid, title));
-  row.insertCell().append(...actions(row, uid, title, dicomweb.value(study, "00201208")));
-  return row;
+  const text = (/** @type {string} */ tag) => String(dicomweb.value(study, tag));
+  const { first, second } = nameParts(dicomweb.value(study, "00100010"));
+  const day = text("00080020");
+  const isNew = Date.now() - (arrivals.get(uid) ?? 0) < newFor;
+  const person = [sex(text("00100040")), age(text("00100030"), day)].filter(Boolean).join(", ");
+  const name = h("a", { class: "open", href: studyUrl(uid), "aria-label": `${t("openStudy")}: ${studyTitle(study)}` }, first || t("noName"));
+  const cell = (/** @type {import("./language.js").Key} */ label, /** @type {string} */ style, /** @type {import("./html.js").Child[]} */ ...children) =>
+    h("td", { "data-label": t(label), class: style }, ...children);
+  return h("tr", { class: isNew && "new" },
+    cell("patient", "name", name, second && h("span", { class: "other" }, second), isNew && h("span", { class: "badge" }, t("justArrived"))),
+    cell("patientId", "", text("00100020")),
+    cell("birthDate", "", [date(text("00100030")), person].filter(Boolean).join(" · ")),
+    cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
+    cell("modality", "", ...(study["00080061"]?.Value ?? []).map((/** @type {string} */ one) => h("span", { class: "tag" }, one))),
+    cell("description", "words", text("00081030")),
+    cell("seriesCount", "number", number(Number(text("00201206")))),
+    cell("imageCount", "number", number(Number(text("00201208")))),
+    h("td", { class: "doing" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: false, onError: fail })));
 }
 
-/** @param {HTMLTableRowElement} row @param {string} uid @param {string} title @param {number} instances */
-function actions(row, uid, title, instances) {
-  const all = [];
-  if (viewer) {
-    const link = document.createElement("a");
-    link.href = `${viewer}viewer?StudyInstanceUIDs=${encodeURIComponent(uid)}`;
-    all.push(labelled(link, "Open in viewer", title));
-  }
-  all.push(labelled(downloadLink(uid, title), "Download", title));
-  if (rights.includes("delete")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.addEventListener("click", () => remove(row, uid, `${title}, ${count(instances, "instance")}`));
-    all.push(labelled(button, "Delete", title));
-  }
-  return all;
+/** Marks studies as arrived, which this page has stored. @param {Iterable<string>} studies */
+export function markArrived(studies) {
+  for (const study of studies) arrivals.set(study, Date.now());
 }
 
-/** Every row has the same words; a screen reader has the patient besides. @param {HTMLElement} target @param {string} text @param {string} title */
-function labelled(target, text, title) {
-  target.textContent = text;
-  target.ariaLabel = `${text}: ${title}`;
-  return target;
+/** Shows the list again in another language. */
+export function translate() {
+  if (!isHere) return;
+  showForm();
+  showRows();
 }
 
-/** @param {string} uid @param {string} title */
-function downloadLink(uid, title) {
-  const link = document.createElement("a");
-  link.href = dicomweb.zipUrl(uid);
-  const name = `${title.replaceAll(/[\\/:*?"<>|,\s]+/g, "_")}.zip`;
-  link.download = name;
-  if (signIn.isNeeded) link.addEventListener("click", (event) => {
-    event.preventDefault();
-    download(link.href, name);
-  });
-  return link;
-}
-
-/** A link cannot carry a token, so the page fetches the file. @param {string} url @param {string} name */
-async function download(url, name) {
-  try {
-    say(`${name} is being fetched.`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await dicomweb.bytes(url, "application/zip"));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    say("");
-  } catch (error) {
-    fail(error);
-    say(`${name} cannot be fetched: ${message(error)}`, true);
-  }
-}
-
-/** @param {HTMLTableRowElement} row @param {string} uid @param {string} title */
-async function remove(row, uid, title) {
-  if (!confirm(`Delete this study for good?\n\n${title}`)) return;
-  try {
-    await dicomweb.deleteStudy(uid);
-    row.remove();
-    await list();
-    say(`Deleted: ${title}`);
-  } catch (error) {
-    fail(error);
-    say(`The study cannot be deleted: ${message(error)}`, true);
-  }
-}
-
-/** A button that shows and hides the series of a study, in a row below its own. @param {HTMLTableRowElement} row @param {string} uid @param {string} title */
-function seriesButton(row, uid, title) {
-  const button = document.createElement("button");
-  /** @type {HTMLTableRowElement | null} */
-  let below = null;
-  const mark = () => {
-    button.textContent = below ? "\u2212" : "+";
-    button.ariaExpanded = String(below !== null);
-    button.ariaLabel = `${below ? "Hide" : "Show"} series: ${title}`;
-  };
-  button.type = "button";
-  button.addEventListener("click", () => {
-    below?.remove();
-    below = below ? null : document.createElement("tr");
-    mark();
-    if (!below) return;
-    row.after(below);
-    listSeries(below, row.cells.length, uid);
-  });
-  mark();
-  return button;
-}
-
-/** @param {HTMLTableRowElement} row @param {number} columns @param {string} study */
-async function listSeries(row, columns, study) {
-  const cell = row.insertCell();
-  cell.colSpan = columns;
-  try {
-    const found = await dicomweb.series(study);
-    const number = (/** @type {dicomweb.DataSet} */ series) => Number(dicomweb.value(series, "00200011"));
-    found.sort((one, other) => number(one) - number(other));
-    const list = document.createElement("ul");
-    list.className = "series";
-    list.append(...found.map((series) => seriesCard(study, series)));
-    cell.append(list);
-  } catch (error) {
-    fail(error);
-    cell.textContent = `The series cannot be listed: ${message(error)}`;
-  }
-}
-
-/** @param {string} study @param {dicomweb.DataSet} series */
-function seriesCard(study, series) {
-  const card = document.createElement("li");
-  const uid = dicomweb.value(series, "0020000E");
-  const picture = document.createElement("img");
-  picture.alt = "";
-  picture.loading = "lazy";
-  show(picture, dicomweb.thumbnailUrl(study, uid));
-  const lines = [
-    `${dicomweb.value(series, "00080060")} ${dicomweb.value(series, "00200011")}`,
-    dicomweb.value(series, "0008103E"),
-    count(dicomweb.value(series, "00201209"), "instance"),
-  ];
-  const target = viewer ? document.createElement("a") : document.createElement("div");
-  if (target instanceof HTMLAnchorElement) {
-    const query = new URLSearchParams({ StudyInstanceUIDs: study, initialSeriesInstanceUID: uid });
-    target.href = `${viewer}viewer?${query}`;
-  }
-  target.append(picture);
-  for (const text of lines) {
-    const line = document.createElement("span");
-    line.textContent = text;
-    target.append(line);
-  }
-  card.append(target);
-  return card;
-}
-
-/** Shows a picture. Where a token is needed, the picture is fetched: an element cannot say who asks. @param {HTMLImageElement} picture @param {string} url */
-async function show(picture, url) {
-  if (!signIn.isNeeded) {
-    picture.src = url;
-    return;
-  }
-  const bytes = await dicomweb.bytes(url, "image/*").catch(() => null);
-  if (!bytes) return;
-  picture.src = URL.createObjectURL(bytes);
-  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
-}

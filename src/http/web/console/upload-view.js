@@ -1,17 +1,22 @@
 // Shows the uploads and takes files: chosen, or dropped anywhere in the window.
 // @ts-check
 
-import { element } from "./element.js";
+import { studyUrl } from "./actions.js";
 import * as files from "./files.js";
-import { count, duration, size } from "./text.js";
+import { element, fill, h } from "./html.js";
+import * as kept from "./kept-uploads.js";
+import { t } from "./language.js";
+import { notice } from "./notices.js";
+import { date, duration, personName, size } from "./text.js";
 import { Uploads } from "./uploads.js";
 
-/** The most failures that are listed. */
+/** The most failures, and the most studies, that are listed. */
 const longestList = 200;
+const mostArrivals = 50;
 
 /**
  * Makes the section of uploads work. `onStored` is called when all is sent.
- * @param {{ mayStore: () => boolean, onStored: () => void }} options
+ * @param {{ mayStore: () => boolean, onStored: (studies: string[]) => void }} options
  */
 export function start({ mayStore, onStored }) {
   const uploads = new Uploads();
@@ -25,28 +30,89 @@ export function start({ mayStore, onStored }) {
     });
   };
   uploads.addEventListener("change", showSoon);
-  uploads.addEventListener("end", onStored);
+  uploads.addEventListener("end", () => onStored(uploads.summary().arrivals.map(({ study }) => study)));
   setInterval(() => uploads.isActive && showSoon(), 1000);
-  element("pause").addEventListener("click", () => (uploads.summary().hold.reason ? uploads.resume() : uploads.pause()));
+  element("pause").addEventListener("click", () => (uploads.summary().hold.reason === "paused" ? uploads.resume() : uploads.pause()));
+  // A button of its own: one that changes its meaning by itself would be pressed in the wrong moment.
+  element("try-now").addEventListener("click", () => uploads.tryNow());
   element("cancel").addEventListener("click", () => uploads.cancel());
   element("retry").addEventListener("click", () => uploads.retry());
+  element("dismiss").addEventListener("click", () => uploads.clear());
   addEventListener("beforeunload", (event) => {
     if (uploads.isActive) event.preventDefault();
   });
   takeChosen(uploads);
   takeDropped(uploads, mayStore);
+  offerRest(uploads);
   return uploads;
 }
 
 /** @param {Uploads} uploads */
 function takeChosen(uploads) {
-  for (const [button, input] of [["pick-files", "files"], ["pick-folder", "folder"]]) {
-    element(button).addEventListener("click", () => element(input).click());
+  const picked = /** @type {const} */ ([["pick-files", "files", "showOpenFilePicker", { multiple: true }], ["pick-folder", "folder", "showDirectoryPicker", {}]]);
+  for (const [button, input, picker, options] of picked) {
+    element(button).addEventListener("click", () => pick(uploads, element(input), picker, options));
     element(input).addEventListener("change", () => {
       uploads.add(files.chosen(element(input)));
       element(input).value = "";
     });
   }
+}
+
+/** Lets the user choose files: with handles that outlive a reload, where the browser has them. @param {Uploads} uploads @param {HTMLInputElement} input @param {string} picker @param {object} options */
+async function pick(uploads, input, picker, options) {
+  const open = /** @type {any} */ (window)[picker];
+  if (!open) return input.click();
+  try {
+    const handles = [await open(options)].flat();
+    for (const handle of handles) await uploads.add(await files.ofHandle(handle, ""));
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") return;
+    // The files cannot be read in this way.
+    input.click();
+  }
+}
+
+/** After a reload: what was not sent yet is offered to be sent. @param {Uploads} uploads */
+async function offerRest(uploads) {
+  const rest = await kept.left();
+  if (rest.length === 0) return;
+  const line = element("resume-line");
+  const canRead = rest.some(({ handle }) => handle);
+  const say = () => {
+    element("resume-text").textContent = t(canRead ? "restWaits" : "restLost", { count: rest.length });
+  };
+  say();
+  addEventListener("languagechange-page", say);
+  element("upload").hidden = false;
+  line.hidden = false;
+  element("resume").hidden = !canRead;
+  element("resume").addEventListener("click", async () => {
+    line.hidden = true;
+    await sendRest(uploads, rest);
+  });
+  element("forget").addEventListener("click", () => {
+    line.hidden = true;
+    for (const { id } of rest) kept.forget(id ?? 0);
+    show(uploads);
+  });
+}
+
+/** @param {Uploads} uploads @param {kept.KeptFile[]} rest */
+async function sendRest(uploads, rest) {
+  const found = [];
+  let gone = 0;
+  for (const { id, path, handle } of rest) {
+    try {
+      if (!handle || ((await handle.queryPermission()) !== "granted" && (await handle.requestPermission()) !== "granted")) throw new Error("not allowed");
+      found.push({ file: await handle.getFile(), path, handle, id: id ?? 0 });
+    } catch {
+      gone += 1;
+      kept.forget(id ?? 0);
+    }
+  }
+  if (gone) notice(t("restGone", { count: gone }), { isFailure: true });
+  await uploads.add(found, found.map(({ id }) => id));
 }
 
 /** @param {Uploads} uploads @param {() => boolean} mayStore */
@@ -70,34 +136,105 @@ function takeDropped(uploads, mayStore) {
   });
 }
 
+/** Shows the uploads again in another language. @param {Uploads} uploads */
+export function translate(uploads) {
+  dispatchEvent(new Event("languagechange-page"));
+  show(uploads);
+}
+
 /** @param {Uploads} uploads */
 function show(uploads) {
   const summary = uploads.summary();
   const { all, stored, present, failed, bytes, sent, speed, hold, isActive } = summary;
-  element("upload").hidden = all === 0;
+  element("upload").hidden = all === 0 && element("resume-line").hidden;
   const total = element("total");
+  total.hidden = all === 0;
   total.max = Math.max(1, bytes);
   total.value = isActive ? sent : bytes;
   total.className = !isActive && failed ? "failed" : "";
-  const parts = [`${stored + present} of ${count(all, "file")} stored`];
-  if (present) parts.push(`${present} of them there already`);
-  if (failed) parts.push(`${failed} not stored`);
+  const parts = [t("filesStored", { stored: stored + present, count: all })];
+  if (present) parts.push(t("filesPresent", { count: present }));
+  if (failed) parts.push(t("filesFailed", { count: failed }));
   if (isActive && !hold.reason && speed > 0) {
-    parts.push(`${size(sent)} of ${size(bytes)}`, `${size(speed)}/s`, `${duration((bytes - sent) / speed)} left`);
+    parts.push(t("bytesOf", { sent: size(sent), all: size(bytes) }), t("perSecond", { size: size(speed) }), t("timeLeft", { time: duration((bytes - sent) / speed) }));
   }
-  element("summary").textContent = parts.join(", ");
+  element("summary").textContent = all ? parts.join(", ") : "";
   element("hold").textContent = isActive ? held(hold) : "";
   element("pause").hidden = !isActive;
-  element("pause").textContent = !hold.reason ? "Pause" : hold.reason === "paused" ? "Go on" : "Try now";
+  element("pause").textContent = t(hold.reason === "paused" ? "goOn" : "pause");
+  element("try-now").hidden = !isActive || !["connection", "server"].includes(hold.reason);
   element("cancel").hidden = !isActive;
   element("retry").hidden = isActive || !summary.mayRetry;
+  element("dismiss").hidden = isActive || all === 0;
+  showArrivals(uploads, summary.arrivals);
   showFailures(summary.failures);
 }
 
 /** @param {import("./uploads.js").Hold} hold */
 function held({ text, retryAt }) {
   const seconds = Math.ceil((retryAt - Date.now()) / 1000);
-  return retryAt && seconds > 0 ? `${text} Next attempt in ${seconds} s.` : text;
+  return retryAt && seconds > 0 ? `${text} ${t("nextAttempt", { seconds })}` : text;
+}
+
+/** The lines that are shown, by their studies. @type {Map<import("./uploads.js").Arrival, HTMLElement>} */
+const lines = new Map();
+
+/** One line for each study. @param {Uploads} uploads @param {import("./uploads.js").Arrival[]} arrivals */
+function showArrivals(uploads, arrivals) {
+  // The last ones are of most interest; those under way are never left out.
+  const isOpen = (/** @type {import("./uploads.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
+  const shown = [...arrivals.filter(isOpen), ...arrivals.filter((one) => !isOpen(one)).reverse()].slice(0, mostArrivals);
+  for (const [arrival, line] of lines) {
+    if (!shown.includes(arrival)) {
+      line.remove();
+      lines.delete(arrival);
+    }
+  }
+  for (const arrival of shown) {
+    let line = lines.get(arrival);
+    if (!line) {
+      line = arrivalLine(uploads, arrival);
+      lines.set(arrival, line);
+      element("arrivals").append(line);
+    }
+    fillLine(line, arrival, isOpen(arrival));
+  }
+}
+
+/** @param {Uploads} uploads @param {import("./uploads.js").Arrival} arrival */
+function arrivalLine(uploads, arrival) {
+  const cancel = h("button", { type: "button", class: "small", onclick: () => uploads.cancel(arrival) }, t("cancel"));
+  return h("li", {}, h("span", { class: "who" }), h("progress", { max: 1, value: 0 }), h("span", { class: "state" }), cancel);
+}
+
+/** @param {HTMLElement} line @param {import("./uploads.js").Arrival} arrival @param {boolean} isOpen */
+function fillLine(line, arrival, isOpen) {
+  const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check } = arrival;
+  const name = patient ? nameOf(patient) : t("unknownStudy");
+  const title = [name, date(arrival.date), [...modalities].join(", ")].filter(Boolean).join(", ");
+  const [who, bar, state, cancel] = /** @type {HTMLElement[]} */ ([...line.children]);
+  if (who.dataset.title !== title) {
+    who.dataset.title = title;
+    fill(who, study ? h("a", { href: studyUrl(study) }, title) : title);
+  }
+  const progress = /** @type {HTMLProgressElement} */ (bar);
+  Object.assign(progress, { max: Math.max(1, bytes), value: settledBytes, hidden: !isOpen, ariaLabel: title });
+  const parts = [t("filesStored", { stored: stored + present, count: all })];
+  if (present) parts.push(t("filesPresent", { count: present }));
+  if (failed) parts.push(t("filesFailed", { count: failed }));
+  if (check) parts.push(t(check === "complete" ? "checkedComplete" : "checkedMissing"));
+  const text = parts.join(", ");
+  if (state.textContent !== text) state.textContent = text;
+  state.className = failed || check === "missing" ? "state failed" : check === "complete" ? "state good" : "state";
+  cancel.hidden = !isOpen;
+  cancel.textContent = t("cancel");
+  cancel.ariaLabel = `${t("cancel")}: ${title}`;
+}
+
+/** @param {string} name As in a file: three groups with `=` between. */
+function nameOf(name) {
+  const [Alphabetic = "", Ideographic = "", Phonetic = ""] = name.split("=");
+  return personName({ Alphabetic, Ideographic, Phonetic });
 }
 
 /** @param {import("./uploads.js").Item[]} failures */
@@ -106,13 +243,7 @@ function showFailures(failures) {
   element("failures").hidden = failures.length === 0;
   if (list.childElementCount === Math.min(failures.length, longestList) && list.dataset.count === String(failures.length)) return;
   list.dataset.count = String(failures.length);
-  list.replaceChildren(...failures.slice(0, longestList).map(({ path, text }) => {
-    const line = document.createElement("li");
-    const why = document.createElement("span");
-    why.textContent = text;
-    line.append(path, why);
-    return line;
-  }));
+  fill(list, failures.slice(0, longestList).map(({ path, text }) => h("li", {}, path, h("span", {}, text))));
   const more = failures.length - longestList;
-  element("more-failures").textContent = more > 0 ? `and ${count(more, "more file")}` : "";
+  element("more-failures").textContent = more > 0 ? t("moreFiles", { count: more }) : "";
 }

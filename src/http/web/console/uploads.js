@@ -3,13 +3,21 @@
 // @ts-check
 
 import * as dicomweb from "./dicomweb.js";
+import { identity } from "./dicom-file.js";
 import * as files from "./files.js";
+import * as kept from "./kept-uploads.js";
+import { t } from "./language.js";
 import * as signIn from "./sign-in.js";
-import { count, message, size } from "./text.js";
+import { message, size } from "./text.js";
 
 /**
  * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
- * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean }} Item
+ * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean,
+ *   keptId: number, arrival: Arrival, instance: string }} Item
+ * @typedef {{ study: string, patient: string, date: string, modalities: Set<string>, all: number, stored: number, present: number,
+ *   failed: number, bytes: number, settledBytes: number, check: "" | "complete" | "missing", instances: Set<string> }} Arrival The
+ * files of one study (`study` is empty where they do not say), and those that are settled. `check` is what counting at the
+ * server has shown.
  * @typedef {{ reason: "" | "paused" | "connection" | "server" | "sign-in", text: string, retryAt: number }} Hold Why
  * nothing is sent; `retryAt` in milliseconds since 1970.
  */
@@ -24,14 +32,21 @@ const attemptsAtFailure = 4;
 /** The time over which the speed is measured, in milliseconds. */
 const speedSpan = 6000;
 
-/** The codes of PS3.18 Table I.2-2, for people. @type {Record<number, string>} */
+/** Milliseconds before another attempt to count. */
+const checkPause = 5000;
+/** Bytes at the beginning of a file that say what it is. */
+const headBytes = 64 * 1024;
+/** Files that are looked at, at the same time. */
+const parallelLooks = 8;
+
+/** The codes of PS3.18 Table I.2-2, for people. @type {Record<number, import("./language.js").Key>} */
 const reasons = {
-  0x0110: "the server could not process it",
-  0x0122: "this kind of object cannot be stored",
-  0xa700: "the server has no room for it",
-  0xa900: "other data with the same identity are stored already",
-  0xc000: "damaged, or not a DICOM file",
-  0xc122: "its transfer syntax cannot be stored",
+  0x0110: "whyProcessing",
+  0x0122: "whyClass",
+  0xa700: "whyRoom",
+  0xa900: "whyConflict",
+  0xc000: "whyDamaged",
+  0xc122: "whySyntax",
 };
 
 class Cancelled extends Error {}
@@ -40,6 +55,7 @@ export class Uploads extends EventTarget {
   /** @type {Item[]} */ #waiting = [];
   /** @type {Set<Item>} */ #sending = new Set();
   /** @type {Item[]} */ #failed = [];
+  /** By study. @type {Map<string, Arrival>} */ #arrivals = new Map();
   #counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
   /** Bytes that each request under way has sent. @type {Map<object, number>} */ #progress = new Map();
   /** @type {[number, number][]} */ #samples = [];
@@ -55,32 +71,61 @@ export class Uploads extends EventTarget {
     addEventListener("online", () => this.#unhold("connection"));
   }
 
-  /** Adds files to the queue. @param {files.Found[]} found */
-  async add(found) {
-    const kept = found.filter(({ path, file }) => file.size > 0 && !files.isCompanion(path));
-    for (const { file, path } of kept) {
-      const kind = await files.kind(file).catch(() => "gone");
-      /** @type {Item} */
-      const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false };
-      this.#counts.all += 1;
-      this.#counts.bytes += file.size;
-      if (kind === "gone") {
-        this.#fail(item, "cannot be read from this computer", true);
-      } else if (!["dicom", "zip", "unknown"].includes(kind)) {
-        this.#fail(item, `a ${kind} file, and not DICOM`, false);
-      } else if (!item.isZip && file.size > dicomweb.maxInstanceBytes) {
-        this.#fail(item, `larger than the server takes: ${size(dicomweb.maxInstanceBytes)}`, false);
-      } else {
-        this.#waiting.push(item);
-      }
-      this.#start();
+  /** Adds files to the queue. @param {files.Found[]} found @param {number[]} [keptIds] Those of files that are remembered already. */
+  async add(found, keptIds) {
+    const wanted = found.map((one, index) => ({ ...one, keptId: keptIds?.[index] ?? 0 })).filter(({ path, file }) => file.size > 0 && !files.isCompanion(path));
+    if (!keptIds) {
+      const ids = await kept.remember(wanted.map(({ path, file, handle }) => ({ path, size: file.size, handle })));
+      wanted.forEach((one, index) => { one.keptId = ids[index]; });
     }
-    this.#changed();
+    for (let at = 0; at < wanted.length; at += parallelLooks) {
+      const some = wanted.slice(at, at + parallelLooks);
+      const heads = await Promise.all(some.map(({ file }) => head(file)));
+      some.forEach((one, index) => this.#enqueue(one, heads[index]));
+      this.#start();
+      this.#changed();
+    }
+  }
+
+  /** @param {files.Found & { keptId: number }} found @param {Uint8Array | null} bytes */
+  #enqueue({ file, path, keptId }, bytes) {
+    const kind = bytes ? files.kind(bytes) : "gone";
+    const about = bytes && ["dicom", "unknown"].includes(kind) ? identity(bytes) : null;
+    const arrival = this.#arrivalOf(about, path, kind === "zip");
+    /** @type {Item} */
+    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "" };
+    for (const counts of [this.#counts, arrival]) {
+      counts.all += 1;
+      counts.bytes += file.size;
+    }
+    arrival.check = "";
+    if (kind === "gone") {
+      this.#fail(item, t("whyUnreadable"), true);
+    } else if (!["dicom", "zip", "unknown"].includes(kind)) {
+      this.#fail(item, t("whyFormat", { kind }), false);
+    } else if (!item.isZip && file.size > dicomweb.maxInstanceBytes) {
+      this.#fail(item, t("whyLarge", { size: size(dicomweb.maxInstanceBytes) }), false);
+    } else {
+      this.#waiting.push(item);
+    }
+  }
+
+  /** The arrival that a file belongs to. @param {import("./dicom-file.js").Identity | null} about @param {string} path @param {boolean} isZip */
+  #arrivalOf(about, path, isZip) {
+    const key = about?.study ?? (isZip ? `zip ${path}` : "");
+    let arrival = this.#arrivals.get(key);
+    if (!arrival) {
+      arrival = { study: about?.study ?? "", patient: about?.patient ?? (isZip ? path : ""), date: about?.date ?? "", modalities: new Set(), all: 0, stored: 0, present: 0,
+        failed: 0, bytes: 0, settledBytes: 0, check: "", instances: new Set() };
+      this.#arrivals.set(key, arrival);
+    }
+    if (about?.modality) arrival.modalities.add(about.modality);
+    return arrival;
   }
 
   /** Stops sending until `resume`. */
   pause() {
-    this.#setHold({ reason: "paused", text: "Paused.", retryAt: 0 });
+    this.#setHold({ reason: "paused", text: t("paused"), retryAt: 0 });
     this.#abort();
   }
 
@@ -89,16 +134,21 @@ export class Uploads extends EventTarget {
     this.#unhold(this.#hold.reason);
   }
 
-  /** Forgets what was not sent yet. */
-  cancel() {
-    const dropped = this.#waiting.splice(0);
-    for (const item of this.#sending) {
-      item.mayRetry = false;
-      item.text = "cancelled";
-    }
-    for (const item of dropped) this.#fail(item, "cancelled", true);
+  /** Ends a wait for the connection or the server. */
+  tryNow() {
+    if (this.#hold.reason !== "paused") this.resume();
+  }
+
+  /** Forgets what was not sent yet, of all or of one study. @param {Arrival} [of] */
+  cancel(of) {
+    const isOf = (/** @type {Item} */ item) => !of || item.arrival === of;
+    for (const item of this.#sending) if (isOf(item)) item.isCancelled = true;
+    const dropped = this.#waiting.filter(isOf);
+    this.#waiting = this.#waiting.filter((item) => !isOf(item));
+    for (const item of dropped) this.#fail(item, t("whyCancelled"), true);
     this.#abort();
-    this.#unhold(this.#hold.reason);
+    if (!of) this.#unhold(this.#hold.reason);
+    this.#changed();
   }
 
   /** Sends again what failed and may succeed. */
@@ -106,12 +156,40 @@ export class Uploads extends EventTarget {
     const again = this.#failed.filter((item) => item.mayRetry);
     this.#failed = this.#failed.filter((item) => !item.mayRetry);
     for (const item of again) {
-      Object.assign(item, { state: "waiting", text: "" });
+      Object.assign(item, { state: "waiting", text: "", isCancelled: false });
       this.#counts.settledBytes -= item.file.size;
+      item.arrival.settledBytes -= item.file.size;
+      item.arrival.failed -= 1;
     }
     this.#waiting.push(...again);
     this.#start();
     this.#changed();
+  }
+
+  /** Takes away what is settled. */
+  clear() {
+    if (this.isActive) return;
+    for (const item of this.#failed) kept.forget(item.keptId);
+    this.#failed = [];
+    this.#arrivals.clear();
+    this.#counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
+    this.#samples = [];
+    this.#changed();
+  }
+
+  /** Counts at the server whether all of each study is there. */
+  async #check() {
+    for (const arrival of this.#arrivals.values()) {
+      if (!arrival.study || arrival.check || arrival.failed > 0 || arrival.instances.size === 0) continue;
+      const found = await dicomweb.instanceUids(arrival.study).catch(() => null);
+      if (this.isActive) return;
+      if (!found) {
+        setTimeout(() => this.isActive || this.#check(), checkPause);
+        return;
+      }
+      arrival.check = [...arrival.instances].every((instance) => found.has(instance)) ? "complete" : "missing";
+      this.#changed();
+    }
   }
 
   /** Whether there is anything that was not sent yet. */
@@ -127,7 +205,7 @@ export class Uploads extends EventTarget {
     return {
       all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed(sent), hold: this.#hold,
       isActive: this.isActive, sending: [...this.#sending], failures: this.#failed,
-      mayRetry: this.#failed.some((item) => item.mayRetry),
+      mayRetry: this.#failed.some((item) => item.mayRetry), arrivals: [...this.#arrivals.values()],
     };
   }
 
@@ -149,7 +227,10 @@ export class Uploads extends EventTarget {
       this.#workers += 1;
       this.#work().finally(() => {
         this.#workers -= 1;
-        if (this.#workers === 0 && !this.isActive) this.dispatchEvent(new Event("end"));
+        if (this.#workers === 0 && !this.isActive) {
+          this.dispatchEvent(new Event("end"));
+          this.#check();
+        }
         this.#changed();
       });
     }
@@ -203,8 +284,8 @@ export class Uploads extends EventTarget {
 
   /** After a pause a file waits again; after a cancellation it has failed. @param {Item} item */
   #putBack(item) {
-    if (item.text === "cancelled") {
-      this.#fail(item, "cancelled", true);
+    if (item.isCancelled) {
+      this.#fail(item, t("whyCancelled"), true);
     } else {
       item.state = "waiting";
       this.#waiting.unshift(item);
@@ -220,27 +301,26 @@ export class Uploads extends EventTarget {
     for (let attempt = 1; ; attempt++) {
       await this.#mayGo();
       // Cancelled while it waited.
-      if (batch.some((item) => item.text === "cancelled")) throw new Cancelled();
+      if (batch.some((item) => item.isCancelled)) throw new Cancelled();
       /** @type {dicomweb.StoreAnswer | null} */
       let answer = null;
       try {
         answer = await this.#request(batch);
       } catch (error) {
         if (error instanceof DOMException && error.name === "AbortError") throw new Cancelled();
-        if (await areGone(batch)) throw new Error("cannot be read from this computer any more");
+        if (await areGone(batch)) throw new Error(t("whyUnreadable"));
       }
       const pause = Math.min(longestPause, 2 ** Math.min(attempt, 8) / 2);
       if (!answer) {
-        await this.#wait("connection", "The server cannot be reached.", pause);
+        await this.#wait("connection", t("noServer"), pause);
       } else if (answer.status === 401) {
-        this.#setHold({ reason: "sign-in", text: "Sign in again, and the upload goes on.", retryAt: 0 });
+        this.#setHold({ reason: "sign-in", text: t("signInAgain"), retryAt: 0 });
       } else if ([429, 503].includes(answer.status)) {
-        const why = failure(answer).text || "The server is busy.";
-        await this.#wait("server", `The server takes no files at the moment: ${why}.`, Math.max(pause, answer.retryAfter));
+        await this.#wait("server", t("serverBusy", { why: failure(answer).text }), Math.max(pause, answer.retryAfter));
       } else if (answer.status < 500 || attempt >= attemptsAtFailure) {
         return answer;
       } else {
-        await this.#wait("server", `The server failed (${answer.status}).`, pause);
+        await this.#wait("server", t("serverFailed", { status: String(answer.status) }), pause);
       }
     }
   }
@@ -263,8 +343,8 @@ export class Uploads extends EventTarget {
   }
 
   /**
-   * Settles each file of a batch. If something of a batch failed, its files are sent again one by one, so that each has
-   * its own answer; the server stores nothing twice.
+   * Settles each file of a batch. If something of a batch failed, the files that the answer does not name are sent again one
+   * by one, so that each has its own answer; the server stores nothing twice.
    * @param {Item[]} batch
    * @param {dicomweb.StoreAnswer} answer
    */
@@ -280,7 +360,12 @@ export class Uploads extends EventTarget {
       const { text, mayRetry } = failure(answer);
       this.#fail(batch[0], text, mayRetry);
     } else {
-      for (const item of batch) await this.#report([item], await this.#answer([item]));
+      const byInstance = new Map(stored.map((reference) => [dicomweb.value(reference, "00081155"), reference]));
+      for (const item of batch) {
+        const reference = byInstance.get(item.instance);
+        if (reference) this.#settle(item, isPresent(reference) ? "present" : "stored");
+      }
+      for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]));
     }
   }
 
@@ -289,8 +374,8 @@ export class Uploads extends EventTarget {
     const failed = failures(answer).length;
     if (stored.length === 0 || failed > 0) {
       const { text, mayRetry } = failure(answer);
-      const rest = stored.length ? `${count(stored.length, "image")} stored, ${failed} not: ` : "";
-      this.#fail(item, rest + text, mayRetry);
+      const some = stored.length > 0 && t("zipPartly", { stored: stored.length, failed, why: text });
+      this.#fail(item, some || text, mayRetry);
     } else {
       this.#settle(item, stored.every(isPresent) ? "present" : "stored");
     }
@@ -299,8 +384,12 @@ export class Uploads extends EventTarget {
   /** @param {Item} item @param {"stored" | "present"} state */
   #settle(item, state) {
     item.state = state;
-    this.#counts[state] += 1;
-    this.#counts.settledBytes += item.file.size;
+    for (const counts of [this.#counts, item.arrival]) {
+      counts[state] += 1;
+      counts.settledBytes += item.file.size;
+    }
+    if (item.instance) item.arrival.instances.add(item.instance);
+    kept.forget(item.keptId);
     this.#sending.delete(item);
   }
 
@@ -308,6 +397,10 @@ export class Uploads extends EventTarget {
   #fail(item, text, mayRetry) {
     Object.assign(item, { state: "failed", text, mayRetry });
     this.#counts.settledBytes += item.file.size;
+    item.arrival.settledBytes += item.file.size;
+    item.arrival.failed += 1;
+    // A reload of the page need not remember what can never be stored, or what the user gave up.
+    if (!mayRetry || item.isCancelled || text === t("whyCancelled")) kept.forget(item.keptId);
     this.#failed.push(item);
     this.#sending.delete(item);
   }
@@ -349,6 +442,15 @@ export class Uploads extends EventTarget {
   }
 }
 
+/** The first bytes of a file; nothing if it cannot be read. @param {File} file */
+async function head(file) {
+  try {
+    return new Uint8Array(await file.slice(0, headBytes).arrayBuffer());
+  } catch {
+    return null;
+  }
+}
+
 /** Whether files cannot be read any more. @param {Item[]} batch */
 async function areGone(batch) {
   for (const { file } of batch) {
@@ -371,7 +473,8 @@ function failure(answer) {
   const [first] = failures(answer);
   const code = first && dicomweb.value(first, "00081197");
   const comments = first ? dicomweb.items(first, "00741048").map((item) => dicomweb.value(item, "00000902")) : [];
-  const why = reasons[code] ?? (answer.detail || (answer.status === 403 ? "no right to store" : `status ${answer.status}`));
+  const known = reasons[code] ?? (answer.status === 403 ? "whyNoRight" : null);
+  const why = known ? t(known) : answer.detail || t("whyStatus", { status: String(answer.status) });
   const text = [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
   return { text, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
 }

@@ -1,0 +1,126 @@
+//! Leads people who open a URL of the services in a browser to the console: data sets and problem details are
+//! for programs.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use quick_xml::escape::escape;
+
+use crate::http::Service;
+use crate::http::request::base_url;
+
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// The fields on which the response depends.
+const DEPENDS_ON: &str = "Sec-Fetch-Mode, Sec-Fetch-Dest, Accept";
+
+/// Middleware: redirects visits of a browser from a study, series, instance or the service itself to the
+/// console, and answers those of a path that does not exist with a page. A URL with a query is the choice of
+/// someone who knows the services, and is left alone.
+pub(super) async fn lead_to_console(
+    State(service): State<Arc<Service>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !is_visit(request.method(), request.headers()) {
+        return next.run(request).await;
+    }
+    let base = base_url::of(request.headers(), &service.settings.public_url);
+    let console = format!("{}/", base.trim_end_matches("/dicom-web"));
+    let place = request.uri().query().is_none().then(|| place_of(request.uri().path())).flatten();
+    if let Some(place) = place {
+        let location = format!("{console}{place}");
+        return (StatusCode::SEE_OTHER, [(LOCATION, location), (VARY, DEPENDS_ON.into())]).into_response();
+    }
+    let response = next.run(request).await;
+    if response.status() == StatusCode::NOT_FOUND { not_found(&console) } else { response }
+}
+
+/// Whether a browser opens the URL as a page of its own (Fetch Metadata §2.2, §2.3).
+fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+    let has = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|found| found == value);
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    *method == Method::GET
+        && has(&FETCH_MODE, "navigate")
+        && has(&FETCH_DESTINATION, "document")
+        && accept.contains("text/html")
+}
+
+/// The place in the console for a path of the services.
+fn place_of(path: &str) -> Option<String> {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let is_uid = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match segments.as_slice() {
+        ["dicom-web"] | ["dicom-web", "studies"] => Some(String::new()),
+        ["dicom-web", "studies", study] if is_uid(study) => Some(format!("#/studies/{study}")),
+        ["dicom-web", "studies", study, "series", series]
+        | ["dicom-web", "studies", study, "series", series, "instances", _]
+            if is_uid(study) && is_uid(series) =>
+        {
+            Some(format!("#/studies/{study}?series={series}"))
+        }
+        _ => None,
+    }
+}
+
+/// The page for a path that does not exist.
+fn not_found(console: &str) -> Response {
+    let link = escape(console);
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Cuspid</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><h1>Cuspid</h1>\
+         <p>There is nothing at this address. <a href=\"{link}\">All studies</a></p>\
+         <p lang=\"ko\">이 주소에는 아무것도 없습니다. <a href=\"{link}\">검사 목록</a></p>\n"
+    );
+    let policy = "default-src 'none'; frame-ancestors 'none'";
+    let headers =
+        [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy), (VARY, DEPENDS_ON)];
+    (StatusCode::NOT_FOUND, headers, page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_browser_that_opens_a_page_is_led() {
+        let page = "text/html,application/xhtml+xml,*/*;q=0.8";
+        for (mode, destination, accept, expected) in [
+            ("navigate", "document", page, true),
+            ("navigate", "iframe", page, false),
+            ("cors", "empty", page, false),
+            ("no-cors", "image", "image/*", false),
+            ("navigate", "document", "application/dicom+json", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FETCH_MODE, mode.parse().unwrap());
+            headers.insert(FETCH_DESTINATION, destination.parse().unwrap());
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            assert_eq!(is_visit(&Method::GET, &headers), expected, "{mode} {destination} {accept}");
+            assert!(!is_visit(&Method::POST, &headers));
+        }
+        assert!(!is_visit(&Method::GET, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_a_path_names_has_its_place_in_the_console() {
+        for (path, expected) in [
+            ("/dicom-web", Some("")),
+            ("/dicom-web/studies", Some("")),
+            ("/dicom-web/studies/1.2", Some("#/studies/1.2")),
+            ("/dicom-web/studies/1.2/series/3", Some("#/studies/1.2?series=3")),
+            ("/dicom-web/studies/1.2/series/3/instances/4", Some("#/studies/1.2?series=3")),
+            ("/dicom-web/studies/1.2/series/3/instances/4/rendered", None),
+            ("/dicom-web/studies/1.2/metadata", None),
+            ("/dicom-web/studies/a%22b", None),
+            ("/openapi.json", None),
+            ("/", None),
+        ] {
+            assert_eq!(place_of(path).as_deref(), expected, "{path}");
+        }
+    }
+}

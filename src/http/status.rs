@@ -1,0 +1,41 @@
+//! How the server is, for the console: `GET /status`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use crate::archive::access::Caller;
+use crate::archive::devices::Device;
+use crate::http::Service;
+use crate::http::error::Error;
+
+/// `GET /status`: the state of the server, and the figures of the caller's tenant.
+pub(crate) async fn status(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+) -> Result<impl IntoResponse, Error> {
+    let archive = &service.archive;
+    let disk = archive.disk_space().await;
+    let dimse = service.dimse.as_ref();
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": service.started.elapsed().as_secs(),
+        "can_store": archive.health().is_ok(),
+        "tenant": caller.tenant.as_str(),
+        "studies": archive.count_studies(&caller).await?,
+        "previews_waiting": archive.count_waiting_previews(&caller).await?,
+        "disk": disk.map(|space| json!({ "total_bytes": space.total, "free_bytes": space.free })),
+        "max_instance_bytes": service.max_instance_bytes,
+        "dimse": dimse.map(|(title, port)| json!({ "ae_title": title, "port": port })),
+        "devices": archive.devices(&caller).iter().map(device).collect::<Vec<_>>(),
+    });
+    Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.to_string()))
+}
+
+fn device(device: &Device) -> Value {
+    let Device { name, last_received, instances } = device;
+    json!({ "name": name, "last_received_ms": last_received, "instances": instances })
+}

@@ -1,0 +1,41 @@
+// How devices and programs reach this server: to copy, and as a picture for a phone.
+// @ts-check
+
+import * as dicomweb from "./dicomweb.js";
+import { fill, h, icon } from "./html.js";
+import { t } from "./language.js";
+import { notice } from "./notices.js";
+import { qrCode } from "./qr.js";
+
+/** The card, which fills itself. */
+export function connectCard() {
+  const card = h("div", { class: "connect" });
+  show(card, null);
+  dicomweb.status().then((status) => show(card, status), () => {});
+  return card;
+}
+
+/** @param {Element} card @param {dicomweb.Status | null} status */
+function show(card, status) {
+  const page = new URL(".", document.baseURI);
+  const lines = [
+    ...(status?.dimse ? [[t("aeTitle"), status.dimse.ae_title], [t("host"), page.hostname], [t("port"), String(status.dimse.port)]] : []),
+    ["DICOMweb", dicomweb.service],
+    [t("thisPage"), page.href],
+  ];
+  fill(card, h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("code", {}, value), copyButton(name, value))))),
+    h("figure", {}, qrCode(page.href, t("qrCode")), h("figcaption", {}, t("qrCode"))));
+}
+
+/** @param {string} name @param {string} value */
+function copyButton(name, value) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(value);
+      notice(t("copied"));
+    } catch {
+      notice(t("cannotCopy"), { isFailure: true });
+    }
+  };
+  return h("button", { type: "button", class: "action", "aria-label": `${t("copy")}: ${name}`, title: t("copy"), onclick: copy }, icon("copy"));
+}

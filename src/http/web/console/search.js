@@ -1,0 +1,119 @@
+// What people type into the search box, as searches of the server. Knows neither page nor server.
+// @ts-check
+
+/**
+ * @typedef {{ from: string, to: string }} Days Days as `YYYYMMDD`, both included; an empty one is open.
+ * @typedef {{ text: string, modality: string, days: Days }} Wanted The box, and the chips beside it.
+ * @typedef {Record<string, string>} Keys The keys of one search.
+ */
+
+/** Modalities that are offered and known in the box. */
+export const modalities = ["CT", "PX", "IO", "DX", "CR", "MR", "US", "XC", "OT", "DOC", "SR", "SEG", "SC", "M3D", "NM", "PT", "MG", "XA", "RF", "ECG", "OP", "ES"];
+
+/** Other words for modalities. @type {Record<string, string>} */
+const modalityWords = {
+  cbct: "CT", "시티": "CT", mri: "MR", ultrasound: "US", "초음파": "US", panorama: "PX", panoramic: "PX", opg: "PX", "파노라마": "PX",
+  intraoral: "IO", "구내": "IO", "x-ray": "DX,CR,PX,IO", xray: "DX,CR,PX,IO", "엑스레이": "DX,CR,PX,IO", photo: "XC", "사진": "XC",
+  document: "DOC", pdf: "DOC", "문서": "DOC", report: "SR", "보고서": "SR",
+};
+
+/** @param {Date} date */
+export function dayOf(date) {
+  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
+  return `${date.getFullYear()}${two(date.getMonth() + 1)}${two(date.getDate())}`;
+}
+
+/** @param {Date} date @param {number} days */
+function later(date, days) {
+  return new Date(date.getFullYear(), date.getMonth(), date.getDate() + days);
+}
+
+/** Days by name: `today`, `yesterday`, `week` and `month` (the last 7 and 30 days). @param {string} name @param {Date} now @returns {Days | null} */
+export function namedDays(name, now) {
+  const span = { today: [0, 0], "오늘": [0, 0], yesterday: [-1, -1], "어제": [-1, -1], week: [-6, 0], month: [-29, 0] }[name];
+  return span ? { from: dayOf(later(now, span[0])), to: dayOf(later(now, span[1])) } : null;
+}
+
+/** The days of a word: a name, a day, a month, or two of them with `..` or `~` between. @param {string} word @param {Date} now @returns {Days | null} */
+export function daysOfWord(word, now) {
+  const [first, second, more] = word.split(/\.\.|~/);
+  const from = namedDays(first, now) ?? calendarDays(first);
+  if (second === undefined) return from;
+  const to = second ? namedDays(second, now) ?? calendarDays(second) : { from: "", to: "" };
+  const isOpen = first === "" && second !== "";
+  if (more !== undefined || !to || (!from && !isOpen)) return null;
+  return { from: from?.from ?? "", to: to.to };
+}
+
+/** @param {string} word A day or a month. @returns {Days | null} */
+function calendarDays(word) {
+  const found = /^((?:19|20)\d\d)[-./년]?(\d{1,2})(?:월|[-./월]?(\d{1,2})일?)?$/.exec(word);
+  if (!found) return null;
+  const [, year, month, day] = found;
+  // `2026` and two digits without anything between may be any number.
+  if (!day && !/[-./년]/.test(word)) return null;
+  const two = (/** @type {string | number} */ value) => String(value).padStart(2, "0");
+  const last = new Date(Number(year), Number(month), 0).getDate();
+  if (Number(month) < 1 || Number(month) > 12 || (day && (Number(day) < 1 || Number(day) > last))) return null;
+  return { from: year + two(month) + two(day ?? 1), to: year + two(month) + two(day ?? last) };
+}
+
+/**
+ * The searches whose results together are what is wanted: names, IDs and accession numbers are searched one by one, because
+ * the keys of one search must all match.
+ * @param {Wanted} wanted
+ * @param {Date} now
+ * @returns {Keys[]}
+ */
+export function searches({ text, modality, days }, now) {
+  let span = days;
+  let modalityKey = modality;
+  const rest = [];
+  let ambiguous = "";
+  for (const word of text.trim().split(/\s+/).filter(Boolean)) {
+    const lower = word.toLowerCase();
+    const found = daysOfWord(lower, now);
+    const kind = modalities.includes(word.toUpperCase()) ? word.toUpperCase() : modalityWords[lower];
+    if (found) {
+      span = within(span, found);
+      if (/^\d{8}$/.test(word)) ambiguous = word;
+    } else if (kind && !modalityKey) {
+      modalityKey = kind;
+    } else {
+      rest.push(word);
+    }
+  }
+  const common = (/** @type {Days} */ of) => ({ ...dateKey(of), ...(modalityKey ? { ModalitiesInStudy: modalityKey } : {}) });
+  const all = textSearches(rest.join(" ")).map((keys) => ({ ...keys, ...common(span) }));
+  // Eight digits alone may be a day, and a number, too.
+  if (ambiguous && rest.length === 0) all.push(...numberSearches(ambiguous).map((keys) => ({ ...keys, ...common(days) })));
+  return all;
+}
+
+/** @param {Days} one @param {Days} other @returns {Days} */
+function within(one, other) {
+  const to = one.to && other.to ? (one.to < other.to ? one.to : other.to) : one.to || other.to;
+  return { from: one.from > other.from ? one.from : other.from, to };
+}
+
+/** @param {Days} days @returns {Keys} */
+function dateKey({ from, to }) {
+  if (!from && !to) return {};
+  return { StudyDate: from === to ? from : `${from}-${to}` };
+}
+
+/** @param {string} text @returns {Keys[]} */
+function textSearches(text) {
+  if (!text) return [{}];
+  if (/^\d+(\.\d+){3,}$/.test(text)) return [{ StudyInstanceUID: text }];
+  // As people type names: any order, beginnings of words, any script.
+  /** @type {Keys} */
+  const name = /[*?]/.test(text) ? { PatientName: text } : { PatientName: text.replaceAll("^", " "), fuzzymatching: "true" };
+  return /\s/.test(text) ? [name] : [name, ...numberSearches(text)];
+}
+
+/** @param {string} text @returns {Keys[]} */
+function numberSearches(text) {
+  const anywhere = /[*?]/.test(text) ? text : `*${text}*`;
+  return [{ PatientID: anywhere }, { AccessionNumber: anywhere }];
+}
