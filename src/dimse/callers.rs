@@ -28,7 +28,7 @@ impl Callers {
         let rule = matching.max_by_key(|rule| rule.specificity())?;
         let (tenant, subject) = (rule.tenant.clone(), calling.into());
         let rights = Rights::OF_DEVICES;
-        Some(Caller { tenant, subject, client: "".into(), rights, is_background: false })
+        Some(Caller { tenant, subject, client: "".into(), rights, expires_at: None, is_background: false })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::http::auth::Authenticator;
 
 mod auth;
+mod changes;
 mod delete;
 mod describe;
 mod error;
@@ -49,6 +50,9 @@ pub struct Service {
     metrics: PrometheusHandle,
     /// The places of requests under way, by client.
     requests: Budget,
+    /// The places of listeners to changes, by client.
+    listeners: Budget,
+    changes: config::ChangesSettings,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
@@ -67,6 +71,11 @@ impl Service {
             max_instance_bytes: config.ingest.max_instance_bytes,
             metrics,
             requests: Budget::of_places_each(config.http.max_requests_per_client),
+            listeners: Budget::of_places(
+                config.changes.max_listeners,
+                config.changes.max_listeners_per_client,
+            ),
+            changes: config.changes.clone(),
             stop: CancellationToken::new(),
         })
     }
