@@ -8,7 +8,7 @@ once, and again until they are acknowledged; others delete instances, series and
 workers are killed with SIGKILL and started again, and proxies make S3 and DynamoDB fail, late, throttle, and cut connections
 before, in and after requests. Then the faults end, all nodes run, and on every node: what was acknowledged is there once, with its
 bytes, unless it was deleted; what was deleted is gone; counts are exact; what was not acknowledged can be stored; each series gets its
-preview. Every fifth round, and at the end, `cuspid check` must find nothing worse than orphans. At the end an object that is changed
+preview. All the time the feed of changes is read, from any node, and must be complete and in order. Every fifth round, and at the end, `cuspid check` must find nothing worse than orphans. At the end an object that is changed
 and one that is removed must be noticed, or this test could not fail.
 
 The faults and moments depend on a seed, which is printed; `--seed` repeats them as far as clocks allow.
@@ -27,6 +27,7 @@ import boto3
 import requests
 from fleet import Fleet, wait_for
 from fleet_clients import SERIES, STUDIES, CStoreModality, Deleter, Reader, StowModality, send_by_stow
+from fleet_feed import FeedReader
 from instances import UID_ROOT, Ledger, count, count_differences, play_rounds, retrieve
 
 CLIENTS = [StowModality, StowModality, StowModality, CStoreModality, CStoreModality, Deleter, Deleter, Reader]
@@ -119,6 +120,17 @@ def without_preview(fleet: Fleet, number: int) -> list:
     return missing
 
 
+def feed_differences(fleet: Fleet, feed: FeedReader, rounds: int) -> list:
+    """The differences between the feed of changes, which was read all the time, and all instances that there are."""
+    feed.finish()
+    there = {}
+    with requests.Session() as session:
+        for study in [study for number in range(1, rounds + 1) for study in studies(number)]:
+            there[study] = set(retrieve(session, fleet.servers[0], study))
+    print(f"feed: {feed.pages} pages, {sum(len(there) for there in feed.there.values())} instances", flush=True)
+    return feed.differences(there)
+
+
 def check_is_clean(fleet: Fleet) -> list:
     """Runs `cuspid check`. Orphans are allowed: a process leaves them that is killed between a put and its commit."""
     done = fleet.check()
@@ -184,9 +196,12 @@ def damage_is_noticed(fleet: Fleet, ledger: Ledger, number: int) -> list:
 
 def run(fleet: Fleet, rounds: int, seed: int) -> Iterator[tuple[str, list]]:
     """The claims in turn, each with the faults found. Ends after the first round with a fault."""
+    feed = FeedReader(fleet.servers)
+    feed.start()
     ledgers = yield from play_rounds(lambda number: play(fleet, number, seed), rounds)
     if ledgers is None:
         return
+    yield "the feed of changes is complete and in order", feed_differences(fleet, feed, rounds)
     late = [differences(fleet.servers[0], ledger, number) for number, ledger in ledgers.items()]
     yield "all rounds are intact at the end", sum(late, [])
     yield "check is clean at the end", check_is_clean(fleet)

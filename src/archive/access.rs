@@ -96,6 +96,8 @@ pub struct Caller {
     pub client: Arc<str>,
     /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,
+    /// The end of the access token, in seconds since 1970 UTC; `None` without one.
+    pub expires_at: Option<i64>,
     /// Whether the caller is the server itself with background work.
     pub is_background: bool,
 }
@@ -118,7 +120,7 @@ impl Caller {
     /// The server itself, for background work on a tenant's objects.
     pub fn server(tenant: Tenant) -> Self {
         let rights = Rights::ALL;
-        Self { tenant, subject: "".into(), client: "".into(), rights, is_background: true }
+        Self { tenant, subject: "".into(), client: "".into(), rights, expires_at: None, is_background: true }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::archive::access::Tenant;
+use crate::archive::changes::FollowedFeeds;
 use crate::archive::damaged::DamagedObjects;
 use crate::archive::derived::cache::DerivedCache;
 use crate::archive::derived::metadata_text::TextBundles;
@@ -21,8 +22,8 @@ use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings, SearchSettings,
-    StorageSettings, TableEngine,
+    BlobStore, ChangesSettings, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings,
+    SearchSettings, StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -34,6 +35,7 @@ use crate::telemetry;
 
 pub mod access;
 mod blocking;
+pub mod changes;
 mod damaged;
 pub mod derived;
 pub mod devices;
@@ -74,6 +76,8 @@ pub struct Archive {
     search: SearchSettings,
     preview: PreviewSettings,
     rendering: RenderingSettings,
+    changes: ChangesSettings,
+    followed_feeds: FollowedFeeds,
     permits: Permits,
     response_budget: ResponseBudget,
     decoder_processes: Decoders,
@@ -133,6 +137,8 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
+            changes: config.changes.clone(),
+            followed_feeds: FollowedFeeds::default(),
             permits: Permits::new(config),
             response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),

@@ -28,9 +28,9 @@ pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, witho
 pub use peer_rule::{PeerOperation, PeerOperations, PeerRule};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
-    BlobStore, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings, IngestSettings,
-    JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings, SearchSettings,
-    StorageSettings, TableEngine, ViewerSettings,
+    BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings,
+    IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings,
+    SearchSettings, StorageSettings, TableEngine, ViewerSettings,
 };
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
@@ -59,6 +59,7 @@ pub struct Config {
     pub ingest: IngestSettings,
     pub search: SearchSettings,
     pub preview: PreviewSettings,
+    pub changes: ChangesSettings,
     pub jobs: JobsSettings,
     pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
@@ -123,6 +124,9 @@ impl Config {
             ("ingest.max_gzip_ratio", self.ingest.max_gzip_ratio),
             ("jobs.lease_seconds", self.jobs.lease_seconds),
             ("jobs.reconcile_seconds", self.jobs.reconcile_seconds),
+            ("changes.poll_milliseconds", self.changes.poll_milliseconds),
+            ("changes.heartbeat_seconds", self.changes.heartbeat_seconds),
+            ("changes.max_listeners", self.changes.max_listeners as u64),
             ("preview.compression_ratio", self.preview.compression_ratio.into()),
             ("preview.noisy_compression_ratio", self.preview.noisy_compression_ratio.into()),
             ("preview.binning", self.preview.binning.into()),

@@ -159,6 +159,18 @@ pub struct PreviewSettings {
     pub retry_seconds: u64,
 }
 
+/// Section `[changes]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct ChangesSettings {
+    pub retention_days: u64,
+    pub poll_milliseconds: u64,
+    pub heartbeat_seconds: u64,
+    pub max_listeners: usize,
+    pub max_listeners_per_client: usize,
+}
+
 /// Section `[jobs]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -63,6 +63,17 @@ pub(crate) enum Error {
         /// The limit in force.
         limit: usize,
     },
+    /// The client has too many streams of events, or all clients together have.
+    #[error(
+        "there are too many listeners (changes.max_listeners, {limit}; changes.max_listeners_per_client)"
+    )]
+    TooManyListeners {
+        /// The limit for all clients.
+        limit: usize,
+    },
+    /// The representation existed, and does not any more.
+    #[error("{0}")]
+    Gone(String),
     /// A body beyond a limit.
     #[error("the body is larger than {limit} bytes (ingest.max_request_bytes)")]
     TooLarge {
@@ -136,7 +147,8 @@ impl Error {
             Self::Parameter { .. } | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests { .. } | Self::TooManyListeners { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Gone(_) => StatusCode::GONE,
             Self::Archive(archive::Error::TooMany(_))
             | Self::TooLarge { .. }
             | Self::TooCompressed { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -185,7 +197,7 @@ impl IntoResponse for Error {
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
             }
-            Self::TooManyRequests { .. } => {
+            Self::TooManyRequests { .. } | Self::TooManyListeners { .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(OTHERS_END_SECONDS));
             }
             Self::ContentEncoding => {

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::http::auth::Authenticator;
 
 mod auth;
+mod changes;
 mod delete;
 mod describe;
 mod error;
@@ -54,6 +55,9 @@ pub struct Service {
     started: Instant,
     /// The places of requests under way, by client.
     requests: Budget,
+    /// The places of listeners to changes, by client.
+    listeners: Budget,
+    changes: config::ChangesSettings,
     /// Cancelled when the server begins to stop.
     stop: CancellationToken,
 }
@@ -74,6 +78,11 @@ impl Service {
             dimse: dimse_address(&config.dimse),
             started: Instant::now(),
             requests: Budget::of_places_each(config.http.max_requests_per_client),
+            listeners: Budget::of_places(
+                config.changes.max_listeners,
+                config.changes.max_listeners_per_client,
+            ),
+            changes: config.changes.clone(),
             stop: CancellationToken::new(),
         })
     }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::debug;
 
+use crate::http::changes::Endless;
 use crate::http::error::Error;
 use crate::http::http2::{ProgressBody, StreamExecutor};
 use crate::http::middleware::concurrency_limit::is_about_server;
@@ -95,6 +96,9 @@ impl Service<Request<Incoming>> for RequestService {
             if is_tls {
                 response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY);
             }
+            // A connection of HTTP/1.1 that only listens makes room for others, like one that is idle.
+            let is_listening = !is_stream && response.extensions().get::<Endless>().is_some();
+            let under_way = Some(under_way).filter(|_| !is_listening);
             Ok(response.map(|body| {
                 let body = HoldingBody::wrap(body, under_way);
                 if is_stream { ProgressBody::wrap(body) } else { body }

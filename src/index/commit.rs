@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use crate::clock::now_millis;
 use crate::config::Duplicates;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::change_log::ChangeLog;
+use crate::index::changes::{self, Change, ChangeKind};
 use crate::index::conflict::{ConflictRetries, is_conflict};
 use crate::index::heads::WrittenHeads;
 use crate::index::prepare::{
@@ -136,8 +138,8 @@ impl Index {
             }
         };
         if is_first {
-            let (table, commits) = (self.table.clone(), self.commits.clone());
-            let task = CommitTask { table, commits, group, is_finished: false };
+            let (table, commits, log) = (self.table.clone(), self.commits.clone(), self.log.clone());
+            let task = CommitTask { table, commits, log, group, is_finished: false };
             // On a thread that may block, the commit needs no change of threads, and is never dropped.
             if threads::may_block() {
                 run_first(task).await;
@@ -154,6 +156,7 @@ impl Index {
 struct CommitTask {
     table: Arc<dyn Table>,
     commits: Arc<CommitQueues>,
+    log: Arc<ChangeLog>,
     group: (String, StudyUid),
     /// Whether the queue was removed because it was empty; another task may own the study by then.
     is_finished: bool,
@@ -286,8 +289,15 @@ async fn read_rows(task: &CommitTask, batch: &[CommitRequest], is_first: bool) -
     if !is_tenant_known {
         wanted.push(keys::tenant(tenant));
     }
+    let is_feed_open = task.log.is_open(tenant);
+    if !is_feed_open {
+        wanted.push(keys::feed(tenant));
+    }
     if !wanted.is_empty() {
         found.extend(table.get(&wanted).await?.into_iter().flatten().map(|row| (row.key.clone(), row)));
+    }
+    if !is_feed_open {
+        task.log.open_with(table, tenant, found.remove(&keys::feed(tenant)).as_ref()).await?;
     }
     let of_series = |series: &SeriesUid| keys::series(tenant, study, series);
     let is_tenant_new = !is_tenant_known && found.remove(&keys::tenant(tenant)).is_none();
@@ -311,6 +321,7 @@ async fn try_commit(
     let BatchRows { study, series, mut locations, is_tenant_new } = read_rows(task, batch, is_first).await?;
     let mut update = StudyUpdate::new(tenant, now_millis(), study, series)?;
     let (mut outcomes, mut writes, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
+    let mut changes = Vec::new();
     for request in batch {
         let record = request.record();
         let location = locations.remove(&keys::location(tenant, &record.instance));
@@ -318,6 +329,7 @@ async fn try_commit(
         let rows = match outcome {
             CommitOutcome::Stored => {
                 update.add(record, request.preview_due, false);
+                changes::add(&mut changes, ChangeKind::Stored, record);
                 if rewritten.remove(&record.instance) {
                     write_ahead(table, encode(table, tenant, record)?).await?;
                 }
@@ -331,6 +343,7 @@ async fn try_commit(
                     update.subtract(record);
                 }
                 update.add(record, request.preview_due, true);
+                changes::add(&mut changes, ChangeKind::Replaced, record);
                 Some((replacement.rows, replacement.parts))
             }
             CommitOutcome::AlreadyStored { .. }
@@ -349,7 +362,7 @@ async fn try_commit(
     if is_tenant_new {
         writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
     }
-    transact(task, writes, update.into_writes()?).await?;
+    transact(task, writes, update, changes).await?;
     delete_rows(table, obsolete).await;
     Ok(outcomes)
 }
@@ -430,19 +443,29 @@ fn location_write(
     Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
 }
 
-/// Executes a transaction: the writes of instances, and those of their study and series.
-async fn transact(task: &CommitTask, mut writes: Vec<Write>, heads: Vec<Write>) -> Result<(), Error> {
+/// Executes a transaction: the writes of instances, those of their study and series, and the entry of the
+/// feed.
+async fn transact(
+    task: &CommitTask,
+    mut writes: Vec<Write>,
+    mut update: StudyUpdate,
+    changes: Vec<Change>,
+) -> Result<(), Error> {
+    let (table, tenant) = (task.table.as_ref(), &task.group.0);
+    let taken = task.log.take(tenant, update.entries_before())?;
+    update.set_change(taken.position);
+    let heads = update.into_writes()?;
     let mut written = Vec::new();
-    if task.table.is_remote() {
+    if table.is_remote() {
         written.extend(heads.iter().filter_map(|write| match write {
             Write::Put(row, _) => Some(row.clone()),
             Write::Delete(..) | Write::Check(..) | Write::Add(..) => None,
         }));
     }
     writes.extend(heads);
-    task.table.transact(writes).await?;
+    task.log.transact(table, tenant, taken, changes, writes).await?;
     task.commits.heads.remember(written);
-    lock(&task.commits.known_tenants).insert(task.group.0.clone());
+    lock(&task.commits.known_tenants).insert(tenant.clone());
     Ok(())
 }
 

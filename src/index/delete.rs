@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::now_millis;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::changes::{Change, ChangeKind};
 use crate::index::conflict::ConflictRetries;
 use crate::index::prepare::SPARE_WRITES;
 use crate::index::records::InstanceRecord;
@@ -162,13 +163,14 @@ impl Index {
         let mut update = StudyUpdate::new(tenant, now_millis(), study_row, [(series.clone(), series_row)])?;
         let mut writes = Vec::new();
         let mut objects = Vec::new();
-        let mut removed = 0;
+        let (mut removed, mut change) = (0, Change::of_series(ChangeKind::Deleted, study, series));
         for RemovedRow { record, keys } in self.rows_to_remove(removal).await? {
             if object.is_some_and(|object| object != record.object) {
                 continue;
             }
             writes.extend(keys.into_iter().map(|key| Write::Delete(key, Expect::Anything)));
             update.subtract(&record);
+            change.instances.push(record.instance.clone());
             objects.extend(objects_of(record));
             removed += 1;
         }
@@ -178,8 +180,12 @@ impl Index {
             let key = keys::deletion_entry(&entry);
             let body = rows::encode(&key, &entry)?;
             writes.push(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Absent));
+            change.emptied = update.emptied(series);
+            self.log.open(self.table.as_ref(), tenant).await?;
+            let taken = self.log.take(tenant, update.entries_before())?;
+            update.set_change(taken.position);
             writes.extend(update.into_writes()?);
-            self.table.transact(writes).await?;
+            self.log.transact(self.table.as_ref(), tenant, taken, vec![change], writes).await?;
         }
         Ok(removed)
     }

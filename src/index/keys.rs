@@ -10,6 +10,9 @@
 //! | location of an instance | `T#{tenant}#U#{instance}` | `UID` | |
 //! | part of a separate record of an instance | `T#{tenant}#U#{instance}` | `R#{object}#{number}` | |
 //! | continuation of an instance | `T#{tenant}#C#{study}#{series}#{instance}` | `{object}#{number}` | |
+//! | feed of changes | `T#{tenant}#FEED` | `FEED` | |
+//! | end of the changes of a lane that were swept | `T#{tenant}#FEED` | `SWEPT#{lane}` | |
+//! | entry of a feed | `T#{tenant}#FEED#{lane}` | `{number}` | |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
@@ -20,6 +23,7 @@ use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::tags;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::DeletionEntry;
+use crate::index::feed_position::FeedPosition;
 use crate::index::records::{PreviewState, SeriesRecord, StudyRecord};
 use crate::query::temporal::{normal_date, normal_time};
 use crate::query::text::fold;
@@ -41,6 +45,8 @@ pub(crate) const SERIES_PREFIX: &str = "SERIES#";
 pub(crate) const INSTANCE_PREFIX: &str = "I#";
 /// The prefix of the sort keys of the parts of separate records.
 const PART_PREFIX: &str = "R#";
+/// The prefix of the sort keys of the ends of what was swept from a feed.
+const SWEPT_PREFIX: &str = "SWEPT#";
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
@@ -107,6 +113,47 @@ pub(crate) fn record_part_sort(object: &str, number: usize) -> String {
 pub(crate) fn continuation(instance: &ItemKey, object: &str, number: usize) -> ItemKey {
     let partition = format!("{}#{}", instance.partition.replacen("#S#", "#C#", 1), instance.sort);
     ItemKey { partition, sort: format!("{object}#{number:04}") }
+}
+
+/// The partition of the row of a tenant's feed of changes, and of the marks of its lanes.
+pub(crate) fn feed_partition(tenant: &str) -> String {
+    format!("T#{tenant}#FEED")
+}
+
+/// The row of a tenant's feed of changes.
+pub(crate) fn feed(tenant: &str) -> ItemKey {
+    ItemKey { partition: feed_partition(tenant), sort: "FEED".into() }
+}
+
+/// The row with the last number of a lane of a feed that was swept.
+pub(crate) fn feed_swept(tenant: &str, lane: u32) -> ItemKey {
+    ItemKey { partition: feed_partition(tenant), sort: format!("{SWEPT_PREFIX}{lane}") }
+}
+
+/// The lane of a row with the end of what was swept.
+pub(crate) fn swept_lane(sort: &str) -> Option<u32> {
+    sort.strip_prefix(SWEPT_PREFIX)?.parse().ok()
+}
+
+/// The partition of the entries of a lane of a feed.
+pub(crate) fn feed_lane(tenant: &str, lane: u32) -> String {
+    format!("T#{tenant}#FEED#{lane}")
+}
+
+/// The row of an entry of a feed.
+pub(crate) fn feed_entry(tenant: &str, position: FeedPosition) -> ItemKey {
+    let FeedPosition(lane, number) = position;
+    ItemKey { partition: feed_lane(tenant, lane), sort: feed_sort(number) }
+}
+
+/// The sort key of an entry of a feed.
+pub(crate) fn feed_sort(number: u64) -> String {
+    format!("{number:020}")
+}
+
+/// The number of an entry of a feed, from its sort key.
+pub(crate) fn feed_number(sort: &str) -> Option<u64> {
+    sort.parse().ok()
 }
 
 /// The row of an entry of the deletion queue.

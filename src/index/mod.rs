@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 use crate::table::Table;
 
 mod candidates;
+mod change_log;
+pub mod changes;
 mod commit;
 mod conditions;
 mod conflict;
@@ -17,6 +19,11 @@ mod counts;
 mod delete;
 #[cfg(test)]
 mod engine_tests;
+pub mod feed;
+mod feed_position;
+mod feed_sweep;
+#[cfg(test)]
+mod feed_tests;
 mod heads;
 mod key_walk;
 mod keys;
@@ -49,6 +56,7 @@ mod tests;
 pub use commit::CommitOutcome;
 pub use counts::Recount;
 pub use delete::{DeletionEntry, ObjectToDelete};
+pub use feed_position::FeedPosition;
 pub use prepare::PreparedRecord;
 pub use read::Readable;
 pub use rows::InstanceLocation;
@@ -104,6 +112,7 @@ impl Error {
 pub struct Index {
     table: Arc<dyn Table>,
     commits: Arc<commit::CommitQueues>,
+    log: Arc<change_log::ChangeLog>,
     longest_wait: Duration,
     /// Permits for the long work of searches.
     long_work: Arc<Semaphore>,
@@ -119,7 +128,8 @@ impl Index {
         // Half of the cores: whatever is searched for, cores are left for everything else.
         let cores = available_parallelism().map_or(1, NonZero::get);
         let long_work = Arc::new(Semaphore::new(cores.div_ceil(2)));
-        Self { table, commits: Arc::default(), longest_wait: DEFAULT_LONGEST_WAIT, long_work }
+        let log = Arc::new(change_log::ChangeLog::new(table.is_remote()));
+        Self { table, commits: Arc::default(), log, longest_wait: DEFAULT_LONGEST_WAIT, long_work }
     }
 
     /// Sets the longest time for which a preview may be put off or leased. A later due time in the index was

@@ -10,6 +10,7 @@ use std::ops::Bound;
 
 use crate::clock;
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::changes::{Change, ChangeKind, EntriesBefore};
 use crate::index::conflict::ConflictRetries;
 use crate::index::records::{PreviewState, SeriesRecord};
 use crate::index::{Error, Index, keys, read, rows};
@@ -100,11 +101,12 @@ impl Index {
             true => PreviewState::Pending { due_at: until, attempts: attempts + 1 },
             false => PreviewState::Pending { due_at: quiet_at, attempts },
         };
-        match self.table.transact(vec![with_preview(tenant, &item, &record, leased)?]).await {
+        let change = (is_quiet && attempts == 0).then_some(ChangeKind::Complete);
+        match self.write_preview(tenant, &item, &record, leased, change).await {
             Ok(()) if is_quiet => Ok(LeaseOutcome::Acquired(record)),
             Ok(()) => Ok(LeaseOutcome::NotBefore(quiet_at)),
-            Err(table::Error::Conflict(_)) => Ok(LeaseOutcome::NotBefore(now)),
-            Err(error) => Err(error.into()),
+            Err(Error::Table(table::Error::Conflict(_))) => Ok(LeaseOutcome::NotBefore(now)),
+            Err(error) => Err(error),
         }
     }
 
@@ -150,25 +152,48 @@ impl Index {
             if record.generation != generation || !is_allowed(&record.preview) {
                 return Ok(false);
             }
-            let write = with_preview(tenant, &item, &record, preview.clone())?;
-            let outcome = self.table.transact(vec![write]).await.map(|()| true).map_err(Error::from);
+            let change = match preview {
+                PreviewState::Ready { .. } => Some(ChangeKind::Preview),
+                PreviewState::Failed { .. } => Some(ChangeKind::PreviewFailed),
+                PreviewState::None | PreviewState::Pending { .. } => None,
+            };
+            let outcome = self.write_preview(tenant, &item, &record, preview.clone(), change).await;
+            let outcome = outcome.map(|()| true);
             if !retries.should_retry(&outcome).await {
                 return outcome;
             }
         }
     }
+
+    /// Writes the state of the preview of a series, which was read as `item`, with the change that goes into
+    /// the feed, if any.
+    async fn write_preview(
+        &self,
+        tenant: &str,
+        item: &Item,
+        record: &SeriesRecord,
+        preview: PreviewState,
+        change: Option<ChangeKind>,
+    ) -> Result<(), Error> {
+        let mut record = SeriesRecord { preview, ..record.clone() };
+        let Some(kind) = change else {
+            return Ok(self.table.transact(vec![changed(tenant, item, &record)?]).await?);
+        };
+        let change = Change::of_series(kind, &record.study, &record.series);
+        let table = self.table.as_ref();
+        self.log.open(table, tenant).await?;
+        let follows = record.change.into_iter().collect();
+        let taken = self.log.take(tenant, EntriesBefore { follows, is_new_study: false })?;
+        record.change = Some(taken.position);
+        let write = changed(tenant, item, &record)?;
+        self.log.transact(table, tenant, taken, vec![change], vec![write]).await
+    }
 }
 
-/// The write that changes the preview of a series, which was read as `item`.
-fn with_preview(
-    tenant: &str,
-    item: &Item,
-    record: &SeriesRecord,
-    preview: PreviewState,
-) -> Result<Write, Error> {
-    let record = SeriesRecord { preview, ..record.clone() };
-    let body = rows::encode(&item.key, &record)?;
-    let secondary = keys::of_series(tenant, &record);
+/// The write of the changed record of a series, which was read as `item`.
+fn changed(tenant: &str, item: &Item, record: &SeriesRecord) -> Result<Write, Error> {
+    let body = rows::encode(&item.key, record)?;
+    let secondary = keys::of_series(tenant, record);
     let changed = Item { key: item.key.clone(), version: item.version + 1, secondary, body };
     Ok(Write::Put(changed, Expect::Version(item.version)))
 }

@@ -10,6 +10,7 @@ use crate::dicom::layout::Layout;
 use crate::dicom::metadata::Metadata;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::digest::ObjectDigest;
+use crate::index::feed_position::FeedPosition;
 
 /// The record of a study. Its attributes are those of the first stored instance; later instances add missing
 /// ones.
@@ -33,6 +34,9 @@ pub struct StudyRecord {
     pub generation: u64,
     /// The time of the last change, in milliseconds since 1970 UTC.
     pub changed_at: i64,
+    /// The entry of the feed with the last change; `None` if that was made before there was a feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<FeedPosition>,
 }
 
 /// The record of a series.
@@ -56,6 +60,9 @@ pub struct SeriesRecord {
     pub generation: u64,
     /// The time of the last change, in milliseconds since 1970 UTC.
     pub changed_at: i64,
+    /// The entry of the feed with the last change; `None` if that was made before there was a feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<FeedPosition>,
     /// The state of the preview.
     pub preview: PreviewState,
 }

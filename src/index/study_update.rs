@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::dicom::attributes::{Attribute, Attributes, Value};
 use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::changes::EntriesBefore;
+use crate::index::feed_position::FeedPosition;
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord, StudyRecord};
 use crate::index::{Error, counts, keys, listing, rows};
 use crate::query::Level;
@@ -143,6 +145,33 @@ impl StudyUpdate {
         }
     }
 
+    /// The entries of the feed with the last changes of the records.
+    pub(crate) fn entries_before(&self) -> EntriesBefore {
+        let of_series = self.series.values().filter_map(|row| row.record.as_ref()?.change);
+        let of_study = self.study.record.iter().filter_map(|study| study.change);
+        let is_new_study = self.study.version.is_none();
+        EntriesBefore { follows: of_study.chain(of_series).collect(), is_new_study }
+    }
+
+    /// The level that has no instance any more with the last of a series: the study or the series.
+    pub(crate) fn emptied(&self, series: &SeriesUid) -> Option<Level> {
+        if self.study.record.as_ref().is_some_and(|study| study.number_of_instances == 0) {
+            return Some(Level::Study);
+        }
+        let row = self.series.get(series)?.record.as_ref()?;
+        (row.number_of_instances == 0).then_some(Level::Series)
+    }
+
+    /// Sets the entry of the feed that has the changes.
+    pub(crate) fn set_change(&mut self, position: FeedPosition) {
+        for row in self.series.values_mut().filter(|row| row.is_changed) {
+            row.record.iter_mut().for_each(|series| series.change = Some(position));
+        }
+        if self.study.is_changed {
+            self.study.record.iter_mut().for_each(|study| study.change = Some(position));
+        }
+    }
+
     /// The writes of the changed records, and of the counters of days: none if nothing changed. Empty series
     /// and studies are deleted.
     pub(crate) fn into_writes(mut self) -> Result<Vec<Write>, Error> {
@@ -213,6 +242,7 @@ fn empty_study(study: &StudyUid, now: i64) -> StudyRecord {
         size_bytes: 0,
         generation: from_clock(now),
         changed_at: now,
+        change: None,
     }
 }
 
@@ -227,6 +257,7 @@ fn empty_series(instance: &InstanceRecord, now: i64) -> SeriesRecord {
         size_bytes: 0,
         generation: from_clock(now),
         changed_at: now,
+        change: None,
         preview: PreviewState::None,
     }
 }

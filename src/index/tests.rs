@@ -87,7 +87,7 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
     }
 }
 
-fn digest(text: &str) -> ObjectDigest {
+pub(super) fn digest(text: &str) -> ObjectDigest {
     DigestAlgorithm::OF_NEW_OBJECTS.digest(text.as_bytes())
 }
 

@@ -106,6 +106,9 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
 fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken, tasks: &TaskTracker) {
     let every = Duration::from_secs(config.jobs.reconcile_seconds);
     tasks.spawn(jobs::reconcile::run(archive.clone(), every, stop.clone()));
+    if config.changes.retention_days > 0 {
+        tasks.spawn(jobs::changes::run(archive.clone(), stop.clone()));
+    }
     let days = match config.storage.blobs {
         BlobStore::Fs => config.scrub.interval_days,
         BlobStore::S3 => config.scrub.s3_interval_days,

@@ -73,7 +73,7 @@ async fn contents(archive: &Archive) -> Vec<(StudyRecord, Vec<(InstanceRecord, V
             (instance.object, instance.replaced) = (String::new(), Vec::new());
             instances.push((instance, bytes.concat()));
         }
-        contents.push((StudyRecord { generation: 0, changed_at: 0, ..record }, instances));
+        contents.push((StudyRecord { generation: 0, changed_at: 0, change: None, ..record }, instances));
     }
     contents
 }

@@ -10,6 +10,7 @@ mod bombs;
 #[expect(dead_code, reason = "its other parts are used by the unit tests that it is shared with")]
 mod build;
 mod capabilities;
+mod changes;
 mod check;
 mod copy;
 mod decoders;

@@ -99,8 +99,17 @@ impl TokenRules {
         let tenant = tenant.ok_or_else(|| Error::Tenant { claim: self.tenant_claim.clone() })?;
         let rights = self.roles.rights(&claim(&claims, &self.roles_claim).map(listed).unwrap_or_default());
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
-        Ok(Caller { tenant, subject: subject.into(), client: "".into(), rights, is_background: false })
+        // The library has checked that the claim is there, and a number.
+        let leeway = i64::try_from(self.validation.leeway).unwrap_or(0);
+        let expires_at = claims.get("exp").and_then(seconds).map(|at| at.saturating_add(leeway));
+        let (subject, client) = (subject.into(), "".into());
+        Ok(Caller { tenant, subject, client, rights, expires_at, is_background: false })
     }
+}
+
+/// A time in a claim (RFC 7519 §2, NumericDate), in whole seconds since 1970 UTC.
+fn seconds(claim: &Value) -> Option<i64> {
+    claim.as_i64().or_else(|| claim.as_f64().map(|at| at as i64))
 }
 
 /// Whether a type of a token's header may be that of an access token (RFC 9068 §2.1, RFC 7519 §5.1).

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::Service;
+use crate::http::changes::is_endless;
 use crate::http::error::Error;
 use crate::http::middleware::forwarding::Client;
 use crate::http::response::holding_body::HoldingBody;
@@ -18,10 +19,15 @@ pub(in crate::http) fn is_about_server(path: &str) -> bool {
     ["/healthz", "/readyz", "/metrics"].contains(&path)
 }
 
+fn is_limited(path: &str) -> bool {
+    !is_about_server(path) && !is_endless(path)
+}
+
 /// Middleware: passes a request on if its client has fewer than `http.max_requests_per_client` under way.
+/// Requests whose responses have no end have places of their own.
 pub(super) async fn limit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Client>().copied();
-    let Some(Client(client)) = client.filter(|_| !is_about_server(request.uri().path())) else {
+    let Some(Client(client)) = client.filter(|_| is_limited(request.uri().path())) else {
         return next.run(request).await;
     };
     match service.requests.try_take(&client.to_string(), 1) {

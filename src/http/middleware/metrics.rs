@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::telemetry;
 
 /// The kinds of resources; also the values of the label `route`.
-const ROUTES: [&str; 16] = [
+const ROUTES: [&str; 18] = [
     "studies",
     "series",
     "instances",
@@ -21,6 +21,8 @@ const ROUTES: [&str; 16] = [
     "thumbnail",
     "wado",
     "stream",
+    "changes",
+    "events",
     "viewer",
     "console",
     "healthz",

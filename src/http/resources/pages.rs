@@ -5,9 +5,9 @@ use axum::routing::on;
 use crate::archive::access::Right;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
-use crate::http::resources::parameters::{CONDITIONS, RANGE, STREAM};
+use crate::http::resources::parameters::{CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
 use crate::http::web::{console, viewer};
-use crate::http::{me, ops, preview_stream, status};
+use crate::http::{changes, me, ops, preview_stream, status};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -23,6 +23,35 @@ pub(super) const RESOURCES: &[Resource] = &[
                 |method| on(method, preview_stream::stream),
                 "slices of a series as JPEG 2000",
                 "docs/fast-stream.md",
+            )
+        }],
+    },
+    // docs/changes.md.
+    Resource {
+        path: "/changes",
+        operations: &[Operation {
+            parameters: &[CHANGES],
+            gives: &["application/json"],
+            statuses: &[200, 400, 410, 429, 500, 503],
+            ..Operation::get(
+                "RetrieveChanges",
+                |method| on(method, changes::changes),
+                "the changes of all studies in order",
+                "docs/changes.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/events",
+        operations: &[Operation {
+            parameters: &[EVENTS],
+            gives: &["text/event-stream"],
+            statuses: &[200, 400, 410, 429, 500, 503],
+            ..Operation::get(
+                "ListenToChanges",
+                |method| on(method, changes::events),
+                "changes as events, from now on",
+                "docs/changes.md",
             )
         }],
     },

@@ -136,6 +136,20 @@ pub(in crate::http) const STREAM: &[Parameter] = &[
     ),
 ];
 
+/// Parameters of the feed of changes.
+pub(in crate::http) const CHANGES: &[Parameter] = &[
+    query("after", ParameterType::Text, "place in the feed, of `next` or of an event; or `now`"),
+    query("limit", ParameterType::Number, "maximal number of transactions whose changes are in the page"),
+    query("study", ParameterType::Text, "Study Instance UID of the changes; all without it"),
+];
+
+/// Parameters of events.
+pub(in crate::http) const EVENTS: &[Parameter] = &[
+    header("Last-Event-ID", "the place after the last event that the client has got"),
+    query("after", ParameterType::Text, "the same, for the first request; from now on without it"),
+    query("study", ParameterType::Text, "Study Instance UID of the changes; all without it"),
+];
+
 /// The parameters of the URI service (PS3.18 §9.1.2, §9.4, §9.5).
 pub(in crate::http) const URI: &[Parameter] = &[
     required("requestType", "`WADO`"),
