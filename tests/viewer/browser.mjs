@@ -129,9 +129,8 @@ export function hasLength(page, url, length) {
   return until(length, () => page.evaluate(async (url) => (await (await fetch(url)).json()).length, url));
 }
 
-/** Waits until most of the middle of a page is white. */
-export function showsPaper(page) {
-  const clip = { x: 640, y: 200, width: 500, height: 500 };
+/** Waits until most of a part of a page, its middle, is white. */
+export function showsPaper(page, clip = { x: 640, y: 200, width: 500, height: 500 }) {
   return until(0.9, async () => {
     const picture = (await page.screenshot({ clip })).toString("base64");
     return page.evaluate(shareOfWhite, `data:image/png;base64,${picture}`);
