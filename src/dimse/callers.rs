@@ -23,10 +23,12 @@ impl Callers {
 
     /// The caller that a pair of AE titles stands for; `None` if no rule matches.
     pub fn find(&self, calling: &str, called: &str) -> Option<Caller> {
-        let Some(rules) = &self.rules else { return Some(Caller::anonymous()) };
+        let Some(rules) = &self.rules else {
+            return Some(Caller { subject: calling.trim().into(), ..Caller::anonymous() });
+        };
         let matching = rules.iter().filter(|rule| rule.matches(calling, called));
         let rule = matching.max_by_key(|rule| rule.specificity())?;
-        let (tenant, subject) = (rule.tenant.clone(), calling.into());
+        let (tenant, subject) = (rule.tenant.clone(), calling.trim().into());
         let rights = Rights::OF_DEVICES;
         Some(Caller { tenant, subject, client: "".into(), rights, is_background: false })
     }
