@@ -171,7 +171,10 @@ async function imageLikeness({ selector, picture }) {
 
 /** Runs in the page. */
 async function shareOfWhite(picture) {
-  const image = await createImageBitmap(await (await fetch(picture)).blob());
+  // The policy of a page may let it show such a URL, and not fetch it.
+  const image = new Image();
+  image.src = picture;
+  await image.decode();
   const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
   context.drawImage(image, 0, 0);
   const { data } = context.getImageData(0, 0, image.width, image.height);
