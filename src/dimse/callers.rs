@@ -36,9 +36,9 @@ impl Callers {
     pub fn find(&self, calling: &str, called: &str) -> Option<KnownPeer> {
         let operations = self.operations(calling)?;
         let tenant = self.tenant(calling, called)?;
-        let mut caller = Caller::anonymous();
+        let mut caller = Caller { subject: calling.trim().into(), ..Caller::anonymous() };
         if self.are_authenticated() {
-            (caller.tenant, caller.subject, caller.rights) = (tenant, calling.into(), Rights::OF_DEVICES);
+            (caller.tenant, caller.rights) = (tenant, Rights::OF_DEVICES);
         }
         Some(KnownPeer { caller, operations })
     }

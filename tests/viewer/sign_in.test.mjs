@@ -150,7 +150,7 @@ describe("signed in", { concurrency: 1 }, () => {
     await screenshot(page, "signed in a study in the console");
     await page.getByRole("link", { name: "All studies" }).click();
     await page.locator("#files").setInputFiles(server.files);
-    await page.getByText(`${server.files.length} of ${server.files.length} files stored`).waitFor();
+    await page.locator("#summary", { hasText: `${server.files.length} of ${server.files.length} files stored` }).waitFor();
     await row(page, "upload", " ").waitFor();
   });
 
@@ -224,7 +224,8 @@ describe("signed in", { concurrency: 1 }, () => {
       await page.getByRole("button", { name: "Sign in" }).click();
       await opened;
       await session.send("Network.emulateNetworkConditions", { ...line, uploadThroughput: -1 });
-      await page.getByText("9 of 9 files stored").waitFor();
+      await page.locator("#summary", { hasText: "9 of 9 files stored" }).waitFor();
+      await page.locator("#arrivals").getByText("all there, counted").waitFor();
       const stored = page.locator("#rows > tr", { hasText: "Long Way" });
       await stored.waitFor();
       assert.equal(await stored.locator("td").nth(7).innerText(), "9");

@@ -189,7 +189,8 @@ describe("OHIF", { concurrency: 1 }, () => {
     await video.evaluate((video) => video.readyState >= 2 || new Promise((resolve) => video.addEventListener("loadeddata", resolve)));
     assert.equal(await video.evaluate((video) => video.videoWidth), 320);
     await page.goto(`${server.url}/#/studies/${server.studies.pdf.study}`);
-    await page.locator(".view iframe, .view a").waitFor();
+    await page.locator(".view iframe").waitFor();
+    await showsPaper(page, { x: 620, y: 350, width: 300, height: 300 });
   });
 
   seen("it works below any path, behind a proxy", async (page) => {

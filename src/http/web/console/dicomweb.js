@@ -256,3 +256,13 @@ export function value(dataSet, tag) {
 export function items(dataSet, tag) {
   return dataSet[tag]?.Value ?? [];
 }
+
+/** The instances that an answer refuses, with their reasons. @param {StoreAnswer} answer */
+export function failures({ module }) {
+  return [...items(module, "00081198"), ...items(module, "0008119A")];
+}
+
+/** Whether the server had an instance before. @param {DataSet} reference */
+export function isPresent(reference) {
+  return value(reference, "00000902") !== "";
+}

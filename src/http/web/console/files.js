@@ -60,6 +60,8 @@ export function chosen(input) {
   return [...(input.files ?? [])].map((file) => ({ file, path: file.webkitRelativePath || file.name, handle: null }));
 }
 
+/** Bytes at the beginning of a file that say what it is. */
+const headBytes = 64 * 1024;
 /** Names of files that systems put beside others. */
 const companions = /(^|\/)(\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX\/.*|\._[^/]*|DICOMDIR)$/i;
 
@@ -87,4 +89,25 @@ export function kind(bytes) {
   const sorted = [...signatures].sort(([one]) => (one === "dicom" ? -1 : 0));
   const found = sorted.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));
   return found ? found[0] : "unknown";
+}
+
+/** The first bytes of a file; nothing if it cannot be read. @param {File} file */
+export async function head(file) {
+  try {
+    return new Uint8Array(await file.slice(0, headBytes).arrayBuffer());
+  } catch {
+    return null;
+  }
+}
+
+/** Whether files cannot be read any more. @param {File[]} files */
+export async function areUnreadable(files) {
+  for (const file of files) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      return true;
+    }
+  }
+  return false;
 }

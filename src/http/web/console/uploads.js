@@ -34,8 +34,6 @@ const speedSpan = 6000;
 
 /** Milliseconds before another attempt to count. */
 const checkPause = 5000;
-/** Bytes at the beginning of a file that say what it is. */
-const headBytes = 64 * 1024;
 /** Files that are looked at, at the same time. */
 const parallelLooks = 8;
 
@@ -80,7 +78,7 @@ export class Uploads extends EventTarget {
     }
     for (let at = 0; at < wanted.length; at += parallelLooks) {
       const some = wanted.slice(at, at + parallelLooks);
-      const heads = await Promise.all(some.map(({ file }) => head(file)));
+      const heads = await Promise.all(some.map(({ file }) => files.head(file)));
       some.forEach((one, index) => this.#enqueue(one, heads[index]));
       this.#start();
       this.#changed();
@@ -308,7 +306,7 @@ export class Uploads extends EventTarget {
         answer = await this.#request(batch);
       } catch (error) {
         if (error instanceof DOMException && error.name === "AbortError") throw new Cancelled();
-        if (await areGone(batch)) throw new Error(t("whyUnreadable"));
+        if (await files.areUnreadable(batch.map(({ file }) => file))) throw new Error(t("whyUnreadable"));
       }
       const pause = Math.min(longestPause, 2 ** Math.min(attempt, 8) / 2);
       if (!answer) {
@@ -350,12 +348,12 @@ export class Uploads extends EventTarget {
    */
   async #report(batch, answer) {
     const stored = dicomweb.items(answer.module, "00081199");
-    const isAll = [200, 202].includes(answer.status) && failures(answer).length === 0;
+    const isAll = [200, 202].includes(answer.status) && dicomweb.failures(answer).length === 0;
     if (batch[0].isZip) {
       this.#reportZip(batch[0], answer, stored);
     } else if (isAll && stored.length === batch.length) {
       // The answer has the instances in the order in which they were sent.
-      batch.forEach((item, index) => this.#settle(item, isPresent(stored[index]) ? "present" : "stored"));
+      batch.forEach((item, index) => this.#settle(item, dicomweb.isPresent(stored[index]) ? "present" : "stored"));
     } else if (batch.length === 1) {
       const { text, mayRetry } = failure(answer);
       this.#fail(batch[0], text, mayRetry);
@@ -363,7 +361,7 @@ export class Uploads extends EventTarget {
       const byInstance = new Map(stored.map((reference) => [dicomweb.value(reference, "00081155"), reference]));
       for (const item of batch) {
         const reference = byInstance.get(item.instance);
-        if (reference) this.#settle(item, isPresent(reference) ? "present" : "stored");
+        if (reference) this.#settle(item, dicomweb.isPresent(reference) ? "present" : "stored");
       }
       for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]));
     }
@@ -371,13 +369,13 @@ export class Uploads extends EventTarget {
 
   /** @param {Item} item @param {dicomweb.StoreAnswer} answer @param {dicomweb.DataSet[]} stored */
   #reportZip(item, answer, stored) {
-    const failed = failures(answer).length;
+    const failed = dicomweb.failures(answer).length;
     if (stored.length === 0 || failed > 0) {
       const { text, mayRetry } = failure(answer);
       const some = stored.length > 0 && t("zipPartly", { stored: stored.length, failed, why: text });
       this.#fail(item, some || text, mayRetry);
     } else {
-      this.#settle(item, stored.every(isPresent) ? "present" : "stored");
+      this.#settle(item, stored.every(dicomweb.isPresent) ? "present" : "stored");
     }
   }
 
@@ -442,44 +440,13 @@ export class Uploads extends EventTarget {
   }
 }
 
-/** The first bytes of a file; nothing if it cannot be read. @param {File} file */
-async function head(file) {
-  try {
-    return new Uint8Array(await file.slice(0, headBytes).arrayBuffer());
-  } catch {
-    return null;
-  }
-}
-
-/** Whether files cannot be read any more. @param {Item[]} batch */
-async function areGone(batch) {
-  for (const { file } of batch) {
-    try {
-      await file.slice(0, 1).arrayBuffer();
-    } catch {
-      return true;
-    }
-  }
-  return false;
-}
-
-/** @param {dicomweb.StoreAnswer} answer */
-function failures({ module }) {
-  return [...dicomweb.items(module, "00081198"), ...dicomweb.items(module, "0008119A")];
-}
-
 /** Why a file was not stored. @param {dicomweb.StoreAnswer} answer */
 function failure(answer) {
-  const [first] = failures(answer);
+  const [first] = dicomweb.failures(answer);
   const code = first && dicomweb.value(first, "00081197");
   const comments = first ? dicomweb.items(first, "00741048").map((item) => dicomweb.value(item, "00000902")) : [];
   const known = reasons[code] ?? (answer.status === 403 ? "whyNoRight" : null);
   const why = known ? t(known) : answer.detail || t("whyStatus", { status: String(answer.status) });
   const text = [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
   return { text, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
-}
-
-/** Whether the server had an instance before. @param {dicomweb.DataSet} reference */
-function isPresent(reference) {
-  return dicomweb.value(reference, "00000902") !== "";
 }
