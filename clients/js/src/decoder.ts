@@ -2,6 +2,8 @@
 
 import openjpeg from "@cornerstonejs/codec-openjpeg/decodewasmjs";
 
+import { halfFloat } from "./half.js";
+
 /** Values as half floats: half(value × slope + intercept − offset). For textures of R16F. */
 export interface HalfFloats {
   slope: number;
@@ -113,17 +115,4 @@ function view(bytes: Uint8Array, count: number, isWide: boolean, signed: boolean
   const { buffer, byteOffset } = bytes;
   if (isWide) return signed ? new Int16Array(buffer, byteOffset, count) : new Uint16Array(buffer, byteOffset, count);
   return signed ? new Int8Array(buffer, byteOffset, count) : new Uint8Array(buffer, byteOffset, count);
-}
-
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** The bits of the half float that is nearest to a value; values that are too large become the largest. */
-export function halfFloat(value: number): number {
-  float[0] = Math.max(-65504, Math.min(65504, value));
-  const sign = (bits[0] >>> 16) & 0x8000;
-  const exponent = ((bits[0] >>> 23) & 0xff) - 112;
-  if (exponent <= 0) return sign;
-  const rounded = (exponent << 10) + ((bits[0] & 0x7fffff) + 0x1000 >>> 13);
-  return sign | Math.min(rounded, 0x7bff);
 }

@@ -1,6 +1,7 @@
 // Reads Cuspid's fast stream: a series as a volume that grows while it arrives.
 
 export type * from "./decoder.js";
+export { halfFloat } from "./half.js";
 export * from "./format.js";
 export * from "./layers.js";
 export * from "./load.js";

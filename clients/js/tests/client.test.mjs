@@ -12,8 +12,9 @@ const require = createRequire(import.meta.url);
 globalThis.require = require;
 globalThis.__filename ??= require.resolve("@cornerstonejs/codec-openjpeg/decodewasmjs");
 globalThis.__dirname ??= join(globalThis.__filename, "..");
-const { Decoder, halfFloat } = await import("../dist/decoder.js");
+const { Decoder } = await import("../dist/decoder.js");
 const client = await import("../dist/index.js");
+const { halfFloat } = client;
 
 const whole = new Uint8Array(readFileSync(join(import.meta.dirname, "phantom.stream")));
 const module = await WebAssembly.compile(readFileSync(require.resolve("@cornerstonejs/codec-openjpeg/decodewasm")));
