@@ -7,8 +7,8 @@ import * as signIn from "./sign-in.js";
 import { count, date, message, personName, time } from "./text.js";
 
 const pageSize = 25;
-// Where the viewer is; empty if none is installed.
-const { viewer } = document.documentElement.dataset;
+// Where OHIF and the Cuspid viewer are; empty if they are not installed.
+const { viewer, view } = document.documentElement.dataset;
 const fields = /** @type {const} */ (["name", "id", "accession", "modality", "from", "to"]);
 
 /** What is shown: it is also in the URL, so that a reload, the back button and a copied link show the same. */
@@ -145,6 +145,11 @@ function studyRow(study) {
 /** @param {HTMLTableRowElement} row @param {string} uid @param {string} title @param {number} instances */
 function actions(row, uid, title, instances) {
   const all = [];
+  if (view) {
+    const link = document.createElement("a");
+    link.href = `${view}?study=${encodeURIComponent(uid)}`;
+    all.push(labelled(link, "View", title));
+  }
   if (viewer) {
     const link = document.createElement("a");
     link.href = `${viewer}viewer?StudyInstanceUIDs=${encodeURIComponent(uid)}`;
