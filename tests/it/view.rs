@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use crate::harness::Server;
 
-const PAGE: &str = "<!doctype html><html data-sign-in=\"\" data-ohif=\"\"><head><base href=\"../\"></head></html>";
+const PAGE: &str =
+    "<!doctype html><html data-sign-in=\"\" data-ohif=\"\"><head><base href=\"../\"></head></html>";
 const SCRIPT: &str = "console.log('a viewer')";
 
 /// A server with a viewer of a few files.
@@ -71,7 +72,8 @@ async fn scripts_of_this_server_alone_run_and_no_other_site_shows_the_page() {
     for path in ["/view/", "/view/view.0f6159c501addfe9.js"] {
         let response = get(&server, path).await;
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
-        for part in ["default-src 'none'", "script-src 'self' 'wasm-unsafe-eval';", "frame-ancestors 'self'"] {
+        for part in ["default-src 'none'", "script-src 'self' 'wasm-unsafe-eval';", "frame-ancestors 'self'"]
+        {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe-inline"), "{path}: {policy}");

@@ -42,7 +42,7 @@ export interface Slice {
   window: number[] | null;
 }
 
-/** A stage: slices 0, `stride`, 2 × `stride`, … are there in `level` or finer. */
+/** A stage: slices whose place in the series is a multiple of `stride` are there in `level` or finer. */
 export interface Stage {
   level: number;
   stride: number;
@@ -113,11 +113,12 @@ export function parseIndex(bytes: Uint8Array): SeriesIndex {
   const count = whole(json.count, "count");
   const images = list(json.images, "images").map(imageDescription);
   const slices = readSlices(json, count, images);
-  const { stages, segments } = plan(json, slices, HEADER_BYTES + bytes.length);
+  const firstSlice = whole(json.first_slice ?? 0, "first_slice");
+  const { stages, segments } = plan(json, slices, firstSlice, HEADER_BYTES + bytes.length);
   return {
     isComplete: json.state === "complete",
     numberOfSlices: whole(json.number_of_slices, "number_of_slices"),
-    firstSlice: json.first_slice ?? 0,
+    firstSlice,
     isInSpace: json.order === "space",
     sliceSpacing: json.slice_spacing ?? null,
     psnr: json.psnr?.db ?? null,
@@ -159,7 +160,7 @@ function readSlices(json: any, count: number, images: ImageDescription[]): Slice
 }
 
 /** Follows the order of the stream: which slice and level each of `lengths` is. */
-function plan(json: any, slices: Slice[], body: number): { stages: Stage[]; segments: Segment[] } {
+function plan(json: any, slices: Slice[], firstSlice: number, body: number): { stages: Stage[]; segments: Segment[] } {
   const lengths = list(json.lengths, "lengths");
   const have = new Int16Array(slices.length).fill(-1);
   const segments: Segment[] = [];
@@ -169,7 +170,7 @@ function plan(json: any, slices: Slice[], body: number): { stages: Stage[]; segm
     whole(level, "level");
     if (!(whole(stride, "stride") > 0)) throw new FormatError("a stride is 0");
     const before = segments.length;
-    for (let slice = 0; slice < slices.length; slice += stride) {
+    for (let slice = firstOf(firstSlice, stride); slice < slices.length; slice += stride) {
       const { image } = slices[slice];
       if (!image) continue;
       const target = Math.min(level, image.levels - 1);
@@ -184,6 +185,11 @@ function plan(json: any, slices: Slice[], body: number): { stages: Stage[]; segm
   }
   if (segments.length !== lengths.length) throw new FormatError("there are more lengths than segments");
   return { stages, segments };
+}
+
+/** The first slice of a stream whose place in the series is a multiple of a stride. @param firstSlice The place of the stream's slice 0. */
+export function firstOf(firstSlice: number, stride: number): number {
+  return (stride - (firstSlice % stride)) % stride;
 }
 
 function imageDescription(json: any): ImageDescription {

@@ -1,13 +1,15 @@
 // Layers: the volume of each level, and where a decoded slice belongs in it.
 
-import { type SeriesIndex, levelSize } from "./format.js";
+import { type SeriesIndex, firstOf, levelSize } from "./format.js";
 
-/** A volume at one level. Sample (i, j, k) lies at pixel (i × step, j × step) of slice k × stride. */
+/** A volume at one level. Sample (i, j, k) lies at pixel (i × step, j × step) of slice start + k × stride. */
 export interface Layer {
   level: number;
   /** 2^level. */
   step: number;
   stride: number;
+  /** The slice of the first plane: 0, unless the stream is a part of a series. */
+  start: number;
   columns: number;
   rows: number;
   /** Planes of the layer. */
@@ -49,6 +51,7 @@ export function layers(index: SeriesIndex): Layer[] {
       level,
       step: 2 ** level,
       stride,
+      start: 0,
       firstStride: stride,
       firstStage: stage,
       lastStage: stage,
@@ -58,7 +61,10 @@ export function layers(index: SeriesIndex): Layer[] {
     });
   });
   const all = [...found.values()].sort((one, other) => other.level - one.level);
-  for (const layer of all) layer.planes = Math.ceil(index.slices.length / layer.stride);
+  for (const layer of all) {
+    layer.start = firstOf(index.firstSlice, layer.stride);
+    layer.planes = Math.ceil((index.slices.length - layer.start) / layer.stride);
+  }
   return all;
 }
 
@@ -67,9 +73,8 @@ export function layers(index: SeriesIndex): Layer[] {
  * @param hasOwn The planes that have their own slice; the plane of this slice is marked.
  */
 export function planesOf(layer: Layer, slice: number, hasOwn: Uint8Array): number[] {
-  if (slice % layer.stride !== 0) return [];
-  const own = slice / layer.stride;
-  if (own >= layer.planes) return [];
+  const own = (slice - layer.start) / layer.stride;
+  if (!Number.isInteger(own) || own < 0 || own >= layer.planes) return [];
   hasOwn[own] = 1;
   const planes = [own];
   const reach = Math.max(1, layer.firstStride / layer.stride);

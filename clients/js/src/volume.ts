@@ -43,7 +43,7 @@ export function geometry(index: SeriesIndex, layer: Layer): Geometry {
   return {
     dimensions: [layer.columns, layer.rows, layer.planes],
     spacing: [columns * layer.step, rows * layer.step, apart * layer.stride],
-    origin: first.position!,
+    origin: first.position!.map((value, axis) => value + along[axis] * apart * (layer.start - first.number)),
     direction: [...row, ...column, ...along],
   };
 }

@@ -83,10 +83,15 @@ describe("the format", () => {
   test("strides, levels and images that are missing follow the rule of the format", () => {
     const image = { rows: 512, columns: 512, samples: 1, precision: 12, drop: 0, signed: false, photometric: "MONOCHROME2", binning: 1, lossless: false, head: "" };
     const all = { all: null };
-    const stages = [[3, 8, [0, 8, 16]], [2, 8, [0, 8, 16]], [2, 4, [4, 12]], [0, 1, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]]];
+    const others = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+    for (const [first, stages] of [
+      [0, [[3, 8, [0, 8, 16]], [2, 8, [0, 8, 16]], [2, 4, [4, 12]], [0, 1, others]]],
+      // A part of a series has the strides of the series.
+      [6, [[3, 8, [2, 10]], [2, 8, [2, 10]], [2, 4, [6, 14]], [0, 1, others]]],
+    ]) {
     let end = 0;
     const json = {
-      state: "partial", codec: "j2k", number_of_slices: 20, first_slice: 0, count: 17, order: "space", slice_spacing: 1, instances: { prefix: "", rest: ["1"] },
+      state: "partial", codec: "j2k", number_of_slices: 20, first_slice: first, count: 17, order: "space", slice_spacing: 1, instances: { prefix: "", rest: ["1"] },
       images: [{ ...image, levels: 4 }], instance: { all: 0 }, frame: { first: 1, step: 1 },
       image: { each: Array.from({ length: 17 }, (_, slice) => (slice === 5 ? null : 0)) },
       position: all, orientation: all, spacing: all, rescale: all, window: all, failures: [{ slice: 5, reason: "x" }],
@@ -100,6 +105,7 @@ describe("the format", () => {
       assert.deepEqual(found.map(({ slice }) => slice), slices);
       assert.ok(found.every((segment) => segment.level === level));
     });
+    }
   });
 
   test("what is no stream of version 2 is refused", () => {
@@ -143,7 +149,7 @@ describe("half floats", () => {
 });
 
 describe("layers", () => {
-  const layer = { level: 1, step: 2, stride: 2, firstStride: 4, columns: 1, rows: 1, planes: 5, firstStage: 0, lastStage: 1 };
+  const layer = { level: 1, step: 2, stride: 2, start: 0, firstStride: 4, columns: 1, rows: 1, planes: 5, firstStage: 0, lastStage: 1 };
   test("a slice stands in for the planes after it until they have their own", () => {
     const own = new Uint8Array(5);
     assert.deepEqual(client.planesOf(layer, 0, own), [0, 1]);
