@@ -25,7 +25,11 @@ async fn server() -> (Server, TempDir) {
         fs::write(view.join(name), text).unwrap();
     }
     fs::write(place.path().join("secret.js"), "secret").unwrap();
-    (Server::with(|config| config.view.directory = view).await, place)
+    let configured = Server::with(|config| {
+        config.view.directory = view;
+        config.viewer.directory = "/nowhere".into();
+    });
+    (configured.await, place)
 }
 
 async fn get(server: &Server, path: &str) -> Response {

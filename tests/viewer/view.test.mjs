@@ -107,7 +107,7 @@ async function looksLike(page, name, picture, least) {
   }
 }
 
-/** The correlation of a screenshot with an image that is shown in its middle, at the scale where it is best. Runs in the page. */
+/** The correlation of a screenshot with an image in its middle, as large as fits or smaller, where it is best. Runs in the page. */
 async function correlation([shot, picture]) {
   const decode = (url) => new Promise((resolve, reject) => {
     const image = new Image();
@@ -121,7 +121,7 @@ async function correlation([shot, picture]) {
     context.drawImage(source, (width - w) / 2, (height - h) / 2, w, h);
     return context.getImageData(0, 0, width, height).data.filter((_, index) => index % 4 === 1);
   };
-  const [width, height] = [seen.width >> 1, seen.height >> 1];
+  const { width, height } = seen;
   const of = (a, b) => {
     let [sumA, sumB, ab, aa, bb] = [0, 0, 0, 0, 0];
     for (let index = 0; index < a.length; index++) [sumA, sumB] = [sumA + a[index], sumB + b[index]];
@@ -133,7 +133,7 @@ async function correlation([shot, picture]) {
   };
   const samples = grey(seen, width, height);
   const fits = Math.min(width / wanted.width, height / wanted.height);
-  const scales = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1, 1.01, 1.02, 1.05].map((factor) => fits * factor);
+  const scales = [1, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9].map((factor) => fits * factor);
   return Math.max(...scales.map((scale) => of(samples, grey(wanted, width, height, wanted.width * scale, wanted.height * scale))));
 }
 
