@@ -22,12 +22,15 @@ export interface SourceOptions {
   /** Called with the fields of a request that was answered by 401. */
   onUnauthorized?: (headers: Record<string, string>) => void;
   signal?: AbortSignal;
-  /** Attempts without any progress after which loading fails. */
+  /** Attempts without any progress after which loading fails; 3 at most before the first byte. */
   maxAttempts?: number;
   /** The wait after the first attempt, in milliseconds; doubles with each. */
   backoffMs?: number;
   fetch?: typeof fetch;
 }
+
+/** Attempts to get the first byte. */
+const FIRST_ATTEMPTS = 3;
 
 /** Reads a resource from its start, piece by piece. */
 export class Source {
@@ -82,7 +85,9 @@ export class Source {
   }
 
   private async more(): Promise<void> {
-    const { maxAttempts = 8, backoffMs = 300, signal } = this.options;
+    const { backoffMs = 300, signal } = this.options;
+    // A person who waits for the first byte is told soon; one who has half of a series is helped for longer.
+    const maxAttempts = Math.min(this.options.maxAttempts ?? 8, this.received > 0 ? Infinity : FIRST_ATTEMPTS);
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
       try {

@@ -23,6 +23,7 @@ export class Viewer {
   views: View[] = [];
   /** The point at which the planes cross, in mm. */
   point: Vector = [0, 0, 0];
+  private start: Vector = [0, 0, 0];
   window: [number, number] = [0, 1];
   preset: PresetName | null = null;
   hasCross = true;
@@ -58,10 +59,15 @@ export class Viewer {
       this.stage.append(...this.views.map(({ element }) => element));
       this.measurements = [];
       this.curve = null;
-      const { count, spacing } = scene.box;
-      this.point = [0, 1, 2].map((axis) => Math.floor(count[axis] / 2) * spacing[axis]) as Vector;
-      if (!scene.isVolume) this.point[2] = 0;
       this.faceCamera();
+    }
+    // A series that has grown has another middle, which is where one is who went nowhere else.
+    const isUnmoved = this.point.every((value, axis) => value === this.start[axis]);
+    if (!keep || isUnmoved) {
+      const { count, spacing } = scene.box;
+      this.start = [0, 1, 2].map((axis) => Math.floor(count[axis] / 2) * spacing[axis]) as Vector;
+      if (!scene.isVolume) this.start[2] = 0;
+      this.point = [...this.start];
     }
     this.stage.dataset.mode = scene.isVolume ? "volume" : "images";
     for (const view of this.views) view.label();
@@ -203,7 +209,9 @@ export class Viewer {
       if (!isFitted) [view.zoom, view.middle] = [zoom * (view.fitted / fitted), middle];
     }
     this.rendered.key = "";
-    this.invalidate();
+    // At once: a canvas whose size changes is black until it is drawn.
+    for (const { name } of this.views) this.dirty.add(name);
+    this.draw();
   }
 
   /** The part of the canvas that a view covers, from the bottom. */
