@@ -226,7 +226,7 @@ export class Scene {
   private gather({ data }: DecodedSlice): void {
     // Of a long series of images a few tell enough.
     if (this.coarse.length < 128) this.coarse.push(Float32Array.from(data, (bits) => fromHalf(bits) + this.offset));
-    if (this.left[0] > 0 && this.isVolume) return;
+    if (this.left[0] > 0 && (this.isVolume || this.statistics)) return;
     const all = new Float32Array(this.coarse.reduce((sum, { length }) => sum + length, 0));
     this.coarse.reduce((at, part) => (all.set(part, at), at + part.length), 0);
     this.statistics = statistics(all);
