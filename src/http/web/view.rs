@@ -21,8 +21,8 @@ use crate::http::web::{REVALIDATED, files, viewer};
 const ROOT: &str = "/view";
 const PAGE: &str = "index.html";
 
-/// Only files of this server, and the WebAssembly of the codec. The policy goes with each file, because that of
-/// a worker is the policy of its script.
+/// Only files of this server, and the WebAssembly of the codec. The policy goes with each file: a worker is
+/// under the policy of its script.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; \
      img-src 'self' data: blob:; base-uri 'self'; form-action 'none'; frame-ancestors 'self'; connect-src 'self'";
 
