@@ -10,10 +10,12 @@ run:
 	cargo build --release --locked
 	exec target/release/cuspid serve $(ARGS)
 
-# Installs the OHIF viewer, which the server then offers at /viewer/. See docs/viewer.md.
+# Installs the OHIF viewer and builds the Cuspid viewer, which the server then offers at /viewer/ and /view/. See docs/viewer.md
+# and docs/view.md.
 viewer:
 	tools/install.sh viewer
 	tools/viewer.sh
+	tools/view.sh
 
 # Everything that CI runs.
 test:
@@ -53,7 +55,7 @@ conformance-orthanc:
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/conformance_table.py $(ARGS)
 
-# OHIF in Chromium against the server; screenshots and every request are left in target/viewer-test.
+# The console, the Cuspid viewer and OHIF in Chromium against the server; screenshots and every request are left in target/viewer-test.
 viewer-test:
 	tools/install.sh build test viewer browser
 	tools/venv.sh

@@ -5,8 +5,8 @@ set -euo pipefail
 # Pairs of a command and the package that has it.
 build="cc:gcc c++:g++ make:make cmake:cmake nasm:nasm pkg-config:pkg-config"
 test="python3:python3 storescu:dcmtk echoscu:dcmtk dciodvfy:dicom3tools unzip:unzip curl:curl"
-viewer="npm:npm"
-browser="node:nodejs npm:npm chromium:chromium"
+viewer="npm:npm node:nodejs"
+browser="node:nodejs npm:npm chromium:chromium opj_compress:libopenjp2-tools"
 versus="nginx:nginx-light debootstrap:debootstrap Orthanc:orthanc mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs"
 cloud="radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common java:default-jre-headless npm:npm"
 crash="mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount"

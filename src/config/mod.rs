@@ -55,6 +55,7 @@ pub struct Config {
     pub http: HttpSettings,
     pub auth: AuthSettings,
     pub viewer: ViewerSettings,
+    pub view: ViewerSettings,
     pub dimse: DimseSettings,
     pub ingest: IngestSettings,
     pub search: SearchSettings,

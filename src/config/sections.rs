@@ -79,7 +79,7 @@ pub struct HttpSettings {
     pub shutdown_timeout_seconds: u64,
 }
 
-/// Section `[viewer]`.
+/// Sections `[viewer]` and `[view]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]

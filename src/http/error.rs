@@ -112,6 +112,9 @@ pub(crate) enum Error {
     /// No viewer is installed.
     #[error("there is no viewer in the directory of viewer.directory: `make viewer` installs OHIF")]
     NoViewer,
+    /// The Cuspid viewer is not installed.
+    #[error("there is no viewer in the directory of view.directory: `make viewer` builds it")]
+    NoView,
     /// The resource does not support the method.
     #[error("the resource does not support this method")]
     Method,
@@ -128,7 +131,7 @@ impl Error {
     fn status(&self) -> StatusCode {
         match self {
             Self::Archive(error) if error.is_no_space() => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer => {
+            Self::Archive(archive::Error::NotFound(_)) | Self::NoResource | Self::NoViewer | Self::NoView => {
                 StatusCode::NOT_FOUND
             }
             Self::Archive(

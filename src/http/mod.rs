@@ -47,6 +47,7 @@ pub struct Service {
     auth: Option<Authenticator>,
     settings: config::HttpSettings,
     viewer: config::ViewerSettings,
+    view: config::ViewerSettings,
     /// The most bytes of an instance that is stored.
     max_instance_bytes: u64,
     metrics: PrometheusHandle,
@@ -73,6 +74,7 @@ impl Service {
             auth: Authenticator::new(&config.auth)?,
             settings: config.http.clone(),
             viewer: config.viewer.clone(),
+            view: config.view.clone(),
             max_instance_bytes: config.ingest.max_instance_bytes,
             metrics,
             dimse: dimse_address(&config.dimse),

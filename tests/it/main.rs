@@ -48,6 +48,7 @@ mod store_zip;
 mod stream;
 mod testdata;
 mod transcode;
+mod view;
 mod viewer;
 mod wado_uri;
 mod zip;

@@ -9,7 +9,8 @@ import { join, resolve } from "node:path";
 const root = resolve(import.meta.dirname, "../..");
 const binary = resolve(root, process.env.CUSPID_BINARY ?? "target/debug/cuspid");
 const viewer = join(root, "viewer");
-const python = join(root, ".venv/bin/python");
+const view = join(root, "view");
+export const python = join(root, ".venv/bin/python");
 
 /**
  * Starts a server. `url` is its base, without a final slash; `studies` holds the path and the patient of each study. `settings`
@@ -32,6 +33,8 @@ export async function start({ settings = {}, tenants = [] } = {}) {
   return {
     ...server,
     studies: JSON.parse(made),
+    /** The directory of the files that are stored. */
+    stored,
     /** The expected image of a frame or slice, as a URL. */
     picture: (name) => picture(join(directory, "studies", name)),
     /** A text of the installed viewer. */
@@ -69,7 +72,7 @@ function set(settings) {
 
 /** A server process on a directory. */
 async function serve(directory, settings) {
-  const all = { "http.listen": "127.0.0.1:0", "viewer.directory": viewer, ...settings };
+  const all = { "http.listen": "127.0.0.1:0", "viewer.directory": viewer, "view.directory": view, ...settings };
   const process = spawn(binary, ["serve", ...dataOf(directory), "--dimse", "", ...set(all)], {
     stdio: ["ignore", "ignore", "pipe"],
   });

@@ -1,6 +1,7 @@
 // OHIF and the console with authentication: a user who signs in at an OpenID provider sees the data of their clinic.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -185,6 +186,33 @@ describe("signed in", { concurrency: 1 }, () => {
     const second = await seats.anna.context.newPage();
     await second.goto(`${server.url}/`);
     await row(second, "ct", " ").waitFor();
+    await second.close();
+  });
+
+  seen("the viewer asks to sign in, in a window, and sends the token", "erik", async (page) => {
+    // Any stream will do: who may read is the question here.
+    const body = readFileSync(join(import.meta.dirname, "../../clients/js/tests/phantom.stream"));
+    const tokens = [];
+    await page.route(/\/stream\/studies\//, (route) => {
+      const { authorization } = route.request().headers();
+      tokens.push(authorization);
+      return authorization ? route.fulfill({ body, contentType: "application/vnd.cuspid.stream" }) : route.fulfill({ status: 401, json: { detail: "no token" } });
+    });
+    const { study, series } = server.studies.ultrasound;
+    await page.goto(`${server.url}/view/?study=${study}&series=${series}`);
+    await page.getByText("Sign in to see this study").waitFor();
+    const opened = page.waitForEvent("popup");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    const popup = await opened;
+    await signIn(popup, "erik");
+    await page.locator('.view[data-view="axial"] .place', { hasText: "13 / 24" }).waitFor();
+    // Whose study it is was asked for with the token too.
+    await page.locator("#patient", { hasText: server.studies.ultrasound.patient.replace("^", " ") }).waitFor();
+    assert.match(tokens.at(-1), /^Bearer /);
+    // A second tab gets the token from this one.
+    const second = await seats.erik.context.newPage();
+    await second.goto(`${server.url}/view/?study=${study}`);
+    await second.locator("#patient", { hasText: server.studies.ultrasound.patient.replace("^", " ") }).waitFor();
     await second.close();
   });
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::telemetry;
 
 /// The kinds of resources; also the values of the label `route`.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 19] = [
     "studies",
     "series",
     "instances",
@@ -24,6 +24,7 @@ const ROUTES: [&str; 18] = [
     "changes",
     "events",
     "viewer",
+    "view",
     "console",
     "healthz",
     "readyz",
@@ -57,6 +58,7 @@ mod tests {
             ("/dicom-web/studies/1.2/series/1.3/instances/1.4/frames/1,2", "frames"),
             ("/dicom-web/studies/1.2/series/1.3/instances/1.4/frames/1/rendered", "rendered"),
             ("/viewer/app.js", "viewer"),
+            ("/view/", "view"),
             ("/", "other"),
             ("/patients", "other"),
         ] {

@@ -6,7 +6,7 @@ use crate::archive::access::Right;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
-use crate::http::web::{console, viewer};
+use crate::http::web::{console, view, viewer};
 use crate::http::{changes, me, ops, preview_stream, status};
 
 /// The resources, in the order in which they are described.
@@ -160,6 +160,30 @@ pub(super) const RESOURCES: &[Resource] = &[
             ..viewer("ShowViewerFile", |method| on(method, viewer::file), "a file of the viewer")
         }],
     },
+    // The Cuspid viewer (docs/view.md).
+    Resource {
+        path: "/view",
+        operations: &[Operation {
+            statuses: &[308, 429],
+            ..viewer("EnterView", |method| on(method, view::enter), "leads to the Cuspid viewer")
+        }],
+    },
+    Resource {
+        path: "/view/",
+        operations: &[Operation {
+            statuses: &[200, 404, 429, 500, 503],
+            gives: HTML,
+            ..viewer("ShowView", |method| on(method, view::page), "the Cuspid viewer")
+        }],
+    },
+    Resource {
+        path: "/view/{path}",
+        operations: &[Operation {
+            parameters: &[RANGE],
+            gives: VIEW_FILES,
+            ..viewer("ShowViewFile", |method| on(method, view::file), "a file of the Cuspid viewer")
+        }],
+    },
     // Operations.
     Resource {
         path: "/healthz",
@@ -194,6 +218,7 @@ pub(super) const RESOURCES: &[Resource] = &[
 ];
 
 const FILES: &[&str] = &["text/javascript", "text/css"];
+const VIEW_FILES: &[&str] = &["text/javascript", "text/css", "application/wasm"];
 const HTML: &[&str] = &["text/html"];
 const SCRIPT: &[&str] = &["text/javascript"];
 const TEXT: &[&str] = &["text/plain"];
@@ -209,7 +234,7 @@ const fn page(
     Operation { access: Access::Public, gives, statuses, ..Operation::get(id, handler, summary, "docs") }
 }
 
-/// A file of the viewer, for everyone.
+/// A file of a viewer, for everyone.
 const fn viewer(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
     let statuses = &[200, 206, 304, 404, 416, 429, 500, 503];
     let from = Operation::get(id, handler, summary, "docs/viewer.md");

@@ -19,7 +19,7 @@ fn filled(path: &str) -> String {
 }
 
 /// The paths that need no right.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 12] = [
     "/openapi.json",
     "/",
     "/console/{path}",
@@ -27,6 +27,9 @@ const PUBLIC: [&str; 9] = [
     "/viewer/",
     "/viewer/app-config.js",
     "/viewer/{path}",
+    "/view",
+    "/view/",
+    "/view/{path}",
     "/healthz",
     "/readyz",
 ];

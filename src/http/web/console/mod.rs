@@ -19,14 +19,14 @@ use crate::http::Service;
 use crate::http::auth::Authenticator;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::web::{IMMUTABLE, REVALIDATED, viewer};
+use crate::http::web::{IMMUTABLE, REVALIDATED, view, viewer};
 
 /// Only files of this server: no inline scripts or styles, no other origins. Documents and videos are
 /// fetched, and shown from memory.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      media-src blob:; frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
-/// `GET /`: the page, with the URL of the viewer if one is installed, the limits of an upload, and the
+/// `GET /`: the page, with the URLs of the viewers that are installed, the limits of an upload, and the
 /// sign-in parameters if authentication is on.
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     let files = format!("=\"console/{}/", *VERSION);
@@ -34,6 +34,9 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     page = page.replacen("<link rel=\"stylesheet\"", &format!("{}<link rel=\"stylesheet\"", preloads()), 1);
     if viewer::is_installed(&service).await {
         page = page.replacen("data-viewer=\"\"", "data-viewer=\"viewer/\"", 1);
+    }
+    if view::is_installed(&service).await {
+        page = page.replacen("data-view=\"\"", "data-view=\"view/\"", 1);
     }
     let max_bytes = format!("data-max-instance-bytes=\"{}\"", service.max_instance_bytes);
     page = page.replacen("data-max-instance-bytes=\"\"", &max_bytes, 1);

@@ -5,7 +5,6 @@
 //! configuration finds the DICOMweb service beside itself. So the viewer works behind any proxy, below any
 //! path.
 
-use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,12 +16,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
-use tower_http::services::ServeDir;
 
 use crate::http::Service;
 use crate::http::auth::{Authenticator, SignIn};
 use crate::http::error::Error;
-use crate::http::web::{IMMUTABLE, REVALIDATED};
+use crate::http::web::{REVALIDATED, files};
 
 /// The path of the viewer.
 const ROOT: &str = "/viewer";
@@ -65,17 +63,8 @@ pub(crate) async fn file(
     if is_view(&path) {
         return Ok(with_headers(page(directory, &path).await?, REVALIDATED));
     }
-    let caching = if has_hash(&path) { IMMUTABLE } else { REVALIDATED };
-    let (mut head, body) = request.into_parts();
-    head.uri = Uri::try_from(path).map_err(|_| Error::NoResource)?;
-    let mut files = ServeDir::new(directory).append_index_html_on_directories(false);
-    files = files.precompressed_br().precompressed_gzip();
-    match files.try_call(Request::from_parts(head, body)).await {
-        Ok(found) if found.status() == StatusCode::NOT_FOUND => Err(Error::NoResource),
-        Ok(found) => Ok(with_headers(found.map(Body::new), caching)),
-        Err(error) if is_missing(&error) => Err(Error::NoResource),
-        Err(error) => Err(Error::Damaged(error.into())),
-    }
+    let (found, caching) = files::serve(directory, path, request).await?;
+    Ok(with_headers(found, caching))
 }
 
 /// Whether a viewer is installed.
@@ -91,25 +80,11 @@ fn is_view(path: &str) -> bool {
 
 /// The page, with the base of its links relative to `path`.
 async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
-    let text = tokio::fs::read_to_string(directory.join(PAGE))
-        .await
-        .map_err(|error| if is_missing(&error) { Error::NoViewer } else { Error::Damaged(error.into()) })?;
+    let text = files::read(directory, PAGE, Error::NoViewer).await?;
     let depth = path.matches('/').count().saturating_sub(1);
     let base = format!("<head><base href=\"./{}\">", "../".repeat(depth));
     let html = text.replacen("<head>", &base, 1);
     Ok(([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
-}
-
-/// Whether the name of a file has a hash of its bytes, as `app.bundle.0f6159c501addfe9.js`: another file has
-/// another name. A file without may be replaced by a new installation.
-fn has_hash(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let is_hash = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    name.split('.').any(is_hash)
 }
 
 fn with_headers(mut response: Response<Body>, caching: HeaderValue) -> Response<Body> {
@@ -134,20 +109,6 @@ mod tests {
             ("/.installed", false),
         ] {
             assert_eq!(is_view(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn files_whose_names_have_a_hash_never_change() {
-        for (path, expected) in [
-            ("/app.bundle.0f6159c501addfe9.js", true),
-            ("/34b1e6b1deb5828e.wasm", true),
-            ("/ort/a34f9d1faa5f3315.woff2", true),
-            ("/app.bundle.css", false),
-            ("/0f6159c501addfe9/index.js", false),
-            ("/a.0f6159c501addfeg.js", false),
-        ] {
-            assert_eq!(has_hash(path), expected, "{path}");
         }
     }
 }

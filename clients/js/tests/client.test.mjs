@@ -1,0 +1,324 @@
+// The library in Node: format, order of segments, decoding, growth, and broken connections.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+const require = createRequire(import.meta.url);
+// The codec's glue looks for its own file by this name, which modules lack.
+globalThis.require = require;
+globalThis.__filename ??= require.resolve("@cornerstonejs/codec-openjpeg/decodewasmjs");
+globalThis.__dirname ??= join(globalThis.__filename, "..");
+const { Decoder } = await import("../dist/decoder.js");
+const client = await import("../dist/index.js");
+const { halfFloat } = client;
+
+const whole = new Uint8Array(readFileSync(join(import.meta.dirname, "phantom.stream")));
+const module = await WebAssembly.compile(readFileSync(require.resolve("@cornerstonejs/codec-openjpeg/decodewasm")));
+
+/** A worker without a thread. */
+class DirectWorker {
+  onmessage = null;
+  onerror = null;
+  async postMessage(message) {
+    if (message.module) {
+      this.decoder = Decoder.create(message.module);
+      return;
+    }
+    const decoder = await this.decoder;
+    try {
+      this.onmessage?.({ data: { id: message.id, decoded: decoder.decode(message.job) } });
+    } catch (error) {
+      this.onmessage?.({ data: { id: message.id, error: String(error) } });
+    }
+  }
+  terminate() {
+    this.onmessage = null;
+  }
+}
+
+function pool(count = 1) {
+  return new client.Pool(Array.from({ length: count }, () => new DirectWorker()), module);
+}
+
+function parsed(bytes = whole) {
+  const length = client.indexLength(bytes.subarray(0, client.HEADER_BYTES));
+  return client.parseIndex(bytes.subarray(client.HEADER_BYTES, client.HEADER_BYTES + length));
+}
+
+/** The stream with another index, which keeps its length. */
+function edited(change) {
+  const length = client.indexLength(whole);
+  const json = JSON.parse(new TextDecoder().decode(whole.subarray(16, 16 + length)));
+  change(json);
+  return new TextEncoder().encode(JSON.stringify(json));
+}
+
+/** The phantom of make_stream.py, without its rod, at a point of a slice. */
+function isInBall(x, y, z) {
+  return (4 * (z - 12)) ** 2 + (y - 40) ** 2 + (x - 48) ** 2 < 20 ** 2 && (4 * (z - 8)) ** 2 + (y - 30) ** 2 + (x - 36) ** 2 > 12 ** 2
+    && (4 * (z - 16)) ** 2 + (y - 50) ** 2 + (x - 62) ** 2 > 10 ** 2;
+}
+
+describe("the format", () => {
+  test("the index says what the slices are", () => {
+    const index = parsed();
+    assert.equal(index.isComplete, true);
+    assert.equal(index.slices.length, 24);
+    assert.equal(index.slices[7].instance, "1.2.3.7");
+    assert.deepEqual(index.slices[2].position.map((value) => Number(value.toFixed(3))), [-20, -16, 5.8]);
+    assert.equal(index.slices[3].image.levels, 2);
+    assert.equal(index.length, whole.length);
+  });
+
+  test("each segment begins where the one before ends, and each slice ends in level 0", () => {
+    const { segments, slices } = parsed();
+    segments.slice(1).forEach((segment, before) => assert.equal(segment.offset, segments[before].offset + segments[before].length));
+    assert.deepEqual(new Set(segments.filter(({ level }) => level === 0).map(({ slice }) => slice)).size, slices.length);
+  });
+
+  test("strides, levels and images that are missing follow the rule of the format", () => {
+    const image = { rows: 512, columns: 512, samples: 1, precision: 12, drop: 0, signed: false, photometric: "MONOCHROME2", binning: 1, lossless: false, head: "" };
+    const all = { all: null };
+    const others = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+    for (const [first, stages] of [
+      [0, [[3, 8, [0, 8, 16]], [2, 8, [0, 8, 16]], [2, 4, [4, 12]], [0, 1, others]]],
+      // A part of a series has the strides of the series.
+      [6, [[3, 8, [2, 10]], [2, 8, [2, 10]], [2, 4, [6, 14]], [0, 1, others]]],
+    ]) {
+    let end = 0;
+    const json = {
+      state: "partial", codec: "j2k", number_of_slices: 20, first_slice: first, count: 17, order: "space", slice_spacing: 1, instances: { prefix: "", rest: ["1"] },
+      images: [{ ...image, levels: 4 }], instance: { all: 0 }, frame: { first: 1, step: 1 },
+      image: { each: Array.from({ length: 17 }, (_, slice) => (slice === 5 ? null : 0)) },
+      position: all, orientation: all, spacing: all, rescale: all, window: all, failures: [{ slice: 5, reason: "x" }],
+      stages: stages.map(([level, stride, slices]) => ({ level, stride, end: (end += slices.length) })),
+      lengths: Array(end).fill(1),
+    };
+    const index = client.parseIndex(new TextEncoder().encode(JSON.stringify(json)));
+    assert.equal(index.isComplete, false);
+    stages.forEach(([level, , slices], stage) => {
+      const found = index.segments.filter((segment) => segment.stage === stage);
+      assert.deepEqual(found.map(({ slice }) => slice), slices);
+      assert.ok(found.every((segment) => segment.level === level));
+    });
+    }
+  });
+
+  test("what is no stream of version 2 is refused", () => {
+    const head = whole.slice(0, 16);
+    assert.throws(() => client.indexLength(head.subarray(0, 10)), client.FormatError);
+    assert.throws(() => client.indexLength(new Uint8Array(16)), client.FormatError);
+    for (const [at, value] of [[8, 1], [8, 3], [15, 0xff]]) {
+      const changed = head.slice();
+      changed[at] = value;
+      assert.throws(() => client.indexLength(changed), client.FormatError);
+    }
+    for (const change of [
+      (json) => (json.codec = "htj2k"),
+      (json) => json.lengths.pop(),
+      (json) => json.lengths.push(1),
+      (json) => (json.lengths[0] = -1),
+      (json) => (json.lengths[0] += 1),
+      (json) => (json.stages[0].stride = 0),
+      (json) => (json.image = { all: 7 }),
+      (json) => (json.position = { each: [1] }),
+      (json) => (json.images[0].rows = 0),
+      (json) => delete json.count,
+    ]) {
+      assert.throws(() => client.parseIndex(edited(change)), client.FormatError, String(change));
+    }
+    assert.throws(() => client.parseIndex(new Uint8Array([0xff])), client.FormatError);
+  });
+});
+
+describe("half floats", () => {
+  test("integers up to 2048 are exact, and larger values are near", () => {
+    const read = (bits) => {
+      const exponent = (bits >> 10) & 31;
+      const value = exponent ? 2 ** (exponent - 15) * (1 + (bits & 1023) / 1024) : 0;
+      return bits & 0x8000 ? -value : value;
+    };
+    for (let value = -2048; value <= 2048; value++) assert.equal(read(halfFloat(value)), value);
+    for (const value of [3001, -40000, 65504]) assert.ok(Math.abs(read(halfFloat(value)) - value) <= Math.abs(value) / 2048);
+    assert.equal(read(halfFloat(1e9)), 65504);
+  });
+});
+
+describe("layers", () => {
+  const layer = { level: 1, step: 2, stride: 2, start: 0, firstStride: 4, columns: 1, rows: 1, planes: 5, firstStage: 0, lastStage: 1 };
+  test("a slice stands in for the planes after it until they have their own", () => {
+    const own = new Uint8Array(5);
+    assert.deepEqual(client.planesOf(layer, 0, own), [0, 1]);
+    assert.deepEqual(client.planesOf(layer, 4, own), [2, 3]);
+    assert.deepEqual(client.planesOf(layer, 2, own), [1]);
+    assert.deepEqual(client.planesOf(layer, 0, own), [0]);
+    assert.deepEqual(client.planesOf(layer, 3, own), []);
+  });
+});
+
+/** A server of the stream that can break: `break` bytes are sent of each response. */
+async function serve({ breakAfter = Infinity, etags = ['"1"'], status = 200, headers = {} } = {}) {
+  const requests = [];
+  const server = createServer((request, response) => {
+    const etag = etags[Math.min(requests.length, etags.length - 1)];
+    requests.push(request.headers);
+    if (status !== 200) {
+      response.writeHead(status, { "Content-Type": "application/problem+json", ...headers });
+      return response.end(JSON.stringify({ detail: "no" }));
+    }
+    const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
+    const isRange = range && request.headers["if-range"] === etag;
+    const from = isRange ? Number(range[1]) : 0;
+    const rest = whole.subarray(from);
+    response.writeHead(isRange ? 206 : 200, { "Content-Length": rest.length, ETag: etag });
+    if (rest.length <= breakAfter) return response.end(rest);
+    response.write(rest.subarray(0, breakAfter), () => setTimeout(() => response.destroy(), 20));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${server.address().port}/`, requests, stop: () => (server.closeAllConnections(), server.close()) };
+}
+
+describe("loading", () => {
+  let shared;
+  before(() => (shared = pool(2)));
+  after(() => shared.close());
+
+  async function load(options, serving = {}) {
+    const server = await serve(serving);
+    const seen = { slices: [], stages: [], progress: null, failures: [] };
+    try {
+      const loading = new client.SeriesLoad(server.url, {
+        pool: shared,
+        backoffMs: 5,
+        onSlice: (slice) => seen.slices.push(slice),
+        onStage: (_, number) => seen.stages.push(number),
+        onProgress: (progress) => (seen.progress = { ...progress }),
+        onFailure: (slice) => seen.failures.push(slice.number),
+        ...options,
+      });
+      seen.index = await loading.run();
+      seen.load = loading;
+      if (options.then) await options.then(loading, seen, server);
+    } finally {
+      server.stop();
+    }
+    return { ...seen, requests: server.requests };
+  }
+
+  test("every slice is decoded, and the volume is the phantom", async () => {
+    const { slices, index, progress, stages } = await load({});
+    assert.equal(slices.filter(({ level }) => level === 0).length, 24);
+    assert.deepEqual(stages.toSorted(), index.stages.map((_, number) => number));
+    assert.deepEqual([progress.bytes, progress.totalBytes, progress.decoded], [whole.length, whole.length, index.segments.length]);
+    const volume = new client.GrowingVolume(index);
+    assert.equal(volume.finest(), null);
+    for (const slice of slices) volume.put(slice);
+    const { data, geometry, hasOwn } = volume.finest();
+    assert.deepEqual(geometry.dimensions, [137, 115, 24]);
+    assert.deepEqual(geometry.spacing.map((value) => Number(value.toFixed(3))), [0.4, 0.4, 0.4]);
+    assert.ok(hasOwn.every(Boolean));
+    let [count, worst] = [0, 0];
+    for (let z = 0; z < 24; z++) for (let y = 0; y < 115; y++) for (let x = 0; x < 137; x++) {
+      if (!isInBall(x, y, z)) continue;
+      const value = data[(z * 115 + y) * 137 + x];
+      if (value > 2000) continue; // The rod.
+      count++;
+      worst = Math.max(worst, Math.abs(value - 1100));
+    }
+    assert.ok(count > 3000 && worst < 500, `${count} samples, ${worst} from what was written`);
+  });
+
+  test("half floats hold the values after the rescale", async () => {
+    const { slices } = await load({ half: () => ({ slope: 1, intercept: -1000, offset: 100 }) });
+    const middle = slices.find(({ slice, level }) => slice.number === 12 && level === 0);
+    // 1100 − 1000 − 100, give or take the loss of the codec.
+    const bits = middle.data[40 * 137 + 44];
+    assert.ok((bits & 0x7fff) < halfFloat(150), bits.toString(16));
+  });
+
+  test("a broken line is mended by Range, and nothing is loaded twice", async () => {
+    const { slices, requests, progress } = await load({}, { breakAfter: 5000 });
+    assert.equal(slices.filter(({ level }) => level === 0).length, 24);
+    assert.equal(requests.length, Math.ceil(whole.length / 5000));
+    assert.ok(requests.slice(1).every((headers) => headers.range && headers["if-range"] === '"1"'));
+    assert.equal(progress.bytes, whole.length);
+  });
+
+  test("a stream that changes while it is loaded is said to have changed", async () => {
+    await assert.rejects(load({}, { breakAfter: 5000, etags: ['"1"', '"2"'] }), client.ChangedError);
+  });
+
+  test("an answer that is no stream is an error with its status, at once", async () => {
+    for (const status of [401, 403, 404, 503]) {
+      const refused = load({}, { status, headers: { "Retry-After": "7" } });
+      await assert.rejects(refused, (error) => error.status === status && error.detail === "no" && error.retryAfter === 7);
+    }
+  });
+
+  test("a line that is gone for good is an error after the last attempt", async () => {
+    const server = await serve();
+    server.stop();
+    const loading = new client.SeriesLoad(server.url, { pool: shared, backoffMs: 1, maxAttempts: 3 });
+    await assert.rejects(loading.run(), TypeError);
+  });
+
+  test("loading can be aborted", async () => {
+    const stop = new AbortController();
+    const aborted = load({ onIndex: () => setTimeout(() => stop.abort()), signal: stop.signal }, { breakAfter: 3000 });
+    await assert.rejects(aborted, { name: "AbortError" });
+  });
+
+  test("few stages at first, and the rest later by Range", async () => {
+    const { requests, slices, index } = await load({
+      stages: () => 1,
+      async then(loading, seen) {
+        seen.before = seen.slices.length;
+        await loading.extend(99);
+      },
+    });
+    assert.ok(index.stages.length > 1, "the fixture has several stages");
+    assert.ok(slices.filter(({ level }) => level === 0).length === 24);
+    assert.ok(requests.length <= 2);
+  });
+
+  test("a slice that cannot be decoded costs nothing but itself", async () => {
+    const original = whole.slice();
+    try {
+      const { segments } = parsed();
+      const { offset, length } = segments[5];
+      whole.fill(0, offset, offset + length);
+      const { slices, failures } = await load({});
+      assert.deepEqual(new Set(failures), new Set([segments[5].slice]));
+      assert.ok(slices.every(({ slice }) => slice.number !== segments[5].slice));
+      assert.equal(slices.length, segments.length - failures.length);
+    } finally {
+      whole.set(original);
+    }
+  });
+});
+
+describe("the pool", () => {
+  test("what is nearest to the focus is decoded first", async () => {
+    const order = [];
+    const worker = { postMessage(message) { if (message.job) order.push(message.job.level); }, terminate() {}, onmessage: null, onerror: null };
+    const made = new client.Pool([worker], Promise.resolve(module));
+    for (const level of [9, 3, 5, 1]) made.decode(() => ({ codestream: new Uint8Array(1), level }), () => level).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(order, [1, 3]);
+    made.close();
+  });
+
+  test("a closed pool and a codec that cannot be loaded fail all that wait", async () => {
+    const worker = () => ({ postMessage() {}, terminate() {}, onmessage: null, onerror: null });
+    const closed = new client.Pool([worker()], module);
+    const waiting = closed.decode(() => ({ codestream: new Uint8Array(1) }), () => 0);
+    closed.close();
+    await assert.rejects(waiting, { name: "AbortError" });
+    const broken = new client.Pool([worker()], Promise.reject(new Error("no codec")));
+    await assert.rejects(broken.decode(() => ({ codestream: new Uint8Array(1) }), () => 0), /no codec/);
+  });
+});
