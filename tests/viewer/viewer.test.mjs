@@ -190,7 +190,7 @@ describe("OHIF", { concurrency: 1 }, () => {
     assert.equal(await video.evaluate((video) => video.videoWidth), 320);
     await page.goto(`${server.url}/#/studies/${server.studies.pdf.study}`);
     await page.locator(".view iframe").waitFor();
-    await showsPaper(page, { x: 620, y: 350, width: 300, height: 300 });
+    await showsPaper(page, { x: 660, y: 350, width: 300, height: 300 });
   });
 
   seen("it works below any path, behind a proxy", async (page) => {
