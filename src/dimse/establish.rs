@@ -1,5 +1,5 @@
-//! The establishment of an association that a peer requests: from its connection to the acceptor's answer, and
-//! the end of the connection (PS3.8 §7.1, §9.2).
+//! The establishment of an association that a peer requests: from its connection to the acceptor's answer,
+//! and the end of the connection (PS3.8 §7.1, §9.2).
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
