@@ -265,6 +265,7 @@ mod tests {
     /// Measures a volume of 512 x 512 samples of 12 bits in 16, little endian, in the file that
     /// `CUSPID_VOLUME` names: the time of the processor and the error for each slice.
     #[test]
+    #[expect(clippy::print_stdout, reason = "the measured values are the result")]
     #[ignore = "measures a volume that is not part of the sources"]
     fn measure_a_volume() {
         let bytes = std::fs::read(std::env::var("CUSPID_VOLUME").unwrap()).unwrap();

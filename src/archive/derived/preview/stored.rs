@@ -42,6 +42,9 @@ pub(super) struct StoredPreview {
     pub(super) stream_bytes: u64,
 }
 
+/// A stage, from 0, and a range of the object with segments of the stage.
+type StageRange = (usize, Range<u64>);
+
 #[derive(Serialize, Deserialize)]
 struct Trailer {
     rate: PreviewRate,
@@ -195,7 +198,7 @@ impl StoredPreview {
 
     /// The head of a stream of some slices, and the ranges of the object that follow it, with the stage of
     /// each; `None` if there are fewer slices.
-    pub(super) fn part(&self, slices: Range<u32>) -> Option<(Head, Vec<(usize, Range<u64>)>)> {
+    pub(super) fn part(&self, slices: Range<u32>) -> Option<(Head, Vec<StageRange>)> {
         let range = slices.start as usize..slices.end as usize;
         let of_part = self.slices.get(range.clone()).filter(|part| !part.is_empty())?;
         let head = Contents { first_slice: slices.start, slices: of_part, ..self.contents() }.head();
@@ -207,7 +210,7 @@ impl StoredPreview {
             }
             at += u64::from(segment.bytes.end - segment.bytes.start);
         }
-        let mut ranges: Vec<(usize, Range<u64>)> = Vec::new();
+        let mut ranges: Vec<StageRange> = Vec::new();
         for segment in &head.stages.segments {
             let start = *offsets.get(&(segment.slice, segment.bytes.clone()))?;
             let end = start + u64::from(segment.bytes.end - segment.bytes.start);

@@ -132,7 +132,7 @@ impl Stream {
             for slice in 0..count {
                 let place = index["first_slice"].as_u64().unwrap() + slice;
                 let image = column(&index["image"], slice as usize);
-                if place % stage["stride"].as_u64().unwrap() != 0 || image.is_null() {
+                if !place.is_multiple_of(stage["stride"].as_u64().unwrap()) || image.is_null() {
                     continue;
                 }
                 let image = &index["images"][image.as_u64().unwrap() as usize];
