@@ -17,6 +17,8 @@ const TOOL_KEYS: Record<Tool, Key> = {
 const PRESET_KEYS: Record<PresetName, Key> = {
   stored: "presetStored", bone: "presetBone", soft: "presetSoft", teeth: "presetTeeth", auto: "presetAuto",
 };
+/** Why nobody can sign in, as the console's script says it. */
+const OBSTACLES: Record<string, Key> = { noClientId: "obstacleClientId", noProvider: "obstacleProvider", needsHttps: "obstacleHttps" };
 const FRAMES_PER_SECOND = 12;
 
 function button(label: string, onClick: () => void): HTMLButtonElement {
@@ -340,7 +342,8 @@ export class Page {
   private offer(kind: string): void {
     const actions: HTMLElement[] = [];
     if (kind === "sign-in") {
-      if (server.signIn.obstacle) element("notice-detail").textContent = server.signIn.obstacle;
+      const obstacle = String(server.signIn.obstacle ?? "");
+      if (obstacle) element("notice-detail").textContent = OBSTACLES[obstacle] ? text(OBSTACLES[obstacle]) : obstacle;
       // A window, because the provider leads back to the console and not to this page.
       else actions.push(button(text("signIn"), () => server.signIn.begin({ inWindow: true })));
     }
