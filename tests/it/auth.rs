@@ -104,8 +104,8 @@ impl Guarded {
         let mut view = BTreeMap::new();
         for (method, path, right) in self.operations().await {
             let is_description = path.trim_end_matches('/') == "/dicom-web";
-            // What stays after a deletion has a test of its own, and the time since the start is another in each
-            // answer.
+            // What stays after a deletion has a test of its own, and the time since the start is another in
+            // each answer.
             let is_apart = ["/changes", "/events", "/status"].contains(&path.as_str());
             if method != "GET" || right.as_deref() != Some("read") || is_description || is_apart {
                 continue;
