@@ -368,9 +368,11 @@ def test_an_association_that_goes_wrong_is_aborted_alone(origin, sent):
     client.requested_contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
     association = client.associate(*origin.dimse, ae_title=origin.ae_title)
     assert association.is_established
-    association.dul.socket.socket.sendall(sent)
+    # The association lets go of its socket once the server has aborted.
+    connection = association.dul.socket.socket
+    connection.sendall(sent)
     with contextlib.suppress(OSError):
-        association.dul.socket.socket.shutdown(socket.SHUT_WR)
+        connection.shutdown(socket.SHUT_WR)
     deadline = time.monotonic() + 20
     while association.is_established and time.monotonic() < deadline:
         time.sleep(0.01)
