@@ -110,6 +110,8 @@ studies.start(report);
 study.start(report);
 statusPage.start(report);
 offerLanguages();
+// Until here the header has no words.
+document.body.classList.add("ready");
 element("sign-in").addEventListener("click", () => signIn.begin({ inWindow: queue.isActive }));
 element("sign-out").addEventListener("click", () => {
   if (!queue.isActive || confirm(t("signOutQuestion"))) signIn.signOut();

@@ -62,7 +62,7 @@ export function start(onError) {
   fail = onError;
   const box = element("box");
   let timer = 0;
-  const searchBox = () => go({ q: box.value.trim(), page: 0 });
+  const searchBox = () => go({ q: box.value, page: 0 });
   box.addEventListener("input", () => {
     clearTimeout(timer);
     timer = window.setTimeout(searchBox, typingPause);
@@ -137,9 +137,11 @@ export function leave() {
 
 /** Goes to another list. Typing on replaces the entry in the history. @param {Partial<Shown>} change */
 function go(change) {
-  const next = { ...shown, ...change };
+  // What was typed a moment ago counts, too.
+  const q = element("box").value.trim();
+  const next = { ...shown, ...change, q, ...(q === shown.q ? {} : { page: 0 }) };
   if (JSON.stringify(next) === JSON.stringify(shown)) return;
-  const isTyping = "q" in change && shown.q !== "" && next.q !== "";
+  const isTyping = "q" in change && shown.q !== "" && q !== "";
   const query = new URLSearchParams();
   for (const name of /** @type {const} */ (["q", "modality", "days", "from", "to", "sort"])) if (next[name]) query.set(name, next[name]);
   if (next.page) query.set("page", String(next.page + 1));
