@@ -1,8 +1,8 @@
 //! Making previews: every frame of a series as lossy JPEG 2000, in one object (docs/fast-stream.md).
 //!
-//! Frames are encoded when they are stored ([`ahead`]), and kept in memory ([`pool`]). When the series is
+//! Frames are encoded when they are stored ([`ahead`]), and kept in memory (`pool.rs`). When the series is
 //! quiet, they are put in order and written as one object; what is not in memory is encoded then
-//! ([`collect`]).
+//! (`collect.rs`).
 //!
 //! The state of a preview is in the index. A crash at any moment leaves it pending, and at most an object
 //! that nothing refers to, which the next preview of the series removes.
