@@ -53,13 +53,21 @@ CUSPID_TEST_ENGINE=cloud tools/cloud.py --only radosgw,amazon tools/conformance.
 step requests to S3 and DynamoDB
 tools/cloud.py --only radosgw,amazon .venv/bin/python tools/costs_test.py
 
-step a fleet among faults
-tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1
-tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 --queue sqs
-tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py
-
-step viewer
-tools/viewer_test.sh
+# The tests of a fleet wait most of the time, as do those of a browser: they run beside each other.
+step "viewer, and a fleet among faults"
+fleet() {
+    tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 &&
+        tools/cloud.py .venv/bin/python tools/fleet_test.py --rounds 1 --queue sqs &&
+        tools/cloud.py --only radosgw,amazon .venv/bin/python tools/fleet_walk.py
+}
+log=$(mktemp)
+fleet >"$log" 2>&1 &
+status=0
+tools/viewer_test.sh || status=$?
+wait $! || status=$?
+cat "$log"
+rm -f "$log"
+[ "$status" -eq 0 ]
 
 step kills
 .venv/bin/python tools/kill_test.py --rounds 10
