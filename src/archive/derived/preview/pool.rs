@@ -25,6 +25,8 @@ const ENTRY_BYTES: usize = 512;
 const MEASURED_OF: u64 = 16;
 /// Ingest is busy for so long after an instance was stored.
 const BUSY: Duration = Duration::from_millis(100);
+/// While ingest is busy, a frame waits for so long: encoding then takes a tenth of a core at most.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// The pause before another look at whether ingest is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// The slices of a series are dropped after so long without a change, if the preview is there.
@@ -194,11 +196,13 @@ impl SlicePool {
         }
     }
 
-    /// A permit to read, decode and encode a frame. While ingest is busy, there is one only.
+    /// A permit to read, decode and encode a frame. While ingest is busy, there is one only, and not at once.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
+        let begun = Instant::now();
         loop {
             let permit = self.encoders.clone().acquire_owned().await.expect("the semaphore is never closed");
-            if self.encoders.available_permits() >= self.reserved || !self.is_ingest_busy() {
+            let is_alone = self.encoders.available_permits() >= self.reserved;
+            if (is_alone && begun.elapsed() >= LONGEST_WAIT) || !self.is_ingest_busy() {
                 return permit;
             }
             drop(permit);
