@@ -163,8 +163,6 @@ fn takes_instances(request: &AssociationRQ, sop_class: &str, operations: PeerOpe
     roles_of(request, sop_class).scp
         && operations.include(PeerOperation::Get)
         && is_uid(sop_class)
-        && sop_class != uids::VERIFICATION
-        && models::of_sop_class(sop_class).is_none()
         && uids::is_storage(sop_class)
 }
 

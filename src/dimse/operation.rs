@@ -68,18 +68,12 @@ impl Operation {
                 let _ = sender.send(Err(interruption)).await;
             }
         }));
-        let messages = stream::unfold((receiver, task), |(mut receiver, task)| async move {
+        let messages = stream::unfold(Some((receiver, task)), |state| async move {
+            let (mut receiver, task) = state?;
             match receiver.recv().await {
-                Some(message) => Some((message, (receiver, task))),
+                Some(message) => Some((message, Some((receiver, task)))),
                 // The messages have ended; a panic of the task ends the association.
-                None => match task.await {
-                    Ok(()) => None,
-                    Err(_) => {
-                        let (_, receiver) = mpsc::channel(1);
-                        let ended = AbortOnDropHandle::new(tokio::spawn(async {}));
-                        Some((Err(Interruption::Broken), (receiver, ended)))
-                    }
-                },
+                None => task.await.err().map(|_| (Err(Interruption::Broken), None)),
             }
         });
         Self { context, message_id, messages: messages.boxed(), cancel, responses: Some(responses) }

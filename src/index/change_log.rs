@@ -10,7 +10,7 @@
 //! used for the next, or gets an empty entry.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::clock::now_millis;
 use crate::index::changes::{Change, EntriesBefore, FeedEntry};
 use crate::index::feed_position::FeedPosition;
 use crate::index::read::whole_partition;
-use crate::index::{Error, keys, rows};
+use crate::index::{Error, keys, lock, rows};
 use crate::table::{self, Expect, Item, Table, Write};
 
 /// The lanes of a feed over a remote table: more than there are processes that store at the same time.
@@ -152,7 +152,11 @@ impl ChangeLog {
         let outcome = table.transact(writes).await;
         match &outcome {
             Ok(()) => {
-                self.with(tenant, |feed| feed.state = feed.state.after_append());
+                self.with(tenant, |feed| {
+                    if feed.state == FeedState::New {
+                        feed.state = FeedState::Open;
+                    }
+                });
                 self.ring(tenant);
             }
             // Another process has used the number.
@@ -213,12 +217,6 @@ impl OpenFeed {
     }
 }
 
-impl FeedState {
-    fn after_append(self) -> Self {
-        if self == Self::New { Self::Open } else { self }
-    }
-}
-
 /// Writes an empty entry at a position that no transaction will use, if there is none. Afterwards a
 /// transaction with this number that is still under way fails.
 ///
@@ -241,10 +239,4 @@ fn entry_row(tenant: &str, entry: &FeedEntry) -> Result<Item, Error> {
 fn random_below(limit: u32) -> u32 {
     let random = Uuid::new_v4().as_u128() % u128::from(limit.max(1));
     u32::try_from(random).unwrap_or(0)
-}
-
-/// Locks a mutex. Each statement leaves the guarded value valid, so a lock that a panic poisoned may still be
-/// used.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ use crate::index::prepare::{
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
-use crate::index::{Error, Index, counts, keys, read};
+use crate::index::{Error, Index, counts, keys, lock, read};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 use crate::threads;
 
@@ -478,10 +478,4 @@ fn abandoned_rows(batch: &[CommitRequest], outcomes: &[CommitOutcome]) -> Vec<It
     };
     let abandoned = batch.iter().zip(outcomes).filter(|(request, outcome)| is_abandoned(request, outcome));
     abandoned.flat_map(|(request, _)| request.prepared.written.iter().cloned()).collect()
-}
-
-/// Locks a mutex. Each statement leaves the guarded value valid, so a lock that a panic poisoned may still be
-/// used.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The index: records of all studies, series and instances, and searches for them. Works over any [`Table`].
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -56,7 +56,6 @@ mod tests;
 pub use commit::CommitOutcome;
 pub use counts::Recount;
 pub use delete::{DeletionEntry, ObjectToDelete};
-pub use feed_position::FeedPosition;
 pub use prepare::PreparedRecord;
 pub use read::Readable;
 pub use rows::InstanceLocation;
@@ -157,4 +156,10 @@ impl Index {
     pub(crate) fn in_memory() -> Self {
         Self::new(Arc::new(crate::table::redb::Redb::in_memory().expect("memory can be opened")))
     }
+}
+
+/// Locks a mutex. Each statement leaves the guarded value valid, so a lock that a panic poisoned may still be
+/// used.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

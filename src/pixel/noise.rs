@@ -9,6 +9,8 @@ const MAX_PLACES: usize = 1 << 15;
 const MEDIAN_OF_DIFFERENCES: f64 = 1.349;
 /// Precision that is always kept, in bits.
 const LEAST_PRECISION: u32 = 8;
+/// The highest precision of images that are encoded, in bits.
+const MAX_PRECISION: u32 = 16;
 
 /// Estimates the standard deviation of the noise of an image of one sample a pixel. Only pixels above the
 /// mean count, so that air, whose noise is cut off at the lowest value, does not. 0 for other images.
@@ -43,7 +45,7 @@ pub(super) fn standard_deviation(image: &Image) -> f64 {
 /// noise that is there.
 pub(super) fn noisy_bits(image: &Image) -> u32 {
     let spare = image.precision.saturating_sub(LEAST_PRECISION);
-    if spare == 0 {
+    if spare == 0 || image.precision > MAX_PRECISION {
         return 0;
     }
     let bits = (standard_deviation(image) / 2.0).max(1.0).log2().round();
@@ -98,8 +100,10 @@ mod tests {
         }
         let colour = Image { shape: Shape { rows: 1, columns: 1, samples: 3 }, ..noisy(40.0, false) };
         assert_eq!(noisy_bits(&colour), 0);
-        let bytes = Image { precision: 8, ..noisy(40.0, false) };
-        assert_eq!(noisy_bits(&bytes), 0);
+        for precision in [8, 32] {
+            let image = Image { precision, ..noisy(40.0, false) };
+            assert_eq!(noisy_bits(&image), 0, "{precision}");
+        }
     }
 
     #[test]

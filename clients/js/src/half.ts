@@ -3,7 +3,7 @@
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
-/** The bits of the half float that is nearest to a value; values that are too large become the largest. */
+/** The bits of the half float that is nearest to a value; values that are too large become the largest, and those below 2^-14 become 0. */
 export function halfFloat(value: number): number {
   float[0] = Math.max(-65504, Math.min(65504, value));
   const sign = (bits[0] >>> 16) & 0x8000;

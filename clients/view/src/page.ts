@@ -4,7 +4,7 @@ import { type Key, type Language, choose, language, languages, number, text } fr
 import { type Input, TOOLS, type Tool } from "./input.js";
 import type { Problem, Session } from "./session.js";
 import * as server from "./server.js";
-import type { View, ViewName } from "./view.js";
+import type { View } from "./view.js";
 import { PRESETS, type PresetName, type Viewer } from "./viewer.js";
 
 export function element<T extends HTMLElement>(id: string): T {
@@ -425,4 +425,3 @@ function personName(name: Record<string, string> | undefined): string {
   return first && second ? `${first} (${second})` : first || second;
 }
 
-export type { ViewName };

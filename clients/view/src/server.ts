@@ -32,7 +32,7 @@ export function headers(): Promise<Record<string, string>> {
   return signIn.headers();
 }
 
-export async function get(url: string, accept: string, signal?: AbortSignal): Promise<Response> {
+async function get(url: string, accept: string, signal?: AbortSignal): Promise<Response> {
   const fields = { Accept: accept, ...(await headers()) };
   const response = await fetch(url, { headers: fields, signal });
   if (response.status === 401) signIn.refused(fields);
@@ -67,7 +67,7 @@ export async function previewState(target: Target, signal?: AbortSignal): Promis
 
 /** The study, without its series; `null` if it is not there. */
 export async function study(uid: string): Promise<DataSet | null> {
-  const response = await get(`${service}/studies?StudyInstanceUID=${encodeURIComponent(uid)}&includefield=StudyDescription`, "application/dicom+json");
+  const response = await get(`${service}/studies?StudyInstanceUID=${encodeURIComponent(uid)}`, "application/dicom+json");
   return response.status === 204 ? null : ((await response.json())[0] ?? null);
 }
 

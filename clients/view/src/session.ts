@@ -38,7 +38,7 @@ const LOOK_MS = 120;
 
 const memory = (navigator as { deviceMemory?: number }).deviceMemory;
 /** Phones and old tablets. */
-export const isSmall = memory === undefined ? matchMedia("(pointer: coarse)").matches : memory <= 2;
+const isSmall = memory === undefined ? matchMedia("(pointer: coarse)").matches : memory <= 2;
 
 export class Session {
   scene: Scene | null = null;

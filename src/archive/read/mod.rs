@@ -43,8 +43,6 @@ pub(in crate::archive) const FILL_BYTES: usize = 64 * 1024;
 /// The part of an instance's record that says what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct InstanceKind {
-    /// The UID of the instance.
-    pub instance: InstanceUid,
     /// SOP Class UID.
     pub sop_class: String,
     /// Transfer Syntax UID of the stored object.

@@ -108,9 +108,9 @@ impl Archive {
     /// If the store does not answer, which proves nothing.
     pub async fn has_object(&self, caller: &Caller, record: &InstanceRecord) -> Result<bool, Error> {
         let key = keys::original_of(&caller.tenant, record);
-        self.blobs.size(&key).await?;
+        let size = self.blobs.size(&key).await?;
         let object = WholeObject { key: &key, size_bytes: record.size_bytes, digest: record.digest };
-        Ok(self.lost_object(object).await.is_none())
+        Ok(self.lost_object_of_size(object, size).await.is_none())
     }
 
     async fn lost_instance(&self, caller: &Caller, record: &InstanceRecord) -> Option<(InstanceUid, Error)> {
@@ -127,19 +127,24 @@ impl Archive {
 
     /// The error of reading an object that is missing or too short, or that was found damaged and still is.
     pub(super) async fn lost_object(&self, object: WholeObject<'_>) -> Option<blobs::Error> {
+        // The read of the object shows whether an error lasts.
+        let size = self.blobs.size(object.key).await.ok()?;
+        self.lost_object_of_size(object, size).await
+    }
+
+    /// As [`Archive::lost_object`], where the size of the object is known.
+    async fn lost_object_of_size(&self, object: WholeObject<'_>, size: Option<u64>) -> Option<blobs::Error> {
         let WholeObject { key, size_bytes, digest } = object;
-        match self.blobs.size(key).await {
-            Ok(Some(size)) if size >= size_bytes => {
+        match size {
+            Some(size) if size >= size_bytes => {
                 let age = self.damaged.age(key)?;
                 // It may have been restored from a back-up. A large object is not read for each response.
                 let is_certain = size_bytes > MAX_READ_TWICE_BYTES && age < DAMAGE_CERTAIN;
                 let is_intact = !is_certain && is_intact(self, key, digest, size_bytes).await.ok()?;
                 (!is_intact).then(|| blobs::Error::Damaged(key.clone()))
             }
-            Ok(Some(_)) => Some(blobs::Error::OutOfRange { key: key.clone(), range: 0..size_bytes }),
-            Ok(None) => Some(blobs::Error::NotFound(key.clone())),
-            // The read of the object shows whether this lasts.
-            Err(_) => None,
+            Some(_) => Some(blobs::Error::OutOfRange { key: key.clone(), range: 0..size_bytes }),
+            None => Some(blobs::Error::NotFound(key.clone())),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::dicom::scan::{EventKind, Outline, ScanEvent, ScanLimits, Scanner, hea
 use crate::dicom::transfer_syntax;
 use crate::dicom::uids;
 
-pub(crate) fn limits() -> ScanLimits {
+fn limits() -> ScanLimits {
     ScanLimits {
         max_header_bytes: 1 << 20,
         max_sequence_depth: 16,

@@ -165,6 +165,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/view",
         operations: &[Operation {
             statuses: &[308, 429],
+            section: "docs/view.md",
             ..viewer("EnterView", |method| on(method, view::enter), "leads to the Cuspid viewer")
         }],
     },
@@ -173,6 +174,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             statuses: &[200, 404, 429, 500, 503],
             gives: HTML,
+            section: "docs/view.md",
             ..viewer("ShowView", |method| on(method, view::page), "the Cuspid viewer")
         }],
     },
@@ -181,6 +183,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             parameters: &[RANGE],
             gives: VIEW_FILES,
+            section: "docs/view.md",
             ..viewer("ShowViewFile", |method| on(method, view::file), "a file of the Cuspid viewer")
         }],
     },

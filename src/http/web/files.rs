@@ -5,11 +5,50 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Response, StatusCode, Uri};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
+use axum::response::IntoResponse;
 use tower_http::services::ServeDir;
 
 use crate::http::error::Error;
 use crate::http::web::{IMMUTABLE, REVALIDATED};
+
+/// The page of an installation.
+pub(super) const PAGE: &str = "index.html";
+
+/// Header fields of every file.
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
+    // Signing in again uses a frame of this origin.
+    (X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// Redirects to a directory, to which the links of its page are relative.
+pub(super) fn enter(uri: &Uri, directory: &str) -> impl IntoResponse + use<> {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, format!("{directory}{query}"))])
+}
+
+/// Whether a directory has a page.
+pub(super) async fn has_page(directory: &Path) -> bool {
+    tokio::fs::try_exists(directory.join(PAGE)).await.unwrap_or_default()
+}
+
+/// The response with the header fields of files, its policy and its `Cache-Control`.
+pub(super) fn with_headers(
+    mut response: Response<Body>,
+    policy: HeaderValue,
+    caching: HeaderValue,
+) -> Response<Body> {
+    response.headers_mut().extend(HEADERS);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response.headers_mut().insert(CACHE_CONTROL, caching);
+    response
+}
 
 /// The response with the file at `path` in a directory, compressed if it was compressed at installation, and
 /// its `Cache-Control`.

@@ -177,6 +177,32 @@ proptest! {
     }
 }
 
+#[test]
+fn transactions_of_one_record_are_replayed_one_after_the_other() {
+    let disk = SimulatedDisk::new(empty_table(), 0);
+    let table = open(&disk).unwrap();
+    let put = |version: u64, secondary: &str| {
+        let item = item(key("more", "s"), version, &[(Secondary::First, "all", secondary)]);
+        vec![Write::Put(item, Expect::Anything)]
+    };
+    // Each gives the item another place in the index, and the last one gives its place to another item.
+    let other = item(key("more", "other"), 1, &[(Secondary::First, "all", "second")]);
+    let moved = [put(3, "third"), vec![Write::Put(other, Expect::Absent)]].concat();
+    let transactions = [put(1, "first"), put(2, "second"), moved];
+    let pending = |writes: &Vec<Write>| {
+        let writes = codec::encode(writes.clone()).unwrap();
+        PendingTransaction { writes, done: oneshot::channel().0 }
+    };
+    let outcomes = write::write(&table.engine, &transactions.iter().map(pending).collect::<Vec<_>>());
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let mut expected = Model::new();
+    for writes in &transactions {
+        assert_eq!(apply(&mut expected, writes), None);
+    }
+    assert!(runtime().block_on(read_all(&table)).unwrap() == expected);
+    assert!(restarted(disk.cache()) == expected);
+}
+
 /// Carries out transactions on a disk with a fault. Returns the states that the outcomes allow.
 async fn carry_out_with_faults(
     table: &Redb,

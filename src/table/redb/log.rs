@@ -20,6 +20,8 @@ const LOG: TableDefinition<'static, (), u128> = TableDefinition::new("log");
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const ADD: u8 = 3;
+/// Stands between two transactions.
+const NEXT: u8 = 4;
 
 /// The size of the engine's cache while a file is closed for [`replace`].
 const REPLACE_CACHE_BYTES: usize = 16 << 20;
@@ -36,7 +38,7 @@ pub(super) fn recover(
     let applied = last_commit(database)?;
     let mut records = Vec::new();
     let log = Wal::open(file, sizes, log_id(database)?, applied, |number, payload| {
-        records.push(decode(payload).map(|writes| (number, writes)));
+        records.push(decode(payload).map(|transactions| (number, transactions)));
     });
     let log = log.map_err(|error| match error {
         RecoverError::Io(error) => redb::Error::Io(error),
@@ -53,9 +55,11 @@ pub(super) fn recover(
         let mut trees = WriteTrees::open(&transaction)?;
         for record in records {
             let undecodable = || redb::Error::Corrupted("a record of the write-ahead log".into());
-            let (number, writes) = record.ok_or_else(undecodable)?;
-            // The conditions were met when the record was written.
-            let _ = trees.apply(&writes)?;
+            let (number, transactions) = record.ok_or_else(undecodable)?;
+            for writes in transactions {
+                // The conditions were met when the record was written.
+                let _ = trees.apply(&writes)?;
+            }
             trees.set_commit(number)?;
         }
     }
@@ -159,56 +163,72 @@ fn is_in_use(table: &Path) -> bool {
     matches!(opened, Ok(Err(DatabaseError::DatabaseAlreadyOpen)))
 }
 
-/// The payload of a record: the writes of transactions whose conditions were met, in order.
+/// The payload of a record: transactions whose conditions were met, in order.
 pub(super) fn encode<'a>(transactions: impl Iterator<Item = &'a [EncodedWrite]>) -> Vec<u8> {
     let mut record = begin_record();
-    for write in transactions.flatten() {
-        let kind = match &write.action {
-            WriteAction::Put(_) => PUT,
-            WriteAction::Delete => DELETE,
-            WriteAction::Add(_) => ADD,
-            WriteAction::Check => continue,
-        };
-        record.push(kind);
-        // Keys and values have limits far below 64 KiB and 4 GiB (`limits`).
-        record.extend_from_slice(&(write.key.len() as u16).to_le_bytes());
-        record.extend_from_slice(&write.key);
-        match &write.action {
-            WriteAction::Put(value) => {
-                record.extend_from_slice(&(value.len() as u32).to_le_bytes());
-                record.extend_from_slice(value);
-            }
-            WriteAction::Add(number) => record.extend_from_slice(&number.to_le_bytes()),
-            WriteAction::Delete | WriteAction::Check => {}
+    for (number, writes) in transactions.enumerate() {
+        if number > 0 {
+            record.push(NEXT);
         }
+        writes.iter().for_each(|write| encode_write(write, &mut record));
     }
     record
 }
 
-/// The writes of a record; `None` if the bytes are no record's payload.
-fn decode(mut payload: &[u8]) -> Option<Vec<EncodedWrite>> {
-    let mut writes = Vec::new();
-    while let Some(([kind, low, high], rest)) = payload.split_first_chunk() {
-        let (key, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
-        payload = rest;
-        let action = match *kind {
-            DELETE => WriteAction::Delete,
-            PUT => {
-                let (length, rest) = rest.split_first_chunk()?;
-                let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-                payload = rest;
-                WriteAction::Put(value.to_vec())
-            }
-            ADD => {
-                let (number, rest) = rest.split_first_chunk()?;
-                payload = rest;
-                WriteAction::Add(i64::from_le_bytes(*number))
-            }
-            _ => return None,
-        };
-        writes.push(EncodedWrite { key: key.to_vec(), expect: Expect::Anything, action });
+fn encode_write(write: &EncodedWrite, record: &mut Vec<u8>) {
+    record.push(match &write.action {
+        WriteAction::Put(_) => PUT,
+        WriteAction::Delete => DELETE,
+        WriteAction::Add(_) => ADD,
+        WriteAction::Check => return,
+    });
+    // Keys and values have limits far below 64 KiB and 4 GiB (`limits`).
+    record.extend_from_slice(&(write.key.len() as u16).to_le_bytes());
+    record.extend_from_slice(&write.key);
+    match &write.action {
+        WriteAction::Put(value) => {
+            record.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            record.extend_from_slice(value);
+        }
+        WriteAction::Add(number) => record.extend_from_slice(&number.to_le_bytes()),
+        WriteAction::Delete | WriteAction::Check => {}
     }
-    payload.is_empty().then_some(writes)
+}
+
+/// The transactions of a record; `None` if the bytes are no record's payload.
+fn decode(mut payload: &[u8]) -> Option<Vec<Vec<EncodedWrite>>> {
+    let mut transactions = Vec::new();
+    let mut writes = Vec::new();
+    while let Some((kind, rest)) = payload.split_first() {
+        payload = rest;
+        if *kind == NEXT {
+            transactions.push(std::mem::take(&mut writes));
+        } else {
+            writes.push(decode_write(*kind, &mut payload)?);
+        }
+    }
+    transactions.push(writes);
+    Some(transactions)
+}
+
+fn decode_write(kind: u8, payload: &mut &[u8]) -> Option<EncodedWrite> {
+    let (length, rest) = payload.split_first_chunk()?;
+    let (key, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    let (action, rest) = match kind {
+        DELETE => (WriteAction::Delete, rest),
+        PUT => {
+            let (length, rest) = rest.split_first_chunk()?;
+            let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            (WriteAction::Put(value.to_vec()), rest)
+        }
+        ADD => {
+            let (number, rest) = rest.split_first_chunk()?;
+            (WriteAction::Add(i64::from_le_bytes(*number)), rest)
+        }
+        _ => return None,
+    };
+    *payload = rest;
+    Some(EncodedWrite { key: key.to_vec(), expect: Expect::Anything, action })
 }
 
 /// The bytes of a transaction in a record.
@@ -219,5 +239,6 @@ pub(super) fn size_bytes(writes: &[EncodedWrite]) -> usize {
         WriteAction::Delete => write.key.len() + 3,
         WriteAction::Check => 0,
     };
-    writes.iter().map(size).sum()
+    // One byte for [`NEXT`].
+    writes.iter().map(size).sum::<usize>() + 1
 }

@@ -117,7 +117,10 @@ impl Writer {
             while self.write_group() {}
             self.checkpoint_if_due();
             if is_closed {
-                self.engine.end_log();
+                // After a panic the log is replayed at the next start.
+                if !self.has_ended() {
+                    self.engine.end_log();
+                }
                 return;
             }
         }
@@ -266,7 +269,7 @@ impl RedbEngine {
 ///
 /// After a failure the engine takes no more writes until it is closed and opened again. A commit that failed
 /// may have taken effect: its number shows that, after the log was replayed.
-fn write(engine: &RedbEngine, group: &[PendingTransaction]) -> Vec<Result<(), Error>> {
+pub(super) fn write(engine: &RedbEngine, group: &[PendingTransaction]) -> Vec<Result<(), Error>> {
     let mut commit = None;
     let error = match engine.with(|table| apply_all(table, group, &mut commit)) {
         Ok(Ok(outcomes)) => return outcomes,

@@ -10,7 +10,6 @@ use tracing::debug;
 use crate::archive::Archive;
 use crate::archive::derived::preview::PreviewError;
 use crate::archive::derived::preview::encoded::{FrameSource, SeriesKey, encode_frame};
-use crate::archive::derived::preview::pool::encoders;
 use crate::queue::Job;
 
 /// Encodes the frames of all instances that are stored from now on, until the future is dropped. What is not
@@ -35,7 +34,7 @@ pub async fn encode_stored(archive: &Arc<Archive>) {
             if archive.slices.is_given_up(&finish.key) {
                 break;
             }
-            while running.len() >= encoders(&archive.preview) {
+            while running.len() >= archive.slices.encoders() {
                 running.join_next().await;
             }
             let (source, finish) = (source.clone(), finish.clone());

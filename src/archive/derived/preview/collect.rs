@@ -13,7 +13,6 @@ use crate::archive::derived::preview::arrange::Source;
 use crate::archive::derived::preview::collection::Collection;
 use crate::archive::derived::preview::encoded::{EncodedSlice, FrameSource, SliceKey, encode_frame};
 use crate::archive::derived::preview::geometry::Geometry;
-use crate::archive::derived::preview::pool::encoders;
 use crate::archive::derived::preview::{Due, PreviewError, source_record, sources, stored};
 use crate::archive::{Archive, Error};
 use crate::dicom::frames::PixelLayout;
@@ -58,7 +57,7 @@ pub(super) async fn collect(archive: &Archive, due: &Due) -> Result<Collection, 
         let record = source_record(archive, &caller, &due.record, source).await?;
         let source = Arc::new(FrameSource::new(series.clone(), record).await?);
         for frame in frames {
-            if running.len() >= encoders(&archive.preview)
+            if running.len() >= archive.slices.encoders()
                 && let Some(encoded) = running.next().await
             {
                 collection.add(archive, &series, encoded?).await?;

@@ -43,7 +43,13 @@ pub(super) struct Head {
     pub(super) stages: Stages,
 }
 
-impl Contents<'_> {
+impl<'a> Contents<'a> {
+    /// A stream of all slices of a series.
+    pub(super) fn whole(slices: &'a [EncodedSlice], order: Order, slice_spacing: Option<f64>) -> Self {
+        let number_of_slices = slices.len() as u32;
+        Self { is_complete: true, number_of_slices, first_slice: 0, order, slice_spacing, slices }
+    }
+
     /// The header and the index of the stream.
     pub(super) fn head(&self) -> Head {
         let stages = self.stages();
@@ -67,12 +73,12 @@ impl Contents<'_> {
         Stages::of(&ends, self.first_slice, Strides { pixels_per_slice })
     }
 
-    fn index<'a>(&'a self, stages: &'a Stages) -> Index<'a> {
+    fn index<'b>(&'b self, stages: &'b Stages) -> Index<'b> {
         let slices = self.slices;
         let mut instances = Numbered::default();
         let instance = slices.iter().map(|slice| instances.number(&slice.key.instance)).collect::<Vec<_>>();
         let mut images = Numbered::default();
-        let image_of = |slice: &'a EncodedSlice| {
+        let image_of = |slice: &'b EncodedSlice| {
             slice.image.as_ref().ok().map(|image| images.number(image.description.as_ref()))
         };
         let image = slices.iter().map(image_of).collect::<Vec<_>>();

@@ -273,7 +273,7 @@ async fn write_preview(archive: &Archive, due: &Due, key: &Key) -> Result<u64, P
 /// Has the preview of a series made again, if the series is unchanged.
 async fn remake(archive: &Archive, tenant: &Tenant, record: &SeriesRecord) -> Result<(), Error> {
     let SeriesRecord { study, series, generation, .. } = record;
-    let due = stream::due_now();
+    let due = PreviewState::Pending { due_at: now_millis(), attempts: 0 };
     archive.index.set_preview(tenant.as_str(), study, series, *generation, &due).await?;
     archive.announce_preview(tenant.as_str(), study.clone(), series.clone(), Duration::ZERO).await;
     Ok(())

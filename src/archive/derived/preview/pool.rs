@@ -2,10 +2,8 @@
 //! here is encoded when the preview is made.
 
 use std::collections::{HashMap, VecDeque};
-use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -13,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::archive::access::Tenant;
 use crate::archive::derived::preview::encoded::{EncodedSlice, SeriesKey, SliceKey};
+use crate::archive::permits::cores;
 use crate::config::PreviewSettings;
 use crate::dicom::uid::{InstanceUid, StudyUid};
 use crate::index::records::InstanceRecord;
@@ -25,7 +24,7 @@ const ENTRY_BYTES: usize = 512;
 const MEASURED_OF: u64 = 16;
 /// Ingest is busy for so long after an instance was stored.
 const BUSY: Duration = Duration::from_millis(100);
-/// While ingest is busy, a frame waits for so long: encoding then takes a tenth of a core at most.
+/// While ingest is busy, a frame waits for so long before it is encoded.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// The pause before another look at whether ingest is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -90,7 +89,7 @@ pub(in crate::archive) struct Progress {
 
 impl SlicePool {
     pub(in crate::archive) fn new(settings: &PreviewSettings) -> Self {
-        let encoders = encoders(settings);
+        let encoders = if settings.threads == 0 { cores() } else { settings.threads };
         Self {
             contents: Mutex::default(),
             max_bytes: settings.max_memory_bytes,
@@ -101,6 +100,11 @@ impl SlicePool {
             encoders: Arc::new(Semaphore::new(encoders)),
             reserved: encoders - 1,
         }
+    }
+
+    /// The frames that are encoded at a time.
+    pub(super) fn encoders(&self) -> usize {
+        self.reserved + 1
     }
 
     /// Whether frames of stored instances are encoded in this process.
@@ -397,13 +401,5 @@ impl Contents {
             wait = wait.min(left);
         }
         (None, wait)
-    }
-}
-
-/// The frames that are encoded at a time.
-pub(super) fn encoders(settings: &PreviewSettings) -> usize {
-    match settings.threads {
-        0 => available_parallelism().map_or(1, NonZero::get),
-        threads => threads,
     }
 }

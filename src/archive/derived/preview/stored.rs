@@ -79,15 +79,7 @@ pub(super) fn write(
     rate: PreviewRate,
 ) -> Result<(), Error> {
     let slices = &collection.slices;
-    let contents = Contents {
-        is_complete: true,
-        number_of_slices: slices.len() as u32,
-        first_slice: 0,
-        order,
-        slice_spacing,
-        slices,
-    };
-    let Head { bytes, stages } = contents.head();
+    let Head { bytes, stages } = Contents::whole(slices, order, slice_spacing).head();
     staged.write(&bytes)?;
     for segments in stages.segments.chunks(WRITTEN_SEGMENTS) {
         let mut chunks = Vec::with_capacity(segments.len());
@@ -179,14 +171,7 @@ pub(super) async fn read(
 impl StoredPreview {
     /// The whole stream.
     fn contents(&self) -> Contents<'_> {
-        Contents {
-            is_complete: true,
-            number_of_slices: self.slices.len() as u32,
-            first_slice: 0,
-            order: self.order,
-            slice_spacing: self.slice_spacing,
-            slices: &self.slices,
-        }
+        Contents::whole(&self.slices, self.order, self.slice_spacing)
     }
 
     /// The stages of the whole stream, and the offset in the object at which the index ends.

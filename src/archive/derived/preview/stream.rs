@@ -17,7 +17,6 @@ use crate::archive::derived::preview::{remake, stored};
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
-use crate::clock::now_millis;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::digest::hexadecimal;
 use crate::index::records::{PreviewState, SeriesRecord};
@@ -135,6 +134,16 @@ fn other_version(series: &SeriesUid) -> Error {
     Error::NotFound(format!("preview of series {series} of this version; the series has changed"))
 }
 
+/// The version of a stored preview.
+fn version(generation: u64, size_bytes: u64) -> String {
+    format!("{generation}-{size_bytes}")
+}
+
+/// The end of the tag of a stream up to a stage.
+fn suffix(stage: Option<usize>) -> String {
+    stage.map(|stage| format!("-s{stage}")).unwrap_or_default()
+}
+
 fn no_slices(slices: &Range<u32>, series: &str, count: usize) -> Error {
     Error::NotFound(format!("slices {slices:?} in {series}, which has {count}"))
 }
@@ -146,7 +155,7 @@ async fn open_stored(
     (generation, size_bytes): (u64, u64),
     StreamPart { slices, stage, version: wanted }: &StreamPart,
 ) -> Result<Option<PreviewStream>, Error> {
-    let version = format!("{generation}-{size_bytes}");
+    let version = version(generation, size_bytes);
     if wanted.as_ref().is_some_and(|wanted| *wanted != version) {
         return Err(Error::NotFound("stream of this version; the series has changed".into()));
     }
@@ -161,7 +170,7 @@ async fn open_stored(
         return Ok(bytes.map(|bytes| of_part(vec![StreamPiece::Object(0..bytes)], String::new())));
     }
     let Some(preview) = stored::read(archive, key, size_bytes).await? else { return Ok(None) };
-    let suffix = stage.map(|stage| format!("-s{stage}")).unwrap_or_default();
+    let suffix = suffix(*stage);
     let Some(slices) = slices else {
         let (stages, index_end) = preview.stages();
         let last = stage.map_or(usize::MAX, |stage| stage).min(stages.stages.len().saturating_sub(1));
@@ -214,7 +223,7 @@ async fn open_partial(
     };
     let Head { bytes, stages } = contents.head();
     let digest = hexadecimal(&Sha256::digest(&bytes)[..8]);
-    let suffix = stage.map(|stage| format!("-s{stage}")).unwrap_or_default();
+    let suffix = suffix(*stage);
     let mut pieces = vec![StreamPiece::Memory(bytes.into())];
     for segment in &stages.segments {
         if stage.is_none_or(|stage| segment.stage <= stage)
@@ -302,7 +311,7 @@ pub async fn progress(
             PreviewProgress { state: "failed", reason: Some(reason), ..pending }
         }
         PreviewState::Ready { generation, size_bytes } => {
-            let version = format!("{generation}-{size_bytes}");
+            let version = version(generation, size_bytes);
             let object = keys::preview(&caller.tenant, study, series, generation);
             match stored::read(archive, &object, size_bytes).await {
                 Ok(Some(preview)) => {
@@ -315,9 +324,4 @@ pub async fn progress(
             }
         }
     })
-}
-
-/// The time at which a preview that is made again is due.
-pub(super) fn due_now() -> PreviewState {
-    PreviewState::Pending { due_at: now_millis(), attempts: 0 }
 }

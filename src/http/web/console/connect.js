@@ -4,7 +4,7 @@
 import * as dicomweb from "./dicomweb.js";
 import { fill, h, icon } from "./html.js";
 import { t } from "./language.js";
-import { notice } from "./notices.js";
+import { copy } from "./notices.js";
 import { qrCode } from "./qr.js";
 
 /** The card, which fills itself. */
@@ -29,13 +29,5 @@ function show(card, status) {
 
 /** @param {string} name @param {string} value */
 function copyButton(name, value) {
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(value);
-      notice(t("copied"));
-    } catch {
-      notice(t("cannotCopy"), { isFailure: true });
-    }
-  };
-  return h("button", { type: "button", class: "action", "aria-label": `${t("copy")}: ${name}`, title: t("copy"), onclick: copy }, icon("copy"));
+  return h("button", { type: "button", class: "action", "aria-label": `${t("copy")}: ${name}`, title: t("copy"), onclick: () => copy(value) }, icon("copy"));
 }

@@ -29,11 +29,10 @@ function changed() {
  * @param {string} study
  * @param {{ title: string, count: number }} what The patient and the day; the number of instances.
  * @param {(error: unknown) => void} onError
- * @returns {Promise<boolean>} Whether it is going to be deleted.
  */
 export async function remove(study, { title, count }, onError) {
   const images = t("images", { count });
-  if (!(await ask({ title: t("deleteQuestion"), lines: [`${title}, ${images}`, t("deleteWarning")], yes: t("delete"), isDanger: true }))) return false;
+  if (!(await ask({ title: t("deleteQuestion"), lines: [`${title}, ${images}`, t("deleteWarning")], yes: t("delete") }))) return;
   pending.add(study);
   const timer = setTimeout(async () => {
     try {
@@ -54,5 +53,4 @@ export async function remove(study, { title, count }, onError) {
   };
   notice(t("deleting", { title }), { seconds: delay, action: { text: t("undo"), run: undo } });
   changed();
-  return true;
 }

@@ -70,10 +70,11 @@ export function isCompanion(path) {
   return companions.test(path);
 }
 
+/** A preamble may be that of another format, so DICOM's own mark comes first. */
 const signatures = /** @type {const} */ ([
+  ["dicom", 128, [0x44, 0x49, 0x43, 0x4d]],
   ["zip", 0, [0x50, 0x4b, 0x03, 0x04]],
   ["zip", 0, [0x50, 0x4b, 0x05, 0x06]],
-  ["dicom", 128, [0x44, 0x49, 0x43, 0x4d]],
   ["PDF", 0, [0x25, 0x50, 0x44, 0x46]],
   ["JPEG", 0, [0xff, 0xd8, 0xff]],
   ["PNG", 0, [0x89, 0x50, 0x4e, 0x47]],
@@ -85,9 +86,7 @@ const signatures = /** @type {const} */ ([
  * @param {Uint8Array} bytes
  */
 export function kind(bytes) {
-  // A preamble may be that of another format, so DICOM's own mark is looked for first.
-  const sorted = [...signatures].sort(([one]) => (one === "dicom" ? -1 : 0));
-  const found = sorted.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));
+  const found = signatures.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));
   return found ? found[0] : "unknown";
 }
 

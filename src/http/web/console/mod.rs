@@ -13,13 +13,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use quick_xml::escape::escape;
 
 use crate::http::Service;
-use crate::http::auth::Authenticator;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::web::{IMMUTABLE, REVALIDATED, view, viewer};
+use crate::http::web::{IMMUTABLE, REVALIDATED, view, viewer, with_sign_in};
 
 /// Only files of this server: no inline scripts or styles, no other origins. Documents and videos are
 /// fetched, and shown from memory.
@@ -40,18 +38,9 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     }
     let max_bytes = format!("data-max-instance-bytes=\"{}\"", service.max_instance_bytes);
     page = page.replacen("data-max-instance-bytes=\"\"", &max_bytes, 1);
-    let sign_in = service.auth.as_ref().map(Authenticator::sign_in);
-    if let Some(sign_in) = &sign_in {
-        let told = escape(sign_in.to_json()).into_owned();
-        page = page.replacen("data-sign-in=\"\"", &format!("data-sign-in=\"{told}\""), 1);
-    }
+    let (page, policy) = with_sign_in(&service, page, POLICY);
     let mut response = asset("text/html; charset=utf-8", REVALIDATED, page);
-    // The page requests its token there.
-    if let Some(origin) = sign_in.and_then(|sign_in| sign_in.token_origin())
-        && let Ok(policy) = HeaderValue::try_from(format!("{POLICY} {origin}"))
-    {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-    }
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     response
 }
 

@@ -23,19 +23,29 @@ export function notice(text, { isFailure = false, seconds = 6, action } = {}) {
   return remove;
 }
 
+/** Copies a text. @param {string} value */
+export async function copy(value) {
+  try {
+    await navigator.clipboard.writeText(value);
+    notice(t("copied"));
+  } catch {
+    notice(t("cannotCopy"), { isFailure: true });
+  }
+}
+
 /**
- * Asks a question that has to be answered.
- * @param {{ title: string, lines: string[], yes: string, isDanger?: boolean }} question
+ * Asks a question of danger that has to be answered.
+ * @param {{ title: string, lines: string[], yes: string }} question
  * @returns {Promise<boolean>}
  */
-export function ask({ title, lines, yes, isDanger = false }) {
+export function ask({ title, lines, yes }) {
   return new Promise((resolve) => {
     const cancel = h("button", { value: "no", autofocus: true }, t("cancel"));
     const dialog = h("dialog", { "aria-labelledby": "question-title" },
       h("form", { method: "dialog" },
         h("h2", { id: "question-title" }, title),
         lines.map((line) => h("p", {}, line)),
-        h("p", { class: "buttons" }, cancel, h("button", { value: "yes", class: isDanger ? "danger" : "main" }, yes))));
+        h("p", { class: "buttons" }, cancel, h("button", { value: "yes", class: "danger" }, yes))));
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

@@ -21,7 +21,7 @@ export class Stage {
   #index = 0;
   #stop = new AbortController();
   /** @type {Map<string, string>} Object URLs by picture. */ #kept = new Map();
-  /** @type {AbortController | null} */ #loading = null;
+  #isLoading = false;
   #timer = 0;
   #box;
   #view = h("div", { class: "view", tabindex: "0", role: "group" });
@@ -53,7 +53,6 @@ export class Stage {
   /** Ends all requests. */
   close() {
     this.#stop.abort();
-    this.#loading?.abort();
     clearTimeout(this.#timer);
     for (const url of this.#kept.values()) URL.revokeObjectURL(url);
     this.#kept.clear();
@@ -128,20 +127,20 @@ export class Stage {
     if (large) return this.#image(large);
     const small = this.#kept.get(`small ${key}`);
     if (small) this.#image(small);
-    else if (this.#pictures.length > 1 && !this.#loading) this.#loadSmall(picture, key);
+    else if (this.#pictures.length > 1 && !this.#isLoading) this.#loadSmall(picture, key);
     this.#timer = window.setTimeout(() => this.#loadLarge(picture, key), this.#pictures.length > 1 ? rest : 0);
   }
 
   /** One small picture at a time; then the one that is wanted by then. @param {Picture} picture @param {string} key */
   async #loadSmall(picture, key) {
-    this.#loading = new AbortController();
+    this.#isLoading = true;
     try {
-      const bytes = await dicomweb.thumbnail(picture, AbortSignal.any([this.#loading.signal, this.#stop.signal]));
+      const bytes = await dicomweb.thumbnail(picture, this.#stop.signal);
       this.#keep(`small ${key}`, bytes);
     } catch {
       return;
     } finally {
-      this.#loading = null;
+      this.#isLoading = false;
     }
     if (!this.#stop.signal.aborted) this.#showWanted(key);
   }

@@ -46,8 +46,6 @@ let place = { first: 0, hasNext: false };
 let total = null;
 /** @type {Map<string, number>} */
 const arrivals = new Map();
-/** The studies that were listed, with their numbers of instances, by search. @type {Map<string, string>} */
-let known = new Map();
 let request = new AbortController();
 /** @type {string[]} */
 let rights = [];
@@ -85,8 +83,8 @@ export function start(onError) {
     }
   });
   deletions.events.addEventListener("change", () => isHere && list({ isQuiet: true }));
-  setInterval(() => isHere && !document.hidden && shown.page === 0 && poll(), pollInterval);
-  document.addEventListener("visibilitychange", () => isHere && !document.hidden && poll());
+  setInterval(poll, pollInterval);
+  document.addEventListener("visibilitychange", poll);
 }
 
 /** A click on a row opens its study; links, buttons and selected text are left alone. @param {MouseEvent} event */
@@ -179,7 +177,6 @@ export async function list({ isQuiet = false } = {}) {
     if (signal.aborted) return;
     place = page;
     listed = page.studies;
-    remember();
     showRows();
     say("");
     countAll();
@@ -198,13 +195,14 @@ export async function list({ isQuiet = false } = {}) {
   }
 }
 
-/** Looks for what has arrived. */
+/** Looks for what has arrived, if the first page is shown. */
 async function poll() {
+  if (!isHere || document.hidden || shown.page !== 0) return;
   const own = request;
   try {
     const page = await resultsOf(true).page(0, own.signal);
     if (own.signal.aborted || shown.page !== 0) return;
-    const before = known;
+    const before = new Map(listed.map((study) => [dicomweb.value(study, "0020000D"), state(study)]));
     const isOther = page.studies.some((study) => before.get(dicomweb.value(study, "0020000D")) !== state(study)) || page.studies.length !== listed.length;
     if (!isOther) return;
     for (const study of page.studies) {
@@ -213,7 +211,6 @@ async function poll() {
     }
     place = page;
     listed = page.studies;
-    remember();
     showRows();
     countAll();
   } catch (error) {
@@ -225,10 +222,6 @@ async function poll() {
 /** @param {dicomweb.DataSet} study */
 function state(study) {
   return `${dicomweb.value(study, "00201206")} ${dicomweb.value(study, "00201208")}`;
-}
-
-function remember() {
-  known = new Map(listed.map((study) => [dicomweb.value(study, "0020000D"), state(study)]));
 }
 
 /** The number of all studies, where the server says it. */

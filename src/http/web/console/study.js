@@ -7,7 +7,7 @@ import * as dicomweb from "./dicomweb.js";
 import { attributes } from "./attributes.js";
 import { element, fill, h, icon, mark } from "./html.js";
 import { t } from "./language.js";
-import { notice } from "./notices.js";
+import { copy } from "./notices.js";
 import { Stage } from "./stage.js";
 import { age, date, message, nameParts, personName, sex, time } from "./text.js";
 
@@ -138,20 +138,11 @@ function heading(study) {
     [t("referrer"), personName(dicomweb.value(study, "00080090"))],
   ].filter(([, value]) => value);
   const person = [sex(text("00100040")), age(text("00100030"), text("00080020"))].filter(Boolean).join(", ");
-  const copy = h("button", { type: "button", class: "action", onclick: copyLink, "aria-label": t("copyLink"), title: t("copyLink") }, icon("link"), h("span", {}, t("copyLink")));
+  const link = h("button", { type: "button", class: "action", onclick: () => copy(location.href), "aria-label": t("copyLink"), title: t("copyLink") }, icon("link"), h("span", {}, t("copyLink")));
   return h("header", { class: "patient" },
     h("div", {}, h("h1", {}, first || t("noName"), second && h("span", { class: "other" }, second)), person && h("p", { class: "soft" }, person)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), copy));
-}
-
-async function copyLink() {
-  try {
-    await navigator.clipboard.writeText(location.href);
-    notice(t("copied"));
-  } catch {
-    notice(t("cannotCopy"), { isFailure: true });
-  }
+    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), link));
 }
 
 /** @param {string} study @param {dicomweb.DataSet} series */

@@ -181,7 +181,7 @@ const lines = new Map();
 
 /** One line for each study. @param {Uploads} uploads @param {import("./uploads.js").Arrival[]} arrivals */
 function showArrivals(uploads, arrivals) {
-  // The last ones are of most interest; those under way are never left out.
+  // The last ones are of most interest; those under way come first.
   const isOpen = (/** @type {import("./uploads.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
   const shown = [...arrivals.filter(isOpen), ...arrivals.filter((one) => !isOpen(one)).reverse()].slice(0, mostArrivals);
   for (const [arrival, line] of lines) {

@@ -202,7 +202,7 @@ export class Uploads extends EventTarget {
     const failed = this.#failed.length;
     return {
       all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed(sent), hold: this.#hold,
-      isActive: this.isActive, sending: [...this.#sending], failures: this.#failed,
+      isActive: this.isActive, failures: this.#failed,
       mayRetry: this.#failed.some((item) => item.mayRetry), arrivals: [...this.#arrivals.values()],
     };
   }

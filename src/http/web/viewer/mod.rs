@@ -10,37 +10,27 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Response, Uri};
 use axum::response::IntoResponse;
 
 use crate::http::Service;
 use crate::http::auth::{Authenticator, SignIn};
 use crate::http::error::Error;
-use crate::http::web::{REVALIDATED, files};
+use crate::http::web::REVALIDATED;
+use crate::http::web::files::{self, PAGE};
 
 /// The path of the viewer.
 const ROOT: &str = "/viewer";
-const PAGE: &str = "index.html";
 
-/// Header fields of every response. There is no isolation from other origins (COOP, COEP): OHIF needs no
-/// shared memory, and browsers would then refuse to show a PDF in its page.
-const HEADERS: [(HeaderName, HeaderValue); 4] = [
-    // No page of another site may show the viewer within itself, and lead the user's clicks. Signing in again
-    // uses a frame of this origin.
-    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'self'")),
-    (X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-];
+/// No page of another site may show the viewer within itself, and lead the user's clicks. There is no
+/// isolation from other origins (COOP, COEP): OHIF needs no shared memory, and browsers would then refuse to
+/// show a PDF in its page.
+const POLICY: HeaderValue = HeaderValue::from_static("frame-ancestors 'self'");
 
-/// `GET /viewer`: redirects to `/viewer/`, to which the links of the viewer are relative.
+/// `GET /viewer`: redirects to `/viewer/`.
 pub(crate) async fn enter(uri: Uri) -> impl IntoResponse {
-    let location = uri.query().map_or_else(|| "viewer/".to_owned(), |query| format!("viewer/?{query}"));
-    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)])
+    files::enter(&uri, "viewer/")
 }
 
 /// `GET /viewer/app-config.js`: OHIF's configuration.
@@ -50,7 +40,7 @@ pub(crate) async fn configuration(State(service): State<Arc<Service>>) -> Respon
     if let Some(sign_in) = service.auth.as_ref().map(Authenticator::sign_in).filter(SignIn::is_possible) {
         script = script.replacen("signIn = null", &format!("signIn = {}", sign_in.to_json()), 1);
     }
-    with_headers((content_type, script).into_response(), REVALIDATED)
+    files::with_headers((content_type, script).into_response(), POLICY, REVALIDATED)
 }
 
 /// `GET /viewer/…`: a file, or the page for what names a view and not a file.
@@ -61,15 +51,15 @@ pub(crate) async fn file(
     let directory = &service.viewer.directory;
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     if is_view(&path) {
-        return Ok(with_headers(page(directory, &path).await?, REVALIDATED));
+        return Ok(files::with_headers(page(directory, &path).await?, POLICY, REVALIDATED));
     }
     let (found, caching) = files::serve(directory, path, request).await?;
-    Ok(with_headers(found, caching))
+    Ok(files::with_headers(found, POLICY, caching))
 }
 
 /// Whether a viewer is installed.
 pub(crate) async fn is_installed(service: &Service) -> bool {
-    tokio::fs::try_exists(service.viewer.directory.join(PAGE)).await.unwrap_or_default()
+    files::has_page(&service.viewer.directory).await
 }
 
 /// Whether a path is a view of OHIF, as `/viewer` and `/viewer/dicomweb`: names of files have an extension.
@@ -85,12 +75,6 @@ async fn page(directory: &Path, path: &str) -> Result<Response<Body>, Error> {
     let base = format!("<head><base href=\"./{}\">", "../".repeat(depth));
     let html = text.replacen("<head>", &base, 1);
     Ok(([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
-}
-
-fn with_headers(mut response: Response<Body>, caching: HeaderValue) -> Response<Body> {
-    response.headers_mut().extend(HEADERS);
-    response.headers_mut().insert(CACHE_CONTROL, caching);
-    response
 }
 
 #[cfg(test)]
