@@ -15,7 +15,8 @@
 //! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and
 //!   samples alone.
 //! - [`decoders`] decode compressed frames in processes of their own.
-//! - [`config`], [`telemetry`], [`clock`], [`backoff`], [`digest`] and [`threads`] are used by all modules.
+//! - [`config`], [`telemetry`], [`clock`], [`backoff`], [`digest`], [`threads`] and [`tls`] are used by all
+//!   modules.
 //!
 //! # Three journeys
 //! 1. Upload: `http::store` → `http::request::multipart` (one part at a time) → `archive::ingest` →
@@ -47,4 +48,5 @@ pub mod server;
 pub mod table;
 pub mod telemetry;
 pub mod threads;
+pub mod tls;
 pub mod zip;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use crate::cli::{Settings, runtime};
-use crate::config::Config;
+use crate::config::{Config, PeerAddress};
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::uids::VERIFICATION;
 use crate::dimse::requestor::{ProposedContext, Requestor, Target};
@@ -58,7 +58,7 @@ impl ListArguments {
         let mut out = io::stdout().lock();
         for peer in &config.dimse.peers {
             let title = peer.ae_title.as_deref().unwrap_or("*");
-            let address = peer.address.as_deref().unwrap_or("-");
+            let address = peer.address.as_ref().map_or_else(|| "-".into(), ToString::to_string);
             writeln!(out, "{title:<16} {address:<28} {}", peer.operations.names())?;
         }
         Ok(())
@@ -68,12 +68,9 @@ impl ListArguments {
 impl EchoArguments {
     fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
-        let known = config
-            .dimse
-            .peers
-            .iter()
-            .filter_map(|peer| peer.ae_title.as_deref().zip(peer.address.as_deref()));
-        let known: Vec<(&str, &str)> = known.collect();
+        let known =
+            config.dimse.peers.iter().filter_map(|peer| peer.ae_title.as_deref().zip(peer.address.as_ref()));
+        let known: Vec<(&str, &PeerAddress)> = known.collect();
         let mut targets = Vec::new();
         for title in &self.titles {
             let found = known.iter().find(|(known, _)| known == title);
@@ -97,7 +94,7 @@ impl EchoArguments {
     }
 }
 
-async fn echo(config: &Config, title: &str, address: &str) -> anyhow::Result<()> {
+async fn echo(config: &Config, title: &str, address: &PeerAddress) -> anyhow::Result<()> {
     let target = Target { address, called: title, calling: &config.dimse.ae_title };
     let context = ProposedContext {
         abstract_syntax: VERIFICATION.to_owned(),

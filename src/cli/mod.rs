@@ -19,6 +19,7 @@ mod import;
 mod reindex;
 mod serve;
 mod table;
+mod tls;
 mod worker;
 
 /// A DICOMweb-first PACS server.
@@ -50,6 +51,8 @@ enum Command {
     Table(table::TableArguments),
     /// List and verify the DIMSE peers of the settings.
     Ae(ae::AeArguments),
+    /// Make certificates for a first try of TLS, and print fingerprints.
+    Tls(tls::TlsArguments),
 }
 
 /// The options of every command.
@@ -82,6 +85,7 @@ impl Arguments {
             Command::Decoder(command) => command.run(),
             Command::Table(command) => command.run(),
             Command::Ae(command) => command.run(),
+            Command::Tls(command) => command.run(),
         }
     }
 }

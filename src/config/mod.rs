@@ -10,6 +10,7 @@ mod auth;
 mod bucket;
 mod decoders;
 mod duplicates;
+mod fingerprint_rule;
 mod network;
 mod origin;
 mod peer_rule;
@@ -18,14 +19,16 @@ mod sections;
 mod storage_class;
 mod tenant;
 mod tenant_rule;
+mod tls;
 
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use decoders::DecodersSettings;
 pub use duplicates::Duplicates;
+pub use fingerprint_rule::FingerprintRule;
 pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
-pub use peer_rule::{PeerOperation, PeerOperations, PeerRule};
+pub use peer_rule::{PeerAddress, PeerOperation, PeerOperations, PeerRule};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings,
@@ -35,6 +38,7 @@ pub use sections::{
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
 pub use tenant_rule::TenantRule;
+pub use tls::TlsFiles;
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The maximum length of the value representation AE (PS3.5 §6.2).
@@ -151,10 +155,9 @@ impl Config {
             "dynamodb.retry_seconds and request_timeout_seconds together cannot be more than \
              {MAX_RETRY_SECONDS}: DynamoDB recognises a repeated transaction for ten minutes only"
         );
-        ensure!(
-            self.http.tls_certificate.as_os_str().is_empty() == self.http.tls_key.as_os_str().is_empty(),
-            "http.tls_certificate and http.tls_key need each other"
-        );
+        self.http.tls_files().validate()?;
+        self.dimse.tls_files().validate()?;
+        self.dimse.validate_tls()?;
         let depth = self.ingest.max_sequence_depth;
         ensure!(
             (1..=MAX_SEQUENCE_DEPTH).contains(&depth),

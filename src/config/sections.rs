@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::{AllowedOrigin, Duplicates, Network, PeerRule, TenantRule};
+use crate::config::{AllowedOrigin, Duplicates, FingerprintRule, Network, PeerRule, TenantRule};
 
 /// Section `[storage]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -106,6 +106,11 @@ pub struct DimseSettings {
     pub request_timeout_seconds: u64,
     pub max_operations: u16,
     pub connect_timeout_seconds: u64,
+    pub tls_listen: String,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+    pub tls_peer_issuers: PathBuf,
+    pub tls_fingerprints: Vec<FingerprintRule>,
 }
 
 /// Section `[ingest]`.

@@ -1,7 +1,7 @@
 //! The callers that AE titles stand for (settings `dimse.tenants`, `dimse.peers`).
 
 use crate::archive::access::{Caller, Rights};
-use crate::config::{Config, PeerOperations, PeerRule, Tenant, TenantRule};
+use crate::config::{Config, PeerAddress, PeerOperations, PeerRule, Tenant, TenantRule};
 
 /// The callers of associations: devices, known by their AE titles.
 #[derive(Debug, Clone)]
@@ -45,10 +45,10 @@ impl Callers {
 
     /// The address of an AE title to which instances of a tenant may be sent; `None` if the title has none,
     /// or stands for another tenant.
-    pub fn destination(&self, title: &str, called: &str, tenant: &Tenant) -> Option<&str> {
+    pub fn destination(&self, title: &str, called: &str, tenant: &Tenant) -> Option<&PeerAddress> {
         let peer = self.peers.iter().find(|peer| peer.ae_title.as_deref() == Some(title))?;
         let is_of_tenant = self.tenant(title, called).as_ref() == Some(tenant);
-        peer.address.as_deref().filter(|_| is_of_tenant)
+        peer.address.as_ref().filter(|_| is_of_tenant)
     }
 
     fn operations(&self, title: &str) -> Option<PeerOperations> {
@@ -127,7 +127,8 @@ mod tests {
         let peers = ["A@h:1=find", "B@h:2=", "C="];
         callers.peers = peers.iter().map(|text| text.to_string().try_into().unwrap()).collect();
         let tenant = |name: &str| name.parse::<Tenant>().unwrap();
-        assert_eq!(callers.destination("A", "X", &tenant("a")), Some("h:1"));
+        let found = callers.destination("A", "X", &tenant("a")).map(ToString::to_string);
+        assert_eq!(found.as_deref(), Some("h:1"));
         assert_eq!(callers.destination("B", "X", &tenant("a")), None, "another tenant");
         assert_eq!(callers.destination("C", "X", &tenant("a")), None, "no address");
         assert_eq!(callers.destination("D", "X", &tenant("a")), None, "unknown");

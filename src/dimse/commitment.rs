@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::archive::Error;
 use crate::backoff::Backoff;
-use crate::config::DimseSettings;
+use crate::config::{DimseSettings, PeerAddress};
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
 use crate::dicom::data_set::{self, DataSetEncoding, write};
 use crate::dicom::repertoire::Repertoire;
@@ -57,7 +57,7 @@ pub async fn commit(
         }
     };
     let address = service.callers.destination(&service.calling, &service.called, &service.caller.tenant);
-    let Some(address) = address.map(str::to_owned) else {
+    let Some(address) = address.cloned() else {
         outbox.send(service.response(&Status::SUCCESS, None)).await?;
         return report.send_on(&service, &mut outbox).await;
     };
@@ -219,7 +219,7 @@ impl Report {
 
     /// Sends the report on an association of its own, with further attempts until the peer has taken the
     /// report.
-    async fn send_to(&self, title: &str, address: &str, settings: Arc<DimseSettings>) {
+    async fn send_to(&self, title: &str, address: &PeerAddress, settings: Arc<DimseSettings>) {
         for attempt in 1..=ATTEMPTS {
             match self.attempt(title, address, &settings).await {
                 Ok(0) => return,
@@ -235,7 +235,12 @@ impl Report {
         }
     }
 
-    async fn attempt(&self, title: &str, address: &str, settings: &DimseSettings) -> anyhow::Result<u16> {
+    async fn attempt(
+        &self,
+        title: &str,
+        address: &PeerAddress,
+        settings: &DimseSettings,
+    ) -> anyhow::Result<u16> {
         let target = Target { address, called: title, calling: &self.called };
         let proposed = [ProposedContext {
             abstract_syntax: STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),

@@ -1,4 +1,5 @@
-//! A TCP connection that reads pieces of PDUs and writes bytes, with the reasons for which a connection ends.
+//! A connection, with TLS or without, that reads pieces of PDUs and writes bytes, with the reasons for which
+//! a connection ends.
 
 use std::io;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsStream;
+use tokio_util::either::Either;
 
 use crate::dimse::pdu::{PduPiece, PduSplitter, Violation};
 
@@ -67,9 +70,12 @@ impl Interruption {
     }
 }
 
+/// The stream of a connection: without TLS, or with it.
+pub type DimseStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection to a peer.
 pub struct Connection {
-    stream: TcpStream,
+    stream: DimseStream,
     buffer: BytesMut,
     splitter: PduSplitter,
     write_timeout: Duration,
@@ -78,7 +84,7 @@ pub struct Connection {
 impl Connection {
     /// A connection over a stream, on which a peer may send P-DATA-TF of `max_pdu_bytes`. Each write must end
     /// within `write_timeout`.
-    pub fn new(stream: TcpStream, max_pdu_bytes: u32, write_timeout: Duration) -> Self {
+    pub fn new(stream: DimseStream, max_pdu_bytes: u32, write_timeout: Duration) -> Self {
         Self { stream, buffer: BytesMut::new(), splitter: PduSplitter::new(max_pdu_bytes), write_timeout }
     }
 
@@ -99,7 +105,11 @@ impl Connection {
 
     /// Sends bytes.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Interruption> {
-        match timeout(self.write_timeout, self.stream.write_all(bytes)).await {
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        match timeout(self.write_timeout, write).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(Interruption::Silent(self.write_timeout)),
         }

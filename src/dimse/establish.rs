@@ -1,6 +1,7 @@
 //! The establishment of an association that a peer requests: from its connection to the acceptor's answer,
 //! and the end of the connection (PS3.8 §7.1, §9.2).
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,22 +9,53 @@ use std::time::Duration;
 use dicom_ul::pdu::Pdu;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
 use crate::budget::{Grant, client_of};
 use crate::connections::OpenConnection;
+use crate::digest::{DigestAlgorithm, ObjectDigest};
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::association::Association;
 use crate::dimse::connection::{Connection, Interruption};
-use crate::dimse::negotiation::{Agreement, congestion, negotiate};
+use crate::dimse::negotiation::{Agreement, authenticate, congestion, negotiate};
 use crate::dimse::pdu::{PduPiece, Violation, abort_pdu, association_pdu, read_associate};
+use crate::tls::ServerTls;
 
-/// Serves a connection of a peer to its end. Before the request for an association, it may have to make room
-/// for another connection.
-pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Acceptor) {
+/// The peer of a connection.
+pub(crate) struct ConnectedPeer {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// The digest of the certificate that the peer has shown.
+    pub(crate) fingerprint: Option<ObjectDigest>,
+}
+
+/// Serves a connection of a peer to its end, over TLS after a handshake. Before the request for an
+/// association, it may have to make room for another connection.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: IpAddr,
+    tls: Option<&ServerTls>,
+    open: &OpenConnection,
+    acceptor: &Acceptor,
+) {
+    let mut peer = ConnectedPeer { address, fingerprint: None };
+    let stream = match tls {
+        None => Either::Left(stream),
+        Some(tls) => match handshake(stream, tls, open, acceptor).await {
+            Ok(stream) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let own = certificates.and_then(|certificates| certificates.first());
+                peer.fingerprint = own.map(|certificate| DigestAlgorithm::Sha256.digest(certificate));
+                Either::Right(Box::new(stream.into()))
+            }
+            Err(error) => return warn!("a TLS handshake failed: {error}"),
+        },
+    };
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
     let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
-    if let Err(interruption) = converse(&mut connection, peer, open, acceptor).await {
+    if let Err(interruption) = converse(&mut connection, &peer, open, acceptor).await {
         match &interruption {
             Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
             _ => warn!("association ended: {interruption}"),
@@ -36,9 +68,26 @@ pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection
     connection.close().await;
 }
 
+/// Shakes hands, within the time for the request for an association.
+async fn handshake(
+    stream: TcpStream,
+    tls: &ServerTls,
+    open: &OpenConnection,
+    acceptor: &Acceptor,
+) -> io::Result<TlsStream<TcpStream>> {
+    let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
+    tokio::select! {
+        () = acceptor.shutdown.cancelled() => Err(io::Error::other(Interruption::Stopped)),
+        () = open.end.cancelled() => Err(io::Error::other(Interruption::Displaced)),
+        accepted = timeout(request_timeout, tls.accept(stream)) => {
+            accepted.map_err(|_| io::Error::other(Interruption::Silent(request_timeout)))?
+        }
+    }
+}
+
 async fn converse(
     connection: &mut Connection,
-    peer: IpAddr,
+    peer: &ConnectedPeer,
     open: &OpenConnection,
     acceptor: &Acceptor,
 ) -> Result<(), Interruption> {
@@ -52,7 +101,7 @@ async fn converse(
 /// that connections without a request take none.
 async fn establish(
     connection: &mut Connection,
-    peer: IpAddr,
+    peer: &ConnectedPeer,
     open: &OpenConnection,
     acceptor: &Acceptor,
 ) -> Result<Option<(Agreement, Grant)>, Interruption> {
@@ -72,9 +121,12 @@ async fn establish(
             return Err(Violation::UnexpectedPdu.into());
         }
     };
-    let client = client_of(peer);
+    let client = client_of(peer.address);
     let place = acceptor.places.try_take(&client.to_string(), 1).ok_or_else(congestion);
-    let negotiate = |place| Ok((negotiate(&request, &acceptor.settings, &acceptor.callers)?, place));
+    let negotiate = |place| {
+        authenticate(&request, peer.fingerprint.as_ref(), &acceptor.settings)?;
+        Ok((negotiate(&request, &acceptor.settings, &acceptor.callers)?, place))
+    };
     match place.and_then(negotiate) {
         Ok((mut agreement, place)) => {
             if !acceptor.callers.are_authenticated() {

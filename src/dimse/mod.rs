@@ -5,10 +5,13 @@
 //! machine, [`command`] reads requests. Each service has a file, and only [`status`] turns outcomes into
 //! statuses.
 
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -23,6 +26,7 @@ use crate::dimse::acceptor::Acceptor;
 use crate::dimse::callers::Callers;
 use crate::dimse::establish::serve;
 use crate::telemetry;
+use crate::tls::ServerTls;
 
 pub mod acceptor;
 pub mod association;
@@ -50,13 +54,43 @@ const MAX_REPORTS: usize = 256;
 /// The pause after the system could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The listeners of DIMSE.
+pub struct Listeners {
+    /// The one without TLS.
+    pub plain: Option<TcpListener>,
+    /// The one with TLS.
+    pub tls: Option<(TcpListener, Arc<ServerTls>)>,
+}
+
+impl Listeners {
+    /// Accepts a connection.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Option<Arc<ServerTls>>)> {
+        let plain = async {
+            match &self.plain {
+                Some(listener) => listener.accept().await,
+                None => pending().await,
+            }
+        };
+        let tls = async {
+            match &self.tls {
+                Some((listener, tls)) => (listener.accept().await, tls.clone()),
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = plain => accepted.map(|(stream, address)| (stream, address, None)),
+            (accepted, tls) = tls => accepted.map(|(stream, address)| (stream, address, Some(tls))),
+        }
+    }
+}
+
 /// Serves associations until `shutdown`; returns when the last association has ended.
 ///
 /// Beyond `max_associations`, or the share of an address, the requests of as many associations again are read
 /// and rejected. A further connection takes the place of the oldest one that has sent no request yet; if
 /// there is none, it is closed unread.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     archive: Arc<Archive>,
     settings: DimseSettings,
     callers: Callers,
@@ -77,10 +111,10 @@ pub async fn run(
                 report_panic(ended);
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, address)) => (stream, address.ip()),
+        let (stream, peer, tls) = match accepted {
+            Ok((stream, address, tls)) => (stream, address.ip(), tls),
             Err(error) => {
                 warn!("cannot accept a DIMSE connection: {error}");
                 sleep(ACCEPT_PAUSE).await;
@@ -95,10 +129,10 @@ pub async fn run(
         let acceptor = acceptor.clone();
         connections.spawn(async move {
             let _open = telemetry::OpenAssociation::count();
-            serve(stream, peer, &connection, &acceptor).await;
+            serve(stream, peer, tls.as_deref(), &connection, &acceptor).await;
         });
     }
-    drop(listener);
+    drop(listeners);
     while let Some(ended) = connections.join_next().await {
         report_panic(ended);
     }

@@ -14,6 +14,7 @@ use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
 use crate::dicom::uids;
+use crate::digest::ObjectDigest;
 use crate::dimse::callers::{Callers, KnownPeer};
 use crate::dimse::models::{self, QueryOptions, QueryService};
 
@@ -113,6 +114,22 @@ pub fn congestion() -> AssociationRJ {
         result: AssociationRJResult::Transient,
         source: AssociationRJSource::ServiceProviderPresentation(reason),
     }
+}
+
+/// Rejects an AE title that may call by other certificates only (setting `dimse.tls_fingerprints`).
+pub fn authenticate(
+    request: &AssociationRQ,
+    fingerprint: Option<&ObjectDigest>,
+    settings: &DimseSettings,
+) -> Result<(), AssociationRJ> {
+    let calling = request.calling_ae_title.trim();
+    let mut of_title = settings.tls_fingerprints.iter().filter(|rule| rule.ae_title == calling).peekable();
+    if of_title.peek().is_none() || of_title.any(|rule| Some(&rule.fingerprint) == fingerprint) {
+        return Ok(());
+    }
+    let reason = AssociationRJServiceUserReason::CallingAETitleNotRecognized;
+    let source = AssociationRJSource::ServiceUser(reason);
+    Err(AssociationRJ { result: AssociationRJResult::Permanent, source })
 }
 
 /// Finds the caller, if the association is allowed.

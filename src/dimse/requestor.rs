@@ -1,5 +1,6 @@
 //! Associations that the server requests: as SCU of verification and storage (PS3.8 §7.1, PS3.7 §9.3).
 
+use std::io;
 use std::time::Duration;
 
 use dicom_ul::pdu::{
@@ -8,16 +9,18 @@ use dicom_ul::pdu::{
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
-use crate::config::DimseSettings;
+use crate::config::{DimseSettings, PeerAddress};
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::uids;
 use crate::dimse::command::{self, DimseMessage, DimseResponse, MAX_COMMAND_BYTES};
-use crate::dimse::connection::{Connection, Interruption};
+use crate::dimse::connection::{Connection, DimseStream, Interruption};
 use crate::dimse::models::QueryOptions;
 use crate::dimse::negotiation::{IMPLEMENTATION_VERSION_NAME, PresentationContext};
 use crate::dimse::operation::RequestLink;
 use crate::dimse::pdu::{PduPiece, Violation, association_pdu, command_pdus, read_answer};
+use crate::tls;
 
 /// The most presentation contexts of an association: their IDs are the odd numbers of a byte.
 pub const MAX_CONTEXTS: usize = 128;
@@ -27,7 +30,7 @@ pub const MAX_CONTEXTS: usize = 128;
 pub enum ConnectError {
     /// There was no connection.
     #[error("no connection to {0}: {1}")]
-    Unreachable(String, std::io::Error),
+    Unreachable(String, io::Error),
     /// The peer did not answer in time.
     #[error("no answer in {} s", .0.as_secs())]
     Silent(Duration),
@@ -51,8 +54,8 @@ pub struct ProposedContext {
 /// The peer of an association to request.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// The address, as `host:port`.
-    pub address: &'a str,
+    /// The address.
+    pub address: &'a PeerAddress,
     /// The called AE title.
     pub called: &'a str,
     /// The calling AE title.
@@ -83,11 +86,9 @@ impl Requestor {
     ) -> Result<Self, ConnectError> {
         let patience = Duration::from_secs(settings.connect_timeout_seconds);
         let response_timeout = Duration::from_secs(settings.idle_timeout_seconds);
-        let stream = timeout(patience, TcpStream::connect(target.address)).await;
+        let stream = timeout(patience, open(target, settings)).await;
         let stream = stream.map_err(|_| ConnectError::Silent(patience))?;
-        let stream = stream.map_err(|error| ConnectError::Unreachable(target.address.into(), error))?;
-        // Without the option, requests are only slower.
-        let _ = stream.set_nodelay(true);
+        let stream = stream.map_err(|error| ConnectError::Unreachable(target.address.to_string(), error))?;
         let mut connection = Connection::new(stream, settings.max_pdu_bytes, response_timeout);
         let request = association_request(target, proposed, is_scp, settings);
         connection.send(&association_pdu(&Pdu::AssociationRQ(request))).await?;
@@ -194,6 +195,18 @@ impl RequestLink for Requestor {
         let response = response.map_err(|_| Interruption::Silent(patience))??;
         if response.message_id == id { Ok(response) } else { Err(Interruption::UnexpectedResponse) }
     }
+}
+
+/// Opens a connection.
+async fn open(target: Target<'_>, settings: &DimseSettings) -> io::Result<DimseStream> {
+    let stream = TcpStream::connect(&target.address.host_and_port).await?;
+    // Without the option, requests are only slower.
+    let _ = stream.set_nodelay(true);
+    if !target.address.is_tls {
+        return Ok(Either::Left(stream));
+    }
+    let stream = tls::connect(stream, target.address.host(), &settings.tls_files()).await?;
+    Ok(Either::Right(Box::new(stream.into())))
 }
 
 fn association_request(

@@ -32,13 +32,12 @@ mod search;
 mod server;
 mod status;
 mod store;
-mod tls;
 mod wado_uri;
 mod warning;
 mod web;
 
+pub use protocol::TLS_PROTOCOLS;
 pub use server::run;
-pub use tls::ServerTls;
 
 /// The state that all handlers share: the archive, and the settings of this layer.
 pub struct Service {

@@ -20,6 +20,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::debug;
@@ -36,6 +37,10 @@ const MAX_BUFFER_BYTES: usize = 512 * 1024;
 /// The time for which a connection is read after the server has closed it, so that a client that still sends
 /// sees the response and not a reset.
 const LINGER: Duration = Duration::from_secs(2);
+/// HTTP/2 over TLS as ALPN names it (RFC 9113 §3.2).
+const HTTP_2: &[u8] = b"h2";
+/// The application protocols over TLS, the preferred one first.
+pub const TLS_PROTOCOLS: &[&[u8]] = &[HTTP_2, b"http/1.1"];
 /// The maximal size of the header fields of a request of HTTP/2.
 const MAX_HEADER_LIST_BYTES: u32 = 128 * 1024;
 /// Bytes of request bodies that a client may send ahead of the handlers: of one stream and of all together.
@@ -240,4 +245,9 @@ pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         // The connection ends, whether the client has finished or the time is up.
         let _ = timeout(LINGER, rest).await;
     }
+}
+
+/// Whether the two ends of a connection have agreed on HTTP/2.
+pub(super) fn is_http2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }

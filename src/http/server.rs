@@ -18,9 +18,9 @@ use tracing::{debug, warn};
 use crate::connections::{Connections, OpenConnection};
 use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
-use crate::http::protocol::{ConnectionLimits, RequestService, linger, serve_http1, serve_http2};
-use crate::http::tls::{ServerTls, is_http2};
+use crate::http::protocol::{ConnectionLimits, RequestService, is_http2, linger, serve_http1, serve_http2};
 use crate::http::{Service, resources};
+use crate::tls::ServerTls;
 
 /// The pause after a failure to accept, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

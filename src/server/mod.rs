@@ -27,6 +27,7 @@ use crate::index::Index;
 use crate::jobs;
 use crate::server::stores::{INDEX_FILE, open_blobs, open_queue, open_table};
 use crate::telemetry;
+use crate::tls::ServerTls;
 
 mod rebuild;
 mod stores;
@@ -40,7 +41,7 @@ const SECONDS_OF_DAY: u64 = 24 * 60 * 60;
 pub struct Server {
     /// The address of HTTP.
     pub http: SocketAddr,
-    /// The address of DIMSE, if it is served.
+    /// The address of DIMSE without TLS, if it is served.
     pub dimse: Option<SocketAddr>,
     /// The archive behind both.
     pub archive: Arc<Archive>,
@@ -63,7 +64,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
-    let tls = http::ServerTls::open(&config.http)?;
+    let tls = ServerTls::open(config.http.tls_files(), http::TLS_PROTOCOLS)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = listen(&config.http.listen.to_string(), "http.listen", &config.auth).await?;
     let http = listener.local_addr()?;
@@ -73,33 +74,53 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     };
     let service = http::Service::new(archive.clone(), &config, metrics);
     let service = service.context("cannot make a client for the OpenID provider (auth.issuer)")?;
-    let dimse_listener = match config.dimse.listen.as_str() {
-        "" => None,
-        address => Some(listen(address, "dimse.listen", &config.auth).await?),
-    };
+    let (listeners, dimse) = dimse_listeners(&config).await?;
     tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
 
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
 
-    let mut dimse = None;
-    if let Some(listener) = dimse_listener {
-        dimse = Some(listener.local_addr()?);
-        tasks.spawn(dimse::run(
-            listener,
-            archive.clone(),
-            config.dimse.clone(),
-            Callers::of(&config),
-            stop.clone(),
-        ));
+    if let Some((_, tls)) = &listeners.tls {
+        let interval = Duration::from_secs(config.http.tls_reload_seconds);
+        tasks.spawn(Arc::clone(tls).run(interval, stop.clone()));
     }
+    let dimse_settings = config.dimse.clone();
+    let callers = Callers::of(&config);
+    tasks.spawn(dimse::run(listeners, archive.clone(), dimse_settings, callers, stop.clone()));
     if config.jobs.in_server {
         start_jobs(&archive, &config, &stop, &tasks);
     }
-    let dimse_part = dimse.map(|address| format!(", DIMSE on {address} as {}", config.dimse.ae_title));
+    let title = &config.dimse.ae_title;
+    let mut dimse_part = dimse.plain.map(|address| format!(", DIMSE on {address} as {title}"));
+    if let Some(address) = dimse.tls {
+        *dimse_part.get_or_insert_default() += &format!(", DIMSE over TLS on {address} as {title}");
+    }
     let data = absolute(&config.storage.data);
     info!("ready: HTTP on {scheme}://{http}/{}, data in {}", dimse_part.unwrap_or_default(), data.display());
     let stop_timeout = Duration::from_secs(config.http.shutdown_timeout_seconds);
-    Ok(Server { http, dimse, archive, stop, tasks, stop_timeout })
+    Ok(Server { http, dimse: dimse.plain, archive, stop, tasks, stop_timeout })
+}
+
+/// The addresses of DIMSE.
+struct DimseAddresses {
+    plain: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+}
+
+async fn dimse_listeners(config: &Config) -> anyhow::Result<(dimse::Listeners, DimseAddresses)> {
+    let plain = match config.dimse.listen.as_str() {
+        "" => None,
+        address => Some(listen(address, "dimse.listen", &config.auth).await?),
+    };
+    let tls = ServerTls::open(config.dimse.tls_files(), &[])?;
+    let tls = match (config.dimse.tls_listen.as_str(), tls) {
+        ("", _) | (_, None) => None,
+        (address, Some(tls)) => Some((listen(address, "dimse.tls_listen", &config.auth).await?, tls)),
+    };
+    let addresses = DimseAddresses {
+        plain: plain.as_ref().map(TcpListener::local_addr).transpose()?,
+        tls: tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+    };
+    Ok((dimse::Listeners { plain, tls }, addresses))
 }
 
 /// Starts the background jobs of an archive.

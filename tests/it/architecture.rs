@@ -109,8 +109,18 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that all may import.
-const EVERYWHERE: &[&str] =
-    &["config", "telemetry", "clock", "backoff", "budget", "connections", "digest", "threads", "background"];
+const EVERYWHERE: &[&str] = &[
+    "config",
+    "telemetry",
+    "clock",
+    "backoff",
+    "budget",
+    "connections",
+    "digest",
+    "threads",
+    "background",
+    "tls",
+];
 
 /// Rooms that put the others together, and may import all of them.
 const WIRING: &[&str] = &["server", "cli", "main", "lib"];

@@ -11,6 +11,7 @@ use cuspid::archive::Archive;
 use cuspid::archive::access::Caller;
 use cuspid::archive::scope::Scope;
 use cuspid::config::DimseSettings;
+use cuspid::dimse::Listeners;
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
@@ -50,7 +51,7 @@ async fn start(change: impl FnOnce(&mut DimseSettings)) -> Server {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(cuspid::dimse::run(
-        listener,
+        Listeners { plain: Some(listener), tls: None },
         archive.clone(),
         config.dimse.clone(),
         Callers::of(&config),

@@ -82,7 +82,7 @@ pub async fn move_to_destination(
 ) -> Result<(), Interruption> {
     let title = service.request.move_destination.clone().unwrap_or_default();
     let address = service.callers.destination(&title, &service.called, &service.caller.tenant);
-    let Some(address) = address.map(str::to_owned) else {
+    let Some(address) = address.cloned() else {
         return outbox.send(service.response(&status::of_unknown_destination(), None)).await;
     };
     let selection = match read_and_select(&service, root, &identifier, &outbox).await {
