@@ -15,6 +15,7 @@ mod ae;
 mod check;
 mod copy;
 mod decoder;
+mod fetch;
 mod import;
 mod reindex;
 mod serve;
@@ -38,6 +39,8 @@ enum Command {
     Worker(worker::WorkerArguments),
     /// Import files, folders and zip archives.
     Import(import::ImportArguments),
+    /// Have another DICOM archive send studies to the server.
+    Fetch(fetch::FetchArguments),
     /// Verify that stored objects and index agree.
     Check(check::CheckArguments),
     /// Rebuild the index from the stored objects.
@@ -79,6 +82,7 @@ impl Arguments {
             Command::Serve(command) => command.run(),
             Command::Worker(command) => command.run(),
             Command::Import(command) => command.run(),
+            Command::Fetch(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Reindex(command) => command.run(),
             Command::Copy(command) => command.run(),

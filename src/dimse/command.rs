@@ -96,6 +96,8 @@ pub struct DimseResponse {
     pub message_id: u16,
     /// Status (0000,0900).
     pub status: u16,
+    /// The numbers of sub-operations; 0 for those that the response does not have.
+    pub counts: SubOperations,
     /// Whether a data set follows.
     pub has_data_set: bool,
 }
@@ -143,7 +145,7 @@ pub struct SubOperations {
 pub fn read(bytes: &[u8]) -> Result<DimseMessage, Violation> {
     let (mut field, mut message_id, mut responded_to, mut status) = (None, None, None, None);
     let (mut sop_class, mut sop_instance, mut move_destination) = (None, None, None);
-    let (mut data_set_type, mut action_type) = (NO_DATA_SET, None);
+    let (mut data_set_type, mut action_type, mut counts) = (NO_DATA_SET, None, SubOperations::default());
     let mut rest = bytes;
     while !rest.is_empty() {
         let (tag, value, after) = next_element(rest).ok_or(Violation::Command)?;
@@ -157,6 +159,10 @@ pub fn read(bytes: &[u8]) -> Result<DimseMessage, Violation> {
             tags::AFFECTED_SOP_CLASS_UID | tags::REQUESTED_SOP_CLASS_UID => sop_class = text(value),
             tags::AFFECTED_SOP_INSTANCE_UID | tags::REQUESTED_SOP_INSTANCE_UID => sop_instance = text(value),
             tags::MOVE_DESTINATION => move_destination = text(value),
+            tags::NUMBER_OF_REMAINING_SUBOPERATIONS => counts.remaining = Some(number(value)?),
+            tags::NUMBER_OF_COMPLETED_SUBOPERATIONS => counts.completed = number(value)?,
+            tags::NUMBER_OF_FAILED_SUBOPERATIONS => counts.failed = number(value)?,
+            tags::NUMBER_OF_WARNING_SUBOPERATIONS => counts.warning = number(value)?,
             _ => {}
         }
         rest = after;
@@ -167,7 +173,8 @@ pub fn read(bytes: &[u8]) -> Result<DimseMessage, Violation> {
     if field & RESPONSE != 0 {
         let message_id = responded_to.ok_or(Violation::Command)?;
         let status = status.ok_or(Violation::Command)?;
-        return Ok(DimseMessage::Response(DimseResponse { operation, message_id, status, has_data_set }));
+        let response = DimseResponse { operation, message_id, status, counts, has_data_set };
+        return Ok(DimseMessage::Response(response));
     }
     let message_id = match operation {
         DimseOperation::Cancel => responded_to.unwrap_or(0),
@@ -271,6 +278,18 @@ pub fn write_store_request(
         command.push(tags::MOVE_ORIGINATOR_APPLICATION_ENTITY_TITLE, ae_title, b' ');
         command.number(tags::MOVE_ORIGINATOR_MESSAGE_ID, originator.message_id);
     }
+    command.finish()
+}
+
+/// Writes a C-MOVE-RQ (PS3.7 §9.3.4.1) of medium priority.
+pub fn write_move_request(message_id: u16, sop_class: &str, destination: &str) -> Vec<u8> {
+    let mut command = CommandWriter::default();
+    command.uid(tags::AFFECTED_SOP_CLASS_UID, Some(sop_class));
+    command.number(tags::COMMAND_FIELD, DimseOperation::Move.field());
+    command.number(tags::MESSAGE_ID, message_id);
+    command.push(tags::MOVE_DESTINATION, destination.as_bytes(), b' ');
+    command.number(tags::PRIORITY, 0);
+    command.data_set_type(true);
     command.finish()
 }
 
@@ -385,10 +404,16 @@ mod tests {
                 operation: DimseOperation::Store,
                 message_id: 7,
                 status: status.code,
+                counts,
                 has_data_set,
             };
             assert_eq!(read(&response), Ok(DimseMessage::Response(expected)));
         }
+        let DimseMessage::Request(request) = read(&write_move_request(4, "1.2", "ODD")).unwrap() else {
+            panic!()
+        };
+        assert_eq!((request.operation, request.message_id), (DimseOperation::Move, 4));
+        assert_eq!(request.move_destination.as_deref(), Some("ODD"));
         let originator = MoveOriginator { ae_title: "MOVER".into(), message_id: 9 };
         let request = write_store_request(5, "1.2", "1.3", Some(&originator));
         let DimseMessage::Request(request) = read(&request).unwrap() else { panic!() };

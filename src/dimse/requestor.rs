@@ -1,4 +1,4 @@
-//! Associations that the server requests: as SCU of verification and storage (PS3.8 §7.1, PS3.7 §9.3).
+//! Associations that Cuspid requests: as SCU of verification, storage and C-MOVE (PS3.8 §7.1, PS3.7 §9.3).
 
 use std::io;
 use std::time::Duration;
@@ -12,18 +12,25 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use crate::config::{DimseSettings, PeerAddress};
+use crate::dicom::attributes::Attributes;
+use crate::dicom::data_set;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
+use crate::dicom::repertoire::Repertoire;
 use crate::dicom::uids;
-use crate::dimse::command::{self, DimseMessage, DimseResponse, MAX_COMMAND_BYTES};
+use crate::dimse::command::{self, DimseMessage, DimseResponse, MAX_COMMAND_BYTES, SubOperations};
 use crate::dimse::connection::{Connection, DimseStream, Interruption};
 use crate::dimse::models::QueryOptions;
 use crate::dimse::negotiation::{IMPLEMENTATION_VERSION_NAME, PresentationContext};
 use crate::dimse::operation::RequestLink;
-use crate::dimse::pdu::{PduPiece, Violation, association_pdu, command_pdus, read_answer};
+use crate::dimse::pdu::{PduPiece, Violation, association_pdu, command_pdus, push_data_set, read_answer};
+use crate::dimse::service::encoding;
 use crate::tls;
 
 /// The most presentation contexts of an association: their IDs are the odd numbers of a byte.
 pub const MAX_CONTEXTS: usize = 128;
+
+/// The statuses of responses before the final one (PS3.7 §C.3).
+const PENDING: [u16; 2] = [0xFF00, 0xFF01];
 
 /// The reason for which an association was not established.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +147,33 @@ impl Requestor {
         let request = command::write_echo_request(id, uids::VERIFICATION);
         self.request(command_pdus(context, &request, self.peer_max_pdu_bytes)).await?;
         Ok(Some(self.response(id).await?.status))
+    }
+
+    /// Sends a C-MOVE and waits for its end. `progress` gets the numbers of each response.
+    ///
+    /// # Errors
+    /// If the association ends before the final response, or the peer is silent for
+    /// `dimse.idle_timeout_seconds`.
+    pub async fn move_to(
+        &mut self,
+        destination: &str,
+        context: &PresentationContext,
+        identifier: &Attributes,
+        mut progress: impl FnMut(SubOperations),
+    ) -> Result<DimseResponse, Interruption> {
+        let id = self.next_id();
+        let request = command::write_move_request(id, &context.abstract_syntax, destination);
+        let mut bytes = command_pdus(context.id, &request, self.peer_max_pdu_bytes);
+        let identifier = data_set::write(identifier, encoding(context), Repertoire::UNICODE);
+        push_data_set(&mut bytes, context.id, &identifier, true, self.peer_max_pdu_bytes);
+        self.request(bytes).await?;
+        loop {
+            let response = self.response(id).await?;
+            progress(response.counts);
+            if !PENDING.contains(&response.status) {
+                return Ok(response);
+            }
+        }
     }
 
     /// Releases the association and closes the connection. Errors do not matter: all responses have come.
