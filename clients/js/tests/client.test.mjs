@@ -133,6 +133,65 @@ describe("the format", () => {
     }
     assert.throws(() => client.parseIndex(new Uint8Array([0xff])), client.FormatError);
   });
+
+  test("an index that is cut off or changed is read or refused, at once and by one error", () => {
+    const length = client.indexLength(whole);
+    const index = whole.slice(16, 16 + length);
+    const look = (bytes, what) => {
+      const start = performance.now();
+      try {
+        const found = client.parseIndex(bytes);
+        assert.ok(found.slices.length <= found.segments.length + found.failures.length, what);
+        for (const { position, orientation, spacing, rescale, window } of found.slices) {
+          for (const [values, count] of [[position, 3], [orientation, 6], [spacing, 2], [rescale, 2], [window, 2]]) {
+            assert.ok(values === null || (values.length === count && values.every(Number.isFinite)), what);
+          }
+        }
+        client.layers(found);
+        client.isVolume(found);
+      } catch (error) {
+        assert.ok(error instanceof client.FormatError && error.message, `${what}: ${error.stack}`);
+      }
+      assert.ok(performance.now() - start < 3000, `${what} takes ${performance.now() - start} ms`);
+    };
+    for (let end = 0; end < length; end++) look(index.subarray(0, end), `cut off at ${end}`);
+    for (let at = 0; at < length; at++) {
+      const changed = index.slice();
+      for (const byte of [0x22, 0x2d, 0x39, 0x5b, 0x5d, 0xff]) {
+        changed[at] = byte;
+        look(changed, `${byte} at ${at}`);
+      }
+    }
+    // Each value of the index, and each list and object in it, replaced by others.
+    const text = new TextDecoder().decode(index);
+    const others = [null, -1, 0, 0.5, 7, 2e9, 2 ** 53, "", "x", true, [], [null], [1, 2, 3], {}, { all: "x" }, { each: [] }, { first: [1, 2, 3] }];
+    const places = [];
+    const walk = (json, path) => {
+      places.push(path);
+      if (typeof json === "object" && json !== null) for (const key of Object.keys(json).slice(0, 20)) walk(json[key], [...path, key]);
+    };
+    walk(JSON.parse(text), []);
+    assert.ok(places.length > 80, `${places.length} places`);
+    for (const path of places) {
+      for (const other of [...others, undefined]) {
+        const holder = { index: JSON.parse(text) };
+        const inner = ["index", ...path];
+        const last = inner.pop();
+        const parent = inner.reduce((found, key) => found[key], holder);
+        if (other === undefined) delete parent[last];
+        else parent[last] = other;
+        const changed = holder.index === undefined ? "" : JSON.stringify(holder.index);
+        look(new TextEncoder().encode(changed), `${path.join(".")} = ${JSON.stringify(other)}`);
+      }
+    }
+    // Numbers that JSON can write, and a double cannot hold.
+    look(new TextEncoder().encode(text.replace(/-?\d+\.\d+/, "1e999")), "1e999");
+  });
+
+  test("a distance that is not positive is none, and not a division by it", () => {
+    const index = client.parseIndex(edited((json) => Object.assign(json, { spacing: { all: [0, 1] }, slice_spacing: 0 })));
+    assert.deepEqual([index.slices[0].spacing, index.sliceSpacing, client.isVolume(index)], [null, null, false]);
+  });
 });
 
 describe("half floats", () => {
