@@ -249,11 +249,101 @@ describe("the console", { concurrency: 1 }, () => {
     assert.equal(await minjun.getByRole("link", { name: /^Open in viewer: / }).getAttribute("href"), `viewer/viewer?StudyInstanceUIDs=${study}`);
   });
 
-  seen("what arrives shows by itself", async (page) => {
-    await page.goto(server.url);
+  /** Opens the list, and waits until the line on which changes come is open. */
+  async function listening(page, url = server.url) {
+    const open = page.waitForResponse((response) => response.url().endsWith("/events"));
+    await page.goto(url);
     await rows(page).first().waitFor();
-    await store(server.url, [image({ name: "Just^Now", date: "20261130" })]);
+    assert.equal((await open).status(), 200);
+    // What came before the line was open is looked for once.
+    await page.waitForTimeout(1500);
+  }
+
+  const erase = (study) => fetch(`${server.url}/dicom-web/studies/${study}`, { method: "DELETE" });
+
+  seen("what arrives and goes shows by itself, and nothing is asked for until then", async (page) => {
+    const study = uid();
+    await listening(page);
+    const asked = [];
+    page.on("request", (request) => asked.push(request.url()));
+    await page.waitForTimeout(6000);
+    assert.deepEqual(asked, []);
+    const start = Date.now();
+    await store(server.url, [image({ name: "Just^Now", study, date: "20261130" })]);
+    await row(page, "Just Now").locator(".badge").waitFor();
+    assert.ok(Date.now() - start < 4000, `${Date.now() - start} ms`);
     await row(page, "Just Now").locator(".badge", { hasText: "just arrived" }).waitFor();
+    assert.equal((await erase(study)).status, 204);
+    await row(page, "Just Now").waitFor({ state: "detached" });
+  });
+
+  seen("a study that is still arriving says so, with the number of its images so far", async (page) => {
+    const study = uid();
+    await listening(page);
+    const arriving = row(page, "On Theway").locator(".badge.arriving", { hasText: /^arriving, [1-9]\d* images$/ });
+    let isEnough = false;
+    const send = async () => {
+      let count = 0;
+      for (; !isEnough; count++) {
+        await store(server.url, [image({ name: "On^Theway", study, series: `${study}.1`, date: "20261130" })]);
+        await page.waitForTimeout(250);
+      }
+      return count;
+    };
+    const sending = send();
+    await arriving.waitFor();
+    await screenshot(page, "console a study arrives");
+    await page.setViewportSize({ width: 390, height: 844 });
+    await arriving.waitFor();
+    await screenshot(page, "console a study arrives on a phone");
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 390);
+    isEnough = true;
+    const count = await sending;
+    await row(page, "On Theway").locator(".badge.new", { hasText: "just arrived" }).waitFor();
+    assert.equal(await row(page, "On Theway").locator("td.number").last().textContent(), String(count));
+    await erase(study);
+  });
+
+  for (const [name, breakLine] of [
+    ["breaks again and again", (route) => route.fulfill({ status: 200, contentType: "text/event-stream", body: ": and no more\n\n" })],
+    ["cannot be opened", (route) => route.abort()],
+    ["is not allowed", (route) => route.fulfill({ status: 403, json: {} })],
+  ]) {
+    seen(`what arrives and goes shows by itself when the line to the server ${name}`, async (page) => {
+      const [first, second] = [uid(), uid()];
+      await page.route("**/events", breakLine);
+      await page.goto(`${server.url}/#/?size=25`);
+      await rows(page).nth(24).waitFor();
+      await store(server.url, [image({ name: "Without^Line", study: first, date: "20261130" })]);
+      await row(page, "Without Line").locator(".badge", { hasText: "just arrived" }).waitFor();
+      await store(server.url, [image({ name: "Other^Line", study: second, date: "20261130" })]);
+      await row(page, "Other Line").locator(".badge", { hasText: "just arrived" }).waitFor();
+      // Those that move up to the end of the page have not arrived.
+      await erase(first);
+      await row(page, "Without Line").waitFor({ state: "detached" });
+      await erase(second);
+      await row(page, "Other Line").waitFor({ state: "detached" });
+      assert.equal(await rows(page).count(), 25);
+      assert.deepEqual(await page.locator("#rows .badge").allInnerTexts(), []);
+    });
+  }
+
+  seen("a page that is not seen listens to nothing", async (page) => {
+    await listening(page);
+    const ended = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/events"));
+    const hide = (isHidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    };
+    await page.evaluate(hide, true);
+    await ended;
+    const study = uid();
+    await store(server.url, [image({ name: "Came^Unseen", study, date: "20261130" })]);
+    const again = page.waitForRequest((request) => request.url().endsWith("/events"));
+    await page.evaluate(hide, false);
+    assert.ok((await again).headers()["last-event-id"], "the line goes on where it was");
+    await row(page, "Came Unseen").locator(".badge").waitFor();
+    await erase(study);
   });
 
   seen("the page speaks Korean, by a switch that is kept", async (page) => {
