@@ -426,6 +426,38 @@ describe("the console", { concurrency: 1 }, () => {
     assert.match(await page.locator(".attributes tbody tr").innerText(), /\(0010,0020\)\s+PatientID\s+LO\s+OPEN-1/);
   });
 
+  seen("a document, a video and a report are shown as such when one comes back to them", async (page) => {
+    const study = uid();
+    const instances = [1, 2, 3, 4].map((number) => `${study}.1.${number}`);
+    await store(server.url, instances.map((instance) => image({ name: "Mixed^Kinds", study, series: `${study}.1`, instance })));
+    const kinds = [["application/pdf", "iframe:not([sandbox]), .view a"], ["video/mp4", "video"], ["text/html", "iframe[sandbox]"], ["image/png", "img"]];
+    const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+    await page.route("**/rendered*", (route) => {
+      const [contentType] = kinds[instances.findIndex((instance) => route.request().url().includes(`/${instance}/`))];
+      return route.fulfill({ contentType, body: contentType === "image/png" ? png : "some text" });
+    });
+    await page.goto(`${server.url}/#/studies/${study}`);
+    await page.locator(".view").focus();
+    const seen = async (number) => {
+      await page.locator(".scrub output", { hasText: `${number + 1} of 4` }).waitFor();
+      await page.locator(`.view[aria-busy=false]`).waitFor();
+      await page.locator(".view").locator(kinds[number][1].replace(".view a", "a")).waitFor();
+      assert.equal(await page.locator(".view img").count(), number === 3 ? 1 : 0, kinds[number][0]);
+    };
+    await page.locator(".view img, .view video, .view iframe, .view a").first().waitFor();
+    await page.keyboard.press("Home");
+    await seen(0);
+    for (const next of [1, 2, 3]) {
+      await page.keyboard.press("ArrowDown");
+      await seen(next);
+    }
+    for (const next of [2, 1, 0]) {
+      await page.keyboard.press("ArrowUp");
+      await seen(next);
+    }
+    await erase(study);
+  });
+
   seen("a study that is not there is said to be not there", async (page) => {
     await page.goto(`${server.url}/#/studies/1.2.3.4`);
     await page.getByRole("heading", { name: "This study is not here." }).waitFor();
@@ -569,13 +601,18 @@ describe("the console", { concurrency: 1 }, () => {
     await session.send("Network.enable");
     await session.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     const study = uid();
-    await send(page, [1, 2, 3].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 9_000_000 }))));
+    await send(page, [1, 2, 3, 4, 5].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 5_000_000 }))));
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
     await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
-    await says(page, "0 of 3 files stored, 3 not stored");
+    await says(page, "0 of 5 files stored, 5 not stored");
     const found = await fetch(`${server.url}/dicom-web/studies/${study}/instances`);
     assert.deepEqual([found.status, await found.json()], [200, []]);
+    // A reload does not offer what was given up.
+    await page.waitForTimeout(300);
+    await page.reload();
+    await rows(page).first().waitFor();
+    assert.ok(await page.locator("#upload").isHidden());
   });
 
   seen("each study that is stored has its line, and can be cancelled alone", async (page) => {
