@@ -64,6 +64,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("messages-ko.js", SCRIPT, include_str!("messages-ko.js")),
     ("notices.js", SCRIPT, include_str!("notices.js")),
     ("qr.js", SCRIPT, include_str!("qr.js")),
+    ("refusals.js", SCRIPT, include_str!("refusals.js")),
     ("results.js", SCRIPT, include_str!("results.js")),
     ("search.js", SCRIPT, include_str!("search.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
