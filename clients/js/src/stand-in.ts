@@ -3,6 +3,7 @@
 import type { DecodeJob, Decoded, Samples } from "./decoder.js";
 import { type SeriesIndex, levelSize } from "./format.js";
 import { halfFloat } from "./half.js";
+import { type Layer, planesOf } from "./layers.js";
 
 /** The origin of the samples that stand in for a slice. */
 export interface StandIn {
@@ -59,6 +60,14 @@ export function neighbours(index: SeriesIndex, place: number, isThere: (slice: n
 export function sizeOf(index: SeriesIndex, place: number, level: number): [number, number] {
   const { columns, rows } = index.slices[place].image!;
   return [levelSize(columns, level), levelSize(rows, level)];
+}
+
+/** The planes of a layer that a slice fills, which may be a stand-in. @param hasOwn Marked for a plane that has its own slice. */
+export function planesFor(index: SeriesIndex, layer: Layer, slice: number, standIn: StandIn | null, hasOwn: Uint8Array): number[] {
+  const planes = planesOf(layer, slice, hasOwn, (number) => !index.slices[number].image);
+  // A nearer slice may still come.
+  if (planes.length && standIn && standIn.slice !== slice) hasOwn[planes[0]] = 0;
+  return planes;
 }
 
 /** The slices whose finest samples so far are not their own. */

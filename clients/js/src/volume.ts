@@ -2,9 +2,9 @@
 
 import type { Samples } from "./decoder.js";
 import type { SeriesIndex } from "./format.js";
-import { type Layer, layers, planesOf } from "./layers.js";
+import { type Layer, layers } from "./layers.js";
 import type { DecodedSlice } from "./load.js";
-import { StandIns } from "./stand-in.js";
+import { StandIns, planesFor } from "./stand-in.js";
 
 /** Where the samples of a volume lie in the patient. */
 export interface Geometry {
@@ -78,9 +78,7 @@ export class GrowingVolume {
     const found = this.level(level, data);
     if (!found) return null;
     const { layer, hasOwn } = found;
-    const planes = planesOf(layer, slice.number, hasOwn, (number) => !this.index.slices[number].image);
-    // A nearer slice may still come.
-    if (planes.length && standIn && standIn.slice !== slice.number) hasOwn[planes[0]] = 0;
+    const planes = planesFor(this.index, layer, slice.number, standIn, hasOwn);
     const size = layer.columns * layer.rows;
     for (const plane of planes) found.data.set(data as any, plane * size);
     return { level: found, planes };
