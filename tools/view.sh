@@ -9,7 +9,7 @@ directory=${1:-view}
 fail() { echo "$*" >&2; exit 1; }
 
 sources() {
-    find clients src/http/web/console/sign-in.js -type f \
+    find clients src/http/web/console/{dicomweb,events,sign-in}.js -type f \
         -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/tests/*' -print0 | sort -z | xargs -0 sha256sum
 }
 

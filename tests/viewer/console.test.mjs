@@ -249,11 +249,101 @@ describe("the console", { concurrency: 1 }, () => {
     assert.equal(await minjun.getByRole("link", { name: /^Open in viewer: / }).getAttribute("href"), `viewer/viewer?StudyInstanceUIDs=${study}`);
   });
 
-  seen("what arrives shows by itself", async (page) => {
-    await page.goto(server.url);
+  /** Opens the list, and waits until the line on which changes come is open. */
+  async function listening(page, url = server.url) {
+    const open = page.waitForResponse((response) => response.url().endsWith("/events"));
+    await page.goto(url);
     await rows(page).first().waitFor();
-    await store(server.url, [image({ name: "Just^Now", date: "20261130" })]);
+    assert.equal((await open).status(), 200);
+    // What came before the line was open is looked for once.
+    await page.waitForTimeout(1500);
+  }
+
+  const erase = (study) => fetch(`${server.url}/dicom-web/studies/${study}`, { method: "DELETE" });
+
+  seen("what arrives and goes shows by itself, and nothing is asked for until then", async (page) => {
+    const study = uid();
+    await listening(page);
+    const asked = [];
+    page.on("request", (request) => asked.push(request.url()));
+    await page.waitForTimeout(6000);
+    assert.deepEqual(asked, []);
+    const start = Date.now();
+    await store(server.url, [image({ name: "Just^Now", study, date: "20261130" })]);
+    await row(page, "Just Now").locator(".badge").waitFor();
+    assert.ok(Date.now() - start < 4000, `${Date.now() - start} ms`);
     await row(page, "Just Now").locator(".badge", { hasText: "just arrived" }).waitFor();
+    assert.equal((await erase(study)).status, 204);
+    await row(page, "Just Now").waitFor({ state: "detached" });
+  });
+
+  seen("a study that is still arriving says so, with the number of its images so far", async (page) => {
+    const study = uid();
+    await listening(page);
+    const arriving = row(page, "On Theway").locator(".badge.arriving", { hasText: /^arriving, [1-9]\d* images$/ });
+    let isEnough = false;
+    const send = async () => {
+      let count = 0;
+      for (; !isEnough; count++) {
+        await store(server.url, [image({ name: "On^Theway", study, series: `${study}.1`, date: "20261130" })]);
+        await page.waitForTimeout(250);
+      }
+      return count;
+    };
+    const sending = send();
+    await arriving.waitFor();
+    await screenshot(page, "console a study arrives");
+    await page.setViewportSize({ width: 390, height: 844 });
+    await arriving.waitFor();
+    await screenshot(page, "console a study arrives on a phone");
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 390);
+    isEnough = true;
+    const count = await sending;
+    await row(page, "On Theway").locator(".badge.new", { hasText: "just arrived" }).waitFor();
+    assert.equal(await row(page, "On Theway").locator("td.number").last().textContent(), String(count));
+    await erase(study);
+  });
+
+  for (const [name, breakLine] of [
+    ["breaks again and again", (route) => route.fulfill({ status: 200, contentType: "text/event-stream", body: ": and no more\n\n" })],
+    ["cannot be opened", (route) => route.abort()],
+    ["is not allowed", (route) => route.fulfill({ status: 403, json: {} })],
+  ]) {
+    seen(`what arrives and goes shows by itself when the line to the server ${name}`, async (page) => {
+      const [first, second] = [uid(), uid()];
+      await page.route("**/events", breakLine);
+      await page.goto(`${server.url}/#/?size=25`);
+      await rows(page).nth(24).waitFor();
+      await store(server.url, [image({ name: "Without^Line", study: first, date: "20261130" })]);
+      await row(page, "Without Line").locator(".badge", { hasText: "just arrived" }).waitFor();
+      await store(server.url, [image({ name: "Other^Line", study: second, date: "20261130" })]);
+      await row(page, "Other Line").locator(".badge", { hasText: "just arrived" }).waitFor();
+      // Those that move up to the end of the page have not arrived.
+      await erase(first);
+      await row(page, "Without Line").waitFor({ state: "detached" });
+      await erase(second);
+      await row(page, "Other Line").waitFor({ state: "detached" });
+      assert.equal(await rows(page).count(), 25);
+      assert.deepEqual(await page.locator("#rows .badge").allInnerTexts(), []);
+    });
+  }
+
+  seen("a page that is not seen listens to nothing", async (page) => {
+    await listening(page);
+    const ended = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/events"));
+    const hide = (isHidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    };
+    await page.evaluate(hide, true);
+    await ended;
+    const study = uid();
+    await store(server.url, [image({ name: "Came^Unseen", study, date: "20261130" })]);
+    const again = page.waitForRequest((request) => request.url().endsWith("/events"));
+    await page.evaluate(hide, false);
+    assert.ok((await again).headers()["last-event-id"], "the line goes on where it was");
+    await row(page, "Came Unseen").locator(".badge").waitFor();
+    await erase(study);
   });
 
   seen("the page speaks Korean, by a switch that is kept", async (page) => {
@@ -334,6 +424,38 @@ describe("the console", { concurrency: 1 }, () => {
     await page.locator(".attributes tbody tr", { hasText: "OPEN-1" }).waitFor();
     assert.equal(await page.locator(".attributes tbody tr").count(), 1);
     assert.match(await page.locator(".attributes tbody tr").innerText(), /\(0010,0020\)\s+PatientID\s+LO\s+OPEN-1/);
+  });
+
+  seen("a document, a video and a report are shown as such when one comes back to them", async (page) => {
+    const study = uid();
+    const instances = [1, 2, 3, 4].map((number) => `${study}.1.${number}`);
+    await store(server.url, instances.map((instance) => image({ name: "Mixed^Kinds", study, series: `${study}.1`, instance })));
+    const kinds = [["application/pdf", "iframe:not([sandbox]), .view a"], ["video/mp4", "video"], ["text/html", "iframe[sandbox]"], ["image/png", "img"]];
+    const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+    await page.route("**/rendered*", (route) => {
+      const [contentType] = kinds[instances.findIndex((instance) => route.request().url().includes(`/${instance}/`))];
+      return route.fulfill({ contentType, body: contentType === "image/png" ? png : "some text" });
+    });
+    await page.goto(`${server.url}/#/studies/${study}`);
+    await page.locator(".view").focus();
+    const seen = async (number) => {
+      await page.locator(".scrub output", { hasText: `${number + 1} of 4` }).waitFor();
+      await page.locator(`.view[aria-busy=false]`).waitFor();
+      await page.locator(".view").locator(kinds[number][1].replace(".view a", "a")).waitFor();
+      assert.equal(await page.locator(".view img").count(), number === 3 ? 1 : 0, kinds[number][0]);
+    };
+    await page.locator(".view img, .view video, .view iframe, .view a").first().waitFor();
+    await page.keyboard.press("Home");
+    await seen(0);
+    for (const next of [1, 2, 3]) {
+      await page.keyboard.press("ArrowDown");
+      await seen(next);
+    }
+    for (const next of [2, 1, 0]) {
+      await page.keyboard.press("ArrowUp");
+      await seen(next);
+    }
+    await erase(study);
   });
 
   seen("a study that is not there is said to be not there", async (page) => {
@@ -479,13 +601,18 @@ describe("the console", { concurrency: 1 }, () => {
     await session.send("Network.enable");
     await session.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
     const study = uid();
-    await send(page, [1, 2, 3].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 9_000_000 }))));
+    await send(page, [1, 2, 3, 4, 5].map((index) => file(`${index}.dcm`, image({ name: "Never^Sent", study, extra: 5_000_000 }))));
     await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
     await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
-    await says(page, "0 of 3 files stored, 3 not stored");
+    await says(page, "0 of 5 files stored, 5 not stored");
     const found = await fetch(`${server.url}/dicom-web/studies/${study}/instances`);
     assert.deepEqual([found.status, await found.json()], [200, []]);
+    // A reload does not offer what was given up.
+    await page.waitForTimeout(300);
+    await page.reload();
+    await rows(page).first().waitFor();
+    assert.ok(await page.locator("#upload").isHidden());
   });
 
   seen("each study that is stored has its line, and can be cancelled alone", async (page) => {

@@ -3,6 +3,7 @@
 Usage: make_streams.py STORED SERIES DIRECTORY. `STORED` has the files of make_studies.py, `SERIES` is the UID of the CT in it.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def main() -> None:
         "position": [float(value) for value in first.ImagePositionPatient], "step": [0, 0, apart],
     }
     uids = [one.SOPInstanceUID for one in slices]
-    (directory / "ct").write_bytes(stream(list(volume), instances=uids, **described))
+    whole = stream(list(volume), instances=uids, **described)
+    (directory / "ct").write_bytes(whole)
+    # The slice after the one in the middle.
+    (directory / "damaged").write_bytes(damaged(whole, len(uids) // 2 + 1))
     # The first half, while the rest is being encoded.
     half = len(uids) // 2
     partial = stream(list(volume[:half]), instances=uids[:half], state="partial", known=len(uids), **described)
@@ -62,6 +66,27 @@ def main() -> None:
     bone = (volume > 700).any(axis=1)[::-1]
     shadow = Image.fromarray((255 * bone).astype("u1"))
     shadow.resize((shadow.width, round(shadow.height * apart / rows))).save(directory / "shadow.png")
+
+
+def damaged(body: bytes, place: int) -> bytes:
+    """A stream with zeros in the last segment of a slice."""
+    length = int.from_bytes(body[12:16], "little")
+    index = json.loads(body[16 : 16 + length])
+    levels = index["images"][0]["levels"]
+    have, at, found = {}, 16 + length, None
+    lengths = iter(index["lengths"])
+    for stage in index["stages"]:
+        for slice in range(0, index["count"], stage["stride"]):
+            target = min(stage["level"], levels - 1)
+            if have.get(slice, levels) <= target:
+                continue
+            have[slice] = target
+            size = next(lengths)
+            if slice == place:
+                found = (at, size)
+            at += size
+    start, size = found
+    return body[:start] + bytes(size) + body[start + size :]
 
 
 def phantom() -> numpy.ndarray:

@@ -10,6 +10,7 @@ import { setTimeout } from "node:timers/promises";
 
 import * as browsers from "./browser.mjs";
 import { screenshot } from "./browser.mjs";
+import { image, store } from "./dicom.mjs";
 import * as servers from "./server.mjs";
 
 const desktop = { width: 1280, height: 800 };
@@ -348,6 +349,125 @@ describe("the Cuspid viewer", { concurrency: 1 }, () => {
     await stream(page, "ct");
     await place(page, "axial", "55 / 108");
     await page.getByText("All images are original").waitFor();
+  });
+
+  seen("a preview that is being made is waited for while the server cannot be asked", async (page) => {
+    let asked = 0;
+    await page.route(/\/series\/[^/]+\/state$/, (route) => {
+      asked += 1;
+      if (asked === 2) return route.abort("connectionrefused");
+      if (asked === 3) return route.fulfill({ status: 500, json: { detail: "not now" } });
+      return route.fulfill({ json: { state: asked < 5 ? "pending" : "ready", encoded: 3, slices: 108 } });
+    });
+    const body = readFileSync(join(made, "ct"));
+    await page.route(/\/stream\/studies\/[^/]+\/series\/[^/]+$/, (route) => (asked < 5 ? route.fulfill({ status: 503, json: {} }) : route.fulfill({ body, contentType: streamed })));
+    await open(page);
+    await notice(page, "pending");
+    await place(page, "axial", "55 / 108");
+  });
+
+  seen("a preview is not waited for without an end: the page says so, and one can try again", async (page) => {
+    // The state fails for good, while the stream is being made.
+    let asked = 0;
+    await page.route(/\/series\/[^/]+\/state$/, (route) => (asked++ === 0 ? route.fulfill({ json: { state: "pending", encoded: 0, slices: 108 } }) : route.abort("connectionrefused")));
+    await page.route(/\/stream\/studies\/[^/]+\/series\/[^/]+$/, (route) => route.fulfill({ status: 503, json: { detail: "to be made" } }));
+    await open(page);
+    await notice(page, "pending");
+    assert.match(await notice(page, "offline"), /cannot be reached/);
+    const before = asked;
+    // A server that says that the preview is there, and does not give it.
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    let streams = 0;
+    await page.route(/\/series\/[^/]+\/state$/, (route) => route.fulfill({ json: { state: "ready", encoded: 108, slices: 108 } }));
+    await page.route(/\/stream\/studies\/[^/]+\/series\/[^/]+$/, (route) => {
+      streams += 1;
+      return route.fulfill({ status: 503, json: { detail: "no room now" } });
+    });
+    await page.getByRole("button", { name: "Try again" }).click();
+    assert.match(await notice(page, "error"), /no room now/);
+    assert.ok(before <= 12 && streams <= 8, `${before} and ${streams} requests`);
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await stream(page, "ct");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await place(page, "axial", "55 / 108");
+  });
+
+  seen("a preview that is made is shown when the server says so, and not asked for every second", async (page) => {
+    const { study, series, patient } = server.studies.ultrasound;
+    let state = { state: "pending", encoded: 0, slices: 108 };
+    const asked = [];
+    const line = page.waitForResponse((response) => response.url().includes("/events?study="));
+    await page.route(/\/series\/[^/]+\/state$/, (route) => (asked.push(Date.now()), route.fulfill({ json: state })));
+    const body = readFileSync(join(made, "ct"));
+    await page.route(/\/stream\/studies\/[^/]+\/series\/[^/]+$/, (route) => (state.state === "ready" ? route.fulfill({ body, contentType: streamed }) : route.fulfill({ status: 503, json: {} })));
+    await open(page, server.studies.ultrasound);
+    assert.equal((await line).status(), 200);
+    await setTimeout(1500);
+    const before = asked.length;
+    await setTimeout(6000);
+    assert.ok(asked.length - before <= 2, `${asked.length - before} in 6 seconds`);
+    state = { state: "ready", encoded: 108, slices: 108 };
+    const start = Date.now();
+    await store(server.url, [image({ name: patient, study, series })]);
+    await place(page, "axial", "55 / 108");
+    assert.ok(Date.now() - start < 4500, `${Date.now() - start} ms`);
+  });
+
+  seen("an image that cannot be decoded is marked, and the others are shown finely", async (page) => {
+    await stream(page, "damaged");
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    await page.route("**/frames/*", async (route) => {
+      await held;
+      await route.continue();
+    });
+    await open(page);
+    await place(page, "axial", "55 / 108");
+    await page.getByText("Images that cannot be decoded: 1").waitFor();
+    await badge(page, "axial", "preview");
+    await page.keyboard.press("x");
+    await looksLike(page, "axial", servers.picture(join(made, "axial.png")), same);
+    await page.keyboard.press("ArrowDown");
+    await badge(page, "axial", "stand-in");
+    assert.equal(await view(page, "axial").locator(".badge").innerText(), "Cannot be decoded: a stand-in is shown");
+    // What is shown is nearly the image, and not black.
+    await looksLike(page, "axial", servers.picture(join(made, "axial.png")), 0.9);
+    await screenshot(page, "view a damaged image");
+    await page.setViewportSize(phone);
+    await badge(page, "axial", "stand-in");
+    await screenshot(page, "view a damaged image on a phone");
+    await page.setViewportSize(desktop);
+    release();
+    await badge(page, "axial", "original");
+  });
+
+  seen("a decoder that does not start is said, and another viewer is offered", async (page) => {
+    await page.route(/\/view\/openjpeg\.[0-9a-f]+\.wasm$/, (route) => route.fulfill({ contentType: "application/wasm", body: "no module" }));
+    await stream(page, "ct");
+    await open(page);
+    assert.match(await notice(page, "codec"), /decoder for images does not start/);
+    await page.locator("#notice-image").waitFor();
+    await page.getByRole("link", { name: "Open in OHIF" }).waitFor();
+    await page.getByRole("button", { name: "Load again" }).waitFor();
+  });
+
+  seen("the series of a study are asked for once, and all of their pages", async (page) => {
+    const { study, series } = server.studies.ct;
+    await stream(page, "ct");
+    const asked = [];
+    const one = (uid, number) => ({ "0020000D": { vr: "UI", Value: [study] }, "0020000E": { vr: "UI", Value: [uid] }, "00080060": { vr: "CS", Value: ["CT"] }, "00200011": { vr: "IS", Value: [number] } });
+    await page.route(/\/studies\/[\d.]+\/series\?/, (route) => {
+      const url = new URL(route.request().url());
+      asked.push(url.search);
+      const place = Number(url.searchParams.get("offset") ?? 0);
+      const headers = place < 2 ? { Link: `<http://elsewhere.example/dicom-web/studies/${study}/series?offset=${place + 1}>; rel="next"` } : {};
+      return route.fulfill({ headers, contentType: "application/dicom+json", json: [one(place === 2 ? series : `1.2.${place}`, 9 - place)] });
+    });
+    await page.goto(`${server.url}/view/?study=${study}`);
+    await place(page, "axial", "55 / 108");
+    await page.locator("#series option").nth(2).waitFor({ state: "attached" });
+    assert.deepEqual(await page.locator("#series option").evaluateAll((options) => options.map(({ value }) => value)), [series, "1.2.1", "1.2.0"]);
+    assert.equal(asked.length, 3, String(asked));
   });
 
   for (const [status, kind, state, expected] of [

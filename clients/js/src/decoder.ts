@@ -39,21 +39,25 @@ export class Decoder {
 
   private constructor(private readonly codec: any, private readonly messages: string[]) {}
 
-  /** @param module The compiled `openjpegwasm_decode.wasm`. */
+  /** Fails if the codec does not start. @param module The compiled `openjpegwasm_decode.wasm`. */
   static async create(module: WebAssembly.Module): Promise<Decoder> {
     // The codec says so, and does no more than that, when it cannot decode; its buffer then still holds the image before.
     const messages: string[] = [];
     const listen = (text: string) => {
       if (text.includes("[ERROR]")) messages.push(text);
     };
-    const runtime = await openjpeg({
+    // The codec's own promise stays pending if there is no instance.
+    let fail: (error: unknown) => void;
+    const failure = new Promise<never>((_, reject) => (fail = reject));
+    const starting = openjpeg({
       print: listen,
       printErr: listen,
       instantiateWasm(imports: WebAssembly.Imports, done: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void) {
-        WebAssembly.instantiate(module, imports).then((instance) => done(instance, module));
+        WebAssembly.instantiate(module, imports).then((instance) => done(instance, module)).catch(fail);
         return {};
       },
     });
+    const runtime = await Promise.race([starting, failure]);
     return new Decoder(new runtime.J2KDecoder(), messages);
   }
 

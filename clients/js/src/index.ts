@@ -7,5 +7,6 @@ export * from "./layers.js";
 export * from "./load.js";
 export * from "./pool.js";
 export * from "./source.js";
+export { type StandIn, StandIns, planesFor } from "./stand-in.js";
 export * from "./volume.js";
 export { createPool } from "./browser.js";

@@ -69,17 +69,23 @@ export function layers(index: SeriesIndex): Layer[] {
 }
 
 /**
- * Which planes of a layer a slice is drawn in: its own, and the planes after that have no slice of their own yet.
+ * Which planes of a layer a slice is drawn in: its own, and the planes beside it that have no slice of their own yet, or never will.
  * @param hasOwn The planes that have their own slice; the plane of this slice is marked.
+ * @param isGap Whether a slice has no image in the stream.
  */
-export function planesOf(layer: Layer, slice: number, hasOwn: Uint8Array): number[] {
+export function planesOf(layer: Layer, slice: number, hasOwn: Uint8Array, isGap: (slice: number) => boolean = () => false): number[] {
   const own = (slice - layer.start) / layer.stride;
   if (!Number.isInteger(own) || own < 0 || own >= layer.planes) return [];
   hasOwn[own] = 1;
   const planes = [own];
   const reach = Math.max(1, layer.firstStride / layer.stride);
-  for (let plane = own + 1; plane < layer.planes && plane < own + reach && !hasOwn[plane]; plane++) planes.push(plane);
+  const isEmpty = (plane: number) => isGap(layer.start + plane * layer.stride);
+  let end = own + reach;
+  while (end < layer.planes && isEmpty(end)) end += reach;
+  for (let plane = own + 1; plane < layer.planes && plane < end && !hasOwn[plane]; plane++) planes.push(plane);
   // Nothing comes before the first slice.
-  if (own < reach) for (let plane = own - 1; plane >= 0 && !hasOwn[plane]; plane--) planes.push(plane);
+  let before = own - reach;
+  while (before >= 0 && isEmpty(before)) before -= reach;
+  if (before < 0) for (let plane = own - 1; plane >= 0 && !hasOwn[plane]; plane--) planes.push(plane);
   return planes;
 }

@@ -10,9 +10,13 @@ export interface WorkerLike {
   onerror: ((event: any) => void) | null;
 }
 
+/** Nothing can be decoded: the workers or the codec are missing. */
+export class PoolError extends Error {}
+
 interface Waiting {
   job: () => DecodeJob;
   rank: () => number;
+  signal: AbortSignal | undefined;
   resolve: (decoded: Decoded) => void;
   reject: (error: unknown) => void;
 }
@@ -26,13 +30,14 @@ export class Pool {
   private load: number[];
   private next = 0;
   private failed: Error | null = null;
+  private watched = new WeakSet<AbortSignal>();
 
   /** @param workers Each gets the compiled codec. */
   constructor(private readonly workers: WorkerLike[], module: WebAssembly.Module | Promise<WebAssembly.Module>) {
     this.load = workers.map(() => Infinity);
     workers.forEach((worker, number) => {
       worker.onmessage = ({ data }) => this.receive(number, data);
-      worker.onerror = (event) => this.fail(new Error(event?.message ?? "a worker failed"));
+      worker.onerror = (event) => this.fail(new PoolError(event?.message ?? "a worker failed"));
     });
     Promise.resolve(module).then(
       (compiled) => {
@@ -40,25 +45,40 @@ export class Pool {
         this.load.fill(0);
         this.pump();
       },
-      (error) => this.fail(error instanceof Error ? error : new Error(String(error))),
+      (error) => this.fail(new PoolError(`the codec cannot be loaded: ${error instanceof Error ? error.message : error}`)),
     );
   }
 
   /**
    * Decodes. @param job Made when a worker is free, so that bytes are joined once. @param rank Of all waiting jobs, the one with the
-   * lowest rank at that moment is next.
+   * lowest rank at that moment is next. @param signal When it aborts, a job that waits is dropped. Fails with a `PoolError` if
+   * nothing can be decoded at all.
    */
-  decode(job: () => DecodeJob, rank: () => number): Promise<Decoded> {
+  decode(job: () => DecodeJob, rank: () => number, signal?: AbortSignal): Promise<Decoded> {
     if (this.failed) return Promise.reject(this.failed);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (signal) this.watch(signal);
     return new Promise((resolve, reject) => {
-      this.waiting.push({ job, rank, resolve, reject });
+      this.waiting.push({ job, rank, signal, resolve, reject });
       this.pump();
     });
   }
 
+  /** Drops the jobs of a signal when it aborts: one listener for thousands of jobs. */
+  private watch(signal: AbortSignal): void {
+    if (this.watched.has(signal)) return;
+    this.watched.add(signal);
+    const drop = () => {
+      const dropped = [...this.waiting, ...[...this.running.values()].map(({ waiting }) => waiting)].filter((one) => one.signal === signal);
+      this.waiting = this.waiting.filter((one) => one.signal !== signal);
+      for (const { reject } of dropped) reject(signal.reason);
+    };
+    signal.addEventListener("abort", drop, { once: true });
+  }
+
   /** Forgets all jobs and ends the workers. */
   close(): void {
-    this.fail(new DOMException("the pool was closed", "AbortError"));
+    this.fail(Object.assign(new PoolError("the pool was closed"), { name: "AbortError" }));
     for (const worker of this.workers) worker.terminate();
   }
 
@@ -86,7 +106,8 @@ export class Pool {
     return this.waiting.splice(best, 1)[0];
   }
 
-  private receive(worker: number, { id, decoded, error }: { id: number; decoded?: Decoded; error?: string }): void {
+  private receive(worker: number, { id, decoded, error, failed }: { id: number; decoded?: Decoded; error?: string; failed?: string }): void {
+    if (failed) return this.fail(new PoolError(failed));
     const found = this.running.get(id);
     if (!found) return;
     this.running.delete(id);

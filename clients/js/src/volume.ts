@@ -2,8 +2,9 @@
 
 import type { Samples } from "./decoder.js";
 import type { SeriesIndex } from "./format.js";
-import { type Layer, layers, planesOf } from "./layers.js";
+import { type Layer, layers } from "./layers.js";
 import type { DecodedSlice } from "./load.js";
+import { StandIns, planesFor } from "./stand-in.js";
 
 /** Where the samples of a volume lie in the patient. */
 export interface Geometry {
@@ -55,6 +56,8 @@ function cross([a, b, c]: number[], [x, y, z]: number[]): number[] {
 /** A volume to which slices are given as they are decoded. */
 export class GrowingVolume {
   readonly levels: VolumeLevel[] = [];
+  /** The slices that could not be decoded, with what stands in for them. */
+  readonly standIns = new StandIns();
   private readonly plan: Layer[];
   private readonly left: number[];
 
@@ -69,12 +72,13 @@ export class GrowingVolume {
   }
 
   /** Takes a slice. @returns The level, and its planes that changed. */
-  put({ slice, level, stage, data }: DecodedSlice): { level: VolumeLevel; planes: number[] } | null {
+  put({ slice, level, stage, data, standIn }: DecodedSlice): { level: VolumeLevel; planes: number[] } | null {
     this.left[stage]--;
+    this.standIns.note(slice.number, level, standIn);
     const found = this.level(level, data);
     if (!found) return null;
     const { layer, hasOwn } = found;
-    const planes = planesOf(layer, slice.number, hasOwn);
+    const planes = planesFor(this.index, layer, slice.number, standIn, hasOwn);
     const size = layer.columns * layer.rows;
     for (const plane of planes) found.data.set(data as any, plane * size);
     return { level: found, planes };

@@ -133,6 +133,65 @@ describe("the format", () => {
     }
     assert.throws(() => client.parseIndex(new Uint8Array([0xff])), client.FormatError);
   });
+
+  test("an index that is cut off or changed is read or refused, at once and by one error", () => {
+    const length = client.indexLength(whole);
+    const index = whole.slice(16, 16 + length);
+    const look = (bytes, what) => {
+      const start = performance.now();
+      try {
+        const found = client.parseIndex(bytes);
+        assert.ok(found.slices.length <= found.segments.length + found.failures.length, what);
+        for (const { position, orientation, spacing, rescale, window } of found.slices) {
+          for (const [values, count] of [[position, 3], [orientation, 6], [spacing, 2], [rescale, 2], [window, 2]]) {
+            assert.ok(values === null || (values.length === count && values.every(Number.isFinite)), what);
+          }
+        }
+        client.layers(found);
+        client.isVolume(found);
+      } catch (error) {
+        assert.ok(error instanceof client.FormatError && error.message, `${what}: ${error.stack}`);
+      }
+      assert.ok(performance.now() - start < 3000, `${what} takes ${performance.now() - start} ms`);
+    };
+    for (let end = 0; end < length; end++) look(index.subarray(0, end), `cut off at ${end}`);
+    for (let at = 0; at < length; at++) {
+      const changed = index.slice();
+      for (const byte of [0x22, 0x2d, 0x39, 0x5b, 0x5d, 0xff]) {
+        changed[at] = byte;
+        look(changed, `${byte} at ${at}`);
+      }
+    }
+    // Each value of the index, and each list and object in it, replaced by others.
+    const text = new TextDecoder().decode(index);
+    const others = [null, -1, 0, 0.5, 7, 2e9, 2 ** 53, "", "x", true, [], [null], [1, 2, 3], {}, { all: "x" }, { each: [] }, { first: [1, 2, 3] }];
+    const places = [];
+    const walk = (json, path) => {
+      places.push(path);
+      if (typeof json === "object" && json !== null) for (const key of Object.keys(json).slice(0, 20)) walk(json[key], [...path, key]);
+    };
+    walk(JSON.parse(text), []);
+    assert.ok(places.length > 80, `${places.length} places`);
+    for (const path of places) {
+      for (const other of [...others, undefined]) {
+        const holder = { index: JSON.parse(text) };
+        const inner = ["index", ...path];
+        const last = inner.pop();
+        const parent = inner.reduce((found, key) => found[key], holder);
+        if (other === undefined) delete parent[last];
+        else parent[last] = other;
+        const changed = holder.index === undefined ? "" : JSON.stringify(holder.index);
+        look(new TextEncoder().encode(changed), `${path.join(".")} = ${JSON.stringify(other)}`);
+      }
+    }
+    // Numbers that JSON can write, and a double cannot hold.
+    look(new TextEncoder().encode(text.replace(/-?\d+\.\d+/, "1e999")), "1e999");
+  });
+
+  test("a distance that is not positive is none, and not a division by it", () => {
+    const index = client.parseIndex(edited((json) => Object.assign(json, { spacing: { all: [0, 1] }, slice_spacing: 0 })));
+    assert.deepEqual([index.slices[0].spacing, index.sliceSpacing, client.isVolume(index)], [null, null, false]);
+  });
 });
 
 describe("half floats", () => {
@@ -157,6 +216,26 @@ describe("layers", () => {
     assert.deepEqual(client.planesOf(layer, 2, own), [1]);
     assert.deepEqual(client.planesOf(layer, 0, own), [0]);
     assert.deepEqual(client.planesOf(layer, 3, own), []);
+  });
+
+  test("a slice stands in for planes beside it that have no image, also for those before the first", () => {
+    const gaps = (...slices) => (slice) => slices.includes(slice);
+    const fine = { ...layer, firstStride: 2 };
+    assert.deepEqual(client.planesOf(fine, 2, new Uint8Array(5), gaps(4, 6)), [1, 2, 3]);
+    assert.deepEqual(client.planesOf(fine, 4, new Uint8Array(5), gaps(0, 2)), [2, 1, 0]);
+    assert.deepEqual(client.planesOf(fine, 4, new Uint8Array(5), gaps(0)), [2]);
+    assert.deepEqual(client.planesOf(layer, 0, new Uint8Array(5), gaps(4)), [0, 1, 2, 3]);
+  });
+
+  test("coarser levels that come late do not take away what stands in", () => {
+    const standIns = new client.StandIns();
+    const standIn = { slice: 3, level: 1 };
+    standIns.note(3, 0, standIn);
+    standIns.note(3, 2, null);
+    assert.deepEqual([standIns.of(3), standIns.count], [standIn, 1]);
+    standIns.note(4, 2, standIn);
+    standIns.note(4, 0, null);
+    assert.equal(standIns.of(4), null);
   });
 });
 
@@ -293,11 +372,107 @@ describe("loading", () => {
       whole.fill(0, offset, offset + length);
       const { slices, failures } = await load({});
       assert.deepEqual(new Set(failures), new Set([segments[5].slice]));
-      assert.ok(slices.every(({ slice }) => slice.number !== segments[5].slice));
-      assert.equal(slices.length, segments.length - failures.length);
+      assert.ok(slices.every(({ slice, standIn }) => (slice.number === segments[5].slice) === (standIn !== null)));
+      assert.equal(slices.length, segments.length);
     } finally {
       whole.set(original);
     }
+  });
+
+  /** The stream with segments that cannot be decoded. */
+  async function damaged(choose, options = {}) {
+    const original = whole.slice();
+    try {
+      const index = parsed();
+      for (const { offset, length } of index.segments.filter(choose)) whole.fill(0, offset, offset + length);
+      const found = await load(options);
+      const volume = new client.GrowingVolume(index);
+      for (const slice of found.slices) volume.put(slice);
+      return { ...found, volume };
+    } finally {
+      whole.set(original);
+    }
+  }
+
+  test("a level with a slice that cannot be decoded is shown, with a coarser level of the slice in its place", async () => {
+    const { volume, stages, index } = await damaged(({ slice, level }) => slice === 12 && level === 0);
+    const { layer, data, hasOwn } = volume.finest();
+    assert.equal(layer.level, 0);
+    assert.deepEqual(stages.toSorted(), index.stages.map((_, number) => number));
+    assert.deepEqual(volume.standIns.of(12), { slice: 12, level: 1 });
+    assert.deepEqual([volume.standIns.count, hasOwn[12]], [1, 1]);
+    const value = data[(12 * 115 + 40) * 137 + 44];
+    assert.ok(Math.abs(value - 1100) < 300, `${value} in the ball`);
+    assert.ok(data[(12 * 115 + 2) * 137 + 2] < 300, "the edge is dark");
+  });
+
+  test("a slice of which nothing can be decoded is shown by the one beside it, as half floats too", async () => {
+    for (const half of [undefined, () => ({ slope: 1, intercept: 0, offset: 0 })]) {
+      const { volume } = await damaged(({ slice }) => slice === 12, { half });
+      assert.equal(volume.finest().layer.level, 0);
+      assert.ok(Math.abs(volume.standIns.of(12).slice - 12) <= 4, JSON.stringify(volume.standIns.of(12)));
+      assert.equal(volume.finest().hasOwn[12], 0);
+      const value = volume.finest().data[(12 * 115 + 40) * 137 + 44];
+      assert.ok(half ? value > halfFloat(800) && value < halfFloat(1400) : Math.abs(value - 1100) < 300, `${value} in the ball`);
+    }
+  });
+
+  test("a series of which nothing can be decoded is black, and ends", async () => {
+    const { volume, failures, slices, index } = await damaged(() => true);
+    assert.equal(failures.length, index.segments.length);
+    assert.equal(slices.length, index.segments.length);
+    assert.ok(volume.finest().data.every((value) => value === 0));
+    assert.equal(volume.standIns.count, 24);
+    assert.deepEqual(volume.standIns.of(3), { slice: null, level: 0 });
+  });
+
+  test("a codestream of another size than it was described is not taken for one", async () => {
+    const length = client.indexLength(whole);
+    const index = edited((json) => (json.images[0].columns = 138));
+    const bytes = new Uint8Array(16 + index.length + whole.length - 16 - length);
+    bytes.set(whole.subarray(0, 16));
+    new DataView(bytes.buffer).setUint32(12, index.length, true);
+    bytes.set(index, 16);
+    bytes.set(whole.subarray(16 + length), 16 + index.length);
+    const failures = [];
+    const answer = async () => new Response(bytes);
+    await new client.SeriesLoad("http://127.0.0.1/", { pool: shared, fetch: answer, onFailure: (_, error) => failures.push(error.message) }).run();
+    assert.ok(failures.length > 0 && failures.every((text) => /another size|not as its description/.test(text)), String(failures));
+  });
+
+  test("what waits to be decoded for a load that was aborted is dropped", async () => {
+    const jobs = [];
+    const worker = { postMessage({ job }) { if (job) jobs.push(job); }, terminate() {}, onmessage: null, onerror: null };
+    const slow = new client.Pool([worker], module);
+    const stop = new AbortController();
+    const answer = async () => new Response(whole);
+    const first = new client.SeriesLoad("http://127.0.0.1/", { pool: slow, fetch: answer, signal: stop.signal });
+    const outcome = assert.rejects(first.run(), { name: "AbortError" });
+    while (jobs.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    stop.abort();
+    await outcome;
+    const before = jobs.length;
+    let own = 0;
+    slow.decode(() => (own++, { codestream: new Uint8Array(1) }), () => 1e9).catch(() => {});
+    // The two that are with the worker end; the next job is not one of the aborted load.
+    for (let id = 0; id < 2; id++) worker.onmessage({ data: { id, error: "late" } });
+    assert.deepEqual([own, jobs.length], [1, before + 1]);
+    slow.close();
+  });
+
+  test("a load without a codec fails, and says so", async () => {
+    // A module whose import is not there.
+    const imports = await WebAssembly.compile(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 2, 7, 1, 1, 120, 1, 121, 0, 0));
+    await assert.rejects(Decoder.create(imports), (error) => error instanceof WebAssembly.LinkError || error instanceof TypeError);
+    // The worker as it is built, without a thread.
+    const code = readFileSync(join(import.meta.dirname, "../dist/worker.js"), "utf8");
+    const worker = { onmessage: null, onerror: null, terminate() {} };
+    const scope = { onmessage: null, postMessage: (data) => worker.onmessage?.({ data }) };
+    new Function("self", code)(scope);
+    worker.postMessage = (data) => void scope.onmessage({ data });
+    const broken = new client.Pool([worker], imports);
+    const loading = new client.SeriesLoad("http://127.0.0.1/", { pool: broken, fetch: async () => new Response(whole) });
+    await assert.rejects(loading.run(), (error) => error instanceof client.PoolError && /does not start/.test(error.message));
   });
 });
 

@@ -24,6 +24,19 @@ let target: server.Target | null = null;
 
 const page = new Page({ retry: () => void open(), openSeries: (uid) => void open(uid) });
 
+/** The series of the study, for the choice and for the header. */
+let listed: { study: string; series: Promise<server.DataSet[]> } | null = null;
+
+function seriesOf(study: string): Promise<server.DataSet[]> {
+  if (listed?.study !== study) {
+    const series = server.seriesOf(study);
+    listed = { study, series };
+    // The next attempt may succeed.
+    series.catch(() => (listed = null));
+  }
+  return listed.series;
+}
+
 /** The chosen series; the first one with images if only the study is named. */
 async function choose(series?: string): Promise<server.Target | null> {
   const query = new URLSearchParams(location.search);
@@ -31,19 +44,21 @@ async function choose(series?: string): Promise<server.Target | null> {
   if (!study) return null;
   const named = series ?? query.get("series");
   if (named) return { study, series: named };
-  const found = (await server.seriesOf(study)).find((one) => !["SR", "PR", "KO", "DOC", "SEG", "RTSTRUCT"].includes(server.value(one, "00080060")));
+  const found = (await seriesOf(study)).find((one) => !["SR", "PR", "KO", "DOC", "SEG", "RTSTRUCT"].includes(server.value(one, "00080060")));
   return found ? { study, series: server.value(found, "0020000E") } : { study, series: "" };
 }
 
 /** Who and what this is; it is written beside the images, and waited for by nothing. */
 async function describe({ study, series }: server.Target): Promise<void> {
-  const [found, all] = await Promise.all([server.study(study), server.seriesOf(study)]).catch(() => [null, []] as const);
+  const [found, all] = await Promise.all([server.study(study), seriesOf(study)]).catch(() => [null, []] as const);
   page.describe(found, [...all], series);
 }
 
 async function open(series?: string): Promise<void> {
   session?.close();
   session = null;
+  // Another attempt sees what has arrived since.
+  if (!series) listed = null;
   page.session = null;
   page.setProgress(-1);
   page.setPartial(null);
@@ -76,7 +91,7 @@ function start(chosen: server.Target): void {
   session = new Session(chosen, viewer!, painter!, pool, {
     problem(problem) {
       page.say(problem);
-      if (problem && ["pending", "failed", "nothing"].includes(problem.kind) && !hasImage) {
+      if (problem && ["pending", "failed", "nothing", "codec"].includes(problem.kind) && !hasImage) {
         hasImage = true;
         void page.showThumbnail(chosen);
       }

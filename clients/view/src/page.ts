@@ -319,11 +319,11 @@ export class Page {
     notice.dataset.kind = kind;
     const titles: Record<string, Key> = {
       loading: "noticeLoading", pending: "noticePendingTitle", missing: "noticeMissingTitle", nothing: "noticeNothingTitle", failed: "noticeFailedTitle", error: "noticeErrorTitle",
-      offline: "noticeErrorTitle", version: "noticeErrorTitle", "sign-in": "noticeSignInTitle", forbidden: "noticeForbiddenTitle", webgl: "noticeWebglTitle",
+      offline: "noticeErrorTitle", version: "noticeErrorTitle", codec: "noticeErrorTitle", "sign-in": "noticeSignInTitle", forbidden: "noticeForbiddenTitle", webgl: "noticeWebglTitle",
       lost: "noticeLostTitle", "no-series": "noticeNoSeriesTitle",
     };
     const texts: Partial<Record<string, Key>> = {
-      pending: "noticePendingText", missing: "noticeMissingText", offline: "noticeOfflineText", version: "noticeVersionText", "sign-in": "noticeSignInText",
+      pending: "noticePendingText", missing: "noticeMissingText", offline: "noticeOfflineText", version: "noticeVersionText", codec: "noticeCodecText", "sign-in": "noticeSignInText",
       forbidden: "noticeForbiddenText", webgl: "noticeWebglText", lost: "noticeLostText", "no-series": "noticeNoSeriesText",
     };
     const pending = typeof problem === "object" && problem.kind === "pending" ? problem : null;
@@ -348,7 +348,7 @@ export class Page {
       else actions.push(button(text("signIn"), () => server.signIn.begin({ inWindow: true })));
     }
     if (["error", "offline", "failed"].includes(kind)) actions.push(button(text("retry"), () => this.actions.retry()));
-    if (["version", "lost"].includes(kind)) actions.push(button(text("reload"), () => location.reload()));
+    if (["version", "codec", "lost"].includes(kind)) actions.push(button(text("reload"), () => location.reload()));
     const link = (label: string, href: string) => {
       const made = document.createElement("a");
       made.textContent = label;
@@ -357,7 +357,7 @@ export class Page {
     };
     const study = new URLSearchParams(location.search).get("study");
     const { ohif } = document.documentElement.dataset;
-    if (ohif && study && ["nothing", "failed", "webgl", "lost", "pending"].includes(kind)) {
+    if (ohif && study && ["nothing", "failed", "codec", "webgl", "lost", "pending"].includes(kind)) {
       actions.push(link(text("toOhif"), `${ohif}viewer?StudyInstanceUIDs=${encodeURIComponent(study)}`));
     }
     if (kind !== "loading") actions.push(link(text("toConsole"), "./"));

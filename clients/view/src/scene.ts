@@ -1,6 +1,6 @@
 // What is shown of a series: textures that fill while slices arrive, and what of them is original.
 
-import { type DecodedSlice, type HalfFloats, type Layer, type SeriesIndex, type Slice, isVolume, layers, planesOf } from "@cuspid/client";
+import { type DecodedSlice, type HalfFloats, type Layer, type SeriesIndex, type Slice, StandIns, isVolume, layers, planesFor } from "@cuspid/client";
 
 import { type Box, type Plane, type Vector, imagePlane, planes, volumeBox } from "./geometry.js";
 import type { Painter, Samples3D } from "./gl.js";
@@ -35,6 +35,7 @@ export class Scene {
   statistics: Statistics | null = null;
   /** The number of slices whose original samples are in the volume. */
   originals = 0;
+  private readonly standIns = new StandIns();
   private readonly isOriginal: Uint8Array;
   private readonly plan: Layer[];
   private readonly left: number[];
@@ -80,9 +81,12 @@ export class Scene {
   /** Takes a slice of the preview. */
   put(decoded: DecodedSlice): void {
     this.left[decoded.stage]--;
+    const { number } = decoded.slice;
+    this.standIns.note(number, decoded.level, decoded.standIn);
     if (decoded.stage === 0 && decoded.samples === 1) this.gather(decoded);
     if (!this.isVolume) {
-      const { number } = decoded.slice;
+      // What is there of the slice stays.
+      if (decoded.standIn) return;
       const before = this.images.get(number);
       if (!before || before.level >= decoded.level) this.images.set(number, decoded);
       const shown = this.sharp.get(number);
@@ -92,7 +96,7 @@ export class Scene {
     const filled = this.layerOf(decoded.level);
     if (!filled) return;
     const { layer, samples, hasOwn } = filled;
-    for (const plane of planesOf(layer, decoded.slice.number, hasOwn)) {
+    for (const plane of planesFor(this.index, layer, number, decoded.standIn, hasOwn)) {
       // The original is better than what comes late.
       if (layer.level === 0 && this.isOriginal[plane * layer.stride]) continue;
       this.painter.upload(samples, plane, decoded.data);
@@ -129,6 +133,12 @@ export class Scene {
     return this.isOriginal[number] === 1 || this.sharp.get(number)?.isOriginal === true || this.isLossless(number);
   }
 
+  /** Whether a slice shows a coarser level or another slice, because it cannot be decoded. */
+  hasStandIn(number: number): boolean {
+    if (this.isOriginal[number] || this.sharp.get(number)?.isOriginal) return false;
+    return this.standIns.of(number) !== null || (this.isVolume && !this.index.slices[number]?.image);
+  }
+
   /** Whether all that planes through the volume show is original. */
   get isWholeOriginal(): boolean {
     const shown = this.finest();
@@ -137,7 +147,7 @@ export class Scene {
 
   private isLossless(number: number): boolean {
     const image = this.index.slices[number]?.image;
-    if (!image?.lossless || image.binning !== 1) return false;
+    if (!image?.lossless || image.binning !== 1 || this.standIns.of(number)) return false;
     return this.isVolume ? this.finest()?.layer.level === 0 && Boolean(this.finest()?.hasOwn[number]) : this.images.get(number)?.level === 0;
   }
 
@@ -223,10 +233,11 @@ export class Scene {
     return made;
   }
 
-  private gather({ data }: DecodedSlice): void {
+  private gather({ data, standIn }: DecodedSlice): void {
     // Of a long series of images a few tell enough.
-    if (this.coarse.length < 128) this.coarse.push(Float32Array.from(data, (bits) => fromHalf(bits) + this.offset));
+    if (this.coarse.length < 128 && !standIn) this.coarse.push(Float32Array.from(data, (bits) => fromHalf(bits) + this.offset));
     if (this.left[0] > 0 && (this.isVolume || this.statistics)) return;
+    if (this.coarse.length === 0) return;
     const all = new Float32Array(this.coarse.reduce((sum, { length }) => sum + length, 0));
     this.coarse.reduce((at, part) => (all.set(part, at), at + part.length), 0);
     this.statistics = statistics(all);

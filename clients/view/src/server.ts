@@ -2,6 +2,7 @@
 
 import { HttpError, failure } from "@cuspid/client";
 
+import { linked } from "../../../src/http/web/console/dicomweb.js";
 import * as signIn from "../../../src/http/web/console/sign-in.js";
 import { onlyPart } from "./multipart.js";
 
@@ -71,9 +72,17 @@ export async function study(uid: string): Promise<DataSet | null> {
   return response.status === 204 ? null : ((await response.json())[0] ?? null);
 }
 
+/** All series of a study by their numbers, page by page. */
 export async function seriesOf(uid: string): Promise<DataSet[]> {
-  const response = await get(`${service}/studies/${encodeURIComponent(uid)}/series?includefield=SeriesDescription`, "application/dicom+json");
-  const found: DataSet[] = response.status === 204 ? [] : await response.json();
+  const url = `${service}/studies/${encodeURIComponent(uid)}/series`;
+  const found: DataSet[] = [];
+  for (let query = "?includefield=SeriesDescription&limit=1000"; query; ) {
+    const response = await get(url + query, "application/dicom+json");
+    if (response.status !== 204) found.push(...(await response.json()));
+    // The server may know itself under another name: only the query is taken.
+    const next = linked(response.headers.get("Link"), "next");
+    query = next && new URL(next, url).search;
+  }
   return found.sort((one, other) => (value(one, "00200011") ?? 0) - (value(other, "00200011") ?? 0));
 }
 

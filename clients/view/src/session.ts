@@ -1,7 +1,8 @@
 // Loads a series: the preview at once, waiting for it where it is not there yet, then the originals.
 
-import { ChangedError, FormatError, HttpError, type Pool, SeriesLoad, type Slice, wait } from "@cuspid/client";
+import { ChangedError, FormatError, HttpError, type Pool, PoolError, SeriesLoad, type Slice, wait } from "@cuspid/client";
 
+import { SeriesChanges } from "./changes.js";
 import type { Painter } from "./gl.js";
 import { Originals } from "./originals.js";
 import { Scene } from "./scene.js";
@@ -11,7 +12,7 @@ import type { Viewer } from "./viewer.js";
 /** Why there is nothing to see. */
 export type Problem =
   | { kind: "pending"; encoded: number; slices: number }
-  | { kind: "missing" | "nothing" | "failed" | "error" | "offline" | "version"; detail: string }
+  | { kind: "missing" | "nothing" | "failed" | "error" | "offline" | "version" | "codec"; detail: string }
   | { kind: "sign-in" }
   | { kind: "forbidden"; detail: string };
 
@@ -26,7 +27,13 @@ export interface Report {
   decodeFailures(count: number): void;
 }
 
-const POLL_MS = 1000;
+/** Attempts at the stream that end in the same way, without a slice between them. */
+const MOST_ATTEMPTS = 6;
+/** Attempts to get the state of a preview, while the server does not answer. */
+const MOST_STATE_ATTEMPTS = 6;
+/** The pauses between attempts, which double. */
+const PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8000;
 const ORIGINALS_AT_ONCE = 4;
 /** Originals of up to so many bytes are loaded without being asked for, where there is room for them. */
 const AUTOMATIC_BYTES = 320e6;
@@ -51,33 +58,37 @@ export class Session {
   private lookTimer = 0;
   private looked = -1;
   private pending = new Set<number>();
+  private readonly changes: SeriesChanges;
 
   constructor(private readonly target: server.Target, private readonly viewer: Viewer, private readonly painter: Painter, private readonly pool: Pool,
-    private readonly report: Report) {}
+    private readonly report: Report) {
+    this.changes = new SeriesChanges(target);
+  }
 
   close(): void {
     this.controller.abort();
+    this.changes.close();
     clearTimeout(this.lookTimer);
   }
 
   /** Loads, and goes on until the preview is complete or cannot be had. */
   async run(): Promise<void> {
     const { signal } = this.controller;
-    for (let keep = false; !signal.aborted; ) {
+    for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        const isComplete = await this.loadOnce(keep);
-        keep = true;
-        if (isComplete) break;
+        if (await this.loadOnce(this.scene !== null)) break;
+        attempt = 0;
         await this.untilMore();
       } catch (error) {
+        const remaining = await this.recover(error, attempt);
         if (signal.aborted) return;
-        if (error instanceof ChangedError) continue;
-        if (!(error instanceof HttpError && error.status === 503 && (await this.becomesReady()))) {
-          this.report.problem(await this.problemOf(error));
-          return;
-        }
+        if (remaining === null) continue;
+        this.changes.close();
+        this.report.problem(await this.problemOf(remaining));
+        return;
       }
     }
+    this.changes.close();
     if (signal.aborted) return;
     this.isLoaded = true;
     this.lookAt(this.viewer.slice);
@@ -85,10 +96,25 @@ export class Session {
     this.report.originals();
   }
 
+  /** Waits until another attempt makes sense after an error. @returns `null` then, else the error that remains. */
+  private async recover(error: unknown, attempt: number): Promise<unknown> {
+    const { signal } = this.controller;
+    const isEarly = error instanceof HttpError && error.status === 503;
+    if (attempt >= MOST_ATTEMPTS || !(isEarly || error instanceof ChangedError)) return error;
+    try {
+      if (isEarly && !(await this.becomesReady())) return error;
+      await wait(pause(attempt), signal);
+      return null;
+    } catch (later) {
+      return later;
+    }
+  }
+
   private async loadOnce(keep: boolean): Promise<boolean> {
     const { painter, pool, report } = this;
     let scene: Scene | null = null;
-    let failures = 0;
+    const failures = new Set<number>();
+    report.decodeFailures(0);
     const load = new SeriesLoad(server.streamUrl(this.target), {
       pool,
       signal: this.controller.signal,
@@ -110,9 +136,9 @@ export class Session {
         if (number === 0) this.start(scene!, keep);
         else if (this.scene === scene) this.viewer.invalidate();
       },
-      onFailure: (_, error) => {
+      onFailure: ({ number }, error) => {
         console.warn("cannot decode", error);
-        report.decodeFailures(++failures);
+        report.decodeFailures(failures.add(number).size);
       },
       onProgress: ({ bytes, totalBytes, decoded, segments }) => {
         const part = Math.min(bytes / (totalBytes || 1), segments ? decoded / segments : 0);
@@ -138,8 +164,8 @@ export class Session {
   private async untilMore(): Promise<void> {
     const had = this.load?.index?.slices.length ?? 0;
     for (;;) {
-      await wait(POLL_MS, this.controller.signal);
-      const state = await server.previewState(this.target, this.controller.signal);
+      await this.changes.next(this.controller.signal);
+      const state = await this.state();
       if (state.state === "failed" || state.state === "none") return;
       this.report.partial({ encoded: state.encoded, slices: state.slices });
       if (state.state === "ready" || state.encoded >= had * 1.25 + 8) return;
@@ -149,26 +175,43 @@ export class Session {
   /** Waits for the first slices; false if there will be none. */
   private async becomesReady(): Promise<boolean> {
     for (;;) {
-      const state = await server.previewState(this.target, this.controller.signal);
+      const state = await this.state();
       if (state.state === "ready" || state.state === "partial") return true;
       if (state.state === "failed" || state.state === "none") return false;
       this.report.problem({ kind: "pending", encoded: state.encoded, slices: state.slices });
-      await wait(POLL_MS, this.controller.signal);
+      await this.changes.next(this.controller.signal);
+    }
+  }
+
+  /** The state of the preview, with further attempts while the server does not answer. */
+  private async state(): Promise<server.PreviewState> {
+    const { signal } = this.controller;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await server.previewState(this.target, signal);
+      } catch (error) {
+        const isPassing = error instanceof TypeError || (error instanceof HttpError && (error.status >= 500 || error.status === 429));
+        if (signal.aborted || !isPassing || attempt >= MOST_STATE_ATTEMPTS) throw error;
+        await wait(pause(attempt), signal);
+      }
     }
   }
 
   private async problemOf(error: unknown): Promise<Problem> {
     if (error instanceof FormatError) return { kind: "version", detail: error.message };
+    if (error instanceof PoolError) return { kind: "codec", detail: error.message };
+    if (error instanceof ChangedError) return { kind: "error", detail: error.message };
     if (!(error instanceof HttpError)) {
       console.error(error);
       return error instanceof TypeError ? { kind: "offline", detail: error.message } : { kind: "error", detail: String(error) };
     }
     if (error.status === 401) return { kind: "sign-in" };
     if (error.status === 403) return { kind: "forbidden", detail: error.detail };
-    if (error.status !== 404 && error.status !== 503) return { kind: "error", detail: error.detail };
-    const state = await server.previewState(this.target).catch(() => null);
-    if (!state) return { kind: "missing", detail: error.detail };
-    return { kind: state.state === "failed" ? "failed" : "nothing", detail: state.reason ?? error.detail };
+    const state = [404, 503].includes(error.status) ? await server.previewState(this.target).catch(() => null) : null;
+    if (state?.state === "failed") return { kind: "failed", detail: state.reason ?? error.detail };
+    if (state?.state === "none") return { kind: "nothing", detail: error.detail };
+    if (error.status !== 404) return { kind: "error", detail: error.detail };
+    return { kind: state ? "nothing" : "missing", detail: state?.reason ?? error.detail };
   }
 
   get rawBytes(): number {
@@ -226,4 +269,9 @@ export class Session {
     }
     this.report.originals();
   }
+}
+
+/** The pause after a number of attempts. */
+function pause(attempt: number): number {
+  return Math.min(LONGEST_PAUSE_MS, PAUSE_MS * 2 ** (attempt - 1));
 }

@@ -3,6 +3,8 @@
 import type { Box, Plane, Vector } from "./geometry.js";
 import { text } from "./i18n.js";
 
+/** What a view shows: nothing, the preview, the original, or something in the place of an image that cannot be decoded. */
+export type Mark = "none" | "preview" | "original" | "stand-in";
 export type ViewName = Plane["name"] | "volume" | "panorama";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -41,7 +43,7 @@ export class View {
     if (this.corners[corner].textContent !== words) this.corners[corner].textContent = words;
   }
 
-  mark(state: "preview" | "original" | "none"): void {
+  mark(state: Mark): void {
     this.corners.badge.dataset.state = state;
     this.element.dataset.state = state;
   }

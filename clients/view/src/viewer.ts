@@ -6,7 +6,7 @@ import { type Frame, type Grey, MAX_CURVE, type Painter, type Rectangle } from "
 import { number, text } from "./i18n.js";
 import { type Measurement, label } from "./measure.js";
 import type { Scene } from "./scene.js";
-import { View, type ViewName, shape } from "./view.js";
+import { type Mark, View, type ViewName, shape } from "./view.js";
 
 export type PresetName = "stored" | "bone" | "soft" | "teeth" | "auto";
 export const PRESETS: PresetName[] = ["stored", "bone", "soft", "teeth", "auto"];
@@ -15,8 +15,20 @@ const HOUNSFIELD: Partial<Record<PresetName, [number, number]>> = { bone: [500, 
 
 /** Milliseconds without a change after which a volume is rendered where the processor draws, and finely elsewhere. */
 const IDLE_MS = 250;
-/** The pixels of a side of a volume rendering that the processor draws. */
-const SOFTWARE_SIZE = 256;
+
+/** How finely a volume is rendered. */
+interface Quality {
+  /** The most columns of the layer that is rendered. */
+  columns: number;
+  /** The most pixels of a side. */
+  pixels: number;
+  /** The length of a step, in voxels. */
+  step: number;
+}
+
+const IN_SOFTWARE: Quality = { columns: 128, pixels: 256, step: 0.5 };
+const WHILE_TURNING: Quality = { columns: 256, pixels: 512, step: 1 };
+const AT_REST: Quality = { columns: 512, pixels: 1024, step: 0.5 };
 
 export class Viewer {
   scene: Scene | null = null;
@@ -228,6 +240,8 @@ export class Viewer {
     const dirty = [...this.dirty];
     this.dirty.clear();
     for (const view of this.views) {
+      // Another view is drawn in the place of a hidden one.
+      if (!view.isVisible && view.name === "volume") this.rendered.key = "";
       if (!view.isVisible || !dirty.includes(view.name)) continue;
       if (view.zoom === 0 && view.plane) view.fit(this.scene.boxOf(this.slice));
       if (view.plane) this.drawPlane(view, view.plane);
@@ -264,7 +278,8 @@ export class Viewer {
       this.painter.slice(area, samples, scene.boundsOf(this.slice), frame, this.grey());
     }
     const isOriginal = samples !== null && (isSlice ? scene.isSliceOriginal(this.slice) : scene.isWholeOriginal);
-    this.mark(view, samples === null ? "none" : isOriginal ? "original" : "preview");
+    const isReplaced = isSlice && scene.hasStandIn(this.slice);
+    this.mark(view, isReplaced ? "stand-in" : samples === null ? "none" : isOriginal ? "original" : "preview");
     const count = scene.box.count[plane.normal];
     view.say("place", text("slice", { number: this.place(plane) + 1, count }));
     const isColour = samples?.isColour;
@@ -274,10 +289,13 @@ export class Viewer {
     this.drawOverlay(view, plane);
   }
 
-  private mark(view: View, state: "preview" | "original" | "none"): void {
+  private mark(view: View, state: Mark): void {
     view.mark(state);
     const isNarrow = view.width < 420;
-    const words = { none: "", original: text("badgeOriginal"), preview: text(isNarrow ? "badgePreviewShort" : "badgePreview") };
+    const words = {
+      none: "", original: text("badgeOriginal"), preview: text(isNarrow ? "badgePreviewShort" : "badgePreview"),
+      "stand-in": text(!this.scene!.isVolume ? "badgeDamaged" : isNarrow ? "badgeStandInShort" : "badgeStandIn"),
+    };
     view.say("badge", words[state]);
   }
 
@@ -342,7 +360,8 @@ export class Viewer {
   private drawVolume(view: View): void {
     const scene = this.scene!;
     const { isSoftware } = this.painter;
-    const filled = scene.finest(isSoftware ? 128 : this.isTurning ? 256 : 512);
+    const quality = isSoftware ? IN_SOFTWARE : this.isTurning ? WHILE_TURNING : AT_REST;
+    const filled = scene.finest(quality.columns);
     const area = this.area(view);
     if (!filled || !scene.statistics) {
       this.painter.clear(area);
@@ -350,27 +369,27 @@ export class Viewer {
     }
     // Slices that change do not change the rendering, until there is a finer layer.
     const { direction, up } = this.camera;
-    const key = JSON.stringify([filled.layer.level, direction, up, this.cameraZoom, this.isBone, this.isTurning, area]);
+    const key = JSON.stringify([filled.layer.level, direction, up, this.cameraZoom, this.isBone, quality, area]);
     if (key === this.rendered.key && scene === this.rendered.scene) return;
     this.rendered = { key, scene };
     clearTimeout(this.idleTimer);
-    // A rendering by the processor blocks the page: it is made when nothing else happens.
-    if (isSoftware || this.isTurning) {
+    // A rendering by the processor blocks the page: it is made once, when nothing else happens.
+    if (isSoftware) this.idleTimer = window.setTimeout(() => scene === this.scene && this.renderVolume(view, filled, quality), IDLE_MS);
+    else this.renderVolume(view, filled, quality);
+    if (!isSoftware && this.isTurning) {
       this.idleTimer = window.setTimeout(() => {
         this.isTurning = false;
-        this.rendered.key = isSoftware ? key : "";
-        this.renderVolume(view, filled, isSoftware ? SOFTWARE_SIZE : 1024, 0.5);
+        this.invalidate("volume");
       }, IDLE_MS);
     }
-    if (!isSoftware) this.renderVolume(view, filled, this.isTurning ? 512 : 1024, this.isTurning ? 1 : 0.5);
     this.mark(view, "preview");
     view.say("badge", text("badgeRendering"));
     view.say("place", text(this.isBone ? "surfaceBone" : "surfaceSoft"));
   }
 
-  private renderVolume(view: View, { samples }: NonNullable<ReturnType<Scene["finest"]>>, size: number, step: number): void {
+  private renderVolume(view: View, { samples }: NonNullable<ReturnType<Scene["finest"]>>, { pixels, step }: Quality): void {
     const scene = this.scene!;
-    if (!view.isVisible || scene !== this.scene) return;
+    if (!view.isVisible) return;
     const area = this.area(view);
     const [first, last] = scene.bounds;
     const extent = last.map((value, axis) => value - first[axis]) as Vector;
@@ -386,7 +405,7 @@ export class Viewer {
     const { min, lower, upper } = scene.statistics!;
     const threshold = this.isBone ? upper : lower;
     const voxel = samples.density.map((value) => 1 / value) as Vector;
-    const factor = Math.min(1, size / Math.max(area.width, area.height));
+    const factor = Math.min(1, pixels / Math.max(area.width, area.height));
     const rendering = {
       frame: { middle: eye, right: scaled(right, halfWidth), up: scaled(up, halfHeight) },
       direction,

@@ -4,15 +4,19 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { afterEach, beforeEach, describe, mock, test } from "node:test";
 
 import { buildSync } from "esbuild";
 
 const source = join(import.meta.dirname, "../src");
 const outdir = mkdtempSync(join(tmpdir(), "cuspid-view-"));
-const names = ["geometry", "curve", "histogram", "multipart"];
-buildSync({ entryPoints: names.map((name) => join(source, `${name}.ts`)), bundle: true, format: "esm", outdir, outExtension: { ".js": ".mjs" } });
-const [geometry, { arch, resample }, { fromHalf, statistics }, { onlyPart }] = await Promise.all(names.map((name) => import(join(outdir, `${name}.mjs`))));
+const names = ["geometry", "curve", "histogram", "multipart", "viewer", "scene"];
+// What the modules of the page look for when they are loaded.
+globalThis.localStorage ??= { getItem: () => null, setItem() {} };
+Object.defineProperty(globalThis, "navigator", { configurable: true, value: { languages: ["en"] } });
+const alias = { "@cuspid/client": join(source, "../../js/src/index.ts") };
+buildSync({ alias, external: ["fs", "path"], logLevel: "error", entryPoints: names.map((name) => join(source, `${name}.ts`)), bundle: true, format: "esm", outdir, outExtension: { ".js": ".mjs" } });
+const [geometry, { arch, resample }, { fromHalf, statistics }, { onlyPart }, { Viewer }, { Scene }] = await Promise.all(names.map((name) => import(join(outdir, `${name}.mjs`))));
 
 /** The directions of a screen's right and down in the patient, for a plane. */
 function onScreen(plane, directions) {
@@ -129,5 +133,151 @@ describe("words", () => {
     const code = readdirSync(source).filter((name) => name.endsWith(".ts")).map((name) => readFileSync(join(source, name), "utf8")).join("\n");
     for (const key of Object.keys(english)) assert.ok(code.includes(`"${key}"`) || ["axial", "coronal", "sagittal", "image", "volume"].includes(key), `${key} is not used`);
     assert.doesNotMatch(code, /[가-힣]{2,}.*text\(/);
+  });
+});
+
+/** An element of a page without a browser. */
+class Element {
+  dataset = {};
+  attributes = new Map();
+  isHidden = false;
+  get clientWidth() { return this.isHidden ? 0 : 800; }
+  get clientHeight() { return this.isHidden ? 0 : 600; }
+  getBoundingClientRect() { return { left: 0, top: 0, bottom: 600, right: 800, width: this.clientWidth, height: this.clientHeight }; }
+  setAttribute(name, value) { this.attributes.set(name, value); }
+  append() {}
+  remove() {}
+  replaceChildren() {}
+}
+
+/** A viewer of a volume with layers of 64 to 512 columns; renderings are recorded. */
+function viewing(isSoftware) {
+  Object.assign(globalThis, {
+    window: globalThis, devicePixelRatio: 1, requestAnimationFrame: (draw) => setTimeout(draw, 1), ResizeObserver: class { observe() {} },
+    document: { createElement: () => new Element(), createElementNS: () => new Element() },
+  });
+  const renderings = [];
+  const painter = {
+    isSoftware, canvas: { width: 800, height: 600 }, clear() {}, slice() {},
+    render: (area, { count }, bounds, { step }, width) => renderings.push({ columns: count[0], width }),
+  };
+  const sizes = [64, 128, 256, 512];
+  const layers = sizes.map((columns) => ({ layer: { level: 512 / columns, columns }, samples: { count: [columns, columns, columns], density: [1, 1, 1] } }));
+  const directions = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+  const scene = {
+    isVolume: true, planes: geometry.planes(directions), box: { count: [512, 512, 512], spacing: [1, 1, 1], directions }, bounds: [[0, 0, 0], [511, 511, 511]],
+    statistics: { min: -1000, lower: 0, upper: 500 }, offset: 0, index: { slices: [] }, isWholeOriginal: false,
+    finest: (most = Infinity) => layers.findLast(({ layer }) => layer.columns <= most), samplesOf: () => layers[3].samples, boxOf: () => scene.box,
+    boundsOf: () => scene.bounds, isSliceOriginal: () => false, hasStandIn: () => false, free() {},
+  };
+  const viewer = new Viewer(painter, new Element(), () => {});
+  viewer.show(scene, false);
+  return { viewer, renderings, scene };
+}
+
+/** Lets time go by, without waiting. */
+function later(milliseconds) {
+  for (let step = 0; step < milliseconds; step += 5) mock.timers.tick(5);
+}
+
+describe("a volume rendering", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout"] }));
+  afterEach(() => mock.timers.reset());
+
+  test("is made once by the processor, after the last change", () => {
+    const { viewer, renderings } = viewing(true);
+    later(400);
+    assert.deepEqual(renderings.splice(0), [{ columns: 128, width: 256 }]);
+    for (let turn = 0; turn < 5; turn++) {
+      viewer.turn(3, 0);
+      later(20);
+    }
+    later(400);
+    // What follows changes nothing in it.
+    viewer.invalidate();
+    viewer.invalidate("volume");
+    later(400);
+    assert.deepEqual(renderings, [{ columns: 128, width: 256 }]);
+  });
+
+  test("is coarse while a graphics processor turns it, and fine afterwards", () => {
+    const { viewer, renderings } = viewing(false);
+    later(100);
+    assert.deepEqual(renderings.splice(0), [{ columns: 512, width: 800 }]);
+    viewer.turn(3, 0);
+    later(50);
+    viewer.turn(3, 0);
+    later(50);
+    assert.deepEqual(renderings, [{ columns: 256, width: 512 }, { columns: 256, width: 512 }]);
+    later(400);
+    assert.deepEqual(renderings.slice(2), [{ columns: 512, width: 800 }]);
+  });
+
+  test("is made again when it comes back to a place where something else was drawn", () => {
+    const { viewer, renderings } = viewing(false);
+    later(100);
+    const { element } = viewer.view("volume");
+    element.isHidden = true;
+    viewer.invalidate();
+    later(50);
+    element.isHidden = false;
+    viewer.invalidate();
+    later(50);
+    assert.equal(renderings.length, 2);
+  });
+
+  test("of a series that was closed is not made", () => {
+    const { viewer, renderings, scene } = viewing(true);
+    viewer.show({ ...scene, finest: () => null }, true);
+    later(400);
+    assert.deepEqual(renderings, []);
+  });
+});
+
+describe("a scene with a slice that cannot be decoded", () => {
+  const image = { rows: 4, columns: 4, samples: 1, precision: 12, drop: 0, signed: false, photometric: "MONOCHROME2", binning: 1, lossless: true, levels: 2 };
+  const slices = Array.from({ length: 6 }, (_, number) => ({
+    number, instance: `1.${number}`, frame: 1, image: number === 4 ? null : image, position: [0, 0, number], orientation: [1, 0, 0, 0, 1, 0], spacing: [1, 1], rescale: [1, 0], window: null,
+  }));
+  const numbers = [0, 1, 2, 3, 5];
+  const stages = [1, 0].map((level) => ({ level, stride: 1, end: 0, segments: numbers.length }));
+  const index = { isComplete: true, numberOfSlices: 6, firstSlice: 0, sliceSpacing: 1, psnr: null, slices, failures: [{ slice: 4, reason: "" }], stages, segments: [], length: 0 };
+
+  /** A scene into which all is put; slice 2 of level 0 is a stand-in. */
+  function filled(isInSpace, standIn) {
+    const uploads = new Map();
+    const painter = { max3D: 2048, texture: (count) => ({ count }), upload: ({ count }, plane, data) => uploads.set(`${count[0]} ${plane}`, data[0]), free() {} };
+    const scene = new Scene({ ...index, isInSpace }, painter);
+    stages.forEach(({ level }, stage) => {
+      for (const number of numbers) {
+        const side = 4 >> level;
+        const isDamaged = number === 2 && level === 0;
+        const data = new Uint16Array(side * side).fill(number === 2 && isDamaged ? 99 : number + 10);
+        scene.put({ slice: slices[number], level, stage, standIn: isDamaged ? standIn : null, width: side, height: side, samples: 1, data, milliseconds: 0 });
+      }
+    });
+    return { scene, uploads };
+  }
+
+  test("shows its finest level, and says which slices are not what they seem", () => {
+    for (const standIn of [{ slice: 2, level: 1 }, { slice: 1, level: 0 }, { slice: null, level: 0 }]) {
+      const { scene, uploads } = filled(true, standIn);
+      assert.equal(scene.finest().layer.level, 0);
+      assert.deepEqual(slices.map(({ number }) => scene.hasStandIn(number)), [false, false, true, false, true, false]);
+      // Lossless slices are original, but not what stands in for one.
+      assert.deepEqual(numbers.map((number) => scene.isSliceOriginal(number)), [true, true, false, true, true]);
+      assert.equal(scene.isWholeOriginal, false);
+      assert.ok(scene.statistics);
+      // The slice without an image shows the one before.
+      assert.deepEqual([uploads.get("4 2"), uploads.get("4 4")], [99, 13]);
+      scene.putOriginal(slices[2], { columns: 4, rows: 4, data: new Uint16Array(16), isColour: false }, true);
+      assert.deepEqual([scene.hasStandIn(2), scene.isSliceOriginal(2)], [false, true]);
+    }
+  });
+
+  test("is shown in the coarser level where images are no volume, and never by another image", () => {
+    const { scene } = filled(false, { slice: 1, level: 0 });
+    assert.deepEqual([scene.levelOf(2), scene.levelOf(3), scene.hasStandIn(2), scene.isSliceOriginal(2)], [1, 0, true, false]);
+    assert.equal(scene.levelOf(4), -1);
   });
 });

@@ -12,6 +12,10 @@ const deflated = "1.2.840.10008.1.2.1.99";
 /** Representations with four bytes of length (PS3.5 §7.1.2). */
 const long = ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"];
 const undefinedLength = 0xffffffff;
+/** Tags of PS3.5 §7.5. */
+const [item, itemDelimiter, sequenceDelimiter] = [0xfffee000, 0xfffee00d, 0xfffee0dd];
+/** More sequences in each other than any object has. */
+const deepest = 32;
 
 const wanted = { "00080005": "charset", "00080018": "instance", "00080020": "date", "00080060": "modality", "00100010": "patient", "00100020": "patientId", "0020000D": "study" };
 /** The last of the wanted elements. */
@@ -73,35 +77,70 @@ function text(value, charset) {
  * @param {number} start
  * @param {{ isImplicit: boolean, isLittle: boolean, isMeta: boolean }} form
  */
-function elements(view, start, { isImplicit, isLittle, isMeta }) {
+function elements(view, start, form) {
+  const { isLittle, isMeta } = form;
   /** @type {Record<string, Uint8Array>} */
   const found = {};
   let at = start;
   while (at + 8 <= view.byteLength) {
-    const group = view.getUint16(at, isLittle);
-    const tag = group * 0x10000 + view.getUint16(at + 2, isLittle);
-    if (isMeta ? group !== 2 : tag > lastTag) break;
-    const vr = isImplicit ? "" : String.fromCharCode(view.getUint8(at + 4), view.getUint8(at + 5));
-    const hasLong = isImplicit || long.includes(vr);
-    const head = isImplicit || !hasLong ? 8 : 12;
-    const length = hasLong ? view.getUint32(at + head - 4, isLittle) : view.getUint16(at + 6, isLittle);
+    const tag = tagAt(view, at, isLittle);
+    if (isMeta ? tag >>> 16 !== 2 : tag > lastTag) break;
+    const { vr, value, length } = headAt(view, at, form);
     if (length === undefinedLength) {
-      at = endOfSequence(view, at + head, isLittle);
+      at = endOfSequence(view, value, within(vr, form), 1);
       continue;
     }
-    if (at + head + length > view.byteLength && tag <= lastTag) break;
+    if (value + length > view.byteLength && tag <= lastTag) break;
     const key = tag.toString(16).toUpperCase().padStart(8, "0");
-    if (key in wanted || isMeta) found[key] = new Uint8Array(view.buffer, view.byteOffset + at + head, length);
-    at += head + length;
+    if (key in wanted || isMeta) found[key] = new Uint8Array(view.buffer, view.byteOffset + value, length);
+    at = value + length;
   }
   return { found, end: at };
 }
 
-/** The place after a sequence of undefined length: its delimiter is looked for. @param {DataView} view @param {number} at @param {boolean} isLittle */
-function endOfSequence(view, at, isLittle) {
-  for (let depth = 1, place = at; place + 8 <= view.byteLength; place += 2) {
-    const tag = view.getUint16(place, isLittle) * 0x10000 + view.getUint16(place + 2, isLittle);
-    if (tag === 0xfffee0dd && view.getUint32(place + 4, isLittle) === 0 && --depth === 0) return place + 8;
+/**
+ * The place after a sequence of undefined length, or after pixel data in fragments (PS3.5 §7.5, §A.4). Elements of the items are gone
+ * through: a delimiter of an inner sequence does not end the outer one.
+ * @param {DataView} view @param {number} start @param {{ isImplicit: boolean, isLittle: boolean }} form @param {number} depth
+ */
+function endOfSequence(view, start, form, depth) {
+  if (depth > deepest) throw new RangeError("too many sequences in each other");
+  for (let at = start; ; ) {
+    const tag = tagAt(view, at, form.isLittle);
+    const length = view.getUint32(at + 4, form.isLittle);
+    at += 8;
+    if (tag === sequenceDelimiter) return at;
+    if (tag !== item) throw new RangeError("the sequence has something else than items");
+    at = length === undefinedLength ? endOfItem(view, at, form, depth) : at + length;
   }
-  throw new RangeError("the sequence does not end here");
+}
+
+/** The place after an item of undefined length. @param {DataView} view @param {number} start @param {{ isImplicit: boolean, isLittle: boolean }} form @param {number} depth */
+function endOfItem(view, start, form, depth) {
+  for (let at = start; ; ) {
+    if (tagAt(view, at, form.isLittle) === itemDelimiter) return at + 8;
+    const { vr, value, length } = headAt(view, at, form);
+    at = length === undefinedLength ? endOfSequence(view, value, within(vr, form), depth + 1) : value + length;
+  }
+}
+
+/**
+ * The form of what is in an element of undefined length: in one of unknown representation, implicit (PS3.5 §6.2.2 note 2).
+ * @param {string} vr @param {{ isImplicit: boolean, isLittle: boolean }} form
+ */
+function within(vr, form) {
+  return vr === "UN" ? { isImplicit: true, isLittle: true } : form;
+}
+
+/** @param {DataView} view @param {number} at @param {boolean} isLittle */
+function tagAt(view, at, isLittle) {
+  return view.getUint16(at, isLittle) * 0x10000 + view.getUint16(at + 2, isLittle);
+}
+
+/** The representation of an element, the place of its value, and the length. @param {DataView} view @param {number} at @param {{ isImplicit: boolean, isLittle: boolean }} form */
+function headAt(view, at, { isImplicit, isLittle }) {
+  if (isImplicit) return { vr: "", value: at + 8, length: view.getUint32(at + 4, isLittle) };
+  const vr = String.fromCharCode(view.getUint8(at + 4), view.getUint8(at + 5));
+  if (long.includes(vr)) return { vr, value: at + 12, length: view.getUint32(at + 8, isLittle) };
+  return { vr, value: at + 8, length: view.getUint16(at + 6, isLittle) };
 }

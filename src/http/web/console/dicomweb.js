@@ -187,6 +187,13 @@ export async function metadata(study, series, instance) {
   return new DOMParser().parseFromString(xml, "application/xml");
 }
 
+/** The line on which the server says what changes: of all studies, or of one. @param {string} [study] */
+export function changes(study) {
+  const url = new URL("events", document.baseURI);
+  if (study) url.searchParams.set("study", study);
+  return { url: url.href, headers: signIn.headers, refused: signIn.refused };
+}
+
 /** How the server is. @returns {Promise<Status>} */
 export async function status() {
   return (await send(new URL("status", document.baseURI).href, { accept: "application/json" })).json();

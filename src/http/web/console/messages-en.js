@@ -48,6 +48,7 @@ export const messages = {
   nothingFound: "No studies found.",
   cannotList: "The studies cannot be listed: {why}",
   justArrived: "just arrived",
+  arriving: { one: "arriving, {count} image", other: "arriving, {count} images" },
   noName: "no name",
   noDate: "no date",
   female: "female",

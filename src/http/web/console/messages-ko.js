@@ -49,6 +49,7 @@ export const messages = {
   nothingFound: "찾는 검사가 없습니다.",
   cannotList: "목록을 가져오지 못했습니다: {why}",
   justArrived: "방금 도착",
+  arriving: "도착하는 중, 영상 {count}장",
   noName: "이름 없음",
   noDate: "날짜 없음",
   female: "여",

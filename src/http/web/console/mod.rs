@@ -47,12 +47,14 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
 /// The scripts and the style sheet, by name.
 const FILES: &[(&str, &str, &str)] = &[
     ("actions.js", SCRIPT, include_str!("actions.js")),
+    ("arrivals.js", SCRIPT, include_str!("arrivals.js")),
     ("attributes.js", SCRIPT, include_str!("attributes.js")),
     ("connect.js", SCRIPT, include_str!("connect.js")),
     ("console.css", CSS, include_str!("console.css")),
     ("deletions.js", SCRIPT, include_str!("deletions.js")),
     ("dicom-file.js", SCRIPT, include_str!("dicom-file.js")),
     ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
+    ("events.js", SCRIPT, include_str!("events.js")),
     ("files.js", SCRIPT, include_str!("files.js")),
     ("html.js", SCRIPT, include_str!("html.js")),
     ("kept-uploads.js", SCRIPT, include_str!("kept-uploads.js")),
@@ -62,6 +64,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("messages-ko.js", SCRIPT, include_str!("messages-ko.js")),
     ("notices.js", SCRIPT, include_str!("notices.js")),
     ("qr.js", SCRIPT, include_str!("qr.js")),
+    ("refusals.js", SCRIPT, include_str!("refusals.js")),
     ("results.js", SCRIPT, include_str!("results.js")),
     ("search.js", SCRIPT, include_str!("search.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),

@@ -20,7 +20,7 @@ export class Stage {
   /** @type {Picture[]} */ #pictures = [];
   #index = 0;
   #stop = new AbortController();
-  /** @type {Map<string, string>} Object URLs by picture. */ #kept = new Map();
+  /** @type {Map<string, { url: string, type: string }>} Object URLs by picture, with the media types of what they lead to. */ #kept = new Map();
   #isLoading = false;
   #timer = 0;
   #box;
@@ -54,7 +54,7 @@ export class Stage {
   close() {
     this.#stop.abort();
     clearTimeout(this.#timer);
-    for (const url of this.#kept.values()) URL.revokeObjectURL(url);
+    for (const { url } of this.#kept.values()) URL.revokeObjectURL(url);
     this.#kept.clear();
   }
 
@@ -124,9 +124,9 @@ export class Stage {
     const key = `${picture.instance} ${picture.frame ?? 0}`;
     clearTimeout(this.#timer);
     const large = this.#kept.get(`large ${key}`);
-    if (large) return this.#image(large);
+    if (large) return this.#present(large);
     const small = this.#kept.get(`small ${key}`);
-    if (small) this.#image(small);
+    if (small) this.#image(small.url);
     else if (this.#pictures.length > 1 && !this.#isLoading) this.#loadSmall(picture, key);
     this.#timer = window.setTimeout(() => this.#loadLarge(picture, key), this.#pictures.length > 1 ? rest : 0);
   }
@@ -150,7 +150,7 @@ export class Stage {
     const wanted = this.#pictures[this.#index];
     const key = `${wanted.instance} ${wanted.frame ?? 0}`;
     // While the mouse moves on, a picture on the way is better than none.
-    if (!this.#kept.has(`large ${key}`)) this.#image(this.#kept.get(`small ${loaded}`) ?? "");
+    if (!this.#kept.has(`large ${key}`)) this.#image(this.#kept.get(`small ${loaded}`)?.url ?? "");
     if (key !== loaded) this.#show();
   }
 
@@ -161,9 +161,9 @@ export class Stage {
     try {
       const bytes = await dicomweb.rendered(picture, { pixels: this.#pixels, signal });
       if (signal.aborted) return;
-      const url = this.#keep(`large ${key}`, bytes);
+      const kept = this.#keep(`large ${key}`, bytes);
       const isWanted = this.#pictures[this.#index] === picture;
-      if (isWanted) this.#present(bytes.type, url);
+      if (isWanted) this.#present(kept);
     } catch (error) {
       if (signal.aborted || this.#pictures[this.#index] !== picture) return;
       const hasNone = error instanceof dicomweb.ServerError && error.status === 406;
@@ -173,8 +173,8 @@ export class Stage {
     }
   }
 
-  /** @param {string} type @param {string} url */
-  #present(type, url) {
+  /** @param {{ url: string, type: string }} kept */
+  #present({ url, type }) {
     if (type.startsWith("image/")) return this.#image(url);
     if (type.startsWith("video/")) return fill(this.#view, h("video", { src: url, controls: true, playsinline: true }));
     const name = type === "application/pdf" ? t("document") : t("report");
@@ -204,14 +204,17 @@ export class Stage {
 
   /** @param {string} name @param {Blob} bytes */
   #keep(name, bytes) {
-    const url = URL.createObjectURL(bytes);
-    this.#kept.set(name, url);
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > mostKept) {
-      URL.revokeObjectURL(this.#kept.get(oldest) ?? "");
-      this.#kept.delete(oldest);
-    }
-    return url;
+    const kept = { url: URL.createObjectURL(bytes), type: bytes.type };
+    this.#drop(name);
+    this.#kept.set(name, kept);
+    if (this.#kept.size > mostKept) this.#drop([...this.#kept.keys()][0]);
+    return kept;
+  }
+
+  /** @param {string} name */
+  #drop(name) {
+    URL.revokeObjectURL(this.#kept.get(name)?.url ?? "");
+    this.#kept.delete(name);
   }
 }
 

@@ -2,8 +2,10 @@
 // @ts-check
 
 import { actions, studyTitle, studyUrl } from "./actions.js";
+import { Arrivals } from "./arrivals.js";
 import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
+import { ChangeLine } from "./events.js";
 import { element, fill, h } from "./html.js";
 import { number, t } from "./language.js";
 import { Results } from "./results.js";
@@ -15,10 +17,10 @@ import { teach } from "./teach.js";
 
 /** Milliseconds without a key before a search begins. */
 const typingPause = 150;
-/** Milliseconds between two looks for studies that have arrived. */
+/** Milliseconds between two looks for studies that have arrived, while the server cannot say that some have. */
 const pollInterval = 5000;
-/** Milliseconds for which a study is marked as just arrived. */
-const newFor = 60_000;
+/** Milliseconds between two looks while changes come. */
+const changePause = 1000;
 const pageSizes = [25, 50, 100, 200];
 const dayNames = /** @type {const} */ (["today", "yesterday", "week", "month"]);
 const chipModalities = modalities.slice(0, 11);
@@ -44,8 +46,21 @@ let listed = [];
 let place = { first: 0, hasNext: false };
 /** @type {number | null} */
 let total = null;
-/** @type {Map<string, number>} */
-const arrivals = new Map();
+const arrivals = new Arrivals();
+const line = new ChangeLine({
+  ...dicomweb.changes(),
+  onChange(change) {
+    arrivals.take(change, Date.now());
+    if (["stored", "replaced", "deleted"].includes(change.event)) pollSoon();
+    else if (change.event === "complete") showMarks();
+  },
+  onOpen: (isFresh) => isFresh && pollSoon(),
+  onBreak: () => poll(),
+});
+/** The next look after a change. */
+let changeTimer = 0;
+/** The next mark that ends. */
+let markTimer = 0;
 let request = new AbortController();
 /** @type {string[]} */
 let rights = [];
@@ -83,8 +98,27 @@ export function start(onError) {
     }
   });
   deletions.events.addEventListener("change", () => isHere && list({ isQuiet: true }));
-  setInterval(poll, pollInterval);
-  document.addEventListener("visibilitychange", poll);
+  setInterval(() => line.isOpen || poll(), pollInterval);
+  document.addEventListener("visibilitychange", () => {
+    follow();
+    poll();
+  });
+}
+
+/** Listens to the server as long as somebody sees the list: browsers have few connections for all pages of a server together. */
+function follow() {
+  if (isHere && !document.hidden) line.start();
+  else line.stop();
+}
+
+/** Looks for what has changed: soon, and not for each of a thousand instances. */
+function pollSoon() {
+  changeTimer ||= window.setTimeout(async () => {
+    const isDone = await poll();
+    changeTimer = 0;
+    // Nothing else would look again.
+    if (!isDone) setTimeout(pollSoon, pollInterval);
+  }, changePause);
 }
 
 /** A click on a row opens its study; links, buttons and selected text are left alone. @param {MouseEvent} event */
@@ -119,6 +153,7 @@ export function show(query) {
   };
   document.title = "Cuspid";
   lastUrl = location.hash || "#/";
+  follow();
   return list();
 }
 
@@ -131,6 +166,7 @@ export function url() {
 export function leave() {
   isHere = false;
   request.abort();
+  follow();
 }
 
 /** Goes to another list. Typing on replaces the entry in the history. @param {Partial<Shown>} change */
@@ -195,33 +231,33 @@ export async function list({ isQuiet = false } = {}) {
   }
 }
 
-/** Looks for what has arrived, if the first page is shown. */
+/** Looks for what has arrived, if the first page is shown. @returns {Promise<boolean>} Whether another look has no other outcome. */
 async function poll() {
-  if (!isHere || document.hidden || shown.page !== 0) return;
+  if (!isHere || document.hidden || shown.page !== 0) return true;
   const own = request;
   try {
     const page = await resultsOf(true).page(0, own.signal);
-    if (own.signal.aborted || shown.page !== 0) return;
-    const before = new Map(listed.map((study) => [dicomweb.value(study, "0020000D"), state(study)]));
-    const isOther = page.studies.some((study) => before.get(dicomweb.value(study, "0020000D")) !== state(study)) || page.studies.length !== listed.length;
-    if (!isOther) return;
-    for (const study of page.studies) {
-      const uid = dicomweb.value(study, "0020000D");
-      if (before.get(uid) !== state(study)) arrivals.set(uid, Date.now());
-    }
+    if (own.signal.aborted || shown.page !== 0) return true;
+    const [before, after] = [listed.map(state), page.studies.map(state)];
+    if (JSON.stringify(before) === JSON.stringify(after)) return true;
+    // Events say what has arrived; lists alone let it be guessed.
+    if (!line.isOpen) arrivals.compare(before, after, place.hasNext, Date.now());
     place = page;
     listed = page.studies;
     showRows();
     countAll();
+    return true;
   } catch (error) {
     // Other failures pass: the next look may have an answer.
     if (error instanceof dicomweb.ServerError && error.status === 401) fail(error);
+    return own.signal.aborted;
   }
 }
 
-/** @param {dicomweb.DataSet} study */
+/** What a change of a study changes in the list. @param {dicomweb.DataSet} study */
 function state(study) {
-  return `${dicomweb.value(study, "00201206")} ${dicomweb.value(study, "00201208")}`;
+  const number = (/** @type {string} */ tag) => Number(dicomweb.value(study, tag));
+  return { uid: String(dicomweb.value(study, "0020000D")), series: number("00201206"), images: number("00201208") };
 }
 
 /** The number of all studies, where the server says it. */
@@ -296,6 +332,9 @@ function showRows() {
   const visible = listed.filter((study) => !deletions.isPending(dicomweb.value(study, "0020000D")));
   const focused = document.activeElement?.closest("#rows") ? document.activeElement.getAttribute("href") : null;
   fill(element("rows"), visible.map(row));
+  clearTimeout(markTimer);
+  const end = arrivals.nextEnd(Date.now());
+  if (end < Infinity) markTimer = window.setTimeout(showMarks, end - Date.now() + 10);
   if (focused) /** @type {HTMLElement | null} */ (element("rows").querySelector(`[href="${CSS.escape(focused)}"]`))?.focus();
   showPlace();
 }
@@ -321,13 +360,13 @@ function row(study) {
   const text = (/** @type {string} */ tag) => String(dicomweb.value(study, tag));
   const { first, second } = nameParts(dicomweb.value(study, "00100010"));
   const day = text("00080020");
-  const isNew = Date.now() - (arrivals.get(uid) ?? 0) < newFor;
+  const arrival = arrivals.state(uid, Date.now());
   const person = [sex(text("00100040")), age(text("00100030"), day)].filter(Boolean).join(", ");
   const name = h("a", { class: "open", href: studyUrl(uid), "aria-label": `${t("openStudy")}: ${studyTitle(study)}` }, first || t("noName"));
   const cell = (/** @type {import("./language.js").Key} */ label, /** @type {string} */ style, /** @type {import("./html.js").Child[]} */ ...children) =>
     h("td", { "data-label": t(label), class: style }, ...children);
-  return h("tr", { class: isNew && "new" },
-    cell("patient", "name", name, second && h("span", { class: "other" }, second), isNew && h("span", { class: "badge" }, t("justArrived"))),
+  return h("tr", { class: arrival && "new" },
+    cell("patient", "name", name, second && h("span", { class: "other" }, second), arrival && mark(arrival, Number(text("00201208")))),
     cell("patientId", "", text("00100020")),
     cell("birthDate", "", [date(text("00100030")), person].filter(Boolean).join(" · ")),
     cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
@@ -338,9 +377,19 @@ function row(study) {
     h("td", { class: "doing" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: false, onError: fail })));
 }
 
+/** @param {"new" | "arriving"} arrival @param {number} count */
+function mark(arrival, count) {
+  return h("span", { class: `badge ${arrival}` }, arrival === "new" ? t("justArrived") : t("arriving", { count }));
+}
+
 /** Marks studies as arrived, which this page has stored. @param {Iterable<string>} studies */
 export function markArrived(studies) {
-  for (const study of studies) arrivals.set(study, Date.now());
+  for (const study of studies) arrivals.mark(study, Date.now());
+}
+
+/** Shows the marks as they are now, and again when one ends. */
+function showMarks() {
+  if (isHere && listed.length) showRows();
 }
 
 /** Shows the list again in another language. */

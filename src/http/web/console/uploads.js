@@ -7,6 +7,7 @@ import { identity } from "./dicom-file.js";
 import * as files from "./files.js";
 import * as kept from "./kept-uploads.js";
 import { t } from "./language.js";
+import { failure } from "./refusals.js";
 import * as signIn from "./sign-in.js";
 import { message, size } from "./text.js";
 
@@ -36,16 +37,6 @@ const speedSpan = 6000;
 const checkPause = 5000;
 /** Files that are looked at, at the same time. */
 const parallelLooks = 8;
-
-/** The codes of PS3.18 Table I.2-2, for people. @type {Record<number, import("./language.js").Key>} */
-const reasons = {
-  0x0110: "whyProcessing",
-  0x0122: "whyClass",
-  0xa700: "whyRoom",
-  0xa900: "whyConflict",
-  0xc000: "whyDamaged",
-  0xc122: "whySyntax",
-};
 
 class Cancelled extends Error {}
 
@@ -143,7 +134,10 @@ export class Uploads extends EventTarget {
     for (const item of this.#sending) if (isOf(item)) item.isCancelled = true;
     const dropped = this.#waiting.filter(isOf);
     this.#waiting = this.#waiting.filter((item) => !isOf(item));
-    for (const item of dropped) this.#fail(item, t("whyCancelled"), true);
+    for (const item of dropped) {
+      item.isCancelled = true;
+      this.#fail(item, t("whyCancelled"), true);
+    }
     this.#abort();
     if (!of) this.#unhold(this.#hold.reason);
     this.#changed();
@@ -398,7 +392,7 @@ export class Uploads extends EventTarget {
     item.arrival.settledBytes += item.file.size;
     item.arrival.failed += 1;
     // A reload of the page need not remember what can never be stored, or what the user gave up.
-    if (!mayRetry || item.isCancelled || text === t("whyCancelled")) kept.forget(item.keptId);
+    if (!mayRetry || item.isCancelled) kept.forget(item.keptId);
     this.#failed.push(item);
     this.#sending.delete(item);
   }
@@ -438,15 +432,4 @@ export class Uploads extends EventTarget {
     }
     await this.#mayGo();
   }
-}
-
-/** Why a file was not stored. @param {dicomweb.StoreAnswer} answer */
-function failure(answer) {
-  const [first] = dicomweb.failures(answer);
-  const code = first && dicomweb.value(first, "00081197");
-  const comments = first ? dicomweb.items(first, "00741048").map((item) => dicomweb.value(item, "00000902")) : [];
-  const known = reasons[code] ?? (answer.status === 403 ? "whyNoRight" : null);
-  const why = known ? t(known) : answer.detail || t("whyStatus", { status: String(answer.status) });
-  const text = [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
-  return { text, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
 }
