@@ -12,6 +12,7 @@ use crate::config::{Config, Override};
 use crate::telemetry;
 
 mod ae;
+mod audit;
 mod check;
 mod copy;
 mod decoder;
@@ -50,6 +51,8 @@ enum Command {
     Table(table::TableArguments),
     /// List and verify the DIMSE peers of the settings.
     Ae(ae::AeArguments),
+    /// Verify and export the audit log.
+    Audit(audit::AuditArguments),
 }
 
 /// The options of every command.
@@ -82,6 +85,7 @@ impl Arguments {
             Command::Decoder(command) => command.run(),
             Command::Table(command) => command.run(),
             Command::Ae(command) => command.run(),
+            Command::Audit(command) => command.run(),
         }
     }
 }
