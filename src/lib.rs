@@ -3,7 +3,7 @@
 //! # Map
 //! Data flows in one direction, and each module imports only modules to its right:
 //!
-//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index` } → { `table`,
+//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index`, `audit` } → { `table`,
 //! `query` } → { `dicom`, `pixel`, `zip` }; `archive` → `decoders` → { `dicom`, `pixel` }
 //!
 //! - [`cli`] reads the command line; [`server`] opens the stores and starts everything.
@@ -12,6 +12,7 @@
 //!   run its background work, which a [`queue`] announces.
 //! - [`blobs`] stores bytes under a key; [`index`] holds the records of studies, series and instances in a
 //!   [`table`].
+//! - [`audit`] holds the records of who saw and changed what, in the same table.
 //! - [`query`] defines when a record matches a query. [`dicom`], [`pixel`] and [`zip`] work on bytes and
 //!   samples alone.
 //! - [`decoders`] decode compressed frames in processes of their own.
@@ -26,6 +27,7 @@
 //! 3. C-STORE: `dimse::association` → `dimse::c_store` (adds the file header) → the same `archive::ingest`.
 
 pub mod archive;
+pub mod audit;
 pub mod background;
 pub mod backoff;
 pub mod blobs;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::event::{AuditProtocol, AuditUser};
 use crate::budget::BACKGROUND;
 use crate::config::AuthSettings;
 pub use crate::config::{NotATenant, Tenant};
@@ -94,6 +95,10 @@ pub struct Caller {
     /// The address of a client without authentication, empty for others: clients share places and memory
     /// fairly, and with authentication tenants do.
     pub client: Arc<str>,
+    /// The network address, for the audit log; empty for the server itself.
+    pub address: Arc<str>,
+    /// The way to the server.
+    pub protocol: AuditProtocol,
     /// The rights. Protocol layers check them before they call the archive.
     pub rights: Rights,
     /// The end of the access token, in seconds since 1970 UTC; `None` without one.
@@ -105,7 +110,19 @@ pub struct Caller {
 impl Caller {
     /// The caller of a server without authentication.
     pub fn anonymous() -> Self {
-        Self { is_background: false, ..Self::server(Tenant::default_tenant()) }
+        let (protocol, is_background) = (AuditProtocol::Http, false);
+        Self { protocol, is_background, ..Self::server(Tenant::default_tenant()) }
+    }
+
+    /// The caller as a participant of an event of the audit log.
+    pub fn audit_user(&self) -> AuditUser {
+        let held = Right::ALL.into_iter().filter(|right| self.rights.include(*right));
+        AuditUser {
+            user: self.subject.as_ref().to_owned(),
+            address: self.address.as_ref().to_owned(),
+            rights: held.map(|right| right.name().to_owned()).collect(),
+            protocol: self.protocol,
+        }
     }
 
     /// The name of the client among whom places and memory are shared: a tenant, or, without authentication,
@@ -119,8 +136,16 @@ impl Caller {
 
     /// The server itself, for background work on a tenant's objects.
     pub fn server(tenant: Tenant) -> Self {
-        let rights = Rights::ALL;
-        Self { tenant, subject: "".into(), client: "".into(), rights, expires_at: None, is_background: true }
+        Self {
+            tenant,
+            subject: "".into(),
+            client: "".into(),
+            address: "".into(),
+            protocol: AuditProtocol::Server,
+            rights: Rights::ALL,
+            expires_at: None,
+            is_background: true,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The errors of the archive, each with one meaning. The protocol layers turn them into statuses.
 
+use crate::audit;
 use crate::blobs;
 use crate::index;
 
@@ -37,6 +38,9 @@ pub enum Error {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] index::Error),
+    /// The audit log cannot be written or read.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
 }
 
 impl Error {
@@ -51,7 +55,8 @@ impl Error {
             | Self::Busy
             | Self::Internal(_)
             | Self::Blobs(_)
-            | Self::Index(_) => false,
+            | Self::Index(_)
+            | Self::Audit(_) => false,
         }
     }
 

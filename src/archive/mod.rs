@@ -20,6 +20,7 @@ use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
+use crate::audit::AuditLog;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
     BlobStore, ChangesSettings, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings,
@@ -34,6 +35,7 @@ use crate::queue::{Job, Queue};
 use crate::telemetry;
 
 pub mod access;
+pub mod audit;
 mod blocking;
 pub mod changes;
 mod damaged;
@@ -69,6 +71,7 @@ const MAX_ANNOUNCING: Duration = Duration::from_secs(2);
 pub struct Archive {
     blobs: Arc<dyn Blobs>,
     index: Arc<Index>,
+    audit: AuditLog,
     queue: Arc<dyn Queue>,
     /// Whether other processes may be using the store and the index.
     is_shared: bool,
@@ -126,6 +129,7 @@ impl Archive {
         let is_remote = config.storage.blobs == BlobStore::S3;
         Arc::new(Self {
             blobs,
+            audit: AuditLog::new(index.table(), &config.audit, &audit::source(config)),
             index,
             queue,
             is_remote,

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use crate::archive::Archive;
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::ingest::{Outcome, Refusal};
+use crate::audit::event::AuditProtocol;
 use crate::cli::{Settings, runtime};
 use crate::dicom::failure::Failure;
 use crate::server;
@@ -28,6 +29,8 @@ const THREADS: usize = 8;
 /// Instances of one thread that may be waiting for their commit.
 const MAX_PENDING: usize = 8;
 const READ_BYTES: usize = 256 * 1024;
+/// The name of the command in the audit log.
+const COMMAND: &str = "cuspid import";
 
 /// Arguments of `cuspid import`.
 #[derive(Debug, Args)]
@@ -46,11 +49,14 @@ impl ImportArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
         let caller = match self.tenant {
-            Some(tenant) => Caller::server(tenant),
+            Some(tenant) => Caller { subject: COMMAND.into(), ..Caller::server(tenant) },
             None if config.auth.is_on() => {
                 bail!("--tenant is missing: it is required with authentication")
             }
-            None => Caller::anonymous(),
+            None => {
+                let (subject, protocol) = (COMMAND.into(), AuditProtocol::Server);
+                Caller { subject, protocol, ..Caller::anonymous() }
+            }
         };
         let (mut files, mut summary) = (Vec::new(), Summary::default());
         for path in &self.paths {

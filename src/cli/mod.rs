@@ -12,6 +12,7 @@ use crate::config::{Config, Override};
 use crate::telemetry;
 
 mod ae;
+mod audit;
 mod check;
 mod copy;
 mod decoder;
@@ -56,6 +57,8 @@ enum Command {
     Ae(ae::AeArguments),
     /// Make certificates for a first try of TLS, and print fingerprints.
     Tls(tls::TlsArguments),
+    /// Verify and export the audit log.
+    Audit(audit::AuditArguments),
 }
 
 /// The options of every command.
@@ -90,6 +93,7 @@ impl Arguments {
             Command::Table(command) => command.run(),
             Command::Ae(command) => command.run(),
             Command::Tls(command) => command.run(),
+            Command::Audit(command) => command.run(),
         }
     }
 }

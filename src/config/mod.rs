@@ -31,9 +31,9 @@ pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, witho
 pub use peer_rule::{PeerAddress, PeerOperation, PeerOperations, PeerRule};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
-    BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead, HttpSettings,
-    IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings, ScrubSettings,
-    SearchSettings, StorageSettings, TableEngine, ViewerSettings,
+    AuditSettings, BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead,
+    HttpSettings, IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings,
+    ScrubSettings, SearchSettings, StorageSettings, TableEngine, ViewerSettings,
 };
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
@@ -47,6 +47,11 @@ const MAX_AE_TITLE_CHARACTERS: usize = 16;
 const MAX_SEQUENCE_DEPTH: usize = 4096;
 /// DynamoDB recognises a repeated transaction for ten minutes, so retries must end well before.
 const MAX_RETRY_SECONDS: u64 = 300;
+
+/// The shortest `audit.hash_key`.
+const MIN_HASH_KEY_BYTES: usize = 32;
+/// The longest time for which one audit record stands for several events: a day.
+const MAX_GROUP_MINUTES: u64 = 24 * 60;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,6 +70,7 @@ pub struct Config {
     pub search: SearchSettings,
     pub preview: PreviewSettings,
     pub changes: ChangesSettings,
+    pub audit: AuditSettings,
     pub jobs: JobsSettings,
     pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
@@ -175,6 +181,16 @@ impl Config {
             "dimse.ae_title cannot be `{ae_title}`: it has 1 to {MAX_AE_TITLE_CHARACTERS} ASCII characters"
         );
         self.auth.validate()?;
+        let key = &self.audit.hash_key;
+        ensure!(
+            key.is_empty() || key.len() >= MIN_HASH_KEY_BYTES,
+            "audit.hash_key cannot be shorter than {MIN_HASH_KEY_BYTES} characters"
+        );
+        let minutes = self.audit.group_minutes;
+        ensure!(
+            minutes <= MAX_GROUP_MINUTES,
+            "audit.group_minutes cannot be {minutes}: it is 0 to {MAX_GROUP_MINUTES}"
+        );
         ensure!(
             self.auth.is_on() || self.dimse.tenants.is_empty(),
             "dimse.tenants cannot be set without auth.issuer: there is one tenant"
@@ -286,6 +302,8 @@ mod tests {
             (None, s3_with("max_requests", "0"), "s3.max_requests"),
             (None, s3_with("kms_key", "a"), "s3.kms_key"),
             (None, s3_with("endpoint", "localhost:9000"), "s3.endpoint"),
+            (None, vec![set("audit", "hash_key", "short")], "audit.hash_key"),
+            (None, vec![set("audit", "group_minutes", "1441")], "audit.group_minutes"),
             (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
             (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {

@@ -176,6 +176,18 @@ pub struct ChangesSettings {
     pub max_listeners_per_client: usize,
 }
 
+/// Section `[audit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml describes each setting")]
+pub struct AuditSettings {
+    pub enabled: bool,
+    pub required: bool,
+    pub group_minutes: u64,
+    pub retention_days: u64,
+    pub hash_key: String,
+}
+
 /// Section `[jobs]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -248,7 +248,11 @@ impl<'a> Association<'a> {
         let begun = match request.operation {
             DimseOperation::Echo => Err(c_echo::echo()),
             DimseOperation::Store if context.takes_instances && !context.may_store => {
-                Err(status::of_unauthorized())
+                let caller = &self.agreement.caller;
+                match self.acceptor.archive.audit_missing_right(caller, "C-STORE: no right to store").await {
+                    Ok(()) => Err(status::of_unauthorized()),
+                    Err(error) => Err(status::of_failed_query(&error)),
+                }
             }
             DimseOperation::Store => {
                 c_store::begin(&request, &context, &self.acceptor.archive, &self.agreement.caller)

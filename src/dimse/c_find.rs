@@ -37,13 +37,20 @@ pub async fn find(
     let query =
         Identifier::read(&identifier, &service.context.transfer_syntax, root).and_then(|identifier| {
             let (level, repertoire) = (identifier.level, identifier.repertoire);
+            let asked = identifier.describe();
             let options = service.context.options;
             let query = query_keys::read(identifier, root, options, PAGE_RESULTS, &service.called)?;
-            Ok((query, level, repertoire))
+            Ok((query, level, repertoire, asked))
         });
     drop(identifier);
     let status = match query {
-        Ok((query, level, repertoire)) => {
+        Ok((query, level, repertoire, asked)) => {
+            let (study, text) = asked;
+            let text = format!("C-FIND {text}");
+            let recorded = service.archive.audit_query(&service.caller, study.as_deref(), &text, &text).await;
+            if let Err(error) = recorded {
+                return outbox.send(service.response(&status::of_failed_query(&error), None)).await;
+            }
             let pending = status::of_match(query.has_unsupported);
             let patients = (level == QueryLevel::Patient).then(Patients::default);
             let write = |result: &Attributes, query: &FindQuery| {

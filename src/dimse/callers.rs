@@ -1,6 +1,7 @@
 //! The callers that AE titles stand for (settings `dimse.tenants`, `dimse.peers`).
 
 use crate::archive::access::{Caller, Rights};
+use crate::audit::event::AuditProtocol;
 use crate::config::{Config, PeerAddress, PeerOperations, PeerRule, Tenant, TenantRule};
 
 /// The callers of associations: devices, known by their AE titles.
@@ -36,7 +37,8 @@ impl Callers {
     pub fn find(&self, calling: &str, called: &str) -> Option<KnownPeer> {
         let operations = self.operations(calling)?;
         let tenant = self.tenant(calling, called)?;
-        let mut caller = Caller { subject: calling.trim().into(), ..Caller::anonymous() };
+        let (subject, protocol) = (calling.trim().into(), AuditProtocol::Dimse);
+        let mut caller = Caller { subject, protocol, ..Caller::anonymous() };
         if self.are_authenticated() {
             (caller.tenant, caller.rights) = (tenant, Rights::OF_DEVICES);
         }

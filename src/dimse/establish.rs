@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dicom_ul::pdu::Pdu;
+use dicom_ul::pdu::{AssociationRJResult, Pdu};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
+use crate::audit::event::{AuditProtocol, AuditUser};
 use crate::budget::{Grant, client_of};
 use crate::connections::OpenConnection;
 use crate::digest::{DigestAlgorithm, ObjectDigest};
@@ -129,6 +130,7 @@ async fn establish(
     };
     match place.and_then(negotiate) {
         Ok((mut agreement, place)) => {
+            agreement.caller.address = peer.to_string().into();
             if !acceptor.callers.are_authenticated() {
                 agreement.caller.client = client.to_string().into();
             }
@@ -140,6 +142,17 @@ async fn establish(
         Err(rejection) => {
             let reason = &rejection.source;
             warn!(dimse.calling = request.calling_ae_title, "association rejected: {reason}");
+            if rejection.result == AssociationRJResult::Permanent {
+                let protocol = AuditProtocol::Dimse;
+                let user = AuditUser {
+                    user: request.calling_ae_title.trim().to_owned(),
+                    ..AuditUser::unknown(&peer.to_string(), protocol)
+                };
+                // The peer is rejected whether the log can be written or not, which it has warned of.
+                let reason =
+                    format!("association with {} rejected: {reason}", request.called_ae_title.trim());
+                let _ = acceptor.archive.audit_unknown_caller(user, &reason).await;
+            }
             connection.send(&association_pdu(&Pdu::AssociationRJ(rejection))).await?;
             Ok(None)
         }

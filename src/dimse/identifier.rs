@@ -95,6 +95,16 @@ impl Identifier {
         self.keys.get(&tag).map(text).unwrap_or_default().trim().to_owned()
     }
 
+    /// The Study Instance UID, if there is one, and the identifier as text: the level, and the keys that have
+    /// values.
+    pub fn describe(&self) -> (Option<String>, String) {
+        let keys = self.keys.iter().map(|(tag, attribute)| (tag, text(attribute)));
+        let keys = keys.filter(|(_, value)| !value.trim().is_empty());
+        let keys: Vec<String> = keys.map(|(tag, value)| format!("{tag}={}", value.trim())).collect();
+        let study = self.single(tags::STUDY_INSTANCE_UID).ok().flatten();
+        (study, format!("{} {}", self.level.name(), keys.join("&")).trim_end().to_owned())
+    }
+
     /// The only value of a unique key of a level above; `None` if there is none.
     ///
     /// # Errors

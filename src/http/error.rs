@@ -138,7 +138,7 @@ impl Error {
                 archive::Error::Unsupported(_) | archive::Error::TooLarge(_) | archive::Error::Damaged(_),
             )
             | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::Archive(archive::Error::NotReady(_) | archive::Error::Busy)
+            Self::Archive(archive::Error::NotReady(_) | archive::Error::Busy | archive::Error::Audit(_))
             | Self::Unavailable(_)
             | Self::Auth(auth::Error::NoKeys) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(auth::Error::Missing | auth::Error::Invalid(_)) => StatusCode::UNAUTHORIZED,

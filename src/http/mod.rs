@@ -13,6 +13,8 @@ use crate::config;
 use crate::config::Config;
 use crate::http::auth::Authenticator;
 
+mod audit;
+mod audit_log;
 mod auth;
 mod changes;
 mod delete;

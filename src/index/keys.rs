@@ -18,6 +18,8 @@
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
 //! | state of the scrub | `SCRUB` | `SCRUB` | |
 //! | probe of a process | `PROBE` | a random name | |
+//!
+//! The items of the audit log are beside them: see `src/audit/keys.rs`.
 
 use crate::dicom::attributes::{Attribute, Tag, Value};
 use crate::dicom::tags;

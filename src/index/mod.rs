@@ -146,6 +146,11 @@ impl Index {
         Ok(self.table.health()?)
     }
 
+    /// The table of the index.
+    pub fn table(&self) -> Arc<dyn Table> {
+        self.table.clone()
+    }
+
     /// Whether each operation is a request to another machine; see [`Table::is_remote`].
     pub fn is_remote(&self) -> bool {
         self.table.is_remote()

@@ -1,5 +1,6 @@
 //! The background jobs: when they run. The work itself is in the archive. Every job may run twice.
 
+pub mod audit;
 pub mod changes;
 pub mod previews;
 pub mod reconcile;

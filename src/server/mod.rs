@@ -18,8 +18,10 @@ use tracing::{info, warn};
 use crate::archive::Archive;
 use crate::archive::derived::{cache, preview};
 use crate::archive::maintenance::recovery::{has_lost_all_originals, recover};
+use crate::audit::AuditLog;
+use crate::audit::event::AuditEventType;
 use crate::blobs::{Blobs, Bucket, Key};
-use crate::config::{AuthSettings, BlobStore, Config};
+use crate::config::{AuthSettings, BlobStore, Config, TableEngine};
 use crate::dimse;
 use crate::dimse::callers::Callers;
 use crate::http;
@@ -61,6 +63,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
         // In S3 all processes share derived objects, and a lifecycle rule of the bucket deletes them.
         cache::sweep(&archive).await.context("cannot read the cache of derived objects")?;
     }
+    archive.audit_activity(AuditEventType::Start, "cuspid serve").await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
@@ -130,6 +133,9 @@ fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken,
     if config.changes.retention_days > 0 {
         tasks.spawn(jobs::changes::run(archive.clone(), stop.clone()));
     }
+    if config.audit.retention_days > 0 {
+        tasks.spawn(jobs::audit::run(archive.clone(), stop.clone()));
+    }
     let days = match config.storage.blobs {
         BlobStore::Fs => config.scrub.interval_days,
         BlobStore::S3 => config.scrub.s3_interval_days,
@@ -150,11 +156,13 @@ fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken,
 /// A store that cannot be used.
 pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let archive = open_to_serve(&config).await?;
+    archive.audit_activity(AuditEventType::Start, "cuspid worker").await?;
     let tasks = TaskTracker::new();
     start_jobs(&archive, &config, &stop, &tasks);
     info!("ready: running background jobs");
     tasks.close();
     tasks.wait().await;
+    let _ = archive.audit_activity(AuditEventType::Stop, "cuspid worker").await;
     Ok(())
 }
 
@@ -166,7 +174,10 @@ impl Server {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.tasks.close();
-        if timeout(self.stop_timeout, self.tasks.wait()).await.is_err() {
+        let ended = timeout(self.stop_timeout, self.tasks.wait()).await;
+        // What cannot be recorded was warned of.
+        let _ = self.archive.audit_activity(AuditEventType::Stop, "cuspid serve").await;
+        if ended.is_err() {
             warn!("stopped before all connections had ended");
             bail!("connections were still open after {} s", self.stop_timeout.as_secs());
         }
@@ -209,6 +220,20 @@ pub async fn open_to_serve(config: &Config) -> anyhow::Result<Arc<Archive>> {
          one? If the objects are lost for good, `cuspid check --repair` removes their rows"
     );
     Ok(archive)
+}
+
+/// Opens the audit log that the settings name, without the archive.
+///
+/// # Errors
+/// A data directory that is in use, or a table that cannot be used.
+pub async fn open_audit_log(config: &Config) -> anyhow::Result<AuditLog> {
+    // The lock of the directory excludes a server, which has the table.
+    let _blobs = match config.storage.table {
+        TableEngine::Redb => Some(open_blobs(config).await?),
+        TableEngine::Dynamodb => None,
+    };
+    let table = open_table(config, INDEX_FILE).await?;
+    Ok(AuditLog::new(table, &config.audit, &config.dimse.ae_title))
 }
 
 /// A path from the root, for people: the same relative path is another directory where the server is started

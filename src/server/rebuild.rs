@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::archive::Archive;
 use crate::archive::maintenance::delete::collect_garbage;
+use crate::audit::AuditLog;
 use crate::blobs::Blobs;
 use crate::clock::now_millis;
 use crate::config::{Config, TableEngine};
@@ -57,7 +58,12 @@ impl Rebuild {
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove the file of an earlier rebuild")?;
         }
-        let index = Index::new(open_table(config, REBUILT_INDEX_FILE).await?);
+        let table = open_table(config, REBUILT_INDEX_FILE).await?;
+        if old.exists() && !is_damaged {
+            let old = AuditLog::new(open_table(config, INDEX_FILE).await?, &config.audit, "");
+            old.copy_to(table.as_ref()).await.context("cannot copy the audit log of the old index")?;
+        }
+        let index = Index::new(table);
         index.begin_use().await?;
         let target = RebuildTarget::File { data, is_damaged };
         Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), target })
@@ -102,7 +108,10 @@ impl Rebuild {
         if is_damaged {
             let aside = data.join(format!("{INDEX_FILE}.damaged-{}", now_millis()));
             std::fs::rename(data.join(INDEX_FILE), &aside).context("cannot move the damaged index aside")?;
-            warn!("the damaged index is {} now; it can be deleted", aside.display());
+            warn!(
+                "the damaged index is {} now, with the audit log until today, which the new index does not have",
+                aside.display()
+            );
         }
         redb::replace(&data.join(REBUILT_INDEX_FILE), &data.join(INDEX_FILE))
             .await

@@ -23,8 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("index", &["dicom", "query", "table"]),
     ("queue", &["dicom", "index"]),
+    ("audit", &["table"]),
     // The archive.
-    ("archive", &["dicom", "query", "decoders", "blobs", "index", "queue"]),
+    ("archive", &["audit", "dicom", "query", "decoders", "blobs", "index", "queue"]),
     ("archive::ingest", &["archive", "dicom", "pixel", "query", "zip", "blobs", "index", "queue"]),
     ("archive::read", &["archive", "dicom", "zip", "blobs", "index"]),
     (
@@ -47,8 +48,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("jobs", &["archive", "archive::derived", "archive::maintenance", "dicom", "queue"]),
     // The protocol layers.
-    ("dimse", &["archive", "archive::ingest", "archive::read", "archive::derived", "dicom", "query"]),
-    ("http", &["archive", "archive::ingest", "archive::read", "archive::derived", "archive::maintenance"]),
+    (
+        "dimse",
+        &["archive", "audit", "archive::ingest", "archive::read", "archive::derived", "dicom", "query"],
+    ),
+    (
+        "http",
+        &["archive", "audit", "archive::ingest", "archive::read", "archive::derived", "archive::maintenance"],
+    ),
     ("http::auth", &["http", "http::request", "http::middleware", "archive"]),
     ("http::middleware", &["http", "http::request", "http::response"]),
     ("http::request", &["http", "archive", "archive::read", "archive::derived", "dicom", "query"]),

@@ -429,3 +429,56 @@ async fn pages_are_told_where_to_sign_in() {
     assert!(policy.ends_with(&format!("connect-src 'self' {origin}")), "{policy}");
     assert!(page.text().await.unwrap().contains("&quot;client_id&quot;:&quot;cuspid-web&quot;"));
 }
+
+#[tokio::test]
+async fn refusals_and_first_uses_of_tokens_are_in_the_audit_log() {
+    let guarded = guarded().await;
+    let reader = guarded.token_with("a", "cuspid-read");
+    for (method, path, token, status) in [
+        ("GET", "/dicom-web/studies", None, 401),
+        ("GET", "/dicom-web/studies", Some("no token"), 401),
+        ("GET", "/dicom-web/studies", Some("no token"), 401),
+        ("DELETE", "/dicom-web/studies/1.2.3", Some(reader.as_str()), 403),
+        ("DELETE", "/dicom-web/studies/1.2.4", Some(&reader), 403),
+        ("GET", "/audit", Some(&reader), 403),
+        ("GET", "/dicom-web/studies", Some(&reader), 200),
+        ("GET", "/me", Some(&reader), 200),
+    ] {
+        assert_eq!(
+            guarded.ask(method, path, token, "*/*").await.status(),
+            status,
+            "{method} {path} {token:?}"
+        );
+    }
+    let log = guarded.server.archive.audit();
+    let outlines = async |tenant: &str| {
+        let page = log.list(tenant, &Default::default(), None, 100).await.unwrap();
+        let outline = |record: &cuspid::audit::record::AuditRecord| {
+            let entry = &record.entry;
+            let text = entry.detail.as_ref().or(entry.query.as_ref()).cloned().unwrap_or_default();
+            assert!(tenant == "!server" || entry.user.address == "127.0.0.1", "{entry:?}");
+            format!("{} {} {text}", entry.event.name(), entry.user.user)
+        };
+        page.records.iter().rev().map(outline).collect::<Vec<_>>()
+    };
+    let expected = [
+        "security-alert u-1 DELETE /dicom-web/studies/…: no right to delete",
+        "security-alert u-1 GET /audit: no right to administer",
+        "user-authentication u-1 ",
+        "query u-1 /dicom-web/studies",
+    ];
+    assert_eq!(outlines("a").await, expected);
+    let of_server = outlines("!server").await;
+    assert_eq!(of_server.len(), 2, "{of_server:?}");
+    assert!(of_server[1].starts_with("security-alert  the access token"), "{of_server:?}");
+    // The log of another tenant is not shown, whoever asks.
+    let page = guarded.ask("GET", "/audit", Some(&guarded.token("b")), "*/*").await;
+    let page: Value = page.json().await.unwrap();
+    let events: Vec<_> = page["records"].as_array().unwrap().iter().map(|record| &record["event"]).collect();
+    assert_eq!(events, ["audit-log-used", "user-authentication"]);
+    // A peer that no rule lets in.
+    let (_, answer) = Peer::ask_as("CT_X", guarded.server.dimse.unwrap()).await;
+    assert!(matches!(answer, Pdu::AssociationRJ(_)));
+    assert!(outlines("!server").await[2].starts_with("security-alert CT_X association with "));
+    guarded.stop().await;
+}

@@ -655,3 +655,42 @@ async fn a_release_ends_a_get() {
     }
     assert_eq!(last, Some(Pdu::ReleaseRP));
 }
+
+#[tokio::test]
+async fn the_operations_of_a_peer_are_in_the_audit_log() {
+    let server = start_with(3).await;
+    let mut peer = Peer::associate(&server).await;
+    peer.command(5, &request(0x20, 1, FIND, 1)).await;
+    peer.value(5, PDataValueType::Data, true, &study_identifier()).await;
+    while peer.response().await.2 != 0 {
+        peer.receive().await;
+    }
+    peer.command(7, &request(0x10, 2, GET, 1)).await;
+    peer.value(7, PDataValueType::Data, true, &study_identifier()).await;
+    // The peer goes, so that nothing is sent whole.
+    assert!(matches!(peer.receive().await, Some(Pdu::PData { .. })), "the C-STORE-RQ");
+    peer.send(&Pdu::ReleaseRQ).await;
+    while peer.receive().await.is_some() {}
+    let outlines = async || {
+        let page = server.archive.audit().list("default", &Default::default(), None, 100).await.unwrap();
+        let outline = |record: &cuspid::audit::record::AuditRecord| {
+            let entry = &record.entry;
+            assert_eq!(entry.user.address, "127.0.0.1");
+            assert_eq!(entry.study.as_deref(), Some(STUDY));
+            let query = entry.query.as_deref().unwrap_or("-");
+            format!("{} {} {} {query}", entry.event.name(), entry.action.letter(), entry.user.user)
+        };
+        page.records.iter().rev().map(outline).collect::<Vec<_>>()
+    };
+    let calling = server.archive.audit().list("default", &Default::default(), None, 1).await.unwrap();
+    let calling = calling.records[0].entry.user.user.clone();
+    assert!(!calling.is_empty());
+    let expected = [
+        format!("instances-transferred C {calling} -"),
+        format!("query E {calling} C-FIND STUDY (0020,000D)={STUDY}"),
+        format!("begin-transferring E {calling} -"),
+        format!("instances-transferred R {calling} -"),
+    ];
+    let found = outlines().await;
+    assert!(found == expected || found == expected[..3], "{found:?}");
+}

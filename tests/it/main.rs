@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod architecture;
+mod audit;
 mod auth;
 mod bombs;
 #[path = "../../src/dicom/build.rs"]

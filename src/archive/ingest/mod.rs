@@ -25,6 +25,7 @@ use crate::archive::permits::Permit;
 use crate::archive::{Archive, run_blocking};
 use crate::budget::Grant;
 use crate::clock::now_millis;
+use crate::dicom::attributes::Attribute;
 use crate::dicom::failure::{Failure, Warning};
 use crate::dicom::instance;
 use crate::dicom::instance::ParsedInstance;
@@ -340,7 +341,19 @@ impl Upload {
             let reason = "not the SOP class that the request names".to_owned();
             received.instance.warnings.push(Warning { tag: tags::SOP_CLASS_UID, reason });
         }
-        match persist::ingest(&self.archive, &self.caller, received).await {
+        let study = received.instance.study.clone();
+        let patient = received.instance.attributes.get(&tags::PATIENT_ID).and_then(Attribute::first_text);
+        let patient = patient.map(str::to_owned);
+        let stored = persist::ingest(&self.archive, &self.caller, received).await;
+        let stored = match stored {
+            // An instance whose record could not be written is stored, but not acknowledged.
+            Ok(stored) => {
+                let recorded = self.archive.audit_stored(&self.caller, &study, patient, &stored).await;
+                recorded.map(|()| stored).map_err(Refusal::from)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match stored {
             Ok(stored) => {
                 log_faults(identity.as_ref(), &stored.warnings);
                 Outcome { identity, result: Ok(stored) }

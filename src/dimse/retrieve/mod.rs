@@ -26,12 +26,14 @@ use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::operation::{Outbox, RequestLink};
 use crate::dimse::pdu::{command_pdus, push_data_set};
 use crate::dimse::requestor::{MAX_CONTEXTS, ProposedContext, Requestor, Target};
+use crate::dimse::retrieve::audited::AuditedTransfer;
 use crate::dimse::retrieve::form::DataSetBytes;
 use crate::dimse::retrieve::selection::{Selection, select};
 use crate::dimse::service::ServiceRequest;
 use crate::dimse::status;
 use crate::telemetry;
 
+mod audited;
 mod form;
 mod selection;
 
@@ -54,20 +56,38 @@ pub async fn get(
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
-    let mut retrieval = Retrieval::new(&service, &selection);
+    let transfer = match AuditedTransfer::begin(&service, &selection.scopes, None).await {
+        Ok(transfer) => transfer,
+        Err(error) => return outbox.send(service.response(&status::of_failed_query(&error), None)).await,
+    };
+    let mut retrieval = Retrieval::new(&service, &selection, transfer);
     let contexts = service.contexts.clone();
     let mut instances = opened(&service, contexts, selection.scopes);
-    while let Some(instance) = retrieval.next(&mut instances, &mut outbox).await? {
+    let ended = send_back(&service, &mut retrieval, &mut instances, &mut outbox).await;
+    // What was sent is recorded though the association has ended.
+    retrieval.transfer.end(&service).await;
+    ended?;
+    retrieval.finish(&mut outbox).await
+}
+
+/// Sends instances on the association of the request.
+async fn send_back(
+    service: &ServiceRequest,
+    retrieval: &mut Retrieval<'_>,
+    instances: &mut OpenedInstances,
+    outbox: &mut Outbox,
+) -> Result<(), Interruption> {
+    while let Some(instance) = retrieval.next(instances, outbox).await? {
         let sent = match instance.opened {
             Ok((context, bytes)) => {
                 let link = Link { max_pdu_bytes: service.peer_max_pdu_bytes, context, originator: None };
-                Some(link.send(&instance.record, bytes, &mut outbox).await?)
+                Some(link.send(&instance.record, bytes, outbox).await?)
             }
             Err(error) => log_unsent(&instance.record, &error),
         };
         retrieval.add(&instance.record, sent);
     }
-    retrieval.finish(&mut outbox).await
+    Ok(())
 }
 
 /// Carries out a C-MOVE.
@@ -89,9 +109,9 @@ pub async fn move_to_destination(
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
-    let mut retrieval = Retrieval::new(&service, &selection);
     if selection.count == 0 {
-        return retrieval.finish(&mut outbox).await;
+        let transfer = AuditedTransfer::default();
+        return Retrieval::new(&service, &selection, transfer).finish(&mut outbox).await;
     }
     let target = Target { address: &address, called: &title, calling: &service.settings.ae_title };
     let proposed = proposed_contexts(&selection);
@@ -105,9 +125,34 @@ pub async fn move_to_destination(
             return outbox.send(service.response(&status, Some(counts))).await;
         }
     };
+    let transfer = match AuditedTransfer::begin(&service, &selection.scopes, Some(&title)).await {
+        Ok(transfer) => transfer,
+        Err(error) => {
+            requestor.release().await;
+            return outbox.send(service.response(&status::of_failed_query(&error), None)).await;
+        }
+    };
+    let mut retrieval = Retrieval::new(&service, &selection, transfer);
     let mut instances = opened(&service, requestor.contexts.clone().into(), selection.scopes);
+    let ended = send_on(&service, &mut retrieval, &mut instances, &mut requestor, &mut outbox).await;
+    retrieval.transfer.end(&service).await;
+    if ended? {
+        requestor.release().await;
+    }
+    retrieval.finish(&mut outbox).await
+}
+
+/// Sends instances to the destination of a C-MOVE. Returns whether its association is still open.
+async fn send_on(
+    service: &ServiceRequest,
+    retrieval: &mut Retrieval<'_>,
+    instances: &mut OpenedInstances,
+    requestor: &mut Requestor,
+    outbox: &mut Outbox,
+) -> Result<bool, Interruption> {
+    let title = service.request.move_destination.as_deref().unwrap_or_default();
     let mut is_open = true;
-    while let Some(instance) = retrieval.next(&mut instances, &mut outbox).await? {
+    while let Some(instance) = retrieval.next(instances, outbox).await? {
         let sent = match instance.opened {
             Ok((context, bytes)) if is_open => {
                 let originator = MoveOriginator {
@@ -118,7 +163,7 @@ pub async fn move_to_destination(
                 let link = Link { max_pdu_bytes, context, originator: Some(originator) };
                 let sent = tokio::select! {
                     () = outbox.stopped() => return Err(Interruption::Stopped),
-                    sent = link.send(&instance.record, bytes, &mut requestor) => sent,
+                    sent = link.send(&instance.record, bytes, requestor) => sent,
                 };
                 is_open = sent.is_ok();
                 sent.inspect_err(|error| warn!(dimse.destination = title, "a move failed: {error}")).ok()
@@ -128,10 +173,7 @@ pub async fn move_to_destination(
         };
         retrieval.add(&instance.record, sent);
     }
-    if is_open {
-        requestor.release().await;
-    }
-    retrieval.finish(&mut outbox).await
+    Ok(is_open)
 }
 
 /// Reads an identifier and finds the instances that it selects, unless the peer cancels.
@@ -279,10 +321,11 @@ struct Retrieval<'a> {
     failed: Vec<String>,
     is_cancelled: bool,
     last_pending: Instant,
+    transfer: AuditedTransfer,
 }
 
 impl<'a> Retrieval<'a> {
-    fn new(service: &'a ServiceRequest, selection: &Selection) -> Self {
+    fn new(service: &'a ServiceRequest, selection: &Selection, transfer: AuditedTransfer) -> Self {
         Self {
             service,
             left: selection.count,
@@ -290,6 +333,7 @@ impl<'a> Retrieval<'a> {
             failed: Vec::new(),
             is_cancelled: false,
             last_pending: Instant::now(),
+            transfer,
         }
     }
 
@@ -337,6 +381,8 @@ impl<'a> Retrieval<'a> {
             }
         };
         *counted = counted.saturating_add(1);
+        let is_sent = matches!(code.map(status::is_success), Some((true, _) | (_, true)));
+        self.transfer.add(&record.study, is_sent);
     }
 
     fn left(&self) -> u16 {

@@ -1,6 +1,6 @@
 //! The errors of authentication and authorization.
 
-use crate::archive::access::Right;
+use crate::archive::access::{Caller, Right};
 
 /// The reason why a request is not authorized.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub(crate) enum Error {
     Right {
         /// The right that is needed.
         right: Right,
+        /// The caller, for the audit log.
+        caller: Box<Caller>,
     },
     /// No key is available yet, so no token can be checked.
     #[error("the keys of the OpenID provider are not available (auth.issuer)")]

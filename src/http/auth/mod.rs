@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::access::{Caller, Right};
 use crate::config;
 use crate::http::Service;
+use crate::http::audit;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::TokenRules;
 use crate::http::error::Error as HttpError;
@@ -107,8 +108,12 @@ pub(in crate::http) async fn require(
     let (mut caller, cookie) =
         match authorize(&service, right, request.method(), request.uri(), request.headers()).await {
             Ok(authorized) => authorized,
-            Err(error) => return HttpError::from(error).into_response(),
+            Err(error) => {
+                let asked = (request.method().clone(), request.uri().clone());
+                return audit::refuse(&service, &asked, request.extensions(), error).await;
+            }
         };
+    caller.address = audit::address(request.extensions()).into();
     if service.auth.is_none()
         && let Some(Client(client)) = request.extensions().get::<Client>()
     {
@@ -149,7 +154,7 @@ async fn authorize(
         None => (Caller::anonymous(), None),
     };
     if let Some(right) = needed.filter(|right| !caller.rights.include(*right)) {
-        return Err(Error::Right { right });
+        return Err(Error::Right { right, caller: Box::new(caller) });
     }
     Ok((caller, cookie))
 }

@@ -50,6 +50,10 @@ pub(in crate::http) struct Connection {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct Client(pub(in crate::http) IpAddr);
 
+/// The whole address of the client of a request, as an extension.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct ClientAddress(pub(in crate::http) IpAddr);
+
 /// Middleware: refuses a request without one valid Host, and completes the request by what is known of the
 /// connection.
 pub(super) async fn resolve(
@@ -69,6 +73,7 @@ pub(super) async fn resolve(
             add_scheme(headers);
         }
         request.extensions_mut().insert(Client(client_of(client)));
+        request.extensions_mut().insert(ClientAddress(client));
     }
     next.run(request).await
 }

@@ -3,6 +3,7 @@
 use axum::routing::on;
 
 use crate::archive::access::Right;
+use crate::http::audit::AuditRule;
 use crate::http::resources::capabilities;
 use crate::http::resources::media_types::{
     BULK_DATA, CAPABILITIES, DESCRIBED, FOUND, FRAMES, IMAGES, PARTS_OF_BYTES, PARTS_OF_IMAGES, RENDERED,
@@ -56,12 +57,15 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}",
         operations: &[
-            retrieve(
-                "RetrieveStudy",
-                |method| on(method, instances::instances),
-                "the instances of a study",
-                WHOLE_PARAMETERS,
-                WHOLE,
+            audited(
+                AuditRule::Whole,
+                retrieve(
+                    "RetrieveStudy",
+                    |method| on(method, instances::instances),
+                    "the instances of a study",
+                    WHOLE_PARAMETERS,
+                    WHOLE,
+                ),
             ),
             store("StoreStudyInstances", |method| on(method, store::store), "stores instances of one study"),
             delete("DeleteStudy", |method| on(method, delete::delete), "deletes a study and its instances"),
@@ -116,12 +120,15 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}",
         operations: &[
-            retrieve(
-                "RetrieveSeries",
-                |method| on(method, instances::instances),
-                "the instances of a series",
-                SERIES_PARAMETERS,
-                WHOLE,
+            audited(
+                AuditRule::Whole,
+                retrieve(
+                    "RetrieveSeries",
+                    |method| on(method, instances::instances),
+                    "the instances of a series",
+                    SERIES_PARAMETERS,
+                    WHOLE,
+                ),
             ),
             delete("DeleteSeries", |method| on(method, delete::delete), "deletes a series and its instances"),
         ],
@@ -129,12 +136,15 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}",
         operations: &[
-            retrieve(
-                "RetrieveInstance",
-                |method| on(method, instances::instances),
-                "an instance",
-                WHOLE_PARAMETERS,
-                WHOLE_INSTANCE,
+            audited(
+                AuditRule::Instances,
+                retrieve(
+                    "RetrieveInstance",
+                    |method| on(method, instances::instances),
+                    "an instance",
+                    WHOLE_PARAMETERS,
+                    WHOLE_INSTANCE,
+                ),
             ),
             delete("DeleteInstance", |method| on(method, delete::delete), "deletes an instance"),
         ],
@@ -211,42 +221,54 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/dicom-web/studies/{study}/thumbnail",
-        operations: &[retrieve(
-            "RetrieveStudyThumbnail",
-            |method| on(method, thumbnail::thumbnail),
-            "a small image",
-            THUMBNAIL_PARAMETERS,
-            THUMBNAILS,
+        operations: &[audited(
+            AuditRule::Thumbnails,
+            retrieve(
+                "RetrieveStudyThumbnail",
+                |method| on(method, thumbnail::thumbnail),
+                "a small image",
+                THUMBNAIL_PARAMETERS,
+                THUMBNAILS,
+            ),
         )],
     },
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/thumbnail",
-        operations: &[retrieve(
-            "RetrieveSeriesThumbnail",
-            |method| on(method, thumbnail::thumbnail),
-            "a small image",
-            THUMBNAIL_PARAMETERS,
-            THUMBNAILS,
+        operations: &[audited(
+            AuditRule::Thumbnails,
+            retrieve(
+                "RetrieveSeriesThumbnail",
+                |method| on(method, thumbnail::thumbnail),
+                "a small image",
+                THUMBNAIL_PARAMETERS,
+                THUMBNAILS,
+            ),
         )],
     },
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}/thumbnail",
-        operations: &[retrieve(
-            "RetrieveInstanceThumbnail",
-            |method| on(method, thumbnail::thumbnail),
-            "a small image",
-            THUMBNAIL_PARAMETERS,
-            THUMBNAILS,
+        operations: &[audited(
+            AuditRule::Thumbnails,
+            retrieve(
+                "RetrieveInstanceThumbnail",
+                |method| on(method, thumbnail::thumbnail),
+                "a small image",
+                THUMBNAIL_PARAMETERS,
+                THUMBNAILS,
+            ),
         )],
     },
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail",
-        operations: &[retrieve(
-            "RetrieveFrameThumbnail",
-            |method| on(method, thumbnail::frame),
-            "a small image",
-            THUMBNAIL_PARAMETERS,
-            THUMBNAILS,
+        operations: &[audited(
+            AuditRule::Thumbnails,
+            retrieve(
+                "RetrieveFrameThumbnail",
+                |method| on(method, thumbnail::frame),
+                "a small image",
+                THUMBNAIL_PARAMETERS,
+                THUMBNAILS,
+            ),
         )],
     },
     Resource {
@@ -261,22 +283,28 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/dicom-web/studies/{study}/bulkdata",
-        operations: &[retrieve(
-            "RetrieveStudyBulkdata",
-            |method| on(method, bulkdata_of_instances::bulkdata),
-            "all bulk values of a study",
-            METADATA_PARAMETERS,
-            PARTS_OF_BYTES,
+        operations: &[audited(
+            AuditRule::Whole,
+            retrieve(
+                "RetrieveStudyBulkdata",
+                |method| on(method, bulkdata_of_instances::bulkdata),
+                "all bulk values of a study",
+                METADATA_PARAMETERS,
+                PARTS_OF_BYTES,
+            ),
         )],
     },
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/bulkdata",
-        operations: &[retrieve(
-            "RetrieveSeriesBulkdata",
-            |method| on(method, bulkdata_of_instances::bulkdata),
-            "all bulk values of a series",
-            METADATA_PARAMETERS,
-            PARTS_OF_BYTES,
+        operations: &[audited(
+            AuditRule::Whole,
+            retrieve(
+                "RetrieveSeriesBulkdata",
+                |method| on(method, bulkdata_of_instances::bulkdata),
+                "all bulk values of a series",
+                METADATA_PARAMETERS,
+                PARTS_OF_BYTES,
+            ),
         )],
     },
     Resource {
@@ -301,22 +329,28 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/dicom-web/studies/{study}/pixeldata",
-        operations: &[retrieve(
-            "RetrieveStudyPixelData",
-            |method| on(method, bulkdata_of_instances::pixeldata),
-            "all pixel data of a study",
-            METADATA_PARAMETERS,
-            PARTS_OF_BYTES,
+        operations: &[audited(
+            AuditRule::Whole,
+            retrieve(
+                "RetrieveStudyPixelData",
+                |method| on(method, bulkdata_of_instances::pixeldata),
+                "all pixel data of a study",
+                METADATA_PARAMETERS,
+                PARTS_OF_BYTES,
+            ),
         )],
     },
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/pixeldata",
-        operations: &[retrieve(
-            "RetrieveSeriesPixelData",
-            |method| on(method, bulkdata_of_instances::pixeldata),
-            "all pixel data of a series",
-            METADATA_PARAMETERS,
-            PARTS_OF_BYTES,
+        operations: &[audited(
+            AuditRule::Whole,
+            retrieve(
+                "RetrieveSeriesPixelData",
+                |method| on(method, bulkdata_of_instances::pixeldata),
+                "all pixel data of a series",
+                METADATA_PARAMETERS,
+                PARTS_OF_BYTES,
+            ),
         )],
     },
     Resource {
@@ -351,6 +385,7 @@ const fn describe(id: &'static str, handler: Handler) -> Operation {
     Operation {
         parameters: &[FORM, CONDITIONS],
         gives: CAPABILITIES,
+        audit: AuditRule::None,
         statuses: DESCRIPTION,
         ..Operation::get(id, handler, "the resources of the service", "PS3.18 §8.9")
     }
@@ -364,6 +399,7 @@ const fn by_uri(id: &'static str, handler: Handler) -> Operation {
     Operation {
         parameters: &[URI, CONDITIONS, RANGE],
         gives: URI_RESULTS,
+        audit: AuditRule::ByUri,
         statuses: RETRIEVE_RANGES,
         ..Operation::get(id, handler, "an instance or an image of it", "PS3.18 §9")
     }
@@ -374,6 +410,7 @@ const fn search(id: &'static str, handler: Handler, summary: &'static str, level
         parameters: &[FORM, SEARCH],
         matches: Some(level),
         gives: FOUND,
+        audit: AuditRule::Query,
         statuses: SEARCHED,
         ..Operation::get(id, handler, summary, "PS3.18 §10.6")
     }
@@ -390,10 +427,16 @@ const fn retrieve(
     Operation { parameters, gives, statuses, ..Operation::get(id, handler, summary, "PS3.18 §10.4") }
 }
 
+/// The same operation with another event of the audit log.
+const fn audited(audit: AuditRule, operation: Operation) -> Operation {
+    Operation { audit, ..operation }
+}
+
 const fn store(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
     Operation {
         method: "POST",
         access: Access::Needs(Right::Write),
+        audit: AuditRule::InArchive,
         parameters: &[FORM],
         takes: STORABLE,
         gives: STORED,
@@ -406,6 +449,7 @@ const fn delete(id: &'static str, handler: Handler, summary: &'static str) -> Op
     Operation {
         method: "DELETE",
         access: Access::Needs(Right::Delete),
+        audit: AuditRule::InArchive,
         statuses: DELETE,
         ..Operation::get(id, handler, summary, "docs/conformance-statement.md")
     }

@@ -13,6 +13,7 @@ use axum::http::{Method, Response};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter};
 
+use crate::http::audit;
 use crate::http::auth::{self, Authenticator};
 use crate::http::error::Error;
 use crate::http::middleware;
@@ -57,6 +58,8 @@ fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Serv
         Access::Authenticated => None,
         Access::Needs(right) => Some(right),
     };
+    let handler =
+        handler.route_layer(from_fn_with_state((Arc::clone(service), operation.audit), audit::record));
     handler.route_layer(from_fn_with_state((Arc::clone(service), needed), auth::require))
 }
 

@@ -6,6 +6,7 @@ use axum::routing::{MethodFilter, MethodRouter};
 
 use crate::archive::access::Right;
 use crate::http::Service;
+use crate::http::audit::AuditRule;
 use crate::http::resources::parameters::Parameter;
 use crate::query::Level;
 
@@ -29,6 +30,8 @@ pub(in crate::http) struct Operation {
     pub(in crate::http) handler: Handler,
     /// The right that a caller must have.
     pub(in crate::http) access: Access,
+    /// The event of the audit log.
+    pub(in crate::http) audit: AuditRule,
     /// The effect or the result, in a line.
     pub(in crate::http) summary: &'static str,
     /// The document that specifies the operation, with the section.
@@ -60,7 +63,7 @@ pub(in crate::http) enum Access {
 }
 
 impl Operation {
-    /// `GET`, which needs the right to read.
+    /// `GET`, which needs the right to read, and by which the data of the study in the path are viewed.
     pub(super) const fn get(
         id: &'static str,
         handler: Handler,
@@ -72,6 +75,7 @@ impl Operation {
             id,
             handler,
             access: Access::Needs(Right::Read),
+            audit: AuditRule::Viewed,
             summary,
             section,
             parameters: &[],

@@ -3,11 +3,12 @@
 use axum::routing::on;
 
 use crate::archive::access::Right;
+use crate::http::audit::AuditRule;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
-use crate::http::resources::parameters::{CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
+use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
 use crate::http::web::{console, view, viewer};
-use crate::http::{changes, me, ops, preview_stream, status};
+use crate::http::{audit_log, changes, me, ops, preview_stream, status};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -30,6 +31,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/changes",
         operations: &[Operation {
+            audit: AuditRule::Feed,
             parameters: &[CHANGES],
             gives: &["application/json"],
             statuses: &[200, 400, 410, 429, 500, 503],
@@ -44,6 +46,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/events",
         operations: &[Operation {
+            audit: AuditRule::Feed,
             parameters: &[EVENTS],
             gives: &["text/event-stream"],
             statuses: &[200, 400, 410, 429, 500, 503],
@@ -52,6 +55,23 @@ pub(super) const RESOURCES: &[Resource] = &[
                 |method| on(method, changes::events),
                 "changes as events, from now on",
                 "docs/changes.md",
+            )
+        }],
+    },
+    // docs/audit.md.
+    Resource {
+        path: "/audit",
+        operations: &[Operation {
+            access: Access::Needs(Right::Administer),
+            audit: AuditRule::InHandler,
+            parameters: &[AUDIT],
+            gives: &["application/json"],
+            statuses: &[200, 400, 429, 500, 503],
+            ..Operation::get(
+                "ReadAuditLog",
+                |method| on(method, audit_log::audit),
+                "who saw, stored, deleted and searched for what",
+                "docs/audit.md",
             )
         }],
     },
@@ -73,6 +93,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         // Public, because the description says how to authenticate.
         operations: &[Operation {
             access: Access::Public,
+            audit: AuditRule::None,
             parameters: &[CONDITIONS, RANGE],
             gives: &["application/json"],
             statuses: &[200, 206, 304, 406, 416, 400, 429, 500, 503],
@@ -105,6 +126,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/me",
         operations: &[Operation {
             access: Access::Authenticated,
+            audit: AuditRule::None,
             statuses: &[200, 429, 500, 503],
             gives: &["application/json"],
             ..Operation::get(
@@ -118,6 +140,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/status",
         operations: &[Operation {
+            audit: AuditRule::None,
             statuses: &[200, 429, 500, 503],
             gives: &["application/json"],
             ..Operation::get(
@@ -234,12 +257,13 @@ const fn page(
     gives: &'static [&'static str],
 ) -> Operation {
     let statuses = &[200, 429, 500, 503];
-    Operation { access: Access::Public, gives, statuses, ..Operation::get(id, handler, summary, "docs") }
+    let (access, audit) = (Access::Public, AuditRule::None);
+    Operation { access, audit, gives, statuses, ..Operation::get(id, handler, summary, "docs") }
 }
 
 /// A file of a viewer, for everyone.
 const fn viewer(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
     let statuses = &[200, 206, 304, 404, 416, 429, 500, 503];
     let from = Operation::get(id, handler, summary, "docs/viewer.md");
-    Operation { access: Access::Public, statuses, ..from }
+    Operation { access: Access::Public, audit: AuditRule::None, statuses, ..from }
 }

@@ -150,6 +150,18 @@ pub(in crate::http) const EVENTS: &[Parameter] = &[
     query("study", ParameterType::Text, "Study Instance UID of the changes; all without it"),
 ];
 
+/// Parameters of the audit log.
+pub(in crate::http) const AUDIT: &[Parameter] = &[
+    query("from", ParameterType::Text, "first time of the records, a date or as in RFC 3339"),
+    query("to", ParameterType::Text, "time after the last record; of a date, the end of the day"),
+    query("user", ParameterType::Text, "subject of the access token, or AE title"),
+    query("study", ParameterType::Text, "Study Instance UID"),
+    query("patient", ParameterType::Text, "Patient ID"),
+    query("event", ParameterType::Text, "name or code of the event, as `instances-accessed` or `110103`"),
+    query("limit", ParameterType::Number, "maximal number of records"),
+    query("after", ParameterType::Text, "place in the log, of `next`; the newest record without it"),
+];
+
 /// The parameters of the URI service (PS3.18 §9.1.2, §9.4, §9.5).
 pub(in crate::http) const URI: &[Parameter] = &[
     required("requestType", "`WADO`"),

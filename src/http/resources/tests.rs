@@ -6,6 +6,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::archive::access::Right;
 use crate::config::Config;
+use crate::http::audit::AuditRule;
 
 async fn status(router: &Router, method: &str, path: &str) -> StatusCode {
     let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
@@ -41,13 +42,44 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
             let expected = match (operation.method, resource.path) {
                 ("GET", path) if PUBLIC.contains(&path) => Access::Public,
                 ("GET", "/me") => Access::Authenticated,
-                ("GET", "/metrics") => Access::Needs(Right::Administer),
+                ("GET", "/metrics" | "/audit") => Access::Needs(Right::Administer),
                 ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
                 ("POST", _) => Access::Needs(Right::Write),
                 ("DELETE", _) => Access::Needs(Right::Delete),
                 (other, path) => panic!("{other} {path} is not expected"),
             };
             assert_eq!(operation.access, expected, "{} {}", operation.method, resource.path);
+        }
+    }
+}
+
+/// The operations whose responses hold no data of patients, besides those that need no right.
+const WITHOUT_PATIENTS: [&str; 5] = ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics"];
+
+#[test]
+fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {
+    for resource in all() {
+        let path = resource.path;
+        for operation in resource.operations {
+            let expected: &[AuditRule] = match (operation.method, operation.access) {
+                (_, Access::Public) => &[AuditRule::None],
+                _ if WITHOUT_PATIENTS.contains(&path) => &[AuditRule::None],
+                ("POST" | "DELETE", _) => &[AuditRule::InArchive],
+                _ if path == "/audit" => &[AuditRule::InHandler],
+                _ if path.ends_with("/wado") => &[AuditRule::ByUri],
+                _ if operation.matches.is_some() => &[AuditRule::Query],
+                _ if !path.contains("/studies/{study}") => &[AuditRule::Feed],
+                _ => &[AuditRule::Viewed, AuditRule::Thumbnails, AuditRule::Instances, AuditRule::Whole],
+            };
+            assert!(
+                expected.contains(&operation.audit),
+                "{} {path}: {:?}",
+                operation.method,
+                operation.audit
+            );
+            if path.ends_with("/thumbnail") {
+                assert_eq!(operation.audit, AuditRule::Thumbnails, "{path}");
+            }
         }
     }
 }

@@ -46,9 +46,19 @@ pub async fn delete(archive: &Arc<Archive>, caller: &Caller, scope: Scope) -> Re
 }
 
 async fn carry_out(archive: &Archive, caller: &Caller, scope: &Scope) -> Result<u64, Error> {
-    let Scope { study, series, instance } = scope;
     let tenant = &caller.tenant;
     archive.version(caller, scope).await?;
+    // The record comes first: nothing is deleted without one, and the patient is known only now.
+    let entry = archive.audit_deletion(caller, scope).await?;
+    let outcome = remove(archive, tenant, scope).await;
+    if outcome.is_err() {
+        archive.audit_failure(caller, entry).await?;
+    }
+    outcome
+}
+
+async fn remove(archive: &Archive, tenant: &Tenant, scope: &Scope) -> Result<u64, Error> {
+    let Scope { study, series, instance } = scope;
     let deleted = archive.index.remove(tenant.as_str(), study, series.as_ref(), instance.as_ref()).await?;
     if deleted == 0 {
         // Another request deleted the instances first.
