@@ -20,6 +20,7 @@ use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
 use crate::http::protocol::{ConnectionLimits, RequestService, linger, serve_http1, serve_http2};
 use crate::http::tls::{ServerTls, is_http2};
+use crate::http::web::console;
 use crate::http::{Service, resources};
 
 /// The pause after a failure to accept, as when there are no file descriptors left.
@@ -38,6 +39,7 @@ pub async fn run(
     mut service: Service,
     stop: CancellationToken,
 ) {
+    console::compress_ahead();
     service.stop = stop.clone();
     let settings = service.settings.clone();
     let service = Arc::new(service);
