@@ -64,7 +64,7 @@ async fn send_matches(
     write: impl Fn(&Attributes, &FindQuery) -> Vec<u8> + Send + Sync,
     outbox: &mut Outbox,
 ) -> Result<Status, Interruption> {
-    let memory = service.archive.response_memory_in_time(&service.caller, PAGE_BYTES).await;
+    let memory = service.acceptor.archive.response_memory_in_time(&service.caller, PAGE_BYTES).await;
     let _memory = match memory {
         Ok(memory) => memory,
         Err(error) => return Ok(status::of_failed_query(&error)),
@@ -107,7 +107,7 @@ async fn read_page(
         }
         page.len() < PAGE_BYTES
     };
-    let found = service.archive.search(&service.caller, &query.query, &mut sink).await?;
+    let found = service.acceptor.archive.search(&service.caller, &query.query, &mut sink).await?;
     Ok(found.next)
 }
 

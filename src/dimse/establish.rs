@@ -2,6 +2,7 @@
 //! and the end of the connection (PS3.8 §7.1, §9.2).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::dimse::pdu::{PduPiece, Violation, abort_pdu, association_pdu, read_as
 
 /// Serves a connection of a peer to its end. Before the request for an association, it may have to make room
 /// for another connection.
-pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Acceptor) {
+pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, open: &OpenConnection, acceptor: &Arc<Acceptor>) {
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
     let mut connection = Connection::new(stream, acceptor.settings.max_pdu_bytes, idle_timeout);
     if let Err(interruption) = converse(&mut connection, peer, open, acceptor).await {
@@ -40,7 +41,7 @@ async fn converse(
     connection: &mut Connection,
     peer: IpAddr,
     open: &OpenConnection,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
 ) -> Result<(), Interruption> {
     match establish(connection, peer, open, acceptor).await? {
         Some((agreement, _place)) => Association::new(connection, acceptor, agreement).serve().await,
@@ -54,7 +55,7 @@ async fn establish(
     connection: &mut Connection,
     peer: IpAddr,
     open: &OpenConnection,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
 ) -> Result<Option<(Agreement, Grant)>, Interruption> {
     let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
     let piece = tokio::select! {

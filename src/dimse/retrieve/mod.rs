@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::archive::access::Caller;
@@ -56,14 +57,17 @@ pub async fn get(
     };
     let mut retrieval = Retrieval::new(&service, &selection);
     let contexts = service.contexts.clone();
-    let mut instances = opened(&service, contexts, selection.scopes);
+    let lost = CancellationToken::new();
+    let (archive, caller) = (service.acceptor.archive.clone(), service.caller.clone());
+    let mut instances = opened(archive, caller, contexts, selection.scopes, lost);
     while let Some(instance) = retrieval.next(&mut instances, &mut outbox).await? {
         let sent = match instance.opened {
-            Ok((context, bytes)) => {
+            Some(Ok((context, bytes))) => {
                 let link = Link { max_pdu_bytes: service.peer_max_pdu_bytes, context, originator: None };
                 Some(link.send(&instance.record, bytes, &mut outbox).await?)
             }
-            Err(error) => log_unsent(&instance.record, &error),
+            Some(Err(error)) => log_unsent(&instance.record, &error),
+            None => None,
         };
         retrieval.add(&instance.record, sent);
     }
@@ -81,7 +85,7 @@ pub async fn move_to_destination(
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
     let title = service.request.move_destination.clone().unwrap_or_default();
-    let address = service.callers.destination(&title, &service.called, &service.caller.tenant);
+    let address = service.acceptor.callers.destination(&title, &service.called, &service.caller.tenant);
     let Some(address) = address.map(str::to_owned) else {
         return outbox.send(service.response(&status::of_unknown_destination(), None)).await;
     };
@@ -93,9 +97,9 @@ pub async fn move_to_destination(
     if selection.count == 0 {
         return retrieval.finish(&mut outbox).await;
     }
-    let target = Target { address: &address, called: &title, calling: &service.settings.ae_title };
+    let target = Target { address: &address, called: &title, calling: &service.acceptor.settings.ae_title };
     let proposed = proposed_contexts(&selection);
-    let mut requestor = match Requestor::connect(target, &proposed, false, &service.settings).await {
+    let mut requestor = match Requestor::connect(target, &proposed, false, &service.acceptor.settings).await {
         Ok(requestor) => requestor,
         Err(error) => {
             warn!(dimse.destination = title, "cannot move instances: {error}");
@@ -105,11 +109,13 @@ pub async fn move_to_destination(
             return outbox.send(service.response(&status, Some(counts))).await;
         }
     };
-    let mut instances = opened(&service, requestor.contexts.clone().into(), selection.scopes);
-    let mut is_open = true;
+    let lost = CancellationToken::new();
+    let contexts = requestor.contexts.clone().into();
+    let (archive, caller) = (service.acceptor.archive.clone(), service.caller.clone());
+    let mut instances = opened(archive, caller, contexts, selection.scopes, lost.clone());
     while let Some(instance) = retrieval.next(&mut instances, &mut outbox).await? {
         let sent = match instance.opened {
-            Ok((context, bytes)) if is_open => {
+            Some(Ok((context, bytes))) if !lost.is_cancelled() => {
                 let originator = MoveOriginator {
                     ae_title: service.calling.clone(),
                     message_id: service.request.message_id,
@@ -120,15 +126,19 @@ pub async fn move_to_destination(
                     () = outbox.stopped() => return Err(Interruption::Stopped),
                     sent = link.send(&instance.record, bytes, &mut requestor) => sent,
                 };
-                is_open = sent.is_ok();
-                sent.inspect_err(|error| warn!(dimse.destination = title, "a move failed: {error}")).ok()
+                let report = |error: &_| {
+                    warn!(dimse.destination = title, "a move failed: {error}");
+                    lost.cancel();
+                };
+                sent.inspect_err(report).ok()
             }
-            Ok(_) => None,
-            Err(error) => log_unsent(&instance.record, &error),
+            Some(Err(error)) => log_unsent(&instance.record, &error),
+            // Those that are left are listed as failed.
+            Some(Ok(_)) | None => None,
         };
         retrieval.add(&instance.record, sent);
     }
-    if is_open {
+    if !lost.is_cancelled() {
         requestor.release().await;
     }
     retrieval.finish(&mut outbox).await
@@ -174,18 +184,20 @@ fn proposed_contexts(selection: &Selection) -> Vec<ProposedContext> {
 /// An instance that is opened, or cannot be.
 struct OpenedInstance {
     record: InstanceRecord,
-    opened: Result<(u8, DataSetBytes), Error>,
+    /// `None` if the association was lost before.
+    opened: Option<Result<(u8, DataSetBytes), Error>>,
 }
 
 type OpenedInstances = BoxStream<'static, Result<OpenedInstance, Error>>;
 
-/// Opens the instances of scopes, some of them ahead.
+/// Opens the instances of scopes, some of them ahead; none any more when their association is lost.
 fn opened(
-    service: &ServiceRequest,
+    archive: Arc<Archive>,
+    caller: Caller,
     contexts: Arc<[PresentationContext]>,
     scopes: Vec<Scope>,
+    lost: CancellationToken,
 ) -> OpenedInstances {
-    let (archive, caller) = (service.archive.clone(), service.caller.clone());
     let records = stream::iter(scopes).then({
         let (archive, caller) = (archive.clone(), caller.clone());
         move |scope| {
@@ -200,12 +212,15 @@ fn opened(
     };
     let opener = (archive.clone(), caller.clone());
     let open = move |record: Result<InstanceRecord, Error>, memory| {
-        let ((archive, caller), contexts) = (opener.clone(), contexts.clone());
+        let ((archive, caller), contexts, lost) = (opener.clone(), contexts.clone(), lost.clone());
         run_apart(async move {
             let record = record?;
+            if lost.is_cancelled() {
+                return Ok(OpenedInstance { record, opened: None });
+            }
             let opened = form::open(&archive, &caller, &record, &contexts).await;
             let opened = opened.map(|(context, bytes)| (context, holding(bytes, memory)));
-            Ok(OpenedInstance { record, opened })
+            Ok(OpenedInstance { record, opened: Some(opened) })
         })
     };
     archive.opened_ahead(caller, records.boxed(), size, open)
@@ -359,5 +374,58 @@ impl<'a> Retrieval<'a> {
         let data_set = Attributes::from([(tags::FAILED_SOP_INSTANCE_UID_LIST, list)]);
         let repertoire = Repertoire::UNICODE;
         outbox.send(self.service.response_with(&status, Some(counts), &data_set, repertoire)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::uids;
+    use crate::dimse::models::QueryOptions;
+    use crate::index::Index;
+
+    const NUMBER: usize = 40;
+
+    async fn archive() -> Arc<Archive> {
+        let config = Config::load(None, &[]).unwrap();
+        let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
+        for number in 0..NUMBER {
+            let file = DataSet::explicit()
+                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
+                .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
+                .text(0x0020_000D, "UI", "1.2")
+                .text(0x0020_000E, "UI", "1.2.3");
+            let mut upload = archive.receive(&Caller::anonymous(), None).await;
+            upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
+            upload.finish().await.await.result.unwrap();
+        }
+        archive
+    }
+
+    #[tokio::test]
+    async fn no_instance_is_opened_for_an_association_that_is_lost_and_all_are_named() {
+        let context = PresentationContext {
+            id: 1,
+            abstract_syntax: uids::SECONDARY_CAPTURE_IMAGE_STORAGE.to_owned(),
+            transfer_syntax: EXPLICIT_VR_LITTLE_ENDIAN.to_owned(),
+            may_store: false,
+            takes_instances: true,
+            options: QueryOptions::default(),
+        };
+        let scope = Scope { study: "1.2".parse().unwrap(), series: None, instance: None };
+        let lost = CancellationToken::new();
+        let contexts = Arc::from([context]);
+        let mut instances = opened(archive().await, Caller::anonymous(), contexts, vec![scope], lost.clone());
+        let first = instances.try_next().await.unwrap().unwrap();
+        assert!(matches!(first.opened, Some(Ok(_))));
+        lost.cancel();
+        let rest: Vec<_> = instances.try_collect().await.unwrap();
+        assert_eq!(rest.len(), NUMBER - 1);
+        // Some were opened ahead.
+        assert!(rest.last().unwrap().opened.is_none());
+        assert!(rest.iter().filter(|instance| instance.opened.is_none()).count() > NUMBER / 4);
     }
 }
