@@ -510,6 +510,30 @@ def test_move_sends_a_study_on_one_association(origin, associate, destination):
     assert (request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID) == ("CONFORMANCE", 7)
 
 
+def test_a_move_whose_destination_aborts_names_what_was_not_sent(origin, associate):
+    received = []
+
+    def keep(event):
+        received.append(event.request.AffectedSOPInstanceUID)
+        if len(received) == 2:
+            event.assoc.abort()
+        return SUCCESS
+
+    ae = AE("DESTINATION")
+    ae.add_supported_context(CTImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    server = ae.start_server(("127.0.0.1", DESTINATION_PORT), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    try:
+        study = generate_uid()
+        stored = [image(StudyInstanceUID=study) for _ in range(20)]
+        origin.store(*(encode(data_set) for data_set in stored))
+        status, data_set = move(associate(build_context(STUDY_MOVE)), identifier("STUDY", StudyInstanceUID=study), "DESTINATION")
+    finally:
+        server.shutdown()
+    assert status.Status == 0xB000
+    assert (status.NumberOfCompletedSuboperations, status.NumberOfFailedSuboperations) == (1, 19)
+    assert set(data_set.FailedSOPInstanceUIDList) == {data_set.SOPInstanceUID for data_set in stored} - {received[0]}
+
+
 def test_moves_in_patient_root_and_of_nothing(origin, associate, destination):
     received, _ = destination
     stored = image(PatientID=generate_uid())

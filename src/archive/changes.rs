@@ -4,11 +4,11 @@
 //! the feed and hands each entry to all of them; a listener that has missed an entry reads it from the index.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Mutex, broadcast};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -31,7 +31,7 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// The tenants whose feeds are followed, each with the receivers of the listeners.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(in crate::archive) struct FollowedFeeds(Arc<Mutex<FeedSenders>>);
 
 type FeedSenders = HashMap<String, broadcast::Sender<Arc<FeedEntry>>>;
@@ -49,6 +49,11 @@ pub struct ChangeListener {
     read_to: Option<FeedCursor>,
     /// Whether the index has, or may have, entries that were not received.
     is_behind: bool,
+    /// Whether the last read has left out entries that come after others. They may have been sent before the
+    /// listener began, so the index is read again.
+    is_blocked: bool,
+    /// The pause before such a read.
+    poll: Duration,
 }
 
 /// The changes that a client wants.
@@ -101,17 +106,33 @@ impl Archive {
         Ok(self.index.end_of_changes(caller.tenant.as_str()).await?)
     }
 
-    /// Begins to listen to the changes of the caller's tenant after a place, or from now on.
-    pub async fn listen(&self, caller: &Caller, after: Option<FeedCursor>) -> Result<ChangeListener, Error> {
+    /// Begins to listen to the changes of the caller's tenant after a place, or from now on. The first changes
+    /// after the place are read.
+    pub async fn listen(
+        &self,
+        caller: &Caller,
+        after: Option<FeedCursor>,
+    ) -> Result<ChangeListener, ListeningEnd> {
         let tenant = caller.tenant.as_str().to_owned();
         let poll = Duration::from_millis(self.changes.poll_milliseconds);
         let receiver = self.followed_feeds.follow(&self.index, &tenant, poll).await?;
         let cursor = match after {
             Some(after) => after,
-            None => self.index.end_of_changes(&tenant).await?,
+            None => self.index.end_of_changes(&tenant).await.map_err(Error::from)?,
         };
-        let (index, read) = (self.index.clone(), VecDeque::new());
-        Ok(ChangeListener { index, tenant, cursor, receiver, read, read_to: None, is_behind: true })
+        let mut listener = ChangeListener {
+            index: self.index.clone(),
+            tenant,
+            cursor,
+            receiver,
+            read: VecDeque::new(),
+            read_to: None,
+            is_behind: true,
+            is_blocked: false,
+            poll,
+        };
+        listener.read_on().await?;
+        Ok(listener)
     }
 
     /// Deletes the entries of all feeds that are older than `changes.retention_days`. Returns their number.
@@ -134,23 +155,42 @@ impl FollowedFeeds {
         tenant: &str,
         poll: Duration,
     ) -> Result<broadcast::Receiver<Arc<FeedEntry>>, Error> {
-        let mut senders = self.0.lock().await;
-        if let Some(sender) = senders.get(tenant) {
+        if let Some(sender) = self.lock().get(tenant) {
             return Ok(sender.subscribe());
         }
         // Read before the first listener reads, so that no entry is between what both read.
         let from = index.end_of_changes(tenant).await?;
+        let mut senders = self.lock();
+        // Another listener may have begun meanwhile.
+        if let Some(sender) = senders.get(tenant) {
+            return Ok(sender.subscribe());
+        }
         let (sender, receiver) = broadcast::channel(WAITING_ENTRIES);
         senders.insert(tenant.to_owned(), sender);
-        tokio::spawn(run(self.0.clone(), index.clone(), tenant.to_owned(), from, poll));
+        tokio::spawn(run(self.clone(), index.clone(), tenant.to_owned(), from, poll));
         Ok(receiver)
+    }
+
+    /// The sender of a tenant. Removes it and returns `None` if there is no receiver.
+    fn sender(&self, tenant: &str) -> Option<broadcast::Sender<Arc<FeedEntry>>> {
+        let mut senders = self.lock();
+        let sender = senders.get(tenant).filter(|sender| sender.receiver_count() > 0).cloned();
+        if sender.is_none() {
+            senders.remove(tenant);
+        }
+        sender
+    }
+
+    /// Locks the senders, for no longer than a look at them.
+    fn lock(&self) -> MutexGuard<'_, FeedSenders> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Follows the feed of a tenant until there is no listener. Changes of this process are seen at once, those
 /// of others after `poll`.
 async fn run(
-    senders: Arc<Mutex<FeedSenders>>,
+    feeds: FollowedFeeds,
     index: Arc<Index>,
     tenant: String,
     mut cursor: FeedCursor,
@@ -160,13 +200,7 @@ async fn run(
     loop {
         // Before the read: what is appended during the read rings again.
         bell.mark_unchanged();
-        let sender = {
-            let mut senders = senders.lock().await;
-            match senders.get(&tenant).filter(|sender| sender.receiver_count() > 0) {
-                Some(sender) => sender.clone(),
-                None => return drop(senders.remove(&tenant)),
-            }
-        };
+        let Some(sender) = feeds.sender(&tenant) else { return };
         let has_more = match index.changes(&tenant, Some(&cursor), PAGE_ENTRIES).await {
             Ok(FeedRead::Page(page)) => {
                 cursor = page.next;
@@ -177,7 +211,7 @@ async fn run(
                 page.has_more
             }
             // The listeners end with it, and find out why when they begin again.
-            Ok(FeedRead::Expired) => return drop(senders.lock().await.remove(&tenant)),
+            Ok(FeedRead::Expired) => return drop(feeds.lock().remove(&tenant)),
             Err(error) => {
                 let error = telemetry::chain(&error);
                 warn!(error, "cannot read the feed of changes for listeners; trying again");
@@ -218,7 +252,15 @@ impl ChangeListener {
                 self.read_on().await?;
                 continue;
             }
-            match self.receiver.recv().await {
+            let received = match self.is_blocked {
+                true => timeout(self.poll, self.receiver.recv()).await,
+                false => Ok(self.receiver.recv().await),
+            };
+            let Ok(received) = received else {
+                self.is_behind = true;
+                continue;
+            };
+            match received {
                 Ok(entry) if self.cursor.is_after(entry.position) => {}
                 Ok(entry) if self.cursor.is_next(entry.position) => {
                     self.cursor.advance(entry.position);
@@ -235,7 +277,7 @@ impl ChangeListener {
         let read = self.index.changes(&self.tenant, Some(&self.cursor), PAGE_ENTRIES).await;
         match read.map_err(Error::from)? {
             FeedRead::Page(page) => {
-                self.is_behind = page.has_more;
+                (self.is_behind, self.is_blocked) = (page.has_more, page.is_blocked);
                 self.cursor.join(&page.next);
                 self.read.extend(page.entries.into_iter().map(Arc::new));
                 self.read_to = Some(page.next);
@@ -243,5 +285,61 @@ impl ChangeListener {
             }
             FeedRead::Expired => Err(ListeningEnd::Expired),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::table::redb::Redb;
+    use crate::table::{self, Item, ItemKey, Page, Range, SortKeys, Table, Write};
+
+    /// A table whose reads of one tenant's partitions do not end.
+    struct HeldTable(Redb, Semaphore);
+
+    const HELD: &str = "held";
+
+    #[async_trait]
+    impl Table for HeldTable {
+        async fn get(&self, keys: &[ItemKey]) -> Result<Vec<Option<Item>>, table::Error> {
+            self.0.get(keys).await
+        }
+
+        async fn range(&self, range: &Range) -> Result<Page, table::Error> {
+            if range.partition.contains(HELD) {
+                let _ = self.1.acquire().await;
+            }
+            self.0.range(range).await
+        }
+
+        async fn sort_keys(&self, range: &Range) -> Result<SortKeys, table::Error> {
+            self.0.sort_keys(range).await
+        }
+
+        async fn transact(&self, writes: Vec<Write>) -> Result<(), table::Error> {
+            self.0.transact(writes).await
+        }
+
+        fn health(&self) -> Result<(), table::Error> {
+            self.0.health()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_read_of_a_feed_holds_up_no_listener_to_another() {
+        let table = HeldTable(Redb::in_memory().unwrap(), Semaphore::new(0));
+        let (index, feeds) = (Arc::new(Index::new(Arc::new(table))), FollowedFeeds::default());
+        let poll = Duration::from_secs(1);
+        let held = tokio::spawn({
+            let (index, feeds) = (index.clone(), feeds.clone());
+            async move { feeds.follow(&index, HELD, poll).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        let followed = timeout(Duration::from_secs(10), feeds.follow(&index, "other", poll)).await;
+        assert!(followed.is_ok_and(|followed| followed.is_ok()));
+        assert!(!held.is_finished());
     }
 }

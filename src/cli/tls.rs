@@ -1,6 +1,6 @@
 //! `cuspid tls`: certificates for a first try, and fingerprints.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, create_dir_all};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ struct SelfSignedArguments {
     /// The days for which the certificate is valid.
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
-    /// The folder for certificate.pem and key.pem, which must not be there yet.
+    /// The folder for the files certificate.pem and key.pem; made if it does not exist. Files that exist are
+    /// not overwritten.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     out: PathBuf,
 }
@@ -84,12 +85,13 @@ impl SelfSignedArguments {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().context("cannot make a key")?;
         let certificate = parameters.self_signed(&key).context("cannot make a certificate")?;
+        create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
         let (certificate_file, key_file) = (self.out.join("certificate.pem"), self.out.join("key.pem"));
         write_new(&key_file, KEY_MODE, &key.serialize_pem())?;
         write_new(&certificate_file, CERTIFICATE_MODE, &certificate.pem())?;
         writeln!(
             io::stdout(),
-            "[http]\ntls_certificate = \"{}\"\ntls_key = \"{}\"\n# SHA-256: {}",
+            "# of [http] or [dimse]\ntls_certificate = \"{}\"\ntls_key = \"{}\"\n# SHA-256: {}",
             certificate_file.display(),
             key_file.display(),
             fingerprint(certificate.der())

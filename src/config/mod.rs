@@ -129,6 +129,7 @@ impl Config {
             ("dimse.max_associations", self.dimse.max_associations as u64),
             ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
             ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
+            ("dimse.connect_timeout_seconds", self.dimse.connect_timeout_seconds),
             ("ingest.max_uploads", self.ingest.max_uploads as u64),
             ("ingest.max_upload_memory_bytes", self.ingest.max_upload_memory_bytes as u64),
             ("ingest.upload_wait_seconds", self.ingest.upload_wait_seconds),
@@ -267,6 +268,31 @@ mod tests {
         assert_eq!(config.http.listen.port(), 1);
         assert_eq!(config.dimse.ae_title, "ENV");
         assert_eq!(config.ingest.max_uploads, Config::defaults().ingest.max_uploads);
+    }
+
+    #[test]
+    fn no_time_limit_can_be_0() {
+        let defaults: Table = DEFAULTS.parse().unwrap();
+        let mut count = 0;
+        for (section, name) in defaults.iter().flat_map(|(section, settings)| {
+            settings.as_table().unwrap().keys().map(move |name| (section.as_str(), name.as_str()))
+        }) {
+            // A server that does not wait for requests under way, when it stops, is a choice.
+            if !name.ends_with("timeout_seconds") || name == "shutdown_timeout_seconds" {
+                continue;
+            }
+            let mut settings = vec![set(section, name, "0")];
+            match section {
+                "s3" => settings = s3_with(name, "0"),
+                "auth" => settings
+                    .extend([set("auth", "issuer", "https://id.example"), set("auth", "audiences", "a")]),
+                _ => {}
+            }
+            let error = format!("{:#}", Config::load(None, &settings).expect_err(name));
+            assert!(error.contains(name), "{section}.{name}: {error}");
+            count += 1;
+        }
+        assert!(count > 10, "{count}");
     }
 
     #[test]

@@ -47,22 +47,25 @@ pub enum DataSetEncoding {
 /// Character Set is written if some text is not in ASCII; the one in `attributes` is not.
 pub fn write(attributes: &Attributes, encoding: DataSetEncoding, repertoire: Repertoire) -> Vec<u8> {
     for repertoire in [repertoire, Repertoire::UNICODE] {
-        let mut writer = Writer { bytes: Vec::with_capacity(512), encoding, repertoire, is_ascii: true };
-        if writer.data_set(attributes).is_some() {
-            if writer.is_ascii {
-                return writer.bytes;
-            }
-            let mut with_character_set = attributes.clone();
-            let value = repertoire.term.split('\\').map(|term| match term {
+        let writer = || Writer { bytes: Vec::new(), encoding, repertoire, is_ascii: true };
+        // The attributes before Specific Character Set are those of groups below 0008 and of its first elements.
+        let (mut first, mut rest) = (writer(), writer());
+        let is_first = |(tag, _): &(&Tag, &Attribute)| **tag < tags::SPECIFIC_CHARACTER_SET;
+        let written = first.attributes(attributes.iter().take_while(is_first));
+        if written.and_then(|()| rest.attributes(attributes.iter().skip_while(is_first))).is_none() {
+            continue;
+        }
+        if !(first.is_ascii && rest.is_ascii) {
+            let terms = repertoire.term.split('\\').map(|term| match term {
                 "" => Value::Absent,
                 term => Value::Text(term.to_owned()),
             });
-            let character_set = Attribute { vr: Vr(*b"CS"), values: value.collect() };
-            with_character_set.insert(tags::SPECIFIC_CHARACTER_SET, character_set);
-            let mut writer = Writer { bytes: Vec::with_capacity(writer.bytes.len() + 32), ..writer };
-            writer.writes_character_set(&with_character_set);
-            return writer.bytes;
+            let character_set = Attribute { vr: Vr(*b"CS"), values: terms.collect() };
+            // The defined terms are in ASCII.
+            let _ = first.attribute(tags::SPECIFIC_CHARACTER_SET, &character_set);
         }
+        first.bytes.append(&mut rest.bytes);
+        return first.bytes;
     }
     Vec::new()
 }
@@ -75,17 +78,9 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a data set with its Specific Character Set.
-    fn writes_character_set(&mut self, attributes: &Attributes) {
-        for (tag, attribute) in attributes {
-            // Every text was encoded once before.
-            let _ = self.attribute(*tag, attribute);
-        }
-    }
-
-    /// Writes a data set or an item; `None` if a text is not in the repertoire.
-    fn data_set(&mut self, attributes: &Attributes) -> Option<()> {
-        for (tag, attribute) in attributes.iter().filter(|(tag, _)| **tag != tags::SPECIFIC_CHARACTER_SET) {
+    /// Writes attributes but Specific Character Set; `None` if a text is not in the repertoire.
+    fn attributes<'a>(&mut self, attributes: impl Iterator<Item = (&'a Tag, &'a Attribute)>) -> Option<()> {
+        for (tag, attribute) in attributes.filter(|(tag, _)| **tag != tags::SPECIFIC_CHARACTER_SET) {
             self.attribute(*tag, attribute)?;
         }
         Some(())
@@ -97,7 +92,7 @@ impl Writer {
             for value in &attribute.values {
                 self.delimiter(tags::ITEM, UNDEFINED);
                 if let Value::Item(item) = value {
-                    self.data_set(item)?;
+                    self.attributes(item.iter())?;
                 }
                 self.delimiter(tags::ITEM_DELIMITATION_ITEM, 0);
             }

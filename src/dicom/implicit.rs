@@ -3,7 +3,7 @@
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::explicit::push_tag;
-use crate::dicom::scan::has_short_length;
+use crate::dicom::scan::{ElementHeader, read_explicit};
 use crate::dicom::tags;
 
 const PREAMBLE_AND_PREFIX: usize = 132;
@@ -48,10 +48,10 @@ impl HeaderRemover {
             let dropped = usize::try_from(self.to_drop).unwrap_or(usize::MAX).min(left);
             self.to_drop -= dropped as u64;
             at += dropped;
-            match header(&self.held[at..]) {
+            match read_explicit(&self.held[at..]) {
                 _ if self.to_drop > 0 => break,
                 Some(found) if found.tag.group() == 0x0002 && found.length != UNDEFINED => {
-                    at += found.bytes;
+                    at += found.size;
                     self.to_drop = found.length.into();
                 }
                 Some(_) => {
@@ -107,21 +107,21 @@ impl ImplicitWriter {
                 push_tag(&mut out, delimiter);
                 out.extend_from_slice(&[0; 4]);
             }
-            let Some(found) = header(rest).filter(|_| self.to_pass == 0) else {
+            let Some(found) = read_explicit(rest).filter(|_| self.to_pass == 0) else {
                 self.held = rest.to_vec();
                 return out;
             };
             self.element(&found, &mut out);
-            rest = &rest[found.bytes..];
+            rest = &rest[found.size..];
         }
     }
 
     fn element(&mut self, found: &ElementHeader, out: &mut Vec<u8>) {
-        self.position += found.bytes as u64;
+        self.position += found.size as u64;
         push_tag(out, found.tag);
         let delimiter = match found.tag {
             tags::ITEM => Some(tags::ITEM_DELIMITATION_ITEM),
-            _ if found.vr == Vr(*b"SQ") => Some(tags::SEQUENCE_DELIMITATION_ITEM),
+            _ if found.vr == Some(Vr(*b"SQ")) => Some(tags::SEQUENCE_DELIMITATION_ITEM),
             _ => None,
         };
         let mut length = found.length;
@@ -132,30 +132,6 @@ impl ImplicitWriter {
         out.extend_from_slice(&length.to_le_bytes());
         self.to_pass = if length == UNDEFINED { 0 } else { length.into() };
     }
-}
-
-struct ElementHeader {
-    tag: Tag,
-    vr: Vr,
-    length: u32,
-    bytes: usize,
-}
-
-/// Reads an element header in Explicit VR Little Endian, or that of an item or a delimiter; `None` if bytes
-/// are missing.
-fn header(bytes: &[u8]) -> Option<ElementHeader> {
-    let [a, b, c, d, rest @ ..] = *bytes.first_chunk::<8>()?;
-    let tag = Tag(u32::from(u16::from_le_bytes([a, b])) << 16 | u32::from(u16::from_le_bytes([c, d])));
-    if matches!(tag, tags::ITEM | tags::ITEM_DELIMITATION_ITEM | tags::SEQUENCE_DELIMITATION_ITEM) {
-        return Some(ElementHeader { tag, vr: Vr(*b"UN"), length: u32::from_le_bytes(rest), bytes: 8 });
-    }
-    let [first, second, low, high] = rest;
-    let vr = Vr([first, second]);
-    if has_short_length(vr) {
-        return Some(ElementHeader { tag, vr, length: u16::from_le_bytes([low, high]).into(), bytes: 8 });
-    }
-    let length = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-    Some(ElementHeader { tag, vr, length, bytes: 12 })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const SPARE_OPERATIONS: usize = 16;
 /// An association that is established.
 pub(crate) struct Association<'a> {
     connection: &'a mut Connection,
-    acceptor: &'a Acceptor,
+    acceptor: &'a Arc<Acceptor>,
     agreement: Agreement,
     contexts: Arc<[PresentationContext]>,
     command: Vec<u8>,
@@ -87,7 +87,11 @@ impl AssociationEvent {
 
 impl<'a> Association<'a> {
     /// An association over a connection, as agreed on.
-    pub(crate) fn new(connection: &'a mut Connection, acceptor: &'a Acceptor, agreement: Agreement) -> Self {
+    pub(crate) fn new(
+        connection: &'a mut Connection,
+        acceptor: &'a Arc<Acceptor>,
+        agreement: Agreement,
+    ) -> Self {
         Self {
             connection,
             acceptor,
@@ -321,10 +325,7 @@ impl<'a> Association<'a> {
             caller: self.agreement.caller.clone(),
             calling: self.agreement.answer.calling_ae_title.clone(),
             called: self.agreement.answer.called_ae_title.clone(),
-            archive: self.acceptor.archive.clone(),
-            settings: self.acceptor.settings.clone(),
-            callers: self.acceptor.callers.clone(),
-            reports: self.acceptor.reports.clone(),
+            acceptor: self.acceptor.clone(),
         };
         let root = models::of_sop_class(&service.context.abstract_syntax).map(|(root, _)| root);
         match (operation, root) {

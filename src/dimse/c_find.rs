@@ -47,7 +47,8 @@ pub async fn find(
         Ok((query, level, repertoire, asked)) => {
             let (study, text) = asked;
             let text = format!("C-FIND {text}");
-            let recorded = service.archive.audit_query(&service.caller, study.as_deref(), &text, &text).await;
+            let recorded =
+                service.acceptor.archive.audit_query(&service.caller, study.as_deref(), &text, &text).await;
             if let Err(error) = recorded {
                 return outbox.send(service.response(&status::of_failed_query(&error), None)).await;
             }
@@ -71,7 +72,7 @@ async fn send_matches(
     write: impl Fn(&Attributes, &FindQuery) -> Vec<u8> + Send + Sync,
     outbox: &mut Outbox,
 ) -> Result<Status, Interruption> {
-    let memory = service.archive.response_memory_in_time(&service.caller, PAGE_BYTES).await;
+    let memory = service.acceptor.archive.response_memory_in_time(&service.caller, PAGE_BYTES).await;
     let _memory = match memory {
         Ok(memory) => memory,
         Err(error) => return Ok(status::of_failed_query(&error)),
@@ -114,7 +115,7 @@ async fn read_page(
         }
         page.len() < PAGE_BYTES
     };
-    let found = service.archive.search(&service.caller, &query.query, &mut sink).await?;
+    let found = service.acceptor.archive.search(&service.caller, &query.query, &mut sink).await?;
     Ok(found.next)
 }
 

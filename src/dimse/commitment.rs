@@ -1,9 +1,10 @@
 //! Storage commitment, push model, as SCP (PS3.4 §J.3): confirms to a peer that instances are stored durably.
 //! Only an instance that is in the index and whose stored object is there is committed.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -11,7 +12,7 @@ use crate::archive::Error;
 use crate::backoff::Backoff;
 use crate::config::{DimseSettings, PeerAddress};
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
-use crate::dicom::data_set::{self, DataSetEncoding, write};
+use crate::dicom::data_set::{self, write};
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
@@ -19,6 +20,7 @@ use crate::dicom::uid::InstanceUid;
 use crate::dicom::uids::{STORAGE_COMMITMENT_PUSH_MODEL, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE};
 use crate::dimse::command::{DimseRequest, Status, write_event_report};
 use crate::dimse::connection::Interruption;
+use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::operation::{Outbox, RequestLink};
 use crate::dimse::pdu::{command_pdus, push_data_set};
 use crate::dimse::requestor::{ProposedContext, Requestor, Target};
@@ -34,6 +36,8 @@ const FAILURES_EXIST: u16 = 2;
 /// The attempts to report a result on an association of the server's own, and the waits between them: about a
 /// day.
 const ATTEMPTS: u32 = 200;
+/// The instances of a request that are looked up at a time.
+const LOOK_UPS: usize = 16;
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(900));
 
 /// Carries out an N-ACTION: responds, then reports the result in an N-EVENT-REPORT. A peer that has an
@@ -56,20 +60,26 @@ pub async fn commit(
             return outbox.send(service.response(&status::of_failed_action(&error), None)).await;
         }
     };
-    let address = service.callers.destination(&service.calling, &service.called, &service.caller.tenant);
+    let address =
+        service.acceptor.callers.destination(&service.calling, &service.called, &service.caller.tenant);
     let Some(address) = address.cloned() else {
         outbox.send(service.response(&Status::SUCCESS, None)).await?;
-        return report.send_on(&service, &mut outbox).await;
+        let (context, max_pdu_bytes) = (&service.context, service.peer_max_pdu_bytes);
+        return match report.send(&mut outbox, context, max_pdu_bytes).await {
+            // The peer has released the association: the message came before the answer to that.
+            Ok(()) | Err(Interruption::Closed) => Ok(()),
+            Err(interruption) => Err(interruption),
+        };
     };
-    let Ok(place) = service.reports.clone().try_acquire_owned() else {
+    let Ok(place) = service.acceptor.reports.clone().try_acquire_owned() else {
         let status = status::of_action(WrongAction::TooMany);
         return outbox.send(service.response(&status, None)).await;
     };
     outbox.send(service.response(&Status::SUCCESS, None)).await?;
-    let (settings, title) = (service.settings.clone(), service.calling.clone());
+    let (settings, title) = (service.acceptor.settings.clone(), service.calling.clone());
     // The report is sent though the association of the request ends.
     tokio::spawn(async move {
-        report.send_to(&title, &address, settings).await;
+        report.send_to(&title, &address, &settings).await;
         drop(place);
     });
     Ok(())
@@ -119,13 +129,11 @@ impl Action {
 
     /// Looks each instance up.
     async fn carry_out(self, service: &ServiceRequest) -> Result<Report, Error> {
-        let (mut committed, mut failed) = (Vec::new(), Vec::new());
-        for reference in self.references {
-            match failure(service, &reference).await? {
-                None => committed.push(reference),
-                Some(reason) => failed.push((reference, reason)),
-            }
-        }
+        let look_up = |reference: Reference| async move {
+            let reason = failure(service, &reference).await?;
+            Ok((reference, reason))
+        };
+        let (committed, failed) = sorted(self.references, look_up).await?;
         info!(
             dimse.calling = service.calling,
             committed = committed.len(),
@@ -136,9 +144,31 @@ impl Action {
     }
 }
 
+/// The references to instances that are committed, and those to others, with the reasons.
+type SortedReferences = (Vec<Reference>, Vec<(Reference, u16)>);
+
+/// Looks references up, some at a time, and sorts them by the outcome.
+async fn sorted<F>(
+    references: Vec<Reference>,
+    look_up: impl Fn(Reference) -> F,
+) -> Result<SortedReferences, Error>
+where
+    F: Future<Output = Result<(Reference, Option<u16>), Error>>,
+{
+    let mut found = stream::iter(references).map(look_up).buffered(LOOK_UPS);
+    let (mut committed, mut failed) = (Vec::new(), Vec::new());
+    while let Some((reference, reason)) = found.try_next().await? {
+        match reason {
+            None => committed.push(reference),
+            Some(reason) => failed.push((reference, reason)),
+        }
+    }
+    Ok((committed, failed))
+}
+
 /// The reason for which an instance is not committed (PS3.3 §C.14.1.1); `None` if it is.
 async fn failure(service: &ServiceRequest, reference: &Reference) -> Result<Option<u16>, Error> {
-    let (archive, caller) = (&service.archive, &service.caller);
+    let (archive, caller) = (&service.acceptor.archive, &service.caller);
     let Ok(uid) = reference.sop_instance.parse::<InstanceUid>() else {
         return Ok(Some(status::NO_SUCH_INSTANCE));
     };
@@ -199,31 +229,28 @@ impl Report {
         information
     }
 
-    /// Sends the report on the association of the request.
-    async fn send_on(&self, service: &ServiceRequest, outbox: &mut Outbox) -> Result<(), Interruption> {
-        let id = outbox.next_id();
-        let bytes =
-            self.message(id, service.context.id, encoding(&service.context), service.peer_max_pdu_bytes);
-        outbox.request(bytes).await?;
-        match outbox.response(id).await {
-            Ok(response) if response.status == 0 => {}
-            Ok(response) => {
-                warn!(dimse.calling = service.calling, "a commitment was answered {:04X}H", response.status)
-            }
-            // The peer has released the association: the message came before the answer to that.
-            Err(Interruption::Closed) => {}
-            Err(interruption) => return Err(interruption),
+    /// Sends the report, and waits for the response.
+    async fn send(
+        &self,
+        link: &mut impl RequestLink,
+        context: &PresentationContext,
+        max_pdu_bytes: u32,
+    ) -> Result<(), Interruption> {
+        let id = link.next_id();
+        link.request(self.message(id, context, max_pdu_bytes)).await?;
+        match link.response(id).await?.status {
+            0 => {}
+            code => warn!(transaction.uid = self.transaction, "a commitment was answered {code:04X}H"),
         }
         Ok(())
     }
 
     /// Sends the report on an association of its own, with further attempts until the peer has taken the
     /// report.
-    async fn send_to(&self, title: &str, address: &PeerAddress, settings: Arc<DimseSettings>) {
+    async fn send_to(&self, title: &str, address: &PeerAddress, settings: &DimseSettings) {
         for attempt in 1..=ATTEMPTS {
-            match self.attempt(title, address, &settings).await {
-                Ok(0) => return,
-                Ok(code) => return warn!(dimse.called = title, "a commitment was answered {code:04X}H"),
+            match self.attempt(title, address, settings).await {
+                Ok(()) => return,
                 Err(error) if attempt == ATTEMPTS => {
                     warn!(dimse.called = title, "a commitment could not be reported: {error}");
                 }
@@ -240,7 +267,7 @@ impl Report {
         title: &str,
         address: &PeerAddress,
         settings: &DimseSettings,
-    ) -> anyhow::Result<u16> {
+    ) -> anyhow::Result<()> {
         let target = Target { address, called: title, calling: &self.called };
         let proposed = [ProposedContext {
             abstract_syntax: STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
@@ -251,20 +278,18 @@ impl Report {
         let mut requestor = Requestor::connect(target, &proposed, true, settings).await?;
         let context = requestor.contexts.first().cloned();
         let context = context.ok_or_else(|| anyhow::anyhow!("the peer takes no reports"))?;
-        let id = requestor.next_id();
-        let bytes = self.message(id, context.id, encoding(&context), requestor.peer_max_pdu_bytes);
-        requestor.request(bytes).await?;
-        let status = requestor.response(id).await?.status;
+        let max_pdu_bytes = requestor.peer_max_pdu_bytes;
+        self.send(&mut requestor, &context, max_pdu_bytes).await?;
         requestor.release().await;
-        Ok(status)
+        Ok(())
     }
 
-    fn message(&self, id: u16, context: u8, encoding: DataSetEncoding, max_pdu_bytes: u32) -> Vec<u8> {
+    fn message(&self, id: u16, context: &PresentationContext, max_pdu_bytes: u32) -> Vec<u8> {
         let instance = STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
         let command = write_event_report(id, STORAGE_COMMITMENT_PUSH_MODEL, instance, self.event_type());
-        let mut bytes = command_pdus(context, &command, max_pdu_bytes);
-        let information = write(&self.information(), encoding, Repertoire::UNICODE);
-        push_data_set(&mut bytes, context, &information, true, max_pdu_bytes);
+        let mut bytes = command_pdus(context.id, &command, max_pdu_bytes);
+        let information = write(&self.information(), encoding(context), Repertoire::UNICODE);
+        push_data_set(&mut bytes, context.id, &information, true, max_pdu_bytes);
         bytes
     }
 }
@@ -272,4 +297,31 @@ impl Report {
 fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
     let text = attributes.get(&tag).and_then(Attribute::first_text)?;
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Barrier;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn references_are_looked_up_beside_each_other_and_keep_their_order() {
+        let references: Vec<Reference> = (0..2 * LOOK_UPS)
+            .map(|number| Reference { sop_class: "1.2".into(), sop_instance: format!("1.3.{number}") })
+            .collect();
+        let all = Barrier::new(LOOK_UPS);
+        let look_up = |reference: Reference| async {
+            all.wait().await;
+            let reason = reference.sop_instance.ends_with('1').then_some(status::NO_SUCH_INSTANCE);
+            Ok((reference, reason))
+        };
+        let sorted = timeout(Duration::from_secs(10), sorted(references.clone(), look_up)).await;
+        let (committed, failed) = sorted.unwrap().unwrap();
+        let has_failed = |reference: &Reference| reference.sop_instance.ends_with('1');
+        let (expected_failed, expected): (Vec<_>, Vec<_>) = references.into_iter().partition(has_failed);
+        assert_eq!(committed, expected);
+        assert_eq!(failed.into_iter().map(|(reference, _)| reference).collect::<Vec<_>>(), expected_failed);
+    }
 }

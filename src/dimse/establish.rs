@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(crate) async fn serve(
     address: IpAddr,
     tls: Option<&ServerTls>,
     open: &OpenConnection,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
 ) {
     let mut peer = ConnectedPeer { address, fingerprint: None };
     let stream = match tls {
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
                 peer.fingerprint = own.map(|certificate| DigestAlgorithm::Sha256.digest(certificate));
                 Either::Right(Box::new(stream.into()))
             }
-            Err(error) => return warn!("a TLS handshake failed: {error}"),
+            Err(error) => return warn!(client = %address, "a TLS handshake failed: {error}"),
         },
     };
     let idle_timeout = Duration::from_secs(acceptor.settings.idle_timeout_seconds);
@@ -59,7 +60,7 @@ pub(crate) async fn serve(
     if let Err(interruption) = converse(&mut connection, &peer, open, acceptor).await {
         match &interruption {
             Interruption::Closed | Interruption::Stopped => debug!("association ended: {interruption}"),
-            _ => warn!("association ended: {interruption}"),
+            _ => warn!(client = %peer.address, "association ended: {interruption}"),
         }
         if let Some(source) = interruption.abort_source() {
             // If the peer does not read the A-ABORT, the connection is closed all the same.
@@ -90,7 +91,7 @@ async fn converse(
     connection: &mut Connection,
     peer: &ConnectedPeer,
     open: &OpenConnection,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
 ) -> Result<(), Interruption> {
     match establish(connection, peer, open, acceptor).await? {
         Some((agreement, _place)) => Association::new(connection, acceptor, agreement).serve().await,
@@ -104,7 +105,7 @@ async fn establish(
     connection: &mut Connection,
     peer: &ConnectedPeer,
     open: &OpenConnection,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
 ) -> Result<Option<(Agreement, Grant)>, Interruption> {
     let request_timeout = Duration::from_secs(acceptor.settings.request_timeout_seconds);
     let piece = tokio::select! {
@@ -130,7 +131,7 @@ async fn establish(
     };
     match place.and_then(negotiate) {
         Ok((mut agreement, place)) => {
-            agreement.caller.address = peer.to_string().into();
+            agreement.caller.address = peer.address.to_string().into();
             if !acceptor.callers.are_authenticated() {
                 agreement.caller.client = client.to_string().into();
             }
@@ -141,12 +142,13 @@ async fn establish(
         }
         Err(rejection) => {
             let reason = &rejection.source;
-            warn!(dimse.calling = request.calling_ae_title, "association rejected: {reason}");
+            let (client, calling) = (peer.address, &request.calling_ae_title);
+            warn!(%client, dimse.calling = calling, "association rejected: {reason}");
             if rejection.result == AssociationRJResult::Permanent {
                 let protocol = AuditProtocol::Dimse;
                 let user = AuditUser {
                     user: request.calling_ae_title.trim().to_owned(),
-                    ..AuditUser::unknown(&peer.to_string(), protocol)
+                    ..AuditUser::unknown(&peer.address.to_string(), protocol)
                 };
                 // The peer is rejected whether the log can be written or not, which it has warned of.
                 let reason =

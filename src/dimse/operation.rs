@@ -14,7 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::dimse::command::DimseResponse;
 use crate::dimse::connection::Interruption;
 
-/// The messages that wait to be sent, besides the one that is being sent.
+/// The messages that wait to be sent, besides the one that is being sent. With one, there is room again when
+/// the last message is being sent.
 const WAITING_MESSAGES: usize = 1;
 
 /// An operation that a peer requested.
@@ -180,6 +181,12 @@ impl RequestLink for Outbox {
     }
 
     async fn response(&mut self, id: u16) -> Result<DimseResponse, Interruption> {
+        // The time begins when the request is being sent: the messages of earlier operations come first.
+        let is_sent = async { self.messages.reserve().await.map(drop).map_err(|_| Interruption::Closed) };
+        tokio::select! {
+            () = self.stop.cancelled() => return Err(Interruption::Stopped),
+            is_sent = is_sent => is_sent?,
+        }
         let response = tokio::select! {
             () = self.stop.cancelled() => return Err(Interruption::Stopped),
             response = timeout(self.response_timeout, self.responses.recv()) => response,
@@ -187,5 +194,36 @@ impl RequestLink for Outbox {
         let response = response.map_err(|_| Interruption::Silent(self.response_timeout))?;
         let response = response.ok_or(Interruption::Closed)?;
         if response.message_id == id { Ok(response) } else { Err(Interruption::UnexpectedResponse) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_response_begins_when_its_request_is_sent() {
+        let patience = Duration::from_secs(30);
+        let start = || {
+            Operation::start(1, 1, patience, CancellationToken::new(), |mut outbox| async move {
+                let id = outbox.next_id();
+                outbox.request(vec![1]).await?;
+                outbox.response(id).await?;
+                outbox.send(vec![2]).await
+            })
+        };
+        let mut operation = start();
+        // Earlier operations of the association send their messages.
+        sleep(10 * patience).await;
+        assert_eq!(operation.next().await.unwrap().unwrap(), [1_u8][..]);
+        sleep(patience / 2).await;
+        assert!(operation.respond(DimseResponse { message_id: 1, status: 0, has_data_set: false }));
+        assert_eq!(operation.next().await.unwrap().unwrap(), [2_u8][..]);
+        assert!(operation.next().await.is_none());
+        let mut unanswered = start();
+        assert_eq!(unanswered.next().await.unwrap().unwrap(), [1_u8][..]);
+        assert!(matches!(unanswered.next().await, Some(Err(Interruption::Silent(_)))));
     }
 }

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use crate::archive::Archive;
 use crate::archive::access::Caller;
-use crate::config::DimseSettings;
 use crate::dicom::attributes::Attributes;
 use crate::dicom::data_set::{DataSetEncoding, write};
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::transfer_syntax;
-use crate::dimse::callers::Callers;
+use crate::dimse::acceptor::Acceptor;
 use crate::dimse::command::{DimseRequest, Status, SubOperations, write_full_response};
 use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::pdu::{command_pdus, push_data_set};
@@ -32,14 +28,8 @@ pub struct ServiceRequest {
     pub calling: String,
     /// The AE title by which the peer called the server.
     pub called: String,
-    /// The archive.
-    pub archive: Arc<Archive>,
-    /// Section `[dimse]`.
-    pub settings: Arc<DimseSettings>,
-    /// The callers by their AE titles.
-    pub callers: Arc<Callers>,
-    /// The places of reports of storage commitment that wait to be sent.
-    pub reports: Arc<Semaphore>,
+    /// The state that all associations share.
+    pub acceptor: Arc<Acceptor>,
 }
 
 impl ServiceRequest {

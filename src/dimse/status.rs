@@ -29,6 +29,7 @@ const MISSING_ATTRIBUTE: u16 = 0x0120;
 const NO_SUCH_ACTION: u16 = 0x0123;
 const RESOURCE_LIMITATION: u16 = 0x0213;
 const NOT_AUTHORIZED: u16 = 0x0124;
+const CANNOT_COUNT: u16 = 0xA701;
 const CANNOT_SUB_OPERATIONS: u16 = 0xA702;
 const UNKNOWN_DESTINATION: u16 = 0xA801;
 const SUB_OPERATIONS_WARNING: u16 = 0xB000;
@@ -193,6 +194,14 @@ pub fn of_failed_query(error: &Error) -> Status {
     Status::new(UNABLE_TO_PROCESS, "the server failed, try again")
 }
 
+/// The status of a C-MOVE or C-GET whose instances the archive cannot find (PS3.4 §C.4.2.1.5).
+pub fn of_failed_selection(error: &Error) -> Status {
+    match error {
+        Error::Busy => Status::new(CANNOT_COUNT, "the server is busy, try again"),
+        error => of_failed_query(error),
+    }
+}
+
 /// The fault of a request for storage commitment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrongAction {
@@ -280,6 +289,19 @@ mod tests {
 
     fn refused(refusal: Refusal) -> Outcome {
         Outcome { identity: None, result: Err(refusal) }
+    }
+
+    #[test]
+    fn a_busy_archive_is_out_of_resources_for_each_service() {
+        assert_eq!(of_failed_query(&Error::Busy).code, 0xA700);
+        assert_eq!(of_failed_selection(&Error::Busy).code, 0xA701);
+        let failed = Error::Internal("secret".into());
+        for status in [of_failed_query(&failed), of_failed_selection(&failed), of_failed_action(&failed)] {
+            assert!(
+                matches!(status.code, 0xC001 | 0x0110) && !status.comment.contains("secret"),
+                "{status:?}"
+            );
+        }
     }
 
     #[test]

@@ -170,12 +170,10 @@ pub(in crate::http) async fn events(
         (None, Some(FeedPlace::After(cursor))) => Some(cursor.clone()),
         (None, Some(FeedPlace::Now) | None) => None,
     };
-    if let Some(cursor) = &after
-        && service.archive.changes(&caller, Some(cursor), 1).await? == FeedRead::Expired
-    {
-        return Err(Error::Gone(ListeningEnd::Expired.to_string()));
-    }
-    let listener = service.archive.listen(&caller, after).await?;
+    let listener = service.archive.listen(&caller, after).await.map_err(|end| match end {
+        ListeningEnd::Expired => Error::Gone(end.to_string()),
+        ListeningEnd::Archive(error) => error.into(),
+    })?;
     let heartbeat = Duration::from_secs(service.changes.heartbeat_seconds);
     let now = Instant::now();
     let events = EventStream {

@@ -91,9 +91,10 @@ impl Service {
     }
 }
 
-/// The AE title and the port of DIMSE, if it is on.
+/// The AE title and the port of DIMSE, if it is on; the port with TLS if there is no other.
 fn dimse_address(settings: &config::DimseSettings) -> Option<(String, u16)> {
-    let (_, port) = settings.listen.rsplit_once(':')?;
+    let addresses = [&settings.listen, &settings.tls_listen];
+    let (_, port) = addresses.iter().find_map(|address| address.rsplit_once(':'))?;
     Some((settings.ae_title.clone(), port.parse().ok()?))
 }
 

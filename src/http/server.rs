@@ -19,6 +19,7 @@ use crate::connections::{Connections, OpenConnection};
 use crate::http::middleware::forwarding::Connection;
 use crate::http::middleware::write_timeout::WriteTimeoutStream;
 use crate::http::protocol::{ConnectionLimits, RequestService, is_http2, linger, serve_http1, serve_http2};
+use crate::http::web::console;
 use crate::http::{Service, resources};
 use crate::tls::ServerTls;
 
@@ -38,6 +39,7 @@ pub async fn run(
     mut service: Service,
     stop: CancellationToken,
 ) {
+    console::compress_ahead();
     service.stop = stop.clone();
     let settings = service.settings.clone();
     let service = Arc::new(service);

@@ -10,8 +10,9 @@
 //! used for the next, or gets an empty entry.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -51,12 +52,18 @@ enum FeedState {
     Unread,
 }
 
-/// A number that was taken for an entry.
-pub(crate) struct TakenNumber {
+/// A number that was taken for an entry. Dropping it gives the number back, so that no reader waits for the
+/// entry of a transaction that was given up.
+pub(crate) struct TakenNumber<'a> {
     /// The position of the entry.
     pub(crate) position: FeedPosition,
     before: EntriesBefore,
     is_first: bool,
+    log: &'a ChangeLog,
+    table: &'a Arc<dyn Table>,
+    tenant: String,
+    /// Whether there is an entry of the number, or the number was given back.
+    is_settled: bool,
 }
 
 impl ChangeLog {
@@ -116,7 +123,12 @@ impl ChangeLog {
     ///
     /// # Errors
     /// [`table::Error::Conflict`] if the feed is not open any more.
-    pub(crate) fn take(&self, tenant: &str, mut before: EntriesBefore) -> Result<TakenNumber, table::Error> {
+    pub(crate) fn take<'a>(
+        &'a self,
+        table: &'a Arc<dyn Table>,
+        tenant: &str,
+        mut before: EntriesBefore,
+    ) -> Result<TakenNumber<'a>, table::Error> {
         let mut feeds = lock(&self.feeds);
         let feed = feeds.get_mut(tenant).filter(|feed| feed.state != FeedState::Unread);
         let feed = feed.ok_or(table::Error::Conflict(0))?;
@@ -128,51 +140,8 @@ impl ChangeLog {
         before.follows.dedup();
         let position = FeedPosition(feed.lane, feed.next);
         feed.next += 1;
-        Ok(TakenNumber { position, before, is_first: feed.state == FeedState::New })
-    }
-
-    /// Carries out a transaction that makes changes, with their entry of the feed.
-    pub(crate) async fn transact(
-        &self,
-        table: &dyn Table,
-        tenant: &str,
-        taken: TakenNumber,
-        changes: Vec<Change>,
-        mut writes: Vec<Write>,
-    ) -> Result<(), Error> {
-        let TakenNumber { position, before, is_first } = taken;
-        let entry = FeedEntry { position, at: now_millis(), changes, before };
-        let first_own = writes.len();
-        writes.push(Write::Put(entry_row(tenant, &entry)?, Expect::Absent));
-        if is_first {
-            let row = Item { key: keys::feed(tenant), version: 1, secondary: Vec::new(), body: Vec::new() };
-            let body = rows::encode(&row.key, &now_millis())?;
-            writes.push(Write::Put(Item { body, ..row }, Expect::Absent));
-        }
-        let outcome = table.transact(writes).await;
-        match &outcome {
-            Ok(()) => {
-                self.with(tenant, |feed| {
-                    if feed.state == FeedState::New {
-                        feed.state = FeedState::Open;
-                    }
-                });
-                self.ring(tenant);
-            }
-            // Another process has used the number.
-            Err(table::Error::Conflict(at)) if *at == first_own => {
-                self.with(tenant, |feed| feed.collide(position, self.lanes));
-            }
-            Err(error) => {
-                if is_first && matches!(error, table::Error::Conflict(_)) {
-                    self.with(tenant, |feed| feed.state = FeedState::Unread);
-                }
-                if !self.give_back(tenant, position) {
-                    fill(table, tenant, position, entry.at).await;
-                }
-            }
-        }
-        Ok(outcome?)
+        let (tenant, is_first) = (tenant.to_owned(), feed.state == FeedState::New);
+        Ok(TakenNumber { position, before, is_first, log: self, table, tenant, is_settled: false })
     }
 
     /// A receiver that changes after each append of this process to the feed of a tenant.
@@ -200,6 +169,67 @@ impl ChangeLog {
 
     fn with<T>(&self, tenant: &str, change: impl FnOnce(&mut OpenFeed) -> T) -> Option<T> {
         lock(&self.feeds).get_mut(tenant).map(change)
+    }
+}
+
+impl TakenNumber<'_> {
+    /// Carries out a transaction that makes changes, with their entry of the feed.
+    pub(crate) async fn transact(
+        mut self,
+        changes: Vec<Change>,
+        mut writes: Vec<Write>,
+    ) -> Result<(), Error> {
+        let (log, table, position) = (self.log, self.table, self.position);
+        let before = std::mem::take(&mut self.before);
+        let entry = FeedEntry { position, at: now_millis(), changes, before };
+        let first_own = writes.len();
+        writes.push(Write::Put(entry_row(&self.tenant, &entry)?, Expect::Absent));
+        if self.is_first {
+            let key = keys::feed(&self.tenant);
+            let body = rows::encode(&key, &now_millis())?;
+            let row = Item { key, version: 1, secondary: Vec::new(), body };
+            writes.push(Write::Put(row, Expect::Absent));
+        }
+        let outcome = table.transact(writes).await;
+        match &outcome {
+            Ok(()) => {
+                self.is_settled = true;
+                log.with(&self.tenant, |feed| {
+                    if feed.state == FeedState::New {
+                        feed.state = FeedState::Open;
+                    }
+                });
+                log.ring(&self.tenant);
+            }
+            // Another process has used the number.
+            Err(table::Error::Conflict(at)) if *at == first_own => {
+                self.is_settled = true;
+                log.with(&self.tenant, |feed| feed.collide(position, log.lanes));
+            }
+            Err(error) => {
+                if self.is_first && matches!(error, table::Error::Conflict(_)) {
+                    log.with(&self.tenant, |feed| feed.state = FeedState::Unread);
+                }
+                self.is_settled = log.give_back(&self.tenant, position);
+                if !self.is_settled {
+                    fill(table.as_ref(), &self.tenant, position, entry.at).await;
+                    self.is_settled = true;
+                }
+            }
+        }
+        Ok(outcome?)
+    }
+}
+
+impl Drop for TakenNumber<'_> {
+    fn drop(&mut self) {
+        if self.is_settled || self.log.give_back(&self.tenant, self.position) {
+            return;
+        }
+        // A later number was taken. Without a runtime, the process is about to end, and a reader fills the gap.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (table, tenant, position) = (self.table.clone(), std::mem::take(&mut self.tenant), self.position);
+        runtime.spawn(async move { fill(table.as_ref(), &tenant, position, now_millis()).await });
     }
 }
 

@@ -452,7 +452,7 @@ async fn transact(
     changes: Vec<Change>,
 ) -> Result<(), Error> {
     let (table, tenant) = (task.table.as_ref(), &task.group.0);
-    let taken = task.log.take(tenant, update.entries_before())?;
+    let taken = task.log.take(&task.table, tenant, update.entries_before())?;
     update.set_change(taken.position);
     let heads = update.into_writes()?;
     let mut written = Vec::new();
@@ -463,7 +463,7 @@ async fn transact(
         }));
     }
     writes.extend(heads);
-    task.log.transact(table, tenant, taken, changes, writes).await?;
+    taken.transact(changes, writes).await?;
     task.commits.heads.remember(written);
     lock(&task.commits.known_tenants).insert(tenant.clone());
     Ok(())

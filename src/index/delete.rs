@@ -182,10 +182,10 @@ impl Index {
             writes.push(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Absent));
             change.emptied = update.emptied(series);
             self.log.open(self.table.as_ref(), tenant).await?;
-            let taken = self.log.take(tenant, update.entries_before())?;
+            let taken = self.log.take(&self.table, tenant, update.entries_before())?;
             update.set_change(taken.position);
             writes.extend(update.into_writes()?);
-            self.log.transact(self.table.as_ref(), tenant, taken, vec![change], writes).await?;
+            taken.transact(vec![change], writes).await?;
         }
         Ok(removed)
     }

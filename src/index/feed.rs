@@ -7,7 +7,8 @@
 //!
 //! The lanes are merged by time. An entry names those entries in other lanes that the change of its study and
 //! its series came after, and is given after them whatever the clocks say. A study that did not exist may
-//! have been deleted by an entry in another lane: such entries are given when all lanes were read after them.
+//! have been deleted by an entry in another lane: such entries are given when all lanes were read after them,
+//! and not while another lane ends before an entry that is not seen yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -52,14 +53,16 @@ pub struct FeedCursor {
 pub struct NotACursor;
 
 /// A page of a feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FeedPage {
     /// The entries, in order, without empty ones.
     pub entries: Vec<FeedEntry>,
     /// The place after them.
     pub next: FeedCursor,
-    /// Whether there are more entries already.
+    /// Whether a read of `next` goes on at once.
     pub has_more: bool,
+    /// Whether entries were read that come after others that are not seen yet: a later read gives them.
+    pub is_blocked: bool,
 }
 
 /// The outcome of a read of a feed.
@@ -184,7 +187,7 @@ impl Index {
         loop {
             let Some(head) = self.feed_head(tenant).await? else {
                 let is_first = after.is_none_or(|after| after.epoch == 0);
-                let page = FeedPage { entries: Vec::new(), next: FeedCursor::default(), has_more: false };
+                let page = FeedPage::default();
                 return Ok(if is_first { FeedRead::Page(page) } else { FeedRead::Expired });
             };
             let Some(start) = head.start(after) else { return Ok(FeedRead::Expired) };
@@ -326,23 +329,36 @@ fn is_old(at: i64) -> bool {
 }
 
 /// Merges lanes by time, each entry after those that it follows. An entry that follows one that was not read
-/// ends the page.
+/// ends the page; one of a new study, while another lane may hide the deletion of the study.
 fn merge(mut lanes: Vec<LaneRead>, head: &FeedHead, start: FeedCursor, limit: usize) -> FeedPage {
-    let (mut entries, mut next) = (Vec::new(), start);
+    let (mut entries, mut next) = (Vec::new(), start.clone());
     while entries.len() < limit {
-        let is_due = |entry: &FeedEntry| {
-            let mut follows = entry.before.follows.iter();
-            follows.all(|before| next.is_after(*before) || head.swept.is_after(*before))
+        let is_missing = |before: &&FeedPosition| !next.is_after(**before) && !head.swept.is_after(**before);
+        let fronts = || lanes.iter().filter_map(|lane| lane.entries.front());
+        let missing: Vec<&FeedPosition> =
+            fronts().flat_map(|entry| &entry.before.follows).filter(is_missing).collect();
+        let hides = |(number, lane): (u32, &LaneRead)| {
+            let is_missed = || missing.iter().any(|position| position.0 == number);
+            lane.entries.is_empty() && (lane.has_more || lane.gap.is_some() || is_missed())
         };
-        let due = lanes.iter_mut().filter(|lane| lane.entries.front().is_some_and(is_due));
-        let first = due.min_by_key(|lane| lane.entries.front().map(|entry| (entry.at, entry.position.0)));
-        let Some(entry) = first.and_then(|lane| lane.entries.pop_front()) else { break };
+        let is_one_hiding = (0..).zip(&lanes).any(hides);
+        let is_due = |entry: &&FeedEntry| {
+            !entry.before.follows.iter().any(|before| is_missing(&before))
+                && !(is_one_hiding && is_new_study(entry))
+        };
+        let first = fronts().filter(is_due).min_by_key(|entry| (entry.at, entry.position.0));
+        let Some(lane) = first.map(|entry| entry.position.0) else { break };
+        let lane = (0..).zip(&mut lanes).find(|(number, _)| *number == lane);
+        let Some(entry) = lane.and_then(|(_, lane)| lane.entries.pop_front()) else { break };
         next.advance(entry.position);
         if !entry.changes.is_empty() {
             entries.push(entry);
         }
     }
     let is_full = entries.len() >= limit;
-    let has_more = lanes.iter().any(|lane| (is_full && !lane.entries.is_empty()) || lane.has_more);
-    FeedPage { entries, next, has_more }
+    let has_rest = |lane: &LaneRead| lane.has_more || !lane.entries.is_empty();
+    // Entries that are left in a page with room come after others: reading on gives nothing yet.
+    let goes_on = |lane: &LaneRead| has_rest(lane) && (is_full || lane.entries.is_empty());
+    let has_more = next != start && lanes.iter().any(goes_on);
+    FeedPage { entries, next, has_more, is_blocked: !has_more && lanes.iter().any(has_rest) }
 }

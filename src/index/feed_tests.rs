@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
@@ -25,6 +26,8 @@ on_each_engine! {
     the_feed_of_a_fleet_that_stores_and_deletes_is_complete_and_in_order_for_a_reader_beside_it,
     a_reader_stops_at_a_gap_and_fills_an_old_one,
     an_entry_comes_after_those_that_it_follows_whatever_the_clocks_say,
+    a_new_study_waits_while_another_lane_may_hide_its_deletion,
+    a_number_that_is_given_up_is_used_again_or_filled,
     swept_changes_are_gone_and_older_cursors_have_expired,
     a_cursor_of_another_feed_has_expired,
     tenants_have_feeds_of_their_own,
@@ -251,6 +254,62 @@ async fn an_entry_comes_after_those_that_it_follows_whatever_the_clocks_say(engi
         after = Some(one.next.to_string().parse().unwrap());
     }
     assert_eq!(one_by_one, positions(&whole));
+}
+
+async fn a_new_study_waits_while_another_lane_may_hide_its_deletion(engine: Engine) {
+    let (index, now) = (engine.index(), now_millis());
+    if !engine.table.is_remote() {
+        return;
+    }
+    begin(&engine).await;
+    // A gap hides the deletion.
+    put_entry(&engine, FeedPosition(0, 1), now, &[]).await;
+    put_entry(&engine, FeedPosition(1, 2), now - 500, &[]).await;
+    let held = page(&index, None, 10).await;
+    assert_eq!((positions(&held), held.has_more, held.is_blocked), (Vec::new(), false, true));
+    put_entry(&engine, FeedPosition(1, 1), now - 600, &[]).await;
+    let whole = page(&index, Some(&held.next), 10).await;
+    assert_eq!(positions(&whole), [(1, 1), (1, 2), (0, 1)]);
+    assert!(!whole.has_more && !whole.is_blocked);
+    // The end of the page hides it, after entries without changes.
+    put_entry(&engine, FeedPosition(4, 1), now - 100, &[]).await;
+    for number in [3, 4] {
+        fill(engine.table.as_ref(), TENANT, FeedPosition(1, number), now - 400).await;
+    }
+    put_entry(&engine, FeedPosition(1, 5), now - 300, &[]).await;
+    let held = page(&index, Some(&whole.next), 2).await;
+    assert_eq!((positions(&held), held.has_more, held.is_blocked), (Vec::new(), true, false));
+    assert_eq!(positions(&page(&index, Some(&held.next), 2).await), [(1, 5), (4, 1)]);
+    // A page of changes that all come after one that is not there does not go on, however many there are.
+    let last = page(&index, None, 10).await.next;
+    for number in 1..=3 {
+        put_entry(&engine, FeedPosition(5, number), now, &[FeedPosition(6, 1)]).await;
+    }
+    let blocked = page(&index, Some(&last), 2).await;
+    assert_eq!((positions(&blocked), blocked.has_more, blocked.is_blocked), (Vec::new(), false, true));
+}
+
+async fn a_number_that_is_given_up_is_used_again_or_filled(engine: Engine) {
+    begin(&engine).await;
+    let (index, table) = (engine.index(), &engine.table);
+    index.log.open(table.as_ref(), TENANT).await.unwrap();
+    let take = || index.log.take(table, TENANT, EntriesBefore::default()).unwrap();
+    let FeedPosition(lane, first) = take().position;
+    assert_eq!((take().position, first), (FeedPosition(lane, 1), 1));
+    let (given_up, used) = (take(), take());
+    let record = instance(1, 1, 1);
+    let change = Change::of_series(ChangeKind::Stored, &record.study, &record.series);
+    used.transact(vec![change], Vec::new()).await.unwrap();
+    assert_eq!(positions(&page(&index, None, 10).await), []);
+    drop(given_up);
+    // Long before a reader would fill the gap.
+    for _ in 0..200 {
+        if positions(&page(&index, None, 10).await) == [(lane, 2)] {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the gap is not filled");
 }
 
 async fn swept_changes_are_gone_and_older_cursors_have_expired(engine: Engine) {

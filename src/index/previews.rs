@@ -180,13 +180,13 @@ impl Index {
             return Ok(self.table.transact(vec![changed(tenant, item, &record)?]).await?);
         };
         let change = Change::of_series(kind, &record.study, &record.series);
-        let table = self.table.as_ref();
-        self.log.open(table, tenant).await?;
+        self.log.open(self.table.as_ref(), tenant).await?;
         let follows = record.change.into_iter().collect();
-        let taken = self.log.take(tenant, EntriesBefore { follows, is_new_study: false })?;
+        let before = EntriesBefore { follows, is_new_study: false };
+        let taken = self.log.take(&self.table, tenant, before)?;
         record.change = Some(taken.position);
         let write = changed(tenant, item, &record)?;
-        self.log.transact(table, tenant, taken, vec![change], vec![write]).await
+        taken.transact(vec![change], vec![write]).await
     }
 }
 

@@ -54,7 +54,11 @@ async fn the_status_has_figures_of_the_server_and_of_the_tenant() {
 
 #[tokio::test]
 async fn a_person_who_opens_a_study_in_a_browser_is_led_to_the_console() {
-    let server = Server::start().await;
+    let server = Server::with(|config| {
+        config.view.directory = "/nowhere".into();
+        config.viewer.directory = "/nowhere".into();
+    });
+    let server = server.await;
     let root = format!("http://{}", server.address);
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let visit = async |path: &str, mode: &str| {
@@ -70,6 +74,29 @@ async fn a_person_who_opens_a_study_in_a_browser_is_led_to_the_console() {
         (page.status().as_u16(), page.headers()["content-type"].to_str().unwrap()),
         (404, "text/html; charset=utf-8")
     );
+    // A page that is not installed says how to install it, and an unknown series its name.
+    for (path, text) in [
+        ("/view/", "`make viewer` builds it"),
+        ("/viewer/", "`make viewer` installs OHIF"),
+        ("/dicom-web/studies/1.2.3/series/1.2.3.4/metadata", "1.2.3"),
+    ] {
+        let page = visit(path, "navigate").await;
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8", "{path}");
+        let page = page.text().await.unwrap();
+        assert!(page.contains(text), "{path}: {page}");
+    }
+    // A cache gives a page to nobody else, and what others get to no browser.
+    for path in ["/dicom-web/studies", "/dicom-web/studies/1.2.3", "/nonsense", "/view/"] {
+        for mode in ["navigate", "cors"] {
+            let response = visit(path, mode).await;
+            let vary = response.headers().get_all("vary").iter().map(|value| value.to_str().unwrap());
+            let vary = vary.collect::<Vec<_>>().join(", ");
+            assert!(
+                vary.contains("Sec-Fetch-Mode") && vary.contains("Sec-Fetch-Dest"),
+                "{path} {mode}: {vary}"
+            );
+        }
+    }
     // Programs, and those who say what they want, get what they always got.
     for (path, mode) in [
         ("/dicom-web/studies/1.2.3", "cors"),

@@ -40,14 +40,14 @@ impl ElementEncoding {
 
 /// A header as it was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct ElementHeader {
-    pub(super) tag: Tag,
+pub(crate) struct ElementHeader {
+    pub(crate) tag: Tag,
     /// `None` in implicit VR and for items and delimiters.
-    pub(super) vr: Option<Vr>,
+    pub(crate) vr: Option<Vr>,
     /// Bytes of the value, or [`UNDEFINED`].
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// Bytes of the header itself.
-    pub(super) size: usize,
+    pub(crate) size: usize,
 }
 
 /// Reads the header at the start of `window`. If there are too few bytes, the error is the number that is
@@ -72,6 +72,11 @@ pub(super) fn read(window: &[u8], encoding: ElementEncoding) -> Result<ElementHe
     }
     let Some(&[.., l0, l1, l2, l3]) = window.first_chunk::<12>() else { return Err(12) };
     Ok(ElementHeader { tag, vr: Some(vr), length: encoding.u32([l0, l1, l2, l3]), size: 12 })
+}
+
+/// Reads the header at the start of `window` in Explicit VR Little Endian; `None` if bytes are missing.
+pub(crate) fn read_explicit(window: &[u8]) -> Option<ElementHeader> {
+    read(window, ElementEncoding::EXPLICIT).ok()
 }
 
 /// Whether two bytes in the place of a VR are a mark for "unknown" that old toolkits wrote, with a length of

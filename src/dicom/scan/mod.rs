@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::failure::{Failure, Warning};
-pub(crate) use crate::dicom::scan::header::{has_short_length, is_file_head};
+pub(crate) use crate::dicom::scan::header::{ElementHeader, has_short_length, is_file_head, read_explicit};
 use crate::dicom::scan::inflate::Inflater;
 use crate::dicom::scan::state::{ScanStage, ScanState};
 

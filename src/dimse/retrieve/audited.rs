@@ -28,7 +28,7 @@ impl AuditedTransfer {
     ) -> Result<Self, Error> {
         let studies: BTreeMap<_, _> = scopes.iter().map(|scope| (scope.study.clone(), (0, 0))).collect();
         for study in studies.keys() {
-            service.archive.audit_transfer_begins(&service.caller, study, destination).await?;
+            service.acceptor.archive.audit_transfer_begins(&service.caller, study, destination).await?;
         }
         Ok(Self { studies, destination: destination.map(str::to_owned) })
     }
@@ -43,7 +43,11 @@ impl AuditedTransfer {
     pub(super) async fn end(&self, service: &ServiceRequest) {
         for (study, counts) in &self.studies {
             let destination = self.destination.as_deref();
-            let _ = service.archive.audit_transfer_ends(&service.caller, study, destination, *counts).await;
+            let _ = service
+                .acceptor
+                .archive
+                .audit_transfer_ends(&service.caller, study, destination, *counts)
+                .await;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::archive::access::Caller;
@@ -62,7 +63,9 @@ pub async fn get(
     };
     let mut retrieval = Retrieval::new(&service, &selection, transfer);
     let contexts = service.contexts.clone();
-    let mut instances = opened(&service, contexts, selection.scopes);
+    let lost = CancellationToken::new();
+    let (archive, caller) = (service.acceptor.archive.clone(), service.caller.clone());
+    let mut instances = opened(archive, caller, contexts, selection.scopes, lost);
     let ended = send_back(&service, &mut retrieval, &mut instances, &mut outbox).await;
     // What was sent is recorded though the association has ended.
     retrieval.transfer.end(&service).await;
@@ -79,11 +82,12 @@ async fn send_back(
 ) -> Result<(), Interruption> {
     while let Some(instance) = retrieval.next(instances, outbox).await? {
         let sent = match instance.opened {
-            Ok((context, bytes)) => {
+            Some(Ok((context, bytes))) => {
                 let link = Link { max_pdu_bytes: service.peer_max_pdu_bytes, context, originator: None };
                 Some(link.send(&instance.record, bytes, outbox).await?)
             }
-            Err(error) => log_unsent(&instance.record, &error),
+            Some(Err(error)) => log_unsent(&instance.record, &error),
+            None => None,
         };
         retrieval.add(&instance.record, sent);
     }
@@ -101,8 +105,14 @@ pub async fn move_to_destination(
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
     let title = service.request.move_destination.clone().unwrap_or_default();
-    let address = service.callers.destination(&title, &service.called, &service.caller.tenant);
+    let address = service.acceptor.callers.destination(&title, &service.called, &service.caller.tenant);
     let Some(address) = address.cloned() else {
+        let calling = &service.calling;
+        warn!(
+            dimse.calling = calling,
+            dimse.destination = title,
+            "a move to a title without an address in dimse.peers"
+        );
         return outbox.send(service.response(&status::of_unknown_destination(), None)).await;
     };
     let selection = match read_and_select(&service, root, &identifier, &outbox).await {
@@ -113,9 +123,9 @@ pub async fn move_to_destination(
         let transfer = AuditedTransfer::default();
         return Retrieval::new(&service, &selection, transfer).finish(&mut outbox).await;
     }
-    let target = Target { address: &address, called: &title, calling: &service.settings.ae_title };
+    let target = Target { address: &address, called: &title, calling: &service.acceptor.settings.ae_title };
     let proposed = proposed_contexts(&selection);
-    let mut requestor = match Requestor::connect(target, &proposed, false, &service.settings).await {
+    let mut requestor = match Requestor::connect(target, &proposed, false, &service.acceptor.settings).await {
         Ok(requestor) => requestor,
         Err(error) => {
             warn!(dimse.destination = title, "cannot move instances: {error}");
@@ -133,28 +143,32 @@ pub async fn move_to_destination(
         }
     };
     let mut retrieval = Retrieval::new(&service, &selection, transfer);
-    let mut instances = opened(&service, requestor.contexts.clone().into(), selection.scopes);
-    let ended = send_on(&service, &mut retrieval, &mut instances, &mut requestor, &mut outbox).await;
+    let lost = CancellationToken::new();
+    let contexts = requestor.contexts.clone().into();
+    let (archive, caller) = (service.acceptor.archive.clone(), service.caller.clone());
+    let mut instances = opened(archive, caller, contexts, selection.scopes, lost.clone());
+    let link = (&mut requestor, &lost);
+    let ended = send_on(&service, &mut retrieval, &mut instances, link, &mut outbox).await;
     retrieval.transfer.end(&service).await;
-    if ended? {
+    ended?;
+    if !lost.is_cancelled() {
         requestor.release().await;
     }
     retrieval.finish(&mut outbox).await
 }
 
-/// Sends instances to the destination of a C-MOVE. Returns whether its association is still open.
+/// Sends instances to the destination of a C-MOVE, until its association is `lost`.
 async fn send_on(
     service: &ServiceRequest,
     retrieval: &mut Retrieval<'_>,
     instances: &mut OpenedInstances,
-    requestor: &mut Requestor,
+    (requestor, lost): (&mut Requestor, &CancellationToken),
     outbox: &mut Outbox,
-) -> Result<bool, Interruption> {
+) -> Result<(), Interruption> {
     let title = service.request.move_destination.as_deref().unwrap_or_default();
-    let mut is_open = true;
     while let Some(instance) = retrieval.next(instances, outbox).await? {
         let sent = match instance.opened {
-            Ok((context, bytes)) if is_open => {
+            Some(Ok((context, bytes))) if !lost.is_cancelled() => {
                 let originator = MoveOriginator {
                     ae_title: service.calling.clone(),
                     message_id: service.request.message_id,
@@ -165,15 +179,19 @@ async fn send_on(
                     () = outbox.stopped() => return Err(Interruption::Stopped),
                     sent = link.send(&instance.record, bytes, requestor) => sent,
                 };
-                is_open = sent.is_ok();
-                sent.inspect_err(|error| warn!(dimse.destination = title, "a move failed: {error}")).ok()
+                let report = |error: &_| {
+                    warn!(dimse.destination = title, "a move failed: {error}");
+                    lost.cancel();
+                };
+                sent.inspect_err(report).ok()
             }
-            Ok(_) => None,
-            Err(error) => log_unsent(&instance.record, &error),
+            Some(Err(error)) => log_unsent(&instance.record, &error),
+            // Those that are left are listed as failed.
+            Some(Ok(_)) | None => None,
         };
         retrieval.add(&instance.record, sent);
     }
-    Ok(is_open)
+    Ok(())
 }
 
 /// Reads an identifier and finds the instances that it selects, unless the peer cancels.
@@ -216,18 +234,20 @@ fn proposed_contexts(selection: &Selection) -> Vec<ProposedContext> {
 /// An instance that is opened, or cannot be.
 struct OpenedInstance {
     record: InstanceRecord,
-    opened: Result<(u8, DataSetBytes), Error>,
+    /// `None` if the association was lost before.
+    opened: Option<Result<(u8, DataSetBytes), Error>>,
 }
 
 type OpenedInstances = BoxStream<'static, Result<OpenedInstance, Error>>;
 
-/// Opens the instances of scopes, some of them ahead.
+/// Opens the instances of scopes, some of them ahead; none any more when their association is lost.
 fn opened(
-    service: &ServiceRequest,
+    archive: Arc<Archive>,
+    caller: Caller,
     contexts: Arc<[PresentationContext]>,
     scopes: Vec<Scope>,
+    lost: CancellationToken,
 ) -> OpenedInstances {
-    let (archive, caller) = (service.archive.clone(), service.caller.clone());
     let records = stream::iter(scopes).then({
         let (archive, caller) = (archive.clone(), caller.clone());
         move |scope| {
@@ -242,12 +262,15 @@ fn opened(
     };
     let opener = (archive.clone(), caller.clone());
     let open = move |record: Result<InstanceRecord, Error>, memory| {
-        let ((archive, caller), contexts) = (opener.clone(), contexts.clone());
+        let ((archive, caller), contexts, lost) = (opener.clone(), contexts.clone(), lost.clone());
         run_apart(async move {
             let record = record?;
+            if lost.is_cancelled() {
+                return Ok(OpenedInstance { record, opened: None });
+            }
             let opened = form::open(&archive, &caller, &record, &contexts).await;
             let opened = opened.map(|(context, bytes)| (context, holding(bytes, memory)));
-            Ok(OpenedInstance { record, opened })
+            Ok(OpenedInstance { record, opened: Some(opened) })
         })
     };
     archive.opened_ahead(caller, records.boxed(), size, open)
@@ -405,5 +428,58 @@ impl<'a> Retrieval<'a> {
         let data_set = Attributes::from([(tags::FAILED_SOP_INSTANCE_UID_LIST, list)]);
         let repertoire = Repertoire::UNICODE;
         outbox.send(self.service.response_with(&status, Some(counts), &data_set, repertoire)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::uids;
+    use crate::dimse::models::QueryOptions;
+    use crate::index::Index;
+
+    const NUMBER: usize = 40;
+
+    async fn archive() -> Arc<Archive> {
+        let config = Config::load(None, &[]).unwrap();
+        let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
+        for number in 0..NUMBER {
+            let file = DataSet::explicit()
+                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
+                .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
+                .text(0x0020_000D, "UI", "1.2")
+                .text(0x0020_000E, "UI", "1.2.3");
+            let mut upload = archive.receive(&Caller::anonymous(), None).await;
+            upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
+            upload.finish().await.await.result.unwrap();
+        }
+        archive
+    }
+
+    #[tokio::test]
+    async fn no_instance_is_opened_for_an_association_that_is_lost_and_all_are_named() {
+        let context = PresentationContext {
+            id: 1,
+            abstract_syntax: uids::SECONDARY_CAPTURE_IMAGE_STORAGE.to_owned(),
+            transfer_syntax: EXPLICIT_VR_LITTLE_ENDIAN.to_owned(),
+            may_store: false,
+            takes_instances: true,
+            options: QueryOptions::default(),
+        };
+        let scope = Scope { study: "1.2".parse().unwrap(), series: None, instance: None };
+        let lost = CancellationToken::new();
+        let contexts = Arc::from([context]);
+        let mut instances = opened(archive().await, Caller::anonymous(), contexts, vec![scope], lost.clone());
+        let first = instances.try_next().await.unwrap().unwrap();
+        assert!(matches!(first.opened, Some(Ok(_))));
+        lost.cancel();
+        let rest: Vec<_> = instances.try_collect().await.unwrap();
+        assert_eq!(rest.len(), NUMBER - 1);
+        // Some were opened ahead.
+        assert!(rest.last().unwrap().opened.is_none());
+        assert!(rest.iter().filter(|instance| instance.opened.is_none()).count() > NUMBER / 4);
     }
 }

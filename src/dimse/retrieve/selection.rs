@@ -44,7 +44,7 @@ pub(super) async fn select(
     if !service.context.options.is_relational {
         identifier.check_hierarchy(root)?;
     }
-    let (archive, caller) = (&service.archive, &service.caller);
+    let (archive, caller) = (&service.acceptor.archive, &service.caller);
     let scopes = match identifier.level {
         QueryLevel::Patient => of_patient(archive, caller, identifier).await?,
         QueryLevel::Study => uids(identifier, tags::STUDY_INSTANCE_UID)?
@@ -54,7 +54,7 @@ pub(super) async fn select(
         QueryLevel::Series => of_series(archive, caller, identifier).await?,
         QueryLevel::Image => of_instances(archive, caller, identifier).await?,
     };
-    count(archive, caller, scopes).await.map_err(|error| status::of_failed_query(&error))
+    count(archive, caller, scopes).await.map_err(|error| status::of_failed_selection(&error))
 }
 
 async fn of_patient(
@@ -107,7 +107,7 @@ async fn of_instances(
             continue;
         }
         let found = archive.locate(caller, &instance).await;
-        let found = found.map_err(|error| status::of_failed_query(&error))?;
+        let found = found.map_err(|error| status::of_failed_selection(&error))?;
         let is_within = |scope: &Scope| {
             study.as_ref().is_none_or(|study| *study == scope.study)
                 && series.as_ref().is_none_or(|series| Some(series) == scope.series.as_ref())
@@ -159,7 +159,7 @@ async fn search(
             true
         };
         let found = archive.search(caller, &query, &mut sink).await;
-        query.after = found.map_err(|error| status::of_failed_query(&error))?.next;
+        query.after = found.map_err(|error| status::of_failed_selection(&error))?.next;
         if query.after.is_none() {
             return Ok(scopes);
         }

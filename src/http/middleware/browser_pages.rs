@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use quick_xml::escape::escape;
+use serde_json::Value;
 
 use crate::http::Service;
 use crate::http::request::base_url;
@@ -16,28 +18,36 @@ use crate::http::request::base_url;
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// The fields on which the response depends.
-const DEPENDS_ON: &str = "Sec-Fetch-Mode, Sec-Fetch-Dest, Accept";
+const DEPENDS_ON: HeaderValue = HeaderValue::from_static("Sec-Fetch-Mode, Sec-Fetch-Dest, Accept");
+/// The most bytes of a problem whose text is shown.
+const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
 /// Middleware: redirects visits of a browser from a study, series, instance or the service itself to the
 /// console, and answers those of a path that does not exist with a page. A URL with a query is the choice of
-/// someone who knows the services, and is left alone.
+/// someone who knows the services, and is left alone. Caches learn what the response depends on, whoever
+/// sends the request.
 pub(super) async fn lead_to_console(
     State(service): State<Arc<Service>>,
     request: Request,
     next: Next,
 ) -> Response {
+    let place = request.uri().query().is_none().then(|| place_of(request.uri().path())).flatten();
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_visit(request.method(), request.headers()) {
-        return next.run(request).await;
+        let mut response = next.run(request).await;
+        if is_read && (place.is_some() || response.status() == StatusCode::NOT_FOUND) {
+            response.headers_mut().append(VARY, DEPENDS_ON);
+        }
+        return response;
     }
     let base = base_url::of(request.headers(), &service.settings.public_url);
     let console = format!("{}/", base.trim_end_matches("/dicom-web"));
-    let place = request.uri().query().is_none().then(|| place_of(request.uri().path())).flatten();
     if let Some(place) = place {
-        let location = format!("{console}{place}");
-        return (StatusCode::SEE_OTHER, [(LOCATION, location), (VARY, DEPENDS_ON.into())]).into_response();
+        let location = [(LOCATION, format!("{console}{place}"))];
+        return (StatusCode::SEE_OTHER, location, [(VARY, DEPENDS_ON)]).into_response();
     }
     let response = next.run(request).await;
-    if response.status() == StatusCode::NOT_FOUND { not_found(&console) } else { response }
+    if response.status() == StatusCode::NOT_FOUND { not_found(response, &console).await } else { response }
 }
 
 /// Whether a browser opens the URL as a page of its own (Fetch Metadata §2.2, §2.3).
@@ -67,19 +77,26 @@ fn place_of(path: &str) -> Option<String> {
     }
 }
 
-/// The page for a path that does not exist.
-fn not_found(console: &str) -> Response {
+/// A response 404 as a page. The text of the problem stays: it may say what is to be done.
+async fn not_found(response: Response, console: &str) -> Response {
+    let (mut head, body) = response.into_parts();
+    let problem = to_bytes(body, MAX_PROBLEM_BYTES).await.unwrap_or_default();
+    let problem: Value = serde_json::from_slice(&problem).unwrap_or_default();
+    let detail = escape(problem["detail"].as_str().unwrap_or_default());
     let link = escape(console);
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Cuspid</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><h1>Cuspid</h1>\
          <p>There is nothing at this address. <a href=\"{link}\">All studies</a></p>\
-         <p lang=\"ko\">이 주소에는 아무것도 없습니다. <a href=\"{link}\">검사 목록</a></p>\n"
+         <p lang=\"ko\">이 주소에는 아무것도 없습니다. <a href=\"{link}\">검사 목록</a></p>\
+         <p><small>{detail}</small></p>\n"
     );
     let policy = "default-src 'none'; frame-ancestors 'none'";
-    let headers =
-        [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy), (VARY, DEPENDS_ON)];
-    (StatusCode::NOT_FOUND, headers, page).into_response()
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    head.headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    head.headers.append(VARY, DEPENDS_ON);
+    Response::from_parts(head, Body::from(page))
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ const PROCESSING_FAILURE: u16 = 0x0110;
 const STORED_BEFORE: &str = "was stored before";
 /// The maximal length of a value of LO (PS3.5 §6.2).
 const MAX_COMMENT_CHARACTERS: usize = 64;
+/// The end of a comment that was shortened.
+const ELLIPSIS: &str = "...";
 /// The maximal number of names of skipped entries in a warning.
 const MAX_NAMES: usize = 10;
 
@@ -302,8 +304,18 @@ fn at_fault(fault: &Warning) -> Attributes {
 
 fn comment(text: &str) -> Attributes {
     // A backslash separates values.
-    let text: String = text.replace('\\', "/").chars().take(MAX_COMMENT_CHARACTERS).collect();
+    let text = shortened(&text.replace('\\', "/"));
     Attributes::from([(tags::ERROR_COMMENT, Attribute::text(b"LO", text))])
+}
+
+/// A text that fits into a comment. A long one ends after a whole word, because a UID without its end is
+/// another UID.
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= MAX_COMMENT_CHARACTERS {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(MAX_COMMENT_CHARACTERS - ELLIPSIS.len()).collect();
+    format!("{}{ELLIPSIS}", kept.rsplit_once(' ').map_or(&*kept, |(words, _)| words))
 }
 
 /// A name as a comment; of a long name, the end, in which names differ.

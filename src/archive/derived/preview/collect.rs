@@ -23,6 +23,7 @@ use crate::index::records::SeriesRecord;
 pub(super) async fn collect(archive: &Archive, due: &Due) -> Result<Collection, PreviewError> {
     let caller = Caller::server(due.tenant.clone());
     let series = due.key();
+    archive.slices.begin(&series);
     archive.slices.finished(&series).await;
     // The records are needed of slices that are not encoded yet.
     let sources = match archive.slices.progress(&series).encoded {

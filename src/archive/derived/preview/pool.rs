@@ -73,7 +73,8 @@ struct PoolSeries {
     not_before: Instant,
     /// Whether a preview of all that is known was made or tried.
     is_settled: bool,
-    /// Whether a frame took a decoder process with it: others may, too.
+    /// Whether no more frames are encoded ahead: one took a decoder process with it, as others may, or there
+    /// is no room for them.
     is_given_up: bool,
     /// Previews that were made while the series changed again and again.
     previews: u32,
@@ -218,20 +219,30 @@ impl SlicePool {
         self.contents().last_stored.is_some_and(|at| at.elapsed() < BUSY)
     }
 
+    /// Has the pool take the slices of a series that this process may not have stored.
+    pub(super) fn begin(&self, key: &SeriesKey) {
+        self.contents().series.entry(key.clone()).or_insert_with(PoolSeries::new);
+    }
+
     /// Whether the error of the next slice of a series is to be measured.
     pub(super) fn is_to_measure(&self, key: &SeriesKey) -> bool {
         let mut contents = self.contents();
-        let series = contents.series.entry(key.clone()).or_insert_with(PoolSeries::new);
+        // Without an entry, the study was deleted meanwhile.
+        let Some(series) = contents.series.get_mut(key) else { return false };
         series.asked += 1;
         (series.asked - 1).is_multiple_of(MEASURED_OF)
     }
 
-    /// Puts an encoded slice into the pool, if there is room or if other series can be dropped.
+    /// Puts an encoded slice into the pool, if there is room or if other series can be dropped. Otherwise no
+    /// more frames of the series are encoded ahead: they would be encoded twice.
     pub(super) fn insert(&self, key: &SeriesKey, slice: EncodedSlice) {
         let bytes = slice.length() + ENTRY_BYTES;
         let mut contents = self.contents();
         while contents.held_bytes + bytes > self.max_bytes {
             if !contents.drop_oldest(key) {
+                if let Some(series) = contents.series.get_mut(key) {
+                    series.is_given_up = true;
+                }
                 return;
             }
         }
@@ -283,6 +294,8 @@ impl SlicePool {
         if let Some(series) = self.contents().series.get_mut(key) {
             series.is_settled = true;
             series.previews += u32::from(is_made);
+            // There is room again for what arrives later.
+            series.is_given_up &= !is_made;
         }
     }
 

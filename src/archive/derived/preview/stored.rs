@@ -18,7 +18,7 @@ use crate::archive::derived::preview::geometry::Geometry;
 use crate::archive::derived::preview::index::{Contents, HEADER_BYTES, Head};
 use crate::archive::derived::preview::stages::Stages;
 use crate::archive::read::collect;
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key, Staged};
 use crate::dicom::uid::InstanceUid;
@@ -161,14 +161,21 @@ pub(super) async fn read(
 ) -> Result<Option<StoredPreview>, Error> {
     let Some(stream_bytes) = stream_bytes(archive, key, size_bytes).await? else { return Ok(None) };
     let text = collect(archive.blobs.read(key, stream_bytes..size_bytes - END_BYTES).await?).await?;
-    let Ok(trailer) = rmp_serde::from_slice::<Trailer>(&text) else { return Ok(None) };
-    let Trailer { rate, order, slice_spacing, descriptions, slices } = trailer;
-    let descriptions: Vec<_> = descriptions.into_iter().map(Arc::new).collect();
-    let slices: Option<Vec<_>> = slices.into_iter().map(|slice| slice.into_slice(&descriptions)).collect();
-    Ok(slices.map(|slices| StoredPreview { rate, order, slice_spacing, slices, stream_bytes }))
+    // A trailer has some hundred bytes for each slice.
+    run_blocking(None, move || StoredPreview::of_trailer(&text, stream_bytes)).await
 }
 
 impl StoredPreview {
+    /// Parses a trailer; `None` if it is not one of this version.
+    fn of_trailer(text: &[u8], stream_bytes: u64) -> Option<Self> {
+        let trailer = rmp_serde::from_slice::<Trailer>(text).ok()?;
+        let Trailer { rate, order, slice_spacing, descriptions, slices } = trailer;
+        let descriptions: Vec<_> = descriptions.into_iter().map(Arc::new).collect();
+        let slices: Option<Vec<_>> =
+            slices.into_iter().map(|slice| slice.into_slice(&descriptions)).collect();
+        Some(Self { rate, order, slice_spacing, slices: slices?, stream_bytes })
+    }
+
     /// The whole stream.
     fn contents(&self) -> Contents<'_> {
         Contents::whole(&self.slices, self.order, self.slice_spacing)
@@ -206,6 +213,27 @@ impl StoredPreview {
         }
         Some((head, ranges))
     }
+
+    /// The preview with the tile-parts of its slices, from the whole stream; `None` if the stream is damaged.
+    fn with_tile_parts(mut self, stream: &[u8]) -> Option<Self> {
+        let (stages, index_end) = self.stages();
+        if index_end < HEADER_BYTES as u64 {
+            return None;
+        }
+        let mut parts: Vec<Vec<u8>> = vec![Vec::new(); self.slices.len()];
+        let mut at = index_end as usize;
+        for segment in &stages.segments {
+            let end = at + (segment.bytes.end - segment.bytes.start) as usize;
+            parts[segment.slice].extend_from_slice(stream.get(at..end)?);
+            at = end;
+        }
+        for (slice, tile_parts) in self.slices.iter_mut().zip(parts) {
+            if let Ok(image) = &mut slice.image {
+                image.tile_parts = TileParts::Memory(tile_parts.into());
+            }
+        }
+        Some(self)
+    }
 }
 
 /// Reads the latest stored preview of a series with its tile-parts, if it has no more than `max_bytes`.
@@ -231,24 +259,7 @@ pub(super) async fn latest(
 }
 
 async fn read_whole(archive: &Archive, key: &Key, size_bytes: u64) -> Result<Option<StoredPreview>, Error> {
-    let Some(mut preview) = read(archive, key, size_bytes).await? else { return Ok(None) };
-    let stream = Bytes::from(collect(archive.blobs.read(key, 0..preview.stream_bytes).await?).await?);
-    let (stages, index_end) = preview.stages();
-    if index_end < HEADER_BYTES as u64 {
-        return Ok(None);
-    }
-    let mut parts: Vec<Vec<u8>> = vec![Vec::new(); preview.slices.len()];
-    let mut at = index_end as usize;
-    for segment in &stages.segments {
-        let end = at + (segment.bytes.end - segment.bytes.start) as usize;
-        let Some(bytes) = stream.get(at..end) else { return Ok(None) };
-        parts[segment.slice].extend_from_slice(bytes);
-        at = end;
-    }
-    for (slice, tile_parts) in preview.slices.iter_mut().zip(parts) {
-        if let Ok(image) = &mut slice.image {
-            image.tile_parts = TileParts::Memory(tile_parts.into());
-        }
-    }
-    Ok(Some(preview))
+    let Some(preview) = read(archive, key, size_bytes).await? else { return Ok(None) };
+    let stream = collect(archive.blobs.read(key, 0..preview.stream_bytes).await?).await?;
+    run_blocking(None, move || preview.with_tile_parts(&stream)).await
 }

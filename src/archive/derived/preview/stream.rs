@@ -13,8 +13,9 @@ use crate::archive::derived::preview::collect::objects;
 use crate::archive::derived::preview::collection::read_tile_parts;
 use crate::archive::derived::preview::encoded::{EncodedSlice, SeriesKey};
 use crate::archive::derived::preview::index::{Contents, Head};
+use crate::archive::derived::preview::stored::StoredPreview;
 use crate::archive::derived::preview::{remake, stored};
-use crate::archive::{Archive, Error, keys};
+use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key};
 use crate::dicom::uid::{SeriesUid, StudyUid};
@@ -171,19 +172,31 @@ async fn open_stored(
     }
     let Some(preview) = stored::read(archive, key, size_bytes).await? else { return Ok(None) };
     let suffix = suffix(*stage);
+    let part = slices.as_ref().map(|slices| format!("-{}-{}{suffix}", slices.start, slices.end));
+    let (slices, stage) = (slices.clone(), *stage);
+    let pieces = run_blocking(None, move || pieces_of(&preview, slices, stage)).await??;
+    Ok(Some(of_part(pieces, part.unwrap_or(suffix))))
+}
+
+/// The pieces of a part of a stored preview. Takes a while: the index of the part is made.
+fn pieces_of(
+    preview: &StoredPreview,
+    slices: Option<Range<u32>>,
+    stage: Option<usize>,
+) -> Result<Vec<StreamPiece>, Error> {
     let Some(slices) = slices else {
         let (stages, index_end) = preview.stages();
         let last = stage.map_or(usize::MAX, |stage| stage).min(stages.stages.len().saturating_sub(1));
         let end = index_end + stages.stages.get(last).map_or(0, |stage| stage.end);
-        return Ok(Some(of_part(vec![StreamPiece::Object(0..end)], suffix)));
+        return Ok(vec![StreamPiece::Object(0..end)]);
     };
     let count = preview.slices.len();
     let (head, ranges) =
-        preview.part(slices.clone()).ok_or_else(|| no_slices(slices, "the series", count))?;
+        preview.part(slices.clone()).ok_or_else(|| no_slices(&slices, "the series", count))?;
     let mut pieces = vec![StreamPiece::Memory(head.bytes.into())];
     let sent = ranges.into_iter().filter(|(of, _)| stage.is_none_or(|stage| *of <= stage));
     pieces.extend(sent.map(|(_, range)| StreamPiece::Object(range)));
-    Ok(Some(of_part(pieces, format!("-{}-{}{suffix}", slices.start, slices.end))))
+    Ok(pieces)
 }
 
 /// Opens a stream of the slices that are encoded so far.
@@ -194,23 +207,53 @@ async fn open_partial(
     StreamPart { slices: part, stage, .. }: &StreamPart,
 ) -> Result<PreviewStream, Error> {
     let SeriesRecord { study, series, generation, .. } = record;
-    let key = SeriesKey { tenant: caller.tenant.clone(), study: study.clone(), series: series.clone() };
-    let mut slices = archive.slices.slices(&key);
-    if slices.is_empty() {
+    let encoded = encoded_slices(archive, caller, record).await?;
+    if encoded.slices.is_empty() {
         return Err(not_ready(series));
     }
-    // Instances may have been deleted or replaced, by another process too.
+    let (part, stage, suffix) = (part.clone(), *stage, suffix(*stage));
+    let (pieces, digest) = run_blocking(None, move || partial_pieces(encoded, part, stage)).await??;
+    let key = keys::preview(&caller.tenant, study, series, *generation);
+    Ok(PreviewStream { tag: format!("partial-{digest}{suffix}"), version: None, key, pieces })
+}
+
+/// The slices of a series that can be shown before there is its preview.
+struct EncodedSlices {
+    /// The slices that this process has encoded, in no particular order.
+    slices: Vec<EncodedSlice>,
+    /// The frames of the series.
+    frames: u32,
+}
+
+/// The slices of a series that this process has encoded. Instances may have been deleted or replaced, by
+/// another process too: their slices are left out.
+async fn encoded_slices(
+    archive: &Archive,
+    caller: &Caller,
+    record: &SeriesRecord,
+) -> Result<EncodedSlices, Error> {
+    let SeriesRecord { study, series, .. } = record;
+    let key = SeriesKey { tenant: caller.tenant.clone(), study: study.clone(), series: series.clone() };
+    let mut slices = archive.slices.slices(&key);
+    slices.retain(|slice| slice.image.is_ok());
+    if slices.is_empty() {
+        return Ok(EncodedSlices { slices, frames: 0 });
+    }
     let sources = objects(archive, caller, record).await?;
     let frames = sources.iter().fold(0_u32, |sum, source| sum.saturating_add(source.number_of_frames));
     let current: HashMap<_, _> = sources.iter().map(|source| (&source.instance, &source.object)).collect();
-    slices.retain(|EncodedSlice { key, image, .. }| {
-        image.is_ok() && current.get(&key.instance) == Some(&&key.object)
-    });
-    if slices.is_empty() {
-        return Err(not_ready(series));
-    }
+    slices.retain(|EncodedSlice { key, .. }| current.get(&key.instance) == Some(&&key.object));
+    Ok(EncodedSlices { slices, frames })
+}
+
+/// The pieces of a stream of slices that are encoded so far, and a digest of its index. Takes a while.
+fn partial_pieces(
+    EncodedSlices { mut slices, frames }: EncodedSlices,
+    part: Option<Range<u32>>,
+    stage: Option<usize>,
+) -> Result<(Vec<StreamPiece>, String), Error> {
     let (order, slice_spacing) = arrange(&mut slices);
-    let range = part.clone().unwrap_or(0..slices.len() as u32);
+    let range = part.unwrap_or(0..slices.len() as u32);
     let of_part = slices.get(range.start as usize..range.end as usize).filter(|part| !part.is_empty());
     let of_part = of_part.ok_or_else(|| no_slices(&range, "what is encoded of the series", slices.len()))?;
     let contents = Contents {
@@ -223,7 +266,6 @@ async fn open_partial(
     };
     let Head { bytes, stages } = contents.head();
     let digest = hexadecimal(&Sha256::digest(&bytes)[..8]);
-    let suffix = suffix(*stage);
     let mut pieces = vec![StreamPiece::Memory(bytes.into())];
     for segment in &stages.segments {
         if stage.is_none_or(|stage| segment.stage <= stage)
@@ -233,8 +275,7 @@ async fn open_partial(
             pieces.push(StreamPiece::Memory(bytes));
         }
     }
-    let key = keys::preview(&caller.tenant, study, series, *generation);
-    Ok(PreviewStream { tag: format!("partial-{digest}{suffix}"), version: None, key, pieces })
+    Ok((pieces, digest))
 }
 
 /// Reads bytes `range` of a preview's stream; the range must lie inside the stream.
@@ -303,23 +344,33 @@ pub async fn progress(
         stream: None,
         reason: None,
     };
-    Ok(match record.preview {
-        PreviewState::Pending { .. } if held.encoded > 0 => PreviewProgress { state: "partial", ..pending },
-        PreviewState::Pending { .. } => pending,
+    Ok(match &record.preview {
+        PreviewState::Pending { .. } => {
+            let EncodedSlices { slices, frames } = encoded_slices(archive, caller, &record).await?;
+            let (encoded, slices) = (slices.len() as u64, u64::from(frames));
+            match encoded {
+                0 => PreviewProgress { encoded: 0, ..pending },
+                _ => PreviewProgress { state: "partial", encoded, slices, ..pending },
+            }
+        }
         PreviewState::None => PreviewProgress { state: "none", encoded: 0, slices: 0, ..pending },
         PreviewState::Failed { reason, .. } => {
-            PreviewProgress { state: "failed", reason: Some(reason), ..pending }
+            PreviewProgress { state: "failed", reason: Some(reason.clone()), ..pending }
         }
         PreviewState::Ready { generation, size_bytes } => {
-            let version = version(generation, size_bytes);
-            let object = keys::preview(&caller.tenant, study, series, generation);
-            match stored::read(archive, &object, size_bytes).await {
+            let version = version(*generation, *size_bytes);
+            let object = keys::preview(&caller.tenant, study, series, *generation);
+            match stored::read(archive, &object, *size_bytes).await {
                 Ok(Some(preview)) => {
                     let count = preview.slices.len() as u64;
                     let stream = Some((version, preview.stream_bytes));
                     PreviewProgress { state: "ready", encoded: count, slices: count, stream, ..pending }
                 }
-                Ok(None) | Err(Error::Blobs(blobs::Error::NotFound(_))) => pending,
+                // As at a read of the stream: a client that waits for the state would wait for ever.
+                Ok(None) | Err(Error::Blobs(blobs::Error::NotFound(_))) => {
+                    remake(archive, &caller.tenant, &record).await?;
+                    pending
+                }
                 Err(error) => return Err(error),
             }
         }

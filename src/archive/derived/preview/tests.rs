@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::decoded_frame;
-use crate::archive::derived::preview::stream::StreamPart;
+use crate::archive::derived::preview::encoded::SeriesKey;
+use crate::archive::derived::preview::stream::{PreviewProgress, StreamPart};
 use crate::archive::derived::preview::{
     Due, Outcome, ahead, due_previews, make_preview, stream, take_preview,
 };
@@ -83,6 +84,11 @@ impl Bench {
         let bytes = chunks.try_collect::<Vec<_>>().await?.concat();
         assert_eq!(bytes.len() as u64, preview.length());
         Ok(Stream::read(bytes))
+    }
+
+    async fn progress(&self, series: &str) -> PreviewProgress {
+        let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
+        stream::progress(&self.archive, &self.caller, &study, &series).await.unwrap()
     }
 
     /// Encodes all stored instances as they are stored, until the pool has `encoded` slices of a series.
@@ -679,7 +685,7 @@ async fn a_partial_stream_shows_nothing_that_was_deleted() {
     assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
     // As in a process that did not see the deletion.
     let key = bench.due().await[0].key();
-    bench.archive.slices.is_to_measure(&key);
+    bench.archive.slices.begin(&key);
     for slice in held {
         bench.archive.slices.insert(&key, slice);
     }
@@ -715,11 +721,18 @@ async fn slices_that_do_not_fit_in_memory_are_in_the_preview_all_the_same() {
         let bench = Bench::new(&[("max_memory_bytes", "3000")]);
         match ahead {
             true => {
-                let encode = ahead::encode_stored(&bench.archive);
+                let full = async {
+                    store_twelve(&bench).await;
+                    let key = bench.due().await[0].key();
+                    // Further frames would be encoded twice.
+                    while !bench.archive.slices.is_given_up(&key) {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
                 tokio::select! {
                     biased;
-                    () = encode => {}
-                    () = async { store_twelve(&bench).await; tokio::time::sleep(Duration::from_millis(50)).await } => {}
+                    () = ahead::encode_stored(&bench.archive) => {}
+                    full = tokio::time::timeout(Duration::from_secs(60), full) => full.unwrap(),
                 }
             }
             false => store_twelve(&bench).await,
@@ -752,6 +765,59 @@ async fn a_preview_in_another_format_is_made_again() {
         assert_eq!(bench.make_all().await, [Outcome::Made]);
         check_twelve(&bench.stream("1.3", None).await.unwrap());
     }
+    // Who waits for the state sees it change, too.
+    bench.blobs.delete(&key).await.unwrap();
+    assert_eq!(bench.progress("1.3").await.state, "pending");
+    assert_eq!(bench.make_all().await, [Outcome::Made]);
+    assert_eq!(bench.progress("1.3").await.state, "ready");
+}
+
+#[tokio::test]
+async fn the_state_of_a_series_is_partial_if_and_only_if_there_is_a_stream() {
+    let bench = Bench::new(&[]);
+    let of_series = |series: &str| {
+        let (study, series) = ("1.2".parse().unwrap(), series.parse().unwrap());
+        SeriesKey { tenant: bench.caller.tenant.clone(), study, series }
+    };
+    let stored = async {
+        bench.store(garbage("1.3")).await;
+        bench.store(slice("1.4", 1, 1.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+        let held = |series: &str| bench.archive.slices.slices(&of_series(series)).len();
+        while held("1.3") == 0 || held("1.4") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = ahead::encode_stored(&bench.archive) => {}
+        () = stored => {}
+    }
+    let (failed, encoded) = (bench.progress("1.3").await, bench.progress("1.4").await);
+    assert_eq!((failed.state, failed.encoded, failed.slices), ("pending", 0, 1));
+    assert_eq!((encoded.state, encoded.encoded, encoded.slices), ("partial", 1, 1));
+    assert!(matches!(bench.stream("1.3", None).await, Err(Error::NotReady(_))));
+    assert_eq!(bench.stream("1.4", None).await.unwrap().index["count"], 1);
+    // As in a process that did not see a deletion.
+    let held = bench.archive.slices.slices(&of_series("1.4"));
+    bench.store(slice("1.4", 2, 2.0, 0).file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).await;
+    let scope =
+        Scope { study: "1.2".parse().unwrap(), series: "1.4".parse().ok(), instance: "1.4.1".parse().ok() };
+    delete(&bench.archive, &bench.caller, scope).await.unwrap();
+    bench.archive.slices.begin(&of_series("1.4"));
+    held.into_iter().for_each(|slice| bench.archive.slices.insert(&of_series("1.4"), slice));
+    assert_eq!(bench.progress("1.4").await.state, "pending");
+    assert!(matches!(bench.stream("1.4", None).await, Err(Error::NotReady(_))));
+}
+
+#[tokio::test]
+async fn a_study_that_was_deleted_is_in_the_pool_no_more() {
+    let bench = Bench::new(&[]);
+    store_twelve(&bench).await;
+    let key = bench.due().await[0].key();
+    bench.archive.slices.begin(&key);
+    assert!(bench.archive.slices.is_to_measure(&key));
+    bench.archive.slices.forget(&key.tenant, &key.study);
+    assert!(!bench.archive.slices.is_to_measure(&key) && bench.archive.slices.is_given_up(&key));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The built-in web page: studies with search, and upload. Static files, compiled in.
 
 use std::io::Write;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::extract::State;
 use axum::http::header::{
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::archive::run_blocking;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
@@ -88,9 +89,20 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:08x}", checksum.finalize())
 });
 
-/// The files, compressed by gzip.
-static COMPRESSED: LazyLock<Vec<Bytes>> =
-    LazyLock::new(|| FILES.iter().map(|(_, _, text)| compressed(text.as_bytes())).collect());
+/// The files, compressed by gzip, once that is done.
+static COMPRESSED: OnceLock<Vec<Bytes>> = OnceLock::new();
+
+/// Begins to compress the files, so that no request waits for it.
+pub(in crate::http) fn compress_ahead() {
+    drop(run_blocking(None, || {
+        compress_all();
+    }));
+}
+
+/// Compresses the files, if that is not done. Takes a core for a while.
+fn compress_all() -> &'static [Bytes] {
+    COMPRESSED.get_or_init(|| FILES.iter().map(|(_, _, text)| compressed(text.as_bytes())).collect())
+}
 
 fn compressed(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -106,7 +118,11 @@ pub(crate) async fn file(head: Head, uri: Uri) -> Result<Response, Error> {
     let found = FILES.iter().position(|(known, ..)| *known == name).ok_or(Error::NoResource)?;
     let (_, content_type, text) = FILES[found];
     let mut response = if head.takes_gzip() {
-        let mut response = asset(content_type, caching, COMPRESSED[found].clone());
+        let files = match COMPRESSED.get() {
+            Some(files) => files,
+            None => run_blocking(None, compress_all).await?,
+        };
+        let mut response = asset(content_type, caching, files[found].clone());
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
@@ -134,4 +150,25 @@ fn asset(content_type: &'static str, caching: HeaderValue, text: impl IntoRespon
         (CACHE_CONTROL, caching),
     ];
     (headers, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_compressed_before_they_are_requested() {
+        compress_ahead();
+        let compressed = async {
+            while COMPRESSED.get().is_none() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(30), compressed).await.is_ok());
+        assert!(compress_all().iter().zip(FILES).all(|(bytes, (_, _, text))| bytes.len() < text.len()));
+    }
 }
