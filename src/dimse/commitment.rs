@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -12,7 +13,7 @@ use crate::archive::Error;
 use crate::backoff::Backoff;
 use crate::config::{DimseSettings, PeerAddress};
 use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
-use crate::dicom::data_set::{self, write};
+use crate::dicom::data_set::write;
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::tags;
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
@@ -20,12 +21,13 @@ use crate::dicom::uid::InstanceUid;
 use crate::dicom::uids::{STORAGE_COMMITMENT_PUSH_MODEL, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE};
 use crate::dimse::command::{DimseRequest, Status, write_event_report};
 use crate::dimse::connection::Interruption;
+use crate::dimse::identifier::read_data_set;
 use crate::dimse::negotiation::PresentationContext;
 use crate::dimse::operation::{Outbox, RequestLink};
 use crate::dimse::pdu::{command_pdus, push_data_set};
 use crate::dimse::requestor::{ProposedContext, Requestor, Target};
-use crate::dimse::service::{ServiceRequest, encoding};
-use crate::dimse::status::{self, WrongAction};
+use crate::dimse::service::ServiceRequest;
+use crate::dimse::status::{self, WrongAction, WrongIdentifier};
 
 /// Action type 1, "Request Storage Commitment".
 const REQUEST_COMMITMENT: u16 = 1;
@@ -36,8 +38,12 @@ const FAILURES_EXIST: u16 = 2;
 /// The attempts to report a result on an association of the server's own, and the waits between them: about a
 /// day.
 const ATTEMPTS: u32 = 200;
+/// The most elements of the information of a request: those of as many references as it can hold.
+const MAX_ELEMENTS: usize = 60_000;
 /// The instances of a request that are looked up at a time.
 const LOOK_UPS: usize = 16;
+/// The instances of a request that are looked up before other clients may look up theirs.
+const BLOCK: usize = 4 * LOOK_UPS;
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(900));
 
 /// Carries out an N-ACTION: responds, then reports the result in an N-EVENT-REPORT. A peer that has an
@@ -50,7 +56,9 @@ pub async fn commit(
     information: Vec<u8>,
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
-    let action = match Action::read(&service.request, &information, &service.context.transfer_syntax) {
+    let (request, transfer_syntax) = (service.request.clone(), service.context.transfer_syntax.clone());
+    let read = service.read_apart(move || Action::read(&request, &information, &transfer_syntax)).await;
+    let action = match read.unwrap_or_else(|error| Err(status::of_failed_action(&error))) {
         Ok(action) => action,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -107,8 +115,11 @@ impl Action {
         if request.sop_instance.as_deref() != Some(STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE) {
             return Err(status::of_action(WrongAction::Instance));
         }
-        let information = data_set::read(information, transfer_syntax);
-        let information = information.map_err(|_| status::of_action(WrongAction::Unreadable))?;
+        let information = read_data_set(information, transfer_syntax, MAX_ELEMENTS);
+        let information = information.map_err(|wrong| match wrong {
+            WrongIdentifier::TooMany => status::of_identifier(wrong),
+            _ => status::of_action(WrongAction::Unreadable),
+        })?;
         let transaction = text(&information, tags::TRANSACTION_UID);
         let transaction =
             transaction.ok_or_else(|| status::of_action(WrongAction::Missing(tags::TRANSACTION_UID)))?;
@@ -130,10 +141,18 @@ impl Action {
     /// Looks each instance up.
     async fn carry_out(self, service: &ServiceRequest) -> Result<Report, Error> {
         let look_up = |reference: Reference| async move {
+            // Each may be found without a wait.
+            consume_budget().await;
             let reason = failure(service, &reference).await?;
             Ok((reference, reason))
         };
-        let (committed, failed) = sorted(self.references, look_up).await?;
+        let (mut committed, mut failed) = (Vec::new(), Vec::new());
+        for block in self.references.chunks(BLOCK) {
+            let _permit = service.acceptor.archive.permits().query(&service.caller).await;
+            let (more_committed, more_failed) = sorted(block.to_vec(), look_up).await?;
+            committed.extend(more_committed);
+            failed.extend(more_failed);
+        }
         info!(
             dimse.calling = service.calling,
             committed = committed.len(),
@@ -288,7 +307,7 @@ impl Report {
         let instance = STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
         let command = write_event_report(id, STORAGE_COMMITMENT_PUSH_MODEL, instance, self.event_type());
         let mut bytes = command_pdus(context.id, &command, max_pdu_bytes);
-        let information = write(&self.information(), encoding(context), Repertoire::UNICODE);
+        let information = write(&self.information(), context.encoding(), Repertoire::UNICODE);
         push_data_set(&mut bytes, context.id, &information, true, max_pdu_bytes);
         bytes
     }

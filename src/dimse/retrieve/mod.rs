@@ -53,7 +53,7 @@ pub async fn get(
     identifier: Vec<u8>,
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
-    let selection = match read_and_select(&service, root, &identifier, &outbox).await {
+    let selection = match read_and_select(&service, root, identifier, &outbox).await {
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -115,7 +115,7 @@ pub async fn move_to_destination(
         );
         return outbox.send(service.response(&status::of_unknown_destination(), None)).await;
     };
-    let selection = match read_and_select(&service, root, &identifier, &outbox).await {
+    let selection = match read_and_select(&service, root, identifier, &outbox).await {
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -198,13 +198,19 @@ async fn send_on(
 async fn read_and_select(
     service: &ServiceRequest,
     root: ModelRoot,
-    identifier: &[u8],
+    identifier: Vec<u8>,
     outbox: &Outbox,
 ) -> Result<Selection, Status> {
-    let identifier = Identifier::read(identifier, &service.context.transfer_syntax, root)?;
+    let transfer_syntax = service.context.transfer_syntax.clone();
+    let read = service.read_apart(move || Identifier::read(&identifier, &transfer_syntax, root));
+    let selection = async {
+        let identifier = read.await.map_err(|error| status::of_failed_selection(&error))??;
+        select(service, root, &identifier).await
+    };
     tokio::select! {
+        biased;
         () = outbox.cancelled() => Err(status::of_cancelled()),
-        selection = select(service, root, &identifier) => selection,
+        selection = selection => selection,
     }
 }
 
