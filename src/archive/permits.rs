@@ -152,8 +152,8 @@ impl Permits {
         take(&self.unzips, caller).await
     }
 
-    /// A permit to read the identifier of a query, to read a page of results, or to look up some instances that
-    /// a client names. As many as codec permits.
+    /// A permit to read the identifier of a query, to read a page of results, or to look up some instances
+    /// that a client names. As many as codec permits.
     pub async fn query(&self, caller: &Caller) -> Permit {
         take(&self.queries, caller).await
     }

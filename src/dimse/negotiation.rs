@@ -33,8 +33,8 @@ pub struct Agreement {
     pub contexts: Vec<PresentationContext>,
     /// The longest P-DATA-TF that the peer accepts, its header not counted; 0 for no limit.
     pub peer_max_pdu_bytes: u32,
-    /// The operations of the peer that may be outstanding; one without an asynchronous operations window (PS3.7
-    /// §D.3.3.3).
+    /// The operations of the peer that may be outstanding; one without an asynchronous operations window
+    /// (PS3.7 §D.3.3.3).
     pub max_operations: usize,
     /// The A-ASSOCIATE-AC to send.
     pub answer: AssociationAC,

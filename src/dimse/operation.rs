@@ -1,6 +1,7 @@
-//! Outstanding operations of an association. Each gives messages to send, in order. A long one runs in a task of
-//! its own, so that the association goes on reading: a cancellation may arrive. It begins when the operations
-//! before it have ended, so that an association is one piece of work at a time, however much its peer sends.
+//! Outstanding operations of an association. Each gives messages to send, in order. A long one runs in a task
+//! of its own, so that the association goes on reading: a cancellation may arrive. It begins when the
+//! operations before it have ended, so that an association is one piece of work at a time, however much its
+//! peer sends.
 
 use std::future::Future;
 use std::time::Duration;
@@ -43,8 +44,8 @@ impl Operation {
         Self { context, message_id, messages, cancel, waiting_bytes: 0, responses: None }
     }
 
-    /// A long operation, which sends its messages by an [`Outbox`], and holds `waiting_bytes` until it begins:
-    /// when the first of its messages is awaited.
+    /// A long operation, which sends its messages by an [`Outbox`], and holds `waiting_bytes` until it
+    /// begins: when the first of its messages is awaited.
     pub fn long<F>(
         (context, message_id): (u8, u16),
         waiting_bytes: usize,

@@ -43,6 +43,9 @@ pub enum ConnectError {
     /// The peer rejected the association.
     #[error("the association was rejected: {0}")]
     Rejected(String),
+    /// Too many associations that the server requested are open.
+    #[error("no place for another association in {} s (dimse.max_outgoing_associations)", .0.as_secs())]
+    NoPlace(Duration),
     /// The connection failed before the answer.
     #[error(transparent)]
     Interrupted(#[from] Interruption),

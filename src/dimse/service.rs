@@ -33,8 +33,8 @@ pub struct ServiceRequest {
 }
 
 impl ServiceRequest {
-    /// Reads the data set of the request on a blocking thread, as one piece of work of the caller among those of
-    /// all clients.
+    /// Reads the data set of the request on a blocking thread, as one piece of work of the caller among those
+    /// of all clients.
     ///
     /// # Errors
     /// If the work cannot be done. A status of the peer's fault is in the result.
