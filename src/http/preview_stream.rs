@@ -124,3 +124,15 @@ fn slices(text: &str) -> Option<Range<u32>> {
     let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
     Some(first..last.checked_add(1)?).filter(|range| range.start < range.end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_not_there_yet_is_no_failure_for_the_log() {
+        let response = not_yet(archive::Error::NotReady("the preview is still being made".into()));
+        assert_eq!(response.status(), 503);
+        assert!(response.extensions().get::<Cause>().is_none());
+    }
+}

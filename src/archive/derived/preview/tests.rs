@@ -325,6 +325,8 @@ async fn a_range_of_slices_is_a_stream_of_its_own() {
     for slices in [12..13, 5..5, 0..13] {
         assert!(matches!(bench.stream("1.3", Some(slices)).await, Err(Error::NotFound(_))));
     }
+    let beyond = bench.stream("1.3", Some(0..13)).await;
+    assert!(matches!(beyond, Err(Error::NotFound(text)) if text.starts_with("slices 0-12 in the series")));
 }
 
 #[tokio::test]
