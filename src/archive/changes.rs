@@ -39,7 +39,7 @@ type FeedSenders = HashMap<String, broadcast::Sender<Arc<FeedEntry>>>;
 /// A listener to the changes of a tenant.
 pub struct ChangeListener {
     index: Arc<Index>,
-    tenant: String,
+    caller: Caller,
     /// The place after the last entry that was given.
     cursor: FeedCursor,
     receiver: broadcast::Receiver<Arc<FeedEntry>>,
@@ -86,14 +86,18 @@ pub enum ListeningEnd {
 
 impl Archive {
     /// Reads at most `limit` entries of the feed of the caller's tenant after a place, or from the oldest
-    /// that is kept.
+    /// that is kept. Changes of objects that the caller may not see are left out of them.
     pub async fn changes(
         &self,
         caller: &Caller,
         after: Option<&FeedCursor>,
         limit: usize,
     ) -> Result<FeedRead, Error> {
-        Ok(self.index.changes(caller.tenant.as_str(), after, limit).await?)
+        let mut read = self.index.changes(caller.tenant.as_str(), after, limit).await?;
+        if let FeedRead::Page(page) = &mut read {
+            page.entries.iter_mut().for_each(|entry| caller.keep_visible(entry));
+        }
+        Ok(read)
     }
 
     /// The place after the last change of the caller's tenant.
@@ -110,8 +114,8 @@ impl Archive {
             Some(after) => after,
             None => self.index.end_of_changes(&tenant).await?,
         };
-        let (index, read) = (self.index.clone(), VecDeque::new());
-        Ok(ChangeListener { index, tenant, cursor, receiver, read, read_to: None, is_behind: true })
+        let (index, caller, read) = (self.index.clone(), caller.clone(), VecDeque::new());
+        Ok(ChangeListener { index, caller, cursor, receiver, read, read_to: None, is_behind: true })
     }
 
     /// Deletes the entries of all feeds that are older than `changes.retention_days`. Returns their number.
@@ -209,7 +213,7 @@ impl ChangeListener {
         loop {
             if let Some(entry) = self.read.pop_front() {
                 self.cursor.advance(entry.position);
-                return Ok(entry);
+                return Ok(self.visible(entry));
             }
             if let Some(place) = self.read_to.take() {
                 self.cursor = place;
@@ -222,7 +226,7 @@ impl ChangeListener {
                 Ok(entry) if self.cursor.is_after(entry.position) => {}
                 Ok(entry) if self.cursor.is_next(entry.position) => {
                     self.cursor.advance(entry.position);
-                    return Ok(entry);
+                    return Ok(self.visible(entry));
                 }
                 // Entries are missing: empty ones, or those of a listener that was slow.
                 Ok(_) | Err(RecvError::Lagged(_)) => self.is_behind = true,
@@ -231,8 +235,18 @@ impl ChangeListener {
         }
     }
 
+    /// The part of an entry that the listener may see.
+    fn visible(&self, entry: Arc<FeedEntry>) -> Arc<FeedEntry> {
+        if self.caller.share.is_none() {
+            return entry;
+        }
+        let mut entry = Arc::unwrap_or_clone(entry);
+        self.caller.keep_visible(&mut entry);
+        Arc::new(entry)
+    }
+
     async fn read_on(&mut self) -> Result<(), ListeningEnd> {
-        let read = self.index.changes(&self.tenant, Some(&self.cursor), PAGE_ENTRIES).await;
+        let read = self.index.changes(self.caller.tenant.as_str(), Some(&self.cursor), PAGE_ENTRIES).await;
         match read.map_err(Error::from)? {
             FeedRead::Page(page) => {
                 self.is_behind = page.has_more;

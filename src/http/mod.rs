@@ -30,6 +30,7 @@ mod response;
 mod retrieve;
 mod search;
 mod server;
+mod sharing;
 mod status;
 mod store;
 mod tls;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod access;
 mod architecture;
 mod auth;
 mod bombs;
@@ -42,6 +43,7 @@ mod rendered;
 mod restore;
 mod scrub;
 mod search;
+mod shares;
 mod store;
 mod store_metadata;
 mod store_zip;

@@ -25,6 +25,9 @@ pub(crate) enum Error {
         /// The right that is needed.
         right: Right,
     },
+    /// The caller has opened a share that does not allow the operation; the text says why.
+    #[error("the share {0}")]
+    Share(&'static str),
     /// No key is available yet, so no token can be checked.
     #[error("the keys of the OpenID provider are not available (auth.issuer)")]
     NoKeys,

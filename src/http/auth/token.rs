@@ -103,7 +103,7 @@ impl TokenRules {
         let leeway = i64::try_from(self.validation.leeway).unwrap_or(0);
         let expires_at = claims.get("exp").and_then(seconds).map(|at| at.saturating_add(leeway));
         let (subject, client) = (subject.into(), "".into());
-        Ok(Caller { tenant, subject, client, rights, expires_at, is_background: false })
+        Ok(Caller { tenant, subject, client, rights, expires_at, is_background: false, share: None })
     }
 }
 

@@ -36,8 +36,10 @@ pub(super) async fn lead_to_console(
         let location = format!("{console}{place}");
         return (StatusCode::SEE_OTHER, [(LOCATION, location), (VARY, DEPENDS_ON.into())]).into_response();
     }
+    // The page of a link says itself that there is no such link.
+    let has_own_page = request.uri().path().starts_with("/s/");
     let response = next.run(request).await;
-    if response.status() == StatusCode::NOT_FOUND { not_found(&console) } else { response }
+    if response.status() == StatusCode::NOT_FOUND && !has_own_page { not_found(&console) } else { response }
 }
 
 /// Whether a browser opens the URL as a page of its own (Fetch Metadata §2.2, §2.3).

@@ -3,6 +3,7 @@
 use axum::routing::on;
 
 use crate::archive::access::Right;
+use crate::http::auth::credentials::ByShare;
 use crate::http::resources::capabilities;
 use crate::http::resources::media_types::{
     BULK_DATA, CAPABILITIES, DESCRIBED, FOUND, FRAMES, IMAGES, PARTS_OF_BYTES, PARTS_OF_IMAGES, RENDERED,
@@ -56,7 +57,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}",
         operations: &[
-            retrieve(
+            whole(
                 "RetrieveStudy",
                 |method| on(method, instances::instances),
                 "the instances of a study",
@@ -116,7 +117,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}",
         operations: &[
-            retrieve(
+            whole(
                 "RetrieveSeries",
                 |method| on(method, instances::instances),
                 "the instances of a series",
@@ -129,7 +130,7 @@ pub(super) const RESOURCES: &[Resource] = &[
     Resource {
         path: "/dicom-web/studies/{study}/series/{series}/instances/{instance}",
         operations: &[
-            retrieve(
+            whole(
                 "RetrieveInstance",
                 |method| on(method, instances::instances),
                 "an instance",
@@ -365,6 +366,8 @@ const fn by_uri(id: &'static str, handler: Handler) -> Operation {
         parameters: &[URI, CONDITIONS, RANGE],
         gives: URI_RESULTS,
         statuses: RETRIEVE_RANGES,
+        // It gives whole instances, too.
+        by_share: ByShare::Download,
         ..Operation::get(id, handler, "an instance or an image of it", "PS3.18 §9")
     }
 }
@@ -375,6 +378,7 @@ const fn search(id: &'static str, handler: Handler, summary: &'static str, level
         matches: Some(level),
         gives: FOUND,
         statuses: SEARCHED,
+        by_share: ByShare::View,
         ..Operation::get(id, handler, summary, "PS3.18 §10.6")
     }
 }
@@ -386,8 +390,25 @@ const fn retrieve(
     parameters: &'static [&'static [Parameter]],
     gives: &'static [&'static str],
 ) -> Operation {
-    let statuses = RETRIEVE_RANGES;
-    Operation { parameters, gives, statuses, ..Operation::get(id, handler, summary, "PS3.18 §10.4") }
+    Operation {
+        parameters,
+        gives,
+        statuses: RETRIEVE_RANGES,
+        by_share: ByShare::View,
+        by_url: true,
+        ..Operation::get(id, handler, summary, "PS3.18 §10.4")
+    }
+}
+
+/// The retrieval of whole instances.
+const fn whole(
+    id: &'static str,
+    handler: Handler,
+    summary: &'static str,
+    parameters: &'static [&'static [Parameter]],
+    gives: &'static [&'static str],
+) -> Operation {
+    Operation { by_share: ByShare::Download, ..retrieve(id, handler, summary, parameters, gives) }
 }
 
 const fn store(id: &'static str, handler: Handler, summary: &'static str) -> Operation {

@@ -3,6 +3,7 @@
 use axum::routing::on;
 
 use crate::archive::access::Right;
+use crate::http::auth::credentials::ByShare;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
@@ -16,6 +17,8 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/stream/studies/{study}/series/{series}",
         operations: &[Operation {
             parameters: &[STREAM, CONDITIONS, RANGE],
+            by_share: ByShare::View,
+            by_url: true,
             gives: &["application/vnd.cuspid.stream"],
             statuses: &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503],
             ..Operation::get(
@@ -31,6 +34,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/changes",
         operations: &[Operation {
             parameters: &[CHANGES],
+            by_share: ByShare::View,
             gives: &["application/json"],
             statuses: &[200, 400, 410, 429, 500, 503],
             ..Operation::get(
@@ -45,6 +49,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/events",
         operations: &[Operation {
             parameters: &[EVENTS],
+            by_share: ByShare::View,
             gives: &["text/event-stream"],
             statuses: &[200, 400, 410, 429, 500, 503],
             ..Operation::get(
@@ -60,6 +65,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             gives: &["application/json"],
             statuses: &[200, 404, 400, 429, 500, 503],
+            by_share: ByShare::View,
             ..Operation::get(
                 "RetrieveStreamState",
                 |method| on(method, preview_stream::state),
@@ -105,6 +111,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/me",
         operations: &[Operation {
             access: Access::Authenticated,
+            by_share: ByShare::View,
             statuses: &[200, 429, 500, 503],
             gives: &["application/json"],
             ..Operation::get(
