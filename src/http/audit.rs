@@ -115,11 +115,12 @@ pub(in crate::http) async fn refuse(
     service: &Service,
     request: &(Method, Uri),
     extensions: &Extensions,
-    error: AuthError,
+    error: Error,
 ) -> Response {
     let address = address(extensions);
-    let recorded = match &error {
-        AuthError::Missing | AuthError::NoKeys => Ok(()),
+    let Error::Auth(cause) = &error else { return error.into_response() };
+    let recorded = match cause {
+        AuthError::Missing | AuthError::NoKeys | AuthError::Share(_) => Ok(()),
         AuthError::Right { caller, right } => {
             let caller = Caller { address: address.into(), ..caller.as_ref().clone() };
             let operation =
@@ -128,11 +129,11 @@ pub(in crate::http) async fn refuse(
         }
         AuthError::Invalid(_) | AuthError::Tenant { .. } => {
             let user = AuditUser::unknown(&address, AuditProtocol::Http);
-            service.archive.audit_unknown_caller(user, &error.to_string()).await
+            service.archive.audit_unknown_caller(user, &cause.to_string()).await
         }
     };
     match recorded {
-        Ok(()) => Error::from(error).into_response(),
+        Ok(()) => error.into_response(),
         Err(error) => Error::from(error).into_response(),
     }
 }

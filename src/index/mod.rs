@@ -49,6 +49,9 @@ mod search_metadata;
 mod search_progress;
 #[cfg(test)]
 mod search_tests;
+pub mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod study_update;
 #[cfg(test)]
 mod tests;

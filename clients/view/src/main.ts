@@ -74,7 +74,8 @@ async function open(series?: string): Promise<void> {
   }
   if (!target) return page.say("no-series");
   if (series) {
-    const query = new URLSearchParams({ study: target.study, series });
+    const query = new URLSearchParams(location.search);
+    query.set("series", series);
     history.replaceState(null, "", `${location.pathname}?${query}`);
   }
   void describe(target);

@@ -16,6 +16,7 @@ use crate::http::request::accept_encoding::{AcceptEncoding, ContentCoding};
 pub mod accept;
 pub(in crate::http) mod accept_encoding;
 pub(in crate::http) mod base_url;
+pub(in crate::http) mod json_body;
 pub mod multipart;
 pub(in crate::http) mod path;
 pub(in crate::http) mod rendering_parameters;

@@ -31,6 +31,36 @@ pub(crate) struct InstancePath {
     pub(crate) rest: String,
 }
 
+/// `shares/{share}`: the identifier of a share.
+pub(crate) struct SharePath(pub(crate) String);
+
+/// `s/{secret}`: the secret of a link.
+pub(crate) struct LinkPath(pub(crate) String);
+
+/// Whether a text can be the identifier of a share.
+pub(crate) fn is_share_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SharePath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        let id = text(&path, "share").filter(|id| is_share_id(id)).ok_or(Error::NoResource)?;
+        Ok(Self(id.to_owned()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for LinkPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        Ok(Self(text(&path, "secret").unwrap_or_default().to_owned()))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Target {
     type Rejection = Error;
 

@@ -191,7 +191,8 @@ pub(in crate::http) const URI: &[Parameter] = &[
     query("presentationSeriesUID", ParameterType::Text, "its Series Instance UID"),
 ];
 
-const fn query(name: &'static str, kind: ParameterType, about: &'static str) -> Parameter {
+/// A parameter of the query.
+pub(super) const fn query(name: &'static str, kind: ParameterType, about: &'static str) -> Parameter {
     Parameter { name, location: ParameterLocation::Query, kind, is_required: false, about }
 }
 

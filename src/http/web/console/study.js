@@ -8,6 +8,7 @@ import { attributes } from "./attributes.js";
 import { element, fill, h, icon, mark } from "./html.js";
 import { t } from "./language.js";
 import { copy } from "./notices.js";
+import { shareButton } from "./share.js";
 import { Stage } from "./stage.js";
 import { age, date, message, nameParts, personName, sex, time } from "./text.js";
 
@@ -142,7 +143,7 @@ function heading(study) {
   return h("header", { class: "patient" },
     h("div", {}, h("h1", {}, first || t("noName"), second && h("span", { class: "other" }, second)), person && h("p", { class: "soft" }, person)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), link));
+    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), shareButton(dicomweb.value(study, "0020000D"), studyTitle(study), rights), link));
 }
 
 /** @param {string} study @param {dicomweb.DataSet} series */
