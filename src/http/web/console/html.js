@@ -48,6 +48,7 @@ export function mark(link, isCurrent) {
 
 /** Lines of 24 x 24 pictures. @type {Record<string, string>} */
 const shapes = {
+  add: "M12 5v14M5 12h14",
   eye: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
   cube: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
   download: "M12 3v12m0 0-5-5m5 5 5-5M4 20h16",

@@ -68,10 +68,12 @@ const FILES: &[(&str, &str, &str)] = &[
     ("console.css", CSS, include_str!("console.css")),
     ("deletions.js", SCRIPT, include_str!("deletions.js")),
     ("dicom-file.js", SCRIPT, include_str!("dicom-file.js")),
+    ("dicom-writer.js", SCRIPT, include_str!("dicom-writer.js")),
     ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
     ("events.js", SCRIPT, include_str!("events.js")),
     ("files.js", SCRIPT, include_str!("files.js")),
     ("html.js", SCRIPT, include_str!("html.js")),
+    ("jpeg.js", SCRIPT, include_str!("jpeg.js")),
     ("kept-uploads.js", SCRIPT, include_str!("kept-uploads.js")),
     ("language.js", SCRIPT, include_str!("language.js")),
     ("main.js", SCRIPT, include_str!("main.js")),
@@ -86,6 +88,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("share-page.js", SCRIPT, include_str!("share-page.js")),
     ("share.js", SCRIPT, include_str!("share.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
+    ("speed.js", SCRIPT, include_str!("speed.js")),
     ("stage.js", SCRIPT, include_str!("stage.js")),
     ("status-page.js", SCRIPT, include_str!("status-page.js")),
     ("studies.js", SCRIPT, include_str!("studies.js")),
@@ -94,6 +97,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("text.js", SCRIPT, include_str!("text.js")),
     ("upload-view.js", SCRIPT, include_str!("upload-view.js")),
     ("uploads.js", SCRIPT, include_str!("uploads.js")),
+    ("wrap-form.js", SCRIPT, include_str!("wrap-form.js")),
+    ("wrap.js", SCRIPT, include_str!("wrap.js")),
 ];
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";

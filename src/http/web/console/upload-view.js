@@ -2,6 +2,7 @@
 // @ts-check
 
 import { studyUrl } from "./actions.js";
+import * as dicomweb from "./dicomweb.js";
 import * as files from "./files.js";
 import { element, fill, h } from "./html.js";
 import * as kept from "./kept-uploads.js";
@@ -9,6 +10,8 @@ import { t } from "./language.js";
 import { notice } from "./notices.js";
 import { date, duration, personName, size } from "./text.js";
 import { Uploads } from "./uploads.js";
+import { canWrap } from "./wrap.js";
+import { wrapFor } from "./wrap-form.js";
 
 /** The most failures, and the most studies, that are listed. */
 const longestList = 200;
@@ -38,6 +41,7 @@ export function start({ mayStore, onStored }) {
   element("cancel").addEventListener("click", () => uploads.cancel());
   element("retry").addEventListener("click", () => uploads.retry());
   element("dismiss").addEventListener("click", () => uploads.clear());
+  element("wrap").addEventListener("click", () => wrapFailed(uploads));
   addEventListener("beforeunload", (event) => {
     if (uploads.isActive) event.preventDefault();
   });
@@ -134,6 +138,37 @@ function takeDropped(uploads, mayStore) {
     shown(false);
     if (mayStore() && event.dataTransfer) uploads.add(await files.dropped(event.dataTransfer));
   });
+}
+
+/** Offers to store what failed, because it is no DICOM, for a patient: that of the study that is open. @param {Uploads} uploads */
+async function wrapFailed(uploads) {
+  const failed = uploads.summary().failures.filter(({ wrap }) => wrap);
+  const [, uid] = /^#\/studies\/([\d.]+)/.exec(location.hash) ?? [];
+  const study = uid ? await dicomweb.study(uid).catch(() => undefined) : undefined;
+  const made = await wrapFor(failed.map(({ file, wrap }) => ({ file, kind: /** @type {import("./wrap.js").Kind} */ (wrap) })), study ?? null);
+  if (made.length === 0) return;
+  uploads.drop(failed.filter(({ file }) => made.some(({ of }) => of === file)));
+  await send(uploads, made.map(({ file }) => file));
+}
+
+/** Stores documents, photos and models for the patient of a study; DICOM files as they are. @param {Uploads} uploads @param {File[]} chosen @param {dicomweb.DataSet} study */
+export async function addTo(uploads, chosen, study) {
+  /** @type {import("./wrap-form.js").Wanted[]} */
+  const wanted = [];
+  const others = [];
+  for (const file of chosen) {
+    const bytes = await files.head(file);
+    const kind = bytes ? files.kind(bytes, file.size) : "gone";
+    if (canWrap(kind)) wanted.push({ file, kind });
+    else others.push({ file, path: file.name, handle: null });
+  }
+  if (others.length) await uploads.add(others);
+  if (wanted.length) await send(uploads, (await wrapFor(wanted, study)).map(({ file }) => file));
+}
+
+/** Files that were made here cannot be found again after a reload: they are not remembered. @param {Uploads} uploads @param {File[]} made */
+function send(uploads, made) {
+  return uploads.add(made.map((file) => ({ file, path: file.name, handle: null })), made.map(() => 0));
 }
 
 /** Shows the uploads again in another language. @param {Uploads} uploads */
@@ -241,6 +276,7 @@ function nameOf(name) {
 function showFailures(failures) {
   const list = element("uploads");
   element("failures").hidden = failures.length === 0;
+  element("wrap").hidden = !failures.some(({ wrap }) => wrap);
   if (list.childElementCount === Math.min(failures.length, longestList) && list.dataset.count === String(failures.length)) return;
   list.dataset.count = String(failures.length);
   fill(list, failures.slice(0, longestList).map(({ path, text }) => h("li", {}, path, h("span", {}, text))));

@@ -9,12 +9,15 @@ import * as kept from "./kept-uploads.js";
 import { t } from "./language.js";
 import { failure } from "./refusals.js";
 import * as signIn from "./sign-in.js";
+import { Speed } from "./speed.js";
 import { message, size } from "./text.js";
+import { canWrap } from "./wrap.js";
 
 /**
  * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
  * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean,
- *   keptId: number, arrival: Arrival, instance: string }} Item
+ *   keptId: number, arrival: Arrival, instance: string, wrap: import("./wrap.js").Kind | null }} Item `wrap`: the kind of a file that can
+ *   be stored in a DICOM file.
  * @typedef {{ study: string, patient: string, date: string, modalities: Set<string>, all: number, stored: number, present: number,
  *   failed: number, bytes: number, settledBytes: number, check: "" | "complete" | "missing", instances: Set<string> }} Arrival The
  * files of one study (`study` is empty where they do not say), and those that are settled. `check` is what counting at the
@@ -30,9 +33,6 @@ const parallelRequests = 3;
 const longestPause = 30;
 /** Attempts after which a request that the server fails at (500 and the like) is given up. */
 const attemptsAtFailure = 4;
-/** The time over which the speed is measured, in milliseconds. */
-const speedSpan = 6000;
-
 /** Milliseconds before another attempt to count. */
 const checkPause = 5000;
 /** Files that are looked at, at the same time. */
@@ -47,7 +47,7 @@ export class Uploads extends EventTarget {
   /** By study. @type {Map<string, Arrival>} */ #arrivals = new Map();
   #counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
   /** Bytes that each request under way has sent. @type {Map<object, number>} */ #progress = new Map();
-  /** @type {[number, number][]} */ #samples = [];
+  #speed = new Speed();
   #workers = 0;
   /** @type {Hold} */ #hold = { reason: "", text: "", retryAt: 0 };
   #stop = new AbortController();
@@ -78,11 +78,12 @@ export class Uploads extends EventTarget {
 
   /** @param {files.Found & { keptId: number }} found @param {Uint8Array | null} bytes */
   #enqueue({ file, path, keptId }, bytes) {
-    const kind = bytes ? files.kind(bytes) : "gone";
+    const kind = bytes ? files.kind(bytes, file.size) : "gone";
     const about = bytes && ["dicom", "unknown"].includes(kind) ? identity(bytes) : null;
     const arrival = this.#arrivalOf(about, path, kind === "zip");
     /** @type {Item} */
-    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "" };
+    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "",
+      wrap: canWrap(kind) ? kind : null };
     for (const counts of [this.#counts, arrival]) {
       counts.all += 1;
       counts.bytes += file.size;
@@ -158,6 +159,21 @@ export class Uploads extends EventTarget {
     this.#changed();
   }
 
+  /** Takes away files that failed, because they are stored in another form. @param {Item[]} items */
+  drop(items) {
+    this.#failed = this.#failed.filter((item) => !items.includes(item));
+    for (const { file, arrival } of items) {
+      for (const counts of [this.#counts, arrival]) {
+        counts.all -= 1;
+        counts.bytes -= file.size;
+        counts.settledBytes -= file.size;
+      }
+      arrival.failed -= 1;
+    }
+    for (const [key, { all }] of this.#arrivals) if (all === 0) this.#arrivals.delete(key);
+    this.#changed();
+  }
+
   /** Takes away what is settled. */
   clear() {
     if (this.isActive) return;
@@ -165,7 +181,7 @@ export class Uploads extends EventTarget {
     this.#failed = [];
     this.#arrivals.clear();
     this.#counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
-    this.#samples = [];
+    this.#speed = new Speed();
     this.#changed();
   }
 
@@ -195,19 +211,10 @@ export class Uploads extends EventTarget {
     const sent = settledBytes + [...this.#progress.values()].reduce((sum, part) => sum + part, 0);
     const failed = this.#failed.length;
     return {
-      all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed(sent), hold: this.#hold,
+      all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed.at(sent), hold: this.#hold,
       isActive: this.isActive, failures: this.#failed,
       mayRetry: this.#failed.some((item) => item.mayRetry), arrivals: [...this.#arrivals.values()],
     };
-  }
-
-  /** Bytes a second. @param {number} sent */
-  #speed(sent) {
-    const now = performance.now();
-    this.#samples.push([now, sent]);
-    while (this.#samples.length > 2 && now - this.#samples[0][0] > speedSpan) this.#samples.shift();
-    const [then, before] = this.#samples[0];
-    return now - then > 500 ? Math.max(0, (1000 * (sent - before)) / (now - then)) : 0;
   }
 
   #changed() {
