@@ -81,7 +81,8 @@ impl Table for TestTable {
     }
 }
 
-/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py` starts.
+/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py`
+/// starts.
 macro_rules! on_each_engine {
     ($($test:ident,)*) => {
         mod redb {

@@ -1,5 +1,5 @@
-//! The audit log of requests: each operation in the list of resources names its event ([`AuditRule`]), and one
-//! middleware records it before the answer.
+//! The audit log of requests: each operation in the list of resources names its event ([`AuditRule`]), and
+//! one middleware records it before the answer.
 
 use std::sync::Arc;
 
@@ -48,7 +48,8 @@ pub(in crate::http) enum AuditRule {
     InHandler,
 }
 
-/// Middleware of an operation, after the check of the caller's right: records the event if data are given out.
+/// Middleware of an operation, after the check of the caller's right: records the event if data are given
+/// out.
 pub(in crate::http) async fn record(
     State((service, rule)): State<(Arc<Service>, AuditRule)>,
     request: Request,
@@ -110,8 +111,8 @@ async fn record_given(
     service.archive.audit_access(caller, &study, access).await
 }
 
-/// Records that a request was refused, and returns the response of the refusal. A request without a token is no
-/// event: pages send some before their users sign in.
+/// Records that a request was refused, and returns the response of the refusal. A request without a token is
+/// no event: pages send some before their users sign in.
 pub(in crate::http) async fn refuse(
     service: &Service,
     request: &(Method, Uri),
