@@ -1,5 +1,5 @@
-//! The events of the archive in the audit log (docs/audit.md): the protocol layers say what was given out, and
-//! the archive itself records what was stored and deleted.
+//! The events of the archive in the audit log (docs/audit.md): the protocol layers say what was given out,
+//! and the archive itself records what was stored and deleted.
 
 use std::path::Path;
 use std::time::Duration;

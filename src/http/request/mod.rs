@@ -100,7 +100,7 @@ impl Head {
 }
 
 /// Decodes a name or value of a query: percent signs, and plus signs for spaces.
-fn decoded(text: &str) -> String {
+pub(in crate::http) fn decoded(text: &str) -> String {
     let spaced = text.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
