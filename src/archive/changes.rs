@@ -110,8 +110,8 @@ impl Archive {
         Ok(self.index.end_of_changes(caller.tenant.as_str()).await?)
     }
 
-    /// Begins to listen to the changes of the caller's tenant after a place, or from now on. The first changes
-    /// after the place are read.
+    /// Begins to listen to the changes of the caller's tenant after a place, or from now on. The first
+    /// changes after the place are read.
     pub async fn listen(
         &self,
         caller: &Caller,

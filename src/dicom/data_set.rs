@@ -48,7 +48,8 @@ pub enum DataSetEncoding {
 pub fn write(attributes: &Attributes, encoding: DataSetEncoding, repertoire: Repertoire) -> Vec<u8> {
     for repertoire in [repertoire, Repertoire::UNICODE] {
         let writer = || Writer { bytes: Vec::new(), encoding, repertoire, is_ascii: true };
-        // The attributes before Specific Character Set are those of groups below 0008 and of its first elements.
+        // The attributes before Specific Character Set are those of groups below 0008 and of its first
+        // elements.
         let (mut first, mut rest) = (writer(), writer());
         let is_first = |(tag, _): &(&Tag, &Attribute)| **tag < tags::SPECIFIC_CHARACTER_SET;
         let written = first.attributes(attributes.iter().take_while(is_first));
