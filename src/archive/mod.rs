@@ -55,6 +55,8 @@ pub mod scope;
 pub mod search;
 mod share_code;
 pub mod shares;
+#[cfg(test)]
+mod shares_tests;
 pub mod signing;
 pub mod status;
 mod storing;

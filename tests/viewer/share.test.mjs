@@ -91,12 +91,12 @@ describe("shares", { concurrency: 1 }, () => {
       await pocket.locator("#problem", { hasText: "코드가 맞지 않습니다" }).waitFor();
       await pocket.locator("#code").fill("482913");
       await pocket.locator("#unlock").click();
-      await pocket.locator("h1", { hasText: "洪. 吉." }).waitFor();
+      await pocket.locator("h1", { hasText: "홍. 길." }).waitFor();
       assert.deepEqual(await faults(pocket), []);
       await screenshot(pocket, "share what was shared on a phone");
       // Loading the page again is no second use.
       await pocket.reload();
-      await pocket.locator("h1", { hasText: "洪. 吉." }).waitFor();
+      await pocket.locator("h1", { hasText: "홍. 길." }).waitFor();
       const streamed = pocket.waitForResponse((response) => response.url().includes("/stream/") && response.ok());
       await pocket.locator("#open").click();
       await pocket.waitForURL(/\/view\/\?.*shared=/);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::archive::shares::{FoundLink, OpenedLink, ShareState};
 use crate::clock::{now_millis, rfc3339};
 use crate::config::SharedName;
-use crate::dicom::attributes::{Attribute, Value as DicomValue};
+use crate::dicom::attributes::{Attribute, PersonName, Value as DicomValue};
 use crate::dicom::tags;
 use crate::http::Service;
 use crate::http::auth::credentials;
@@ -135,8 +135,7 @@ fn described(service: &Service, link: &FoundLink) -> Value {
     let text = |tag| link.attributes.get(&tag).and_then(Attribute::first_text).unwrap_or_default();
     let name = link.attributes.get(&tags::PATIENT_NAME).and_then(|name| name.values.first());
     let name = match name {
-        Some(DicomValue::Name(name)) if name.ideographic.is_empty() => name.alphabetic.as_str(),
-        Some(DicomValue::Name(name)) => name.ideographic.as_str(),
+        Some(DicomValue::Name(name)) => as_people_write(name),
         _ => "",
     };
     let parts: Vec<&str> = name.split(['^', ' ']).filter(|part| !part.is_empty()).collect();
@@ -149,4 +148,33 @@ fn described(service: &Service, link: &FoundLink) -> Value {
         SharedName::None => String::new(),
     };
     json!({ "patient": patient, "date": text(tags::STUDY_DATE), "modalities": link.modalities })
+}
+
+/// The group of a name that its bearer writes: Hangul, which DICOM takes for phonetic (PS3.5 §I.2), else the
+/// ideographic one, else the alphabetic one.
+fn as_people_write(name: &PersonName) -> &str {
+    let is_hangul = |character: char| ('가'..='힣').contains(&character);
+    let groups = [&name.phonetic, &name.ideographic];
+    let written = groups.into_iter().find(|group| group.chars().any(is_hangul));
+    let ideographic = Some(&name.ideographic).filter(|group| !group.is_empty());
+    written.or(ideographic).unwrap_or(&name.alphabetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_as_its_bearer_writes_it() {
+        for (groups, expected) in [
+            (["Hong^Gildong", "洪^吉洞", "홍^길동"], "홍^길동"),
+            (["Hong^Gildong", "홍^길동", ""], "홍^길동"),
+            (["Yamada^Tarou", "山田^太郎", "やまだ^たろう"], "山田^太郎"),
+            (["Doe^Jane", "", ""], "Doe^Jane"),
+            (["", "", ""], ""),
+        ] {
+            let [alphabetic, ideographic, phonetic] = groups.map(str::to_owned);
+            assert_eq!(as_people_write(&PersonName { alphabetic, ideographic, phonetic }), expected);
+        }
+    }
 }

@@ -210,7 +210,7 @@ export const messages = {
   shareUntil: "until {when}",
   shareHasCode: "with a code",
   shareOfSeries: "one series",
-  shareUsed: "opened {count}{most} times",
+  shareUsed: { one: "opened {count}{most} time", other: "opened {count}{most} times" },
   shareRevoke: "Revoke",
   shareOpen: "open",
   shareExpired: "ended",

@@ -208,7 +208,7 @@ export const messages = {
   shareUntil: "{when}까지",
   shareHasCode: "코드 있음",
   shareOfSeries: "시리즈 하나",
-  shareUsed: "{count}{most}회 열림",
+  shareUsed: { other: "{count}{most}회 열림" },
   shareRevoke: "취소",
   shareOpen: "열람 가능",
   shareExpired: "기한 끝남",
