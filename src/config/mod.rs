@@ -9,6 +9,7 @@ use toml::{Table, Value};
 mod auth;
 mod bucket;
 mod decoders;
+mod deidentification;
 mod duplicates;
 mod network;
 mod origin;
@@ -22,6 +23,10 @@ mod tenant_rule;
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use decoders::DecodersSettings;
+pub use deidentification::{
+    BurnedInRule, DeidentificationSettings, NotARule, PixelRegion, ProfileOption, SafePrivateRule,
+    UnknownOption,
+};
 pub use duplicates::Duplicates;
 pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
@@ -66,6 +71,7 @@ pub struct Config {
     pub rendering: RenderingSettings,
     pub decoders: DecodersSettings,
     pub derived: DerivedSettings,
+    pub deidentification: DeidentificationSettings,
     pub log: LogSettings,
 }
 
@@ -144,6 +150,7 @@ impl Config {
             self.s3.validate()?;
         }
         self.decoders.validate()?;
+        self.deidentification.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
         ensure!(
