@@ -22,8 +22,8 @@ use crate::archive::response_memory::ResponseBudget;
 use crate::archive::storing::StoringState;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, ChangesSettings, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings,
-    SearchSettings, StorageSettings, TableEngine,
+    BlobStore, ChangesSettings, Config, DeidentificationSettings, FramesAhead, IngestSettings,
+    PreviewSettings, RenderingSettings, SearchSettings, StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -76,6 +76,7 @@ pub struct Archive {
     search: SearchSettings,
     preview: PreviewSettings,
     rendering: RenderingSettings,
+    deidentification: DeidentificationSettings,
     changes: ChangesSettings,
     followed_feeds: FollowedFeeds,
     permits: Permits,
@@ -137,6 +138,7 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
+            deidentification: config.deidentification.clone(),
             changes: config.changes.clone(),
             followed_feeds: FollowedFeeds::default(),
             permits: Permits::new(config),
