@@ -48,7 +48,7 @@ def attributes(profile: list[dict]) -> None:
     def tag(row):
         return "odd" if "ODD" in row["tag"].upper() else row["id"].upper().replace("X", "x")
 
-    rows = [",".join([tag(row), *(row.get(column, "") for column in COLUMNS.values()), row["name"].replace(",", "")]) for row in profile]
+    rows = [",".join([tag(row), *(row.get(column, "") for column in COLUMNS.values()), " ".join(row["name"].replace(",", "").split())]) for row in profile]
     write("attributes.csv", ",".join(["tag", *COLUMNS, "name"]), sorted(rows))
 
 
@@ -96,8 +96,8 @@ def safe_private(text: str) -> None:
     rows = []
     for tag, creator, vr, *_ in grid_table(text, "table:: Safe Private Attributes"):
         if (place := re.match(r"\(([0-9A-F]{4}),xx([0-9A-Fa-f]{2})\)", tag)) and vr in SAFE_VRS:
-            rows.append(f"{place[1]},{place[2].upper()},{creator}")
-    write("safe_private.csv", "group,element,creator", sorted(rows))
+            rows.append(f"{place[1]},{place[2].upper()},{vr},{creator}")
+    write("safe_private.csv", "group,element,vr,creator", sorted(rows))
 
 
 def main() -> None:

@@ -72,3 +72,29 @@ fn new_secret() -> [u8; SECRET_BYTES] {
     }
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::index::engine_tests::{Engine, on_each_engine};
+
+    on_each_engine! {
+        all_processes_have_the_same_secret_of_a_tenant,
+    }
+
+    async fn all_processes_have_the_same_secret_of_a_tenant(engine: Engine) {
+        let indexes: Vec<_> = (0..4).map(|_| Index::new(Arc::clone(&engine.table))).collect();
+        let secrets = join_all(indexes.iter().map(|index| index.pseudonym_secret("a"))).await;
+        let first = *secrets[0].as_ref().unwrap();
+        assert!(secrets.into_iter().all(|secret| secret.unwrap() == first));
+        assert_ne!(indexes[0].pseudonym_secret("b").await.unwrap(), first);
+        assert_ne!(first, [0; SECRET_BYTES]);
+        indexes[1].take_pseudonym_secrets(vec![("a".into(), [9; 32]), ("c".into(), [9; 32])]).await.unwrap();
+        assert_eq!(indexes[2].pseudonym_secret("a").await.unwrap(), first);
+        assert_eq!(indexes[2].pseudonym_secret("c").await.unwrap(), [9; 32]);
+    }
+}

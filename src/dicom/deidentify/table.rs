@@ -1,11 +1,11 @@
 //! PS3.15 Table E.1-1, and the types of attributes on which its actions depend (PS3.3). The tables are made by
 //! `tools/deidentification_tables.py`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::config::ProfileOption;
-use crate::dicom::attributes::Tag;
+use crate::dicom::attributes::{Tag, Vr};
 
 const ATTRIBUTES: &str = include_str!("attributes.csv");
 const TYPES: &str = include_str!("types.csv");
@@ -127,7 +127,7 @@ struct Tables {
     /// Of a tag, nested or not, and a type of 1 or 2: the IODs.
     types: HashMap<(Tag, bool), HashMap<&'static str, AttributeType>>,
     iods: HashMap<&'static str, &'static str>,
-    safe_private: HashSet<(u16, u8, &'static str)>,
+    safe_private: HashMap<(u16, u8, &'static str), Vr>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
@@ -170,11 +170,12 @@ fn types() -> HashMap<(Tag, bool), HashMap<&'static str, AttributeType>> {
     types
 }
 
-fn private(line: &'static str) -> Option<(u16, u8, &'static str)> {
-    let mut cells = line.splitn(3, ',');
+fn private(line: &'static str) -> Option<((u16, u8, &'static str), Vr)> {
+    let mut cells = line.splitn(4, ',');
     let group = u16::from_str_radix(cells.next()?, 16).ok()?;
     let element = u8::from_str_radix(cells.next()?, 16).ok()?;
-    Some((group, element, cells.next()?))
+    let vr = Vr(cells.next()?.as_bytes().try_into().ok()?);
+    Some(((group, element, cells.next()?), vr))
 }
 
 /// The row of an attribute; `None` if the table does not name the attribute. Repeating groups have no row.
@@ -191,9 +192,10 @@ pub(super) fn type_of(sop_class: &str, tag: Tag, is_nested: bool) -> AttributeTy
     types.and_then(|iods| iods.get(iod)).copied().unwrap_or(AttributeType::Optional)
 }
 
-/// Whether PS3.15 Table E.3.10-1 has a private attribute. `element` is the last byte of the element number.
-pub(super) fn is_safe_private(group: u16, element: u8, creator: &str) -> bool {
-    TABLES.safe_private.contains(&(group, element, creator))
+/// The VR of a private attribute by PS3.15 Table E.3.10-1; `None` if the table does not name the attribute.
+/// `element` is the last byte of the element number.
+pub(super) fn safe_private_vr(group: u16, element: u8, creator: &str) -> Option<Vr> {
+    TABLES.safe_private.get(&(group, element, creator)).copied()
 }
 
 #[cfg(test)]

@@ -345,6 +345,7 @@ fn names_hide_in_no_corner() {
         .text(0x0008_0018, "UI", "1.2.9")
         .sequence(0x0008_2218, std::slice::from_ref(&hidden))
         .delimited_sequence(0x0009_1010, "SQ", std::slice::from_ref(&hidden))
+        .text(0x0008_0012, "LO", "SECRET")
         // A name in a date, in numbers, in a UID, as UN, and under a tag that nobody knows.
         .text(0x0008_0022, "DA", "SECRET")
         .text(0x0008_0024, "UN", "SECRET")
@@ -383,19 +384,20 @@ fn only_safe_private_attributes_stay_with_their_creator() {
         .text(0x0019_0010, "LO", "SIEMENS MR HEADER")
         .text(0x0019_0011, "LO", "GEMS_ACQU_01")
         .text(0x0019_0012, "LO", "ACME")
-        .text(0x0019_100C, "IS", "1000")
+        .text(0x0019_100C, "IS", "31337")
         .text(0x0019_100F, "LO", "SECRET")
         .text(0x0019_1123, "LO", "SECRET")
         .text(0x0019_1124, "DS", "SECRET")
+        .text(0x0019_1127, "UN", "SECRET")
         .text(0x0019_1201, "DS", "7");
     let file = set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
     let none = copied(&deidentifier(&[]), &file).unwrap();
-    assert!(!holds(&none, "SIEMENS") && !holds(&none, "1000"));
+    assert!(!holds(&none, "SIEMENS") && !holds(&none, "31337"));
     let mut settings = Config::defaults().deidentification;
     settings.safe_private = vec!["0019:01:ACME".to_owned().try_into().unwrap()];
     let options = [ProfileOption::RetainSafePrivate];
     let copy = copied(&Deidentifier::new(PseudonymSecret([1; 32]), options, &settings), &file).unwrap();
-    assert!(holds(&copy, "SIEMENS MR HEADER") && holds(&copy, "1000"));
+    assert!(holds(&copy, "SIEMENS MR HEADER") && holds(&copy, "31337"));
     assert_eq!(memchr::memmem::find_iter(&copy, "ACME").count(), 2);
     assert!(!holds(&copy, "GEMS_ACQU_01") && !holds(&copy, "SECRET"));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::ProfileOption;
+use crate::config::{ProfileOption, SafePrivateRule};
 use crate::dicom::attributes::{Tag, Vr};
 use crate::dicom::deidentify::table::{self, ActionCode, ProfileAction};
 use crate::dicom::deidentify::{Deidentifier, values};
@@ -249,17 +249,22 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a private element is known to identify nobody.
-    fn is_safe_private(&mut self, tag: Tag) -> bool {
+    fn is_safe_private(&mut self, event: &ScanEvent, value: &[u8]) -> bool {
+        let tag = event.tag;
         let [block, element] = tag.element().to_be_bytes();
         let rules = &self.deidentifier.safe_private;
-        let creators = self.levels.last_mut().into_iter().flatten();
-        let creator =
-            creators.into_iter().rfind(|creator| creator.group == tag.group() && creator.block == block);
-        let Some(creator) = creator else { return false };
-        let is_safe = table::is_safe_private(tag.group(), element, &creator.name)
-            || rules.iter().any(|rule| {
-                (rule.group, rule.element, &rule.creator) == (tag.group(), element, &creator.name)
-            });
+        let mut creators = self.levels.last_mut().into_iter().flatten();
+        let Some(creator) = creators.rfind(|one| one.group == tag.group() && one.block == block) else {
+            return false;
+        };
+        let of_site = |rule: &SafePrivateRule| {
+            (rule.group, rule.element, &rule.creator) == (tag.group(), element, &creator.name)
+        };
+        // Where neither the element nor the table has a VR, numbers as text are all that can be known.
+        let known = table::safe_private_vr(tag.group(), element, &creator.name)
+            .or_else(|| rules.iter().any(of_site).then_some(Vr(*b"DS")));
+        let sent = event.vr.filter(|vr| &vr.0 != b"UN");
+        let is_safe = known.is_some_and(|known| is_number_or_term(sent.unwrap_or(known), value));
         creator.is_used |= is_safe;
         is_safe
     }
@@ -269,8 +274,8 @@ impl<'a> Walk<'a> {
         let tag = event.tag;
         let is_sequence = event.kind == EventKind::Sequence;
         if tag.is_private() {
-            let is_value = value.is_some_and(|value| is_number_or_term(event, value));
-            return if is_value && self.is_safe_private(tag) { Fate::Keep } else { Fate::Drop };
+            let is_safe = value.is_some_and(|value| self.is_safe_private(event, value));
+            return if is_safe { Fate::Keep } else { Fate::Drop };
         }
         if tag.element() == 0 || matches!(tag.group() >> 8, 0x50 | 0x60) {
             return Fate::Drop;
@@ -332,8 +337,6 @@ impl<'a> Walk<'a> {
             }
             b"UI" => ProfileAction::ReplaceUid,
             _ if tag == tags::ENCAPSULATED_DOCUMENT => ProfileAction::Remove,
-            // Text in the place of a number may be anything.
-            _ if is_free_text(vr) && !is_free_text(dictionary::vr(tag, false)) => ProfileAction::Remove,
             _ => ProfileAction::Keep,
         }
     }
@@ -378,7 +381,7 @@ impl<'a> Walk<'a> {
         let values = text.split('\\').map(|uid| uid.trim_matches(['\0', ' '])).map(|uid| {
             let is_structural = uid.starts_with(uids::DICOM_ROOT)
                 && uid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-            if uid.is_empty() || is_structural { uid.to_owned() } else { self.deidentifier.uid(uid) }
+            if uid.is_empty() || is_structural { uid.to_owned() } else { self.deidentifier.secret.uid(uid) }
         });
         values.collect::<Vec<_>>().join("\\").into_bytes()
     }
@@ -406,13 +409,14 @@ fn is_free_text(vr: Vr) -> bool {
     matches!(&vr.0, b"AE" | b"LO" | b"LT" | b"PN" | b"SH" | b"ST" | b"UC" | b"UR" | b"UT")
 }
 
-/// Whether a private value holds nothing but numbers or a defined term, by its VR as far as that is known.
-fn is_number_or_term(event: &ScanEvent, value: &[u8]) -> bool {
-    match event.vr {
-        Some(vr) if is_free_text(vr) || matches!(&vr.0, b"DA" | b"DT" | b"TM" | b"UI" | b"OB" | b"AS") => {
-            false
-        }
-        Some(vr) if &vr.0 != b"UN" => values::is_what_it_says(vr, value),
-        _ => true,
+/// Whether a value of this VR holds nothing but numbers or a defined term.
+fn is_number_or_term(vr: Vr, value: &[u8]) -> bool {
+    let is_of_term =
+        |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_ \\\0".contains(byte);
+    match &vr.0 {
+        b"CS" => value.iter().all(is_of_term),
+        b"DS" | b"IS" => values::is_what_it_says(vr, value),
+        b"FL" | b"FD" | b"SS" | b"US" | b"SL" | b"UL" => true,
+        _ => false,
     }
 }
