@@ -283,14 +283,19 @@ impl<'a> Walk<'a> {
         if tags::is_pixel_data(tag) {
             return if self.levels.len() == 1 { Fate::Keep } else { Fate::Drop };
         }
+        if is_sequence {
+            return sequence_fate(tag, self.action(tag, Vr(*b"SQ")));
+        }
         let sent = event.vr.filter(|vr| &vr.0 != b"UN");
-        let vr = if is_sequence {
-            Vr(*b"SQ")
-        } else {
-            sent.unwrap_or_else(|| dictionary::vr(tag, self.is_signed))
-        };
-        let action = self.action(tag, vr);
-        if is_sequence { sequence_fate(tag, action) } else { self.value_fate(tag, vr, value, action) }
+        let of_dictionary = dictionary::vr(tag, self.is_signed);
+        let allowed = sent.filter(|sent| dictionary::allows(tag, *sent));
+        // Text in the place of a number, a date or a UID may be anything.
+        if allowed.is_none() && sent.is_some_and(is_free_text) && !is_free_text(of_dictionary) {
+            let Some(row) = table::row_of(tag) else { return Fate::Drop };
+            return self.value_fate(tag, of_dictionary, None, self.profile_action(tag, row.basic));
+        }
+        let vr = allowed.unwrap_or(of_dictionary);
+        self.value_fate(tag, vr, value, self.action(tag, vr))
     }
 
     /// The action on an attribute, by the options and the profile.
