@@ -120,8 +120,8 @@ impl Rebuild {
 }
 
 /// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used, and
-/// the secrets of its tenants; an index without any entry counts as one that could not, since it may be in the
-/// place of another.
+/// the secrets of its tenants; an index without any entry counts as one that could not, since it may be in
+/// the place of another.
 async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> (bool, TenantSecrets) {
     let deletions = async {
         let index = Arc::new(Index::new(open_table(config, INDEX_FILE).await?));

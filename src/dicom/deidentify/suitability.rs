@@ -17,10 +17,8 @@ pub(super) const NEEDED: [Tag; 8] = [
     tags::ROWS,
     tags::COLUMNS,
     tags::BURNED_IN_ANNOTATION,
-    RECOGNIZABLE_VISUAL_FEATURES,
+    tags::RECOGNIZABLE_VISUAL_FEATURES,
 ];
-
-const RECOGNIZABLE_VISUAL_FEATURES: Tag = Tag(0x0028_0302);
 
 /// SOP classes below [`uids::STORAGE_ROOT`] whose images often have text in the pixels: secondary capture and
 /// ultrasound.
@@ -58,8 +56,8 @@ pub fn suitability(attributes: &Attributes, rules: &[BurnedInRule]) -> Suitabili
     if SPEECH.contains(&leaf) {
         return Suitability::Unsuitable("recorded speech may name the patient");
     }
-    if text(RECOGNIZABLE_VISUAL_FEATURES) == "YES"
-        || (PHOTOGRAPHS.contains(&leaf) && text(RECOGNIZABLE_VISUAL_FEATURES) != "NO")
+    if text(tags::RECOGNIZABLE_VISUAL_FEATURES) == "YES"
+        || (PHOTOGRAPHS.contains(&leaf) && text(tags::RECOGNIZABLE_VISUAL_FEATURES) != "NO")
     {
         return Suitability::Unsuitable("the patient may be recognized in the image");
     }

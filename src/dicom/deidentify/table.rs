@@ -1,5 +1,5 @@
-//! PS3.15 Table E.1-1, and the types of attributes on which its actions depend (PS3.3). The tables are made by
-//! `tools/deidentification_tables.py`.
+//! PS3.15 Table E.1-1, and the types of attributes on which its actions depend (PS3.3). The tables are made
+//! by `tools/deidentification_tables.py`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -12,11 +12,11 @@ use crate::dicom::dictionary;
 use crate::dicom::explicit::{FrameOutput, Rewrite, RewriteSegment, swap_words};
 use crate::dicom::scan::tests::scan;
 use crate::dicom::scan::{EventKind, ScanEvent};
-use crate::dicom::{explicit, transfer_syntax};
+use crate::dicom::{explicit, transfer_syntax, uids};
 
 const TABLE: &str = include_str!("attributes.csv");
 const TYPES: &str = include_str!("types.csv");
-const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+const CT: &str = uids::CT_IMAGE_STORAGE;
 /// An instance of a class that the table of IODs does not have, and that nothing forbids to copy.
 const PRIVATE_CLASS: &str = "1.3.6.1.4.1.99999.1";
 const DAYS: i64 = 24 * 60 * 60;

@@ -1,4 +1,5 @@
-//! Values in the place of others: dummies, shifted dates, and descriptions of which only known words are left.
+//! Values in the place of others: dummies, shifted dates, and descriptions of which only known words are
+//! left.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;

@@ -309,7 +309,8 @@ impl<'a> Walk<'a> {
         if options.clone().any(|option| row.is_kept_by(option)) {
             return ProfileAction::Keep;
         }
-        // Titles of application entities, which Retain Device Identity cleans, cannot be cleaned by a program.
+        // Titles of application entities, which Retain Device Identity cleans, cannot be cleaned by a
+        // program.
         let is_cleaned = |option| {
             let is_of_words = matches!(
                 option,

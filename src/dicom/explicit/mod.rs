@@ -144,8 +144,8 @@ pub enum Error {
 /// The plan takes memory by the size of `outline.head`, never by that of a bulk value.
 ///
 /// # Errors
-/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay as native ones; [`Error::TooLong`] if a value
-/// takes 4 GiB or more.
+/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay as native ones; [`Error::TooLong`]
+/// if a value takes 4 GiB or more.
 pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<RewritePlan, Error> {
     let mut writer = PlanWriter::new(outline, rewrite);
     let mut changes = rewrite.changes.iter().peekable();

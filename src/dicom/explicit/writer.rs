@@ -116,8 +116,8 @@ impl<'a> PlanWriter<'a> {
         Ok(())
     }
 
-    /// Pixel Data with its items as they are stored. Pixel Data that is a codestream without items becomes one
-    /// fragment (PS3.5 §A.4).
+    /// Pixel Data with its items as they are stored. Pixel Data that is a codestream without items becomes
+    /// one fragment (PS3.5 §A.4).
     fn encapsulation(&mut self, event: &ScanEvent) {
         push_header(&mut self.bytes, tags::PIXEL_DATA, Vr(*b"OB"), UNDEFINED);
         let is_bare = event.kind != EventKind::Encapsulated;
