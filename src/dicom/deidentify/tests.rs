@@ -113,8 +113,11 @@ fn letter(row: &Row, vr: Vr, options: &[ProfileOption], attribute_type: u8) -> c
         .map(|option| column(*option))
         .map(|column| (column, row.options.get(column).copied().unwrap_or("")))
         .collect();
-    let cleans = cells.iter().any(|(column, cell)| *cell == "C" && !(*column == "device" && &vr.0 == b"AE"));
-    let modifies = cells.contains(&("modified-dates", "C"));
+    let is_date = matches!(&vr.0, b"DA" | b"DT" | b"TM");
+    let is_description = matches!(&vr.0, b"LO" | b"LT" | b"SH" | b"ST" | b"UC" | b"UT" | b"SQ");
+    // What is neither a date nor a description, such as a time stamp in OB, cannot be cleaned.
+    let cleans = is_description && cells.iter().any(|(_, cell)| *cell == "C");
+    let modifies = is_date && cells.contains(&("modified-dates", "C"));
     let keeps = cells.iter().any(|(_, cell)| *cell == "K");
     let chosen = match row.basic {
         "X/Z" => ['Z', 'Z', 'X'],
@@ -229,7 +232,7 @@ fn check(
             let bytes = bytes.unwrap_or_else(|| panic!("{name}"));
             assert!(!bytes.is_empty() && bytes != original && !holds(bytes, "SECRET"), "{name}");
         }
-        'K' | 'U' if is_sequence => {
+        'K' | 'U' | 'C' if is_sequence => {
             assert_eq!(items, 1, "{name}");
             let bytes = bytes.unwrap();
             assert!(!holds(bytes, "SECRET") && holds(bytes, CT), "{name}");
