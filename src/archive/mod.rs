@@ -25,8 +25,8 @@ use crate::archive::storing::StoringState;
 use crate::audit::AuditLog;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, ChangesSettings, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings,
-    SearchSettings, SharingSettings, StorageSettings, TableEngine,
+    BlobStore, ChangesSettings, Config, DeidentificationSettings, FramesAhead, IngestSettings,
+    PreviewSettings, RenderingSettings, SearchSettings, SharingSettings, StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -86,6 +86,7 @@ pub struct Archive {
     search: SearchSettings,
     preview: PreviewSettings,
     rendering: RenderingSettings,
+    deidentification: DeidentificationSettings,
     changes: ChangesSettings,
     followed_feeds: FollowedFeeds,
     sharing: SharingSettings,
@@ -151,6 +152,7 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
+            deidentification: config.deidentification.clone(),
             changes: config.changes.clone(),
             followed_feeds: FollowedFeeds::default(),
             sharing: config.sharing.clone(),

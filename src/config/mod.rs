@@ -9,6 +9,7 @@ use toml::{Table, Value};
 mod auth;
 mod bucket;
 mod decoders;
+mod deidentification;
 mod duplicates;
 mod fingerprint_rule;
 mod network;
@@ -25,6 +26,10 @@ mod tls;
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use decoders::DecodersSettings;
+pub use deidentification::{
+    BurnedInRule, DeidentificationSettings, NotARule, PixelRegion, ProfileOption, SafePrivateRule,
+    UnknownOption,
+};
 pub use duplicates::Duplicates;
 pub use fingerprint_rule::FingerprintRule;
 pub use network::{Network, NotANetwork};
@@ -79,6 +84,7 @@ pub struct Config {
     pub rendering: RenderingSettings,
     pub decoders: DecodersSettings,
     pub derived: DerivedSettings,
+    pub deidentification: DeidentificationSettings,
     pub log: LogSettings,
 }
 
@@ -159,6 +165,7 @@ impl Config {
         }
         self.decoders.validate()?;
         self.sharing.validate()?;
+        self.deidentification.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
         ensure!(

@@ -138,7 +138,10 @@ impl Error {
                 StatusCode::NOT_FOUND
             }
             Self::Archive(
-                archive::Error::Unsupported(_) | archive::Error::TooLarge(_) | archive::Error::Damaged(_),
+                archive::Error::Unsupported(_)
+                | archive::Error::NotDeidentified(_)
+                | archive::Error::TooLarge(_)
+                | archive::Error::Damaged(_),
             )
             | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Archive(archive::Error::NotReady(_) | archive::Error::Busy | archive::Error::Audit(_))

@@ -19,6 +19,7 @@
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
+//! | secret of a tenant for de-identified copies | `T#{tenant}#SECRETS` | `PSEUDONYMS` | |
 //! | state of the scrub | `SCRUB` | `SCRUB` | |
 //! | probe of a process | `PROBE` | a random name | |
 //!
@@ -206,6 +207,11 @@ pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
 /// The row that marks an index being rebuilt.
 pub(crate) fn rebuilding() -> ItemKey {
     ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
+}
+
+/// The row with the secret of a tenant for de-identified copies.
+pub(crate) fn pseudonym_secret(tenant: &str) -> ItemKey {
+    ItemKey { partition: format!("T#{tenant}#SECRETS"), sort: "PSEUDONYMS".into() }
 }
 
 /// The row with the state of the scrub.

@@ -15,6 +15,7 @@ use crate::http::request::accept_encoding::{AcceptEncoding, ContentCoding};
 
 pub mod accept;
 pub(in crate::http) mod accept_encoding;
+pub(in crate::http) mod anonymize;
 pub(in crate::http) mod base_url;
 pub(in crate::http) mod json_body;
 pub mod multipart;
@@ -66,13 +67,7 @@ impl Head {
 
     /// The query parameters in order, decoded.
     pub(crate) fn query_pairs(&self) -> Vec<(String, String)> {
-        let pairs = self.query.as_deref().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        pairs
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decoded(name), decoded(value))
-            })
-            .collect()
+        query_pairs(self.query.as_deref())
     }
 
     /// The text of a header field; `None` without the field or if the value is not text.
@@ -97,6 +92,17 @@ impl Head {
         let offers = [ContentCoding::Gzip, ContentCoding::Identity];
         self.accept_encoding().choose(&offers) == Some(ContentCoding::Gzip)
     }
+}
+
+/// The parameters of a query in order, decoded.
+fn query_pairs(query: Option<&str>) -> Vec<(String, String)> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect()
 }
 
 /// Decodes a name or value of a query: percent signs, and plus signs for spaces.

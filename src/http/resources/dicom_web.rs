@@ -12,7 +12,7 @@ use crate::http::resources::media_types::{
 };
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{
-    CONDITIONS, FORM, POSITIONS, Parameter, RANGE, RENDERING, SEARCH, THUMBNAIL, URI, ZIPPED,
+    ANONYMIZED, CONDITIONS, FORM, POSITIONS, Parameter, RANGE, RENDERING, SEARCH, THUMBNAIL, URI, ZIPPED,
 };
 use crate::http::retrieve::{
     bulkdata, bulkdata_of_instances, frames, instances, metadata, rendered, thumbnail,
@@ -368,8 +368,8 @@ pub(super) const RESOURCES: &[Resource] = &[
 
 /// Parameters of retrieval.
 const BYTES: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE];
-const WHOLE_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED];
-const SERIES_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, POSITIONS];
+const WHOLE_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, ANONYMIZED];
+const SERIES_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, POSITIONS, ANONYMIZED];
 const METADATA_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS];
 const RENDERED_PARAMETERS: &[&[Parameter]] = &[FORM, RENDERING, CONDITIONS, RANGE];
 const THUMBNAIL_PARAMETERS: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RANGE];
@@ -398,7 +398,7 @@ const fn options(id: &'static str, handler: Handler) -> Operation {
 
 const fn by_uri(id: &'static str, handler: Handler) -> Operation {
     Operation {
-        parameters: &[URI, CONDITIONS, RANGE],
+        parameters: &[URI, ANONYMIZED, CONDITIONS, RANGE],
         gives: URI_RESULTS,
         audit: AuditRule::ByUri,
         statuses: RETRIEVE_RANGES,

@@ -10,14 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, Response};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter};
 
 use crate::http::audit;
 use crate::http::auth::{self, Authenticator};
 use crate::http::error::Error;
 use crate::http::middleware;
-use crate::http::request::Head;
+use crate::http::request::{Head, anonymize};
 use crate::http::resources::operation::{Operation, Resource};
 use crate::http::{Service, describe};
 
@@ -77,6 +77,10 @@ fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Serv
     let filter = MethodFilter::try_from(method).expect("the list holds methods that have a filter");
     let handler = (operation.handler)(filter);
     let Some(needs) = operation.needs() else { return handler };
+    // A client that requests no names must not get any because the resource does not know the parameter.
+    let gives_copies =
+        operation.parameters.iter().any(|group| group.iter().any(|one| one.name == anonymize::ANONYMIZE));
+    let handler = if gives_copies { handler } else { handler.route_layer(from_fn(anonymize::refuse)) };
     let handler =
         handler.route_layer(from_fn_with_state((Arc::clone(service), operation.audit), audit::record));
     handler.route_layer(from_fn_with_state((Arc::clone(service), needs), auth::require))

@@ -118,6 +118,20 @@ pub(in crate::http) const ZIPPED: &[Parameter] = &[
     ),
 ];
 
+/// De-identified copies (PS3.15 §E).
+pub(in crate::http) const ANONYMIZED: &[Parameter] = &[
+    query(
+        "anonymize",
+        ParameterType::Text,
+        "`yes`: de-identified copies (PS3.15 §E, docs/deidentification.md)",
+    ),
+    query(
+        "anonymize-options",
+        ParameterType::Text,
+        "options of PS3.15 §E.3, with commas, such as `retain-modified-dates`; `none` for none of the settings'",
+    ),
+];
+
 /// The instances of a series that a zip file holds.
 pub(in crate::http) const POSITIONS: &[Parameter] = &[query(
     "instances",
