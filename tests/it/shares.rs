@@ -96,32 +96,45 @@ fn kinds() -> Vec<(Value, Vec<(&'static str, &'static str)>)> {
     ]
 }
 
-#[tokio::test]
-async fn a_link_opens_what_was_shared_and_nothing_else() {
-    let server = filled().await;
-    for (mut body, visible) in kinds() {
-        body["mode"] = json!("download");
-        let (_, secret) = share(&server, &body).await;
-        let token = open(&server, &secret).await;
-        let all: BTreeSet<String> = visible.iter().map(|(_, instance)| (*instance).to_owned()).collect();
-        let series: BTreeSet<String> = visible.iter().map(|(series, _)| (*series).to_owned()).collect();
-        // Searches.
-        let studies =
-            json_of(&server, "/dicom-web/studies?includefield=ModalitiesInStudy,SOPClassesInStudy", &token)
-                .await;
+/// A share that was opened.
+struct Opened<'a> {
+    server: &'a Server,
+    token: String,
+    /// The body of the request for the share.
+    body: Value,
+    /// The visible instances, by series.
+    visible: Vec<(&'static str, &'static str)>,
+    instances: BTreeSet<String>,
+    series: BTreeSet<String>,
+}
+
+impl Opened<'_> {
+    async fn json(&self, path: &str) -> Value {
+        json_of(self.server, path, &self.token).await
+    }
+
+    /// Requests what is there if it is visible, and not there otherwise.
+    async fn finds(&self, path: &str, is_visible: bool) {
+        let found = status(self.server, path, &self.token).await;
+        assert_eq!(found, if is_visible { 200 } else { 404 }, "{} {path}", self.body);
+    }
+
+    async fn check_searches(&self) {
+        let Self { body, instances, series, .. } = self;
+        let studies = self.json("/dicom-web/studies?includefield=ModalitiesInStudy,SOPClassesInStudy").await;
         assert_eq!(uids(&studies, "0020000D"), BTreeSet::from([STUDY.to_owned()]), "{body}");
-        assert_eq!(studies[0]["00201208"]["Value"][0], all.len(), "{body}");
+        assert_eq!(studies[0]["00201208"]["Value"][0], instances.len(), "{body}");
         assert_eq!(studies[0]["00201206"]["Value"][0], series.len(), "{body}");
         for path in ["/dicom-web/series", "/dicom-web/studies/1.1/series"] {
-            let found = json_of(&server, path, &token).await;
-            assert_eq!(uids(&found, "0020000E"), series, "{body} {path}");
-            let counts =
-                found.as_array().unwrap().iter().map(|one| one["00201209"]["Value"][0].as_u64().unwrap());
-            assert_eq!(counts.sum::<u64>(), all.len() as u64, "{body} {path}");
+            let found = self.json(path).await;
+            assert_eq!(uids(&found, "0020000E"), *series, "{body} {path}");
+            let found = found.as_array().unwrap();
+            let counts = found.iter().map(|one| one["00201209"]["Value"][0].as_u64().unwrap());
+            assert_eq!(counts.sum::<u64>(), instances.len() as u64, "{body} {path}");
         }
         for path in ["/dicom-web/instances", "/dicom-web/studies/1.1/instances"] {
-            assert_eq!(uids(&json_of(&server, path, &token).await, "00080018"), all, "{body} {path}");
-            let page = json_of(&server, &format!("{path}?limit=1&offset={}", all.len() - 1), &token).await;
+            assert_eq!(uids(&self.json(path).await, "00080018"), *instances, "{body} {path}");
+            let page = self.json(&format!("{path}?limit=1&offset={}", instances.len() - 1)).await;
             assert_eq!(page.as_array().unwrap().len(), 1);
         }
         for path in [
@@ -129,92 +142,100 @@ async fn a_link_opens_what_was_shared_and_nothing_else() {
             "/dicom-web/studies/2.1/instances",
             "/dicom-web/studies?StudyInstanceUID=2.1",
         ] {
-            let response = get(&server, path, &token).send().await.unwrap();
+            let response = get(self.server, path, &self.token).send().await.unwrap();
             let text = response.text().await.unwrap();
             assert!(text.is_empty() || text == "[]", "{path} {text}");
         }
-        // Whole studies and series hold the visible part.
-        let metadata = json_of(&server, "/dicom-web/studies/1.1/metadata", &token).await;
-        assert_eq!(uids(&metadata, "00080018"), all, "{body}");
+    }
+
+    /// Whole studies hold the visible part.
+    async fn check_studies(&self) {
+        let metadata = self.json("/dicom-web/studies/1.1/metadata").await;
+        assert_eq!(uids(&metadata, "00080018"), self.instances, "{}", self.body);
         for form in ["multipart/related; type=\"application/dicom\"", "application/zip"] {
-            let response =
-                get(&server, "/dicom-web/studies/1.1", &token).header("Accept", form).send().await.unwrap();
-            assert_eq!(response.status(), 200, "{body} {form}");
+            let request = get(self.server, "/dicom-web/studies/1.1", &self.token);
+            let response = request.header("Accept", form).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{} {form}", self.body);
             let bytes = match form {
                 "application/zip" => response.bytes().await.unwrap().to_vec(),
                 _ => parts(response).await.concat_bytes(),
             };
             for (_, _, instance) in INSTANCES {
                 let is_in = bytes.windows(instance.len()).any(|window| window == instance.as_bytes());
-                assert_eq!(is_in, all.contains(instance), "{body} {form} {instance}");
+                assert_eq!(is_in, self.instances.contains(instance), "{} {form} {instance}", self.body);
             }
-        }
-        for (study, of, instance) in INSTANCES {
-            let is_visible = study == STUDY && visible.contains(&(of, instance));
-            let base = format!("/dicom-web/studies/{study}/series/{of}/instances/{instance}");
-            for end in [
-                "",
-                "/metadata",
-                "/frames/1",
-                "/rendered",
-                "/thumbnail",
-                "/bulkdata",
-                "/pixeldata",
-                "/bulkdata/7FE00010",
-                "/frames/1/rendered",
-                "/frames/1/thumbnail",
-            ] {
-                let found = status(&server, &format!("{base}{end}"), &token).await;
-                assert_eq!(found, if is_visible { 200 } else { 404 }, "{body} {base}{end}");
-            }
-            let wado = format!(
-                "/wado?requestType=WADO&studyUID={study}&seriesUID={of}&objectUID={instance}&contentType=application/dicom"
-            );
-            assert_eq!(
-                status(&server, &wado, &token).await,
-                if is_visible { 200 } else { 404 },
-                "{body} {wado}"
-            );
-        }
-        for (study, of) in [("1.1", "1.2"), ("1.1", "1.5"), ("2.1", "2.2")] {
-            let is_visible = study == STUDY && series.contains(of);
-            for end in ["", "/metadata", "/rendered", "/thumbnail", "/pixeldata"] {
-                let path = format!("/dicom-web/studies/{study}/series/{of}{end}");
-                let found = status(&server, &path, &token).await;
-                assert_eq!(found, if is_visible { 200 } else { 404 }, "{body} {path}");
-            }
-            let is_whole = is_visible && !body["instances"].is_array();
-            let path = format!("/stream/studies/{study}/series/{of}/state");
-            assert_eq!(
-                status(&server, &path, &token).await,
-                if is_whole { 200 } else { 404 },
-                "{body} {path}"
-            );
         }
         for end in ["", "/metadata", "/rendered", "/thumbnail", "/pixeldata"] {
-            assert_eq!(
-                status(&server, &format!("/dicom-web/studies/1.1{end}"), &token).await,
-                200,
-                "{body} {end}"
-            );
-            assert_eq!(
-                status(&server, &format!("/dicom-web/studies/2.1{end}"), &token).await,
-                404,
-                "{body} {end}"
-            );
+            self.finds(&format!("/dicom-web/studies/1.1{end}"), true).await;
+            self.finds(&format!("/dicom-web/studies/2.1{end}"), false).await;
         }
-        // Changes.
-        let page = json_of(&server, "/changes", &token).await;
+    }
+
+    async fn check_instances(&self) {
+        const ENDS: [&str; 10] = [
+            "",
+            "/metadata",
+            "/frames/1",
+            "/rendered",
+            "/thumbnail",
+            "/bulkdata",
+            "/pixeldata",
+            "/bulkdata/7FE00010",
+            "/frames/1/rendered",
+            "/frames/1/thumbnail",
+        ];
+        for (study, of, instance) in INSTANCES {
+            let is_visible = study == STUDY && self.visible.contains(&(of, instance));
+            let base = format!("/dicom-web/studies/{study}/series/{of}/instances/{instance}");
+            for end in ENDS {
+                self.finds(&format!("{base}{end}"), is_visible).await;
+            }
+            let uids = format!("studyUID={study}&seriesUID={of}&objectUID={instance}");
+            let wado = format!("/wado?requestType=WADO&{uids}&contentType=application/dicom");
+            self.finds(&wado, is_visible).await;
+        }
+    }
+
+    async fn check_series(&self) {
+        for (study, of) in [("1.1", "1.2"), ("1.1", "1.5"), ("2.1", "2.2")] {
+            let is_visible = study == STUDY && self.series.contains(of);
+            for end in ["", "/metadata", "/rendered", "/thumbnail", "/pixeldata"] {
+                self.finds(&format!("/dicom-web/studies/{study}/series/{of}{end}"), is_visible).await;
+            }
+            let is_whole = is_visible && !self.body["instances"].is_array();
+            self.finds(&format!("/stream/studies/{study}/series/{of}/state"), is_whole).await;
+        }
+    }
+
+    async fn check_changes(&self) {
+        let page = self.json("/changes").await;
         let changes = page["changes"].as_array().unwrap();
         let changed: BTreeSet<String> = changes
             .iter()
             .flat_map(|change| change["instances"].as_array().unwrap())
             .map(|instance| instance.as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(changed, all, "{body}");
-        // The caller.
-        let me = json_of(&server, "/me", &token).await;
+        assert_eq!(changed, self.instances, "{}", self.body);
+        let me = self.json("/me").await;
         assert_eq!((&me["rights"], &me["share"]["study"]), (&json!(["read"]), &json!(STUDY)));
+    }
+}
+
+#[tokio::test]
+async fn a_link_opens_what_was_shared_and_nothing_else() {
+    let server = filled().await;
+    for (mut body, visible) in kinds() {
+        body["mode"] = json!("download");
+        let (_, secret) = share(&server, &body).await;
+        let token = open(&server, &secret).await;
+        let instances = visible.iter().map(|(_, instance)| (*instance).to_owned()).collect();
+        let series = visible.iter().map(|(series, _)| (*series).to_owned()).collect();
+        let opened = Opened { server: &server, token, body, visible, instances, series };
+        opened.check_searches().await;
+        opened.check_studies().await;
+        opened.check_instances().await;
+        opened.check_series().await;
+        opened.check_changes().await;
     }
 }
 
