@@ -92,8 +92,8 @@ impl<'a> Walk<'a> {
             let value = top_level(source, tag).map_or(&[][..], |(_, value)| value);
             String::from_utf8_lossy(value).trim_matches(['\0', ' ']).to_owned()
         };
-        let is_signed = top_level(source, tags::PIXEL_REPRESENTATION)
-            .is_some_and(|(_, value)| value.iter().any(|&byte| byte == 1));
+        let is_signed =
+            top_level(source, tags::PIXEL_REPRESENTATION).is_some_and(|(_, value)| value.contains(&1));
         Self {
             deidentifier,
             source,
