@@ -498,6 +498,40 @@ describe("the console", { concurrency: 1 }, () => {
     await says(page, "1 of 1 file stored");
     await row(page, "Zip One").waitFor();
     await row(page, "Zip Two").waitFor();
+    // Whose images they were, with links, and how many.
+    const lines = page.locator("#arrivals li");
+    await lines.filter({ hasText: "both.zip" }).getByText("1 of 1 file stored, 2 images in it").waitFor();
+    await lines.filter({ hasText: "Zip Two" }).getByText("1 of 1 file stored, all there, counted").waitFor();
+    await lines.filter({ hasText: "Zip One, 2026-01-01, OT" }).getByRole("link").click();
+    await page.getByRole("heading", { name: "Zip One" }).waitFor();
+  });
+
+  for (const [name, files, why] of [
+    ["other bytes", (one, other) => [one, other], /other data with the same identity are stored already/],
+    ["a cut copy, first", (one) => [one.subarray(0, one.length - 40), one], /damaged, or not a DICOM file/],
+    ["a cut copy, last", (one) => [one, one.subarray(0, one.length - 40)], /damaged, or not a DICOM file/],
+  ]) {
+    seen(`of two files with one identity, only the one that is stored is said to be: ${name}`, async (page) => {
+      const of = { instance: uid(), study: uid() };
+      const sent = files(image({ name: "Twin^One", ...of }), image({ name: "Twin^Two", ...of }));
+      await page.goto(server.url);
+      await send(page, sent.map((bytes, index) => file(`${index}.dcm`, bytes)));
+      await says(page, "1 of 2 files stored, 1 not stored");
+      const failures = await page.locator("#uploads li").allInnerTexts();
+      assert.equal(failures.length, 1);
+      assert.match(failures[0], why);
+      assert.equal(await page.getByText("all there, counted").count(), 0);
+      await erase(of.study);
+    });
+  }
+
+  seen("the same file twice is stored once, and there already", async (page) => {
+    const of = { instance: uid(), study: uid() };
+    const bytes = image({ name: "Twice^Same", ...of });
+    await page.goto(server.url);
+    await send(page, [file("0.dcm", bytes), file("1.dcm", bytes), file("notes.txt", Buffer.from("what a text"))]);
+    await says(page, "2 of 3 files stored, 1 of them there already, 1 not stored");
+    await erase(of.study);
   });
 
   seen("files dropped beside the box are stored", async (page) => {

@@ -137,6 +137,7 @@ export const messages = {
   restGone: { one: "{count} file can no longer be read. Choose it again.", other: "{count} files can no longer be read. Choose them again." },
   sendRest: "Send the rest",
   forgetRest: "Forget them",
+  zipHolds: { one: "{count} image in it", other: "{count} images in it" },
   zipPartly: "{stored} of its images stored, {failed} not: {why}",
   whyProcessing: "the server could not process it",
   whyClass: "this kind of object cannot be stored",

@@ -135,6 +135,7 @@ export const messages = {
   restGone: "파일 {count}개를 더는 읽을 수 없습니다. 다시 선택하세요.",
   sendRest: "나머지 보내기",
   forgetRest: "보내지 않기",
+  zipHolds: "영상 {count}장이 들어 있음",
   zipPartly: "영상 {stored}장 저장, {failed}장 실패: {why}",
   whyProcessing: "서버가 처리하지 못했습니다",
   whyClass: "저장할 수 없는 종류입니다",

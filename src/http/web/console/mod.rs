@@ -70,10 +70,12 @@ const FILES: &[(&str, &str, &str)] = &[
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
     ("stage.js", SCRIPT, include_str!("stage.js")),
     ("status-page.js", SCRIPT, include_str!("status-page.js")),
+    ("store-answer.js", SCRIPT, include_str!("store-answer.js")),
     ("studies.js", SCRIPT, include_str!("studies.js")),
     ("study.js", SCRIPT, include_str!("study.js")),
     ("teach.js", SCRIPT, include_str!("teach.js")),
     ("text.js", SCRIPT, include_str!("text.js")),
+    ("upload-arrivals.js", SCRIPT, include_str!("upload-arrivals.js")),
     ("upload-view.js", SCRIPT, include_str!("upload-view.js")),
     ("uploads.js", SCRIPT, include_str!("uploads.js")),
 ];
