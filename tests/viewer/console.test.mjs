@@ -719,10 +719,61 @@ describe("the console", { concurrency: 1 }, () => {
     const gone = page.waitForResponse((response) => response.request().method() === "DELETE");
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
     await dialog.getByRole("button", { name: "Delete" }).click();
-    await page.getByText("Deleted: Zip One").waitFor();
+    await page.getByText("Will be deleted in 8 seconds: Zip One").waitFor();
+    await screenshot(page, "console a study will be deleted");
     assert.equal((await gone).status(), 204);
     await page.getByText("Gone for good: Zip One").waitFor();
     assert.equal(await rows(page).count(), 0);
+  });
+
+  for (const [name, leave] of [
+    ["a reload", (page) => page.reload()],
+    ["another page", (page) => page.goto(`${server.url}/healthz`)],
+    ["the end of the tab", (page) => page.close({ runBeforeUnload: true })],
+  ]) {
+    seen(`a study is deleted although the page is left before: ${name}`, async (page) => {
+      const tab = await page.context().newPage();
+      const study = uid();
+      await store(server.url, [image({ name: "Leave^Early", id: "LEAVE-1", study }), image({ name: "Stay^Here", id: "LEAVE-2" })]);
+      await tab.goto(`${server.url}/#/?q=LEAVE-`);
+      await finds(tab, 2);
+      await row(tab, "Leave Early").getByRole("button").click();
+      await tab.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+      await tab.getByText("Will be deleted in 8 seconds: Leave Early").waitFor();
+      // What is not shown is not counted.
+      await finds(tab, 1);
+      const start = Date.now();
+      await leave(tab);
+      for (;;) {
+        const left = await (await fetch(`${server.url}/dicom-web/studies?StudyInstanceUID=${study}`)).json().catch(() => []);
+        if (left.length === 0) break;
+        assert.ok(Date.now() - start < 6000, "it is still there");
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      if (!tab.isClosed()) await tab.close();
+      const [other] = await (await fetch(`${server.url}/dicom-web/studies?PatientID=LEAVE-2`)).json();
+      await erase(other["0020000D"].Value[0]);
+    });
+  }
+
+  seen("a list that could not be had is shown when it can, without a word of the failure", async (page) => {
+    await page.route(/dicom-web\/studies\?/, (route) => route.abort("connectionrefused"));
+    await page.route("**/events", (route) => route.abort("connectionrefused"));
+    await page.goto(server.url);
+    await page.getByText("The studies cannot be listed: The server cannot be reached").waitFor();
+    await page.getByLabel("Language").selectOption("ko");
+    await page.getByText("목록을 가져오지 못했습니다: 서버에 연결할 수 없습니다").waitFor();
+    await page.unroute(/dicom-web\/studies\?/);
+    await rows(page).first().waitFor();
+    assert.equal(await page.locator("#message").innerText(), "");
+    // The same rows as before, after another failure.
+    await page.route(/dicom-web\/studies\?/, (route) => route.abort("connectionrefused"));
+    await page.evaluate(() => { location.hash = "#/?page=1"; });
+    await page.locator("#message.failed").waitFor();
+    await page.unroute(/dicom-web\/studies\?/);
+    await page.locator("#message:not(.failed)").waitFor({ state: "attached" });
+    assert.deepEqual(await page.locator("#rows .badge").allInnerTexts(), []);
+    await page.getByLabel("언어").selectOption("en");
   });
 
   seen("it fits a phone", async (page) => {
