@@ -73,28 +73,39 @@ async function pick(uploads, input, picker, options) {
   }
 }
 
-/** After a reload: what was not sent yet is offered to be sent. @param {Uploads} uploads */
+/** After a reload: what was not sent yet is offered to be sent, until it is chosen again. @param {Uploads} uploads */
 async function offerRest(uploads) {
-  const rest = await kept.left();
+  let rest = await kept.left();
   if (rest.length === 0) return;
   const line = element("resume-line");
-  const canRead = rest.some(({ handle }) => handle);
   const say = () => {
+    const canRead = rest.some(({ handle }) => handle);
     element("resume-text").textContent = t(canRead ? "restWaits" : "restLost", { count: rest.length });
+    element("resume").hidden = !canRead;
+  };
+  const close = () => {
+    line.hidden = true;
+    rest = [];
+    show(uploads);
   };
   say();
   addEventListener("languagechange-page", say);
+  kept.events.addEventListener("change", async () => {
+    if (line.hidden) return;
+    rest = await kept.left();
+    if (rest.length === 0) close();
+    else say();
+  });
   element("upload").hidden = false;
   line.hidden = false;
-  element("resume").hidden = !canRead;
   element("resume").addEventListener("click", async () => {
-    line.hidden = true;
-    await sendRest(uploads, rest);
+    const files = rest;
+    close();
+    await sendRest(uploads, files);
   });
   element("forget").addEventListener("click", () => {
-    line.hidden = true;
     for (const { id } of rest) kept.forget(id ?? 0);
-    show(uploads);
+    close();
   });
 }
 

@@ -65,6 +65,7 @@ export class Uploads extends EventTarget {
     if (!keptIds) {
       const ids = await kept.remember(wanted.map(({ path, file, handle }) => ({ path, size: file.size, handle })));
       wanted.forEach((one, index) => { one.keptId = ids[index]; });
+      await kept.forgetChosen(wanted.map(({ path, file }) => ({ path, size: file.size })));
     }
     for (let at = 0; at < wanted.length; at += parallelLooks) {
       const some = wanted.slice(at, at + parallelLooks);
