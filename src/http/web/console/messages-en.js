@@ -31,6 +31,7 @@ export const messages = {
   month: "Last 30 days",
   modality: "Modality",
   daysBackwards: "The first day is later than the last.",
+  noSuchDay: "“{word}” is no date. It is searched for as a name or number.",
   patient: "Patient",
   patientId: "Patient ID",
   birthDate: "Born",
@@ -177,5 +178,6 @@ export const messages = {
   host: "Host",
   port: "Port",
   thisPage: "This page",
+  onlyHere: "This server can be reached on this computer only ({host}). For other devices and phones, set http.listen and dimse.listen to an address of this computer in the network; without sign-in (auth.issuer) that needs auth.allow_anonymous. Then restart the server, and open this page at that address.",
   qrCode: "This page on a phone",
 };

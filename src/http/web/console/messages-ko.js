@@ -32,6 +32,7 @@ export const messages = {
   month: "최근 30일",
   modality: "장비 종류",
   daysBackwards: "시작일이 종료일보다 늦습니다.",
+  noSuchDay: "“{word}”은(는) 날짜가 아닙니다. 이름이나 번호로 찾습니다.",
   patient: "환자",
   patientId: "환자 ID",
   birthDate: "생년월일",
@@ -175,5 +176,6 @@ export const messages = {
   host: "호스트",
   port: "포트",
   thisPage: "이 페이지",
+  onlyHere: "이 서버는 이 컴퓨터에서만 접속할 수 있습니다({host}). 다른 장비나 휴대전화에서 쓰려면 http.listen과 dimse.listen에 이 컴퓨터의 네트워크 주소를 설정하고(로그인(auth.issuer)이 없으면 auth.allow_anonymous도 필요) 서버를 다시 시작한 뒤 그 주소로 이 페이지를 여세요.",
   qrCode: "휴대전화로 이 페이지 열기",
 };
