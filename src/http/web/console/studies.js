@@ -10,7 +10,7 @@ import { element, fill, h } from "./html.js";
 import { number, t } from "./language.js";
 import { Results } from "./results.js";
 import { age, date, message, nameParts, sex, time } from "./text.js";
-import { modalities, namedDays, searches } from "./search.js";
+import { misread, modalities, namedDays, searches } from "./search.js";
 import { teach } from "./teach.js";
 
 /** @typedef {{ q: string, modality: string, days: string, from: string, to: string, sort: string, page: number, size: number }} Shown */
@@ -141,10 +141,17 @@ function openRow(event) {
 
 function changeDays() {
   const { from, to } = element("search").elements;
-  const isBackwards = from.value && to.value && from.value > to.value;
-  element("days-problem").textContent = isBackwards ? t("daysBackwards") : "";
-  if (isBackwards) return;
-  go({ from: from.value, to: to.value, days: "", page: 0 });
+  if (!showDaysProblem()) go({ from: from.value, to: to.value, days: "", page: 0 });
+}
+
+/** Says that days are not understood. @returns {boolean} Whether those beside the box make no sense. */
+function showDaysProblem() {
+  const { from, to } = element("search").elements;
+  const isBackwards = Boolean(from.value && to.value && from.value > to.value);
+  const problem = misread(shown.q, new Date());
+  const text = problem && (problem.isBackwards ? t("daysBackwards") : t("noSuchDay", { word: problem.word }));
+  element("days-problem").textContent = isBackwards ? t("daysBackwards") : text || "";
+  return isBackwards;
 }
 
 /** What the caller may do decides what is offered. @param {string[]} given */
@@ -300,6 +307,7 @@ function showForm() {
   if (document.activeElement !== box || box.value.trim() !== shown.q) box.value = shown.q;
   element("search").elements.from.value = shown.from;
   element("search").elements.to.value = shown.to;
+  showDaysProblem();
   fill(element("date-chips"), dayNames.map((name) => chip(t(name), shown.days === name, { days: shown.days === name ? "" : name, from: "", to: "" })));
   fill(element("modality-chips"), chipModalities.map((name) => chip(name, shown.modality === name, { modality: shown.modality === name ? "" : name })));
   fill(element("page-size"), pageSizes.map((size) => h("option", { value: size, selected: size === shown.size }, number(size))));
@@ -386,8 +394,8 @@ function row(study) {
     h("td", { "data-label": t(label), class: style }, ...children);
   return h("tr", { class: arrival && "new" },
     cell("patient", "name", name, second && h("span", { class: "other" }, second), arrival && mark(arrival, Number(text("00201208")))),
-    cell("patientId", "", text("00100020")),
-    cell("birthDate", "", [date(text("00100030")), person].filter(Boolean).join(" · ")),
+    cell("patientId", "id", text("00100020")),
+    cell("birthDate", "born", h("span", {}, [date(text("00100030")), person].filter(Boolean).join(" · "))),
     cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
     cell("modality", "", ...(study["00080061"]?.Value ?? []).map((/** @type {string} */ one) => h("span", { class: "tag" }, one))),
     cell("description", "words", text("00081030")),
