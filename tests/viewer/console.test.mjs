@@ -916,7 +916,9 @@ describe("the console", { concurrency: 1 }, () => {
         });
         assert.deepEqual(cut, []);
         const person = row(page, "Wolfe").locator(".born span");
-        assert.equal(await person.evaluate((element) => element.getClientRects().length), 1);
+        assert.deepEqual(await person.evaluateAll((spans) => spans.map((span) => span.getClientRects().length)), [1, 1]);
+        const button = await row(page, "Wolfe").getByRole("button").boundingBox();
+        assert.ok(button.x >= 0 && button.x + button.width <= viewport.width, JSON.stringify(button));
         assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= viewport.width);
         await screenshot(page, `console words in ${language} on ${name}`);
       }

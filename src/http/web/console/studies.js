@@ -389,13 +389,14 @@ function row(study) {
   const day = text("00080020");
   const arrival = arrivals.state(uid, Date.now());
   const person = [sex(text("00100040")), age(text("00100030"), day)].filter(Boolean).join(", ");
+  const birth = date(text("00100030"));
   const name = h("a", { class: "open", href: studyUrl(uid), "aria-label": `${t("openStudy")}: ${studyTitle(study)}` }, first || t("noName"));
   const cell = (/** @type {import("./language.js").Key} */ label, /** @type {string} */ style, /** @type {import("./html.js").Child[]} */ ...children) =>
     h("td", { "data-label": t(label), class: style }, ...children);
   return h("tr", { class: arrival && "new" },
     cell("patient", "name", name, second && h("span", { class: "other" }, second), arrival && mark(arrival, Number(text("00201208")))),
     cell("patientId", "id", text("00100020")),
-    cell("birthDate", "born", h("span", {}, [date(text("00100030")), person].filter(Boolean).join(" · "))),
+    cell("birthDate", "born", birth && h("span", {}, birth), birth && person && " · ", person && h("span", {}, person)),
     cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
     cell("modality", "", ...(study["00080061"]?.Value ?? []).map((/** @type {string} */ one) => h("span", { class: "tag" }, one))),
     cell("description", "words", text("00081030")),
