@@ -396,7 +396,7 @@ function row(study) {
   return h("tr", { class: arrival && "new" },
     cell("patient", "name", name, second && h("span", { class: "other" }, second), arrival && mark(arrival, Number(text("00201208")))),
     cell("patientId", "id", text("00100020")),
-    cell("birthDate", "born", birth && h("span", {}, birth), birth && person && " · ", person && h("span", {}, person)),
+    cell("birthDate", "born", birth && h("span", {}, birth), birth && person && "\u00a0· ", person && h("span", {}, person)),
     cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
     cell("modality", "", ...(study["00080061"]?.Value ?? []).map((/** @type {string} */ one) => h("span", { class: "tag" }, one))),
     cell("description", "words", text("00081030")),
