@@ -77,28 +77,39 @@ async function pick(uploads, input, picker, options) {
   }
 }
 
-/** After a reload: what was not sent yet is offered to be sent. @param {Uploads} uploads */
+/** After a reload: what was not sent yet is offered to be sent, until it is chosen again. @param {Uploads} uploads */
 async function offerRest(uploads) {
-  const rest = await kept.left();
+  let rest = await kept.left();
   if (rest.length === 0) return;
   const line = element("resume-line");
-  const canRead = rest.some(({ handle }) => handle);
   const say = () => {
+    const canRead = rest.some(({ handle }) => handle);
     element("resume-text").textContent = t(canRead ? "restWaits" : "restLost", { count: rest.length });
+    element("resume").hidden = !canRead;
+  };
+  const close = () => {
+    line.hidden = true;
+    rest = [];
+    show(uploads);
   };
   say();
   addEventListener("languagechange-page", say);
+  kept.events.addEventListener("change", async () => {
+    if (line.hidden) return;
+    rest = await kept.left();
+    if (rest.length === 0) close();
+    else say();
+  });
   element("upload").hidden = false;
   line.hidden = false;
-  element("resume").hidden = !canRead;
   element("resume").addEventListener("click", async () => {
-    line.hidden = true;
-    await sendRest(uploads, rest);
+    const files = rest;
+    close();
+    await sendRest(uploads, files);
   });
   element("forget").addEventListener("click", () => {
-    line.hidden = true;
     for (const { id } of rest) kept.forget(id ?? 0);
-    show(uploads);
+    close();
   });
 }
 
@@ -211,13 +222,13 @@ function held({ text, retryAt }) {
   return retryAt && seconds > 0 ? `${text} ${t("nextAttempt", { seconds })}` : text;
 }
 
-/** The lines that are shown, by their studies. @type {Map<import("./uploads.js").Arrival, HTMLElement>} */
+/** The lines that are shown, by their studies. @type {Map<import("./upload-arrivals.js").Arrival, HTMLElement>} */
 const lines = new Map();
 
-/** One line for each study. @param {Uploads} uploads @param {import("./uploads.js").Arrival[]} arrivals */
+/** One line for each study. @param {Uploads} uploads @param {import("./upload-arrivals.js").Arrival[]} arrivals */
 function showArrivals(uploads, arrivals) {
   // The last ones are of most interest; those under way come first.
-  const isOpen = (/** @type {import("./uploads.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
+  const isOpen = (/** @type {import("./upload-arrivals.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
   const shown = [...arrivals.filter(isOpen), ...arrivals.filter((one) => !isOpen(one)).reverse()].slice(0, mostArrivals);
   for (const [arrival, line] of lines) {
     if (!shown.includes(arrival)) {
@@ -236,15 +247,15 @@ function showArrivals(uploads, arrivals) {
   }
 }
 
-/** @param {Uploads} uploads @param {import("./uploads.js").Arrival} arrival */
+/** @param {Uploads} uploads @param {import("./upload-arrivals.js").Arrival} arrival */
 function arrivalLine(uploads, arrival) {
   const cancel = h("button", { type: "button", class: "small", onclick: () => uploads.cancel(arrival) }, t("cancel"));
   return h("li", {}, h("span", { class: "who" }), h("progress", { max: 1, value: 0 }), h("span", { class: "state" }), cancel);
 }
 
-/** @param {HTMLElement} line @param {import("./uploads.js").Arrival} arrival @param {boolean} isOpen */
+/** @param {HTMLElement} line @param {import("./upload-arrivals.js").Arrival} arrival @param {boolean} isOpen */
 function fillLine(line, arrival, isOpen) {
-  const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check } = arrival;
+  const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check, held } = arrival;
   const name = patient ? nameOf(patient) : t("unknownStudy");
   const title = [name, date(arrival.date), [...modalities].join(", ")].filter(Boolean).join(", ");
   const [who, bar, state, cancel] = /** @type {HTMLElement[]} */ ([...line.children]);
@@ -257,7 +268,9 @@ function fillLine(line, arrival, isOpen) {
   const parts = [t("filesStored", { stored: stored + present, count: all })];
   if (present) parts.push(t("filesPresent", { count: present }));
   if (failed) parts.push(t("filesFailed", { count: failed }));
-  if (check) parts.push(t(check === "complete" ? "checkedComplete" : "checkedMissing"));
+  if (held) parts.push(t("zipHolds", { count: held }));
+  if (check === "complete") parts.push(t("checkedComplete"));
+  if (check === "missing") parts.push(t("checkedMissing"));
   const text = parts.join(", ");
   if (state.textContent !== text) state.textContent = text;
   state.className = failed || check === "missing" ? "state failed" : check === "complete" ? "state good" : "state";

@@ -10,7 +10,9 @@ import { t } from "./language.js";
 import { failure } from "./refusals.js";
 import * as signIn from "./sign-in.js";
 import { Speed } from "./speed.js";
+import { newInstances, references, stateOf } from "./store-answer.js";
 import { message, size } from "./text.js";
+import { addOfZip, newArrival } from "./upload-arrivals.js";
 import { canWrap } from "./wrap.js";
 
 /**
@@ -18,10 +20,7 @@ import { canWrap } from "./wrap.js";
  * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean,
  *   keptId: number, arrival: Arrival, instance: string, wrap: import("./wrap.js").Kind | null }} Item `wrap`: the kind of a file that can
  *   be stored in a DICOM file.
- * @typedef {{ study: string, patient: string, date: string, modalities: Set<string>, all: number, stored: number, present: number,
- *   failed: number, bytes: number, settledBytes: number, check: "" | "complete" | "missing", instances: Set<string> }} Arrival The
- * files of one study (`study` is empty where they do not say), and those that are settled. `check` is what counting at the
- * server has shown.
+ * @typedef {import("./upload-arrivals.js").Arrival} Arrival
  * @typedef {{ reason: "" | "paused" | "connection" | "server" | "sign-in", text: string, retryAt: number }} Hold Why
  * nothing is sent; `retryAt` in milliseconds since 1970.
  */
@@ -66,6 +65,7 @@ export class Uploads extends EventTarget {
     if (!keptIds) {
       const ids = await kept.remember(wanted.map(({ path, file, handle }) => ({ path, size: file.size, handle })));
       wanted.forEach((one, index) => { one.keptId = ids[index]; });
+      await kept.forgetChosen(wanted.map(({ path, file }) => ({ path, size: file.size })));
     }
     for (let at = 0; at < wanted.length; at += parallelLooks) {
       const some = wanted.slice(at, at + parallelLooks);
@@ -105,8 +105,7 @@ export class Uploads extends EventTarget {
     const key = about?.study ?? (isZip ? `zip ${path}` : "");
     let arrival = this.#arrivals.get(key);
     if (!arrival) {
-      arrival = { study: about?.study ?? "", patient: about?.patient ?? (isZip ? path : ""), date: about?.date ?? "", modalities: new Set(), all: 0, stored: 0, present: 0,
-        failed: 0, bytes: 0, settledBytes: 0, check: "", instances: new Set() };
+      arrival = newArrival({ study: about?.study, patient: about?.patient ?? (isZip ? path : ""), date: about?.date });
       this.#arrivals.set(key, arrival);
     }
     if (about?.modality) arrival.modalities.add(about.modality);
@@ -346,25 +345,24 @@ export class Uploads extends EventTarget {
    * by one, so that each has its own answer; the server stores nothing twice.
    * @param {Item[]} batch
    * @param {dicomweb.StoreAnswer} answer
+   * @param {Set<string>} [fresh] Instances that an earlier request for these files stored.
    */
-  async #report(batch, answer) {
+  async #report(batch, answer, fresh = new Set()) {
     const stored = dicomweb.items(answer.module, "00081199");
     const isAll = [200, 202].includes(answer.status) && dicomweb.failures(answer).length === 0;
     if (batch[0].isZip) {
       this.#reportZip(batch[0], answer, stored);
     } else if (isAll && stored.length === batch.length) {
       // The answer has the instances in the order in which they were sent.
-      batch.forEach((item, index) => this.#settle(item, dicomweb.isPresent(stored[index]) ? "present" : "stored"));
+      batch.forEach((item, index) => this.#settle(item, stateOf(stored[index], fresh)));
     } else if (batch.length === 1) {
       const { text, mayRetry } = failure(answer);
       this.#fail(batch[0], text, mayRetry);
     } else {
-      const byInstance = new Map(stored.map((reference) => [dicomweb.value(reference, "00081155"), reference]));
-      for (const item of batch) {
-        const reference = byInstance.get(item.instance);
-        if (reference) this.#settle(item, dicomweb.isPresent(reference) ? "present" : "stored");
-      }
-      for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]));
+      const found = references(batch.map(({ instance }) => instance), stored);
+      const unclaimed = newInstances(stored);
+      found.forEach((reference, index) => reference && this.#settle(batch[index], stateOf(reference, unclaimed)));
+      for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]), unclaimed);
     }
   }
 
@@ -378,6 +376,8 @@ export class Uploads extends EventTarget {
     } else {
       this.#settle(item, stored.every(dicomweb.isPresent) ? "present" : "stored");
     }
+    item.arrival.held = stored.length;
+    addOfZip(this.#arrivals, item.path, { stored, failed }, () => this.#changed());
   }
 
   /** @param {Item} item @param {"stored" | "present"} state */
