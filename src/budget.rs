@@ -86,6 +86,11 @@ impl Budget {
         Self::in_units(1024, total, 0)
     }
 
+    /// A budget of bytes, of which one client gets at most `share`.
+    pub fn of_bytes_with_share(total: usize, share: usize) -> Self {
+        Self::in_units(1024, total, share)
+    }
+
     fn in_units(unit: usize, total: usize, share: usize) -> Self {
         let total = total.div_ceil(unit).max(1);
         let share = share_of(total, share.div_ceil(unit));

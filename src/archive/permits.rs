@@ -53,6 +53,7 @@ pub struct Permits {
     frame_reads: Budget,
     inflates: Budget,
     codecs: Budget,
+    queries: Budget,
 }
 
 impl Permits {
@@ -80,6 +81,7 @@ impl Permits {
             frame_reads: half_of(2 * cores),
             inflates: half_of(2 * cores),
             codecs: half_of(2 * cores),
+            queries: half_of(2 * cores),
         }
     }
 
@@ -150,6 +152,12 @@ impl Permits {
         take(&self.unzips, caller).await
     }
 
+    /// A permit to read the identifier of a query, to read a page of results, or to look up some instances
+    /// that a client names. As many as codec permits.
+    pub async fn query(&self, caller: &Caller) -> Permit {
+        take(&self.queries, caller).await
+    }
+
     /// A permit to make a metadata bundle, if one is free now.
     pub(in crate::archive) fn try_bundle(&self, caller: &Caller) -> Option<Permit> {
         self.bundles.try_take(&caller.sharing_client(), 1)
@@ -199,9 +207,10 @@ mod tests {
     type Kind = fn(&'static Permits, &'static Caller) -> BoxFuture<'static, Permit>;
 
     /// All kinds of permits that a client can wait for.
-    const KINDS: [(&str, Kind); 9] = [
+    const KINDS: [(&str, Kind); 10] = [
         ("batch", |permits, caller| async move { permits.batch(&caller.sharing_client()).await }.boxed()),
         ("codec", |permits, caller| permits.codec(caller).boxed()),
+        ("query", |permits, caller| permits.query(caller).boxed()),
         ("frame_read", |permits, caller| permits.frame_read(caller).boxed()),
         ("transcode", |permits, caller| permits.transcode(caller).boxed()),
         ("animation", |permits, caller| permits.animation(caller).boxed()),

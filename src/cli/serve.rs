@@ -1,8 +1,9 @@
 //! `cuspid serve`: runs the server until SIGINT or SIGTERM.
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::{Settings, runtime};
 use crate::server;
@@ -26,6 +27,7 @@ impl ServeArguments {
         let http = self.http.map(|address| listen("http", address));
         let dimse = self.dimse.map(|address| listen("dimse", address));
         let config = self.settings.load(http.into_iter().chain(dimse))?;
+        raise_file_limit();
         runtime()?.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
@@ -37,5 +39,16 @@ impl ServeArguments {
             info!("stopping: finishing running requests");
             server.stop().await
         })
+    }
+}
+
+/// Raises the limit of open files to the most that this process may have: each connection takes a file, and
+/// the limit of a shell is often 1024.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -136,6 +136,7 @@ impl Config {
             ("http.response_wait_seconds", self.http.response_wait_seconds),
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
+            ("dimse.max_outgoing_associations", self.dimse.max_outgoing_associations as u64),
             ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
             ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
             ("dimse.connect_timeout_seconds", self.dimse.connect_timeout_seconds),

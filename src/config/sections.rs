@@ -102,6 +102,8 @@ pub struct DimseSettings {
     pub max_pdu_bytes: u32,
     pub max_associations: usize,
     pub max_associations_per_address: usize,
+    pub max_outgoing_associations: usize,
+    pub max_outgoing_associations_per_destination: usize,
     pub idle_timeout_seconds: u64,
     pub request_timeout_seconds: u64,
     pub max_operations: u16,

@@ -13,21 +13,22 @@ use crate::dicom::write::{file_head, padding};
 
 const UNDEFINED: u32 = u32::MAX;
 
-/// The limits of a data set that is read: identifiers of queries are far below.
+/// The limits of a data set that is read, but that on its elements: identifiers of queries are far below.
 const LIMITS: ScanLimits = ScanLimits {
     max_header_bytes: 4 << 20,
     max_sequence_depth: 8,
-    max_elements: 400_000,
+    max_elements: 0,
     max_inflated_bytes: 0,
     max_deflate_ratio: 1,
 };
 
-/// Reads all attributes of a data set but binary ones, text in Unicode.
+/// Reads all attributes of a data set but binary ones, text in Unicode. The elements in items count among
+/// `max_elements`.
 ///
 /// # Errors
 /// Bytes that are no data set of this transfer syntax, or exceed the limits.
-pub fn read(bytes: &[u8], transfer_syntax: &str) -> Result<Attributes, Failure> {
-    let mut scanner = Scanner::new(LIMITS);
+pub fn read(bytes: &[u8], transfer_syntax: &str, max_elements: usize) -> Result<Attributes, Failure> {
+    let mut scanner = Scanner::new(ScanLimits { max_elements, ..LIMITS });
     // The scanner learns the transfer syntax from a file header; its UIDs are not used.
     scanner.push(&file_head(uids::VERIFICATION, uids::VERIFICATION, transfer_syntax))?;
     scanner.push(bytes)?;
@@ -233,7 +234,7 @@ mod tests {
         ] {
             for value in ["ISO_IR 192", "\\ISO 2022 IR 87", "ISO_IR 100"] {
                 let bytes = write(&all, encoding, Repertoire::of_peer(value));
-                let mut found = read(&bytes, transfer_syntax).unwrap();
+                let mut found = read(&bytes, transfer_syntax, 100).unwrap();
                 let set = found.remove(&tags::SPECIFIC_CHARACTER_SET).unwrap();
                 let expected = if value == "ISO_IR 100" { "ISO_IR 192" } else { value };
                 let last = set.values.last().cloned();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::budget::Budget;
 use crate::config::DimseSettings;
 use crate::dimse::callers::Callers;
+use crate::dimse::report_queue::ReportQueue;
 
 /// The state that all associations share.
 pub struct Acceptor {
@@ -18,10 +18,12 @@ pub struct Acceptor {
     pub settings: Arc<DimseSettings>,
     /// The callers by their AE titles.
     pub callers: Arc<Callers>,
-    /// The places of reports of storage commitment that wait to be sent.
-    pub reports: Arc<Semaphore>,
+    /// The reports of storage commitment that wait to be sent.
+    pub reports: Arc<ReportQueue>,
     /// The places of associations, shared by addresses.
     pub places: Budget,
+    /// The places of associations that the server requests, shared by destinations.
+    pub outgoing: Budget,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
 }

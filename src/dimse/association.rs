@@ -31,8 +31,11 @@ use crate::dimse::retrieve;
 use crate::dimse::service::ServiceRequest;
 use crate::dimse::status::{self, WrongIdentifier};
 
-/// The operations that may be outstanding beyond `dimse.max_operations` while a long one runs.
+/// The operations that may be outstanding beyond those that were agreed on, while a long one runs: their
+/// requests are read, so that a cancellation behind them is.
 const SPARE_OPERATIONS: usize = 16;
+/// The bytes of data sets of operations that have not begun, from which no further message is read.
+const MAX_WAITING_BYTES: usize = 2 * MAX_IDENTIFIER_BYTES;
 
 /// An association that is established.
 pub(crate) struct Association<'a> {
@@ -137,8 +140,9 @@ impl<'a> Association<'a> {
         // The limit delays further messages; a message that has begun is read to its end, and so are
         // cancellations of a long operation and the responses to its requests.
         let may_read = !is_between_messages
-            || self.operations.len() < self.max_operations()
-            || self.operations.iter().any(Operation::is_long);
+            || (self.operations.len() < self.agreement.max_operations
+                || self.operations.iter().any(Operation::is_long))
+                && self.operations.iter().map(Operation::waiting_bytes).sum::<usize>() < MAX_WAITING_BYTES;
         let message = async {
             match self.operations.front_mut() {
                 Some(operation) => operation.next().await,
@@ -166,10 +170,6 @@ impl<'a> Association<'a> {
         // Only the time that is spent waiting for the peer counts, not that in which its bytes are stored.
         self.pace.receive(event.as_ref().map_or(0, AssociationEvent::bytes), started.elapsed());
         event
-    }
-
-    fn max_operations(&self) -> usize {
-        usize::from(self.acceptor.settings.max_operations.max(1))
     }
 
     /// Sends all outstanding messages, then answers an A-RELEASE-RQ. A data set that is not complete is
@@ -246,7 +246,7 @@ impl<'a> Association<'a> {
             self.operations.iter().for_each(|operation| operation.cancel_if(context.id, request.message_id));
             return Ok(());
         }
-        if self.operations.len() >= self.max_operations() + SPARE_OPERATIONS {
+        if self.operations.len() >= self.agreement.max_operations + SPARE_OPERATIONS {
             return Err(Violation::TooManyOperations.into());
         }
         let begun = match request.operation {
@@ -314,9 +314,9 @@ impl<'a> Association<'a> {
         Ok(())
     }
 
-    /// Starts a long operation.
+    /// Adds a long operation, which begins when those before it have ended.
     fn start(&mut self, context: u8, request: DimseRequest, identifier: Vec<u8>) -> Result<(), Interruption> {
-        let (operation, message_id) = (request.operation, request.message_id);
+        let (operation, id, bytes) = (request.operation, (context, request.message_id), identifier.len());
         let service = ServiceRequest {
             context: self.context(context)?.clone(),
             request,
@@ -330,28 +330,28 @@ impl<'a> Association<'a> {
         let root = models::of_sop_class(&service.context.abstract_syntax).map(|(root, _)| root);
         match (operation, root) {
             (DimseOperation::Find, Some(root)) => {
-                self.run(context, message_id, |outbox| c_find::find(service, root, identifier, outbox));
+                self.add(id, bytes, |outbox| c_find::find(service, root, identifier, outbox));
             }
             (DimseOperation::Get, Some(root)) => {
-                self.run(context, message_id, |outbox| retrieve::get(service, root, identifier, outbox));
+                self.add(id, bytes, |outbox| retrieve::get(service, root, identifier, outbox));
             }
             (DimseOperation::Move, Some(root)) => {
-                self.run(context, message_id, |outbox| {
+                self.add(id, bytes, |outbox| {
                     retrieve::move_to_destination(service, root, identifier, outbox)
                 });
             }
-            _ => self.run(context, message_id, |outbox| commitment::commit(service, identifier, outbox)),
+            _ => self.add(id, bytes, |outbox| commitment::commit(service, identifier, outbox)),
         }
         Ok(())
     }
 
-    fn run<F>(&mut self, context: u8, message_id: u16, work: impl FnOnce(Outbox) -> F)
+    fn add<F>(&mut self, id: (u8, u16), waiting_bytes: usize, work: impl FnOnce(Outbox) -> F)
     where
         F: Future<Output = Result<(), Interruption>> + Send + 'static,
     {
         let patience = Duration::from_secs(self.acceptor.settings.idle_timeout_seconds);
         let stop = self.acceptor.shutdown.clone();
-        self.operations.push_back(Operation::start(context, message_id, patience, stop, work));
+        self.operations.push_back(Operation::long(id, waiting_bytes, patience, stop, work));
     }
 
     fn respond(&mut self, context: u8, request: &DimseRequest, status: &Status) {

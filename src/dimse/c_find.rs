@@ -34,15 +34,19 @@ pub async fn find(
     identifier: Vec<u8>,
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
-    let query =
-        Identifier::read(&identifier, &service.context.transfer_syntax, root).and_then(|identifier| {
-            let (level, repertoire) = (identifier.level, identifier.repertoire);
-            let asked = identifier.describe();
-            let options = service.context.options;
-            let query = query_keys::read(identifier, root, options, PAGE_RESULTS, &service.called)?;
-            Ok((query, level, repertoire, asked))
-        });
-    drop(identifier);
+    let (context, called) = (service.context.clone(), service.called.clone());
+    let read = service.read_apart(move || {
+        let identifier = Identifier::read(&identifier, &context.transfer_syntax, root)?;
+        let (level, repertoire) = (identifier.level, identifier.repertoire);
+        let asked = identifier.describe();
+        let query = query_keys::read(identifier, root, context.options, PAGE_RESULTS, &called)?;
+        Ok((query, level, repertoire, asked))
+    });
+    let query = tokio::select! {
+        biased;
+        () = outbox.cancelled() => Err(status::of_cancelled()),
+        query = read => query.unwrap_or_else(|error| Err(status::of_failed_query(&error))),
+    };
     let status = match query {
         Ok((query, level, repertoire, asked)) => {
             let (study, text) = asked;
@@ -109,6 +113,7 @@ async fn read_page(
     write: &(impl Fn(&Attributes, &FindQuery) -> Vec<u8> + Send + Sync),
     page: &mut Vec<u8>,
 ) -> Result<Option<ResultPlace>, Error> {
+    let _permit = service.acceptor.archive.permits().query(&service.caller).await;
     let mut sink = |result: Attributes| {
         if patients.as_mut().is_none_or(|patients| patients.is_new(&result)) {
             page.extend(write(&result, query));

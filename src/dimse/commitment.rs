@@ -2,43 +2,32 @@
 //! Only an instance that is in the index and whose stored object is there is committed.
 
 use std::future::Future;
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tokio::time::sleep;
-use tracing::{info, warn};
+use tokio::task::coop::consume_budget;
+use tracing::info;
 
 use crate::archive::Error;
-use crate::backoff::Backoff;
-use crate::config::{DimseSettings, PeerAddress};
-use crate::dicom::attributes::{Attribute, Attributes, Tag, Value, Vr};
-use crate::dicom::data_set::{self, write};
-use crate::dicom::repertoire::Repertoire;
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::tags;
-use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::uid::InstanceUid;
-use crate::dicom::uids::{STORAGE_COMMITMENT_PUSH_MODEL, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE};
-use crate::dimse::command::{DimseRequest, Status, write_event_report};
+use crate::dicom::uids::STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
+use crate::dimse::command::{DimseRequest, Status};
 use crate::dimse::connection::Interruption;
-use crate::dimse::negotiation::PresentationContext;
-use crate::dimse::operation::{Outbox, RequestLink};
-use crate::dimse::pdu::{command_pdus, push_data_set};
-use crate::dimse::requestor::{ProposedContext, Requestor, Target};
-use crate::dimse::service::{ServiceRequest, encoding};
-use crate::dimse::status::{self, WrongAction};
+use crate::dimse::identifier::read_data_set;
+use crate::dimse::operation::Outbox;
+use crate::dimse::report::{Reference, Report};
+use crate::dimse::service::ServiceRequest;
+use crate::dimse::status::{self, WrongAction, WrongIdentifier};
 
 /// Action type 1, "Request Storage Commitment".
 const REQUEST_COMMITMENT: u16 = 1;
-/// Event types (PS3.4 Tables J.3-3).
-const ALL_COMMITTED: u16 = 1;
-const FAILURES_EXIST: u16 = 2;
-
-/// The attempts to report a result on an association of the server's own, and the waits between them: about a
-/// day.
-const ATTEMPTS: u32 = 200;
+/// The most elements of the information of a request: those of as many references as it can hold.
+const MAX_ELEMENTS: usize = 60_000;
 /// The instances of a request that are looked up at a time.
 const LOOK_UPS: usize = 16;
-const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(900));
+/// The instances of a request that are looked up before other clients may look up theirs.
+const BLOCK: usize = 4 * LOOK_UPS;
 
 /// Carries out an N-ACTION: responds, then reports the result in an N-EVENT-REPORT. A peer that has an
 /// address in `dimse.peers` gets the report on an association of its own, others on the same association.
@@ -50,7 +39,9 @@ pub async fn commit(
     information: Vec<u8>,
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
-    let action = match Action::read(&service.request, &information, &service.context.transfer_syntax) {
+    let (request, transfer_syntax) = (service.request.clone(), service.context.transfer_syntax.clone());
+    let read = service.read_apart(move || Action::read(&request, &information, &transfer_syntax)).await;
+    let action = match read.unwrap_or_else(|error| Err(status::of_failed_action(&error))) {
         Ok(action) => action,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -71,17 +62,13 @@ pub async fn commit(
             Err(interruption) => Err(interruption),
         };
     };
-    let Ok(place) = service.acceptor.reports.clone().try_acquire_owned() else {
+    let Some(place) = service.acceptor.reports.reserve(&service.calling, report.bytes()) else {
         let status = status::of_action(WrongAction::TooMany);
         return outbox.send(service.response(&status, None)).await;
     };
     outbox.send(service.response(&Status::SUCCESS, None)).await?;
-    let (settings, title) = (service.acceptor.settings.clone(), service.calling.clone());
     // The report is sent though the association of the request ends.
-    tokio::spawn(async move {
-        report.send_to(&title, &address, &settings).await;
-        drop(place);
-    });
+    service.acceptor.reports.push(&service.calling, &address, report, place);
     Ok(())
 }
 
@@ -89,13 +76,6 @@ pub async fn commit(
 struct Action {
     transaction: String,
     references: Vec<Reference>,
-}
-
-/// A reference to an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Reference {
-    sop_class: String,
-    sop_instance: String,
 }
 
 impl Action {
@@ -107,8 +87,11 @@ impl Action {
         if request.sop_instance.as_deref() != Some(STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE) {
             return Err(status::of_action(WrongAction::Instance));
         }
-        let information = data_set::read(information, transfer_syntax);
-        let information = information.map_err(|_| status::of_action(WrongAction::Unreadable))?;
+        let information = read_data_set(information, transfer_syntax, MAX_ELEMENTS);
+        let information = information.map_err(|wrong| match wrong {
+            WrongIdentifier::TooMany => status::of_identifier(wrong),
+            _ => status::of_action(WrongAction::Unreadable),
+        })?;
         let transaction = text(&information, tags::TRANSACTION_UID);
         let transaction =
             transaction.ok_or_else(|| status::of_action(WrongAction::Missing(tags::TRANSACTION_UID)))?;
@@ -130,10 +113,18 @@ impl Action {
     /// Looks each instance up.
     async fn carry_out(self, service: &ServiceRequest) -> Result<Report, Error> {
         let look_up = |reference: Reference| async move {
+            // Each may be found without a wait.
+            consume_budget().await;
             let reason = failure(service, &reference).await?;
             Ok((reference, reason))
         };
-        let (committed, failed) = sorted(self.references, look_up).await?;
+        let (mut committed, mut failed) = (Vec::new(), Vec::new());
+        for block in self.references.chunks(BLOCK) {
+            let _permit = service.acceptor.archive.permits().query(&service.caller).await;
+            let (more_committed, more_failed) = sorted(block.to_vec(), look_up).await?;
+            committed.extend(more_committed);
+            failed.extend(more_failed);
+        }
         info!(
             dimse.calling = service.calling,
             committed = committed.len(),
@@ -187,113 +178,6 @@ async fn failure(service: &ServiceRequest, reference: &Reference) -> Result<Opti
     Ok((!is_there).then_some(status::PROCESSING_FAILURE))
 }
 
-/// The result of a request for commitment.
-#[derive(Debug, Clone)]
-struct Report {
-    transaction: String,
-    committed: Vec<Reference>,
-    failed: Vec<(Reference, u16)>,
-    called: String,
-}
-
-impl Report {
-    fn event_type(&self) -> u16 {
-        if self.failed.is_empty() { ALL_COMMITTED } else { FAILURES_EXIST }
-    }
-
-    /// The event information (PS3.4 Table J.3-3).
-    fn information(&self) -> Attributes {
-        let item = |reference: &Reference| {
-            Attributes::from([
-                (tags::REFERENCED_SOP_CLASS_UID, Attribute::text(b"UI", &reference.sop_class)),
-                (tags::REFERENCED_SOP_INSTANCE_UID, Attribute::text(b"UI", &reference.sop_instance)),
-            ])
-        };
-        let sequence = |items: Vec<Value>| Attribute { vr: Vr(*b"SQ"), values: items };
-        let mut information = Attributes::from([
-            (tags::TRANSACTION_UID, Attribute::text(b"UI", &self.transaction)),
-            (tags::RETRIEVE_AE_TITLE, Attribute::text(b"AE", &self.called)),
-        ]);
-        if !self.committed.is_empty() {
-            let items = self.committed.iter().map(|reference| Value::Item(item(reference)));
-            information.insert(tags::REFERENCED_SOP_SEQUENCE, sequence(items.collect()));
-        }
-        if !self.failed.is_empty() {
-            let items = self.failed.iter().map(|(reference, reason)| {
-                let mut item = item(reference);
-                item.insert(tags::FAILURE_REASON, Attribute::number(b"US", reason));
-                Value::Item(item)
-            });
-            information.insert(tags::FAILED_SOP_SEQUENCE, sequence(items.collect()));
-        }
-        information
-    }
-
-    /// Sends the report, and waits for the response.
-    async fn send(
-        &self,
-        link: &mut impl RequestLink,
-        context: &PresentationContext,
-        max_pdu_bytes: u32,
-    ) -> Result<(), Interruption> {
-        let id = link.next_id();
-        link.request(self.message(id, context, max_pdu_bytes)).await?;
-        match link.response(id).await?.status {
-            0 => {}
-            code => warn!(transaction.uid = self.transaction, "a commitment was answered {code:04X}H"),
-        }
-        Ok(())
-    }
-
-    /// Sends the report on an association of its own, with further attempts until the peer has taken the
-    /// report.
-    async fn send_to(&self, title: &str, address: &PeerAddress, settings: &DimseSettings) {
-        for attempt in 1..=ATTEMPTS {
-            match self.attempt(title, address, settings).await {
-                Ok(()) => return,
-                Err(error) if attempt == ATTEMPTS => {
-                    warn!(dimse.called = title, "a commitment could not be reported: {error}");
-                }
-                Err(error) => {
-                    info!(dimse.called = title, "a commitment will be reported later: {error}");
-                    sleep(RETRY.wait(attempt)).await;
-                }
-            }
-        }
-    }
-
-    async fn attempt(
-        &self,
-        title: &str,
-        address: &PeerAddress,
-        settings: &DimseSettings,
-    ) -> anyhow::Result<()> {
-        let target = Target { address, called: title, calling: &self.called };
-        let proposed = [ProposedContext {
-            abstract_syntax: STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
-            transfer_syntaxes: [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
-                .map(str::to_owned)
-                .into(),
-        }];
-        let mut requestor = Requestor::connect(target, &proposed, true, settings).await?;
-        let context = requestor.contexts.first().cloned();
-        let context = context.ok_or_else(|| anyhow::anyhow!("the peer takes no reports"))?;
-        let max_pdu_bytes = requestor.peer_max_pdu_bytes;
-        self.send(&mut requestor, &context, max_pdu_bytes).await?;
-        requestor.release().await;
-        Ok(())
-    }
-
-    fn message(&self, id: u16, context: &PresentationContext, max_pdu_bytes: u32) -> Vec<u8> {
-        let instance = STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE;
-        let command = write_event_report(id, STORAGE_COMMITMENT_PUSH_MODEL, instance, self.event_type());
-        let mut bytes = command_pdus(context.id, &command, max_pdu_bytes);
-        let information = write(&self.information(), encoding(context), Repertoire::UNICODE);
-        push_data_set(&mut bytes, context.id, &information, true, max_pdu_bytes);
-        bytes
-    }
-}
-
 fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
     let text = attributes.get(&tag).and_then(Attribute::first_text)?;
     (!text.is_empty()).then(|| text.to_owned())
@@ -301,6 +185,8 @@ fn text(attributes: &Attributes, tag: Tag) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::sync::Barrier;
     use tokio::time::timeout;
 

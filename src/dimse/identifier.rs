@@ -2,14 +2,20 @@
 
 use crate::dicom::attributes::{Attribute, Attributes, PersonName, Tag, Value};
 use crate::dicom::data_set;
+use crate::dicom::failure::Failure;
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::tags;
 use crate::dimse::command::Status;
 use crate::dimse::models::ModelRoot;
 use crate::dimse::status::{self, WrongIdentifier};
+use crate::query::parameters::{MAX_CONDITIONS, MAX_INCLUDED};
 
 /// The longest identifier that is read: some thousand UIDs.
 pub const MAX_IDENTIFIER_BYTES: usize = 1 << 20;
+/// The most elements of an identifier, those in items included.
+const MAX_ELEMENTS: usize = MAX_CONDITIONS + MAX_INCLUDED;
+/// The most values of a data set beyond the first of each attribute, as UIDs to retrieve.
+const MAX_FURTHER_VALUES: usize = 10_000;
 
 /// The query/retrieve level (PS3.4 §C.6.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,8 +85,7 @@ impl Identifier {
     /// # Errors
     /// The status of the response, if the data set cannot be read or has no level of the information model.
     pub fn read(bytes: &[u8], transfer_syntax: &str, root: ModelRoot) -> Result<Self, Status> {
-        let keys = data_set::read(bytes, transfer_syntax);
-        let mut keys = keys.map_err(|_| status::of_identifier(WrongIdentifier::Unreadable))?;
+        let mut keys = read_data_set(bytes, transfer_syntax, MAX_ELEMENTS).map_err(status::of_identifier)?;
         let character_set = keys.remove(&tags::SPECIFIC_CHARACTER_SET);
         let repertoire = character_set.map(|value| Repertoire::of_peer(&text(&value)));
         let level = keys.remove(&tags::QUERY_RETRIEVE_LEVEL).map(|value| text(&value)).unwrap_or_default();
@@ -132,6 +137,24 @@ impl Identifier {
     }
 }
 
+/// Reads the data set of a request. The limits are checked before anything is made of the bytes.
+///
+/// # Errors
+/// If the data set cannot be read, or has too many elements or values.
+pub fn read_data_set(
+    bytes: &[u8],
+    transfer_syntax: &str,
+    max_elements: usize,
+) -> Result<Attributes, WrongIdentifier> {
+    if bytes.iter().filter(|byte| **byte == b'\\').count() > MAX_FURTHER_VALUES {
+        return Err(WrongIdentifier::TooMany);
+    }
+    data_set::read(bytes, transfer_syntax, max_elements).map_err(|failure| match failure {
+        Failure::TooManyElements { .. } => WrongIdentifier::TooMany,
+        _ => WrongIdentifier::Unreadable,
+    })
+}
+
 /// The values of an attribute as text, in the form of a matching key: `\` between values, `=` between the
 /// groups of a name.
 pub fn text(attribute: &Attribute) -> String {
@@ -174,6 +197,21 @@ mod tests {
             assert_eq!(identifier(level, &[], root).is_ok(), is_valid, "{level} {root:?}");
         }
         assert!(Identifier::read(b"garbage!", IMPLICIT_VR_LITTLE_ENDIAN, ModelRoot::Study).is_err());
+    }
+
+    #[test]
+    fn too_many_elements_or_values_are_refused() {
+        let uids = |count: usize| vec!["1.2"; count].join("\\");
+        for (count, code) in [(10_000, None), (10_002, Some(0xC000))] {
+            let keys = [(tags::STUDY_INSTANCE_UID, &*uids(count))];
+            let found = identifier("STUDY", &keys, ModelRoot::Study);
+            assert_eq!(found.err().map(|status| status.code), code, "{count} UIDs");
+        }
+        for (count, code) in [(1200, None), (1300, Some(0xC000))] {
+            let keys: Vec<_> = (0..count).map(|number| (Tag(0x0021_1000 + number), "")).collect();
+            let found = identifier("STUDY", &keys, ModelRoot::Study);
+            assert_eq!(found.err().map(|status| status.code), code, "{count} keys");
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,7 @@ use crate::connections::Connections;
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::callers::Callers;
 use crate::dimse::establish::serve;
+use crate::dimse::report_queue::ReportQueue;
 use crate::telemetry;
 use crate::tls::ServerTls;
 
@@ -44,13 +44,13 @@ pub mod negotiation;
 pub mod operation;
 pub mod pdu;
 pub mod query_keys;
+pub mod report;
+pub mod report_queue;
 pub mod requestor;
 pub mod retrieve;
 pub mod service;
 pub mod status;
 
-/// The most reports of storage commitment that wait to be sent.
-const MAX_REPORTS: usize = 256;
 /// The pause after the system could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,8 +101,10 @@ pub async fn run(
     let open = Connections::new(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
     let (settings, callers) = (Arc::new(settings), Arc::new(callers));
-    let reports = Arc::new(Semaphore::new(MAX_REPORTS));
-    let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, shutdown });
+    let share = settings.max_outgoing_associations_per_destination;
+    let outgoing = Budget::of_places(settings.max_outgoing_associations, share);
+    let reports = Arc::new(ReportQueue::new(settings.clone(), outgoing.clone()));
+    let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, outgoing, shutdown });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -10,6 +10,7 @@ use dicom_ul::pdu::{
 
 use crate::archive::access::Caller;
 use crate::config::{DimseSettings, PeerOperation, PeerOperations};
+use crate::dicom::data_set::DataSetEncoding;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::InstanceUid;
@@ -32,6 +33,9 @@ pub struct Agreement {
     pub contexts: Vec<PresentationContext>,
     /// The longest P-DATA-TF that the peer accepts, its header not counted; 0 for no limit.
     pub peer_max_pdu_bytes: u32,
+    /// The operations of the peer that may be outstanding; one without an asynchronous operations window
+    /// (PS3.7 §D.3.3.3).
+    pub max_operations: usize,
     /// The A-ASSOCIATE-AC to send.
     pub answer: AssociationAC,
 }
@@ -51,6 +55,16 @@ pub struct PresentationContext {
     pub takes_instances: bool,
     /// The options of a query/retrieve SOP class.
     pub options: QueryOptions,
+}
+
+impl PresentationContext {
+    /// The encoding of data sets in a presentation context of a query/retrieve SOP class.
+    pub fn encoding(&self) -> DataSetEncoding {
+        match self.transfer_syntax == transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN {
+            true => DataSetEncoding::Implicit,
+            false => DataSetEncoding::Explicit,
+        }
+    }
 }
 
 /// Accepts or rejects an association request.
@@ -104,7 +118,11 @@ pub fn negotiate(
         presentation_contexts: results,
         user_variables: user_information(request, settings, &contexts, operations),
     };
-    Ok(Agreement { caller, contexts, peer_max_pdu_bytes: peer_max_pdu_bytes.unwrap_or(0), answer })
+    let max_operations = usize::from(
+        proposed_window(request).map_or(1, |proposed| operations_window(proposed, settings.max_operations)),
+    );
+    let peer_max_pdu_bytes = peer_max_pdu_bytes.unwrap_or(0);
+    Ok(Agreement { caller, contexts, peer_max_pdu_bytes, max_operations, answer })
 }
 
 /// The A-ASSOCIATE-RJ of a server that has reached `dimse.max_associations`.
@@ -325,6 +343,16 @@ fn user_information(
 }
 
 /// Operations that the requestor may have outstanding, of those that it proposed (0 for any number).
+/// The operations that a peer proposes to have outstanding; `None` without a proposal.
+fn proposed_window(request: &AssociationRQ) -> Option<u16> {
+    request.user_variables.iter().find_map(|item| match item {
+        UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window) => {
+            window.first_chunk().map(|window| u16::from_be_bytes(*window))
+        }
+        _ => None,
+    })
+}
+
 fn operations_window(proposed: u16, limit: u16) -> u16 {
     match proposed {
         0 => limit.max(1),
@@ -468,11 +496,15 @@ mod tests {
             let window = vec![0, proposed, 0, 1];
             request.user_variables.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, window));
             let settings = DimseSettings { max_operations: limit, ..settings() };
-            let answer = negotiate(&request, &settings, &anyone()).unwrap().answer;
+            let agreement = negotiate(&request, &settings, &anyone()).unwrap();
+            assert_eq!(agreement.max_operations, usize::from(granted), "{proposed} of {limit}");
+            let answer = agreement.answer;
             let granted = UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS_WINDOW, vec![0, granted, 0, 1]);
             assert!(answer.user_variables.contains(&granted), "{proposed} of {limit}");
         }
-        let answer = negotiate(&request(&[]), &settings(), &anyone()).unwrap().answer;
+        let agreement = negotiate(&request(&[]), &settings(), &anyone()).unwrap();
+        assert_eq!(agreement.max_operations, 1);
+        let answer = agreement.answer;
         let is_window = |item: &UserVariableItem| matches!(item, UserVariableItem::Unknown(..));
         assert!(!answer.user_variables.iter().any(is_window), "answered without a question");
     }

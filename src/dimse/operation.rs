@@ -1,5 +1,7 @@
-//! Operations of an association that are under way. Each gives messages to send, in order; a long one runs in
-//! a task of its own, so that the association goes on reading: a cancellation may arrive.
+//! Outstanding operations of an association. Each gives messages to send, in order. A long one runs in a task
+//! of its own, so that the association goes on reading: a cancellation may arrive. It begins when the
+//! operations before it have ended, so that an association is one piece of work at a time, however much its
+//! peer sends.
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub struct Operation {
     message_id: u16,
     messages: BoxStream<'static, Result<Bytes, Interruption>>,
     cancel: CancellationToken,
+    /// The bytes of the data set of an operation that has not begun.
+    waiting_bytes: usize,
     /// Takes the responses of the peer to the requests of a long operation.
     responses: Option<mpsc::Sender<DimseResponse>>,
 }
@@ -36,13 +40,15 @@ impl Operation {
         message: impl Future<Output = Vec<u8>> + Send + 'static,
     ) -> Self {
         let messages = stream::once(async move { Ok(Bytes::from(message.await)) }).boxed();
-        Self { context, message_id, messages, cancel: CancellationToken::new(), responses: None }
+        let cancel = CancellationToken::new();
+        Self { context, message_id, messages, cancel, waiting_bytes: 0, responses: None }
     }
 
-    /// Starts a long operation, which sends its messages by an [`Outbox`].
-    pub fn start<F>(
-        context: u8,
-        message_id: u16,
+    /// A long operation, which sends its messages by an [`Outbox`], and holds `waiting_bytes` until it
+    /// begins: when the first of its messages is awaited.
+    pub fn long<F>(
+        (context, message_id): (u8, u16),
+        waiting_bytes: usize,
         response_timeout: Duration,
         stop: CancellationToken,
         work: impl FnOnce(Outbox) -> F,
@@ -63,31 +69,41 @@ impl Operation {
             last_id: 0,
         };
         let work = work(outbox);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Err(interruption) = work.await {
-                // If the association has ended, the reason is not needed.
-                let _ = sender.send(Err(interruption)).await;
-            }
-        }));
-        let messages = stream::unfold(Some((receiver, task)), |state| async move {
-            let (mut receiver, task) = state?;
-            match receiver.recv().await {
-                Some(message) => Some((message, Some((receiver, task)))),
-                // The messages have ended; a panic of the task ends the association.
-                None => task.await.err().map(|_| (Err(Interruption::Broken), None)),
-            }
-        });
-        Self { context, message_id, messages: messages.boxed(), cancel, responses: Some(responses) }
+        let begin = async move {
+            let task = AbortOnDropHandle::new(tokio::spawn(async move {
+                if let Err(interruption) = work.await {
+                    // If the association has ended, the reason is not needed.
+                    let _ = sender.send(Err(interruption)).await;
+                }
+            }));
+            stream::unfold(Some((receiver, task)), |state| async move {
+                let (mut receiver, task) = state?;
+                match receiver.recv().await {
+                    Some(message) => Some((message, Some((receiver, task)))),
+                    // The messages have ended; a panic of the task ends the association.
+                    None => task.await.err().map(|_| (Err(Interruption::Broken), None)),
+                }
+            })
+        };
+        let messages = stream::once(begin).flatten().boxed();
+        Self { context, message_id, messages, cancel, waiting_bytes, responses: Some(responses) }
     }
 
-    /// The next message; `None` when the operation has ended. Cancel safe.
+    /// The next message; `None` when the operation has ended. The first call begins a long operation. Cancel
+    /// safe.
     pub async fn next(&mut self) -> Option<Result<Bytes, Interruption>> {
+        self.waiting_bytes = 0;
         self.messages.next().await
     }
 
     /// Whether the operation runs until it ends or is cancelled, and may get responses.
     pub fn is_long(&self) -> bool {
         self.responses.is_some()
+    }
+
+    /// The bytes of the data set, while the operation has not begun.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Cancels the operation, if this is the one.
@@ -199,16 +215,37 @@ impl RequestLink for Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tokio::time::sleep;
 
     use super::*;
-    use crate::dimse::command::DimseOperation;
+    use crate::dimse::command::{DimseOperation, SubOperations};
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_long_operation_begins_when_its_first_message_is_awaited() {
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begin = has_begun.clone();
+        let patience = Duration::from_secs(30);
+        let mut operation =
+            Operation::long((1, 1), 1000, patience, CancellationToken::new(), |mut outbox| async move {
+                begin.store(true, Ordering::Relaxed);
+                outbox.send(vec![1]).await
+            });
+        sleep(patience).await;
+        assert!(!has_begun.load(Ordering::Relaxed));
+        assert_eq!(operation.waiting_bytes(), 1000);
+        assert_eq!(operation.next().await.unwrap().unwrap(), [1_u8][..]);
+        assert!(has_begun.load(Ordering::Relaxed));
+        assert_eq!(operation.waiting_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_time_of_a_response_begins_when_its_request_is_sent() {
         let patience = Duration::from_secs(1);
         let start = || {
-            Operation::start(1, 1, patience, CancellationToken::new(), |mut outbox| async move {
+            Operation::long((1, 1), 0, patience, CancellationToken::new(), |mut outbox| async move {
                 let id = outbox.next_id();
                 outbox.request(vec![1]).await?;
                 outbox.response(id).await?;
@@ -219,9 +256,14 @@ mod tests {
         // Earlier operations of the association send their messages.
         sleep(2 * patience).await;
         assert_eq!(operation.next().await.unwrap().unwrap(), [1_u8][..]);
-        let operation_kind = DimseOperation::Store;
-        let response =
-            DimseResponse { operation: operation_kind, message_id: 1, status: 0, has_data_set: false };
+        let (operation_kind, counts) = (DimseOperation::Store, SubOperations::default());
+        let response = DimseResponse {
+            operation: operation_kind,
+            message_id: 1,
+            status: 0,
+            counts,
+            has_data_set: false,
+        };
         assert!(operation.respond(response));
         assert_eq!(operation.next().await.unwrap().unwrap(), [2_u8][..]);
         assert!(operation.next().await.is_none());

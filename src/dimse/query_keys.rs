@@ -7,7 +7,7 @@ use crate::dimse::command::Status;
 use crate::dimse::identifier::{Identifier, QueryLevel, text};
 use crate::dimse::models::{ModelRoot, QueryOptions};
 use crate::dimse::status::{self, WrongIdentifier};
-use crate::query::parameters::{self, ResultLimits, SearchTarget};
+use crate::query::parameters::{self, MAX_CONDITIONS, MAX_INCLUDED, ResultLimits, SearchTarget};
 use crate::query::{Level, Query, indexed_attributes};
 
 /// Study attributes of group 0010: of the Patient Study Module (PS3.3 §C.7.2.2).
@@ -48,6 +48,10 @@ pub fn read(
     page: usize,
     retrieve_ae_title: &str,
 ) -> Result<FindQuery, Status> {
+    // All keys count, also those that are not of the level.
+    if identifier.keys.len() > MAX_INCLUDED || matching_keys(&identifier.keys) > MAX_CONDITIONS {
+        return Err(status::of_identifier(WrongIdentifier::TooMany));
+    }
     if !options.is_relational {
         identifier.check_hierarchy(root)?;
     }
@@ -141,6 +145,15 @@ fn push_conditions(path: &str, attribute: &Attribute, pairs: &mut Vec<(String, S
     }
 }
 
+/// The number of matching keys, as [`push_conditions`] adds them.
+fn matching_keys(keys: &Attributes) -> usize {
+    let of_key = |key: &Attribute| match key.values.first() {
+        Some(Value::Item(item)) => matching_keys(item),
+        _ => usize::from(!text(key).trim().is_empty()),
+    };
+    keys.values().map(of_key).sum()
+}
+
 /// Whether results of a level have an attribute: it is of the level or of one above.
 fn is_of_level(tag: Tag, level: QueryLevel) -> bool {
     if OF_PATIENT_COUNTS.contains(&tag) {
@@ -227,6 +240,22 @@ mod tests {
         let status = query(wrong, ModelRoot::Study).unwrap_err();
         assert_eq!((status.code, status.offending), (0xA900, Some(tags::STUDY_DATE)));
         assert!(!status.comment.contains("yesterday"));
+    }
+
+    #[test]
+    fn the_limits_of_keys_hold_at_each_level_also_for_keys_of_another() {
+        for level in [QueryLevel::Patient, QueryLevel::Study, QueryLevel::Series, QueryLevel::Image] {
+            for (count, text, code) in
+                [(256, "1", None), (257, "1", Some(0xC000)), (990, "", None), (1001, "", Some(0xC000))]
+            {
+                let mut asked = identifier(level, &[]);
+                let key = |number| (Tag(0x4002_0000 + number), Attribute::text(b"LO", text));
+                asked.keys.extend((0..count).map(key));
+                let options = QueryOptions { is_relational: true, ..QueryOptions::default() };
+                let found = read(asked, ModelRoot::Patient, options, 100, "CUSPID");
+                assert_eq!(found.err().map(|status| status.code), code, "{level:?} {count} {text}");
+            }
+        }
     }
 
     #[test]

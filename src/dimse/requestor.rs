@@ -23,7 +23,6 @@ use crate::dimse::models::QueryOptions;
 use crate::dimse::negotiation::{IMPLEMENTATION_VERSION_NAME, PresentationContext};
 use crate::dimse::operation::RequestLink;
 use crate::dimse::pdu::{PduPiece, Violation, association_pdu, command_pdus, push_data_set, read_answer};
-use crate::dimse::service::encoding;
 use crate::tls;
 
 /// The most presentation contexts of an association: their IDs are the odd numbers of a byte.
@@ -44,6 +43,9 @@ pub enum ConnectError {
     /// The peer rejected the association.
     #[error("the association was rejected: {0}")]
     Rejected(String),
+    /// Too many associations that the server requested are open.
+    #[error("no place for another association in {} s (dimse.max_outgoing_associations)", .0.as_secs())]
+    NoPlace(Duration),
     /// The connection failed before the answer.
     #[error(transparent)]
     Interrupted(#[from] Interruption),
@@ -164,7 +166,7 @@ impl Requestor {
         let id = self.next_id();
         let request = command::write_move_request(id, &context.abstract_syntax, destination);
         let mut bytes = command_pdus(context.id, &request, self.peer_max_pdu_bytes);
-        let identifier = data_set::write(identifier, encoding(context), Repertoire::UNICODE);
+        let identifier = data_set::write(identifier, context.encoding(), Repertoire::UNICODE);
         push_data_set(&mut bytes, context.id, &identifier, true, self.peer_max_pdu_bytes);
         self.request(bytes).await?;
         loop {

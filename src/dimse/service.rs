@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::archive::access::Caller;
+use crate::archive::{Error, run_blocking};
 use crate::dicom::attributes::Attributes;
-use crate::dicom::data_set::{DataSetEncoding, write};
+use crate::dicom::data_set::write;
 use crate::dicom::repertoire::Repertoire;
-use crate::dicom::transfer_syntax;
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::command::{DimseRequest, Status, SubOperations, write_full_response};
 use crate::dimse::negotiation::PresentationContext;
@@ -33,6 +33,19 @@ pub struct ServiceRequest {
 }
 
 impl ServiceRequest {
+    /// Reads the data set of the request on a blocking thread, as one piece of work of the caller among those
+    /// of all clients.
+    ///
+    /// # Errors
+    /// If the work cannot be done. A status of the peer's fault is in the result.
+    pub async fn read_apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Status> + Send + 'static,
+    ) -> Result<Result<T, Status>, Error> {
+        let permit = self.acceptor.archive.permits().query(&self.caller).await;
+        run_blocking(Some(permit), read).await
+    }
+
     /// A response without a data set.
     pub fn response(&self, status: &Status, counts: Option<SubOperations>) -> Vec<u8> {
         let response = write_full_response(&self.request, status, counts, false);
@@ -49,16 +62,8 @@ impl ServiceRequest {
     ) -> Vec<u8> {
         let response = write_full_response(&self.request, status, counts, true);
         let mut bytes = command_pdus(self.context.id, &response, self.peer_max_pdu_bytes);
-        let data_set = write(data_set, encoding(&self.context), repertoire);
+        let data_set = write(data_set, self.context.encoding(), repertoire);
         push_data_set(&mut bytes, self.context.id, &data_set, true, self.peer_max_pdu_bytes);
         bytes
-    }
-}
-
-/// The encoding of data sets in a presentation context of a query/retrieve SOP class.
-pub fn encoding(context: &PresentationContext) -> DataSetEncoding {
-    match context.transfer_syntax == transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN {
-        true => DataSetEncoding::Implicit,
-        false => DataSetEncoding::Explicit,
     }
 }

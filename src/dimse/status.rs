@@ -142,6 +142,8 @@ pub enum WrongIdentifier {
     Missing(Tag),
     /// A key that needs one value has several, wild cards, or no UID.
     NotSingle(Tag),
+    /// There are more keys or values than the server takes.
+    TooMany,
     /// The keys select nothing that can be retrieved.
     NoSelection(Tag),
 }
@@ -152,6 +154,7 @@ pub fn of_identifier(wrong: WrongIdentifier) -> Status {
     match wrong {
         WrongIdentifier::Unreadable => Status::new(CANNOT_UNDERSTAND, "the identifier cannot be read"),
         WrongIdentifier::Absent => Status::new(CANNOT_UNDERSTAND, "no identifier, or one that is too long"),
+        WrongIdentifier::TooMany => Status::new(CANNOT_UNDERSTAND, "too many keys or values"),
         WrongIdentifier::Level => of_key(tags::QUERY_RETRIEVE_LEVEL, "not a level of this information model"),
         WrongIdentifier::Missing(tag) => of_key(tag, "the unique key of a level above is missing"),
         WrongIdentifier::NotSingle(tag) => of_key(tag, "the key needs one value without wild cards"),

@@ -8,14 +8,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
+use axum::response::IntoResponse;
 use serde_json::json;
+use tracing::debug;
 
+use crate::archive;
 use crate::archive::access::Caller;
 use crate::archive::derived::preview::stream;
 use crate::archive::derived::preview::stream::{PreviewProgress, StreamPart};
 use crate::archive::scope::Scope;
 use crate::http::Service;
-use crate::http::error::Error;
+use crate::http::error::{Cause, Error};
 use crate::http::request::Head;
 use crate::http::request::path::Target;
 use crate::http::response::ranged::{begin, finish};
@@ -34,7 +37,10 @@ pub(crate) async fn stream(
 ) -> Result<Response<Body>, Error> {
     let Scope { study, series: Some(series), .. } = scope else { return Err(Error::NoResource) };
     let part = part(&head)?;
-    let preview = stream::open(&service.archive, &caller, &study, &series, &part).await?;
+    let preview = match stream::open(&service.archive, &caller, &study, &series, &part).await {
+        Err(error @ archive::Error::NotReady(_)) => return Ok(not_yet(error)),
+        preview => preview?,
+    };
     let etag = format!("\"{}\"", preview.tag);
     let (response, range) = begin(&etag, MEDIA_TYPE, preview.length(), &head)?;
     let body = match range {
@@ -56,6 +62,15 @@ pub(crate) async fn stream(
         (None, None) => {}
     }
     Ok(response)
+}
+
+/// The response while there is nothing to send yet: a normal state, for which clients poll, and no failure
+/// for the log.
+fn not_yet(error: archive::Error) -> Response<Body> {
+    debug!(%error, "a stream was requested before its slices were encoded");
+    let mut response = Error::from(error).into_response();
+    response.extensions_mut().remove::<Cause>();
+    response
 }
 
 /// `GET /stream/studies/{study}/series/{series}/state`.

@@ -48,9 +48,9 @@ pub struct Error {
 /// The maximum number of tags in a path through sequences.
 const MAX_PATH: usize = 8;
 /// The maximum number of matching keys.
-const MAX_CONDITIONS: usize = 256;
+pub const MAX_CONDITIONS: usize = 256;
 /// The maximum number of attributes to return besides those of the level.
-const MAX_INCLUDED: usize = 1000;
+pub const MAX_INCLUDED: usize = 1000;
 /// The maximum number of ignored parameters that are named to the client.
 const MAX_IGNORED: usize = 8;
 

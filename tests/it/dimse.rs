@@ -14,8 +14,9 @@ use cuspid::config::DimseSettings;
 use cuspid::dimse::Listeners;
 use cuspid::dimse::callers::Callers;
 use dicom_ul::pdu::{
-    AbortRQServiceProviderReason, AbortRQSource, AssociationRJResult, AssociationRQ, PDataValue,
-    PDataValueType, Pdu, PresentationContextProposed, RequestorRoles, UserVariableItem, read_pdu, write_pdu,
+    AbortRQServiceProviderReason, AbortRQSource, AssociationAC, AssociationRJResult, AssociationRQ,
+    PDataValue, PDataValueType, Pdu, PresentationContextProposed, PresentationContextResult,
+    PresentationContextResultReason, RequestorRoles, UserVariableItem, read_pdu, write_pdu,
 };
 use futures_util::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,9 +27,13 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::harness::{CT, EXPLICIT, defaults};
 
-/// Study Root Query/Retrieve Information Model - FIND and - GET.
+/// Study Root Query/Retrieve Information Model - FIND, - GET and - MOVE.
 const FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
 const GET: &str = "1.2.840.10008.5.1.4.1.2.2.3";
+const MOVE: &str = "1.2.840.10008.5.1.4.1.2.2.2";
+/// Storage Commitment Push Model, and its well-known instance.
+const COMMITMENT: &str = "1.2.840.10008.1.20.1";
+const COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const STUDY: &str = "1.2.3.1";
 const SERIES: &str = "1.2.3.1.1";
@@ -89,8 +94,8 @@ impl Peer {
         Self::ask_as("PEER", server.address).await
     }
 
-    /// Requests contexts 1 (CT, in both roles), 3 (Verification), 5 (FIND) and 7 (GET) under an AE title, and
-    /// returns the answer.
+    /// Requests contexts 1 (CT, in both roles), 3 (Verification), 5 (FIND), 7 (GET), 9 (MOVE) and 11
+    /// (storage commitment) under an AE title, and returns the answer.
     pub(crate) async fn ask_as(calling: &str, address: SocketAddr) -> (Self, Pdu) {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut peer = Self { stream, received: BytesMut::new() };
@@ -109,6 +114,8 @@ impl Peer {
                 context(3, VERIFICATION),
                 context(5, FIND),
                 context(7, GET),
+                context(9, MOVE),
+                context(11, COMMITMENT),
             ],
             user_variables: vec![
                 UserVariableItem::MaxLength(16384),
@@ -553,7 +560,12 @@ fn cancel_request(message: u16) -> Vec<(u16, Vec<u8>)> {
 
 /// A server with as many instances in its study.
 async fn start_with(instances: usize) -> Server {
-    let server = start(|settings| settings.idle_timeout_seconds = 2).await;
+    start_changed(instances, |settings| settings.idle_timeout_seconds = 2).await
+}
+
+/// The same with other settings.
+async fn start_changed(instances: usize, change: impl FnOnce(&mut DimseSettings)) -> Server {
+    let server = start(change).await;
     let mut peer = Peer::associate(&server).await;
     for number in 1..=instances {
         let instance = format!("1.2.3.5.{number}");
@@ -693,4 +705,207 @@ async fn the_operations_of_a_peer_are_in_the_audit_log() {
     ];
     let found = outlines().await;
     assert!(found == expected || found == expected[..3], "{found:?}");
+}
+
+#[tokio::test]
+async fn identifiers_with_too_many_keys_are_refused_one_after_the_other_at_each_level() {
+    let server = start(|settings| settings.max_operations = 4).await;
+    let mut peer = Peer::associate(&server).await;
+    // Keys that are not of the level, as long as an identifier may be.
+    let mut keys = Vec::new();
+    for number in 0..100_000_u32 {
+        keys.extend((0x4002 + 2 * (number >> 16) as u16).to_le_bytes());
+        keys.extend((number as u16).to_le_bytes());
+        keys.extend(b"LO\x02\0* ");
+    }
+    for message in 1..=12 {
+        peer.command(5, &request(0x20, message, FIND, 1)).await;
+        peer.value(5, PDataValueType::Data, false, b"\x08\0\x52\0CS\x06\0STUDY ").await;
+        peer.value(5, PDataValueType::Data, true, &keys).await;
+    }
+    for message in 1..=12 {
+        assert_eq!(peer.response().await, (message, 0x8020, 0xC000));
+    }
+    peer.release().await;
+}
+
+/// A rule of `dimse.peers`.
+fn peer_rules(rules: &[String]) -> Vec<cuspid::config::PeerRule> {
+    rules.iter().map(|rule| rule.clone().try_into().unwrap()).collect()
+}
+
+/// A port on loopback on which nobody listens.
+async fn dead_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// The statuses of requests for the commitment of an instance that is not there.
+async fn commitments(server: &Server, calling: &str, count: u16) -> Vec<u16> {
+    let (mut peer, answer) = Peer::ask_as(calling, server.address).await;
+    assert!(matches!(answer, Pdu::AssociationAC(_)), "{answer:?}");
+    let element = |group: u16, number: u16, text: &str| {
+        let value = even(text);
+        let mut bytes = [group.to_le_bytes(), number.to_le_bytes()].concat();
+        bytes.extend(b"UI");
+        bytes.extend((value.len() as u16).to_le_bytes());
+        bytes.extend(value);
+        bytes
+    };
+    let item = [element(0x0008, 0x1150, CT), element(0x0008, 0x1155, "1.2.3.9")].concat();
+    let mut information = element(0x0008, 0x1195, "1.2.3.4");
+    information.extend(b"\x08\0\x99\x11SQ\0\0");
+    information.extend((item.len() as u32 + 8).to_le_bytes());
+    information.extend(b"\xFE\xFF\0\xE0");
+    information.extend((item.len() as u32).to_le_bytes());
+    information.extend(item);
+    let mut statuses = Vec::new();
+    for message in 1..=count {
+        let mut command = request(0x0130, message, COMMITMENT, 1);
+        command[0].0 = 0x0003;
+        command.push((0x1001, even(COMMITMENT_INSTANCE)));
+        command.push((0x1008, vec![1, 0]));
+        peer.command(11, &command).await;
+        peer.value(11, PDataValueType::Data, true, &information).await;
+        let (answered, _, status) = peer.response().await;
+        assert_eq!(answered, message);
+        statuses.push(status);
+    }
+    peer.release().await;
+    statuses
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_reports_blocks_the_reports_of_no_other() {
+    let rules = [
+        format!("BROKEN@127.0.0.1:{}=commit", dead_port().await),
+        format!("OTHER@127.0.0.1:{}=commit", dead_port().await),
+    ];
+    let server = start(|settings| settings.peers = peer_rules(&rules)).await;
+    let statuses = commitments(&server, "BROKEN", 300).await;
+    assert_eq!(statuses[..16], [0; 16]);
+    assert!(statuses[16..].iter().all(|status| *status == 0x0213), "{statuses:X?}");
+    assert_eq!(commitments(&server, "OTHER", 2).await, [0, 0]);
+}
+
+/// A destination that counts its connections and answers nothing, or only the request for an association.
+async fn silent_destination(accepts: bool) -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        let mut connections = Vec::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut peer = Peer { stream, received: BytesMut::new() };
+            if accepts && let Some(Pdu::AssociationRQ(request)) = peer.receive().await {
+                let result = |context: &PresentationContextProposed| PresentationContextResult {
+                    id: context.id,
+                    reason: PresentationContextResultReason::Acceptance,
+                    transfer_syntax: context.transfer_syntaxes[0].clone(),
+                };
+                peer.send(&Pdu::AssociationAC(AssociationAC {
+                    protocol_version: 1,
+                    calling_ae_title: request.calling_ae_title.clone(),
+                    called_ae_title: request.called_ae_title.clone(),
+                    application_context_name: request.application_context_name.clone(),
+                    presentation_contexts: request.presentation_contexts.iter().map(result).collect(),
+                    user_variables: vec![UserVariableItem::MaxLength(16384)],
+                }))
+                .await;
+            }
+            connections.push(peer);
+        }
+    });
+    (port, count)
+}
+
+/// Requests a C-MOVE of the study to a title.
+async fn request_move(peer: &mut Peer, message: u16, destination: &str) {
+    let mut command = request(0x21, message, MOVE, 1);
+    command.insert(3, (0x0600, even(destination)));
+    peer.command(9, &command).await;
+    peer.value(9, PDataValueType::Data, true, &study_identifier()).await;
+}
+
+#[tokio::test]
+async fn moves_wait_for_a_place_and_end_when_they_are_cancelled_or_the_peer_releases() {
+    for accepts in [false, true] {
+        let (port, count) = silent_destination(accepts).await;
+        let rules = [format!("SILENT@127.0.0.1:{port}="), "*=store+move".to_owned()];
+        let server = start_changed(2, |settings| {
+            settings.peers = peer_rules(&rules);
+            settings.max_outgoing_associations_per_destination = 2;
+        })
+        .await;
+        let mut peers = Vec::new();
+        for message in 1..=5 {
+            let mut peer = Peer::associate(&server).await;
+            request_move(&mut peer, message, "SILENT").await;
+            peers.push((message, peer));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2, "as many as there are places");
+        let end = async |message: u16, mut peer: Peer| {
+            let is_released = message % 2 == 0;
+            match is_released {
+                true => peer.send(&Pdu::ReleaseRQ).await,
+                false => peer.command(9, &cancel_request(message)).await,
+            }
+            let mut response = peer.response().await;
+            while response.2 == 0xFF00 {
+                response = peer.response().await;
+            }
+            assert_eq!(response, (message, 0x8021, 0xFE00), "accepts: {accepts}");
+            // The Failed SOP Instance UID List may follow.
+            while is_released && peer.receive().await.unwrap() != Pdu::ReleaseRP {}
+        };
+        let ended =
+            futures_util::future::join_all(peers.into_iter().map(|(message, peer)| end(message, peer)));
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("all have ended in time");
+    }
+}
+
+#[tokio::test]
+async fn a_move_to_a_destination_that_is_not_there_names_what_failed() {
+    let rules = [format!("DEAD@127.0.0.1:{}=", dead_port().await), "*=store+move".to_owned()];
+    let server = start_changed(2, |settings| settings.peers = peer_rules(&rules)).await;
+    let mut peer = Peer::associate(&server).await;
+    request_move(&mut peer, 1, "DEAD").await;
+    assert_eq!(peer.response().await, (1, 0x8021, 0xA702));
+    let Some(Pdu::PData { data }) = peer.receive().await else { panic!("no list") };
+    let list = String::from_utf8_lossy(&data[0].data).into_owned();
+    assert!(list.contains("1.2.3.5.1\\1.2.3.5.2"), "{list}");
+    peer.release().await;
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_raises_its_limit_of_open_files() {
+    let data = tempfile::tempdir().unwrap();
+    let script = "ulimit -Sn 300; exec \"$0\" serve --http 127.0.0.1:0 --dimse '' --data \"$1\"";
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_cuspid")])
+        .arg(data.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("Max open files"))?.to_owned();
+        let mut values = line["Max open files".len()..].split_whitespace().map(str::to_owned);
+        Some((values.next()?, values.next()?))
+    };
+    // The limit is 300 before the server has begun.
+    let is_raised = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let is_server = std::fs::read_to_string(format!("/proc/{}/comm", child.id()))
+            .is_ok_and(|name| name.trim() == "cuspid");
+        is_server && limits().is_some_and(|(soft, hard)| soft == hard && soft != "300")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_raised);
 }

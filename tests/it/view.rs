@@ -42,6 +42,8 @@ async fn the_page_is_asked_for_again_and_its_files_never() {
     for (path, content_type, text, caching) in [
         ("/view/", "text/html; charset=utf-8", PAGE, "no-cache"),
         ("/view/index.html", "text/html; charset=utf-8", PAGE, "no-cache"),
+        ("/view//index.html", "text/html; charset=utf-8", PAGE, "no-cache"),
+        ("/view/%69ndex.html", "text/html; charset=utf-8", PAGE, "no-cache"),
         ("/view/?study=1.2&series=1.3", "text/html; charset=utf-8", PAGE, "no-cache"),
         ("/view/view.0f6159c501addfe9.js", "text/javascript", SCRIPT, "public, max-age=31536000, immutable"),
         (
@@ -93,6 +95,28 @@ async fn nothing_outside_of_the_directory_is_served() {
         let response = get(&server, &format!("/view/{path}")).await;
         assert!(response.status().is_client_error(), "{path}: {}", response.status());
         assert!(!response.text().await.unwrap().contains("secret"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn ranges_of_files_are_those_of_other_resources() {
+    let (server, place) = server().await;
+    fs::write(place.path().join("view/empty.js"), "").unwrap();
+    let script = "view.0f6159c501addfe9.js";
+    let whole = SCRIPT.len();
+    for (file, range, status, length) in [
+        ("empty.js", "bytes=0-0", 416, None),
+        ("empty.js", "bytes=0-", 416, None),
+        (script, "bytes=0-1,3-4", 200, Some(whole)),
+        (script, "bytes=0-1", 206, Some(2)),
+        (script, "bytes=99999-", 416, None),
+    ] {
+        let request = server.request("GET", format!("http://{}/view/{file}", server.address));
+        let response = request.header("Range", range).send().await.unwrap();
+        assert_eq!(response.status(), status, "{file} {range}");
+        if let Some(length) = length {
+            assert_eq!(response.bytes().await.unwrap().len(), length, "{file} {range}");
+        }
     }
 }
 

@@ -1,47 +1,36 @@
 //! C-MOVE and C-GET as SCP (PS3.4 §C.4.2, §C.4.3): sends instances, to a third AE on an association of its
 //! own, or back on the same association.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::archive::access::Caller;
-use crate::archive::read::ahead::{AheadSize, holding};
-use crate::archive::read::whole::is_logged;
-use crate::archive::records::InstanceRecord;
-use crate::archive::scope::Scope;
-use crate::archive::{Archive, Error, run_apart};
-use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
-use crate::dicom::repertoire::Repertoire;
-use crate::dicom::tags;
+use crate::budget::Grant;
+use crate::config::PeerAddress;
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
-use crate::dimse::command::{MoveOriginator, Status, SubOperations, write_store_request};
+use crate::dimse::command::{MoveOriginator, Status};
 use crate::dimse::connection::Interruption;
 use crate::dimse::identifier::Identifier;
 use crate::dimse::models::ModelRoot;
-use crate::dimse::negotiation::PresentationContext;
-use crate::dimse::operation::{Outbox, RequestLink};
-use crate::dimse::pdu::{command_pdus, push_data_set};
-use crate::dimse::requestor::{MAX_CONTEXTS, ProposedContext, Requestor, Target};
+use crate::dimse::operation::Outbox;
+use crate::dimse::requestor::{ConnectError, MAX_CONTEXTS, ProposedContext, Requestor, Target};
 use crate::dimse::retrieve::audited::AuditedTransfer;
-use crate::dimse::retrieve::form::DataSetBytes;
+use crate::dimse::retrieve::retrieval::{Link, OpenedInstances, Retrieval, log_unsent, opened};
 use crate::dimse::retrieve::selection::{Selection, select};
 use crate::dimse::service::ServiceRequest;
 use crate::dimse::status;
-use crate::telemetry;
 
 mod audited;
 mod form;
+mod retrieval;
 mod selection;
 
-/// The least time between two pending responses.
-const PENDING_INTERVAL: Duration = Duration::from_millis(250);
-/// The most UIDs of a Failed SOP Instance UID List: the length of its value has 16 bits.
-const MAX_FAILED_UIDS: usize = 1000;
+/// The time in which a destination may take the instance that is being sent when a peer cancels a C-MOVE.
+const CANCELLATION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Carries out a C-GET.
 ///
@@ -53,7 +42,7 @@ pub async fn get(
     identifier: Vec<u8>,
     mut outbox: Outbox,
 ) -> Result<(), Interruption> {
-    let selection = match read_and_select(&service, root, &identifier, &outbox).await {
+    let selection = match read_and_select(&service, root, identifier, &outbox).await {
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -115,7 +104,7 @@ pub async fn move_to_destination(
         );
         return outbox.send(service.response(&status::of_unknown_destination(), None)).await;
     };
-    let selection = match read_and_select(&service, root, &identifier, &outbox).await {
+    let selection = match read_and_select(&service, root, identifier, &outbox).await {
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
@@ -123,17 +112,18 @@ pub async fn move_to_destination(
         let transfer = AuditedTransfer::default();
         return Retrieval::new(&service, &selection, transfer).finish(&mut outbox).await;
     }
-    let target = Target { address: &address, called: &title, calling: &service.acceptor.settings.ae_title };
-    let proposed = proposed_contexts(&selection);
-    let mut requestor = match Requestor::connect(target, &proposed, false, &service.acceptor.settings).await {
-        Ok(requestor) => requestor,
-        Err(error) => {
-            warn!(dimse.destination = title, "cannot move instances: {error}");
-            let failed = u16::try_from(selection.count).unwrap_or(u16::MAX);
-            let counts = SubOperations { failed, ..SubOperations::default() };
-            let status = status::of_no_association(&error.to_string());
-            return outbox.send(service.response(&status, Some(counts))).await;
+    let connected = tokio::select! {
+        biased;
+        () = outbox.cancelled() => {
+            let mut retrieval = Retrieval::new(&service, &selection, AuditedTransfer::default());
+            retrieval.cancel();
+            return retrieval.finish(&mut outbox).await;
         }
+        connected = connect(&service, &title, &address, &selection) => connected,
+    };
+    let (mut requestor, _place) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return fail(&service, selection, &error, &mut outbox).await,
     };
     let transfer = match AuditedTransfer::begin(&service, &selection.scopes, Some(&title)).await {
         Ok(transfer) => transfer,
@@ -152,9 +142,54 @@ pub async fn move_to_destination(
     retrieval.transfer.end(&service).await;
     ended?;
     if !lost.is_cancelled() {
-        requestor.release().await;
+        tokio::select! {
+            () = requestor.release() => {}
+            () = cancelled_for_long(&outbox) => {}
+        }
     }
     retrieval.finish(&mut outbox).await
+}
+
+/// Responds that no instance can be moved, as there is no association with the destination.
+async fn fail(
+    service: &ServiceRequest,
+    selection: Selection,
+    error: &ConnectError,
+    outbox: &mut Outbox,
+) -> Result<(), Interruption> {
+    let title = service.request.move_destination.as_deref().unwrap_or_default();
+    warn!(dimse.destination = title, "cannot move instances: {error}");
+    let retrieval = Retrieval::new(service, &selection, AuditedTransfer::default());
+    let (archive, caller) = (service.acceptor.archive.clone(), service.caller.clone());
+    let lost = CancellationToken::new();
+    lost.cancel();
+    let instances = opened(archive, caller, Arc::from([]), selection.scopes, lost);
+    retrieval.fail(instances, &error.to_string(), outbox).await
+}
+
+/// Waits until the peer has cancelled, and its destination has had time for the instance that is being sent.
+fn cancelled_for_long(outbox: &Outbox) -> impl Future<Output = ()> + Send + 'static {
+    let cancelled = outbox.cancelled();
+    async move {
+        cancelled.await;
+        sleep(CANCELLATION_PATIENCE).await;
+    }
+}
+
+/// Requests an association with the destination of a C-MOVE, when there is a place for one.
+async fn connect(
+    service: &ServiceRequest,
+    title: &str,
+    address: &PeerAddress,
+    selection: &Selection,
+) -> Result<(Requestor, Grant), ConnectError> {
+    let settings = &service.acceptor.settings;
+    let patience = Duration::from_secs(settings.request_timeout_seconds);
+    let place = timeout(patience, service.acceptor.outgoing.take(title, 1)).await;
+    let place = place.map_err(|_| ConnectError::NoPlace(patience))?;
+    let target = Target { address, called: title, calling: &settings.ae_title };
+    let requestor = Requestor::connect(target, &proposed_contexts(selection), false, settings).await?;
+    Ok((requestor, place))
 }
 
 /// Sends instances to the destination of a C-MOVE, until its association is `lost`.
@@ -178,6 +213,7 @@ async fn send_on(
                 let sent = tokio::select! {
                     () = outbox.stopped() => return Err(Interruption::Stopped),
                     sent = link.send(&instance.record, bytes, requestor) => sent,
+                    () = cancelled_for_long(outbox) => Err(Interruption::Silent(CANCELLATION_PATIENCE)),
                 };
                 let report = |error: &_| {
                     warn!(dimse.destination = title, "a move failed: {error}");
@@ -198,13 +234,19 @@ async fn send_on(
 async fn read_and_select(
     service: &ServiceRequest,
     root: ModelRoot,
-    identifier: &[u8],
+    identifier: Vec<u8>,
     outbox: &Outbox,
 ) -> Result<Selection, Status> {
-    let identifier = Identifier::read(identifier, &service.context.transfer_syntax, root)?;
+    let transfer_syntax = service.context.transfer_syntax.clone();
+    let read = service.read_apart(move || Identifier::read(&identifier, &transfer_syntax, root));
+    let selection = async {
+        let identifier = read.await.map_err(|error| status::of_failed_selection(&error))??;
+        select(service, root, &identifier).await
+    };
     tokio::select! {
+        biased;
         () = outbox.cancelled() => Err(status::of_cancelled()),
-        selection = select(service, root, &identifier) => selection,
+        selection = selection => selection,
     }
 }
 
@@ -229,257 +271,4 @@ fn proposed_contexts(selection: &Selection) -> Vec<ProposedContext> {
     // Instances beyond the limit fail, which the response says.
     proposed.truncate(MAX_CONTEXTS);
     proposed
-}
-
-/// An instance that is opened, or cannot be.
-struct OpenedInstance {
-    record: InstanceRecord,
-    /// `None` if the association was lost before.
-    opened: Option<Result<(u8, DataSetBytes), Error>>,
-}
-
-type OpenedInstances = BoxStream<'static, Result<OpenedInstance, Error>>;
-
-/// Opens the instances of scopes, some of them ahead; none any more when their association is lost.
-fn opened(
-    archive: Arc<Archive>,
-    caller: Caller,
-    contexts: Arc<[PresentationContext]>,
-    scopes: Vec<Scope>,
-    lost: CancellationToken,
-) -> OpenedInstances {
-    let records = stream::iter(scopes).then({
-        let (archive, caller) = (archive.clone(), caller.clone());
-        move |scope| {
-            let (archive, caller) = (archive.clone(), caller.clone());
-            async move { pages(&archive, &caller, &scope).await }
-        }
-    });
-    let records = records.try_flatten().map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
-    let size = |record: &Result<InstanceRecord, Error>| match record {
-        Ok(record) => AheadSize::Stored(record.size_bytes),
-        Err(_) => AheadSize::Made,
-    };
-    let opener = (archive.clone(), caller.clone());
-    let open = move |record: Result<InstanceRecord, Error>, memory| {
-        let ((archive, caller), contexts, lost) = (opener.clone(), contexts.clone(), lost.clone());
-        run_apart(async move {
-            let record = record?;
-            if lost.is_cancelled() {
-                return Ok(OpenedInstance { record, opened: None });
-            }
-            let opened = form::open(&archive, &caller, &record, &contexts).await;
-            let opened = opened.map(|(context, bytes)| (context, holding(bytes, memory)));
-            Ok(OpenedInstance { record, opened: Some(opened) })
-        })
-    };
-    archive.opened_ahead(caller, records.boxed(), size, open)
-}
-
-/// The records of a scope; none if it was deleted.
-async fn pages(
-    archive: &Arc<Archive>,
-    caller: &Caller,
-    scope: &Scope,
-) -> Result<BoxStream<'static, Result<Vec<InstanceRecord>, Error>>, Error> {
-    match archive.instances(caller, scope).await {
-        Err(Error::NotFound(_)) => Ok(stream::empty().boxed()),
-        pages => pages,
-    }
-}
-
-/// Logs that an instance cannot be opened. Returns that it has no status of a peer.
-fn log_unsent(record: &InstanceRecord, error: &Error) -> Option<u16> {
-    if !is_logged(error) {
-        let error = telemetry::chain(error);
-        warn!(instance.uid = %record.instance, error, "an instance cannot be sent");
-    }
-    None
-}
-
-/// The way of one instance to its peer.
-struct Link {
-    max_pdu_bytes: u32,
-    context: u8,
-    originator: Option<MoveOriginator>,
-}
-
-impl Link {
-    /// Sends an instance by C-STORE, and returns the status of the response.
-    async fn send(
-        &self,
-        record: &InstanceRecord,
-        mut data_set: DataSetBytes,
-        link: &mut impl RequestLink,
-    ) -> Result<u16, Interruption> {
-        let id = link.next_id();
-        let instance = record.instance.as_str();
-        let request = write_store_request(id, &record.sop_class, instance, self.originator.as_ref());
-        let mut message = command_pdus(self.context, &request, self.max_pdu_bytes);
-        // One chunk is held back: the last fragment is marked as the last.
-        let mut held = Bytes::new();
-        loop {
-            let next = data_set.try_next().await.map_err(|error| {
-                warn!(instance.uid = %record.instance, "an instance was sent in part: {}", telemetry::chain(&error));
-                Interruption::Broken
-            })?;
-            if next.is_none() || !held.is_empty() {
-                push_data_set(&mut message, self.context, &held, next.is_none(), self.max_pdu_bytes);
-                link.request(std::mem::take(&mut message)).await?;
-            }
-            match next {
-                Some(bytes) => held = bytes,
-                None => break,
-            }
-        }
-        Ok(link.response(id).await?.status)
-    }
-}
-
-/// A C-GET or C-MOVE with its progress.
-struct Retrieval<'a> {
-    service: &'a ServiceRequest,
-    left: usize,
-    counts: SubOperations,
-    failed: Vec<String>,
-    is_cancelled: bool,
-    last_pending: Instant,
-    transfer: AuditedTransfer,
-}
-
-impl<'a> Retrieval<'a> {
-    fn new(service: &'a ServiceRequest, selection: &Selection, transfer: AuditedTransfer) -> Self {
-        Self {
-            service,
-            left: selection.count,
-            counts: SubOperations::default(),
-            failed: Vec::new(),
-            is_cancelled: false,
-            last_pending: Instant::now(),
-            transfer,
-        }
-    }
-
-    /// The next instance to send; `None` at the end, after an error of the index, or if the peer cancelled.
-    /// Sends a pending response from time to time.
-    async fn next(
-        &mut self,
-        instances: &mut OpenedInstances,
-        outbox: &mut Outbox,
-    ) -> Result<Option<OpenedInstance>, Interruption> {
-        if self.last_pending.elapsed() >= PENDING_INTERVAL {
-            self.last_pending = Instant::now();
-            let counts = SubOperations { remaining: Some(self.left()), ..self.counts };
-            outbox.send(self.service.response(&status::of_pending(), Some(counts))).await?;
-        }
-        if outbox.is_stopped() {
-            return Err(Interruption::Stopped);
-        }
-        self.is_cancelled = outbox.is_cancelled();
-        if self.is_cancelled {
-            return Ok(None);
-        }
-        match instances.try_next().await {
-            Ok(next) => Ok(next),
-            Err(error) => {
-                warn!(error = telemetry::chain(&error), "a retrieval by DIMSE ended early");
-                let failed = self.counts.failed.saturating_add(self.left());
-                self.counts.failed = failed;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Counts a sub-operation by the status of the peer; `None` if it could not be carried out.
-    fn add(&mut self, record: &InstanceRecord, code: Option<u16>) {
-        self.left = self.left.saturating_sub(1);
-        let counted = match code.map(status::is_success) {
-            Some((true, _)) => &mut self.counts.completed,
-            Some((_, true)) => &mut self.counts.warning,
-            _ => {
-                if self.failed.len() < MAX_FAILED_UIDS {
-                    self.failed.push(record.instance.as_str().to_owned());
-                }
-                &mut self.counts.failed
-            }
-        };
-        *counted = counted.saturating_add(1);
-        let is_sent = matches!(code.map(status::is_success), Some((true, _) | (_, true)));
-        self.transfer.add(&record.study, is_sent);
-    }
-
-    fn left(&self) -> u16 {
-        u16::try_from(self.left).unwrap_or(u16::MAX)
-    }
-
-    /// Sends the final response.
-    async fn finish(self, outbox: &mut Outbox) -> Result<(), Interruption> {
-        let (mut status, mut counts) = (status::of_sub_operations(self.counts), self.counts);
-        if self.is_cancelled {
-            (status, counts.remaining) = (status::of_cancelled(), Some(self.left()));
-        }
-        let SubOperations { completed, failed, warning, .. } = counts;
-        info!(dimse.calling = self.service.calling, completed, failed, warning, "retrieval ended");
-        if self.failed.is_empty() {
-            return outbox.send(self.service.response(&status, Some(counts))).await;
-        }
-        let values = self.failed.into_iter().map(Value::Text).collect();
-        let list = Attribute { vr: Vr(*b"UI"), values };
-        let data_set = Attributes::from([(tags::FAILED_SOP_INSTANCE_UID_LIST, list)]);
-        let repertoire = Repertoire::UNICODE;
-        outbox.send(self.service.response_with(&status, Some(counts), &data_set, repertoire)).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::blobs::memory::MemoryBlobs;
-    use crate::config::Config;
-    use crate::dicom::build::DataSet;
-    use crate::dicom::uids;
-    use crate::dimse::models::QueryOptions;
-    use crate::index::Index;
-
-    const NUMBER: usize = 40;
-
-    async fn archive() -> Arc<Archive> {
-        let config = Config::load(None, &[]).unwrap();
-        let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
-        for number in 0..NUMBER {
-            let file = DataSet::explicit()
-                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
-                .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
-                .text(0x0020_000D, "UI", "1.2")
-                .text(0x0020_000E, "UI", "1.2.3");
-            let mut upload = archive.receive(&Caller::anonymous(), None).await;
-            upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
-            upload.finish().await.await.result.unwrap();
-        }
-        archive
-    }
-
-    #[tokio::test]
-    async fn no_instance_is_opened_for_an_association_that_is_lost_and_all_are_named() {
-        let context = PresentationContext {
-            id: 1,
-            abstract_syntax: uids::SECONDARY_CAPTURE_IMAGE_STORAGE.to_owned(),
-            transfer_syntax: EXPLICIT_VR_LITTLE_ENDIAN.to_owned(),
-            may_store: false,
-            takes_instances: true,
-            options: QueryOptions::default(),
-        };
-        let scope = Scope { study: "1.2".parse().unwrap(), series: None, instance: None };
-        let lost = CancellationToken::new();
-        let contexts = Arc::from([context]);
-        let mut instances = opened(archive().await, Caller::anonymous(), contexts, vec![scope], lost.clone());
-        let first = instances.try_next().await.unwrap().unwrap();
-        assert!(matches!(first.opened, Some(Ok(_))));
-        lost.cancel();
-        let rest: Vec<_> = instances.try_collect().await.unwrap();
-        assert_eq!(rest.len(), NUMBER - 1);
-        // Some were opened ahead.
-        assert!(rest.last().unwrap().opened.is_none());
-        assert!(rest.iter().filter(|instance| instance.opened.is_none()).count() > NUMBER / 4);
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
+use tokio::task::coop::consume_budget;
 
 use crate::archive::access::Caller;
 use crate::archive::scope::Scope;
@@ -106,7 +107,11 @@ async fn of_instances(
             scopes.push(Scope { study, series, instance: Some(instance) });
             continue;
         }
+        // There may be some thousand of them, and each may be found without a wait.
+        consume_budget().await;
+        let permit = archive.permits().query(caller).await;
         let found = archive.locate(caller, &instance).await;
+        drop(permit);
         let found = found.map_err(|error| status::of_failed_selection(&error))?;
         let is_within = |scope: &Scope| {
             study.as_ref().is_none_or(|study| *study == scope.study)
@@ -158,7 +163,9 @@ async fn search(
             scopes.extend(scope(&found));
             true
         };
+        let permit = archive.permits().query(caller).await;
         let found = archive.search(caller, &query, &mut sink).await;
+        drop(permit);
         query.after = found.map_err(|error| status::of_failed_selection(&error))?.next;
         if query.after.is_none() {
             return Ok(scopes);
@@ -170,12 +177,17 @@ async fn search(
 async fn count(archive: &Archive, caller: &Caller, scopes: Vec<Scope>) -> Result<Selection, Error> {
     let mut selection = Selection::default();
     for scope in scopes {
+        consume_budget().await;
+        let permit = archive.permits().query(caller).await;
         let mut pages = match archive.instance_kinds(caller, &scope).await {
             Ok(pages) => pages,
             Err(Error::NotFound(_)) => continue,
             Err(error) => return Err(error),
         };
-        while let Some(page) = pages.try_next().await? {
+        drop(permit);
+        loop {
+            let _permit = archive.permits().query(caller).await;
+            let Some(page) = pages.try_next().await? else { break };
             selection.count += page.len();
             selection.kinds.extend(page.into_iter().map(|kind| (kind.sop_class, kind.transfer_syntax)));
         }

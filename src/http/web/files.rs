@@ -6,8 +6,8 @@ use std::path::Path;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, LOCATION, RANGE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -31,6 +31,13 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 pub(super) fn enter(uri: &Uri, directory: &str) -> impl IntoResponse + use<> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     (StatusCode::PERMANENT_REDIRECT, [(LOCATION, format!("{directory}{query}"))])
+}
+
+/// Whether a path, as it was sent, is that of the page: as `/index.html`, and `/./index.html`.
+pub(super) fn is_page(path: &str) -> bool {
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let mut parts = path.split('/').filter(|part| !["", "."].contains(part));
+    parts.next() == Some(PAGE) && parts.next().is_none()
 }
 
 /// Whether a directory has a page.
@@ -60,10 +67,15 @@ pub(super) async fn serve(
     let caching = if has_hash(&path) { IMMUTABLE } else { REVALIDATED };
     let (mut head, body) = request.into_parts();
     head.uri = Uri::try_from(path).map_err(|_| Error::NoResource)?;
+    // Several ranges count as none (RFC 9110 §14.2), as for all other resources.
+    if head.headers.get(RANGE).is_some_and(|range| range.as_bytes().contains(&b',')) {
+        head.headers.remove(RANGE);
+    }
     let mut files = ServeDir::new(directory).append_index_html_on_directories(false);
     files = files.precompressed_br().precompressed_gzip();
     match files.try_call(Request::from_parts(head, body)).await {
         Ok(found) if found.status() == StatusCode::NOT_FOUND => Err(Error::NoResource),
+        Ok(found) if is_range_of_nothing(&found) => Err(Error::Range { size: 0 }),
         Ok(found) => Ok((found.map(Body::new), caching)),
         Err(error) if is_missing(&error) => Err(Error::NoResource),
         Err(error) => Err(Error::Damaged(error.into())),
@@ -74,6 +86,13 @@ pub(super) async fn serve(
 pub(super) async fn read(directory: &Path, name: &str, missing: Error) -> Result<String, Error> {
     let text = tokio::fs::read_to_string(directory.join(name)).await;
     text.map_err(|error| if is_missing(&error) { missing } else { Error::Damaged(error.into()) })
+}
+
+/// Whether a response has a range of an empty file, which has none.
+fn is_range_of_nothing<B>(response: &Response<B>) -> bool {
+    let range =
+        response.headers().get(CONTENT_RANGE).filter(|_| response.status() == StatusCode::PARTIAL_CONTENT);
+    range.is_some_and(|range| range.as_bytes().ends_with(b"/0"))
 }
 
 fn is_missing(error: &io::Error) -> bool {

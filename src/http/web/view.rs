@@ -45,7 +45,7 @@ pub(crate) async fn file(
 ) -> Result<Response<Body>, Error> {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     // The page is not served as a file: it would lack the parameters of signing in.
-    if path == format!("/{PAGE}") {
+    if files::is_page(&path) {
         return page(State(service)).await;
     }
     let (found, caching) = files::serve(&service.view.directory, path, request).await?;

@@ -146,7 +146,8 @@ fn suffix(stage: Option<usize>) -> String {
 }
 
 fn no_slices(slices: &Range<u32>, series: &str, count: usize) -> Error {
-    Error::NotFound(format!("slices {slices:?} in {series}, which has {count}"))
+    let Range { start, end } = slices;
+    Error::NotFound(format!("slices {start}-{} in {series}, which has {count}", end.saturating_sub(1)))
 }
 
 /// Opens a stored preview; `None` if the object is not one of this version of the format.
