@@ -177,7 +177,7 @@ def test_a_window_is_for_rendered_images_only(wado, stored):
 
 @pytest.mark.parametrize("content_type", [DICOM, JPEG])
 def test_a_request_to_anonymize_is_refused_or_carried_out(wado, stored, content_type):
-    """A server that cannot de-identify refuses (§9.4.2.3)."""
+    """A server that cannot de-identify refuses (§9.4.2.3); what is carried out is in `test_part_15_e_deidentification.py`."""
     answer = wado(stored, contentType=content_type, anonymize="yes")
     assert answer.status_code >= 400 or b"Doe" not in answer.content
 

@@ -154,7 +154,7 @@ def test_a_peer_with_an_address_gets_the_report_on_another_association(origin, r
         (lambda asked: asked.pop("TransactionUID"), 1, StorageCommitmentPushModelInstance, 0x0120),
         (lambda asked: asked.pop("ReferencedSOPSequence"), 1, StorageCommitmentPushModelInstance, 0x0120),
         # More than 1 MiB.
-        (lambda asked: asked.ReferencedSOPSequence.extend(list(asked.ReferencedSOPSequence) * 14_000), 1, StorageCommitmentPushModelInstance, 0xC000),
+        (lambda asked: asked.add_new(0x0040A160, "UT", "x" * 1_200_000), 1, StorageCommitmentPushModelInstance, 0xC000),
     ],
 )
 def test_a_request_against_the_rules_is_refused(requestor, change, action, instance, expected):

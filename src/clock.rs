@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use time::OffsetDateTime;
+
 /// The tolerated difference between the clocks of two machines, in milliseconds.
 const MAX_SKEW: i64 = 5 * 60 * 1000;
 
@@ -29,9 +31,25 @@ pub fn latest(now: i64, longest: Duration) -> i64 {
     now.saturating_add(longest).saturating_add(MAX_SKEW)
 }
 
+/// A time in milliseconds since 1970 UTC, as in RFC 3339.
+pub fn rfc3339(at: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(at.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (date, millis) = (time.date(), at.rem_euclid(1000));
+    let (hour, minute, second) = time.to_hms();
+    let month = u8::from(date.month());
+    format!("{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", date.year(), date.day())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_in_utc_with_milliseconds() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(1_709_210_096_007), "2024-02-29T12:34:56.007Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
+    }
 
     #[test]
     fn a_time_beyond_the_longest_wait_has_come() {

@@ -3,8 +3,8 @@
 //! # Map
 //! Data flows in one direction, and each module imports only modules to its right:
 //!
-//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index`, `audit` } → { `table`,
-//! `query` } → { `dicom`, `pixel`, `zip` }; `archive` → `decoders` → { `dicom`, `pixel` }
+//! `cli` → `server` → { `http`, `dimse`, `jobs` } → `archive` → { `blobs`, `queue`, `index`, `audit` } → {
+//! `table`, `query` } → { `dicom`, `pixel`, `zip` }; `archive` → `decoders` → { `dicom`, `pixel` }
 //!
 //! - [`cli`] reads the command line; [`server`] opens the stores and starts everything.
 //! - [`http`] and [`dimse`] are the protocol layers: they translate between a protocol and the archive.

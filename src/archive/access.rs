@@ -6,6 +6,7 @@ use crate::audit::event::{AuditProtocol, AuditUser};
 use crate::budget::BACKGROUND;
 use crate::config::AuthSettings;
 pub use crate::config::{NotATenant, Tenant};
+use crate::index::shares::SharedObjects;
 
 /// An action that a caller may be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +19,13 @@ pub enum Right {
     Delete,
     /// See how the server fares.
     Administer,
+    /// Make, list and revoke shares.
+    Share,
 }
 
 impl Right {
     /// All rights.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Delete, Self::Administer];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Delete, Self::Administer, Self::Share];
 
     /// The name in settings and messages.
     pub const fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Right {
             Self::Write => "write",
             Self::Delete => "delete",
             Self::Administer => "administer",
+            Self::Share => "share",
         }
     }
 }
@@ -64,7 +68,7 @@ impl Rights {
 
 /// The table of roles and the rights that they give, from the settings.
 #[derive(Debug, Clone)]
-pub struct Roles([(Right, Vec<String>); 4]);
+pub struct Roles([(Right, Vec<String>); 5]);
 
 impl Roles {
     /// Makes the table from the settings.
@@ -74,6 +78,7 @@ impl Roles {
             (Right::Write, settings.write_roles.clone()),
             (Right::Delete, settings.delete_roles.clone()),
             (Right::Administer, settings.administer_roles.clone()),
+            (Right::Share, settings.share_roles.clone()),
         ])
     }
 
@@ -83,6 +88,17 @@ impl Roles {
         let given = self.0.iter().filter(|(_, roles)| roles.iter().any(|role| held.contains(&role.as_str())));
         Rights::of(&given.map(|(right, _)| *right).collect::<Vec<_>>())
     }
+}
+
+/// The share that a caller has opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ShareAccess {
+    /// The identifier of the share.
+    pub id: String,
+    /// The objects that the caller may see.
+    pub objects: SharedObjects,
+    /// Whether the caller may retrieve whole instances and zip files.
+    pub may_download: bool,
 }
 
 /// The authenticated identity of a request. Nothing in the archive is read or changed without a caller.
@@ -105,6 +121,8 @@ pub struct Caller {
     pub expires_at: Option<i64>,
     /// Whether the caller is the server itself with background work.
     pub is_background: bool,
+    /// The share to whose objects the caller is limited; `None` for a caller who may see all of the tenant's.
+    pub share: Option<Arc<ShareAccess>>,
 }
 
 impl Caller {
@@ -145,7 +163,16 @@ impl Caller {
             rights: Rights::ALL,
             expires_at: None,
             is_background: true,
+            share: None,
         }
+    }
+
+    /// The caller who has opened a share: may search and retrieve the share's objects, and nothing else.
+    pub(in crate::archive) fn of_share(tenant: Tenant, share: Arc<ShareAccess>, expires_at: i64) -> Self {
+        let subject = format!("share:{}", share.id).into();
+        let (rights, expires_at) = (Rights::of(&[Right::Read]), Some(expires_at));
+        let anonymous = Self::anonymous();
+        Self { tenant, rights, subject, expires_at, share: Some(share), ..anonymous }
     }
 }
 
@@ -161,6 +188,7 @@ mod tests {
             write_roles: vec!["sender".into()],
             delete_roles: vec![],
             administer_roles: vec!["boss".into()],
+            share_roles: vec!["sharer".into()],
             ..Config::defaults().auth
         };
         let roles = Roles::of(&settings);
@@ -168,6 +196,7 @@ mod tests {
             (&["reader"][..], &[Right::Read][..]),
             (&["sender"], &[Right::Write]),
             (&["boss"], &[Right::Read, Right::Administer]),
+            (&["sharer"], &[Right::Share]),
             (&["sender", "boss"], &[Right::Read, Right::Write, Right::Administer]),
             (&["Reader", "read", ""], &[]),
             (&[], &[]),

@@ -1,5 +1,5 @@
-//! The events of the archive in the audit log (docs/audit.md): the protocol layers say what was given out, and
-//! the archive itself records what was stored and deleted.
+//! The events of the archive in the audit log (docs/audit.md): the protocol layers say what was given out,
+//! and the archive itself records what was stored and deleted.
 
 use std::path::Path;
 use std::time::Duration;
@@ -216,6 +216,23 @@ impl Archive {
             })
         };
         self.record_once(caller, "right", operation, make).await
+    }
+
+    /// Records that a share is about to be made or revoked.
+    pub(in crate::archive) async fn audit_share(
+        &self,
+        caller: &Caller,
+        study: &StudyUid,
+        detail: String,
+    ) -> Result<(), Error> {
+        let entry = AuditEntry {
+            event_type: Some(AuditEventType::ObjectSecurity),
+            study: Some(study.to_string()),
+            patient: self.patient_of(&caller.tenant, study).await?,
+            detail: Some(detail),
+            ..AuditEntry::of(AuditEvent::SecurityAlert, AuditAction::E, caller.audit_user())
+        };
+        self.record(caller, entry).await
     }
 
     /// Records in the server's log that a caller was not let in, of whom no tenant is known.

@@ -39,7 +39,7 @@ type FeedSenders = HashMap<String, broadcast::Sender<Arc<FeedEntry>>>;
 /// A listener to the changes of a tenant.
 pub struct ChangeListener {
     index: Arc<Index>,
-    tenant: String,
+    caller: Caller,
     /// The place after the last entry that was given.
     cursor: FeedCursor,
     receiver: broadcast::Receiver<Arc<FeedEntry>>,
@@ -91,14 +91,18 @@ pub enum ListeningEnd {
 
 impl Archive {
     /// Reads at most `limit` entries of the feed of the caller's tenant after a place, or from the oldest
-    /// that is kept.
+    /// that is kept. Changes of objects that the caller may not see are left out of them.
     pub async fn changes(
         &self,
         caller: &Caller,
         after: Option<&FeedCursor>,
         limit: usize,
     ) -> Result<FeedRead, Error> {
-        Ok(self.index.changes(caller.tenant.as_str(), after, limit).await?)
+        let mut read = self.index.changes(caller.tenant.as_str(), after, limit).await?;
+        if let FeedRead::Page(page) = &mut read {
+            page.entries.iter_mut().for_each(|entry| caller.keep_visible(entry));
+        }
+        Ok(read)
     }
 
     /// The place after the last change of the caller's tenant.
@@ -106,8 +110,8 @@ impl Archive {
         Ok(self.index.end_of_changes(caller.tenant.as_str()).await?)
     }
 
-    /// Begins to listen to the changes of the caller's tenant after a place, or from now on. The first changes
-    /// after the place are read.
+    /// Begins to listen to the changes of the caller's tenant after a place, or from now on. The first
+    /// changes after the place are read.
     pub async fn listen(
         &self,
         caller: &Caller,
@@ -122,7 +126,7 @@ impl Archive {
         };
         let mut listener = ChangeListener {
             index: self.index.clone(),
-            tenant,
+            caller: caller.clone(),
             cursor,
             receiver,
             read: VecDeque::new(),
@@ -243,7 +247,7 @@ impl ChangeListener {
         loop {
             if let Some(entry) = self.read.pop_front() {
                 self.cursor.advance(entry.position);
-                return Ok(entry);
+                return Ok(self.visible(entry));
             }
             if let Some(place) = self.read_to.take() {
                 self.cursor = place;
@@ -264,7 +268,7 @@ impl ChangeListener {
                 Ok(entry) if self.cursor.is_after(entry.position) => {}
                 Ok(entry) if self.cursor.is_next(entry.position) => {
                     self.cursor.advance(entry.position);
-                    return Ok(entry);
+                    return Ok(self.visible(entry));
                 }
                 // Entries are missing: empty ones, or those of a listener that was slow.
                 Ok(_) | Err(RecvError::Lagged(_)) => self.is_behind = true,
@@ -273,8 +277,18 @@ impl ChangeListener {
         }
     }
 
+    /// The part of an entry that the listener may see.
+    fn visible(&self, entry: Arc<FeedEntry>) -> Arc<FeedEntry> {
+        if self.caller.share.is_none() {
+            return entry;
+        }
+        let mut entry = Arc::unwrap_or_clone(entry);
+        self.caller.keep_visible(&mut entry);
+        Arc::new(entry)
+    }
+
     async fn read_on(&mut self) -> Result<(), ListeningEnd> {
-        let read = self.index.changes(&self.tenant, Some(&self.cursor), PAGE_ENTRIES).await;
+        let read = self.index.changes(self.caller.tenant.as_str(), Some(&self.cursor), PAGE_ENTRIES).await;
         match read.map_err(Error::from)? {
             FeedRead::Page(page) => {
                 (self.is_behind, self.is_blocked) = (page.has_more, page.is_blocked);

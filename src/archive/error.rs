@@ -14,6 +14,9 @@ pub enum Error {
     /// kind that has it.
     #[error("{0}")]
     Unsupported(String),
+    /// The instance cannot be de-identified without a person who looks at it, and is not given otherwise.
+    #[error("the instance cannot be de-identified: {0}")]
+    NotDeidentified(String),
     /// A frame, image, animation or value is larger than a limit allows.
     #[error("{0}")]
     TooLarge(String),
@@ -50,6 +53,7 @@ impl Error {
         match self {
             Self::Unsupported(_) | Self::TooLarge(_) | Self::Damaged(_) => true,
             Self::NotFound(_)
+            | Self::NotDeidentified(_)
             | Self::TooMany(_)
             | Self::NotReady(_)
             | Self::Busy

@@ -19,12 +19,14 @@ use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
 use crate::archive::response_memory::ResponseBudget;
+use crate::archive::shares::HeldShares;
+use crate::archive::signing::SigningKeys;
 use crate::archive::storing::StoringState;
 use crate::audit::AuditLog;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
-    BlobStore, ChangesSettings, Config, FramesAhead, IngestSettings, PreviewSettings, RenderingSettings,
-    SearchSettings, StorageSettings, TableEngine,
+    BlobStore, ChangesSettings, Config, DeidentificationSettings, FramesAhead, IngestSettings,
+    PreviewSettings, RenderingSettings, SearchSettings, SharingSettings, StorageSettings, TableEngine,
 };
 use crate::decoders::Decoders;
 use crate::dicom::scan::ScanLimits;
@@ -51,6 +53,11 @@ pub mod read;
 mod response_memory;
 pub mod scope;
 pub mod search;
+mod share_code;
+pub mod shares;
+#[cfg(test)]
+mod shares_tests;
+pub mod signing;
 pub mod status;
 mod storing;
 mod verified;
@@ -79,8 +86,12 @@ pub struct Archive {
     search: SearchSettings,
     preview: PreviewSettings,
     rendering: RenderingSettings,
+    deidentification: DeidentificationSettings,
     changes: ChangesSettings,
     followed_feeds: FollowedFeeds,
+    sharing: SharingSettings,
+    held_shares: HeldShares,
+    signing_keys: SigningKeys,
     permits: Permits,
     response_budget: ResponseBudget,
     decoder_processes: Decoders,
@@ -141,8 +152,12 @@ impl Archive {
             search: config.search.clone(),
             preview: config.preview.clone(),
             rendering: config.rendering.clone(),
+            deidentification: config.deidentification.clone(),
             changes: config.changes.clone(),
             followed_feeds: FollowedFeeds::default(),
+            sharing: config.sharing.clone(),
+            held_shares: HeldShares::default(),
+            signing_keys: SigningKeys::default(),
             permits: Permits::new(config),
             response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),
@@ -183,6 +198,11 @@ impl Archive {
     /// The number of results of a search that sets no limit, and the largest limit.
     pub fn search_limits(&self) -> (usize, usize) {
         (self.search.default_limit, self.search.max_limit)
+    }
+
+    /// The settings of shares and of signed URLs.
+    pub fn sharing(&self) -> &SharingSettings {
+        &self.sharing
     }
 
     /// The limits on a store request, which are settings.

@@ -1,5 +1,5 @@
-//! The chain of this process in the log of a tenant: records that wait are written together, each batch in one
-//! transaction.
+//! The chain of this process in the log of a tenant: records that wait are written together, each batch in
+//! one transaction.
 
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,8 +83,8 @@ impl Chain {
 
     /// Writes batches until no entry waits.
     async fn run(&self, context: Arc<ChainContext>) {
-        /// Lets the next entry start a task, if this one panics. Entries that wait are answered: their senders
-        /// are dropped.
+        /// Lets the next entry start a task, if this one panics. Entries that wait are answered: their
+        /// senders are dropped.
         struct Stop<'a>(&'a Chain);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {

@@ -110,6 +110,8 @@ pub enum AuditEventType {
     NodeAuthentication,
     /// An operation was refused for want of a right.
     RestrictedFunction,
+    /// Others were given access to objects, or lost it.
+    ObjectSecurity,
 }
 
 impl AuditEventType {
@@ -121,6 +123,7 @@ impl AuditEventType {
             Self::Login => ("110122", "Login"),
             Self::NodeAuthentication => ("110126", "Node Authentication"),
             Self::RestrictedFunction => ("110132", "Use of Restricted Function"),
+            Self::ObjectSecurity => ("110138", "Object Security Attributes Changed"),
         }
     }
 }

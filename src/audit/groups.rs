@@ -39,7 +39,8 @@ impl Groups {
         Self { hashers: [RandomState::new(), RandomState::new()], groups: Mutex::default() }
     }
 
-    /// The key of a group. The hashes are keyed by random numbers, so that no client can make two groups meet.
+    /// The key of a group. The hashes are keyed by random numbers, so that no client can make two groups
+    /// meet.
     pub(super) fn key(&self, group: &impl Hash) -> u128 {
         let [high, low] = &self.hashers;
         u128::from(high.hash_one(group)) << 64 | u128::from(low.hash_one(group))
@@ -65,7 +66,8 @@ impl Groups {
         Entry::New(sender)
     }
 
-    /// Ends the writing of a group's record: the record stands for the group for a period, or was not written.
+    /// Ends the writing of a group's record: the record stands for the group for a period, or was not
+    /// written.
     pub(super) fn settle(&self, key: u128, written_for: Option<Duration>) {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         match written_for {

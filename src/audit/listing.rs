@@ -102,8 +102,8 @@ impl AuditLog {
         Ok(page)
     }
 
-    /// Reads records of a partition into a page. Returns whether the page is full; `page.next` is the place of
-    /// the last record that was read then.
+    /// Reads records of a partition into a page. Returns whether the page is full; `page.next` is the place
+    /// of the last record that was read then.
     async fn read_partition(
         &self,
         mut range: Range,

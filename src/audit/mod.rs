@@ -2,8 +2,8 @@
 //!
 //! A record is durable before the answer that it is about. Records are in the table of the index, under the
 //! tenant's keys, and in chains of hashes, so that a record that was changed or removed is found by a
-//! verification (docs/decisions/0143). Events of one kind by one participant on one study, within a period, have
-//! one record, which is found by a lookup in memory (docs/decisions/0144).
+//! verification (docs/decisions/0143). Events of one kind by one participant on one study, within a period,
+//! have one record, which is found by a lookup in memory (docs/decisions/0144).
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -95,8 +95,8 @@ impl AuditLog {
         Duration::from_secs(60 * self.settings.group_minutes)
     }
 
-    /// Writes a record of an event in the log of a tenant, or of [`SERVER_LOG`]. The record is durable when this
-    /// returns `Ok`.
+    /// Writes a record of an event in the log of a tenant, or of [`SERVER_LOG`]. The record is durable when
+    /// this returns `Ok`.
     ///
     /// # Errors
     /// [`Error::Write`] if that is not possible; a warning is logged instead if `audit.required` is off.
@@ -120,8 +120,8 @@ impl AuditLog {
         }
     }
 
-    /// Writes the record of a group of events, unless one was written within `period`. When this returns `Ok`,
-    /// a durable record stands for the event. `make` is only called if a record is to be written.
+    /// Writes the record of a group of events, unless one was written within `period`. When this returns
+    /// `Ok`, a durable record stands for the event. `make` is only called if a record is to be written.
     ///
     /// # Errors
     /// As [`AuditLog::record`]; and the error of `make`.
@@ -171,8 +171,8 @@ impl AuditLog {
         }
     }
 
-    /// Whether an alert about a caller of whom no tenant is known may be written now, with the number of those
-    /// before it that were not: a flood of refused requests must not fill the log.
+    /// Whether an alert about a caller of whom no tenant is known may be written now, with the number of
+    /// those before it that were not: a flood of refused requests must not fill the log.
     pub fn take_alert(&self) -> Option<u64> {
         let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
         if alerts.began_at.elapsed() >= Duration::from_secs(60) {

@@ -1,8 +1,9 @@
 //! Records of the audit log, and the chains that they are in.
 //!
-//! A process that writes begins a chain of its own for each tenant. A record holds its number in the chain and the
-//! hash of the record before it; the first record holds the hash of the chain's beginning, which names the last
-//! records of older chains. The head of a chain is written in the transaction that writes a record.
+//! A process that writes begins a chain of its own for each tenant. A record holds its number in the chain
+//! and the hash of the record before it; the first record holds the hash of the chain's beginning, which
+//! names the last records of older chains. The head of a chain is written in the transaction that writes a
+//! record.
 
 use serde::{Deserialize, Serialize};
 

@@ -81,7 +81,8 @@ impl Table for TestTable {
     }
 }
 
-/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py` starts.
+/// Runs tests over each engine: `redb::name`, and `dynamodb::name` on each server that `tools/cloud.py`
+/// starts.
 macro_rules! on_each_engine {
     ($($test:ident,)*) => {
         mod redb {
@@ -324,9 +325,9 @@ async fn a_write_that_fails_is_an_error_and_the_next_begins_a_chain() {
 async fn a_group_has_one_record_and_no_further_access_to_the_table() {
     let table = TestTable::embedded();
     let log = log(&table, "");
-    let once = |group: &'static str, period| {
+    let once = async |group: &'static str, period| {
         let make = async move { Ok::<_, Error>(entry(group, "1.2")) };
-        log.record_once(TENANT, &group, period, make)
+        log.record_once(TENANT, &group, period, make).await
     };
     assert!(join_all((0..100).map(|_| once("a", MINUTE))).await.iter().all(Result::is_ok));
     let accesses = || (table.transactions.load(Ordering::SeqCst), table.reads.load(Ordering::SeqCst));

@@ -118,7 +118,8 @@ impl VerifyArguments {
     }
 }
 
-/// Verifies the logs of tenants and prints what was found. Returns the number of faults, and the last records.
+/// Verifies the logs of tenants and prints what was found. Returns the number of faults, and the last
+/// records.
 async fn verify(
     log: &AuditLog,
     tenants: &[String],

@@ -22,6 +22,7 @@ pub struct AuthSettings {
     pub write_roles: Vec<String>,
     pub delete_roles: Vec<String>,
     pub administer_roles: Vec<String>,
+    pub share_roles: Vec<String>,
     pub algorithms: Vec<SigningAlgorithm>,
     pub leeway_seconds: u64,
     pub max_token_bytes: usize,

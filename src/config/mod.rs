@@ -9,6 +9,7 @@ use toml::{Table, Value};
 mod auth;
 mod bucket;
 mod decoders;
+mod deidentification;
 mod duplicates;
 mod fingerprint_rule;
 mod network;
@@ -16,6 +17,7 @@ mod origin;
 mod peer_rule;
 mod s3;
 mod sections;
+mod sharing;
 mod storage_class;
 mod tenant;
 mod tenant_rule;
@@ -24,6 +26,10 @@ mod tls;
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
 pub use decoders::DecodersSettings;
+pub use deidentification::{
+    BurnedInRule, DeidentificationSettings, NotARule, PixelRegion, ProfileOption, SafePrivateRule,
+    UnknownOption,
+};
 pub use duplicates::Duplicates;
 pub use fingerprint_rule::FingerprintRule;
 pub use network::{Network, NotANetwork};
@@ -35,6 +41,7 @@ pub use sections::{
     HttpSettings, IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings,
     ScrubSettings, SearchSettings, StorageSettings, TableEngine, ViewerSettings,
 };
+pub use sharing::{SharedName, SharingSettings};
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
 pub use tenant_rule::TenantRule;
@@ -71,11 +78,13 @@ pub struct Config {
     pub preview: PreviewSettings,
     pub changes: ChangesSettings,
     pub audit: AuditSettings,
+    pub sharing: SharingSettings,
     pub jobs: JobsSettings,
     pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
     pub decoders: DecodersSettings,
     pub derived: DerivedSettings,
+    pub deidentification: DeidentificationSettings,
     pub log: LogSettings,
 }
 
@@ -149,13 +158,15 @@ impl Config {
 
     /// Refuses values of the right type with which the server cannot work.
     fn validate(&self) -> anyhow::Result<()> {
-        for (name, value) in self.at_least_one() {
+        for (name, value) in self.at_least_one().into_iter().chain(self.sharing.at_least_one()) {
             ensure!(value > 0, "{name} cannot be 0");
         }
         if self.storage.blobs == BlobStore::S3 {
             self.s3.validate()?;
         }
         self.decoders.validate()?;
+        self.sharing.validate()?;
+        self.deidentification.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);
         ensure!(
@@ -331,6 +342,13 @@ mod tests {
             (None, s3_with("endpoint", "localhost:9000"), "s3.endpoint"),
             (None, vec![set("audit", "hash_key", "short")], "audit.hash_key"),
             (None, vec![set("audit", "group_minutes", "1441")], "audit.group_minutes"),
+            (None, vec![set("sharing", "max_shares", "0")], "sharing.max_shares"),
+            (None, vec![set("sharing", "default_days", "91")], "sharing.default_days"),
+            (None, vec![set("sharing", "max_instances", "2001")], "sharing.max_instances"),
+            (None, vec![set("sharing", "max_note_characters", "10001")], "sharing.max_note_characters"),
+            (None, vec![set("sharing", "patient_name", "all")], "patient_name"),
+            (None, vec![set("sharing", "max_signed_url_seconds", "599")], "sharing.max_signed_url_seconds"),
+            (None, vec![set("sharing", "session_minutes", "43201")], "sharing.session_minutes"),
             (None, vec![set("dimse", "ae_title", " ")], "dimse.ae_title"),
             (None, vec![set("dimse", "ae_title", "SEVENTEEN_LETTERS")], "dimse.ae_title"),
         ] {

@@ -9,6 +9,7 @@ pub(crate) mod build;
 pub mod charset;
 pub mod codestream;
 pub mod data_set;
+pub mod deidentify;
 pub mod derived;
 pub mod dicomdir;
 pub mod dictionary;

@@ -149,6 +149,8 @@ pub const PRESENTATION_INTENT_TYPE: Tag = of(tags::PRESENTATION_INTENT_TYPE);
 pub const MANUFACTURER: Tag = of(tags::MANUFACTURER);
 /// InstitutionName (0008,0080).
 pub const INSTITUTION_NAME: Tag = of(tags::INSTITUTION_NAME);
+/// InstitutionCodeSequence (0008,0082).
+pub const INSTITUTION_CODE_SEQUENCE: Tag = of(tags::INSTITUTION_CODE_SEQUENCE);
 /// ReferringPhysicianName (0008,0090).
 pub const REFERRING_PHYSICIAN_NAME: Tag = of(tags::REFERRING_PHYSICIAN_NAME);
 /// CodeValue (0008,0100).
@@ -181,10 +183,15 @@ pub const PERFORMING_PHYSICIAN_NAME: Tag = of(tags::PERFORMING_PHYSICIAN_NAME);
 pub const NAME_OF_PHYSICIANS_READING_STUDY: Tag = of(tags::NAME_OF_PHYSICIANS_READING_STUDY);
 /// OperatorsName (0008,1070).
 pub const OPERATORS_NAME: Tag = of(tags::OPERATORS_NAME);
+/// OperatorIdentificationSequence (0008,1072).
+pub const OPERATOR_IDENTIFICATION_SEQUENCE: Tag = of(tags::OPERATOR_IDENTIFICATION_SEQUENCE);
 /// AdmittingDiagnosesDescription (0008,1080).
 pub const ADMITTING_DIAGNOSES_DESCRIPTION: Tag = of(tags::ADMITTING_DIAGNOSES_DESCRIPTION);
 /// ManufacturerModelName (0008,1090).
 pub const MANUFACTURER_MODEL_NAME: Tag = of(tags::MANUFACTURER_MODEL_NAME);
+/// ReferencedPerformedProcedureStepSequence (0008,1111).
+pub const REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE: Tag =
+    of(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE);
 /// ReferencedSeriesSequence (0008,1115).
 pub const REFERENCED_SERIES_SEQUENCE: Tag = of(tags::REFERENCED_SERIES_SEQUENCE);
 /// ReferencedSOPClassUID (0008,1150).
@@ -249,6 +256,12 @@ pub const OCCUPATION: Tag = of(tags::OCCUPATION);
 pub const ADDITIONAL_PATIENT_HISTORY: Tag = of(tags::ADDITIONAL_PATIENT_HISTORY);
 /// PatientComments (0010,4000).
 pub const PATIENT_COMMENTS: Tag = of(tags::PATIENT_COMMENTS);
+/// PatientIdentityRemoved (0012,0062).
+pub const PATIENT_IDENTITY_REMOVED: Tag = of(tags::PATIENT_IDENTITY_REMOVED);
+/// DeidentificationMethod (0012,0063).
+pub const DEIDENTIFICATION_METHOD: Tag = of(tags::DEIDENTIFICATION_METHOD);
+/// DeidentificationMethodCodeSequence (0012,0064).
+pub const DEIDENTIFICATION_METHOD_CODE_SEQUENCE: Tag = of(tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE);
 /// ContrastBolusAgent (0018,0010).
 pub const CONTRAST_BOLUS_AGENT: Tag = of(tags::CONTRAST_BOLUS_AGENT);
 /// BodyPartExamined (0018,0015).
@@ -339,6 +352,11 @@ pub const HIGH_BIT: Tag = of(tags::HIGH_BIT);
 pub const PIXEL_REPRESENTATION: Tag = of(tags::PIXEL_REPRESENTATION);
 /// BurnedInAnnotation (0028,0301).
 pub const BURNED_IN_ANNOTATION: Tag = of(tags::BURNED_IN_ANNOTATION);
+/// RecognizableVisualFeatures (0028,0302).
+pub const RECOGNIZABLE_VISUAL_FEATURES: Tag = of(tags::RECOGNIZABLE_VISUAL_FEATURES);
+/// LongitudinalTemporalInformationModified (0028,0303).
+pub const LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED: Tag =
+    of(tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED);
 /// WindowCenter (0028,1050).
 pub const WINDOW_CENTER: Tag = of(tags::WINDOW_CENTER);
 /// WindowWidth (0028,1051).
@@ -373,6 +391,8 @@ pub const PERFORMED_PROCEDURE_STEP_DESCRIPTION: Tag = of(tags::PERFORMED_PROCEDU
 pub const REQUEST_ATTRIBUTES_SEQUENCE: Tag = of(tags::REQUEST_ATTRIBUTES_SEQUENCE);
 /// MeasurementUnitsCodeSequence (0040,08EA).
 pub const MEASUREMENT_UNITS_CODE_SEQUENCE: Tag = of(tags::MEASUREMENT_UNITS_CODE_SEQUENCE);
+/// PersonIdentificationCodeSequence (0040,1101).
+pub const PERSON_IDENTIFICATION_CODE_SEQUENCE: Tag = of(tags::PERSON_IDENTIFICATION_CODE_SEQUENCE);
 /// RelationshipType (0040,A010).
 pub const RELATIONSHIP_TYPE: Tag = of(tags::RELATIONSHIP_TYPE);
 /// VerificationDateTime (0040,A030).

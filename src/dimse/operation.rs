@@ -221,6 +221,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::dimse::command::{DimseOperation, SubOperations};
 
     #[tokio::test(start_paused = true)]
     async fn a_long_operation_begins_when_its_first_message_is_awaited() {
@@ -242,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_response_begins_when_its_request_is_sent() {
-        let patience = Duration::from_secs(30);
+        let patience = Duration::from_secs(1);
         let start = || {
             Operation::long((1, 1), 0, patience, CancellationToken::new(), |mut outbox| async move {
                 let id = outbox.next_id();
@@ -253,10 +254,17 @@ mod tests {
         };
         let mut operation = start();
         // Earlier operations of the association send their messages.
-        sleep(10 * patience).await;
+        sleep(2 * patience).await;
         assert_eq!(operation.next().await.unwrap().unwrap(), [1_u8][..]);
-        sleep(patience / 2).await;
-        assert!(operation.respond(DimseResponse { message_id: 1, status: 0, has_data_set: false }));
+        let (operation_kind, counts) = (DimseOperation::Store, SubOperations::default());
+        let response = DimseResponse {
+            operation: operation_kind,
+            message_id: 1,
+            status: 0,
+            counts,
+            has_data_set: false,
+        };
+        assert!(operation.respond(response));
         assert_eq!(operation.next().await.unwrap().unwrap(), [2_u8][..]);
         assert!(operation.next().await.is_none());
         let mut unanswered = start();

@@ -1,5 +1,5 @@
-//! The audit log of requests: each operation in the list of resources names its event ([`AuditRule`]), and one
-//! middleware records it before the answer.
+//! The audit log of requests: each operation in the list of resources names its event ([`AuditRule`]), and
+//! one middleware records it before the answer.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use crate::archive;
 use crate::archive::access::Caller;
 use crate::archive::audit::StudyAccess;
 use crate::audit::event::{AuditProtocol, AuditUser};
-use crate::dicom::uid::StudyUid;
 use crate::http::Service;
 use crate::http::auth::error::Error as AuthError;
 use crate::http::error::Error;
 use crate::http::middleware::forwarding::ClientAddress;
+use crate::http::request::decoded;
+use crate::http::request::path::{study_in_path, study_in_query};
 
 /// The parameters of a search that only name a part of its results.
 const PAGING: [&str; 3] = ["limit", "offset", "cursor"];
@@ -47,7 +48,8 @@ pub(in crate::http) enum AuditRule {
     InHandler,
 }
 
-/// Middleware of an operation, after the check of the caller's right: records the event if data are given out.
+/// Middleware of an operation, after the check of the caller's right: records the event if data are given
+/// out.
 pub(in crate::http) async fn record(
     State((service, rule)): State<(Arc<Service>, AuditRule)>,
     request: Request,
@@ -109,17 +111,18 @@ async fn record_given(
     service.archive.audit_access(caller, &study, access).await
 }
 
-/// Records that a request was refused, and returns the response of the refusal. A request without a token is no
-/// event: pages send some before their users sign in.
+/// Records that a request was refused, and returns the response of the refusal. A request without a token is
+/// no event: pages send some before their users sign in.
 pub(in crate::http) async fn refuse(
     service: &Service,
     request: &(Method, Uri),
     extensions: &Extensions,
-    error: AuthError,
+    error: Error,
 ) -> Response {
     let address = address(extensions);
-    let recorded = match &error {
-        AuthError::Missing | AuthError::NoKeys => Ok(()),
+    let Error::Auth(cause) = &error else { return error.into_response() };
+    let recorded = match cause {
+        AuthError::Missing | AuthError::NoKeys | AuthError::Share(_) => Ok(()),
         AuthError::Right { caller, right } => {
             let caller = Caller { address: address.into(), ..caller.as_ref().clone() };
             let operation =
@@ -128,11 +131,11 @@ pub(in crate::http) async fn refuse(
         }
         AuthError::Invalid(_) | AuthError::Tenant { .. } => {
             let user = AuditUser::unknown(&address, AuditProtocol::Http);
-            service.archive.audit_unknown_caller(user, &error.to_string()).await
+            service.archive.audit_unknown_caller(user, &cause.to_string()).await
         }
     };
     match recorded {
-        Ok(()) => Error::from(error).into_response(),
+        Ok(()) => error.into_response(),
         Err(error) => Error::from(error).into_response(),
     }
 }
@@ -140,19 +143,6 @@ pub(in crate::http) async fn refuse(
 /// The address of the client.
 pub(in crate::http) fn address(extensions: &Extensions) -> String {
     extensions.get::<ClientAddress>().map(|ClientAddress(address)| address.to_string()).unwrap_or_default()
-}
-
-/// The study in a path: the segment after `studies`.
-fn study_in_path(path: &str) -> Option<StudyUid> {
-    let (_, rest) = path.split_once("/studies/")?;
-    decoded(rest.split('/').next().unwrap_or(rest)).parse().ok()
-}
-
-/// The study in the query of the URI service: the first value that is not empty.
-fn study_in_query(query: &str) -> Option<StudyUid> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let values = pairs.filter(|(name, _)| decoded(name) == "studyUID").map(|(_, value)| decoded(value));
-    values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty())?.parse().ok()
 }
 
 /// A query as text: the path and the parameters, decoded, but some parameters.
@@ -174,35 +164,9 @@ fn outline(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-fn decoded(text: &str) -> String {
-    let spaced = text.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_study_is_read_as_the_handler_reads_it() {
-        for (path, expected) in [
-            ("/dicom-web/studies/1.2/series/3", Some("1.2")),
-            ("/dicom-web/studies/1%2E2", Some("1.2")),
-            ("/stream/studies/1.2/series/3/state", Some("1.2")),
-            ("/dicom-web/studies", None),
-            ("/dicom-web/studies/x", None),
-        ] {
-            assert_eq!(study_in_path(path).map(|study| study.to_string()).as_deref(), expected, "{path}");
-        }
-        for (query, expected) in [
-            ("requestType=WADO&studyUID=1.2", Some("1.2")),
-            ("studyUID=&studyUID=+1.2+&studyUID=3", Some("1.2")),
-            ("study%55ID=1%2e2", Some("1.2")),
-            ("studyuid=1.2", None),
-        ] {
-            assert_eq!(study_in_query(query).map(|study| study.to_string()).as_deref(), expected, "{query}");
-        }
-    }
 
     #[test]
     fn pages_of_a_search_are_one_query() {

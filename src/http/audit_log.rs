@@ -67,7 +67,8 @@ impl AuditParameters {
 /// The reason why a text is no time.
 const NO_TIME: &str = "is neither a date (2026-11-30) nor a time of RFC 3339 (2026-11-30T09:38:24Z)";
 
-/// `GET /audit[?from=][&to=][&user=][&study=][&patient=][&event=][&limit=][&after=]`: the newest records first.
+/// `GET /audit[?from=][&to=][&user=][&study=][&patient=][&event=][&limit=][&after=]`: the newest records
+/// first.
 pub(in crate::http) async fn audit(
     State(service): State<Arc<Service>>,
     caller: Caller,

@@ -11,7 +11,6 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use axum::response::IntoResponse;
 use futures_util::stream;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +18,7 @@ use crate::archive::access::Caller;
 use crate::archive::changes::{
     Change, ChangeFilter, ChangeKind, ChangeListener, FeedCursor, FeedEntry, FeedRead, ListeningEnd,
 };
-use crate::clock::now_millis;
+use crate::clock::{now_millis, rfc3339};
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::middleware::forwarding::Client;
@@ -124,7 +123,7 @@ fn described(entry: &FeedEntry, change: &Change) -> Value {
     let Change { kind, study, series, instances, .. } = change;
     let mut described = json!({
         "event": kind.event(),
-        "time": utc(entry.at),
+        "time": rfc3339(entry.at),
         "study": study.as_str(),
         "series": series.as_str(),
     });
@@ -140,15 +139,6 @@ fn described(entry: &FeedEntry, change: &Change) -> Value {
         described["gone"] = json!(level);
     }
     described
-}
-
-/// A time in milliseconds since 1970 UTC as in RFC 3339.
-fn utc(at: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(at.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (date, millis) = (time.date(), at.rem_euclid(1000));
-    let (hour, minute, second) = time.to_hms();
-    let month = u8::from(date.month());
-    format!("{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", date.year(), date.day())
 }
 
 /// `GET /events[?study=]`, with `Last-Event-ID` or `?after=` to go on from a place.
@@ -265,17 +255,5 @@ impl EventStream {
             text.push_str(&format!("id: {}\n\n", self.listener.cursor()));
             self.waiting.push_back(text);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_in_utc_with_milliseconds() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(utc(1_709_210_096_007), "2024-02-29T12:34:56.007Z");
-        assert_eq!(utc(-1), "1969-12-31T23:59:59.999Z");
     }
 }

@@ -86,6 +86,9 @@ pub(crate) enum Error {
         /// The limit in force.
         limit: u64,
     },
+    /// There are as many of a kind as there may be.
+    #[error("{0}")]
+    Full(String),
     /// The requested range lies beyond the end.
     #[error("Range: there are only {size} bytes")]
     Range {
@@ -135,14 +138,19 @@ impl Error {
                 StatusCode::NOT_FOUND
             }
             Self::Archive(
-                archive::Error::Unsupported(_) | archive::Error::TooLarge(_) | archive::Error::Damaged(_),
+                archive::Error::Unsupported(_)
+                | archive::Error::NotDeidentified(_)
+                | archive::Error::TooLarge(_)
+                | archive::Error::Damaged(_),
             )
             | Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Archive(archive::Error::NotReady(_) | archive::Error::Busy | archive::Error::Audit(_))
             | Self::Unavailable(_)
             | Self::Auth(auth::Error::NoKeys) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(auth::Error::Missing | auth::Error::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::Auth(auth::Error::Tenant { .. } | auth::Error::Right { .. }) => StatusCode::FORBIDDEN,
+            Self::Auth(auth::Error::Tenant { .. } | auth::Error::Right { .. } | auth::Error::Share(_)) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Archive(
                 archive::Error::Internal(_) | archive::Error::Blobs(_) | archive::Error::Index(_),
             ) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -152,6 +160,7 @@ impl Error {
             Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } | Self::TooManyListeners { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Gone(_) => StatusCode::GONE,
+            Self::Full(_) => StatusCode::CONFLICT,
             Self::Archive(archive::Error::TooMany(_))
             | Self::TooLarge { .. }
             | Self::TooCompressed { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -232,7 +241,7 @@ fn challenge(error: &auth::Error) -> HeaderValue {
         auth::Error::Invalid(reason) => {
             HeaderValue::try_from(of_token(reason)).expect("reasons are in ASCII, without quotation marks")
         }
-        auth::Error::Tenant { .. } | auth::Error::Right { .. } => {
+        auth::Error::Tenant { .. } | auth::Error::Right { .. } | auth::Error::Share(_) => {
             HeaderValue::from_static("Bearer realm=\"cuspid\", error=\"insufficient_scope\"")
         }
     }

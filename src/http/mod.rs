@@ -32,6 +32,7 @@ mod response;
 mod retrieve;
 mod search;
 mod server;
+mod sharing;
 mod status;
 mod store;
 mod wado_uri;

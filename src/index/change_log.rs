@@ -226,7 +226,8 @@ impl Drop for TakenNumber<'_> {
         if self.is_settled || self.log.give_back(&self.tenant, self.position) {
             return;
         }
-        // A later number was taken. Without a runtime, the process is about to end, and a reader fills the gap.
+        // A later number was taken. Without a runtime, the process is about to end, and a reader fills the
+        // gap.
         let Ok(runtime) = Handle::try_current() else { return };
         let (table, tenant, position) = (self.table.clone(), std::mem::take(&mut self.tenant), self.position);
         runtime.spawn(async move { fill(table.as_ref(), &tenant, position, now_millis()).await });

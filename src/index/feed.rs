@@ -342,11 +342,11 @@ fn merge(mut lanes: Vec<LaneRead>, head: &FeedHead, start: FeedCursor, limit: us
             lane.entries.is_empty() && (lane.has_more || lane.gap.is_some() || is_missed())
         };
         let is_one_hiding = (0..).zip(&lanes).any(hides);
-        let is_due = |entry: &&FeedEntry| {
-            !entry.before.follows.iter().any(|before| is_missing(&before))
-                && !(is_one_hiding && is_new_study(entry))
+        let is_held = |entry: &FeedEntry| {
+            let follows_missing = entry.before.follows.iter().any(|before| is_missing(&before));
+            follows_missing || (is_one_hiding && is_new_study(entry))
         };
-        let first = fronts().filter(is_due).min_by_key(|entry| (entry.at, entry.position.0));
+        let first = fronts().filter(|entry| !is_held(entry)).min_by_key(|entry| (entry.at, entry.position.0));
         let Some(lane) = first.map(|entry| entry.position.0) else { break };
         let lane = (0..).zip(&mut lanes).find(|(number, _)| *number == lane);
         let Some(entry) = lane.and_then(|(_, lane)| lane.entries.pop_front()) else { break };

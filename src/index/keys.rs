@@ -13,9 +13,13 @@
 //! | feed of changes | `T#{tenant}#FEED` | `FEED` | |
 //! | end of the changes of a lane that were swept | `T#{tenant}#FEED` | `SWEPT#{lane}` | |
 //! | entry of a feed | `T#{tenant}#FEED#{lane}` | `{number}` | |
+//! | share | `T#{tenant}#SHARES` | `{id}` | |
+//! | link of a share | `LINK#{digest of its secret}` | `T#{tenant}#{id}` | |
+//! | key that signs URLs in a period | `T#{tenant}#KEYS` | `{period}` | |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
+//! | secret of a tenant for de-identified copies | `T#{tenant}#SECRETS` | `PSEUDONYMS` | |
 //! | state of the scrub | `SCRUB` | `SCRUB` | |
 //! | probe of a process | `PROBE` | a random name | |
 //!
@@ -158,6 +162,42 @@ pub(crate) fn feed_number(sort: &str) -> Option<u64> {
     sort.parse().ok()
 }
 
+/// The partition of a tenant's shares.
+pub(crate) fn shares(tenant: &str) -> String {
+    format!("T#{tenant}#SHARES")
+}
+
+/// The row of a share.
+pub(crate) fn share(tenant: &str, id: &str) -> ItemKey {
+    ItemKey { partition: shares(tenant), sort: id.into() }
+}
+
+/// The partition of the link with this digest of its secret. A link names no tenant: it is found first.
+pub(crate) fn share_links(digest: &str) -> String {
+    format!("LINK#{digest}")
+}
+
+/// The row of the link of a share.
+pub(crate) fn share_link(digest: &str, tenant: &str, id: &str) -> ItemKey {
+    ItemKey { partition: share_links(digest), sort: format!("T#{tenant}#{id}") }
+}
+
+/// The tenant and the identifier of the share in the sort key of a link.
+pub(crate) fn share_of_link(sort: &str) -> Option<(String, String)> {
+    let (tenant, id) = sort.strip_prefix("T#")?.split_once('#')?;
+    Some((tenant.to_owned(), id.to_owned()))
+}
+
+/// The partition of the keys that sign a tenant's URLs.
+pub(crate) fn signing_keys(tenant: &str) -> String {
+    format!("T#{tenant}#KEYS")
+}
+
+/// The row of the key that signs a tenant's URLs in a period.
+pub(crate) fn signing_key(tenant: &str, period: i64) -> ItemKey {
+    ItemKey { partition: signing_keys(tenant), sort: format!("{period:012}") }
+}
+
 /// The row of an entry of the deletion queue.
 pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
     let DeletionEntry { id, tenant, study, .. } = entry;
@@ -167,6 +207,11 @@ pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
 /// The row that marks an index being rebuilt.
 pub(crate) fn rebuilding() -> ItemKey {
     ItemKey { partition: REBUILDING.into(), sort: REBUILDING.into() }
+}
+
+/// The row with the secret of a tenant for de-identified copies.
+pub(crate) fn pseudonym_secret(tenant: &str) -> ItemKey {
+    ItemKey { partition: format!("T#{tenant}#SECRETS"), sort: "PSEUDONYMS".into() }
 }
 
 /// The row with the state of the scrub.

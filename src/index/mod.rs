@@ -49,6 +49,10 @@ mod search_metadata;
 mod search_progress;
 #[cfg(test)]
 mod search_tests;
+mod secrets;
+pub mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod study_update;
 #[cfg(test)]
 mod tests;
@@ -60,6 +64,7 @@ pub use prepare::PreparedRecord;
 pub use read::Readable;
 pub use rows::InstanceLocation;
 pub use search::{ResultSink, SearchLimits};
+pub use secrets::SECRET_BYTES;
 
 /// An error of an operation on the index.
 #[derive(Debug, thiserror::Error)]

@@ -188,7 +188,11 @@ impl Index {
         Ok(!self.table.range(&range).await?.items.is_empty())
     }
 
-    async fn get<R: for<'a> serde::Deserialize<'a>>(&self, key: ItemKey) -> Result<Option<R>, Error> {
+    /// Reads the record in a row.
+    pub(in crate::index) async fn get<R: for<'a> serde::Deserialize<'a>>(
+        &self,
+        key: ItemKey,
+    ) -> Result<Option<R>, Error> {
         let item = self.table.get(&[key]).await?.pop().flatten();
         item.map(|item| rows::decode(&item.key, &item.body)).transpose()
     }

@@ -12,7 +12,7 @@ use crate::audit::AuditLog;
 use crate::blobs::Blobs;
 use crate::clock::now_millis;
 use crate::config::{Config, TableEngine};
-use crate::index::Index;
+use crate::index::{Index, SECRET_BYTES};
 use crate::server::stores::{INDEX_FILE, REBUILT_INDEX_FILE, open_blobs, open_table};
 use crate::table::redb;
 
@@ -21,6 +21,9 @@ pub struct Rebuild {
     archive: Arc<Archive>,
     target: RebuildTarget,
 }
+
+/// The secrets of tenants for de-identified copies.
+type TenantSecrets = Vec<(String, [u8; SECRET_BYTES])>;
 
 /// The table that a rebuild writes to.
 enum RebuildTarget {
@@ -53,7 +56,11 @@ impl Rebuild {
     async fn begin_in_file(blobs: Arc<dyn Blobs>, config: &Config) -> anyhow::Result<Self> {
         let data = config.storage.data.clone();
         let old = data.join(INDEX_FILE);
-        let is_damaged = old.exists() && !finish_deletions(blobs.clone(), config).await;
+        let (is_usable, secrets) = match old.exists() {
+            true => finish_deletions(blobs.clone(), config).await,
+            false => (true, Vec::new()),
+        };
+        let is_damaged = !is_usable;
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove the file of an earlier rebuild")?;
@@ -65,6 +72,8 @@ impl Rebuild {
         }
         let index = Index::new(table);
         index.begin_use().await?;
+        // De-identified copies keep their UIDs.
+        index.take_pseudonym_secrets(secrets).await?;
         let target = RebuildTarget::File { data, is_damaged };
         Ok(Self { archive: Archive::new(blobs, Arc::new(index), config), target })
     }
@@ -119,17 +128,18 @@ impl Rebuild {
     }
 }
 
-/// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used; one
-/// without any entry counts as one that could not, since it may be in the place of another.
-async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> bool {
+/// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used, and
+/// the secrets of its tenants; an index without any entry counts as one that could not, since it may be in
+/// the place of another.
+async fn finish_deletions(blobs: Arc<dyn Blobs>, config: &Config) -> (bool, TenantSecrets) {
     let deletions = async {
         let index = Arc::new(Index::new(open_table(config, INDEX_FILE).await?));
         collect_garbage(&Archive::new(blobs, index.clone(), config)).await?;
-        anyhow::Ok(!index.is_new().await?)
+        anyhow::Ok((!index.is_new().await?, index.pseudonym_secrets().await?))
     };
     deletions.await.unwrap_or_else(|error| {
         let error = format!("{error:#}");
         warn!(error, "the deletion queue of the old index cannot be read; its objects are indexed again");
-        false
+        (false, Vec::new())
     })
 }

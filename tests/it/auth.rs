@@ -17,15 +17,15 @@ use crate::fake_provider::{FakeProvider, Signer, claims};
 use crate::harness::{STORE_TYPE, data_set, defaults, multipart, native};
 
 /// A server with HTTP and DIMSE on a directory of its own, and a provider whose tokens the server accepts.
-struct Guarded {
-    server: server::Server,
-    provider: FakeProvider,
-    signer: Signer,
-    client: Client,
+pub(crate) struct Guarded {
+    pub(crate) server: server::Server,
+    pub(crate) provider: FakeProvider,
+    pub(crate) signer: Signer,
+    pub(crate) client: Client,
     _directory: TempDir,
 }
 
-async fn guarded() -> Guarded {
+pub(crate) async fn guarded() -> Guarded {
     let signer = Signer::new(Algorithm::ES256, "k");
     let provider = FakeProvider::start(&[&signer]).await;
     let mut config = defaults();
@@ -51,23 +51,23 @@ async fn start(mut config: Config) -> anyhow::Result<(server::Server, TempDir)> 
 
 impl Guarded {
     /// A token of a tenant that may do everything.
-    fn token(&self, tenant: &str) -> String {
+    pub(crate) fn token(&self, tenant: &str) -> String {
         self.signer.sign(&claims(&self.provider.issuer, tenant))
     }
 
     /// A token of a tenant with one role.
-    fn token_with(&self, tenant: &str, role: &str) -> String {
+    pub(crate) fn token_with(&self, tenant: &str, role: &str) -> String {
         let mut claims = claims(&self.provider.issuer, tenant);
         claims["realm_access"]["roles"] = json!([role]);
         self.signer.sign(&claims)
     }
 
     /// Stops the server, so that none of its tasks runs after the test.
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.server.stop().await.unwrap();
     }
 
-    async fn ask(&self, method: &str, path: &str, token: Option<&str>, accept: &str) -> Response {
+    pub(crate) async fn ask(&self, method: &str, path: &str, token: Option<&str>, accept: &str) -> Response {
         let url = format!("http://{}{path}", self.server.http);
         let mut request = self.client.request(method.parse().unwrap(), url).header("Accept", accept);
         request = request.header("Origin", "https://viewer.example");
@@ -77,7 +77,7 @@ impl Guarded {
         request.send().await.unwrap()
     }
 
-    async fn store(&self, token: &str, instance: Vec<u8>) -> u16 {
+    pub(crate) async fn store(&self, token: &str, instance: Vec<u8>) -> u16 {
         let url = format!("http://{}/dicom-web/studies", self.server.http);
         let request = self.client.post(url).header("Content-Type", STORE_TYPE).bearer_auth(token);
         request.body(multipart(&[instance])).send().await.unwrap().status().as_u16()
@@ -154,7 +154,7 @@ fn position(bytes: &[u8], sought: &[u8]) -> Option<usize> {
 }
 
 /// A path of the one instance that all tenants have.
-fn filled(path: &str) -> String {
+pub(crate) fn filled(path: &str) -> String {
     let path = path.replace("{study}", "1.1").replace("{series}", "1.2").replace("{instance}", "1.3");
     let path = path.replace("{frames}", "1").replace("{path}", "7FE00010");
     if path.ends_with("/wado") {
@@ -166,7 +166,7 @@ fn filled(path: &str) -> String {
 }
 
 /// An image under the UIDs that all tenants use; the name has eight letters.
-fn image(name: &str, pixel: impl Fn(u8) -> u8) -> Vec<u8> {
+pub(crate) fn image(name: &str, pixel: impl Fn(u8) -> u8) -> Vec<u8> {
     let mut file = native("1.1", "1.2", "1.3");
     let at = position(&file, b"Doe^Jane").unwrap();
     file[at..at + 8].copy_from_slice(name.as_bytes());
@@ -211,7 +211,7 @@ async fn without_a_token_only_what_is_public_is_given() {
 async fn each_right_opens_what_needs_it_and_nothing_else() {
     let guarded = guarded().await;
     let operations = guarded.operations().await;
-    for held in ["read", "write", "delete", "administer"] {
+    for held in ["read", "write", "delete", "administer", "share"] {
         let token = guarded.token_with("a", &format!("cuspid-{held}"));
         for (method, path, right) in &operations {
             let Some(right) = right else { continue };

@@ -80,6 +80,10 @@ async fn answers_have_statuses_and_media_types_that_are_described() {
                 let url = format!("http://{}{}", server.address, filled(path, uids));
                 let response = server.request("GET", url).header(name, value).send().await.unwrap();
                 let status = response.status().as_u16();
+                if item.get("get").is_none() {
+                    assert_eq!(status, 405, "GET {path}");
+                    continue;
+                }
                 let described = &item["get"]["responses"][status.to_string()];
                 assert!(
                     described.is_object(),

@@ -699,7 +699,7 @@ async fn the_operations_of_a_peer_are_in_the_audit_log() {
     assert!(!calling.is_empty());
     let expected = [
         format!("instances-transferred C {calling} -"),
-        format!("query E {calling} C-FIND STUDY (0020,000D)={STUDY}"),
+        format!("query E {calling} C-FIND STUDY 0020000D={STUDY}"),
         format!("begin-transferring E {calling} -"),
         format!("instances-transferred R {calling} -"),
     ];

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod access;
 mod architecture;
 mod audit;
 mod auth;
@@ -43,6 +44,7 @@ mod rendered;
 mod restore;
 mod scrub;
 mod search;
+mod shares;
 mod store;
 mod store_metadata;
 mod store_zip;

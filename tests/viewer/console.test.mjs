@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -85,7 +85,21 @@ describe("the console", { concurrency: 1 }, () => {
     await page.getByText("No studies are stored yet.").waitFor();
     assert.ok(await page.getByRole("button", { name: "Choose files" }).isVisible());
     await page.locator(".connect", { hasText: `${server.url}/dicom-web` }).waitFor();
-    assert.ok(await page.getByRole("img", { name: "This page on a phone" }).isVisible());
+    // No phone reaches a loopback address.
+    await page.getByText("This server can be reached on this computer only (127.0.0.1).").waitFor();
+    assert.equal(await page.getByRole("img", { name: "This page on a phone" }).count(), 0);
+  });
+
+  seen("an archive with an address in the network has a picture of it for phones", async (page) => {
+    await page.route("http://pacs.example/**", async (route) => {
+      const url = new URL(route.request().url());
+      // As the browser's tests do it for every address: the console of the source tree.
+      if (url.pathname.startsWith("/console/") && process.env.CUSPID_CONSOLE === "source") return route.fallback();
+      return route.fulfill({ response: await route.fetch({ url: server.url + url.pathname + url.search }) });
+    });
+    await page.goto("http://pacs.example/#/status");
+    await page.getByRole("img", { name: "This page on a phone" }).waitFor();
+    assert.equal(await page.getByText("on this computer only").count(), 0);
   });
 
   seen("all studies can be reached page by page, and the URL says where one is", async (page) => {
@@ -498,6 +512,40 @@ describe("the console", { concurrency: 1 }, () => {
     await says(page, "1 of 1 file stored");
     await row(page, "Zip One").waitFor();
     await row(page, "Zip Two").waitFor();
+    // Whose images they were, with links, and how many.
+    const lines = page.locator("#arrivals li");
+    await lines.filter({ hasText: "both.zip" }).getByText("1 of 1 file stored, 2 images in it").waitFor();
+    await lines.filter({ hasText: "Zip Two" }).getByText("1 of 1 file stored, all there, counted").waitFor();
+    await lines.filter({ hasText: "Zip One, 2026-01-01, OT" }).getByRole("link").click();
+    await page.getByRole("heading", { name: "Zip One" }).waitFor();
+  });
+
+  for (const [name, files, why] of [
+    ["other bytes", (one, other) => [one, other], /other data with the same identity are stored already/],
+    ["a cut copy, first", (one) => [one.subarray(0, one.length - 40), one], /damaged, or not a DICOM file/],
+    ["a cut copy, last", (one) => [one, one.subarray(0, one.length - 40)], /damaged, or not a DICOM file/],
+  ]) {
+    seen(`of two files with one identity, only the one that is stored is said to be: ${name}`, async (page) => {
+      const of = { instance: uid(), study: uid() };
+      const sent = files(image({ name: "Twin^One", ...of }), image({ name: "Twin^Two", ...of }));
+      await page.goto(server.url);
+      await send(page, sent.map((bytes, index) => file(`${index}.dcm`, bytes)));
+      await says(page, "1 of 2 files stored, 1 not stored");
+      const failures = await page.locator("#uploads li").allInnerTexts();
+      assert.equal(failures.length, 1);
+      assert.match(failures[0], why);
+      assert.equal(await page.getByText("all there, counted").count(), 0);
+      await erase(of.study);
+    });
+  }
+
+  seen("the same file twice is stored once, and there already", async (page) => {
+    const of = { instance: uid(), study: uid() };
+    const bytes = image({ name: "Twice^Same", ...of });
+    await page.goto(server.url);
+    await send(page, [file("0.dcm", bytes), file("1.dcm", bytes), file("notes.txt", Buffer.from("what a text"))]);
+    await says(page, "2 of 3 files stored, 1 of them there already, 1 not stored");
+    await erase(of.study);
   });
 
   seen("files dropped beside the box are stored", async (page) => {
@@ -661,6 +709,32 @@ describe("the console", { concurrency: 1 }, () => {
     assert.ok(await page.locator("#upload").isHidden());
   });
 
+  seen("files that were not sent before a reload are not asked for when they are chosen again", async (page) => {
+    const study = uid();
+    const directory = join(mkdtempSync(join(tmpdir(), "cuspid-rest-")), "chosen");
+    mkdirSync(directory);
+    for (const index of [0, 1, 2]) writeFileSync(join(directory, `${index}.dcm`), image({ name: "Chosen^Again", study, extra: 2_000_000 + 2 * index }));
+    await page.addInitScript(() => { delete window.showDirectoryPicker; });
+    page.on("dialog", (dialog) => dialog.accept());
+    await page.goto(server.url);
+    await page.route(/dicom-web\/studies$/, (route) => (route.request().method() === "POST" ? route.abort() : route.continue()));
+    await page.locator("#folder").setInputFiles(directory);
+    await page.locator("#hold", { hasText: "The server cannot be reached." }).waitFor();
+    await page.unroute(/dicom-web\/studies$/);
+    await page.reload();
+    await page.getByText("3 files were not sent before the page was closed. Choose the folder again").waitFor();
+    await send(page, [join(directory, "1.dcm")]);
+    await page.getByText("2 files were not sent before the page was closed. Choose the folder again").waitFor();
+    await page.locator("#folder").setInputFiles(directory);
+    await says(page, "4 of 4 files stored");
+    await page.locator("#resume-line").waitFor({ state: "hidden" });
+    await page.waitForTimeout(500);
+    await page.reload();
+    await rows(page).first().waitFor();
+    assert.ok(await page.locator("#upload").isHidden());
+    await erase(study);
+  });
+
   seen("a study is downloaded, and deleted after a question that names the patient", async (page) => {
     await page.goto(server.url);
     await search(page, "Zip One");
@@ -685,10 +759,61 @@ describe("the console", { concurrency: 1 }, () => {
     const gone = page.waitForResponse((response) => response.request().method() === "DELETE");
     await page.getByRole("button", { name: /Delete: Zip One/ }).click();
     await dialog.getByRole("button", { name: "Delete" }).click();
-    await page.getByText("Deleted: Zip One").waitFor();
+    await page.getByText("Will be deleted in 8 seconds: Zip One").waitFor();
+    await screenshot(page, "console a study will be deleted");
     assert.equal((await gone).status(), 204);
     await page.getByText("Gone for good: Zip One").waitFor();
     assert.equal(await rows(page).count(), 0);
+  });
+
+  for (const [name, leave] of [
+    ["a reload", (page) => page.reload()],
+    ["another page", (page) => page.goto(`${server.url}/healthz`)],
+    ["the end of the tab", (page) => page.close({ runBeforeUnload: true })],
+  ]) {
+    seen(`a study is deleted although the page is left before: ${name}`, async (page) => {
+      const tab = await page.context().newPage();
+      const study = uid();
+      await store(server.url, [image({ name: "Leave^Early", id: "LEAVE-1", study }), image({ name: "Stay^Here", id: "LEAVE-2" })]);
+      await tab.goto(`${server.url}/#/?q=LEAVE-`);
+      await finds(tab, 2);
+      await row(tab, "Leave Early").getByRole("button").click();
+      await tab.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+      await tab.getByText("Will be deleted in 8 seconds: Leave Early").waitFor();
+      // What is not shown is not counted.
+      await finds(tab, 1);
+      const start = Date.now();
+      await leave(tab);
+      for (;;) {
+        const left = await (await fetch(`${server.url}/dicom-web/studies?StudyInstanceUID=${study}`)).json().catch(() => []);
+        if (left.length === 0) break;
+        assert.ok(Date.now() - start < 6000, "it is still there");
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      if (!tab.isClosed()) await tab.close();
+      const [other] = await (await fetch(`${server.url}/dicom-web/studies?PatientID=LEAVE-2`)).json();
+      await erase(other["0020000D"].Value[0]);
+    });
+  }
+
+  seen("a list that could not be had is shown when it can, without a word of the failure", async (page) => {
+    await page.route(/dicom-web\/studies\?/, (route) => route.abort("connectionrefused"));
+    await page.route("**/events", (route) => route.abort("connectionrefused"));
+    await page.goto(server.url);
+    await page.getByText("The studies cannot be listed: The server cannot be reached").waitFor();
+    await page.getByLabel("Language").selectOption("ko");
+    await page.getByText("목록을 가져오지 못했습니다: 서버에 연결할 수 없습니다").waitFor();
+    await page.unroute(/dicom-web\/studies\?/);
+    await rows(page).first().waitFor();
+    assert.equal(await page.locator("#message").innerText(), "");
+    // The same rows as before, after another failure.
+    await page.route(/dicom-web\/studies\?/, (route) => route.abort("connectionrefused"));
+    await page.evaluate(() => { location.hash = "#/?page=1"; });
+    await page.locator("#message.failed").waitFor();
+    await page.unroute(/dicom-web\/studies\?/);
+    await page.locator("#message:not(.failed)").waitFor({ state: "attached" });
+    assert.deepEqual(await page.locator("#rows .badge").allInnerTexts(), []);
+    await page.getByLabel("언어").selectOption("en");
   });
 
   seen("it fits a phone", async (page) => {
@@ -727,11 +852,107 @@ describe("the console", { concurrency: 1 }, () => {
       ["20261301", [{ PatientName: "20261301", fuzzymatching: "true" }, { PatientID: "*20261301*" }, { AccessionNumber: "*20261301*" }]],
       ["2026-11-01..", [{ StudyDate: "20261101-" }]],
       ["~2026-11", [{ StudyDate: "-20261130" }]],
+      ["2026년 11월", [{ StudyDate: "20261101-20261130" }]],
+      ["2026년 11월 5일 초음파", [{ StudyDate: "20261105", ModalitiesInStudy: "US" }]],
+      ["2025년", [{ StudyDate: "20250101-20251231" }]],
+      ["11월", [{ StudyDate: "20261101-20261130" }]],
+      ["12월", [{ StudyDate: "20251201-20251231" }]],
+      ["11월 28일", [{ StudyDate: "20261128" }]],
+      ["28.11.2026", [{ StudyDate: "20261128" }]],
+      ["1.11.2026..5.11.2026", [{ StudyDate: "20261101-20261105" }]],
+      ["20261127-20261128", [{ StudyDate: "20261127-20261128" }]],
+      ["2026-13-01", [{ PatientName: "2026-13-01", fuzzymatching: "true" }, { PatientID: "*2026-13-01*" }, { AccessionNumber: "*2026-13-01*" }]],
       ["1.2.840.10008.1", [{ StudyInstanceUID: "1.2.840.10008.1" }]],
     ]) {
       const look = `({ searches }, text) => searches({ text, modality: "", days: ${JSON.stringify(days)} }, new Date(2026, 10, 30))`;
       assert.deepEqual(await inModule(page, "search.js", look, text), expected, text);
     }
+  });
+
+  seen("what looks like a day and is none is not understood in silence", async (page) => {
+    await page.goto(server.url);
+    for (const [text, expected] of [
+      ["2026-13-01", { word: "2026-13-01", isBackwards: false }],
+      ["kim 31.11.2026", { word: "31.11.2026", isBackwards: false }],
+      ["13월", { word: "13월", isBackwards: false }],
+      ["2026-11-01..2026-13", { word: "2026-11-01..2026-13", isBackwards: false }],
+      ["2026-11-28..2026-11-01", { word: "2026-11-28..2026-11-01", isBackwards: true }],
+      ["20261128-20261101", { word: "20261128-20261101", isBackwards: true }],
+      ["2026-11-28", null], ["2026년 11월 5일", null], ["D-2026-0001", null], ["2026-0001", null], ["1.2.840.10008.1", null], ["kim", null], ["", null],
+    ]) {
+      assert.deepEqual(await inModule(page, "search.js", "({ misread }, text) => misread(text, new Date(2026, 10, 30))", text), expected, text);
+    }
+    await search(page, "2026-13-01");
+    await page.getByText("“2026-13-01” is no date. It is searched for as a name or number.").waitFor();
+    await page.getByText("No studies found.").waitFor();
+    await screenshot(page, "console a day that is none");
+    await search(page, "2026-11-28..2026-11-01");
+    await page.getByText("The first day is later than the last.").waitFor();
+    await search(page, "");
+    await page.locator("#days-problem:empty").waitFor({ state: "attached" });
+  });
+
+  for (const [name, viewport] of [["a desktop", { width: 1280, height: 800 }], ["a phone", { width: 390, height: 844 }]]) {
+    seen(`no word of the list is cut in two on ${name}`, async (page) => {
+      const names = ["Namgoong^Minseo Alexandra=南宮^敏瑞=남궁^민서알렉산드라", "Wolfeschlegelsteinhausen^Hubert Blaine"];
+      const studies = names.map(() => uid());
+      await store(server.url, names.map((name, at) => image({ name, id: `WORDS-2026-000${at}-ABC`, study: studies[at], birth: "19800101", sex: "M", description: "CBCT Implant planning Unterkieferzahnextraktion" })));
+      for (const language of ["en", "ko"]) {
+        await page.goto(`${server.url}/#/?q=WORDS-`);
+        await page.locator("#language").selectOption(language);
+        await rows(page).nth(1).waitFor();
+        const cut = await page.evaluate(() => {
+          const found = [];
+          const walker = document.createTreeWalker(document.querySelector("#rows"), NodeFilter.SHOW_TEXT);
+          for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            for (const { 0: word, index } of node.textContent.matchAll(/[^\s·]+/g)) {
+              const range = document.createRange();
+              range.setStart(node, index);
+              range.setEnd(node, index + word.length);
+              if (new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size > 1) found.push(word);
+            }
+          }
+          return found;
+        });
+        assert.deepEqual(cut, []);
+        const person = row(page, "Wolfe").locator(".born span");
+        assert.deepEqual(await person.evaluateAll((spans) => spans.map((span) => span.getClientRects().length)), [1, 1]);
+        const button = await row(page, "Wolfe").getByRole("button").boundingBox();
+        assert.ok(button.x >= 0 && button.x + button.width <= viewport.width, JSON.stringify(button));
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= viewport.width);
+        await screenshot(page, `console words in ${language} on ${name}`);
+      }
+      await page.locator("#language").selectOption("en");
+      for (const study of studies) await erase(study);
+    }, viewport);
+  }
+
+  seen("arrow keys go through a series at once, and do what they do elsewhere", async (page) => {
+    const study = uid();
+    await store(server.url, [1, 2, 3, 4].map((number) => image({ name: "Arrow^Keys", id: "ARROW-1", study, series: `${study}.1`, instance: `${study}.1.${number}` })));
+    await page.goto(`${server.url}/#/?q=ARROW-1`);
+    await row(page, "Arrow Keys").locator("a.open").click();
+    const at = (number) => page.locator(".scrub output", { hasText: `${number} of 4` }).waitFor();
+    await at(3);
+    await page.keyboard.press("ArrowDown");
+    await at(4);
+    await page.keyboard.press("ArrowLeft");
+    await at(3);
+    await page.locator(".below summary").click();
+    await page.getByRole("searchbox", { name: "Search the attributes" }).fill("pat");
+    await page.keyboard.press("ArrowLeft");
+    await page.getByRole("button", { name: /^Delete/ }).click();
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Escape");
+    await at(3);
+    // The other keys belong to the page, until the image has the focus.
+    await page.locator("#main").focus();
+    await page.keyboard.press("End");
+    await at(3);
+    await page.locator(".view").focus();
+    await page.keyboard.press("Home");
+    await at(1);
+    await erase(study);
   });
 
   seen("links of pages are read as RFC 8288 writes them", async (page) => {

@@ -33,7 +33,7 @@ function short(...numbers) {
 /**
  * An image. Whoever gives the same `study` puts it into one study; `extra` is a number of bytes by which the file is larger.
  */
-export function image({ name, id = "1", study = uid(), series = uid(), instance = uid(), date = "20260101", extra = 0 }) {
+export function image({ name, id = "1", study = uid(), series = uid(), instance = uid(), date = "20260101", birth = "", sex = "", description = "", extra = 0 }) {
   const meta = Buffer.concat([
     element(2, 1, "OB", Buffer.from([0, 1])),
     element(2, 2, "UI", secondaryCapture),
@@ -54,8 +54,11 @@ export function image({ name, id = "1", study = uid(), series = uid(), instance 
     element(8, 0x20, "DA", date),
     element(8, 0x30, "TM", "093000"),
     element(8, 0x60, "CS", "OT"),
+    ...(description ? [element(8, 0x1030, "LO", description)] : []),
     element(0x10, 0x10, "PN", name),
     element(0x10, 0x20, "LO", id),
+    ...(birth ? [element(0x10, 0x30, "DA", birth)] : []),
+    ...(sex ? [element(0x10, 0x40, "CS", sex)] : []),
     element(0x20, 0xd, "UI", study),
     element(0x20, 0xe, "UI", series),
     element(0x20, 0x11, "IS", "1"),

@@ -93,6 +93,19 @@ async function openCt(page) {
   await place(page, "axial", "55 / 108");
 }
 
+/** Fails if two of the words over a view lie on each other. */
+async function apart(page, name) {
+  const boxes = await view(page, name).locator(".corner, .edge").evaluateAll((parts) =>
+    parts.filter(({ textContent }) => textContent).map((part) => ({ text: part.textContent, box: part.getBoundingClientRect().toJSON() })));
+  for (const one of boxes) {
+    for (const other of boxes) {
+      if (one === other) continue;
+      const isApart = one.box.right <= other.box.left || other.box.right <= one.box.left || one.box.bottom <= other.box.top || other.box.bottom <= one.box.top;
+      assert.ok(isApart, `${one.text} lies on ${other.text} in ${name}`);
+    }
+  }
+}
+
 /** Waits until a view looks like an image: until they correlate by at least `least`. */
 async function looksLike(page, name, picture, least) {
   const deadline = Date.now() + 90_000;
@@ -261,6 +274,120 @@ describe("the Cuspid viewer", { concurrency: 1 }, () => {
     await page.getByRole("button", { name: "Panorama" }).click();
     await view(page, "volume").waitFor();
   });
+
+  seen("the tools do in a panorama what they say, or say that they cannot", async (page) => {
+    await openCt(page);
+    await page.getByText("All images are original").waitFor();
+    await page.keyboard.press("Home");
+    await page.getByRole("button", { name: "Panorama" }).click();
+    const panorama = view(page, "panorama");
+    await panorama.locator(".place").filter({ hasText: "170 mm" }).waitFor();
+    // A rendering, even of originals.
+    await badge(page, "panorama", "preview");
+    assert.equal(await panorama.locator(".badge").innerText(), "Rendering, not for diagnosis");
+    const box = await panorama.boundingBox();
+    const drag = async (dx, dy) => {
+      await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width / 2 + dx, box.y + box.height / 2 + dy, { steps: 3 });
+      await page.mouse.up();
+    };
+    const shot = async () => (await panorama.screenshot()).toString("base64");
+    const values = await view(page, "axial").locator(".values").innerText();
+    for (const tool of ["Length", "Angle"]) {
+      await page.getByRole("button", { name: tool, exact: true }).click();
+      await drag(60, 30);
+      await panorama.getByText("Lengths and angles cannot be measured in a panorama.").waitFor();
+      assert.equal(await page.locator(".measurement").count(), 0);
+    }
+    await screenshot(page, "view no length in a panorama");
+    await panorama.locator(".hint:empty").waitFor({ state: "attached" });
+    for (const tool of ["Move", "Zoom"]) {
+      const before = await shot();
+      await page.getByRole("button", { name: tool, exact: true }).click();
+      await drag(0, tool === "Zoom" ? -60 : 30);
+      await setTimeout(500);
+      assert.notEqual(await shot(), before, tool);
+    }
+    await screenshot(page, "view a panorama enlarged");
+    assert.equal(await view(page, "axial").locator(".values").innerText(), values);
+    await page.getByRole("button", { name: "Reset" }).click();
+    // The planes go to the point.
+    await page.getByRole("button", { name: "Point", exact: true }).click();
+    await drag(0, 0);
+    await view(page, "axial").locator(".place").filter({ hasText: /^5[345] \/ 108/ }).waitFor();
+    await page.getByRole("button", { name: "Brightness" }).click();
+    await drag(60, 30);
+    await view(page, "axial").locator(".values").filter({ hasNotText: values }).waitFor();
+  });
+
+  seen("a view that becomes larger or smaller shows all of its image", async (page) => {
+    await openCt(page);
+    const percent = async (name) => Number(/(\d+) %/.exec(await view(page, name).locator(".values").innerText())[1]);
+    const small = await percent("axial");
+    await view(page, "axial").dblclick();
+    await page.locator("#stage[data-single]").waitFor();
+    await page.waitForFunction((small) => Number(/(\d+) %/.exec(document.querySelector('[data-view="axial"] .values').textContent)[1]) > 1.8 * small, small);
+    await screenshot(page, "view one view");
+    // Another size while the others are hidden.
+    await page.setViewportSize({ width: 1000, height: 560 });
+    await page.keyboard.press("v");
+    await page.locator("#stage:not([data-single])").waitFor();
+    await setTimeout(500);
+    for (const name of ["axial", "coronal", "sagittal"]) assert.ok((await percent(name)) < small, name);
+    assert.equal(await percent("coronal"), await percent("sagittal"));
+    await screenshot(page, "view four views after another size");
+    await page.setViewportSize(desktop);
+  });
+
+  seen("measurements outlive a reset, have a button that deletes them, and are not left without a question", async (page) => {
+    await openCt(page);
+    const box = await view(page, "axial").boundingBox();
+    const remove = page.getByRole("button", { name: "Delete measurement" });
+    assert.equal(await remove.isVisible(), false);
+    await page.keyboard.press("l");
+    await page.mouse.move(box.x + 200, box.y + 150);
+    await page.mouse.down();
+    await page.mouse.move(box.x + 300, box.y + 150, { steps: 3 });
+    await page.mouse.up();
+    await page.locator("text.measurement", { hasText: "mm" }).waitFor();
+    await page.getByRole("button", { name: "Reset" }).click();
+    await setTimeout(300);
+    assert.equal(await page.locator("text.measurement").count(), 1);
+    const asked = [];
+    page.on("dialog", (dialog) => (asked.push(dialog.type()), dialog.dismiss()));
+    const warned = page.waitForEvent("dialog");
+    await page.close({ runBeforeUnload: true });
+    await warned;
+    assert.deepEqual(asked, ["beforeunload"]);
+    await remove.click();
+    await page.locator("text.measurement").waitFor({ state: "detached" });
+    await remove.waitFor({ state: "hidden" });
+  });
+
+  seen("no two buttons have one name, and no letter lies under a badge", async (page) => {
+    await openCt(page);
+    await page.getByRole("button", { name: "Bone", exact: true }).waitFor();
+    await page.getByRole("button", { name: "3D: bone", exact: true }).click();
+    await page.getByRole("button", { name: "3D: soft tissue", exact: true }).waitFor();
+    for (const width of [1280, 900, 700]) {
+      await page.setViewportSize({ width, height: 700 });
+      const names = await page.locator("#tools button:visible").allInnerTexts();
+      assert.equal(new Set(names).size, names.length, String(names));
+      for (const name of ["axial", "coronal", "sagittal"]) await apart(page, name);
+    }
+    await page.setViewportSize(desktop);
+  });
+
+  seen("on a phone the header has all of the name, the ID and the date", async (page) => {
+    const { study } = server.studies.ct;
+    await openCt(page);
+    await page.locator("#patient", { hasText: "Head" }).waitFor();
+    const [words, isCut] = await page.locator("#patient").evaluate((element) => [element.innerText, element.scrollWidth > element.clientWidth]);
+    assert.match(words, /Head.* · .+ · \d{4}-\d\d-\d\d$/);
+    assert.equal(isCut, false, study);
+    await apart(page, "axial");
+  }, true);
 
   seen("a colour image is shown as it is, alone", async (page) => {
     await stream(page, "colours");

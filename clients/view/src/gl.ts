@@ -211,7 +211,8 @@ export class Painter {
     this.fill(area);
   }
 
-  panorama(area: Rectangle, samples: Samples3D, bounds: [Vector, Vector], grey: Grey, curve: Vector[], across: Vector[], up: Vector,
+  /** Draws a panorama in an area, as far as that lies in another one. */
+  panorama(area: Rectangle, clip: Rectangle, samples: Samples3D, bounds: [Vector, Vector], grey: Grey, curve: Vector[], across: Vector[], up: Vector,
     extent: [number, number], thickness: number, isMaximum: boolean): void {
     const program = this.begin("panorama", samples, bounds);
     this.grey(program, grey);
@@ -222,7 +223,10 @@ export class Painter {
     program.vector("up", up);
     program.pair("extent", ...extent);
     program.number("thickness", thickness);
+    this.gl.enable(this.gl.SCISSOR_TEST);
+    this.gl.scissor(clip.x, clip.y, clip.width, clip.height);
     this.fill(area);
+    this.gl.disable(this.gl.SCISSOR_TEST);
   }
 
   /** Renders a volume in `width` × `height` pixels, and shows them in the area. */

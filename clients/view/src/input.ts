@@ -1,6 +1,7 @@
 // Mouse, touch, wheel and keys on the views.
 
 import type { Vector } from "./geometry.js";
+import { text } from "./i18n.js";
 import { isWhole } from "./measure.js";
 import type { View } from "./view.js";
 import type { Viewer } from "./viewer.js";
@@ -106,12 +107,12 @@ export class Input {
     this.active = null;
   }
 
-  /** What a drag that begins here does. */
+  /** The effect of a drag that begins here. */
   private dragOf(view: View, event: PointerEvent, x: number, y: number): Drag {
     const { viewer } = this;
     const handle = (event.target as Element).getAttribute("data-handle");
     if (handle !== null && viewer.curve) return this.dragHandle(view, Number(handle));
-    if (!view.plane) return view.name === "volume" ? this.dragVolume(event) : this.dragWindow;
+    if (view.name === "volume") return this.dragVolume(event);
     const isTouch = event.pointerType === "touch";
     if (event.button === 1 || event.shiftKey) return this.dragPan(view);
     if (event.button === 2 || event.ctrlKey) return this.dragWindow;
@@ -121,10 +122,10 @@ export class Input {
       case "pan":
         return this.dragPan(view);
       case "zoom":
-        return (_dx, dy) => {
-          view.zoomBy(Math.exp(-dy * 0.01), x, y);
-          viewer.invalidate(view.name);
-        };
+        return (_dx, dy) => this.zoom(view, Math.exp(-dy * 0.01), x, y);
+    }
+    if (!view.plane) return this.dragInPanorama(view, x, y);
+    switch (this.tool) {
       case "length":
         return this.dragLength(view, x, y);
       case "angle":
@@ -146,9 +147,33 @@ export class Input {
 
   private dragPan(view: View): Drag {
     return (dx, dy) => {
-      view.pan(dx, dy);
+      if (view.plane) view.pan(dx, dy);
+      else this.viewer.panorama.pan(dx, dy);
       this.viewer.invalidate(view.name);
     };
+  }
+
+  /** Enlarges what a view shows; what is at a place of the view stays there. */
+  zoom(view: View, factor: number, x = view.width / 2, y = view.height / 2): void {
+    const { viewer } = this;
+    if (view.name === "volume") return viewer.zoomCamera(factor);
+    if (view.plane) view.zoomBy(factor, x, y);
+    else viewer.panorama.zoomBy(factor, x - view.width / 2, y - view.height / 2);
+    viewer.invalidate(view.name);
+  }
+
+  /** The planes follow the point; nothing can be measured, because a panorama is not flat. */
+  private dragInPanorama(view: View, x: number, y: number): Drag {
+    if (this.tool !== "point") {
+      view.hint(text("noMeasureInPanorama"));
+      return () => {};
+    }
+    const go = (toX: number, toY: number) => {
+      const point = this.viewer.panorama.pointAt(toX, toY);
+      if (point) this.viewer.setPoint(point);
+    };
+    go(x, y);
+    return (_dx, _dy, toX, toY) => go(toX, toY);
   }
 
   private dragVolume(event: PointerEvent): Drag {
@@ -213,11 +238,8 @@ export class Input {
     const before = Math.hypot(finger.x - other.x, finger.y - other.y);
     const after = Math.hypot(x - other.x, y - other.y);
     if (before < 1 || after < 1) return;
-    if (view.name === "volume") this.viewer.zoomCamera(after / before);
-    if (!view.plane) return;
-    view.zoomBy(after / before, (x + other.x) / 2, (y + other.y) / 2);
-    view.pan((x - finger.x) / 2, (y - finger.y) / 2);
-    this.viewer.invalidate(view.name);
+    this.zoom(view, after / before, (x + other.x) / 2, (y + other.y) / 2);
+    if (view.name !== "volume") this.dragPan(view)((x - finger.x) / 2, (y - finger.y) / 2, x, y);
   }
 
   private hover(event: PointerEvent): void {
@@ -235,12 +257,8 @@ export class Input {
     const delta = event.deltaY * (event.deltaMode === 1 ? 33 : 1);
     const [x, y] = this.place(view, event);
     if (view.name === "volume") return this.viewer.zoomCamera(Math.exp(-delta * 0.001));
+    if (event.ctrlKey) return this.zoom(view, Math.exp(-delta * (Math.abs(delta) < 40 ? 0.01 : 0.002)), x, y);
     if (!view.plane) return;
-    if (event.ctrlKey) {
-      view.zoomBy(Math.exp(-delta * (Math.abs(delta) < 40 ? 0.01 : 0.002)), x, y);
-      this.viewer.invalidate(view.name);
-      return;
-    }
     // A mouse turns in steps of 100, a touchpad in many small ones.
     this.wheel += delta;
     const steps = Math.abs(delta) >= 50 ? Math.sign(delta) : Math.trunc(this.wheel / 30);

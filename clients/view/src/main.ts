@@ -74,7 +74,8 @@ async function open(series?: string): Promise<void> {
   }
   if (!target) return page.say("no-series");
   if (series) {
-    const query = new URLSearchParams({ study: target.study, series });
+    const query = new URLSearchParams(location.search);
+    query.set("series", series);
     history.replaceState(null, "", `${location.pathname}?${query}`);
   }
   void describe(target);
@@ -120,6 +121,8 @@ function start(chosen: server.Target): void {
 }
 
 performance.mark("script");
+// Whoever comes by a link of a share goes back to the page of the link: the list of studies is for users.
+if (new URLSearchParams(location.search).has("shared")) element("console").hidden = true;
 const query = new URLSearchParams(location.search);
 if (query.get("study") && query.get("series")) server.requestEarly({ study: query.get("study")!, series: query.get("series")! });
 try {

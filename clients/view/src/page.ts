@@ -2,6 +2,7 @@
 
 import { type Key, type Language, choose, language, languages, number, text } from "./i18n.js";
 import { type Input, TOOLS, type Tool } from "./input.js";
+import { isWhole } from "./measure.js";
 import type { Problem, Session } from "./session.js";
 import * as server from "./server.js";
 import type { View } from "./view.js";
@@ -49,13 +50,21 @@ export class Page {
   private current = "";
 
   constructor(private readonly actions: Actions) {
-    const chooser = element<HTMLSelectElement>("language");
-    for (const [tag, name] of Object.entries(languages)) chooser.append(new Option(name, tag, false, tag === language));
-    chooser.addEventListener("change", () => {
-      choose(chooser.value as Language);
+    const languageChooser = element<HTMLSelectElement>("language");
+    for (const [tag, name] of Object.entries(languages)) languageChooser.append(new Option(name, tag, false, tag === language));
+    languageChooser.addEventListener("change", () => {
+      choose(languageChooser.value as Language);
       this.write();
     });
-    element<HTMLSelectElement>("series").addEventListener("change", (event) => this.actions.openSeries((event.target as HTMLSelectElement).value));
+    const chooser = element<HTMLSelectElement>("series");
+    chooser.addEventListener("change", () => {
+      if (!this.hasMeasurements || confirm(text("leaveMeasurements"))) this.actions.openSeries(chooser.value);
+      else chooser.value = this.current;
+    });
+    // Measurements are nowhere but here.
+    addEventListener("beforeunload", (event) => {
+      if (this.hasMeasurements) event.preventDefault();
+    });
     element("keys").addEventListener("click", () => this.help());
     element("originals").addEventListener("click", () => this.loadOriginals());
     addEventListener("keydown", (event) => this.key(event));
@@ -79,6 +88,10 @@ export class Page {
     this.writeStatus();
     if (this.lastProblem) this.say(this.lastProblem);
     this.viewer?.invalidate();
+  }
+
+  private get hasMeasurements(): boolean {
+    return Boolean(this.viewer?.measurements.some(isWhole));
   }
 
   /** Shows whose study this is, and the series in it. */
@@ -119,16 +132,17 @@ export class Page {
     const pointers = TOOLS.map((tool) => named(tool, button(text(TOOL_KEYS[tool]), () => this.useTool(tool)), input.tool === tool));
     const presets = PRESETS.filter((preset) => viewer.hasPreset(preset)).map((preset) =>
       named(`preset-${preset}`, button(text(PRESET_KEYS[preset]), () => this.usePreset(preset)), viewer.preset === preset));
-    const others = [named("reset", button(text("reset"), () => this.reset()))];
+    const unmeasure = named("unmeasure", button(text("deleteMeasurement"), () => input.dropUnfinished(true)));
+    unmeasure.hidden = viewer.measurements.length === 0;
+    const others = [named("reset", button(text("reset"), () => this.reset())), unmeasure];
     if (viewer.scene.box.count[2] > 1) others.unshift(named("cine", button(text(this.cine ? "pause" : "play"), () => this.toggleCine()), this.cine !== 0));
     const groups = [group(...pointers), group(...presets), group(...others)];
     if (isVolume) {
       groups.push(group(
         named("cross", button(text("cross"), () => this.toggleCross()), viewer.hasCross),
         named("panorama", button(text("toolPanorama"), () => this.togglePanorama()), this.isPanorama),
-        named("surface", button(text(viewer.isBone ? "surfaceBone" : "surfaceSoft"), () => this.toggleSurface())),
+        named("surface", button(text(viewer.isBone ? "toolSurfaceBone" : "toolSurfaceSoft"), () => this.toggleSurface())),
       ));
-      (groups.at(-1)!.lastElementChild as HTMLElement).ariaLabel = `${text("surface")}: ${text(viewer.isBone ? "surfaceBone" : "surfaceSoft")}`;
       if (this.isPanorama) groups.push(group(this.thicknessSlider(), named("projection", button(
         text(viewer.isMaximum ? "projectionMaximum" : "projectionMean"), () => this.toggleProjection()))));
     }
@@ -290,6 +304,8 @@ export class Page {
   /** Says in the header what is loaded, and offers the originals where they are not loaded by themselves. */
   writeStatus(): void {
     const { session } = this;
+    const unmeasure = element("tools").querySelector<HTMLElement>("[data-tool=unmeasure]");
+    if (unmeasure) unmeasure.hidden = this.viewer?.measurements.length === 0;
     const scene = session?.scene;
     const words: string[] = [];
     if (scene && this.progress < 100 && !session.isLoaded) words.push(text("streamProgress", { percent: this.progress }));
@@ -380,11 +396,7 @@ export class Page {
     const isButton = (event.target as Element).tagName === "BUTTON";
     const view = this.active ?? viewer.views[0];
     const plane = view.plane ?? viewer.slicePlane;
-    const zoom = (factor: number) => {
-      if (view.name === "volume") return viewer.zoomCamera(factor);
-      if (view.plane) view.zoomBy(factor);
-      viewer.invalidate(view.name);
-    };
+    const zoom = (factor: number) => input.zoom(view, factor);
     const shown = viewer.views.filter(({ name }) => name !== "panorama" || this.isPanorama);
     const beside = (step: number) => {
       const next = shown[(shown.indexOf(view) + step + shown.length) % shown.length];

@@ -7,17 +7,22 @@ import { text } from "./i18n.js";
 export type Mark = "none" | "preview" | "original" | "stand-in";
 export type ViewName = Plane["name"] | "volume" | "panorama";
 
+/** Milliseconds for which a hint is shown. */
+const HINT_MS = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 
 export class View {
   readonly element = document.createElement("section");
   readonly overlay = document.createElementNS(SVG, "svg");
-  private readonly corners: Record<"title" | "badge" | "place" | "window", HTMLElement>;
+  private readonly corners: Record<"title" | "badge" | "place" | "window" | "hint", HTMLElement>;
   private readonly edges: HTMLElement[];
+  private hintTimer = 0;
   /** CSS pixels per mm; 0 before the first layout. */
   zoom = 0;
   /** The zoom that shows all. */
   fitted = 0;
+  /** The sizes of the view and the box for which it does. */
+  private fittedTo = "";
   /** The point in the middle, in mm, along `right` and `down` of the plane. */
   middle: [number, number] = [0, 0];
 
@@ -34,13 +39,21 @@ export class View {
     };
     this.element.append(this.overlay);
     this.overlay.setAttribute("aria-hidden", "true");
-    this.corners = { title: part("corner title"), badge: part("corner badge"), place: part("corner place"), window: part("corner values") };
+    this.corners = { title: part("corner title"), badge: part("corner badge"), place: part("corner place"), window: part("corner values"), hint: part("corner hint") };
+    this.corners.hint.setAttribute("role", "status");
     this.edges = ["left", "right", "top", "bottom"].map((side) => part(`edge ${side}`));
     plane?.letters.forEach((letter, at) => (this.edges[at].textContent = letter));
   }
 
   say(corner: keyof View["corners"], words: string): void {
     if (this.corners[corner].textContent !== words) this.corners[corner].textContent = words;
+  }
+
+  /** Says something for some seconds. */
+  hint(words: string): void {
+    this.say("hint", words);
+    clearTimeout(this.hintTimer);
+    if (words) this.hintTimer = window.setTimeout(() => this.say("hint", ""), HINT_MS);
   }
 
   mark(state: Mark): void {
@@ -67,13 +80,26 @@ export class View {
   }
 
   /** Shows all of a box. */
-  fit({ count, spacing }: Box): void {
+  fit(box: Box): void {
     if (!this.plane || !this.isVisible) return;
     const { right, down } = this.plane;
-    const size = (axis: number) => count[axis] * spacing[axis];
-    this.fitted = Math.min(this.width / size(right), this.height / size(down));
+    const [wide, high] = [box.count[right] * box.spacing[right], box.count[down] * box.spacing[down]];
+    this.fitted = Math.min(this.width / wide, this.height / high);
+    this.fittedTo = this.sizes(box);
     this.zoom = this.fitted;
-    this.middle = [((count[right] - 1) * spacing[right]) / 2, ((count[down] - 1) * spacing[down]) / 2];
+    this.middle = [((box.count[right] - 1) * box.spacing[right]) / 2, ((box.count[down] - 1) * box.spacing[down]) / 2];
+  }
+
+  /** Fits a box again where the view or the box has another size than before; what was enlarged stays so. */
+  refit(box: Box): void {
+    if (!this.plane || !this.isVisible || this.fittedTo === this.sizes(box)) return;
+    const { zoom, fitted, middle } = this;
+    this.fit(box);
+    if (zoom !== 0 && zoom !== fitted) [this.zoom, this.middle] = [zoom * (this.fitted / fitted), middle];
+  }
+
+  private sizes({ count, spacing }: Box): string {
+    return [this.width, this.height, ...count, ...spacing].join(" ");
   }
 
   /** The point of the volume at a place of the view, on the plane through `through`. */

@@ -5,6 +5,7 @@ import { type Plane, type Vector, cross, normalized, toVolume, turned } from "./
 import { type Frame, type Grey, MAX_CURVE, type Painter, type Rectangle } from "./gl.js";
 import { number, text } from "./i18n.js";
 import { type Measurement, label } from "./measure.js";
+import { PanoramaPlace } from "./panorama.js";
 import type { Scene } from "./scene.js";
 import { type Mark, View, type ViewName, shape } from "./view.js";
 
@@ -44,6 +45,7 @@ export class Viewer {
   /** Of the panorama, in mm. */
   thickness = 12;
   curve: Vector[] | null = null;
+  readonly panorama = new PanoramaPlace();
   measurements: Measurement[] = [];
   /** From the eye, and up, in the axes of the volume. */
   private camera: { direction: Vector; up: Vector } = { direction: [0, 1, 0], up: [0, 0, 1] };
@@ -71,6 +73,7 @@ export class Viewer {
       this.stage.append(...this.views.map(({ element }) => element));
       this.measurements = [];
       this.curve = null;
+      this.panorama.reset();
       this.faceCamera();
     }
     // A series that has grown has another middle, which is where one is who went nowhere else.
@@ -150,7 +153,7 @@ export class Viewer {
     if (!this.scene) return;
     for (const view of this.views) view.fit(this.scene.boxOf(this.slice));
     this.faceCamera();
-    this.measurements = [];
+    this.panorama.reset();
     this.invalidate();
   }
 
@@ -214,12 +217,6 @@ export class Viewer {
     const [width, height] = [Math.round(this.stage.clientWidth * ratio), Math.round(this.stage.clientHeight * ratio)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     if (!this.scene) return;
-    for (const view of this.views) {
-      const isFitted = view.zoom === 0 || view.zoom === view.fitted;
-      const { zoom, fitted, middle } = view;
-      view.fit(this.scene.boxOf(this.slice));
-      if (!isFitted) [view.zoom, view.middle] = [zoom * (view.fitted / fitted), middle];
-    }
     this.rendered.key = "";
     // At once: a canvas whose size changes is black until it is drawn.
     for (const { name } of this.views) this.dirty.add(name);
@@ -243,7 +240,8 @@ export class Viewer {
       // Another view is drawn in the place of a hidden one.
       if (!view.isVisible && view.name === "volume") this.rendered.key = "";
       if (!view.isVisible || !dirty.includes(view.name)) continue;
-      if (view.zoom === 0 && view.plane) view.fit(this.scene.boxOf(this.slice));
+      // Views become larger or smaller, or are shown again, at any time.
+      view.refit(this.scene.boxOf(this.slice));
       if (view.plane) this.drawPlane(view, view.plane);
       else if (view.name === "panorama") this.drawPanorama(view);
       else this.drawVolume(view);
@@ -340,18 +338,18 @@ export class Viewer {
     const { count, spacing, directions } = scene.box;
     const height = (count[plane.normal] - 1) * spacing[plane.normal];
     const isUp = directions![plane.normal][2] >= 0;
-    // The curve and the volume's height at one scale, in the middle.
-    const scale = Math.min(area.width / length, area.height / height);
-    const [width, tall] = [Math.round(length * scale), Math.round(height * scale)];
-    const inner = { x: area.x + ((area.width - width) >> 1), y: area.y + ((area.height - tall) >> 1), width, height: tall };
+    const ratio = this.painter.canvas.width / this.stage.clientWidth;
+    const inner = this.panorama.inner(area, length, height, ratio);
     const flat = curve.map((point) => {
       const moved: Vector = [...point];
       moved[plane.normal] = 0;
       return moved;
     });
     const extent: [number, number] = isUp ? [0, height] : [height, 0];
-    this.painter.panorama(inner, samples, scene.bounds, this.grey(), flat, across, unit(plane.normal), extent, this.thickness, this.isMaximum);
-    this.mark(view, scene.isWholeOriginal ? "original" : "preview");
+    this.panorama.drawn = { curve, axis: plane.normal, extent, area, inner, ratio };
+    this.painter.panorama(inner, area, samples, scene.bounds, this.grey(), flat, across, unit(plane.normal), extent, this.thickness, this.isMaximum);
+    // A rendering, even of originals.
+    this.mark(view, "preview");
     view.say("place", text("millimetres", { value: number(length, 0) }));
     view.say("window", text("thickness", { mm: number(this.thickness) }));
     if (scene.isWholeOriginal) view.say("badge", text("badgeRendering"));

@@ -10,13 +10,13 @@ import { buildSync } from "esbuild";
 
 const source = join(import.meta.dirname, "../src");
 const outdir = mkdtempSync(join(tmpdir(), "cuspid-view-"));
-const names = ["geometry", "curve", "histogram", "multipart", "viewer", "scene"];
+const names = ["geometry", "curve", "histogram", "multipart", "viewer", "scene", "panorama"];
 // What the modules of the page look for when they are loaded.
 globalThis.localStorage ??= { getItem: () => null, setItem() {} };
 Object.defineProperty(globalThis, "navigator", { configurable: true, value: { languages: ["en"] } });
 const alias = { "@cuspid/client": join(source, "../../js/src/index.ts") };
 buildSync({ alias, external: ["fs", "path"], logLevel: "error", entryPoints: names.map((name) => join(source, `${name}.ts`)), bundle: true, format: "esm", outdir, outExtension: { ".js": ".mjs" } });
-const [geometry, { arch, resample }, { fromHalf, statistics }, { onlyPart }, { Viewer }, { Scene }] = await Promise.all(names.map((name) => import(join(outdir, `${name}.mjs`))));
+const [geometry, { arch, resample }, { fromHalf, statistics }, { onlyPart }, { Viewer }, { Scene }, { PanoramaPlace }] = await Promise.all(names.map((name) => import(join(outdir, `${name}.mjs`))));
 
 /** The directions of a screen's right and down in the patient, for a plane. */
 function onScreen(plane, directions) {
@@ -141,8 +141,9 @@ class Element {
   dataset = {};
   attributes = new Map();
   isHidden = false;
-  get clientWidth() { return this.isHidden ? 0 : 800; }
-  get clientHeight() { return this.isHidden ? 0 : 600; }
+  size = [800, 600];
+  get clientWidth() { return this.isHidden ? 0 : this.size[0]; }
+  get clientHeight() { return this.isHidden ? 0 : this.size[1]; }
   getBoundingClientRect() { return { left: 0, top: 0, bottom: 600, right: 800, width: this.clientWidth, height: this.clientHeight }; }
   setAttribute(name, value) { this.attributes.set(name, value); }
   append() {}
@@ -158,7 +159,7 @@ function viewing(isSoftware) {
   });
   const renderings = [];
   const painter = {
-    isSoftware, canvas: { width: 800, height: 600 }, clear() {}, slice() {},
+    isSoftware, canvas: { width: 800, height: 600 }, clear() {}, slice() {}, panorama() {},
     render: (area, { count }, bounds, { step }, width) => renderings.push({ columns: count[0], width }),
   };
   const sizes = [64, 128, 256, 512];
@@ -231,6 +232,98 @@ describe("a volume rendering", () => {
     viewer.show({ ...scene, finest: () => null }, true);
     later(400);
     assert.deepEqual(renderings, []);
+  });
+});
+
+describe("a view that changes its size", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout"] }));
+  afterEach(() => mock.timers.reset());
+
+  /** A viewer, and a function that gives a view another size; nothing else tells the viewer. */
+  function sized() {
+    const { viewer } = viewing(false);
+    later(50);
+    const view = viewer.view("axial");
+    const resize = (width, height) => {
+      view.element.size = [width, height];
+      view.element.isHidden = width === 0;
+      viewer.invalidate();
+      later(50);
+    };
+    return { viewer, view, resize };
+  }
+
+  test("shows all of the image again if it showed all of it", () => {
+    const { view, resize } = sized();
+    assert.equal(view.zoom, 600 / 512);
+    for (const [width, height, zoom] of [[1600, 1200, 1200 / 512], [0, 0, 1200 / 512], [400, 300, 300 / 512], [300, 900, 300 / 512]]) {
+      resize(width, height);
+      assert.equal(view.zoom, zoom);
+    }
+  });
+
+  test("keeps what was enlarged, and where that is", () => {
+    const { view, resize } = sized();
+    view.zoomBy(3, 100, 100);
+    const [zoom, middle] = [view.zoom, view.middle];
+    resize(0, 0);
+    resize(1600, 1200);
+    assert.deepEqual([view.zoom, view.middle], [zoom * 2, middle]);
+  });
+
+  test("has measurements that outlive a reset of zoom and position", () => {
+    const { viewer, view } = sized();
+    viewer.measurements.push({ kind: "length", plane: "axial", points: [[0, 0, 0], [1, 0, 0]] });
+    view.zoomBy(2);
+    viewer.reset();
+    assert.deepEqual([view.zoom, viewer.measurements.length], [600 / 512, 1]);
+  });
+});
+
+describe("a panorama", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout"] }));
+  afterEach(() => mock.timers.reset());
+
+  test("is never marked as original", () => {
+    const { viewer, scene } = viewing(false);
+    scene.isWholeOriginal = true;
+    viewer.startCurve();
+    viewer.invalidate();
+    later(50);
+    const { element } = viewer.view("panorama");
+    assert.equal(element.dataset.state, "preview");
+  });
+
+  const area = { x: 100, y: 50, width: 400, height: 200 };
+  const curve = [[0, 0, 0], [50, 50, 0], [100, 0, 0]];
+  /** A panorama of 200 mm by 50 mm, with two pixels of the canvas per CSS pixel. */
+  const drawn = (place) => (place.drawn = { curve, axis: 2, extent: [0, 50], area, inner: place.inner(area, 200, 50, 2), ratio: 2 });
+
+  test("lies in the middle of its view, and is moved and enlarged about a place", () => {
+    const place = new PanoramaPlace();
+    assert.deepEqual(place.inner(area, 200, 50, 2), { x: 100, y: 100, width: 400, height: 100 });
+    place.pan(10, 5);
+    assert.deepEqual(place.inner(area, 200, 50, 2), { x: 120, y: 90, width: 400, height: 100 });
+    drawn(place);
+    const before = place.pointAt(110, 60);
+    place.zoomBy(2, 10, 10);
+    drawn(place);
+    assert.deepEqual(place.pointAt(110, 60), before);
+    place.zoomBy(1e9, 0, 0);
+    const { width, height } = place.inner({ ...area, width: 4000, height: 2000 }, 200, 50, 2);
+    assert.ok(width <= 8192 && height <= 8192);
+    place.reset();
+    assert.deepEqual(place.inner(area, 200, 50, 2), { x: 100, y: 100, width: 400, height: 100 });
+  });
+
+  test("leads to the points that it shows", () => {
+    const place = new PanoramaPlace();
+    assert.equal(place.pointAt(0, 0), null);
+    drawn(place);
+    assert.deepEqual(place.pointAt(0, 75), [0, 0, 0]);
+    assert.deepEqual(place.pointAt(100, 50), [50, 50, 25]);
+    assert.deepEqual(place.pointAt(200, 25), [100, 0, 50]);
+    assert.equal(place.pointAt(100, 10), null);
   });
 });
 

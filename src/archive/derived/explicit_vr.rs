@@ -1,6 +1,7 @@
 //! Rewriting an instance in Explicit VR Little Endian, whatever its stored transfer syntax (PS3.18 §8.7.3.4),
 //! while the instance is sent.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,11 +13,14 @@ use crate::archive::read::byte_order::swapped;
 use crate::archive::read::pass::InflatePass;
 use crate::archive::read::{FILL_BYTES, filled};
 use crate::archive::{Archive, Error, run_blocking, scan_limits};
+use crate::config::PixelRegion;
+use crate::dicom::deidentify::Blanking;
 use crate::dicom::explicit;
-use crate::dicom::explicit::{Rewrite, RewritePlan, RewriteSegment};
+use crate::dicom::explicit::{EncodedElement, Rewrite, RewritePlan, RewriteSegment};
 use crate::dicom::failure::Failure;
 use crate::dicom::frames::{FrameTable, PixelLayout};
 use crate::dicom::scan::{Outline, Scanner};
+use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 use crate::index::records::InstanceRecord;
 use crate::pixel::single_bits::BitJoiner;
@@ -30,6 +34,17 @@ pub struct ExplicitFile {
     pub(in crate::archive) plan: RewritePlan,
     /// Bytes of the decoded frames, and their layout, if there are any.
     decoded: Option<(u64, PixelLayout)>,
+    /// The parts of frames to black out, and the place of native ones in the object.
+    blanking: Option<(Arc<Blanking>, u64)>,
+}
+
+/// The differences between a file and the stored object, besides the encoding.
+#[derive(Default)]
+pub(in crate::archive) struct FileChanges {
+    /// Elements that are replaced or added.
+    pub(in crate::archive) elements: Vec<EncodedElement>,
+    /// Regions of each frame to black out.
+    pub(in crate::archive) regions: Vec<PixelRegion>,
 }
 
 /// The instance that a file is produced from.
@@ -63,26 +78,73 @@ impl Source {
         transfer_syntax: &'static str,
     ) -> Result<ExplicitFile, Error> {
         let outline = self.outline().await?;
+        self.explicit_of(&outline, FileChanges::default(), transfer_syntax).await
+    }
+
+    /// Plans the file of an outline in which elements of the stored object were left out or replaced.
+    pub(in crate::archive) async fn explicit_of(
+        self,
+        outline: &Outline,
+        changes: FileChanges,
+        transfer_syntax: &str,
+    ) -> Result<ExplicitFile, Error> {
+        let FileChanges { elements, regions } = changes;
+        let frames = explicit::FrameOutput::Stored;
         let mut rewrite =
-            Rewrite { transfer_syntax, changes: Vec::new(), frames: explicit::FrameOutput::Stored };
+            Rewrite { transfer_syntax: transfer_syntax.to_owned(), changes: Vec::new(), frames };
         let mut decoded = None;
         match (&self.record.layout.frames, &self.record.layout.pixels) {
             (FrameTable::Encapsulated { .. }, _) => {
                 let (length, layout) = self.decoded().await?;
-                rewrite.changes = explicit::pixel_elements(&outline, &layout);
-                rewrite.changes.extend(explicit::loss_of_codestream(&outline));
+                rewrite.changes = explicit::pixel_elements(outline, &layout);
+                rewrite.changes.extend(explicit::loss_of_codestream(outline));
                 let bits_allocated = layout.bits_allocated;
                 rewrite.frames = explicit::FrameOutput::Native { length, bits_allocated };
                 decoded = Some((length, layout));
             }
             (FrameTable::Native { .. }, Some(layout)) => {
-                rewrite.changes = explicit::pixel_corrections(&outline, layout);
+                rewrite.changes = explicit::pixel_corrections(outline, layout);
             }
             _ => {}
         }
-        let plan = explicit::plan(&outline, &rewrite)
+        rewrite.changes.extend(elements);
+        rewrite.changes.sort_by_key(|change| change.tag);
+        let blanking = match regions.is_empty() {
+            true => None,
+            false => Some(self.blanking(outline, decoded.as_ref().map(|(_, layout)| layout), &regions)?),
+        };
+        let plan = explicit::plan(outline, &rewrite)
             .map_err(|error| Error::from(error).context(&format!("transfer syntax {transfer_syntax}")))?;
-        Ok(ExplicitFile { source: self, plan, decoded })
+        Ok(ExplicitFile { source: self, plan, decoded, blanking })
+    }
+
+    /// Plans the file of an outline with its frames encapsulated as they are stored.
+    pub(in crate::archive) fn encapsulated_of(
+        self,
+        outline: &Outline,
+        elements: Vec<EncodedElement>,
+    ) -> Result<ExplicitFile, Error> {
+        let transfer_syntax = outline.transfer_syntax.clone();
+        let mut changes: Vec<_> = explicit::loss_of_codestream(outline).into_iter().chain(elements).collect();
+        changes.sort_by_key(|change| change.tag);
+        let rewrite = Rewrite { transfer_syntax, changes, frames: explicit::FrameOutput::Encapsulation };
+        let plan = explicit::plan(outline, &rewrite)?;
+        Ok(ExplicitFile { source: self, plan, decoded: None, blanking: None })
+    }
+
+    /// The bytes of regions in frames of a layout, by default the stored one, and the place of stored frames.
+    fn blanking(
+        &self,
+        outline: &Outline,
+        decoded: Option<&PixelLayout>,
+        regions: &[PixelRegion],
+    ) -> Result<(Arc<Blanking>, u64), Error> {
+        let unsupported = || Error::Unsupported("text in images of this form cannot be blacked out".into());
+        let layout = decoded.or(self.record.layout.pixels.as_ref()).ok_or_else(unsupported)?;
+        let blanking = Blanking::new(layout, regions).ok_or_else(unsupported)?;
+        // Pixel Data comes last, and nested ones are not in the outline of a copy.
+        let pixels = outline.events.iter().rfind(|event| event.tag == tags::PIXEL_DATA);
+        Ok((Arc::new(blanking), pixels.ok_or_else(unsupported)?.offset))
     }
 
     /// Finds the elements of the object by reading all of it.
@@ -147,12 +209,58 @@ impl ExplicitFile {
 
     /// Reads the file. A frame that cannot be decoded ends the stream with an error.
     pub fn read(self) -> stream::BoxStream<'static, Result<Bytes, Error>> {
-        let Self { source, plan, decoded } = self;
-        let before = source.read(plan.before);
+        let Self { source, plan, decoded, blanking } = self;
         let after = source.read(plan.after);
-        let Some((length, layout)) = decoded else { return before.chain(after).boxed() };
-        before.chain(decoded_frames(source, length, layout)).chain(after).boxed()
+        let Some((length, layout)) = decoded else {
+            let before = match blanking {
+                Some((blanking, at)) => blanked_segment(&source, plan.before, blanking, at),
+                None => source.read(plan.before),
+            };
+            return before.chain(after).boxed();
+        };
+        let before = source.read(plan.before);
+        let frames = decoded_frames(source, length, layout);
+        let frames = match blanking {
+            Some((blanking, _)) => blanked(frames.boxed(), blanking),
+            None => frames.boxed(),
+        };
+        before.chain(frames).chain(after).boxed()
     }
+}
+
+/// The bytes of segments, with regions of the stored frames at a place of the object blacked out.
+fn blanked_segment(
+    source: &Source,
+    mut segments: Vec<RewriteSegment>,
+    blanking: Arc<Blanking>,
+    frames_at: u64,
+) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+    let is_frames = |segment: &RewriteSegment| matches!(segment, RewriteSegment::Copy { offset, .. } if *offset == frames_at);
+    let Some(place) = segments.iter().position(is_frames) else {
+        let error = Error::Unsupported("text in images of this form cannot be blacked out".into());
+        return stream::iter([Err(error)]).boxed();
+    };
+    let after = segments.split_off(place + 1);
+    let frames = segments.split_off(place);
+    let frames = blanked(source.read(frames), blanking);
+    source.read(segments).chain(frames).chain(source.read(after)).boxed()
+}
+
+/// Frames that follow each other, with regions blacked out.
+fn blanked(
+    frames: stream::BoxStream<'static, Result<Bytes, Error>>,
+    blanking: Arc<Blanking>,
+) -> stream::BoxStream<'static, Result<Bytes, Error>> {
+    let blank = move |offset: &mut u64, chunk: Result<Bytes, Error>| {
+        let chunk = chunk.map(|chunk| {
+            let mut bytes = chunk.to_vec();
+            blanking.apply(*offset, &mut bytes);
+            *offset += bytes.len() as u64;
+            Bytes::from(bytes)
+        });
+        ready(Some(chunk))
+    };
+    frames.scan(0, blank).boxed()
 }
 
 /// Bits of a frame whose samples are single bits; `None` for other frames. Such frames follow each other

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::archive::access::Caller;
 use crate::archive::derived::cache;
 use crate::archive::read::series_version;
-use crate::archive::scope::Scope;
+use crate::archive::scope::{Scope, VisibleScope};
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{ByteStream, Key, Staged};
@@ -42,19 +42,23 @@ pub async fn metadata(
     caller: &Caller,
     scope: &Scope,
 ) -> Result<MetadataStream, Error> {
+    let scope = match caller.visible(scope)? {
+        VisibleScope::All(scope) => scope,
+        VisibleScope::Some(scope) => return archive.records(caller, &scope).await,
+    };
     let (Some(series), None, true) = (&scope.series, &scope.instance, archive.caches_bundles) else {
-        return archive.records(caller, scope).await;
+        return archive.records(caller, &scope).await;
     };
     let record = archive.series(caller, &scope.study, series).await?;
     if record.number_of_instances >= MIN_INSTANCES {
         let key = keys::bundle(&caller.tenant, &scope.study, series, &series_version(&record));
         if let Some(bytes) = read_bundle(archive, &key).await? {
-            let rest = all_metadata(archive, caller, scope);
+            let rest = all_metadata(archive, caller, &scope);
             return Ok(or_from_index(archive.clone(), key.clone(), records(bytes, key), rest));
         }
         begin_bundle(archive, caller, record, key);
     }
-    Ok(all_metadata(archive, caller, scope))
+    Ok(all_metadata(archive, caller, &scope))
 }
 
 /// Streams the metadata of all instances of a study or series from the index.

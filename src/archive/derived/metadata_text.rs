@@ -21,7 +21,7 @@ use crate::archive::derived::cache;
 use crate::archive::derived::metadata_bundle;
 use crate::archive::derived::metadata_encoder::{MetadataEncoder, TextBundleBytes};
 use crate::archive::read::{collect, series_version};
-use crate::archive::scope::Scope;
+use crate::archive::scope::{Scope, VisibleScope};
 use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::Key;
@@ -110,13 +110,21 @@ impl Archive {
 }
 
 impl MetadataSource {
-    /// Reads the record of a scope.
+    /// Reads the record of the part of a scope that the caller may see.
     ///
     /// # Errors
     /// [`Error::NotFound`] if nothing is stored there.
     pub async fn read(archive: &Archive, caller: &Caller, scope: &Scope) -> Result<Self, Error> {
+        let scope = match caller.visible(scope)? {
+            VisibleScope::All(scope) => scope,
+            // Each share has instances of its own: their metadata are made anew each time.
+            VisibleScope::Some(scope) => {
+                let version = archive.version(caller, &scope).await?;
+                return Ok(Self { scope, version, number_of_instances: 0, changed_at: 0 });
+            }
+        };
         let (version, number_of_instances, changed_at) = match (&scope.series, &scope.instance) {
-            (Some(_), Some(_)) => (archive.version(caller, scope).await?, 1, 0),
+            (Some(_), Some(_)) => (archive.version(caller, &scope).await?, 1, 0),
             (Some(series), None) => {
                 let record = archive.series(caller, &scope.study, series).await?;
                 (series_version(&record), record.number_of_instances, record.changed_at)
@@ -127,7 +135,7 @@ impl MetadataSource {
                 (version, record.number_of_instances, record.changed_at)
             }
         };
-        Ok(Self { scope: scope.clone(), version, number_of_instances, changed_at })
+        Ok(Self { scope, version, number_of_instances, changed_at })
     }
 
     /// The same as [`Archive::version`] at the time of reading.

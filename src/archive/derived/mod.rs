@@ -11,6 +11,8 @@ use crate::pixel::render;
 
 pub mod cache;
 mod decoding;
+pub mod deidentified;
+pub mod deidentified_zip;
 pub mod explicit_vr;
 pub mod frames;
 pub mod metadata_bundle;

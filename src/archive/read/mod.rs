@@ -13,7 +13,7 @@ use crate::archive::access::Caller;
 use crate::archive::read::byte_order::swapped;
 use crate::archive::read::deflated::inflated;
 use crate::archive::read::pass::InflatePass;
-use crate::archive::scope::Scope;
+use crate::archive::scope::{Scope, VisibleScope};
 use crate::archive::verified::verified;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs;
@@ -40,6 +40,9 @@ mod zip_stream;
 /// The length of a block of equal bytes.
 pub(in crate::archive) const FILL_BYTES: usize = 64 * 1024;
 
+/// The instances of a share's list whose records are read at the same time.
+const LISTED_AT_ONCE: usize = 8;
+
 /// The part of an instance's record that says what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct InstanceKind {
@@ -53,14 +56,31 @@ pub struct InstanceKind {
 pub type RecordStream = BoxStream<'static, Result<Vec<InstanceRecord>, Error>>;
 
 impl Archive {
-    /// The record of a study.
+    /// The record of a study of which the caller may see all.
     pub async fn study(&self, caller: &Caller, study: &StudyUid) -> Result<StudyRecord, Error> {
+        caller.check_all(&Scope { study: study.clone(), series: None, instance: None })?;
+        self.any_study(caller, study).await
+    }
+
+    /// The record of a study, whatever the caller may see of it.
+    async fn any_study(&self, caller: &Caller, study: &StudyUid) -> Result<StudyRecord, Error> {
         let record = self.index.study(caller.tenant.as_str(), study).await?;
         record.ok_or_else(|| Error::NotFound(format!("study {study}")))
     }
 
-    /// The record of a series.
+    /// The record of a series of which the caller may see all.
     pub async fn series(
+        &self,
+        caller: &Caller,
+        study: &StudyUid,
+        series: &SeriesUid,
+    ) -> Result<SeriesRecord, Error> {
+        caller.check_all(&Scope { study: study.clone(), series: Some(series.clone()), instance: None })?;
+        self.any_series(caller, study, series).await
+    }
+
+    /// The record of a series, whatever the caller may see of it.
+    async fn any_series(
         &self,
         caller: &Caller,
         study: &StudyUid,
@@ -78,6 +98,9 @@ impl Archive {
         series: &SeriesUid,
         instance: &InstanceUid,
     ) -> Result<InstanceRecord, Error> {
+        if !caller.sees(study, series, instance) {
+            return Err(no_instance(study, series, instance));
+        }
         let record = self.index.instance(caller.tenant.as_str(), study, series, instance).await?;
         record.ok_or_else(|| no_instance(study, series, instance))
     }
@@ -102,47 +125,79 @@ impl Archive {
         self.records(caller, scope).await
     }
 
-    /// The place of an instance by its UID alone; `None` if it is not stored.
+    /// The place of an instance by its UID alone; `None` if it is not stored, or if the caller may not see
+    /// it.
     pub async fn locate(&self, caller: &Caller, instance: &InstanceUid) -> Result<Option<Scope>, Error> {
         let location = self.index.locate(caller.tenant.as_str(), instance).await?;
-        Ok(location.map(|location| Scope {
+        let visible = location.filter(|location| caller.sees(&location.study, &location.series, instance));
+        Ok(visible.map(|location| Scope {
             study: location.study,
             series: Some(location.series),
             instance: Some(instance.clone()),
         }))
     }
 
-    /// The records of all instances in a scope, or a part of each, as [`Archive::instances`] gives them.
+    /// The records of all instances in a scope that the caller may see, or a part of each, as
+    /// [`Archive::instances`] gives them.
     pub(in crate::archive) async fn records<R: DeserializeOwned + Send + 'static>(
         &self,
         caller: &Caller,
         scope: &Scope,
     ) -> Result<BoxStream<'static, Result<Vec<R>, Error>>, Error> {
         let tenant = caller.tenant.as_str();
+        let scope = match caller.visible(scope)? {
+            VisibleScope::All(scope) => scope,
+            VisibleScope::Some(scope) => return self.listed_records(caller, &scope).await,
+        };
         match (&scope.series, &scope.instance) {
             (Some(series), Some(instance)) => {
                 let record = self.index.instance(tenant, &scope.study, series, instance).await?;
                 let record = record.ok_or_else(|| no_instance(&scope.study, series, instance))?;
                 return Ok(stream::iter([Ok(vec![record])]).boxed());
             }
-            (Some(series), None) => drop(self.series(caller, &scope.study, series).await?),
-            (None, _) => drop(self.study(caller, &scope.study).await?),
+            (Some(series), None) => drop(self.any_series(caller, &scope.study, series).await?),
+            (None, _) => drop(self.any_study(caller, &scope.study).await?),
         }
         let pages = self.index.instances(tenant, &scope.study, scope.series.as_ref());
         Ok(pages.map_err(Error::from).boxed())
     }
 
-    /// A validator of a scope, which changes whenever anything in the scope does (RFC 9110 §8.8.3). Opaque,
-    /// without quotation marks.
+    /// The records of the instances in a scope that a share lists, one by one.
+    async fn listed_records<R: DeserializeOwned + Send + 'static>(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+    ) -> Result<BoxStream<'static, Result<Vec<R>, Error>>, Error> {
+        let (index, tenant, study) = (self.index.clone(), caller.tenant.clone(), scope.study.clone());
+        let listed = caller.listed_instances(scope);
+        let read = move |(series, instance): (SeriesUid, InstanceUid)| {
+            let (index, tenant, study) = (index.clone(), tenant.clone(), study.clone());
+            async move { index.instance(tenant.as_str(), &study, &series, &instance).await }
+        };
+        let found = stream::iter(listed).map(read).buffered(LISTED_AT_ONCE).map_err(Error::from);
+        // Listed instances may have been deleted.
+        let mut found = found.try_filter_map(|record| ready(Ok(record.map(|record| vec![record])))).boxed();
+        let first = found.try_next().await?.ok_or_else(|| scope.not_found())?;
+        Ok(stream::iter([Ok(first)]).chain(found).boxed())
+    }
+
+    /// A validator of the part of a scope that the caller may see, which changes whenever anything in the
+    /// part does (RFC 9110 §8.8.3). Opaque, without quotation marks.
     pub async fn version(&self, caller: &Caller, scope: &Scope) -> Result<String, Error> {
+        let (scope, part) = match caller.visible(scope)? {
+            VisibleScope::All(scope) => (scope, String::new()),
+            VisibleScope::Some(scope) => (scope, caller.share_suffix()),
+        };
         Ok(match (&scope.series, &scope.instance) {
             (Some(series), Some(instance)) => {
                 self.instance(caller, &scope.study, series, instance).await?.digest.to_string()
             }
-            (Some(series), None) => series_version(&self.series(caller, &scope.study, series).await?),
+            (Some(series), None) => {
+                series_version(&self.any_series(caller, &scope.study, series).await?) + &part
+            }
             (None, _) => {
-                let record = self.study(caller, &scope.study).await?;
-                format!("{}-{}", record.generation, record.changed_at)
+                let record = self.any_study(caller, &scope.study).await?;
+                format!("{}-{}{part}", record.generation, record.changed_at)
             }
         })
     }

@@ -66,7 +66,9 @@ impl OmissionPolicy {
     pub fn goes_on_after(&mut self, error: &Error) -> bool {
         match error {
             Error::Index(_) => false,
-            error if is_lost(error) || matches!(error, Error::NotFound(_)) => true,
+            error if is_lost(error) || matches!(error, Error::NotFound(_) | Error::NotDeidentified(_)) => {
+                true
+            }
             _ => {
                 self.failures_in_a_row += 1;
                 self.failures_in_a_row <= MAX_FAILURES_IN_A_ROW
@@ -81,9 +83,9 @@ pub fn is_lost(error: &Error) -> bool {
     matches!(error, blobs::Error::NotFound(_) | blobs::Error::OutOfRange { .. } | blobs::Error::Damaged(_))
 }
 
-/// Whether an error was logged where it was found.
+/// Whether an error was logged where it was found, or is none of the server.
 pub fn is_logged(error: &Error) -> bool {
-    matches!(error, Error::Internal(_) | Error::Blobs(blobs::Error::Damaged(_)))
+    matches!(error, Error::Internal(_) | Error::NotDeidentified(_) | Error::Blobs(blobs::Error::Damaged(_)))
 }
 
 impl Archive {

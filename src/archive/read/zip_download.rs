@@ -35,6 +35,7 @@ use crate::index::records::{InstanceRecord, file_bytes};
 use crate::zip;
 use crate::zip::writer::EntryHeader;
 
+pub(in crate::archive) use crate::archive::read::zip_stream::EntryMaker;
 pub use crate::archive::read::zip_stream::ZipStream;
 
 /// The name of a directory of a file-set (PS3.10 §8.6) and what its File-set ID is.
@@ -85,16 +86,7 @@ impl Archive {
         };
         instances.sort_by(|one, other| one.order().cmp(&other.order()));
         if let Some(positions) = &contents.positions {
-            let count = instances.len();
-            let end = (*positions.end()).min(count);
-            let start = positions.start().saturating_sub(1);
-            if start >= end {
-                return Err(Error::NotFound(format!(
-                    "instance {} of {count} in the series",
-                    positions.start()
-                )));
-            }
-            instances = instances.drain(start..end).collect();
+            instances = at_positions(instances, positions)?;
         }
         let missing = self.take_missing(&caller.tenant, &mut instances).await?;
         let transfer_syntaxes = instances.iter().map(|instance| instance.transfer_syntax.clone()).collect();
@@ -176,7 +168,22 @@ impl Archive {
     }
 }
 
-fn at_most(limit: usize, instances: &[ZipInstance]) -> Result<(), Error> {
+/// The instances at some positions (from 1).
+pub(in crate::archive) fn at_positions<T>(
+    mut instances: Vec<T>,
+    positions: &RangeInclusive<usize>,
+) -> Result<Vec<T>, Error> {
+    let count = instances.len();
+    let end = (*positions.end()).min(count);
+    let start = positions.start().saturating_sub(1);
+    if start >= end {
+        return Err(Error::NotFound(format!("instance {} of {count} in the series", positions.start())));
+    }
+    Ok(instances.drain(start..end).collect())
+}
+
+/// Refuses more instances than a zip file can have.
+pub(in crate::archive) fn at_most<T>(limit: usize, instances: &[T]) -> Result<(), Error> {
     if instances.len() > limit {
         let reason = format!("a zip file can have {limit} instances (http.max_zip_instances)");
         return Err(Error::TooMany(reason));
@@ -208,6 +215,42 @@ impl ZipDownload {
         let mut missing = self.missing;
         Ok((written(archive, caller, self.entries, &mut missing).await?, missing))
     }
+}
+
+/// An entry that is made when it is opened.
+pub(in crate::archive) struct MadeEntry {
+    /// The name of the file.
+    pub(in crate::archive) name: String,
+    /// The UID by which the instance is named if it cannot be made.
+    pub(in crate::archive) instance: InstanceUid,
+    /// The maker of its bytes.
+    pub(in crate::archive) maker: EntryMaker,
+}
+
+/// A zip file of entries that are made while it is read, with a text file after them, and the instances that
+/// are known to be missing in it. Its length is not known ahead, and its entries have no time.
+///
+/// # Errors
+/// The error of the first instance if no instance can be made.
+pub(in crate::archive) async fn made(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    entries: Vec<MadeEntry>,
+    note: Option<(&str, String)>,
+) -> Result<(ZipStream, Vec<InstanceUid>), Error> {
+    let mut entries: Vec<_> = entries
+        .into_iter()
+        .map(|MadeEntry { name, instance, maker }| {
+            let header = EntryHeader { name, size_bytes: 0, modified_at: 0 };
+            ZipDownloadEntry { header, source: EntrySource::Made(instance, maker) }
+        })
+        .collect();
+    entries.extend(note.map(|(name, text)| {
+        let header = EntryHeader { name: name.into(), size_bytes: text.len() as u64, modified_at: 0 };
+        ZipDownloadEntry { header, source: EntrySource::Text(text.into()) }
+    }));
+    let mut missing = Vec::new();
+    Ok((written(archive, caller, entries, &mut missing).await?, missing))
 }
 
 /// The part of an instance's record that a zip file needs.
@@ -261,20 +304,9 @@ impl ZipInstance {
     }
 
     /// By series, then by instance: by number, what has none last, then by UID.
-    fn order(&self) -> (bool, i64, &str, bool, i64, &str) {
-        let number = |tag| {
-            let text = self.attributes.get(&tag).and_then(Attribute::first_text);
-            text.and_then(|text| text.trim().parse::<i64>().ok())
-        };
-        let (series, instance) = (number(tags::SERIES_NUMBER), number(tags::INSTANCE_NUMBER));
-        (
-            series.is_none(),
-            series.unwrap_or(0),
-            self.series.as_str(),
-            instance.is_none(),
-            instance.unwrap_or(0),
-            self.instance.as_str(),
-        )
+    fn order(&self) -> (NumberOrder, &str, NumberOrder, &str) {
+        let [series, instance] = numbers(&self.attributes);
+        (series, self.series.as_str(), instance, self.instance.as_str())
     }
 
     fn file<'a>(&'a self, id: [&'a str; 3]) -> DirectoryFile<'a> {
@@ -299,6 +331,18 @@ impl ZipInstance {
         });
         ZipDownloadEntry { header, source }
     }
+}
+
+/// The order of numbers, what has none last.
+pub(in crate::archive) type NumberOrder = (bool, i64);
+
+/// Series Number and Instance Number.
+pub(in crate::archive) fn numbers(attributes: &Attributes) -> [NumberOrder; 2] {
+    [tags::SERIES_NUMBER, tags::INSTANCE_NUMBER].map(|tag| {
+        let text = attributes.get(&tag).and_then(Attribute::first_text);
+        let number = text.and_then(|text| text.trim().parse::<i64>().ok());
+        (number.is_none(), number.unwrap_or(0))
+    })
 }
 
 /// An entry under the UIDs of its study, series and itself.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tracing::error;
 
@@ -33,7 +34,33 @@ pub(super) struct ZipDownloadEntry {
 pub(super) enum EntrySource {
     Object(StoredFile),
     Text(Bytes),
+    /// An instance that is made when the entry is opened, so that its size is known only then.
+    Made(InstanceUid, EntryMaker),
 }
+
+/// Makes the bytes of an entry, and tells their number.
+type MakeEntry = dyn Fn() -> BoxFuture<'static, Result<(u64, ZipStream), Error>> + Send + Sync;
+
+/// A maker of the bytes of an entry.
+pub(in crate::archive) struct EntryMaker(Box<MakeEntry>);
+
+impl EntryMaker {
+    /// A maker that calls a function.
+    pub(in crate::archive) fn new(
+        make: impl Fn() -> BoxFuture<'static, Result<(u64, ZipStream), Error>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(make))
+    }
+}
+
+impl std::fmt::Debug for EntryMaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EntryMaker")
+    }
+}
+
+/// The length of the text in the place of an instance that cannot be made.
+const UNMADE_BYTES: u64 = 128;
 
 /// The bytes of a zip file. An object that turns out to be damaged after its first bytes is an error in the
 /// stream.
@@ -65,6 +92,7 @@ pub(super) async fn written(
     let size = |entry: &ZipDownloadEntry| match &entry.source {
         EntrySource::Object(file) => AheadSize::Stored(file.size_bytes),
         EntrySource::Text(text) => AheadSize::Stored(text.len() as u64),
+        EntrySource::Made(..) => AheadSize::Made,
     };
     let opener = archive.clone();
     let open = move |entry, memory| {
@@ -126,6 +154,7 @@ async fn open(archive: &Archive, entry: ZipDownloadEntry) -> OpenEntry {
             let bytes = stream::iter([Ok(text)]).boxed();
             return OpenEntry { header, content: ZipEntryContent::Text, bytes };
         }
+        EntrySource::Made(instance, maker) => return open_made(archive, header, instance, &maker).await,
         EntrySource::Object(file) => file,
     };
     let (key, digest, size_bytes) = (&file.key, file.digest, file.size_bytes);
@@ -139,6 +168,26 @@ async fn open(archive: &Archive, entry: ZipDownloadEntry) -> OpenEntry {
         Err(error) => (ZipEntryContent::Unreadable(file.instance, error), stream::empty().boxed()),
     };
     OpenEntry { header, content, bytes }
+}
+
+/// Opens an entry whose bytes are made.
+async fn open_made(
+    archive: &Archive,
+    mut header: EntryHeader,
+    instance: InstanceUid,
+    maker: &EntryMaker,
+) -> OpenEntry {
+    match archive.retried(|| maker.0()).await {
+        Ok((size_bytes, bytes)) => {
+            header.size_bytes = size_bytes;
+            OpenEntry { header, content: ZipEntryContent::Instance, bytes }
+        }
+        Err(error) => {
+            header.size_bytes = UNMADE_BYTES;
+            let content = ZipEntryContent::Unreadable(instance, error);
+            OpenEntry { header, content, bytes: stream::empty().boxed() }
+        }
+    }
 }
 
 /// Entries, opened some ahead of the one that is sent.

@@ -25,7 +25,7 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1827916769899466882951386106263
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
     /// The transfer syntax that the file declares.
-    pub transfer_syntax: &'static str,
+    pub transfer_syntax: String,
     /// Elements of the data set, in the order of their tags, that replace those of the same tag or are added.
     pub changes: Vec<EncodedElement>,
     /// The frames to write.
@@ -49,6 +49,8 @@ pub struct EncodedElement {
 pub enum FrameOutput {
     /// The stored frames, which must be native.
     Stored,
+    /// The stored frames, encapsulated as they are, with their offset tables.
+    Encapsulation,
     /// Other native frames.
     Native {
         /// Bytes of all frames.
@@ -58,6 +60,13 @@ pub enum FrameOutput {
     },
     /// Encapsulated frames, after an offset table.
     Encapsulated(OffsetTableSpace),
+}
+
+impl FrameOutput {
+    /// Whether other frames take the place of the stored ones.
+    fn is_made(self) -> bool {
+        matches!(self, Self::Native { .. } | Self::Encapsulated(_))
+    }
 }
 
 /// The space for an offset table, which is filled in when the lengths of the frames are known.
@@ -135,8 +144,8 @@ pub enum Error {
 /// The plan takes memory by the size of `outline.head`, never by that of a bulk value.
 ///
 /// # Errors
-/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay; [`Error::TooLong`] if a value
-/// takes 4 GiB or more.
+/// [`Error::NotDecoded`] if there are encapsulated frames that are to stay as native ones; [`Error::TooLong`]
+/// if a value takes 4 GiB or more.
 pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<RewritePlan, Error> {
     let mut writer = PlanWriter::new(outline, rewrite);
     let mut changes = rewrite.changes.iter().peekable();
@@ -150,7 +159,7 @@ pub fn plan(outline: &Outline, rewrite: &Rewrite) -> Result<RewritePlan, Error> 
                 writer.change(change);
             }
             // The table is of fragments that are not written.
-            is_replaced |= rewrite.frames != FrameOutput::Stored && is_offset_table(event.tag);
+            is_replaced |= rewrite.frames.is_made() && is_offset_table(event.tag);
         }
         match event.kind {
             EventKind::Sequence => depth += 1,

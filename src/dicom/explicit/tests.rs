@@ -6,11 +6,13 @@ use crate::dicom::frames::PixelLayout;
 use crate::dicom::scan::tests::scan;
 use crate::dicom::transfer_syntax;
 
-const AS_STORED: Rewrite = Rewrite {
-    transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN,
-    changes: Vec::new(),
-    frames: FrameOutput::Stored,
-};
+fn as_stored() -> Rewrite {
+    Rewrite {
+        transfer_syntax: transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN.into(),
+        changes: Vec::new(),
+        frames: FrameOutput::Stored,
+    }
+}
 
 /// Carries out a plan, with `frames` in the place of Pixel Data.
 fn written(bytes: &[u8], rewrite: &Rewrite, frames: &[u8]) -> Vec<u8> {
@@ -80,7 +82,7 @@ fn every_encoding_becomes_the_same_explicit_data_set() {
         (build(DataSet::implicit(), u16::to_le_bytes, true), transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN),
         (build(DataSet::big_endian(), u16::to_be_bytes, true), transfer_syntax::EXPLICIT_VR_BIG_ENDIAN),
     ] {
-        assert_eq!(data_set_of(&written(&set.file(syntax), &AS_STORED, &[])), expected, "{syntax}");
+        assert_eq!(data_set_of(&written(&set.file(syntax), &as_stored(), &[])), expected, "{syntax}");
     }
 }
 
@@ -117,14 +119,14 @@ fn decoded_frames_take_the_place_of_fragments() {
     let native = |length| Rewrite {
         changes: pixels(),
         frames: FrameOutput::Native { length, bits_allocated: 8 },
-        ..AS_STORED
+        ..as_stored()
     };
     let file = written(&compressed(), &native(9), &[7; 9]);
     let expected = colour("RGB", 0).us(0x0028_0102, &[7]).element(0x7FE0_0010, "OB", &[7; 9]);
     assert_eq!(data_set_of(&file), expected.element(0xFFFC_FFFC, "OB", &[0; 2]).bytes());
 
     let outline = scan(&compressed()).unwrap();
-    assert_eq!(plan(&outline, &AS_STORED), Err(Error::NotDecoded));
+    assert_eq!(plan(&outline, &as_stored()), Err(Error::NotDecoded));
     let length = u32::MAX.into();
     assert_eq!(plan(&outline, &native(length)), Err(Error::TooLong { length }));
 }
@@ -154,7 +156,7 @@ fn encoded_frames_take_the_place_of_pixels_behind_an_offset_table() {
         ),
     ] {
         let rewrite = Rewrite {
-            transfer_syntax: transfer_syntax::RLE_LOSSLESS,
+            transfer_syntax: transfer_syntax::RLE_LOSSLESS.into(),
             changes: pixels(),
             frames: FrameOutput::Encapsulated(space),
         };
@@ -259,7 +261,7 @@ fn changes_replace_add_and_are_told_in_the_file_meta_information() {
     let sequence =
         EncodedElement { tag: Tag(0x0008_2112), vr: Vr(*b"SQ"), value: item(std::slice::from_ref(&uid)) };
     let changes = vec![text(0x0008_0008, b"CS", "DERIVED"), uid, sequence, text(0x0028_2110, b"CS", "01")];
-    let rewrite = Rewrite { changes, ..AS_STORED };
+    let rewrite = Rewrite { changes, ..as_stored() };
     let file = written(&source.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN), &rewrite, &[]);
     let expected = DataSet::explicit()
         .text(0x0008_0008, "CS", "DERIVED")
@@ -278,7 +280,7 @@ fn what_is_too_long_for_its_representation_goes_as_unknown() {
         let set =
             DataSet::implicit().text(0x0008_0005, "CS", "").element(0x3006_0050, "DS", &vec![b'1'; size]);
         let outline =
-            scan(&written(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN), &AS_STORED, &[])).unwrap();
+            scan(&written(&set.file(transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN), &as_stored(), &[])).unwrap();
         let contour = outline.events.last().unwrap();
         assert_eq!((contour.vr, contour.length), (Some(Vr(*expected)), size as u64));
     }
@@ -287,6 +289,6 @@ fn what_is_too_long_for_its_representation_goes_as_unknown() {
 #[test]
 fn pixels_of_32_bits_are_reversed_whole() {
     let set = DataSet::big_endian().us(0x0028_0100, &[32]).element(0x7FE0_0010, "OW", &[1, 2, 3, 4]);
-    let file = written(&set.file(transfer_syntax::EXPLICIT_VR_BIG_ENDIAN), &AS_STORED, &[]);
+    let file = written(&set.file(transfer_syntax::EXPLICIT_VR_BIG_ENDIAN), &as_stored(), &[]);
     assert_eq!(file[file.len() - 4..], [4, 3, 2, 1]);
 }

@@ -88,6 +88,7 @@ impl<'a> PlanWriter<'a> {
         match self.frames {
             FrameOutput::Stored if event.kind == EventKind::Encapsulated => return Err(Error::NotDecoded),
             FrameOutput::Stored => return self.event(event),
+            FrameOutput::Encapsulation => self.encapsulation(event),
             FrameOutput::Native { length, bits_allocated } => {
                 let vr = Vr(if bits_allocated > 8 { *b"OW" } else { *b"OB" });
                 self.value_header(tags::PIXEL_DATA, vr, length)?;
@@ -113,6 +114,25 @@ impl<'a> PlanWriter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Pixel Data with its items as they are stored. Pixel Data that is a codestream without items becomes
+    /// one fragment (PS3.5 §A.4).
+    fn encapsulation(&mut self, event: &ScanEvent) {
+        push_header(&mut self.bytes, tags::PIXEL_DATA, Vr(*b"OB"), UNDEFINED);
+        let is_bare = event.kind != EventKind::Encapsulated;
+        if is_bare {
+            push_item_header(&mut self.bytes, tags::ITEM, 0);
+            // The length is that of an element, which has 32 bits.
+            push_item_header(&mut self.bytes, tags::ITEM, event.length.next_multiple_of(2) as u32);
+        }
+        self.end_segment();
+        self.segments.push(RewriteSegment::Copy { offset: event.offset, length: event.length, swap: 1 });
+        self.start += event.length;
+        if is_bare {
+            self.pad(event.length);
+        }
+        push_item_header(&mut self.bytes, tags::SEQUENCE_DELIMITATION_ITEM, 0);
     }
 
     /// Space for a value of a tag, which is filled in later.

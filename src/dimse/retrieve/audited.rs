@@ -1,5 +1,5 @@
-//! The audit log of a C-GET or C-MOVE: for each study a record before the first instance is sent, and one with the
-//! numbers at the end (PS3.15 §A.5.3.3, §A.5.3.7).
+//! The audit log of a C-GET or C-MOVE: for each study a record before the first instance is sent, and one
+//! with the numbers at the end (PS3.15 §A.5.3.3, §A.5.3.7).
 
 use std::collections::BTreeMap;
 

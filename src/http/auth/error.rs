@@ -27,6 +27,9 @@ pub(crate) enum Error {
         /// The caller, for the audit log.
         caller: Box<Caller>,
     },
+    /// The caller has opened a share that does not allow the operation; the text says why.
+    #[error("the share {0}")]
+    Share(&'static str),
     /// No key is available yet, so no token can be checked.
     #[error("the keys of the OpenID provider are not available (auth.issuer)")]
     NoKeys,

@@ -81,7 +81,7 @@ pub(crate) fn claims(issuer: &str, tenant: &str) -> Value {
         "iat": now,
         "exp": now + 300,
         "clinicId": tenant,
-        "realm_access": { "roles": ["cuspid-read", "cuspid-write", "cuspid-delete", "cuspid-administer"] },
+        "realm_access": { "roles": ["cuspid-read", "cuspid-write", "cuspid-delete", "cuspid-administer", "cuspid-share"] },
     })
 }
 

@@ -14,10 +14,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::access::{Caller, Right};
+use crate::archive::access::Caller;
 use crate::config;
 use crate::http::Service;
 use crate::http::audit;
+use crate::http::auth::credentials::Needs;
 use crate::http::auth::provider::Provider;
 use crate::http::auth::token::TokenRules;
 use crate::http::error::Error as HttpError;
@@ -25,11 +26,13 @@ use crate::http::middleware::forwarding::Client;
 use crate::http::request::base_url;
 
 mod cookie;
+pub(in crate::http) mod credentials;
 pub(in crate::http) mod error;
 #[cfg(test)]
 mod fake_provider;
 mod keys;
 mod provider;
+mod revocable;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -99,29 +102,37 @@ impl Authenticator {
 }
 
 /// Middleware of an operation that needs a caller: passes the request on with its [`Caller`] if the caller
-/// has the right that is needed, if one is.
+/// has what is needed.
 pub(in crate::http) async fn require(
-    State((service, right)): State<(Arc<Service>, Option<Right>)>,
+    State((service, needs)): State<(Arc<Service>, Needs)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (mut caller, cookie) =
-        match authorize(&service, right, request.method(), request.uri(), request.headers()).await {
-            Ok(authorized) => authorized,
-            Err(error) => {
-                let asked = (request.method().clone(), request.uri().clone());
-                return audit::refuse(&service, &asked, request.extensions(), error).await;
-            }
-        };
+    let authorized = authorize(&service, needs, request.method(), request.uri(), request.headers()).await;
+    let Authorized { mut caller, cookie, plain_uri } = match authorized {
+        Ok(authorized) => authorized,
+        Err(error) => {
+            let asked = (request.method().clone(), request.uri().clone());
+            return audit::refuse(&service, &asked, request.extensions(), error).await;
+        }
+    };
     caller.address = audit::address(request.extensions()).into();
     if service.auth.is_none()
         && let Some(Client(client)) = request.extensions().get::<Client>()
     {
         caller.client = client.to_string().into();
     }
+    let is_private = service.auth.is_some() || caller.share.is_some() || plain_uri.is_some();
+    if let Some(plain_uri) = plain_uri {
+        *request.uri_mut() = plain_uri;
+    }
+    let watched_caller = caller.share.is_some().then(|| caller.clone());
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
-    if service.auth.is_some() {
+    if let Some(caller) = watched_caller {
+        response = response.map(|body| revocable::watched(&service.archive, &caller, body));
+    }
+    if is_private {
         // No cache may give the response to another caller, and the caller's own cache must check the right
         // again.
         let private = HeaderValue::from_static("private, no-cache");
@@ -133,30 +144,65 @@ pub(in crate::http) async fn require(
     response
 }
 
-/// The caller of a request if the caller has the needed right, with a cookie to set if the page needs one.
+/// The caller of a request who has what is needed.
+struct Authorized {
+    caller: Caller,
+    /// The cookie to set, if the page needs one.
+    cookie: Option<HeaderValue>,
+    /// The URL without its signature, if it has one.
+    plain_uri: Option<Uri>,
+}
+
+impl From<Caller> for Authorized {
+    fn from(caller: Caller) -> Self {
+        Self { caller, cookie: None, plain_uri: None }
+    }
+}
+
+/// The caller of a request if the caller has what is needed.
 async fn authorize(
     service: &Service,
-    needed: Option<Right>,
+    needs: Needs,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<(Caller, Option<HeaderValue>), Error> {
-    let (caller, cookie) = match &service.auth {
-        Some(authenticator) => match cookie::token(method, uri.path(), headers) {
-            Some(token) if !headers.contains_key(AUTHORIZATION) => (authenticator.caller(token).await?, None),
-            _ => {
-                let token = bearer_token(headers)?;
-                let caller = authenticator.caller(token).await?;
-                let base_url = base_url::of(headers, &service.settings.public_url);
-                (caller, cookie::issue(token, headers, &base_url))
-            }
-        },
-        None => (Caller::anonymous(), None),
-    };
-    if let Some(right) = needed.filter(|right| !caller.rights.include(*right)) {
-        return Err(Error::Right { right, caller: Box::new(caller) });
+) -> Result<Authorized, HttpError> {
+    let authorized = authenticate(service, needs, method, uri, headers).await?;
+    needs.check(&authorized.caller)?;
+    Ok(authorized)
+}
+
+/// The caller of a request: by a signed URL where the operation allows one, else by a token.
+async fn authenticate(
+    service: &Service,
+    needs: Needs,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Authorized, HttpError> {
+    if needs.by_url
+        && let Some(signed) = credentials::caller_by_url(&service.archive, uri).await
+    {
+        let (caller, plain_uri) = signed?;
+        return Ok(Authorized { plain_uri: Some(plain_uri), ..caller.into() });
     }
-    Ok((caller, cookie))
+    // A server without authentication reads a token, too: whoever has opened a link sees what was shared, and
+    // no more.
+    if let Ok(token) = bearer_token(headers)
+        && let Some(caller) = credentials::caller_by_capability(&service.archive, token).await
+    {
+        return Ok(caller?.into());
+    }
+    let Some(authenticator) = &service.auth else { return Ok(Caller::anonymous().into()) };
+    if let Some(token) = cookie::token(method, uri.path(), headers)
+        && !headers.contains_key(AUTHORIZATION)
+    {
+        return Ok(authenticator.caller(token).await?.into());
+    }
+    let token = bearer_token(headers)?;
+    let caller = authenticator.caller(token).await?;
+    let base_url = base_url::of(headers, &service.settings.public_url);
+    Ok(Authorized { cookie: cookie::issue(token, headers, &base_url), ..caller.into() })
 }
 
 /// The token in the Authorization field (RFC 6750 §2.1). Tokens in URLs are not

@@ -11,7 +11,7 @@ use tokio_util::sync::DropGuard;
 use super::fake_provider::{FakeProvider, Signer, claims, forged};
 use super::keys::KeySet;
 use super::*;
-use crate::archive::access::Rights;
+use crate::archive::access::{Right, Rights};
 use crate::config::Config;
 
 const ISSUER: &str = "https://login.example/realms/test";

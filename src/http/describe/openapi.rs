@@ -102,6 +102,7 @@ fn described(operation: &Operation) -> Json {
 fn response(status: u16, media_types: &[&str]) -> Json {
     let about = match status {
         200 => "OK",
+        201 => "Created",
         202 => "Accepted: some were stored, or with warnings",
         204 => "No Content",
         206 => "Partial Content",
@@ -181,6 +182,8 @@ fn about_path_parameter(name: &str) -> &'static str {
         "study" => "Study Instance UID",
         "series" => "Series Instance UID",
         "instance" => "SOP Instance UID",
+        "share" => "identifier of a share",
+        "secret" => "secret of a link",
         "frames" => "frame numbers from 1, with commas",
         _ => "a path, which may hold slashes",
     }

@@ -46,8 +46,14 @@ pub(super) async fn lead_to_console(
         let location = [(LOCATION, format!("{console}{place}"))];
         return (StatusCode::SEE_OTHER, location, [(VARY, DEPENDS_ON)]).into_response();
     }
+    // The page of a link says itself that there is no such link.
+    let has_own_page = request.uri().path().starts_with("/s/");
     let response = next.run(request).await;
-    if response.status() == StatusCode::NOT_FOUND { not_found(response, &console).await } else { response }
+    if response.status() == StatusCode::NOT_FOUND && !has_own_page {
+        not_found(response, &console).await
+    } else {
+        response
+    }
 }
 
 /// Whether a browser opens the URL as a page of its own (Fetch Metadata §2.2, §2.3).

@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::telemetry;
 
 /// The kinds of resources; also the values of the label `route`.
-const ROUTES: [&str; 19] = [
+const ROUTES: [&str; 22] = [
     "studies",
     "series",
     "instances",
@@ -23,6 +23,9 @@ const ROUTES: [&str; 19] = [
     "stream",
     "changes",
     "events",
+    "shares",
+    "s",
+    "sign",
     "viewer",
     "view",
     "console",
@@ -59,6 +62,8 @@ mod tests {
             ("/dicom-web/studies/1.2/series/1.3/instances/1.4/frames/1/rendered", "rendered"),
             ("/viewer/app.js", "viewer"),
             ("/view/", "view"),
+            ("/s/c2VjcmV0", "s"),
+            ("/shares/00ff", "shares"),
             ("/", "other"),
             ("/patients", "other"),
         ] {

@@ -15,7 +15,9 @@ use crate::http::request::accept_encoding::{AcceptEncoding, ContentCoding};
 
 pub mod accept;
 pub(in crate::http) mod accept_encoding;
+pub(in crate::http) mod anonymize;
 pub(in crate::http) mod base_url;
+pub(in crate::http) mod json_body;
 pub mod multipart;
 pub(in crate::http) mod path;
 pub(in crate::http) mod rendering_parameters;
@@ -65,13 +67,7 @@ impl Head {
 
     /// The query parameters in order, decoded.
     pub(crate) fn query_pairs(&self) -> Vec<(String, String)> {
-        let pairs = self.query.as_deref().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        pairs
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decoded(name), decoded(value))
-            })
-            .collect()
+        query_pairs(self.query.as_deref())
     }
 
     /// The text of a header field; `None` without the field or if the value is not text.
@@ -98,8 +94,19 @@ impl Head {
     }
 }
 
+/// The parameters of a query in order, decoded.
+fn query_pairs(query: Option<&str>) -> Vec<(String, String)> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect()
+}
+
 /// Decodes a name or value of a query: percent signs, and plus signs for spaces.
-fn decoded(text: &str) -> String {
+pub(in crate::http) fn decoded(text: &str) -> String {
     let spaced = text.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use crate::archive::scope::Scope;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::http::error::Error;
+use crate::http::request::decoded;
 
 /// The maximal number of frames in one request.
 const MAX_FRAMES: usize = 100_000;
@@ -29,6 +30,36 @@ pub(crate) struct InstancePath {
     /// The frame list (`{frames}`) or the path of a bulk value (`{path}`), percent-decoded; empty if there is
     /// neither.
     pub(crate) rest: String,
+}
+
+/// `shares/{share}`: the identifier of a share.
+pub(crate) struct SharePath(pub(crate) String);
+
+/// `s/{secret}`: the secret of a link.
+pub(crate) struct LinkPath(pub(crate) String);
+
+/// Whether a text can be the identifier of a share.
+pub(crate) fn is_share_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SharePath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        let id = text(&path, "share").filter(|id| is_share_id(id)).ok_or(Error::NoResource)?;
+        Ok(Self(id.to_owned()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for LinkPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = segments(parts, state).await?;
+        Ok(Self(text(&path, "secret").unwrap_or_default().to_owned()))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Target {
@@ -62,6 +93,19 @@ impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
             rest: text(&path, "frames").or_else(|| text(&path, "path")).unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// The study in a path: the segment after `studies`.
+pub(in crate::http) fn study_in_path(path: &str) -> Option<StudyUid> {
+    let (_, rest) = path.split_once("/studies/")?;
+    decoded(rest.split('/').next().unwrap_or(rest)).parse().ok()
+}
+
+/// The study in the query of the URI service: the first value that is not empty.
+pub(in crate::http) fn study_in_query(query: &str) -> Option<StudyUid> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let values = pairs.filter(|(name, _)| decoded(name) == "studyUID").map(|(_, value)| decoded(value));
+    values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty())?.parse().ok()
 }
 
 /// Parses a list of frame numbers (from 1), in the order of the request (PS3.18 §10.1.6).
@@ -106,6 +150,27 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_study_is_read_as_the_handler_reads_it() {
+        for (path, expected) in [
+            ("/dicom-web/studies/1.2/series/3", Some("1.2")),
+            ("/dicom-web/studies/1%2E2", Some("1.2")),
+            ("/stream/studies/1.2/series/3/state", Some("1.2")),
+            ("/dicom-web/studies", None),
+            ("/dicom-web/studies/x", None),
+        ] {
+            assert_eq!(study_in_path(path).map(|study| study.to_string()).as_deref(), expected, "{path}");
+        }
+        for (query, expected) in [
+            ("requestType=WADO&studyUID=1.2", Some("1.2")),
+            ("studyUID=&studyUID=+1.2+&studyUID=3", Some("1.2")),
+            ("study%55ID=1%2e2", Some("1.2")),
+            ("studyuid=1.2", None),
+        ] {
+            assert_eq!(study_in_query(query).map(|study| study.to_string()).as_deref(), expected, "{query}");
+        }
+    }
 
     #[test]
     fn frame_zero_is_refused() {

@@ -4,6 +4,7 @@ use axum::routing::on;
 
 use crate::archive::access::Right;
 use crate::http::audit::AuditRule;
+use crate::http::auth::credentials::ByShare;
 use crate::http::resources::capabilities;
 use crate::http::resources::media_types::{
     BULK_DATA, CAPABILITIES, DESCRIBED, FOUND, FRAMES, IMAGES, PARTS_OF_BYTES, PARTS_OF_IMAGES, RENDERED,
@@ -11,7 +12,7 @@ use crate::http::resources::media_types::{
 };
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{
-    CONDITIONS, FORM, POSITIONS, Parameter, RANGE, RENDERING, SEARCH, THUMBNAIL, URI, ZIPPED,
+    ANONYMIZED, CONDITIONS, FORM, POSITIONS, Parameter, RANGE, RENDERING, SEARCH, THUMBNAIL, URI, ZIPPED,
 };
 use crate::http::retrieve::{
     bulkdata, bulkdata_of_instances, frames, instances, metadata, rendered, thumbnail,
@@ -59,7 +60,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[
             audited(
                 AuditRule::Whole,
-                retrieve(
+                whole(
                     "RetrieveStudy",
                     |method| on(method, instances::instances),
                     "the instances of a study",
@@ -122,7 +123,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[
             audited(
                 AuditRule::Whole,
-                retrieve(
+                whole(
                     "RetrieveSeries",
                     |method| on(method, instances::instances),
                     "the instances of a series",
@@ -138,7 +139,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[
             audited(
                 AuditRule::Instances,
-                retrieve(
+                whole(
                     "RetrieveInstance",
                     |method| on(method, instances::instances),
                     "an instance",
@@ -367,8 +368,8 @@ pub(super) const RESOURCES: &[Resource] = &[
 
 /// Parameters of retrieval.
 const BYTES: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE];
-const WHOLE_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED];
-const SERIES_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, POSITIONS];
+const WHOLE_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, ANONYMIZED];
+const SERIES_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS, RANGE, ZIPPED, POSITIONS, ANONYMIZED];
 const METADATA_PARAMETERS: &[&[Parameter]] = &[FORM, CONDITIONS];
 const RENDERED_PARAMETERS: &[&[Parameter]] = &[FORM, RENDERING, CONDITIONS, RANGE];
 const THUMBNAIL_PARAMETERS: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RANGE];
@@ -397,10 +398,12 @@ const fn options(id: &'static str, handler: Handler) -> Operation {
 
 const fn by_uri(id: &'static str, handler: Handler) -> Operation {
     Operation {
-        parameters: &[URI, CONDITIONS, RANGE],
+        parameters: &[URI, ANONYMIZED, CONDITIONS, RANGE],
         gives: URI_RESULTS,
         audit: AuditRule::ByUri,
         statuses: RETRIEVE_RANGES,
+        // It gives whole instances, too.
+        by_share: ByShare::Download,
         ..Operation::get(id, handler, "an instance or an image of it", "PS3.18 §9")
     }
 }
@@ -412,6 +415,7 @@ const fn search(id: &'static str, handler: Handler, summary: &'static str, level
         gives: FOUND,
         audit: AuditRule::Query,
         statuses: SEARCHED,
+        by_share: ByShare::View,
         ..Operation::get(id, handler, summary, "PS3.18 §10.6")
     }
 }
@@ -423,8 +427,25 @@ const fn retrieve(
     parameters: &'static [&'static [Parameter]],
     gives: &'static [&'static str],
 ) -> Operation {
-    let statuses = RETRIEVE_RANGES;
-    Operation { parameters, gives, statuses, ..Operation::get(id, handler, summary, "PS3.18 §10.4") }
+    Operation {
+        parameters,
+        gives,
+        statuses: RETRIEVE_RANGES,
+        by_share: ByShare::View,
+        by_url: true,
+        ..Operation::get(id, handler, summary, "PS3.18 §10.4")
+    }
+}
+
+/// The retrieval of whole instances.
+const fn whole(
+    id: &'static str,
+    handler: Handler,
+    summary: &'static str,
+    parameters: &'static [&'static [Parameter]],
+    gives: &'static [&'static str],
+) -> Operation {
+    Operation { by_share: ByShare::Download, ..retrieve(id, handler, summary, parameters, gives) }
 }
 
 /// The same operation with another event of the audit log.

@@ -10,15 +10,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, Response};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter};
 
 use crate::http::audit;
 use crate::http::auth::{self, Authenticator};
 use crate::http::error::Error;
 use crate::http::middleware;
-use crate::http::request::Head;
-use crate::http::resources::operation::{Access, Operation, Resource};
+use crate::http::request::{Head, anonymize};
+use crate::http::resources::operation::{Operation, Resource};
 use crate::http::{Service, describe};
 
 mod dicom_web;
@@ -26,12 +26,35 @@ mod media_types;
 pub(in crate::http) mod operation;
 mod pages;
 pub(in crate::http) mod parameters;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
 /// All resources.
 pub(in crate::http) fn all() -> impl Iterator<Item = &'static Resource> + Clone {
-    dicom_web::RESOURCES.iter().chain(pages::RESOURCES)
+    dicom_web::RESOURCES.iter().chain(pages::RESOURCES).chain(sharing::RESOURCES)
+}
+
+/// The GET operation of the resource at a path; `None` if no resource has the path.
+pub(in crate::http) fn find(path: &str) -> Option<&'static Operation> {
+    let is_at = |resource: &&Resource| matches(resource.path, path);
+    // A path without parameters is nearer than one with them.
+    let found = all().filter(is_at).min_by_key(|resource| resource.path.matches('{').count())?;
+    found.operations.iter().find(|operation| operation.method == "GET")
+}
+
+/// Whether a path is of a template.
+fn matches(template: &str, path: &str) -> bool {
+    let mut segments = path.split('/');
+    for expected in template.split('/') {
+        match (expected, segments.next()) {
+            ("{path}", Some(_)) => return true,
+            (expected, Some(segment)) if expected.starts_with('{') && !segment.is_empty() => {}
+            (expected, Some(segment)) if expected == segment => {}
+            _ => return false,
+        }
+    }
+    segments.next().is_none()
 }
 
 /// The router of all resources, with all middleware.
@@ -53,14 +76,14 @@ fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Serv
     let method: Method = operation.method.parse().expect("the list holds methods of HTTP");
     let filter = MethodFilter::try_from(method).expect("the list holds methods that have a filter");
     let handler = (operation.handler)(filter);
-    let needed = match operation.access {
-        Access::Public => return handler,
-        Access::Authenticated => None,
-        Access::Needs(right) => Some(right),
-    };
+    let Some(needs) = operation.needs() else { return handler };
+    // A client that requests no names must not get any because the resource does not know the parameter.
+    let gives_copies =
+        operation.parameters.iter().any(|group| group.iter().any(|one| one.name == anonymize::ANONYMIZE));
+    let handler = if gives_copies { handler } else { handler.route_layer(from_fn(anonymize::refuse)) };
     let handler =
         handler.route_layer(from_fn_with_state((Arc::clone(service), operation.audit), audit::record));
-    handler.route_layer(from_fn_with_state((Arc::clone(service), needed), auth::require))
+    handler.route_layer(from_fn_with_state((Arc::clone(service), needs), auth::require))
 }
 
 /// `GET` and `OPTIONS` of the base URL: the Capabilities Description.

@@ -7,6 +7,7 @@ use axum::routing::{MethodFilter, MethodRouter};
 use crate::archive::access::Right;
 use crate::http::Service;
 use crate::http::audit::AuditRule;
+use crate::http::auth::credentials::{ByShare, Needs};
 use crate::http::resources::parameters::Parameter;
 use crate::query::Level;
 
@@ -32,6 +33,10 @@ pub(in crate::http) struct Operation {
     pub(in crate::http) access: Access,
     /// The event of the audit log.
     pub(in crate::http) audit: AuditRule,
+    /// Whether callers who have opened a share may use the operation. A new operation says so itself.
+    pub(in crate::http) by_share: ByShare,
+    /// Whether a signed URL may take the place of a token.
+    pub(in crate::http) by_url: bool,
     /// The effect or the result, in a line.
     pub(in crate::http) summary: &'static str,
     /// The document that specifies the operation, with the section.
@@ -76,6 +81,8 @@ impl Operation {
             handler,
             access: Access::Needs(Right::Read),
             audit: AuditRule::Viewed,
+            by_share: ByShare::No,
+            by_url: false,
             summary,
             section,
             parameters: &[],
@@ -86,6 +93,16 @@ impl Operation {
         }
     }
 
+    /// What the operation needs of its caller; `None` if it is for everyone.
+    pub(in crate::http) fn needs(&self) -> Option<Needs> {
+        let right = match self.access {
+            Access::Public => return None,
+            Access::Authenticated => None,
+            Access::Needs(right) => Some(right),
+        };
+        Some(Needs { right, by_share: self.by_share, by_url: self.by_url })
+    }
+
     /// All status codes of responses: an operation that needs a right can fail for want of a valid token or
     /// of the right, and every operation for its Host.
     pub(in crate::http) fn all_statuses(&self) -> impl Iterator<Item = u16> {
@@ -94,6 +111,7 @@ impl Operation {
             Access::Authenticated => &[401],
             Access::Needs(_) => &[401, 403],
         };
+        let of_access = of_access.iter().filter(|status| !self.statuses.contains(status));
         let of_host = [400, 421].into_iter().filter(|status| !self.statuses.contains(status));
         self.statuses.iter().chain(of_access).copied().chain(of_host)
     }

@@ -4,6 +4,7 @@ use axum::routing::on;
 
 use crate::archive::access::Right;
 use crate::http::audit::AuditRule;
+use crate::http::auth::credentials::ByShare;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
@@ -17,6 +18,8 @@ pub(super) const RESOURCES: &[Resource] = &[
         path: "/stream/studies/{study}/series/{series}",
         operations: &[Operation {
             parameters: &[STREAM, CONDITIONS, RANGE],
+            by_share: ByShare::View,
+            by_url: true,
             gives: &["application/vnd.cuspid.stream"],
             statuses: &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503],
             ..Operation::get(
@@ -33,6 +36,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             audit: AuditRule::Feed,
             parameters: &[CHANGES],
+            by_share: ByShare::View,
             gives: &["application/json"],
             statuses: &[200, 400, 410, 429, 500, 503],
             ..Operation::get(
@@ -48,6 +52,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             audit: AuditRule::Feed,
             parameters: &[EVENTS],
+            by_share: ByShare::View,
             gives: &["text/event-stream"],
             statuses: &[200, 400, 410, 429, 500, 503],
             ..Operation::get(
@@ -80,6 +85,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             gives: &["application/json"],
             statuses: &[200, 404, 400, 429, 500, 503],
+            by_share: ByShare::View,
             ..Operation::get(
                 "RetrieveStreamState",
                 |method| on(method, preview_stream::state),
@@ -127,6 +133,7 @@ pub(super) const RESOURCES: &[Resource] = &[
         operations: &[Operation {
             access: Access::Authenticated,
             audit: AuditRule::None,
+            by_share: ByShare::View,
             statuses: &[200, 429, 500, 503],
             gives: &["application/json"],
             ..Operation::get(

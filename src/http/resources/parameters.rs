@@ -118,6 +118,20 @@ pub(in crate::http) const ZIPPED: &[Parameter] = &[
     ),
 ];
 
+/// De-identified copies (PS3.15 §E).
+pub(in crate::http) const ANONYMIZED: &[Parameter] = &[
+    query(
+        "anonymize",
+        ParameterType::Text,
+        "`yes`: de-identified copies (PS3.15 §E, docs/deidentification.md)",
+    ),
+    query(
+        "anonymize-options",
+        ParameterType::Text,
+        "options of PS3.15 §E.3, with commas, such as `retain-modified-dates`; `none` for none of the settings'",
+    ),
+];
+
 /// The instances of a series that a zip file holds.
 pub(in crate::http) const POSITIONS: &[Parameter] = &[query(
     "instances",
@@ -191,7 +205,8 @@ pub(in crate::http) const URI: &[Parameter] = &[
     query("presentationSeriesUID", ParameterType::Text, "its Series Instance UID"),
 ];
 
-const fn query(name: &'static str, kind: ParameterType, about: &'static str) -> Parameter {
+/// A parameter of the query.
+pub(super) const fn query(name: &'static str, kind: ParameterType, about: &'static str) -> Parameter {
     Parameter { name, location: ParameterLocation::Query, kind, is_required: false, about }
 }
 

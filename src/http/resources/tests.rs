@@ -7,6 +7,8 @@ use super::*;
 use crate::archive::access::Right;
 use crate::config::Config;
 use crate::http::audit::AuditRule;
+use crate::http::auth::credentials::ByShare;
+use crate::http::resources::operation::Access;
 
 async fn status(router: &Router, method: &str, path: &str) -> StatusCode {
     let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
@@ -20,7 +22,7 @@ fn filled(path: &str) -> String {
 }
 
 /// The paths that need no right.
-const PUBLIC: [&str; 12] = [
+const PUBLIC: [&str; 15] = [
     "/openapi.json",
     "/",
     "/console/{path}",
@@ -33,6 +35,9 @@ const PUBLIC: [&str; 12] = [
     "/view/{path}",
     "/healthz",
     "/readyz",
+    "/s/{secret}",
+    "/s/about",
+    "/s/open",
 ];
 
 #[test]
@@ -40,7 +45,9 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
     for resource in all() {
         for operation in resource.operations {
             let expected = match (operation.method, resource.path) {
-                ("GET", path) if PUBLIC.contains(&path) => Access::Public,
+                ("GET" | "POST", path) if PUBLIC.contains(&path) => Access::Public,
+                (_, "/shares" | "/shares/{share}") => Access::Needs(Right::Share),
+                ("POST", "/sign") => Access::Needs(Right::Read),
                 ("GET", "/me") => Access::Authenticated,
                 ("GET", "/metrics" | "/audit") => Access::Needs(Right::Administer),
                 ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
@@ -54,7 +61,7 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
 }
 
 /// The operations whose responses hold no data of patients, besides those that need no right.
-const WITHOUT_PATIENTS: [&str; 5] = ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics"];
+const WITHOUT_PATIENTS: [&str; 6] = ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics", "/sign"];
 
 #[test]
 fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {
@@ -64,6 +71,7 @@ fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {
             let expected: &[AuditRule] = match (operation.method, operation.access) {
                 (_, Access::Public) => &[AuditRule::None],
                 _ if WITHOUT_PATIENTS.contains(&path) => &[AuditRule::None],
+                ("GET", _) if path.starts_with("/shares") => &[AuditRule::None],
                 ("POST" | "DELETE", _) => &[AuditRule::InArchive],
                 _ if path == "/audit" => &[AuditRule::InHandler],
                 _ if path.ends_with("/wado") => &[AuditRule::ByUri],
@@ -81,6 +89,58 @@ fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {
                 assert_eq!(operation.audit, AuditRule::Thumbnails, "{path}");
             }
         }
+    }
+}
+
+#[test]
+fn the_table_of_the_documentation_has_each_operation_with_what_it_needs() {
+    let documented = include_str!("../../../docs/security.md");
+    let rows = documented.split("## Who may use what").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = rows.lines().filter(|line| line.contains(" `/")).collect();
+    let expected = all().flat_map(|resource| {
+        resource.operations.iter().map(|operation| {
+            let right = match operation.access {
+                Access::Public => "everyone",
+                Access::Authenticated => "a token",
+                Access::Needs(right) => right.name(),
+            };
+            let (share, url) = match (operation.access, operation.by_share, operation.by_url) {
+                (Access::Public, ..) => ("yes", "not needed"),
+                (_, ByShare::No, by_url) => ("no", if by_url { "yes" } else { "no" }),
+                (_, ByShare::View, by_url) => ("view", if by_url { "yes" } else { "no" }),
+                (_, ByShare::Download, by_url) => ("download", if by_url { "yes" } else { "no" }),
+            };
+            format!("| {} `{}` | {right} | {share} | {url} |", operation.method, resource.path)
+        })
+    });
+    let expected: Vec<String> = expected.collect();
+    assert_eq!(rows, expected, "\n{}", expected.join("\n"));
+}
+
+#[test]
+fn only_reading_is_open_to_who_has_no_account() {
+    for operation in all().flat_map(|resource| resource.operations) {
+        let is_open = operation.by_share != ByShare::No || operation.by_url;
+        let is_reading = matches!(operation.access, Access::Authenticated | Access::Needs(Right::Read));
+        assert!(!is_open || is_reading, "{}", operation.id);
+        assert!(!operation.by_url || operation.method == "GET", "{}", operation.id);
+    }
+}
+
+#[test]
+fn a_path_finds_its_resource() {
+    let template = |path: &str| find(path).map(|operation| operation.id);
+    for (path, expected) in [
+        ("/dicom-web/studies/1.2", Some("RetrieveStudy")),
+        ("/dicom-web/studies/1.2/thumbnail", Some("RetrieveStudyThumbnail")),
+        ("/dicom-web/studies/1/series/2/instances/3/bulkdata/a/b", Some("RetrieveBulkdata")),
+        ("/stream/studies/1/series/2", Some("RetrieveStream")),
+        ("/dicom-web/studies//thumbnail", None),
+        ("/dicom-web/studies/1/nothing", None),
+        ("/s/about", None),
+        ("", None),
+    ] {
+        assert_eq!(template(path), expected, "{path}");
     }
 }
 

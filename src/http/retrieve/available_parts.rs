@@ -93,11 +93,17 @@ impl<T: Send + 'static> AvailableParts<T> {
 
     /// The response, whose head says whether instances are missing: PS3.18 Table 10.4.3-1 has 206 for that.
     pub(super) fn begin(&self, etag: &str) -> Builder {
-        if self.count == 0 {
+        self.begin_without(etag, None)
+    }
+
+    /// The same response, with a Warning about instances that are left out on purpose.
+    pub(super) fn begin_without(&self, etag: &str, left_out: Option<String>) -> Builder {
+        let lost = (self.count > 0).then(|| omission_warning(self.count, &self.named));
+        if lost.is_none() && left_out.is_none() {
             return describe(etag);
         }
-        let warning = omission_warning(self.count, &self.named);
-        incomplete().status(StatusCode::PARTIAL_CONTENT).header(WARNING, warning)
+        let response = incomplete().status(StatusCode::PARTIAL_CONTENT);
+        lost.into_iter().chain(left_out).fold(response, |response, text| response.header(WARNING, text))
     }
 
     /// The parts after the first one. If instances are left out that the head does not name, an error follows

@@ -21,11 +21,13 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer, Offers};
+use crate::http::request::anonymize::Anonymize;
 use crate::http::request::path::Target;
 use crate::http::response::instance::{boundary, etag, url};
 use crate::http::response::multipart as parts;
 use crate::http::response::negotiation;
 use crate::http::response::ranged::{RangedResponse, SegmentedBody, describe, fingerprint, finish};
+use crate::http::retrieve::anonymized;
 use crate::http::retrieve::available_parts::{
     AvailableParts, Omission, OpenPart, PartBytes, PartsOrOmissions, look_ahead, written,
 };
@@ -42,6 +44,9 @@ pub(crate) async fn instances(
     head: Head,
 ) -> Result<Response<Body>, Error> {
     let archive = &service.archive;
+    if let Some(anonymize) = Anonymize::of(&head)? {
+        return anonymized::answer(&service, caller, scope, &head, anonymize).await;
+    }
     let accept = head.accept();
     if zip::is_asked_for(&accept) {
         return zip::answer(&service, &caller, scope, &head).await;

@@ -1,5 +1,6 @@
 //! WADO-RS: retrieval of what is stored (PS3.18 §10.4). Each file is named by the last word of its URLs.
 
+pub(in crate::http) mod anonymized;
 mod available_parts;
 pub(crate) mod bulkdata;
 pub(crate) mod bulkdata_of_instances;

@@ -2,17 +2,20 @@
 //! PS3.18 has no such representation of instances; clients request it by the media type, as elsewhere.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, WARNING};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, WARNING};
 use axum::http::response::Builder;
 use axum::http::{Response, StatusCode};
 use futures_util::TryStreamExt;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::archive::access::Caller;
+use crate::archive::derived::deidentified_zip::copies_zip;
 use crate::archive::read::zip_download::ZipContents;
 use crate::archive::scope::Scope;
+use crate::dicom::deidentify::Deidentifier;
 use crate::dicom::uid::InstanceUid;
 use crate::http::Service;
 use crate::http::error::Error;
@@ -21,6 +24,7 @@ use crate::http::request::accept::{Accept, Offer};
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::available_parts::{incomplete, log_end, omission_warning};
+use crate::http::warning::warning;
 
 const ZIP: &str = "application/zip";
 const DICOM: &str = "application/dicom";
@@ -44,8 +48,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Error> {
     let (archive, limit) = (&service.archive, service.settings.max_zip_instances);
     let ZipParameters { positions, with_directory, file_name } = parameters(head, &scope)?;
-    let part =
-        positions.as_ref().map_or_else(String::new, |part| format!("-{}-{}", part.start(), part.end()));
+    let part = part(positions.as_ref());
     let form = if with_directory { "fileset" } else { "zip" };
     let etag = format!("\"{}-{form}{part}\"", archive.version(caller, &scope).await?);
     if head.has(&etag) {
@@ -63,6 +66,49 @@ pub(super) async fn answer(
         .header(CONTENT_LENGTH, length)
         .header(CONTENT_DISPOSITION, disposition);
     finish(response, Body::from_stream(bytes.inspect_err(log_end)))
+}
+
+/// Answers with a zip file of the de-identified copies of what `scope` names. The name of the file is the UID
+/// of the copy, whatever the client calls it: a name may be that of the patient.
+pub(super) async fn answer_copies(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    head: &Head,
+    deidentifier: &Arc<Deidentifier>,
+) -> Result<Response<Body>, Error> {
+    let (archive, limit) = (&service.archive, service.settings.max_zip_instances);
+    let ZipParameters { positions, with_directory, .. } = parameters(head, &scope)?;
+    if with_directory {
+        return Err(wrong("dicomdir", "cannot be given together with anonymize"));
+    }
+    let part = part(positions.as_ref());
+    let version = deidentifier.validator(&archive.version(caller, &scope).await?);
+    let etag = format!("\"{version}-zip{part}\"");
+    if head.has(&etag) {
+        return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let uid = scope.instance.as_ref().map(|uid| uid.as_str().to_owned());
+    let uid = uid.or_else(|| scope.series.as_ref().map(|uid| uid.as_str().to_owned()));
+    let uid = deidentifier.uid(&uid.unwrap_or_else(|| scope.study.as_str().to_owned()));
+    let copies = copies_zip(archive, caller, &scope, positions.as_ref(), limit, deidentifier).await?;
+    let mut response = begin(&copies.missing, &etag);
+    if let Some(message) = copies.survey.message() {
+        response = response.header(WARNING, warning(&message));
+    }
+    let response = response
+        .header(CONTENT_TYPE, ZIP)
+        .header(
+            CONTENT_LOCATION,
+            format!("{}/studies/{}", head.base_url(), deidentifier.uid(scope.study.as_str())),
+        )
+        .header(CONTENT_DISPOSITION, disposition(&format!("{uid}{part}.zip"), None));
+    finish(response, Body::from_stream(copies.bytes.inspect_err(log_end)))
+}
+
+/// The text for positions in names and validators.
+fn part(positions: Option<&RangeInclusive<usize>>) -> String {
+    positions.map_or_else(String::new, |part| format!("-{}-{}", part.start(), part.end()))
 }
 
 /// The response, whose head says whether instances are missing. The status is 200 in any case: browsers end a

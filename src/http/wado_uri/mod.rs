@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_LOCATION;
 use axum::http::{HeaderValue, Response};
 
 use crate::archive::access::Caller;
+use crate::archive::derived::deidentified::deidentifier;
 use crate::archive::derived::references::{is_presentation_state, referenced_images};
 use crate::archive::derived::rendering::{self, Format};
 use crate::archive::records::InstanceRecord;
@@ -19,12 +20,13 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::Offer;
+use crate::http::request::anonymize::Anonymize;
 use crate::http::request::rendering_parameters::wrong;
 use crate::http::response::instance::url;
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::retrieve::rendered::presented_frames;
 use crate::http::retrieve::rendered_images::{ImageFrame, Packing, RenderingPlan};
-use crate::http::retrieve::{document, instances, rendered_images};
+use crate::http::retrieve::{anonymized, document, instances, rendered_images};
 use crate::http::wado_uri::query::UriQuery;
 
 mod query;
@@ -47,10 +49,13 @@ pub(crate) async fn retrieve(
     let study: StudyUid = query.required_uid("studyUID")?;
     let series: SeriesUid = query.required_uid("seriesUID")?;
     let instance: InstanceUid = query.required_uid("objectUID")?;
-    query.refuse_anonymize()?;
+    let anonymize = Anonymize::of(&head)?;
     let head = if let Some(list) = query.content_type()? { head.accepting(&list) } else { head };
     let archive = &service.archive;
     let record = archive.instance(&caller, &study, &series, &instance).await?;
+    if let Some(anonymize) = anonymize {
+        return copy(archive, &caller, &record, &query, (&head, anonymize)).await;
+    }
     match UriResponse::of(&record, &head)? {
         UriResponse::Dicom => dicom(archive, caller, record, &query, &head).await,
         UriResponse::Document => document::answer(archive, caller, record, &head).await,
@@ -83,6 +88,23 @@ impl UriResponse {
     }
 }
 
+/// The de-identified copy of the instance (§9.4), as WADO-RS gives it. The parameter is for
+/// `application/dicom` alone: what is rendered shows the stored pixels.
+async fn copy(
+    archive: &Arc<Archive>,
+    caller: &Caller,
+    record: &InstanceRecord,
+    query: &UriQuery,
+    (head, anonymize): (&Head, Anonymize),
+) -> Result<Response<Body>, Error> {
+    if UriResponse::of(record, head)? != UriResponse::Dicom {
+        return Err(wrong("anonymize", format!("needs contentType={DICOM}")));
+    }
+    query.refuse_window()?;
+    let deidentifier = deidentifier(archive, caller, anonymize.options).await?;
+    anonymized::one(archive, caller, record, &query.transfer_syntax()?, head, &deidentifier).await
+}
+
 /// The instance itself (§9.4), as WADO-RS gives it.
 async fn dicom(
     archive: &Arc<Archive>,
@@ -91,11 +113,7 @@ async fn dicom(
     query: &UriQuery,
     head: &Head,
 ) -> Result<Response<Body>, Error> {
-    for name in ["windowCenter", "windowWidth"] {
-        if query.value(name).is_some() {
-            return Err(wrong(name, format!("cannot be given together with {DICOM}")));
-        }
-    }
+    query.refuse_window()?;
     let location = url(&record, head.base_url());
     let accept = query.transfer_syntax()?;
     let mut response = instances::one(archive, caller, record, &accept, head).await?;

@@ -43,15 +43,11 @@ impl UriQuery {
         self.required(name)?.parse().map_err(|error: U::Err| wrong(name, error.to_string()))
     }
 
-    /// Refuses to de-identify (§9.4.2.3): a client that requests an instance without names must not get one
-    /// with names.
-    pub(super) fn refuse_anonymize(&self) -> Result<(), Error> {
-        match self.value("anonymize") {
+    /// Refuses a window, which is for rendered images alone.
+    pub(super) fn refuse_window(&self) -> Result<(), Error> {
+        match ["windowCenter", "windowWidth"].into_iter().find(|name| self.value(name).is_some()) {
+            Some(name) => Err(wrong(name, format!("cannot be given together with {DICOM}"))),
             None => Ok(()),
-            Some("yes") => {
-                Err(wrong("anonymize", "is not supported: nothing is de-identified by this server"))
-            }
-            Some(_) => Err(wrong("anonymize", "is not `yes`, and is not supported")),
         }
     }
 
@@ -335,13 +331,5 @@ mod tests {
         for name in ["windowCenter", "windowWidth", "frameNumber"] {
             assert_eq!(named(query(&[(name, "1")]).refuse_with_presentation_state("objectUID")), name);
         }
-    }
-
-    #[test]
-    fn nothing_is_given_as_it_is_to_who_asks_for_no_names() {
-        for value in ["yes", "no", "Yes", "x"] {
-            assert_eq!(named(query(&[("anonymize", value)]).refuse_anonymize()), "anonymize");
-        }
-        assert!(query(&[("anonymize", "")]).refuse_anonymize().is_ok());
     }
 }

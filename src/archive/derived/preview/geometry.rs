@@ -14,8 +14,8 @@ pub(in crate::archive) struct Geometry {
     pub(in crate::archive) position: Option<[f64; 3]>,
     /// Image Orientation (Patient) (0020,0037): along a row, then along a column.
     pub(in crate::archive) orientation: Option<[f64; 6]>,
-    /// Pixel Spacing (0028,0030), or without it Imager Pixel Spacing (0018,1164), which is at the detector of a
-    /// projection image: between rows, then between columns, in mm.
+    /// Pixel Spacing (0028,0030), or without it Imager Pixel Spacing (0018,1164), which is at the detector of
+    /// a projection image: between rows, then between columns, in mm.
     pub(in crate::archive) spacing: Option<[f64; 2]>,
     /// Rescale Slope (0028,1053) and Intercept (0028,1052).
     pub(in crate::archive) rescale: Option<[f64; 2]>,

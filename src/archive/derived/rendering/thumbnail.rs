@@ -16,7 +16,7 @@ use crate::archive::derived::rendering::{Format, Rendering, Viewport, renderer};
 use crate::archive::keys;
 use crate::archive::read::whole::is_lost;
 use crate::archive::read::{collect, series_version};
-use crate::archive::scope::Scope;
+use crate::archive::scope::{Scope, VisibleScope};
 use crate::archive::{Archive, Error, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
@@ -74,6 +74,10 @@ pub async fn thumbnail(
     area: [u32; 2],
 ) -> Result<Thumbnail, Error> {
     let area = area.map(|side| side.clamp(1, archive.rendering.max_thumbnail_px));
+    let scope = &match caller.visible(scope)? {
+        VisibleScope::All(scope) => scope,
+        VisibleScope::Some(scope) => middle_of_list(caller, scope),
+    };
     let (subject, version) = subject(archive, caller, scope).await?;
     let place = place(caller, scope, &version, &file(frame, format, area));
     if let Some(thumbnail) = kept_thumbnail(archive, &place).await? {
@@ -108,6 +112,16 @@ pub async fn thumbnail(
         warn!(error = %error, "cannot keep a thumbnail");
     }
     Ok(Thumbnail { bytes, version: place.version })
+}
+
+/// The instance in the middle of those in a scope that the caller's share lists.
+fn middle_of_list(caller: &Caller, scope: Scope) -> Scope {
+    let mut listed = caller.listed_instances(&scope);
+    if listed.is_empty() {
+        return scope;
+    }
+    let (series, instance) = listed.swap_remove(listed.len() / 2);
+    Scope { series: Some(series), instance: Some(instance), ..scope }
 }
 
 async fn kept_thumbnail(archive: &Archive, place: &Place) -> Result<Option<Thumbnail>, Error> {

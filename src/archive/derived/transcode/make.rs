@@ -64,7 +64,7 @@ impl Source {
         let mut changes = self.changes(&outline, layout, photometric, codec);
         changes.sort_by_key(|change| change.tag);
         let frames = explicit::FrameOutput::Encapsulated(offsets.space());
-        let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax(), changes, frames };
+        let rewrite = Rewrite { transfer_syntax: codec.transfer_syntax().to_owned(), changes, frames };
         let plan = explicit::plan(&outline, &rewrite).map_err(|error| Error::from(error).context(CANNOT))?;
         drop(outline);
 

@@ -15,6 +15,11 @@ export function connectCard() {
   return card;
 }
 
+/** Whether a name leads every device to itself: `localhost` and the loopback addresses (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3). @param {string} host */
+function isLoopback(host) {
+  return /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/i.test(host);
+}
+
 /** @param {Element} card @param {dicomweb.Status | null} status */
 function show(card, status) {
   const page = new URL(".", document.baseURI);
@@ -23,8 +28,9 @@ function show(card, status) {
     ["DICOMweb", dicomweb.service],
     [t("thisPage"), page.href],
   ];
+  const isLocal = isLoopback(page.hostname);
   fill(card, h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("code", {}, value), copyButton(name, value))))),
-    h("figure", {}, qrCode(page.href, t("qrCode")), h("figcaption", {}, t("qrCode"))));
+    isLocal ? h("p", { class: "local" }, t("onlyHere", { host: page.hostname })) : h("figure", {}, qrCode(page.href, t("qrCode")), h("figcaption", {}, t("qrCode"))));
 }
 
 /** @param {string} name @param {string} value */

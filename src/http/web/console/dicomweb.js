@@ -20,6 +20,9 @@ export const service = new URL("dicom-web", document.baseURI).href;
 /** The most bytes that the server takes for one instance. */
 export const maxInstanceBytes = Number(document.documentElement.dataset.maxInstanceBytes);
 
+/** There is no answer: the server cannot be reached. */
+export class NoServerError extends TypeError {}
+
 /** The answer of the server to a request, if it is not the wanted one. */
 export class ServerError extends Error {
   /** @param {number} status @param {string} message */
@@ -35,7 +38,9 @@ export class ServerError extends Error {
  */
 async function send(url, { accept = "application/dicom+json", ...options } = {}) {
   const headers = { Accept: accept, ...(await signIn.headers()) };
-  const response = await fetch(url, { ...options, headers });
+  const response = await fetch(url, { ...options, headers }).catch((error) => {
+    throw error instanceof TypeError ? new NoServerError(error.message) : error;
+  });
   if (response.ok) return response;
   if (response.status === 401) signIn.refused(headers);
   throw new ServerError(response.status, await problem(response));
@@ -202,6 +207,11 @@ export async function status() {
 /** @param {string} study */
 export async function deleteStudy(study) {
   await send(`${service}/studies/${study}`, { method: "DELETE", accept: "application/json" });
+}
+
+/** Deletes a study while the page is left: the browser sends the request to its end, and nobody sees the answer. @param {string} study @param {Record<string, string>} fields */
+export function deleteStudyOnLeaving(study, fields) {
+  fetch(`${service}/studies/${study}`, { method: "DELETE", keepalive: true, headers: fields }).catch(() => {});
 }
 
 /** The URL of a study as a zip file. @param {string} study @param {string} name The name under which a browser saves it. */

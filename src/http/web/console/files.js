@@ -83,11 +83,22 @@ const signatures = /** @type {const} */ ([
 /**
  * What a file is, by its first bytes: `dicom`, `zip`, `unknown` (which may be DICOM without a header), or the name of a format
  * that cannot be stored as it is.
- * @param {Uint8Array} bytes
+ * @param {Uint8Array} bytes The first bytes. @param {number} size All of them.
  */
-export function kind(bytes) {
+export function kind(bytes, size) {
   const found = signatures.find(([, offset, mark]) => mark.every((byte, index) => bytes[offset + index] === byte));
-  return found ? found[0] : "unknown";
+  return found ? found[0] : isModel(bytes, size) ? "STL" : "unknown";
+}
+
+/**
+ * Whether a file is a model of triangles, STL: in words, or as 80 bytes, a number of triangles and 50 bytes for each.
+ * @param {Uint8Array} bytes @param {number} size
+ */
+function isModel(bytes, size) {
+  if (bytes.length < 84) return false;
+  if (/^\s*solid\b[^]*?\bfacet\s+normal\b/.test(String.fromCharCode(...bytes.subarray(0, 1024)))) return true;
+  const triangles = new DataView(bytes.buffer, bytes.byteOffset).getUint32(80, true);
+  return triangles > 0 && size === 84 + 50 * triangles;
 }
 
 /** The first bytes of a file; nothing if it cannot be read. @param {File} file */

@@ -52,6 +52,32 @@ export async function remember(files) {
   }
 }
 
+/**
+ * Forgets the files of closed pages that were chosen again: those of the same size and path. The path may be given from another folder on.
+ * @param {{ path: string, size: number }[]} chosen
+ */
+export async function forgetChosen(chosen) {
+  const rest = await left();
+  if (rest.length === 0) return;
+  /** @type {Map<string, string[]>} By the name and the size. */
+  const paths = new Map();
+  const key = (/** @type {{ path: string, size: number }} */ { path, size }) => `${size} ${path.split("/").pop()}`;
+  for (const one of chosen) paths.set(key(one), [...(paths.get(key(one)) ?? []), `/${one.path}`]);
+  const found = rest.filter((one) => {
+    const path = `/${one.path}`;
+    const same = paths.get(key(one)) ?? [];
+    const at = same.findIndex((other) => other.endsWith(path) || path.endsWith(other));
+    if (at >= 0) same.splice(at, 1);
+    return at >= 0;
+  });
+  if (found.length === 0) return;
+  await transact("readwrite", (kept) => found.map(({ id }) => kept.delete(id ?? 0))).catch(() => {});
+  events.dispatchEvent(new Event("change"));
+}
+
+/** Tells that files of closed pages need not be sent any more: `change`. */
+export const events = new EventTarget();
+
 /** @type {Set<number>} */
 const settled = new Set();
 let timer = 0;

@@ -103,11 +103,12 @@ const queue = uploads.start({
   mayStore: () => rights.includes("write"),
   onStored: (stored) => {
     studies.markArrived(stored);
+    study.stored(stored);
     if (!element("studies").hidden && rights.includes("read")) studies.list({ isQuiet: true });
   },
 });
 studies.start(report);
-study.start(report);
+study.start({ onError: report, onAdd: (files, of) => uploads.addTo(queue, files, of) });
 statusPage.start(report);
 offerLanguages();
 // Until here the header has no words.

@@ -8,7 +8,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
@@ -45,7 +45,21 @@ pub(crate) async fn page(State(service): State<Arc<Service>>) -> Response {
     response
 }
 
-/// The scripts and the style sheet, by name.
+/// The page of a link of a share, with the status of the link. Its URL holds the link's secret: no other site
+/// gets it, and no cache holds the page.
+pub(in crate::http) fn share_page(status: StatusCode, has_view: bool) -> Response {
+    let files = format!("=\"../console/{}/", *VERSION);
+    let mut page = include_str!("share-page.html").replace("=\"../console/", &files);
+    if has_view {
+        page = page.replacen("data-view=\"\"", "data-view=\"view/\"", 1);
+    }
+    let no_store = HeaderValue::from_static("no-store");
+    let mut response = (status, asset("text/html; charset=utf-8", no_store, page)).into_response();
+    response.headers_mut().insert("x-robots-tag", HeaderValue::from_static("noindex"));
+    response
+}
+
+/// The scripts and the style sheets, by name.
 const FILES: &[(&str, &str, &str)] = &[
     ("actions.js", SCRIPT, include_str!("actions.js")),
     ("arrivals.js", SCRIPT, include_str!("arrivals.js")),
@@ -54,10 +68,12 @@ const FILES: &[(&str, &str, &str)] = &[
     ("console.css", CSS, include_str!("console.css")),
     ("deletions.js", SCRIPT, include_str!("deletions.js")),
     ("dicom-file.js", SCRIPT, include_str!("dicom-file.js")),
+    ("dicom-writer.js", SCRIPT, include_str!("dicom-writer.js")),
     ("dicomweb.js", SCRIPT, include_str!("dicomweb.js")),
     ("events.js", SCRIPT, include_str!("events.js")),
     ("files.js", SCRIPT, include_str!("files.js")),
     ("html.js", SCRIPT, include_str!("html.js")),
+    ("jpeg.js", SCRIPT, include_str!("jpeg.js")),
     ("kept-uploads.js", SCRIPT, include_str!("kept-uploads.js")),
     ("language.js", SCRIPT, include_str!("language.js")),
     ("main.js", SCRIPT, include_str!("main.js")),
@@ -68,15 +84,23 @@ const FILES: &[(&str, &str, &str)] = &[
     ("refusals.js", SCRIPT, include_str!("refusals.js")),
     ("results.js", SCRIPT, include_str!("results.js")),
     ("search.js", SCRIPT, include_str!("search.js")),
+    ("share-page.css", CSS, include_str!("share-page.css")),
+    ("share-page.js", SCRIPT, include_str!("share-page.js")),
+    ("share.js", SCRIPT, include_str!("share.js")),
     ("sign-in.js", SCRIPT, include_str!("sign-in.js")),
+    ("speed.js", SCRIPT, include_str!("speed.js")),
     ("stage.js", SCRIPT, include_str!("stage.js")),
     ("status-page.js", SCRIPT, include_str!("status-page.js")),
+    ("store-answer.js", SCRIPT, include_str!("store-answer.js")),
     ("studies.js", SCRIPT, include_str!("studies.js")),
     ("study.js", SCRIPT, include_str!("study.js")),
     ("teach.js", SCRIPT, include_str!("teach.js")),
     ("text.js", SCRIPT, include_str!("text.js")),
+    ("upload-arrivals.js", SCRIPT, include_str!("upload-arrivals.js")),
     ("upload-view.js", SCRIPT, include_str!("upload-view.js")),
     ("uploads.js", SCRIPT, include_str!("uploads.js")),
+    ("wrap-form.js", SCRIPT, include_str!("wrap-form.js")),
+    ("wrap.js", SCRIPT, include_str!("wrap.js")),
 ];
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -134,7 +158,8 @@ pub(crate) async fn file(head: Head, uri: Uri) -> Result<Response, Error> {
 
 /// Links by which browsers load all scripts at once, and not each when another imports it.
 fn preloads() -> String {
-    let scripts = FILES.iter().filter(|(_, content_type, _)| *content_type == SCRIPT);
+    let is_of_page = |name: &str| name != "share-page.js";
+    let scripts = FILES.iter().filter(|(name, content_type, _)| *content_type == SCRIPT && is_of_page(name));
     scripts
         .map(|(name, ..)| format!("<link rel=\"modulepreload\" href=\"console/{}/{name}\">\n", *VERSION))
         .collect()

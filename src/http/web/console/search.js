@@ -17,9 +17,10 @@ const modalityWords = {
   document: "DOC", pdf: "DOC", "문서": "DOC", report: "SR", "보고서": "SR",
 };
 
+const two = (/** @type {string | number} */ value) => String(value).padStart(2, "0");
+
 /** @param {Date} date */
 export function dayOf(date) {
-  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
   return `${date.getFullYear()}${two(date.getMonth() + 1)}${two(date.getDate())}`;
 }
 
@@ -34,28 +35,62 @@ export function namedDays(name, now) {
   return span ? { from: dayOf(later(now, span[0])), to: dayOf(later(now, span[1])) } : null;
 }
 
-/** The days of a word: a name, a day, a month, or two of them with `..` or `~` between. @param {string} word @param {Date} now @returns {Days | null} */
+/** The days of a word: a name, a day, a month, or two of them with `..`, `~` or (as DICOM writes days) `-` between. @param {string} word @param {Date} now @returns {Days | null} */
 export function daysOfWord(word, now) {
-  const [first, second, more] = word.split(/\.\.|~/);
-  const from = namedDays(first, now) ?? calendarDays(first);
+  const [first, second, more] = ends(word);
+  const from = namedDays(first, now) ?? calendarDays(first, now);
   if (second === undefined) return from;
-  const to = second ? namedDays(second, now) ?? calendarDays(second) : { from: "", to: "" };
+  const to = second ? namedDays(second, now) ?? calendarDays(second, now) : { from: "", to: "" };
   const isOpen = first === "" && second !== "";
   if (more !== undefined || !to || (!from && !isOpen)) return null;
-  return { from: from?.from ?? "", to: to.to };
+  return from?.from && to.to && from.from > to.to ? null : { from: from?.from ?? "", to: to.to };
 }
 
-/** @param {string} word A day or a month. @returns {Days | null} */
-function calendarDays(word) {
-  const found = /^((?:19|20)\d\d)[-./년]?(\d{1,2})(?:월|[-./월]?(\d{1,2})일?)?$/.exec(word);
-  if (!found) return null;
-  const [, year, month, day] = found;
+/** The first and the last day of a word, as they are written. @param {string} word */
+function ends(word) {
+  return word.split(/\.\.|~|(?<=^\d{8})-(?=\d{8}$)/);
+}
+
+/** @param {string} word A day, a month or a year. @param {Date} now @returns {Days | null} */
+function calendarDays(word, now) {
+  const [, dayFirst, monthThen, yearLast] = /^(\d{1,2})\.(\d{1,2})\.((?:19|20)\d\d)$/.exec(word) ?? [];
+  if (yearLast) return daysIn(yearLast, monthThen, dayFirst);
+  const [, monthAlone, dayAfter] = /^(\d{1,2})월(?:(\d{1,2})일)?$/.exec(word) ?? [];
+  if (monthAlone) {
+    // The last one that has begun.
+    const days = daysIn(now.getFullYear(), monthAlone, dayAfter);
+    return days && days.from > dayOf(now) ? daysIn(now.getFullYear() - 1, monthAlone, dayAfter) : days;
+  }
+  const [, yearAlone] = /^((?:19|20)\d\d)년$/.exec(word) ?? [];
+  if (yearAlone) return { from: `${yearAlone}0101`, to: `${yearAlone}1231` };
+  const [found, year, month, day] = /^((?:19|20)\d\d)[-./년]?(\d{1,2})(?:월|[-./월]?(\d{1,2})일?)?$/.exec(word) ?? [];
   // `2026` and two digits without anything between may be any number.
-  if (!day && !/[-./년]/.test(word)) return null;
-  const two = (/** @type {string | number} */ value) => String(value).padStart(2, "0");
+  return found && (day || /[-./년]/.test(word)) ? daysIn(year, month, day) : null;
+}
+
+/** The days of a month, or one of them; nothing if there is no such day. @param {string | number} year @param {string} month @param {string} [day] @returns {Days | null} */
+function daysIn(year, month, day) {
   const last = new Date(Number(year), Number(month), 0).getDate();
   if (Number(month) < 1 || Number(month) > 12 || (day && (Number(day) < 1 || Number(day) > last))) return null;
-  return { from: year + two(month) + two(day ?? 1), to: year + two(month) + two(day ?? last) };
+  return { from: `${year}${two(month)}${two(day ?? 1)}`, to: `${year}${two(month)}${two(day ?? last)}` };
+}
+
+/** The words of the box. A day in Korean may be written in several of them, as in `2026년 11월 5일`. @param {string} text */
+function words(text) {
+  return text.trim().replaceAll(/(\d년)\s+(?=\d{1,2}월)/g, "$1").replaceAll(/(\d월)\s+(?=\d{1,2}일)/g, "$1").split(/\s+/).filter(Boolean);
+}
+
+/** What is written as a day, whether there is such a day or not. */
+const likeDay = /^((19|20)\d\d([-./]\d{1,2}){1,2}|\d{1,2}\.\d{1,2}\.(19|20)\d\d|((19|20)\d\d년)?\d{1,2}월(\d{1,2}일)?)$/;
+
+/** The word of the box that looks like days and is none, with the reason. @param {string} text @param {Date} now @returns {{ word: string, isBackwards: boolean } | null} */
+export function misread(text, now) {
+  for (const word of words(text)) {
+    const [first, second = ""] = ends(word);
+    if (daysOfWord(word.toLowerCase(), now) || !(likeDay.test(first) || likeDay.test(second) || (/^\d{8}$/.test(first) && /^\d{8}$/.test(second)))) continue;
+    return { word, isBackwards: [first, second].every((one) => daysOfWord(one.toLowerCase(), now)) };
+  }
+  return null;
 }
 
 /**
@@ -70,7 +105,7 @@ export function searches({ text, modality, days }, now) {
   let modalityKey = modality;
   const rest = [];
   let ambiguous = "";
-  for (const word of text.trim().split(/\s+/).filter(Boolean)) {
+  for (const word of words(text)) {
     const lower = word.toLowerCase();
     const found = daysOfWord(lower, now);
     const kind = modalities.includes(word.toUpperCase()) ? word.toUpperCase() : modalityWords[lower];

@@ -38,8 +38,14 @@ const tabs = new BroadcastChannel("cuspid.sign-in");
 /** Tells when a token has come, `tokens`, or when the user is signed out, `signed-out`. */
 export const events = new EventTarget();
 
+/** The token of a link of a share, if this page shows what was shared: it counts instead of that of a user. */
+const sharedToken = (() => {
+  const share = new URLSearchParams(location.search).get("shared");
+  return share && sessionStorage.getItem(`cuspid.share.${share}`);
+})();
+
 /** Whether the server wants a token. */
-export const isNeeded = provider !== null;
+export const isNeeded = provider !== null || !!sharedToken;
 
 /** Why nobody can sign in here; nothing if they can. @type {"noClientId" | "noProvider" | "needsHttps" | null} */
 export const obstacle = (() => {
@@ -62,7 +68,7 @@ function keep(found) {
 
 /** Header fields with a token that is valid for some time yet; none where there is no token. @returns {Promise<Record<string, string>>} */
 export async function headers() {
-  const token = isNeeded ? await accessToken() : null;
+  const token = sharedToken || (isNeeded ? await accessToken() : null);
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 

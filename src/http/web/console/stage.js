@@ -15,6 +15,8 @@ const mostKept = 200;
 const rest = 120;
 /** Pixels of a finger's or the mouse's way for one picture, at most. */
 const longestStep = 12;
+/** Elements in which arrow keys have a meaning of their own. */
+const ownKeys = "input, select, textarea, video, iframe, #uploads, [contenteditable]";
 
 export class Stage {
   /** @type {Picture[]} */ #pictures = [];
@@ -77,7 +79,12 @@ export class Stage {
       const step = Math.min(longestStep, view.clientHeight / this.#pictures.length);
       this.#go(from.index + Math.round((event.clientY - from.y) / step));
     }, { signal });
-    view.addEventListener("keydown", (event) => {
+    document.addEventListener("keydown", (event) => {
+      const target = /** @type {Element} */ (event.target);
+      const isHere = target === view;
+      // Elsewhere, the other keys go through the page.
+      if (!isHere && (!event.key.startsWith("Arrow") || target.closest(ownKeys) || document.querySelector("dialog[open]"))) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
       const last = this.#pictures.length - 1;
       const next = { ArrowUp: this.#index - 1, ArrowLeft: this.#index - 1, ArrowDown: this.#index + 1, ArrowRight: this.#index + 1,
         PageUp: this.#index - 10, PageDown: this.#index + 10, Home: 0, End: last }[event.key];

@@ -10,7 +10,7 @@ import { element, fill, h } from "./html.js";
 import { number, t } from "./language.js";
 import { Results } from "./results.js";
 import { age, date, message, nameParts, sex, time } from "./text.js";
-import { modalities, namedDays, searches } from "./search.js";
+import { misread, modalities, namedDays, searches } from "./search.js";
 import { teach } from "./teach.js";
 
 /** @typedef {{ q: string, modality: string, days: string, from: string, to: string, sort: string, page: number, size: number }} Shown */
@@ -62,6 +62,10 @@ let changeTimer = 0;
 /** The next mark that ends. */
 let markTimer = 0;
 let request = new AbortController();
+/** What stands above the list. */
+let said = () => "";
+/** Whether what stands there is that the studies cannot be listed. */
+let hasFailed = false;
 /** @type {string[]} */
 let rights = [];
 /** What becomes of an error that is not about the list alone. @type {(error: unknown) => void} */
@@ -97,8 +101,14 @@ export function start(onError) {
       box.focus();
     }
   });
-  deletions.events.addEventListener("change", () => isHere && list({ isQuiet: true }));
-  setInterval(() => line.isOpen || poll(), pollInterval);
+  deletions.events.addEventListener("change", (event) => {
+    if (!isHere) return;
+    const gone = /** @type {CustomEvent<string>} */ (event).detail;
+    listed = listed.filter((study) => dicomweb.value(study, "0020000D") !== gone);
+    showRows();
+    list({ isQuiet: true });
+  });
+  setInterval(() => (line.isOpen && !hasFailed) || poll(), pollInterval);
   document.addEventListener("visibilitychange", () => {
     follow();
     poll();
@@ -131,10 +141,17 @@ function openRow(event) {
 
 function changeDays() {
   const { from, to } = element("search").elements;
-  const isBackwards = from.value && to.value && from.value > to.value;
-  element("days-problem").textContent = isBackwards ? t("daysBackwards") : "";
-  if (isBackwards) return;
-  go({ from: from.value, to: to.value, days: "", page: 0 });
+  if (!showDaysProblem()) go({ from: from.value, to: to.value, days: "", page: 0 });
+}
+
+/** Says that days are not understood. @returns {boolean} Whether those beside the box make no sense. */
+function showDaysProblem() {
+  const { from, to } = element("search").elements;
+  const isBackwards = Boolean(from.value && to.value && from.value > to.value);
+  const problem = misread(shown.q, new Date());
+  const text = problem && (problem.isBackwards ? t("daysBackwards") : t("noSuchDay", { word: problem.word }));
+  element("days-problem").textContent = isBackwards ? t("daysBackwards") : text || "";
+  return isBackwards;
 }
 
 /** What the caller may do decides what is offered. @param {string[]} given */
@@ -213,15 +230,15 @@ export async function list({ isQuiet = false } = {}) {
     if (signal.aborted) return;
     place = page;
     listed = page.studies;
+    say(() => "");
     showRows();
-    say("");
     countAll();
   } catch (error) {
     if (signal.aborted) return;
     if (isQuiet) return;
     fail(error);
     const isSignedOut = error instanceof dicomweb.ServerError && error.status === 401;
-    say(isSignedOut ? "" : t("cannotList", { why: message(error) }), true);
+    say(() => (isSignedOut ? "" : t("cannotList", { why: message(error) })), true);
   } finally {
     clearTimeout(waiting);
     if (!signal.aborted) {
@@ -239,9 +256,11 @@ async function poll() {
     const page = await resultsOf(true).page(0, own.signal);
     if (own.signal.aborted || shown.page !== 0) return true;
     const [before, after] = [listed.map(state), page.studies.map(state)];
-    if (JSON.stringify(before) === JSON.stringify(after)) return true;
-    // Events say what has arrived; lists alone let it be guessed.
-    if (!line.isOpen) arrivals.compare(before, after, place.hasNext, Date.now());
+    const isStale = hasFailed;
+    if (JSON.stringify(before) === JSON.stringify(after) && !isStale) return true;
+    say(() => "");
+    // Events say what has arrived; lists alone let it be guessed. After a failure, the list before may be of another search.
+    if (!line.isOpen && !isStale) arrivals.compare(before, after, place.hasNext, Date.now());
     place = page;
     listed = page.studies;
     showRows();
@@ -273,9 +292,11 @@ async function countAll() {
   showPlace();
 }
 
-/** @param {string} text @param {boolean} [isFailure] */
+/** Writes a line above the list. @param {() => string} text In the language of the page. @param {boolean} [isFailure] */
 function say(text, isFailure = false) {
-  element("message").textContent = text;
+  said = text;
+  hasFailed = isFailure;
+  element("message").textContent = text();
   element("message").className = isFailure ? "failed" : "";
 }
 
@@ -286,6 +307,7 @@ function showForm() {
   if (document.activeElement !== box || box.value.trim() !== shown.q) box.value = shown.q;
   element("search").elements.from.value = shown.from;
   element("search").elements.to.value = shown.to;
+  showDaysProblem();
   fill(element("date-chips"), dayNames.map((name) => chip(t(name), shown.days === name, { days: shown.days === name ? "" : name, from: "", to: "" })));
   fill(element("modality-chips"), chipModalities.map((name) => chip(name, shown.modality === name, { modality: shown.modality === name ? "" : name })));
   fill(element("page-size"), pageSizes.map((size) => h("option", { value: size, selected: size === shown.size }, number(size))));
@@ -328,10 +350,14 @@ function showColumns() {
   }), h("th", { scope: "col" }, h("span", { class: "hidden" }, t("actions"))));
 }
 
+/** The studies of the page without those that are to be deleted. */
+function visibleStudies() {
+  return listed.filter((study) => !deletions.isPending(dicomweb.value(study, "0020000D")));
+}
+
 function showRows() {
-  const visible = listed.filter((study) => !deletions.isPending(dicomweb.value(study, "0020000D")));
   const focused = document.activeElement?.closest("#rows") ? document.activeElement.getAttribute("href") : null;
-  fill(element("rows"), visible.map(row));
+  fill(element("rows"), visibleStudies().map(row));
   clearTimeout(markTimer);
   const end = arrivals.nextEnd(Date.now());
   if (end < Infinity) markTimer = window.setTimeout(showMarks, end - Date.now() + 10);
@@ -340,18 +366,19 @@ function showRows() {
 }
 
 function showPlace() {
-  const isEmpty = listed.length === 0;
+  const { length } = visibleStudies();
+  const isEmpty = length === 0 && !place.hasNext;
   element("previous").disabled = shown.page === 0;
   element("next").disabled = !place.hasNext;
-  const [first, last] = [place.first + 1, place.first + listed.length];
-  const all = total ?? (place.hasNext ? null : last);
+  const [first, last] = [place.first + 1, place.first + length];
+  const all = total === null ? (place.hasNext ? null : last) : total - deletions.count();
   element("page").textContent = isEmpty ? "" : all === null ? t("placeOfMore", { first, last }) : t("place", { first, last, all });
   const isAll = JSON.stringify({ ...shown, size: 0, sort: "" }) === JSON.stringify({ ...empty, size: 0 });
   element("table-box").hidden = isEmpty;
   element("pager").hidden = isEmpty && shown.page === 0;
   element("teach").hidden = !(isEmpty && isAll);
   if (isEmpty) fill(element("teach"), isAll ? teach(rights.includes("write")) : []);
-  if (isEmpty && !isAll) say(t("nothingFound"));
+  if (isEmpty && !isAll && !hasFailed) say(() => t("nothingFound"));
 }
 
 /** @param {dicomweb.DataSet} study */
@@ -362,13 +389,14 @@ function row(study) {
   const day = text("00080020");
   const arrival = arrivals.state(uid, Date.now());
   const person = [sex(text("00100040")), age(text("00100030"), day)].filter(Boolean).join(", ");
+  const birth = date(text("00100030"));
   const name = h("a", { class: "open", href: studyUrl(uid), "aria-label": `${t("openStudy")}: ${studyTitle(study)}` }, first || t("noName"));
   const cell = (/** @type {import("./language.js").Key} */ label, /** @type {string} */ style, /** @type {import("./html.js").Child[]} */ ...children) =>
     h("td", { "data-label": t(label), class: style }, ...children);
   return h("tr", { class: arrival && "new" },
     cell("patient", "name", name, second && h("span", { class: "other" }, second), arrival && mark(arrival, Number(text("00201208")))),
-    cell("patientId", "", text("00100020")),
-    cell("birthDate", "", [date(text("00100030")), person].filter(Boolean).join(" · ")),
+    cell("patientId", "id", text("00100020")),
+    cell("birthDate", "born", birth && h("span", {}, birth), birth && person && "\u00a0· ", person && h("span", {}, person)),
     cell("studyDate", "when", `${date(day)} ${time(text("00080030"))}`.trim()),
     cell("modality", "", ...(study["00080061"]?.Value ?? []).map((/** @type {string} */ one) => h("span", { class: "tag" }, one))),
     cell("description", "words", text("00081030")),
@@ -396,6 +424,7 @@ function showMarks() {
 export function translate() {
   if (!isHere) return;
   showForm();
+  say(said, hasFailed);
   showRows();
 }
 

@@ -8,6 +8,7 @@ import { attributes } from "./attributes.js";
 import { element, fill, h, icon, mark } from "./html.js";
 import { t } from "./language.js";
 import { copy } from "./notices.js";
+import { shareButton } from "./share.js";
 import { Stage } from "./stage.js";
 import { age, date, message, nameParts, personName, sex, time } from "./text.js";
 
@@ -19,6 +20,8 @@ const patience = 300;
 let rights = [];
 /** @type {(error: unknown) => void} */
 let fail = () => {};
+/** Stores further files in a study. @type {(files: File[], study: dicomweb.DataSet) => void} */
+let add = () => {};
 let request = new AbortController();
 /** @type {Stage | null} */
 let stage = null;
@@ -27,9 +30,10 @@ let open = null;
 /** Where the list was, to go back to it. */
 let back = "#/";
 
-/** @param {(error: unknown) => void} onError */
-export function start(onError) {
+/** @param {{ onError: (error: unknown) => void, onAdd: typeof add }} options */
+export function start({ onError, onAdd }) {
   fail = onError;
+  add = onAdd;
   deletions.events.addEventListener("change", () => {
     if (open && deletions.isPending(open.uid)) location.hash = back;
   });
@@ -82,6 +86,11 @@ export async function show(uid, query) {
     fail(error);
     fill(page, backLink(), h("p", { class: "failed", role: "alert" }, t("cannotShow", { why: message(error) })));
   }
+}
+
+/** Shows what was stored. @param {string[]} studies */
+export function stored(studies) {
+  if (open && studies.includes(open.uid)) show(open.uid, open.query);
 }
 
 /** Shows the page again in another language. */
@@ -142,7 +151,19 @@ function heading(study) {
   return h("header", { class: "patient" },
     h("div", {}, h("h1", {}, first || t("noName"), second && h("span", { class: "other" }, second)), person && h("p", { class: "soft" }, person)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), link));
+    h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), rights.includes("write") && addButton(study),
+      shareButton(dicomweb.value(study, "0020000D"), studyTitle(study), rights), link));
+}
+
+/** @param {dicomweb.DataSet} study */
+function addButton(study) {
+  const input = h("input", { type: "file", multiple: true, hidden: true, accept: ".pdf,.jpg,.jpeg,.png,.stl,.dcm" });
+  input.addEventListener("change", () => {
+    add([...(input.files ?? [])], study);
+    input.value = "";
+  });
+  const button = h("button", { type: "button", class: "action", onclick: () => input.click(), title: t("addFiles") }, icon("add"), h("span", {}, t("addFiles")));
+  return h("span", {}, button, input);
 }
 
 /** @param {string} study @param {dicomweb.DataSet} series */

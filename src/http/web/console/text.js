@@ -1,6 +1,7 @@
 // Values of DICOM as people write them, in the language of the page.
 // @ts-check
 
+import { NoServerError } from "./dicomweb.js";
 import { language, number, t } from "./language.js";
 
 /** Scripts that are written without spaces between the parts of a name. */
@@ -77,6 +78,8 @@ export function duration(seconds) {
 
 /** The message of what was thrown. @param {unknown} error */
 export function message(error) {
+  // The browser's own words for this are of no use, and in its language.
+  if (error instanceof NoServerError) return t("noServer").replace(/\.$/, "");
   return error instanceof Error ? error.message : String(error);
 }
 

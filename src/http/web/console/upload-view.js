@@ -2,6 +2,7 @@
 // @ts-check
 
 import { studyUrl } from "./actions.js";
+import * as dicomweb from "./dicomweb.js";
 import * as files from "./files.js";
 import { element, fill, h } from "./html.js";
 import * as kept from "./kept-uploads.js";
@@ -9,6 +10,8 @@ import { t } from "./language.js";
 import { notice } from "./notices.js";
 import { date, duration, personName, size } from "./text.js";
 import { Uploads } from "./uploads.js";
+import { canWrap } from "./wrap.js";
+import { wrapFor } from "./wrap-form.js";
 
 /** The most failures, and the most studies, that are listed. */
 const longestList = 200;
@@ -38,6 +41,7 @@ export function start({ mayStore, onStored }) {
   element("cancel").addEventListener("click", () => uploads.cancel());
   element("retry").addEventListener("click", () => uploads.retry());
   element("dismiss").addEventListener("click", () => uploads.clear());
+  element("wrap").addEventListener("click", () => wrapFailed(uploads));
   addEventListener("beforeunload", (event) => {
     if (uploads.isActive) event.preventDefault();
   });
@@ -73,28 +77,39 @@ async function pick(uploads, input, picker, options) {
   }
 }
 
-/** After a reload: what was not sent yet is offered to be sent. @param {Uploads} uploads */
+/** After a reload: what was not sent yet is offered to be sent, until it is chosen again. @param {Uploads} uploads */
 async function offerRest(uploads) {
-  const rest = await kept.left();
+  let rest = await kept.left();
   if (rest.length === 0) return;
   const line = element("resume-line");
-  const canRead = rest.some(({ handle }) => handle);
   const say = () => {
+    const canRead = rest.some(({ handle }) => handle);
     element("resume-text").textContent = t(canRead ? "restWaits" : "restLost", { count: rest.length });
+    element("resume").hidden = !canRead;
+  };
+  const close = () => {
+    line.hidden = true;
+    rest = [];
+    show(uploads);
   };
   say();
   addEventListener("languagechange-page", say);
+  kept.events.addEventListener("change", async () => {
+    if (line.hidden) return;
+    rest = await kept.left();
+    if (rest.length === 0) close();
+    else say();
+  });
   element("upload").hidden = false;
   line.hidden = false;
-  element("resume").hidden = !canRead;
   element("resume").addEventListener("click", async () => {
-    line.hidden = true;
-    await sendRest(uploads, rest);
+    const files = rest;
+    close();
+    await sendRest(uploads, files);
   });
   element("forget").addEventListener("click", () => {
-    line.hidden = true;
     for (const { id } of rest) kept.forget(id ?? 0);
-    show(uploads);
+    close();
   });
 }
 
@@ -134,6 +149,37 @@ function takeDropped(uploads, mayStore) {
     shown(false);
     if (mayStore() && event.dataTransfer) uploads.add(await files.dropped(event.dataTransfer));
   });
+}
+
+/** Offers to store what failed, because it is no DICOM, for a patient: that of the study that is open. @param {Uploads} uploads */
+async function wrapFailed(uploads) {
+  const failed = uploads.summary().failures.filter(({ wrap }) => wrap);
+  const [, uid] = /^#\/studies\/([\d.]+)/.exec(location.hash) ?? [];
+  const study = uid ? await dicomweb.study(uid).catch(() => undefined) : undefined;
+  const made = await wrapFor(failed.map(({ file, wrap }) => ({ file, kind: /** @type {import("./wrap.js").Kind} */ (wrap) })), study ?? null);
+  if (made.length === 0) return;
+  uploads.drop(failed.filter(({ file }) => made.some(({ of }) => of === file)));
+  await send(uploads, made.map(({ file }) => file));
+}
+
+/** Stores documents, photos and models for the patient of a study; DICOM files as they are. @param {Uploads} uploads @param {File[]} chosen @param {dicomweb.DataSet} study */
+export async function addTo(uploads, chosen, study) {
+  /** @type {import("./wrap-form.js").Wanted[]} */
+  const wanted = [];
+  const others = [];
+  for (const file of chosen) {
+    const bytes = await files.head(file);
+    const kind = bytes ? files.kind(bytes, file.size) : "gone";
+    if (canWrap(kind)) wanted.push({ file, kind });
+    else others.push({ file, path: file.name, handle: null });
+  }
+  if (others.length) await uploads.add(others);
+  if (wanted.length) await send(uploads, (await wrapFor(wanted, study)).map(({ file }) => file));
+}
+
+/** Files that were made here cannot be found again after a reload: they are not remembered. @param {Uploads} uploads @param {File[]} made */
+function send(uploads, made) {
+  return uploads.add(made.map((file) => ({ file, path: file.name, handle: null })), made.map(() => 0));
 }
 
 /** Shows the uploads again in another language. @param {Uploads} uploads */
@@ -176,13 +222,13 @@ function held({ text, retryAt }) {
   return retryAt && seconds > 0 ? `${text} ${t("nextAttempt", { seconds })}` : text;
 }
 
-/** The lines that are shown, by their studies. @type {Map<import("./uploads.js").Arrival, HTMLElement>} */
+/** The lines that are shown, by their studies. @type {Map<import("./upload-arrivals.js").Arrival, HTMLElement>} */
 const lines = new Map();
 
-/** One line for each study. @param {Uploads} uploads @param {import("./uploads.js").Arrival[]} arrivals */
+/** One line for each study. @param {Uploads} uploads @param {import("./upload-arrivals.js").Arrival[]} arrivals */
 function showArrivals(uploads, arrivals) {
   // The last ones are of most interest; those under way come first.
-  const isOpen = (/** @type {import("./uploads.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
+  const isOpen = (/** @type {import("./upload-arrivals.js").Arrival} */ one) => one.stored + one.present + one.failed < one.all;
   const shown = [...arrivals.filter(isOpen), ...arrivals.filter((one) => !isOpen(one)).reverse()].slice(0, mostArrivals);
   for (const [arrival, line] of lines) {
     if (!shown.includes(arrival)) {
@@ -201,15 +247,15 @@ function showArrivals(uploads, arrivals) {
   }
 }
 
-/** @param {Uploads} uploads @param {import("./uploads.js").Arrival} arrival */
+/** @param {Uploads} uploads @param {import("./upload-arrivals.js").Arrival} arrival */
 function arrivalLine(uploads, arrival) {
   const cancel = h("button", { type: "button", class: "small", onclick: () => uploads.cancel(arrival) }, t("cancel"));
   return h("li", {}, h("span", { class: "who" }), h("progress", { max: 1, value: 0 }), h("span", { class: "state" }), cancel);
 }
 
-/** @param {HTMLElement} line @param {import("./uploads.js").Arrival} arrival @param {boolean} isOpen */
+/** @param {HTMLElement} line @param {import("./upload-arrivals.js").Arrival} arrival @param {boolean} isOpen */
 function fillLine(line, arrival, isOpen) {
-  const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check } = arrival;
+  const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check, held } = arrival;
   const name = patient ? nameOf(patient) : t("unknownStudy");
   const title = [name, date(arrival.date), [...modalities].join(", ")].filter(Boolean).join(", ");
   const [who, bar, state, cancel] = /** @type {HTMLElement[]} */ ([...line.children]);
@@ -222,7 +268,9 @@ function fillLine(line, arrival, isOpen) {
   const parts = [t("filesStored", { stored: stored + present, count: all })];
   if (present) parts.push(t("filesPresent", { count: present }));
   if (failed) parts.push(t("filesFailed", { count: failed }));
-  if (check) parts.push(t(check === "complete" ? "checkedComplete" : "checkedMissing"));
+  if (held) parts.push(t("zipHolds", { count: held }));
+  if (check === "complete") parts.push(t("checkedComplete"));
+  if (check === "missing") parts.push(t("checkedMissing"));
   const text = parts.join(", ");
   if (state.textContent !== text) state.textContent = text;
   state.className = failed || check === "missing" ? "state failed" : check === "complete" ? "state good" : "state";
@@ -241,6 +289,7 @@ function nameOf(name) {
 function showFailures(failures) {
   const list = element("uploads");
   element("failures").hidden = failures.length === 0;
+  element("wrap").hidden = !failures.some(({ wrap }) => wrap);
   if (list.childElementCount === Math.min(failures.length, longestList) && list.dataset.count === String(failures.length)) return;
   list.dataset.count = String(failures.length);
   fill(list, failures.slice(0, longestList).map(({ path, text }) => h("li", {}, path, h("span", {}, text))));

@@ -9,16 +9,18 @@ import * as kept from "./kept-uploads.js";
 import { t } from "./language.js";
 import { failure } from "./refusals.js";
 import * as signIn from "./sign-in.js";
+import { Speed } from "./speed.js";
+import { newInstances, references, stateOf } from "./store-answer.js";
 import { message, size } from "./text.js";
+import { addOfZip, newArrival } from "./upload-arrivals.js";
+import { canWrap } from "./wrap.js";
 
 /**
  * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
  * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean,
- *   keptId: number, arrival: Arrival, instance: string }} Item
- * @typedef {{ study: string, patient: string, date: string, modalities: Set<string>, all: number, stored: number, present: number,
- *   failed: number, bytes: number, settledBytes: number, check: "" | "complete" | "missing", instances: Set<string> }} Arrival The
- * files of one study (`study` is empty where they do not say), and those that are settled. `check` is what counting at the
- * server has shown.
+ *   keptId: number, arrival: Arrival, instance: string, wrap: import("./wrap.js").Kind | null }} Item `wrap`: the kind of a file that can
+ *   be stored in a DICOM file.
+ * @typedef {import("./upload-arrivals.js").Arrival} Arrival
  * @typedef {{ reason: "" | "paused" | "connection" | "server" | "sign-in", text: string, retryAt: number }} Hold Why
  * nothing is sent; `retryAt` in milliseconds since 1970.
  */
@@ -30,9 +32,6 @@ const parallelRequests = 3;
 const longestPause = 30;
 /** Attempts after which a request that the server fails at (500 and the like) is given up. */
 const attemptsAtFailure = 4;
-/** The time over which the speed is measured, in milliseconds. */
-const speedSpan = 6000;
-
 /** Milliseconds before another attempt to count. */
 const checkPause = 5000;
 /** Files that are looked at, at the same time. */
@@ -47,7 +46,7 @@ export class Uploads extends EventTarget {
   /** By study. @type {Map<string, Arrival>} */ #arrivals = new Map();
   #counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
   /** Bytes that each request under way has sent. @type {Map<object, number>} */ #progress = new Map();
-  /** @type {[number, number][]} */ #samples = [];
+  #speed = new Speed();
   #workers = 0;
   /** @type {Hold} */ #hold = { reason: "", text: "", retryAt: 0 };
   #stop = new AbortController();
@@ -66,6 +65,7 @@ export class Uploads extends EventTarget {
     if (!keptIds) {
       const ids = await kept.remember(wanted.map(({ path, file, handle }) => ({ path, size: file.size, handle })));
       wanted.forEach((one, index) => { one.keptId = ids[index]; });
+      await kept.forgetChosen(wanted.map(({ path, file }) => ({ path, size: file.size })));
     }
     for (let at = 0; at < wanted.length; at += parallelLooks) {
       const some = wanted.slice(at, at + parallelLooks);
@@ -78,11 +78,12 @@ export class Uploads extends EventTarget {
 
   /** @param {files.Found & { keptId: number }} found @param {Uint8Array | null} bytes */
   #enqueue({ file, path, keptId }, bytes) {
-    const kind = bytes ? files.kind(bytes) : "gone";
+    const kind = bytes ? files.kind(bytes, file.size) : "gone";
     const about = bytes && ["dicom", "unknown"].includes(kind) ? identity(bytes) : null;
     const arrival = this.#arrivalOf(about, path, kind === "zip");
     /** @type {Item} */
-    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "" };
+    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "",
+      wrap: canWrap(kind) ? kind : null };
     for (const counts of [this.#counts, arrival]) {
       counts.all += 1;
       counts.bytes += file.size;
@@ -104,8 +105,7 @@ export class Uploads extends EventTarget {
     const key = about?.study ?? (isZip ? `zip ${path}` : "");
     let arrival = this.#arrivals.get(key);
     if (!arrival) {
-      arrival = { study: about?.study ?? "", patient: about?.patient ?? (isZip ? path : ""), date: about?.date ?? "", modalities: new Set(), all: 0, stored: 0, present: 0,
-        failed: 0, bytes: 0, settledBytes: 0, check: "", instances: new Set() };
+      arrival = newArrival({ study: about?.study, patient: about?.patient ?? (isZip ? path : ""), date: about?.date });
       this.#arrivals.set(key, arrival);
     }
     if (about?.modality) arrival.modalities.add(about.modality);
@@ -158,6 +158,21 @@ export class Uploads extends EventTarget {
     this.#changed();
   }
 
+  /** Takes away files that failed, because they are stored in another form. @param {Item[]} items */
+  drop(items) {
+    this.#failed = this.#failed.filter((item) => !items.includes(item));
+    for (const { file, arrival } of items) {
+      for (const counts of [this.#counts, arrival]) {
+        counts.all -= 1;
+        counts.bytes -= file.size;
+        counts.settledBytes -= file.size;
+      }
+      arrival.failed -= 1;
+    }
+    for (const [key, { all }] of this.#arrivals) if (all === 0) this.#arrivals.delete(key);
+    this.#changed();
+  }
+
   /** Takes away what is settled. */
   clear() {
     if (this.isActive) return;
@@ -165,7 +180,7 @@ export class Uploads extends EventTarget {
     this.#failed = [];
     this.#arrivals.clear();
     this.#counts = { all: 0, stored: 0, present: 0, bytes: 0, settledBytes: 0 };
-    this.#samples = [];
+    this.#speed = new Speed();
     this.#changed();
   }
 
@@ -195,19 +210,10 @@ export class Uploads extends EventTarget {
     const sent = settledBytes + [...this.#progress.values()].reduce((sum, part) => sum + part, 0);
     const failed = this.#failed.length;
     return {
-      all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed(sent), hold: this.#hold,
+      all, stored, present, failed, bytes, sent: Math.min(sent, bytes), speed: this.#speed.at(sent), hold: this.#hold,
       isActive: this.isActive, failures: this.#failed,
       mayRetry: this.#failed.some((item) => item.mayRetry), arrivals: [...this.#arrivals.values()],
     };
-  }
-
-  /** Bytes a second. @param {number} sent */
-  #speed(sent) {
-    const now = performance.now();
-    this.#samples.push([now, sent]);
-    while (this.#samples.length > 2 && now - this.#samples[0][0] > speedSpan) this.#samples.shift();
-    const [then, before] = this.#samples[0];
-    return now - then > 500 ? Math.max(0, (1000 * (sent - before)) / (now - then)) : 0;
   }
 
   #changed() {
@@ -339,25 +345,24 @@ export class Uploads extends EventTarget {
    * by one, so that each has its own answer; the server stores nothing twice.
    * @param {Item[]} batch
    * @param {dicomweb.StoreAnswer} answer
+   * @param {Set<string>} [fresh] Instances that an earlier request for these files stored.
    */
-  async #report(batch, answer) {
+  async #report(batch, answer, fresh = new Set()) {
     const stored = dicomweb.items(answer.module, "00081199");
     const isAll = [200, 202].includes(answer.status) && dicomweb.failures(answer).length === 0;
     if (batch[0].isZip) {
       this.#reportZip(batch[0], answer, stored);
     } else if (isAll && stored.length === batch.length) {
       // The answer has the instances in the order in which they were sent.
-      batch.forEach((item, index) => this.#settle(item, dicomweb.isPresent(stored[index]) ? "present" : "stored"));
+      batch.forEach((item, index) => this.#settle(item, stateOf(stored[index], fresh)));
     } else if (batch.length === 1) {
       const { text, mayRetry } = failure(answer);
       this.#fail(batch[0], text, mayRetry);
     } else {
-      const byInstance = new Map(stored.map((reference) => [dicomweb.value(reference, "00081155"), reference]));
-      for (const item of batch) {
-        const reference = byInstance.get(item.instance);
-        if (reference) this.#settle(item, dicomweb.isPresent(reference) ? "present" : "stored");
-      }
-      for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]));
+      const found = references(batch.map(({ instance }) => instance), stored);
+      const unclaimed = newInstances(stored);
+      found.forEach((reference, index) => reference && this.#settle(batch[index], stateOf(reference, unclaimed)));
+      for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]), unclaimed);
     }
   }
 
@@ -371,6 +376,8 @@ export class Uploads extends EventTarget {
     } else {
       this.#settle(item, stored.every(dicomweb.isPresent) ? "present" : "stored");
     }
+    item.arrival.held = stored.length;
+    addOfZip(this.#arrivals, item.path, { stored, failed }, () => this.#changed());
   }
 
   /** @param {Item} item @param {"stored" | "present"} state */
