@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::dimse::command::{DimseOperation, SubOperations};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_long_operation_begins_when_its_first_message_is_awaited() {
         let has_begun = Arc::new(AtomicBool::new(false));
         let begin = has_begun.clone();
@@ -233,7 +233,7 @@ mod tests {
                 begin.store(true, Ordering::Relaxed);
                 outbox.send(vec![1]).await
             });
-        sleep(patience).await;
+        sleep(Duration::from_millis(50)).await;
         assert!(!has_begun.load(Ordering::Relaxed));
         assert_eq!(operation.waiting_bytes(), 1000);
         assert_eq!(operation.next().await.unwrap().unwrap(), [1_u8][..]);
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(operation.waiting_bytes(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_time_of_a_response_begins_when_its_request_is_sent() {
         let patience = Duration::from_secs(1);
         let start = || {

@@ -249,7 +249,7 @@ mod tests {
                 [(256, "1", None), (257, "1", Some(0xC000)), (990, "", None), (1001, "", Some(0xC000))]
             {
                 let mut asked = identifier(level, &[]);
-                let key = |number| (Tag(0x4002_0000 + number), Attribute::text(b"LO", text));
+                let key = |number: u32| (Tag(0x4002_0000 + number), Attribute::text(b"LO", text));
                 asked.keys.extend((0..count).map(key));
                 let options = QueryOptions { is_relational: true, ..QueryOptions::default() };
                 let found = read(asked, ModelRoot::Patient, options, 100, "CUSPID");

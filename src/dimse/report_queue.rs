@@ -181,24 +181,33 @@ mod tests {
         assert!(queue.reserve("DEAD", 1000).is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_report_that_cannot_be_sent_is_dropped_after_a_day_and_its_place_is_free() {
+    #[test]
+    fn a_report_that_has_waited_for_too_long_is_dropped_and_its_place_is_free() {
         let queue = queue();
-        let address = "127.0.0.1:1".to_owned();
-        let peer: crate::config::PeerRule = format!("DEAD@{address}=").try_into().unwrap();
-        let report = Report {
-            transaction: "1.2".into(),
-            committed: Vec::new(),
-            failed: Vec::new(),
-            called: "CUSPID".into(),
+        let report = |transaction: &str, until| WaitingReport {
+            report: Arc::new(Report {
+                transaction: transaction.to_owned(),
+                committed: Vec::new(),
+                failed: Vec::new(),
+                called: "CUSPID".into(),
+            }),
+            until,
+            _place: queue.reserve("DEAD", 1000).unwrap(),
         };
-        for _ in 0..MAX_REPORTS_OF_DESTINATION {
-            let place = queue.reserve("DEAD", report.bytes()).unwrap();
-            queue.push("DEAD", peer.address.as_ref().unwrap(), report.clone(), place);
-        }
+        let now = Instant::now();
+        let mut waiting = VecDeque::from([report("1.1", now + KEPT), report("1.2", now + KEPT)]);
+        waiting.extend((2..MAX_REPORTS_OF_DESTINATION).map(|_| report("1.3", now)));
+        let has_more = Arc::default();
+        queue.destinations().insert("DEAD".to_owned(), DestinationReports { waiting, has_more });
         assert!(queue.reserve("DEAD", 1).is_none());
-        sleep(KEPT + Duration::from_secs(3600)).await;
+        queue.postpone_first("DEAD");
         assert!(queue.reserve("DEAD", 1).is_some());
+        for transaction in ["1.2", "1.1"] {
+            let (first, _) = queue.first("DEAD").unwrap();
+            assert_eq!(first.transaction, transaction, "the first is tried last");
+            queue.remove_first("DEAD");
+        }
+        assert!(queue.first("DEAD").is_none());
         assert!(queue.destinations().is_empty());
     }
 }
