@@ -848,7 +848,7 @@ async fn moves_wait_for_a_place_and_end_when_they_are_cancelled_or_the_peer_rele
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2, "as many as there are places");
         let end = async |message: u16, mut peer: Peer| {
-            let is_released = message % 2 == 0;
+            let is_released = message.is_multiple_of(2);
             match is_released {
                 true => peer.send(&Pdu::ReleaseRQ).await,
                 false => peer.command(9, &cancel_request(message)).await,

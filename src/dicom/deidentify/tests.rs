@@ -245,7 +245,7 @@ fn check(
             b"DA" | b"DT" => {
                 let date = std::str::from_utf8(bytes.unwrap()).unwrap();
                 assert_eq!(date.len(), original.len(), "{name}");
-                assert_eq!(date[8..].as_bytes(), &original[8..], "{name}");
+                assert_eq!(&date.as_bytes()[8..], &original[8..], "{name}");
                 assert!(date < "20190301", "{name}: {date} is a year earlier at least");
             }
             b"TM" => assert_eq!(bytes, Some(original.as_slice()), "{name}"),

@@ -35,7 +35,7 @@ const MAX_TINY_PARTS: usize = 1000;
 /// The destination of the bytes of a part.
 enum PartSink {
     /// An upload of an instance.
-    Instance(Upload),
+    Instance(Box<Upload>),
     /// Metadata in the assembly of instances.
     Metadata,
     /// Bulk data in the assembly of instances.
@@ -180,7 +180,7 @@ impl StoreRequestReader {
         }
         Ok(match kind {
             PartKind::Instance => {
-                PartSink::Instance(self.archive.receive(&self.caller, self.study.clone()).await)
+                PartSink::Instance(Box::new(self.archive.receive(&self.caller, self.study.clone()).await))
             }
             PartKind::Zip => PartSink::Zip(self.archive.spool().await),
             PartKind::Assembled(part) => {
@@ -230,7 +230,7 @@ impl StoreRequestReader {
 
     async fn end(&mut self, part: PartSink) {
         match part {
-            PartSink::Instance(upload) => self.finish_upload(upload, None).await,
+            PartSink::Instance(upload) => self.finish_upload(*upload, None).await,
             PartSink::Zip(spool) => self.unpack(spool).await,
             PartSink::Metadata | PartSink::Bulk => {
                 if let Some(assembly) = &mut self.assembly {
