@@ -402,7 +402,7 @@ async fn what_is_against_the_protocol_is_aborted_with_its_reason() {
     use AbortRQServiceProviderReason::*;
     let server = start(|_| ()).await;
     let too_long = [&[4, 0][..], &262_145_u32.to_be_bytes()].concat();
-    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 9, 3];
+    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 99, 3];
     let without_command = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 1, 2];
     let unknown_pdu = [9, 0, 0, 0, 0, 0];
     let released_before = [6, 0, 0, 0, 0, 4, 0, 0, 0, 0];
