@@ -402,7 +402,7 @@ async fn what_is_against_the_protocol_is_aborted_with_its_reason() {
     use AbortRQServiceProviderReason::*;
     let server = start(|_| ()).await;
     let too_long = [&[4, 0][..], &262_145_u32.to_be_bytes()].concat();
-    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 9, 3];
+    let on_unknown_context = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 99, 3];
     let without_command = [4, 0, 0, 0, 0, 6, 0, 0, 0, 2, 1, 2];
     let unknown_pdu = [9, 0, 0, 0, 0, 0];
     let released_before = [6, 0, 0, 0, 0, 4, 0, 0, 0, 0];
@@ -721,7 +721,10 @@ async fn identifiers_with_too_many_keys_are_refused_one_after_the_other_at_each_
     for message in 1..=12 {
         peer.command(5, &request(0x20, message, FIND, 1)).await;
         peer.value(5, PDataValueType::Data, false, b"\x08\0\x52\0CS\x06\0STUDY ").await;
-        peer.value(5, PDataValueType::Data, true, &keys).await;
+        for part in keys.chunks(128 * 1024) {
+            peer.value(5, PDataValueType::Data, false, part).await;
+        }
+        peer.value(5, PDataValueType::Data, true, &[]).await;
     }
     for message in 1..=12 {
         assert_eq!(peer.response().await, (message, 0x8020, 0xC000));
