@@ -21,6 +21,9 @@ use crate::dicom::uid::StudyUid;
 /// The time for which the first use of a token stands for all by the same subject at the same address.
 const SESSION: Duration = Duration::from_secs(8 * 60 * 60);
 
+/// The kinds of events of storing.
+const STORING: [&str; 3] = ["duplicate", "replaced", "stored"];
+
 /// A way in which a study's data are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StudyAccess {
@@ -290,7 +293,18 @@ impl Archive {
     }
 
     async fn record(&self, caller: &Caller, entry: AuditEntry) -> Result<(), Error> {
-        Ok(self.audit.record(caller.tenant.as_str(), entry).await?)
+        let is_reading = matches!(entry.action, AuditAction::R | AuditAction::E);
+        let recorded = self.audit.record(caller.tenant.as_str(), entry).await;
+        Self::unless_full(is_reading, recorded.map_err(Error::from))
+    }
+
+    /// Lets a reading go on though the disk has no room for its record, of which the server's log has a
+    /// warning: a full disk must not keep a clinic from its images.
+    fn unless_full(is_reading: bool, recorded: Result<(), Error>) -> Result<(), Error> {
+        match recorded {
+            Err(Error::Audit(error)) if is_reading && error.is_no_space() => Ok(()),
+            recorded => recorded,
+        }
     }
 
     async fn record_once(
@@ -302,7 +316,8 @@ impl Archive {
     ) -> Result<(), Error> {
         let group: Group = (&caller.subject, &caller.address, kind, object);
         let period = self.audit.group_period();
-        self.audit.record_once(caller.tenant.as_str(), &group, period, make).await
+        let recorded = self.audit.record_once(caller.tenant.as_str(), &group, period, make).await;
+        Self::unless_full(!STORING.contains(&kind), recorded)
     }
 
     /// The patient ID of a study; `None` if the study is not there, or has none.

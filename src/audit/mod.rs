@@ -55,6 +55,14 @@ pub enum Error {
     Changed(String),
 }
 
+impl Error {
+    /// Whether a record could not be written because there is no space.
+    pub fn is_no_space(&self) -> bool {
+        let Self::Write(Some(cause)) = self else { return false };
+        matches!(**cause, table::Error::NoSpace)
+    }
+}
+
 /// The audit log of all tenants, as this process writes and reads it.
 pub struct AuditLog {
     context: Arc<ChainContext>,

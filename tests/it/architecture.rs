@@ -117,7 +117,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "dicom",
         ],
     ),
-    ("http::web", &["http", "http::auth", "http::request", "http::response"]),
+    ("http::web", &["http", "http::auth", "http::request", "http::response", "archive"]),
 ];
 
 /// Rooms that all may import.
@@ -330,7 +330,9 @@ fn expand(prefix: &str, rest: &mut std::iter::Peekable<std::str::Chars>, paths: 
 /// The files of the archive that use the index and a caller's tenant. Each gives the caller no more than
 /// `archive::scope` says that the caller may see.
 const READ_FOR_CALLERS: &[&str] = &[
+    "audit.rs",
     "changes.rs",
+    "derived/deidentified.rs",
     "derived/metadata_bundle.rs",
     "derived/preview/collect.rs",
     "derived/preview/mod.rs",
