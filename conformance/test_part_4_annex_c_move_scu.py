@@ -21,7 +21,7 @@ class OtherArchive:
 
     def __init__(self, destination):
         self.port, self.asked = free_port(), []
-        self.instances, self.destination, self.status_at_end = [], destination, None
+        self.instances, self.destination, self.failure = [], destination, None
         entity = AE("OTHER")
         entity.add_supported_context(StudyRootMove)
         entity.add_requested_context(CTImageStorage)
@@ -39,10 +39,11 @@ class OtherArchive:
         if "SeriesInstanceUID" in keys:
             found = [each for each in found if each.SeriesInstanceUID == keys.SeriesInstanceUID]
         yield len(found)
+        if self.failure:
+            yield self.failure, None
+            return
         for each in found:
             yield 0xFF00, each
-        if self.status_at_end:
-            yield self.status_at_end, None
 
     def add(self, **attributes):
         data_set = dcmread(BytesIO(encode(image(**attributes))))
@@ -105,7 +106,7 @@ def test_what_does_not_come_is_told(other):
     study = other.add().StudyInstanceUID
     done = fetch(other, "--study", study, "--to", "NOBODY")
     assert done.returncode == 1 and "--to" in done.stdout
-    other.status_at_end = 0xA702
+    other.failure = 0xA702
     done = fetch(other, "--study", study)
     assert done.returncode == 1 and "A702H" in done.stdout
     done = fetch(other, "--study", study, "--study", study, "--series", "1.2")

@@ -14,7 +14,7 @@ use crate::clock::now_millis;
 use crate::config::{Config, TableEngine};
 use crate::index::{Index, SECRET_BYTES};
 use crate::server::stores::{INDEX_FILE, REBUILT_INDEX_FILE, open_blobs, open_table};
-use crate::table::redb;
+use crate::table::{Table, redb};
 
 /// An index that is being rebuilt: in a second file if the index is embedded, else in an empty table.
 pub struct Rebuild {
@@ -60,15 +60,26 @@ impl Rebuild {
             true => finish_deletions(blobs.clone(), config).await,
             false => (true, Vec::new()),
         };
-        let is_damaged = !is_usable;
+        let mut is_damaged = !is_usable;
         let rebuilt = data.join(REBUILT_INDEX_FILE);
         if rebuilt.exists() {
             std::fs::remove_file(&rebuilt).context("cannot remove the file of an earlier rebuild")?;
         }
-        let table = open_table(config, REBUILT_INDEX_FILE).await?;
-        if old.exists() && !is_damaged {
-            let old = AuditLog::new(open_table(config, INDEX_FILE).await?, &config.audit, "");
-            old.copy_to(table.as_ref()).await.context("cannot copy the audit log of the old index")?;
+        let mut table = open_table(config, REBUILT_INDEX_FILE).await?;
+        if old.exists()
+            && !is_damaged
+            && let Err(error) = copy_audit_log(config, table.as_ref()).await
+        {
+            let error = format!("{error:#}");
+            warn!(
+                error,
+                "the audit log of the old index cannot be read to its end: the old index is damaged"
+            );
+            is_damaged = true;
+            // A part of the log would look like a log that was cut.
+            drop(table);
+            std::fs::remove_file(&rebuilt).context("cannot remove the file of the new index")?;
+            table = open_table(config, REBUILT_INDEX_FILE).await?;
         }
         let index = Index::new(table);
         index.begin_use().await?;
@@ -126,6 +137,12 @@ impl Rebuild {
             .await
             .context("cannot replace the old index")
     }
+}
+
+async fn copy_audit_log(config: &Config, to: &dyn Table) -> anyhow::Result<()> {
+    let old = AuditLog::new(open_table(config, INDEX_FILE).await?, &config.audit, "");
+    old.copy_to(to).await?;
+    Ok(())
 }
 
 /// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used, and
