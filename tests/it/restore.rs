@@ -2,8 +2,10 @@
 //! answers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use cuspid::archive::Archive;
 use cuspid::archive::maintenance::check::{self, CheckOptions};
 use cuspid::archive::maintenance::{copy, reindex};
 use cuspid::config::Config;
@@ -106,13 +108,23 @@ async fn a_copied_data_directory_is_a_back_up_with_or_without_its_index() {
     assert_eq!(serve(&embedded(&backup), 0..0).await, before);
 }
 
+/// Opens an archive as soon as the last task of a server that has stopped lets go of it.
+async fn released(config: &Config) -> Arc<Archive> {
+    loop {
+        match server::open(config).await {
+            Err(error) if format!("{error:#}").contains("using it") => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_a_back_up_that_serves_at_once_and_can_be_copied_back() {
     let (lost, backup, restored) =
         (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let before = serve(&embedded(lost.path()), 0..12).await;
     for (from, to) in [(&lost, &backup), (&backup, &restored)] {
-        let source = server::open(&embedded(from.path())).await.unwrap();
+        let source = released(&embedded(from.path())).await;
         let destination = server::open(&embedded(to.path())).await.unwrap();
         assert_eq!(copy::copy(&source, &destination, 4, |_, _| {}).await.unwrap().instances, 12);
         drop((source, destination));
