@@ -67,6 +67,7 @@ export class Page {
     });
     element("keys").addEventListener("click", () => this.help());
     element("originals").addEventListener("click", () => this.loadOriginals());
+    element("unmeasure").addEventListener("click", () => this.input?.dropUnfinished(true));
     addEventListener("keydown", (event) => this.key(event));
     this.write();
   }
@@ -80,6 +81,7 @@ export class Page {
     element("keys").ariaLabel = text("help");
     element("language-label").querySelector("span")!.textContent = text("language");
     element("tools").ariaLabel = text("tools");
+    element("unmeasure").textContent = text("deleteMeasurement");
     element("tabs").ariaLabel = text("views");
     this.describe(this.study, this.series, this.current);
     for (const view of this.viewer?.views ?? []) view.label();
@@ -132,9 +134,7 @@ export class Page {
     const pointers = TOOLS.map((tool) => named(tool, button(text(TOOL_KEYS[tool]), () => this.useTool(tool)), input.tool === tool));
     const presets = PRESETS.filter((preset) => viewer.hasPreset(preset)).map((preset) =>
       named(`preset-${preset}`, button(text(PRESET_KEYS[preset]), () => this.usePreset(preset)), viewer.preset === preset));
-    const unmeasure = named("unmeasure", button(text("deleteMeasurement"), () => input.dropUnfinished(true)));
-    unmeasure.hidden = viewer.measurements.length === 0;
-    const others = [named("reset", button(text("reset"), () => this.reset())), unmeasure];
+    const others = [named("reset", button(text("reset"), () => this.reset()))];
     if (viewer.scene.box.count[2] > 1) others.unshift(named("cine", button(text(this.cine ? "pause" : "play"), () => this.toggleCine()), this.cine !== 0));
     const groups = [group(...pointers), group(...presets), group(...others)];
     if (isVolume) {
@@ -304,8 +304,8 @@ export class Page {
   /** Says in the header what is loaded, and offers the originals where they are not loaded by themselves. */
   writeStatus(): void {
     const { session } = this;
-    const unmeasure = element("tools").querySelector<HTMLElement>("[data-tool=unmeasure]");
-    if (unmeasure) unmeasure.hidden = this.viewer?.measurements.length === 0;
+    // Over the images: a toolbar that grows would move them while one measures.
+    element("unmeasure").hidden = !this.viewer?.measurements.length;
     const scene = session?.scene;
     const words: string[] = [];
     if (scene && this.progress < 100 && !session.isLoaded) words.push(text("streamProgress", { percent: this.progress }));
