@@ -2,7 +2,7 @@
 //!
 //! A link holds a secret of 144 random bits, of which only the digest is stored. Whoever opens the link gets
 //! a capability (`http/auth`), which names the share. Each request by it finds the share as it was at most
-//! [`MAX_AGE`] ago, so that a revoked share ends on every server.
+//! `MAX_AGE` ago, so that a revoked share ends on every server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
