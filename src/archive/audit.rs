@@ -21,9 +21,6 @@ use crate::dicom::uid::StudyUid;
 /// The time for which the first use of a token stands for all by the same subject at the same address.
 const SESSION: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The kinds of events of storing.
-const STORING: [&str; 3] = ["duplicate", "replaced", "stored"];
-
 /// A way in which a study's data are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StudyAccess {
@@ -128,7 +125,7 @@ impl Archive {
                 ..AuditEntry::of(AuditEvent::InstancesTransferred, action, caller.audit_user())
             })
         };
-        self.record_once(caller, kind, study.as_str(), make).await
+        self.record_group(caller, kind, study.as_str(), make).await
     }
 
     /// Records that a study, a series or an instance is about to be deleted. Returns the entry, for
@@ -294,20 +291,23 @@ impl Archive {
 
     async fn record(&self, caller: &Caller, entry: AuditEntry) -> Result<(), Error> {
         let is_reading = matches!(entry.action, AuditAction::R | AuditAction::E);
-        let recorded = self.audit.record(caller.tenant.as_str(), entry).await;
-        Self::unless_full(is_reading, recorded.map_err(Error::from))
+        let recorded = self.audit.record(caller.tenant.as_str(), entry).await.map_err(Error::from);
+        if is_reading { unless_full(recorded) } else { recorded }
     }
 
-    /// Lets a reading go on though the disk has no room for its record, of which the server's log has a
-    /// warning: a full disk must not keep a clinic from its images.
-    fn unless_full(is_reading: bool, recorded: Result<(), Error>) -> Result<(), Error> {
-        match recorded {
-            Err(Error::Audit(error)) if is_reading && error.is_no_space() => Ok(()),
-            recorded => recorded,
-        }
-    }
-
+    /// Records events that only read, as one group.
     async fn record_once(
+        &self,
+        caller: &Caller,
+        kind: &'static str,
+        object: &str,
+        make: impl Future<Output = Result<AuditEntry, Error>>,
+    ) -> Result<(), Error> {
+        unless_full(self.record_group(caller, kind, object, make).await)
+    }
+
+    /// Records events as one group.
+    async fn record_group(
         &self,
         caller: &Caller,
         kind: &'static str,
@@ -316,8 +316,7 @@ impl Archive {
     ) -> Result<(), Error> {
         let group: Group = (&caller.subject, &caller.address, kind, object);
         let period = self.audit.group_period();
-        let recorded = self.audit.record_once(caller.tenant.as_str(), &group, period, make).await;
-        Self::unless_full(!STORING.contains(&kind), recorded)
+        self.audit.record_once(caller.tenant.as_str(), &group, period, make).await
     }
 
     /// The patient ID of a study; `None` if the study is not there, or has none.
@@ -329,11 +328,34 @@ impl Archive {
     }
 }
 
+/// Lets a reading go on though the disk has no room for its record, of which the server's log has a warning:
+/// a full disk must not keep a clinic from its images.
+fn unless_full(recorded: Result<(), Error>) -> Result<(), Error> {
+    match recorded {
+        Err(Error::Audit(error)) if error.is_no_space() => Ok(()),
+        recorded => recorded,
+    }
+}
+
 /// The name of this server in records: its AE title, and the name of the machine.
 pub(in crate::archive) fn source(config: &Config) -> String {
     let machine = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     match machine.trim() {
         "" => config.dimse.ae_title.clone(),
         machine => format!("{}@{machine}", config.dimse.ae_title),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit, table};
+
+    #[test]
+    fn only_a_full_disk_lets_a_reading_go_on_without_its_record() {
+        let outcome = |cause: table::Error| unless_full(Err(audit::Error::Write(Some(cause.into())).into()));
+        assert!(outcome(table::Error::NoSpace).is_ok());
+        assert!(outcome(table::Error::WriterEnded).is_err());
+        assert!(unless_full(Err(audit::Error::Write(None).into())).is_err());
     }
 }

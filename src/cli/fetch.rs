@@ -10,7 +10,6 @@ use crate::cli::{Settings, runtime};
 use crate::config::Config;
 use crate::dicom::attributes::{Attribute, Attributes};
 use crate::dicom::tags;
-use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::dicom::uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
 use crate::dimse::command::{DimseResponse, SubOperations};
@@ -52,12 +51,7 @@ impl FetchArguments {
         let address = peer.and_then(|peer| peer.address.as_ref());
         let address = address.with_context(|| format!("dimse.peers has no address of `{}`", self.from))?;
         let target = Target { address, called: &self.from, calling: &config.dimse.ae_title };
-        let context = ProposedContext {
-            abstract_syntax: STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE.to_owned(),
-            transfer_syntaxes: [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
-                .map(str::to_owned)
-                .into(),
-        };
+        let context = ProposedContext::of_plain_data_sets(STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE);
         let mut requestor = Requestor::connect(target, &[context], false, &config.dimse).await?;
         let mut is_whole = true;
         for study in &self.studies {

@@ -8,7 +8,6 @@ use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::data_set::write;
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::tags;
-use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::uids::{STORAGE_COMMITMENT_PUSH_MODEL, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE};
 use crate::dimse::command::write_event_report;
 use crate::dimse::connection::Interruption;
@@ -111,12 +110,7 @@ impl Report {
         settings: &DimseSettings,
     ) -> anyhow::Result<()> {
         let target = Target { address, called: title, calling: &self.called };
-        let proposed = [ProposedContext {
-            abstract_syntax: STORAGE_COMMITMENT_PUSH_MODEL.to_owned(),
-            transfer_syntaxes: [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
-                .map(str::to_owned)
-                .into(),
-        }];
+        let proposed = [ProposedContext::of_plain_data_sets(STORAGE_COMMITMENT_PUSH_MODEL)];
         let mut requestor = Requestor::connect(target, &proposed, true, settings).await?;
         let context = requestor.contexts.first().cloned();
         let context = context.ok_or_else(|| anyhow::anyhow!("the peer takes no reports"))?;

@@ -16,6 +16,7 @@ use crate::dicom::attributes::Attributes;
 use crate::dicom::data_set;
 use crate::dicom::explicit::IMPLEMENTATION_CLASS_UID;
 use crate::dicom::repertoire::Repertoire;
+use crate::dicom::transfer_syntax;
 use crate::dicom::uids;
 use crate::dimse::command::{self, DimseMessage, DimseResponse, MAX_COMMAND_BYTES, SubOperations};
 use crate::dimse::connection::{Connection, DimseStream, Interruption};
@@ -58,6 +59,15 @@ pub struct ProposedContext {
     pub abstract_syntax: String,
     /// The transfer syntaxes, the preferred one first.
     pub transfer_syntaxes: Vec<String>,
+}
+
+impl ProposedContext {
+    /// A context for data sets that are not compressed.
+    pub fn of_plain_data_sets(abstract_syntax: &str) -> Self {
+        let plain = [transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN];
+        let transfer_syntaxes = plain.map(str::to_owned).into();
+        Self { abstract_syntax: abstract_syntax.to_owned(), transfer_syntaxes }
+    }
 }
 
 /// The peer of an association to request.

@@ -1,6 +1,23 @@
-//! The URL, ETags and multipart boundary of an instance.
+//! The URL, ETags, multipart boundary and offers of an instance.
 
 use crate::archive::records::InstanceRecord;
+use crate::http::request::accept::Offer;
+
+/// The media type of an instance.
+pub(in crate::http) const DICOM: &str = "application/dicom";
+
+/// The offers of an instance in a transfer syntax: as a part, and alone if it is the only one.
+pub(in crate::http) fn offers(transfer_syntax: &str, is_default: bool, is_single: bool) -> Vec<Offer> {
+    let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
+    let transfer_syntax = Some(transfer_syntax.to_owned());
+    let offer = |is_multipart| Offer {
+        is_multipart,
+        essence: DICOM,
+        transfer_syntax: transfer_syntax.clone(),
+        is_default,
+    };
+    packings.map(offer).collect()
+}
 
 /// The URL of an instance.
 pub(in crate::http) fn url(record: &InstanceRecord, base_url: &str) -> String {

@@ -28,14 +28,13 @@ use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer, Offers};
 use crate::http::request::anonymize::Anonymize;
+use crate::http::response::instance::{DICOM, offers};
 use crate::http::response::multipart as parts;
 use crate::http::response::negotiation;
 use crate::http::response::ranged::{describe, fingerprint, finish};
 use crate::http::retrieve::available_parts::{AvailableParts, Omission, OpenPart, PartsOrOmissions, written};
 use crate::http::retrieve::zip;
 use crate::http::warning::warning;
-
-const DICOM: &str = "application/dicom";
 
 /// Answers with copies of what `scope` names.
 pub(super) async fn answer(
@@ -182,17 +181,7 @@ fn opened(
 /// The representation of a copy that suits the client best: Explicit VR Little Endian, or the stored transfer
 /// syntax of compressed frames, which is the default if they were compressed with loss.
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<(Offer, CopyForm), Error> {
-    let offers = |transfer_syntax: &str, is_default| {
-        let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
-        let transfer_syntax = Some(transfer_syntax.to_owned());
-        let offer = |is_multipart| Offer {
-            is_multipart,
-            essence: DICOM,
-            transfer_syntax: transfer_syntax.clone(),
-            is_default,
-        };
-        packings.map(offer).collect::<Vec<_>>()
-    };
+    let offers = |transfer_syntax: &str, is_default| offers(transfer_syntax, is_default, is_single);
     let stored = record.transfer_syntax.as_str();
     let can_be_kept = is_encapsulated(record) && transfer_syntax::is_of_web_services(stored);
     let is_kept_by_default = can_be_kept && transfer_syntax::may_be_lossy(stored);

@@ -23,7 +23,7 @@ use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer, Offers};
 use crate::http::request::anonymize::Anonymize;
 use crate::http::request::path::Target;
-use crate::http::response::instance::{boundary, etag, url};
+use crate::http::response::instance::{DICOM, boundary, etag, offers, url};
 use crate::http::response::multipart as parts;
 use crate::http::response::negotiation;
 use crate::http::response::ranged::{RangedResponse, SegmentedBody, describe, fingerprint, finish};
@@ -33,8 +33,6 @@ use crate::http::retrieve::available_parts::{
 };
 use crate::http::retrieve::bulkdata_of_instances::{self, BulkSelection};
 use crate::http::retrieve::zip;
-
-const DICOM: &str = "application/dicom";
 
 /// `GET` of a study, a series or an instance.
 pub(crate) async fn instances(
@@ -297,17 +295,7 @@ enum InstanceForm {
 /// are stored in a transfer syntax that web services shall not use are given in Explicit VR Little Endian
 /// too, whatever the client accepts (PS3.18 §8.7.3.4).
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<Offer, Error> {
-    let offers = |transfer_syntax: &str, is_default| {
-        let packings = [true, false].into_iter().filter(|is_multipart| *is_multipart || is_single);
-        let transfer_syntax = Some(transfer_syntax.to_owned());
-        let offer = |is_multipart| Offer {
-            is_multipart,
-            essence: DICOM,
-            transfer_syntax: transfer_syntax.clone(),
-            is_default,
-        };
-        packings.map(offer).collect::<Vec<_>>()
-    };
+    let offers = |transfer_syntax: &str, is_default| offers(transfer_syntax, is_default, is_single);
     let stored = record.transfer_syntax.as_str();
     let is_default_stored =
         is_to_be_rewritten(record) || matches!(default_form(record), InstanceForm::Stored);

@@ -21,13 +21,13 @@ use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::accept::{Accept, Offer};
+use crate::http::response::instance::DICOM;
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::available_parts::{incomplete, log_end, omission_warning};
 use crate::http::warning::warning;
 
 const ZIP: &str = "application/zip";
-const DICOM: &str = "application/dicom";
 /// The most characters of the parameter `filename`.
 const MAX_NAME_CHARACTERS: usize = 200;
 

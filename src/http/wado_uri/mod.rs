@@ -22,7 +22,7 @@ use crate::http::request::Head;
 use crate::http::request::accept::Offer;
 use crate::http::request::anonymize::Anonymize;
 use crate::http::request::rendering_parameters::wrong;
-use crate::http::response::instance::url;
+use crate::http::response::instance::{DICOM, url};
 use crate::http::response::negotiation::not_acceptable;
 use crate::http::retrieve::rendered::presented_frames;
 use crate::http::retrieve::rendered_images::{ImageFrame, Packing, RenderingPlan};
@@ -30,8 +30,6 @@ use crate::http::retrieve::{anonymized, document, instances, rendered_images};
 use crate::http::wado_uri::query::UriQuery;
 
 mod query;
-
-const DICOM: &str = "application/dicom";
 
 /// A placeholder for the media type of a document, which [`document::answer`] negotiates.
 const ANY_DOCUMENT: &str = "application/x-any-document";
