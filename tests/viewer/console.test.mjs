@@ -342,6 +342,24 @@ describe("the console", { concurrency: 1 }, () => {
     });
   }
 
+  seen("studies of a list that comes late have not just arrived", async (page) => {
+    let release;
+    let held = new Promise((resolve) => { release = resolve; });
+    await page.route("**/events", (route) => route.fulfill({ status: 200, contentType: "text/event-stream", body: ": and no more\n\n" }));
+    await page.route("**/studies?**", async (route) => {
+      const own = held;
+      held = null;
+      await own;
+      await route.continue();
+    });
+    await page.goto(`${server.url}/#/?size=25`);
+    // A later look has its answer first.
+    await rows(page).nth(24).waitFor();
+    release();
+    await page.unrouteAll({ behavior: "wait" });
+    assert.deepEqual(await page.locator("#rows .badge").allInnerTexts(), []);
+  });
+
   seen("a page that is not seen listens to nothing", async (page) => {
     await listening(page);
     const ended = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/events"));

@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
-import { Arrivals } from "../../src/http/web/console/arrivals.js";
+import { Arrivals, Looks } from "../../src/http/web/console/arrivals.js";
 import { ChangeLine, EventParser } from "../../src/http/web/console/events.js";
 
 const quick = { first: 5, longest: 20, silence: 2000 };
@@ -211,5 +211,28 @@ describe("marks of studies that arrive", () => {
     assert.deepEqual(marked(arrivals, 20, "own", "s"), ["own", "s"]);
     arrivals.take({ event: "deleted", study: "s", series: "1", gone: "study", time: "" }, 30);
     assert.deepEqual(marked(arrivals, 40, "own", "s"), ["own"]);
+  });
+
+  test("what came between two lists is said by a line only if it was open all the time", () => {
+    const looks = new Looks();
+    const isSaidAfter = (isOpenAtFirst, between, isOpenAtLast) => {
+      looks.show(looks.begin(isOpenAtFirst));
+      between();
+      return looks.isAllSaid(isOpenAtLast);
+    };
+    looks.opened();
+    assert.equal(isSaidAfter(true, () => {}, true), true);
+    assert.equal(isSaidAfter(true, () => {}, false), false);
+    assert.equal(isSaidAfter(false, () => looks.opened(), true), false);
+    assert.equal(isSaidAfter(true, () => looks.opened(), true), false);
+  });
+
+  test("the answer of an earlier look does not replace that of a later one", () => {
+    const looks = new Looks();
+    const [first, second] = [looks.begin(false), looks.begin(false)];
+    assert.equal(looks.isPast(first), false);
+    looks.show(second);
+    assert.equal(looks.isPast(first), true);
+    assert.equal(looks.isPast(second), false);
   });
 });

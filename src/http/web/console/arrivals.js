@@ -7,6 +7,11 @@
  *   that are not complete yet.
  */
 
+/**
+ * @typedef {{ number: number, line: number | null }} Look A look for the list: its place among the looks, counted from 1, and the line that was open
+ *   when it began.
+ */
+
 /** Milliseconds for which a study is marked as just arrived. */
 const newFor = 60_000;
 /** Milliseconds without an instance after which a study is not arriving any more. Its server says so earlier, for images. */
@@ -71,5 +76,38 @@ export class Arrivals {
   nextEnd(now) {
     const ends = [...this.#arrivals.values()].flatMap(({ arrived, changed }) => [arrived + newFor, changed + quietAfter]);
     return Math.min(...ends.filter((end) => end > now));
+  }
+}
+
+/** The order of the looks for a list, whose answers may come in another one, and whether a line has said what came between two of them. */
+export class Looks {
+  #last = 0;
+  #openings = 0;
+  /** @type {Look} */ #shown = { number: 0, line: null };
+
+  /** A line to the server was opened. */
+  opened() {
+    this.#openings += 1;
+  }
+
+  /** @param {boolean} isOpen Whether the line is open now. @returns {Look} */
+  begin(isOpen) {
+    this.#last += 1;
+    return { number: this.#last, line: isOpen ? this.#openings : null };
+  }
+
+  /** Whether a later look is shown already. @param {Look} look */
+  isPast(look) {
+    return look.number < this.#shown.number;
+  }
+
+  /** Whether one line was open since the look that is shown began, and so has said all that came. @param {boolean} isOpen Whether the line is open now. */
+  isAllSaid(isOpen) {
+    return isOpen && this.#shown.line === this.#openings;
+  }
+
+  /** @param {Look} look */
+  show(look) {
+    this.#shown = look;
   }
 }

@@ -31,10 +31,10 @@ export function newInstances(stored) {
 /**
  * The state of a file whose instance is stored. An instance that an earlier request for the same file stored is there already, and still new.
  * @param {dicomweb.DataSet} reference
- * @param {Set<string>} fresh The instances that the earlier request stored; each counts once.
+ * @param {Set<string>} [fresh] The instances that the earlier request stored; each counts once.
  * @returns {"stored" | "present"}
  */
-export function stateOf(reference, fresh) {
+export function stateOf(reference, fresh = new Set()) {
   return fresh.delete(uidOf(reference)) || !dicomweb.isPresent(reference) ? "stored" : "present";
 }
 

@@ -2,7 +2,7 @@
 // @ts-check
 
 import { actions, studyTitle, studyUrl } from "./actions.js";
-import { Arrivals } from "./arrivals.js";
+import { Arrivals, Looks } from "./arrivals.js";
 import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
 import { ChangeLine } from "./events.js";
@@ -42,11 +42,14 @@ let results = null;
 let resultsKey = "";
 /** @type {dicomweb.DataSet[]} */
 let listed = [];
+/** What is listed: the page of a search; empty before the first one. */
+let listedKey = "";
 /** @type {{ first: number, hasNext: boolean }} */
 let place = { first: 0, hasNext: false };
 /** @type {number | null} */
 let total = null;
 const arrivals = new Arrivals();
+const looks = new Looks();
 const line = new ChangeLine({
   ...dicomweb.changes(),
   onChange(change) {
@@ -54,7 +57,10 @@ const line = new ChangeLine({
     if (["stored", "replaced", "deleted"].includes(change.event)) pollSoon();
     else if (change.event === "complete") showMarks();
   },
-  onOpen: (isFresh) => isFresh && pollSoon(),
+  onOpen(isFresh) {
+    looks.opened();
+    if (isFresh) pollSoon();
+  },
   onBreak: () => poll(),
 });
 /** The next look after a change. */
@@ -225,14 +231,11 @@ export async function list({ isQuiet = false } = {}) {
   showForm();
   element("table-box").ariaBusy = "true";
   const waiting = isQuiet ? 0 : window.setTimeout(() => element("table-box").classList.add("waiting"), 300);
+  const look = looks.begin(line.isOpen);
   try {
     const page = await resultsOf(shown.page === 0 || isQuiet).page(shown.page, signal);
-    if (signal.aborted) return;
-    place = page;
-    listed = page.studies;
-    say(() => "");
-    showRows();
-    countAll();
+    if (signal.aborted || looks.isPast(look)) return;
+    showPage(page, look);
   } catch (error) {
     if (signal.aborted) return;
     if (isQuiet) return;
@@ -248,23 +251,38 @@ export async function list({ isQuiet = false } = {}) {
   }
 }
 
+/** What the page of a search is known by. */
+function pageKey() {
+  return `${shown.page} ${resultsKey}`;
+}
+
+/** @param {import("./results.js").Page} page @param {import("./arrivals.js").Look} look */
+function showPage(page, look) {
+  looks.show(look);
+  listedKey = pageKey();
+  place = page;
+  listed = page.studies;
+  say(() => "");
+  showRows();
+  countAll();
+}
+
 /** Looks for what has arrived, if the first page is shown. @returns {Promise<boolean>} Whether another look has no other outcome. */
 async function poll() {
   if (!isHere || document.hidden || shown.page !== 0) return true;
   const own = request;
+  const look = looks.begin(line.isOpen);
   try {
     const page = await resultsOf(true).page(0, own.signal);
-    if (own.signal.aborted || shown.page !== 0) return true;
+    if (own.signal.aborted || shown.page !== 0 || looks.isPast(look)) return true;
     const [before, after] = [listed.map(state), page.studies.map(state)];
-    const isStale = hasFailed;
-    if (JSON.stringify(before) === JSON.stringify(after) && !isStale) return true;
-    say(() => "");
-    // Events say what has arrived; lists alone let it be guessed. After a failure, the list before may be of another search.
-    if (!line.isOpen && !isStale) arrivals.compare(before, after, place.hasNext, Date.now());
-    place = page;
-    listed = page.studies;
-    showRows();
-    countAll();
+    if (JSON.stringify(before) === JSON.stringify(after) && !hasFailed) {
+      looks.show(look);
+      return true;
+    }
+    // A line that was open all the time has said what has arrived; else two lists of the same page let it be guessed.
+    if (!looks.isAllSaid(line.isOpen) && listedKey === pageKey()) arrivals.compare(before, after, place.hasNext, Date.now());
+    showPage(page, look);
     return true;
   } catch (error) {
     // Other failures pass: the next look may have an answer.

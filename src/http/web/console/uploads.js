@@ -360,8 +360,8 @@ export class Uploads extends EventTarget {
       this.#fail(batch[0], text, mayRetry);
     } else {
       const found = references(batch.map(({ instance }) => instance), stored);
-      const unclaimed = newInstances(stored);
-      found.forEach((reference, index) => reference && this.#settle(batch[index], stateOf(reference, unclaimed)));
+      found.forEach((reference, index) => reference && this.#settle(batch[index], stateOf(reference)));
+      const unclaimed = newInstances(stored.filter((reference) => !found.includes(reference)));
       for (const item of batch.filter(({ state }) => state === "sending")) await this.#report([item], await this.#answer([item]), unclaimed);
     }
   }
