@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -42,11 +42,31 @@ const TABLE_UNITS: &str = "cuspid_table_units_total";
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// The levels of the log.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The first part of a filter that is a word, and no level: the filter would take it for the name of a
+/// module, and leave out all other lines.
+fn unknown_level(filter: &str) -> Option<&str> {
+    let mut parts = filter.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.find(|part| {
+        let is_word = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        is_word && part.parse::<tracing::level_filters::LevelFilter>().is_err()
+    })
+}
+
 /// Starts logging to standard error. A second call changes nothing.
 ///
 /// # Errors
 /// If the filter cannot be parsed.
 pub fn start_log(log: &LogSettings) -> anyhow::Result<()> {
+    if let Some(word) = unknown_level(&log.filter) {
+        bail!(
+            "log.filter `{}`: `{word}` is none of the levels {}; for a module, write `{word}=debug`",
+            log.filter,
+            LEVELS.join(", ")
+        );
+    }
     let filter = EnvFilter::try_new(&log.filter).with_context(|| format!("log.filter `{}`", log.filter))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours only on a terminal: in a file the escape sequences would break searches.
@@ -279,4 +299,24 @@ pub fn table_units_consumed(operation: &'static str, kind: Units, units: f64) {
         Units::Write => "write",
     };
     counter!(TABLE_UNITS, "operation" => operation, "kind" => kind).increment(units.ceil() as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_filter_are_levels() {
+        for (filter, unknown) in [
+            ("info", None),
+            ("WARN", None),
+            ("cuspid=debug,warn", None),
+            ("cuspid::http=debug, off", None),
+            ("info,[search]=trace", None),
+            ("loud", Some("loud")),
+            ("cuspid=debug,warning", Some("warning")),
+        ] {
+            assert_eq!(unknown_level(filter), unknown, "{filter}");
+        }
+    }
 }

@@ -55,6 +55,9 @@ impl AeArguments {
 impl ListArguments {
     fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load([])?;
+        if config.dimse.peers.is_empty() {
+            eprintln!("dimse.peers has no AE titles");
+        }
         let mut out = io::stdout().lock();
         for peer in &config.dimse.peers {
             let title = peer.ae_title.as_deref().unwrap_or("*");

@@ -102,7 +102,7 @@ impl Settings {
     /// Loads the settings from all sources, with `flags` of the command last, and starts the log.
     fn load(&self, flags: impl IntoIterator<Item = Override>) -> anyhow::Result<Config> {
         let file = self.config.as_deref().map(read_file).transpose()?;
-        let mut overrides = config::from_environment(std::env::vars());
+        let mut overrides = config::from_environment(std::env::vars())?;
         overrides.extend(self.set.iter().cloned());
         if let Some(data) = &self.data {
             overrides.push(("storage".into(), "data".into(), data.display().to_string()));

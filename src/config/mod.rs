@@ -223,16 +223,35 @@ impl Config {
     }
 }
 
-/// The overrides in environment variables: `CUSPID_SECTION__NAME`.
-pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
-    let mut overrides: Vec<Override> = variables
-        .filter_map(|(key, text)| {
-            let (section, name) = key.strip_prefix("CUSPID_")?.split_once("__")?;
-            Some((section.to_ascii_lowercase(), name.to_ascii_lowercase(), text))
-        })
-        .collect();
+/// The overrides in environment variables: `CUSPID_SECTION__NAME`. Variables of other forms are of other
+/// programs.
+///
+/// # Errors
+/// A setting that is written with one underscore, `CUSPID_SECTION_NAME`, and would have no effect.
+pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Vec<Override>> {
+    let mut overrides = Vec::new();
+    for (key, text) in variables {
+        let Some(setting) = key.strip_prefix("CUSPID_").map(str::to_ascii_lowercase) else { continue };
+        match setting.split_once("__") {
+            Some((section, name)) => overrides.push((section.into(), name.into(), text)),
+            None => {
+                let meant = meant_setting(&setting);
+                ensure!(meant.is_none(), "{key} has no effect: write {}", meant.unwrap_or_default());
+            }
+        }
+    }
     overrides.sort();
-    overrides
+    Ok(overrides)
+}
+
+/// The environment variable of the setting `section_name`, if there is such a setting.
+fn meant_setting(text: &str) -> Option<String> {
+    let settings: Table = DEFAULTS.parse().ok()?;
+    settings.iter().find_map(|(section, names)| {
+        let name = text.strip_prefix(section.as_str())?.strip_prefix('_')?;
+        names.get(name)?;
+        Some(format!("CUSPID_{}__{}", section.to_ascii_uppercase(), name.to_ascii_uppercase()))
+    })
 }
 
 fn merge(settings: &mut Table, file: Table) -> anyhow::Result<()> {
@@ -393,6 +412,23 @@ mod tests {
     fn the_environment_names_sections_by_two_underscores() {
         let variables = [("CUSPID_HTTP__PUBLIC_URL", "u"), ("CUSPID_HOME", "x"), ("PATH", "y")];
         let variables = variables.iter().map(|(key, text)| (key.to_string(), text.to_string()));
-        assert_eq!(from_environment(variables), [set("http", "public_url", "u")]);
+        assert_eq!(from_environment(variables).unwrap(), [set("http", "public_url", "u")]);
+    }
+
+    #[test]
+    fn a_setting_with_one_underscore_is_named() {
+        for (key, meant) in [
+            ("CUSPID_HTTP_PUBLIC_URL", Some("CUSPID_HTTP__PUBLIC_URL")),
+            ("CUSPID_S3_BUCKET", Some("CUSPID_S3__BUCKET")),
+            // Of Kubernetes, for a service with the name cuspid-http.
+            ("CUSPID_HTTP_PORT", None),
+            ("CUSPID_BINARY", None),
+        ] {
+            let found = from_environment([(key.to_owned(), "x".to_owned())].into_iter());
+            match meant {
+                Some(meant) => assert!(found.unwrap_err().to_string().contains(meant), "{key}"),
+                None => assert_eq!(found.unwrap(), [], "{key}"),
+            }
+        }
     }
 }

@@ -73,7 +73,8 @@ impl ChangeParameters {
                     found.limit = limit.min(MAX_LIMIT);
                 }
                 "study" => found.filter = ChangeFilter::of_study(&value).map_err(|_| wrong("is no UID"))?,
-                _ => {}
+                // A filter that is mistyped must not show everything.
+                _ => return Err(wrong("is no parameter of the changes")),
             }
         }
         Ok(found)

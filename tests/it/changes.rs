@@ -123,7 +123,7 @@ async fn changes_are_listed_in_order_and_page_by_page() {
 #[tokio::test]
 async fn a_wrong_place_is_refused_and_one_of_another_feed_is_gone() {
     let server = Server::start().await;
-    for query in ["?after=", "?after=x", "?limit=0", "?limit=x", "?study=x", "?after=1-0"] {
+    for query in ["?after=", "?after=x", "?studies=1.2", "?limit=0", "?limit=x", "?study=x", "?after=1-0"] {
         for path in ["/changes", "/events"] {
             assert_eq!(get(&server, &format!("{path}{query}")).await.status(), 400, "{path}{query}");
         }
