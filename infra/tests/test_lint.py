@@ -14,7 +14,7 @@ TEMPLATES = sorted(deploy.TEMPLATES.glob("*.yaml"))
 PARAMETER_FILES = sorted((INFRA / "parameters").glob("*.yaml"))
 REGIONS = sorted({yaml.safe_load(path.read_text())["region"] for path in PARAMETER_FILES})
 
-# An audit trail of the server is planned. Until it exists, nothing records who saw what (docs/decisions/0081).
+# The server's own audit log says who saw what (docs/audit.md, docs/decisions/0081).
 NO_ACCESS_LOGS = "URLs of searches hold patients' names, and access logs hold whole URLs"
 
 # Findings of checkov that are intended: (check, resource) and why.
