@@ -24,6 +24,7 @@ const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const PREVIEWS: &str = "cuspid_previews_total";
+const WEBHOOK_REQUESTS: &str = "cuspid_webhook_requests_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
 const TLS_RELOAD_FAILURES: &str = "cuspid_tls_reload_failures_total";
 const PANICS: &str = "cuspid_panics_total";
@@ -109,6 +110,7 @@ fn start_metrics() -> PrometheusHandle {
         "Seconds from an HTTP request to the head of its response, by route"
     );
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
+    describe_counter!(WEBHOOK_REQUESTS, "Requests to webhooks, by outcome: delivered, failed");
     describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
     describe_counter!(TLS_RELOAD_FAILURES, "Renewed certificates of HTTPS that could not be used");
@@ -210,6 +212,12 @@ impl Drop for OpenAssociation {
     fn drop(&mut self) {
         gauge!(ASSOCIATIONS).decrement(1.0);
     }
+}
+
+/// Counts a request to a webhook.
+pub fn webhook_requested(is_delivered: bool) {
+    let outcome = if is_delivered { "delivered" } else { "failed" };
+    counter!(WEBHOOK_REQUESTS, "outcome" => outcome).increment(1);
 }
 
 /// Counts an attempt to make a preview.

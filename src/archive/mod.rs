@@ -39,6 +39,7 @@ use crate::telemetry;
 pub mod access;
 pub mod audit;
 mod blocking;
+pub mod change_json;
 pub mod changes;
 mod damaged;
 pub mod derived;
@@ -61,6 +62,7 @@ pub mod signing;
 pub mod status;
 mod storing;
 mod verified;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) use crate::archive::blocking::injected;

@@ -22,6 +22,7 @@ mod storage_class;
 mod tenant;
 mod tenant_rule;
 mod tls;
+mod webhooks;
 
 pub use auth::{AuthSettings, SigningAlgorithm, is_trustworthy};
 pub use bucket::{Bucket, BucketNames};
@@ -46,6 +47,7 @@ pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
 pub use tenant_rule::TenantRule;
 pub use tls::TlsFiles;
+pub use webhooks::{NotAWebhookTarget, WebhookTarget, WebhooksSettings};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The maximum length of the value representation AE (PS3.5 §6.2).
@@ -77,6 +79,7 @@ pub struct Config {
     pub search: SearchSettings,
     pub preview: PreviewSettings,
     pub changes: ChangesSettings,
+    pub webhooks: WebhooksSettings,
     pub audit: AuditSettings,
     pub sharing: SharingSettings,
     pub jobs: JobsSettings,
@@ -118,7 +121,13 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings that cannot be 0, with their values.
+    /// The settings of all sections that cannot be 0, with their values.
+    fn all_at_least_one(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let of_sections = self.sharing.at_least_one().into_iter().chain(self.webhooks.at_least_one());
+        self.at_least_one().into_iter().chain(of_sections)
+    }
+
+    /// The settings of the other sections that cannot be 0, with their values.
     fn at_least_one(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("dynamodb.max_requests", self.dynamodb.max_requests as u64),
@@ -158,7 +167,7 @@ impl Config {
 
     /// Refuses values of the right type with which the server cannot work.
     fn validate(&self) -> anyhow::Result<()> {
-        for (name, value) in self.at_least_one().into_iter().chain(self.sharing.at_least_one()) {
+        for (name, value) in self.all_at_least_one() {
             ensure!(value > 0, "{name} cannot be 0");
         }
         if self.storage.blobs == BlobStore::S3 {
@@ -166,6 +175,7 @@ impl Config {
         }
         self.decoders.validate()?;
         self.sharing.validate()?;
+        self.webhooks.validate(self.auth.is_on())?;
         self.deidentification.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);

@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::access::Caller;
+use crate::archive::change_json::change_json;
 use crate::archive::changes::{
-    Change, ChangeFilter, ChangeKind, ChangeListener, FeedCursor, FeedEntry, FeedRead, ListeningEnd,
+    Change, ChangeFilter, ChangeListener, FeedCursor, FeedEntry, FeedRead, ListeningEnd,
 };
-use crate::clock::{now_millis, rfc3339};
+use crate::clock::now_millis;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::middleware::forwarding::Client;
@@ -82,7 +83,7 @@ impl ChangeParameters {
 
     /// The wanted changes of an entry: the names of their events, and their descriptions.
     fn described(&self, entry: &FeedEntry) -> Vec<(&'static str, Value)> {
-        let described = |change: &Change| Some((change.kind.event()?, described(entry, change)));
+        let described = |change: &Change| Some((change.kind.event()?, change_json(entry, change)));
         self.filter.select(entry).filter_map(described).collect()
     }
 }
@@ -117,29 +118,6 @@ pub(in crate::http) async fn changes(
     let body = json!({ "changes": changes, "next": page.next.to_string(), "more": page.has_more });
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     Ok((headers, body.to_string()).into_response())
-}
-
-/// A change as JSON.
-fn described(entry: &FeedEntry, change: &Change) -> Value {
-    let Change { kind, study, series, instances, .. } = change;
-    let mut described = json!({
-        "event": kind.event(),
-        "time": rfc3339(entry.at),
-        "study": study.as_str(),
-        "series": series.as_str(),
-    });
-    if !instances.is_empty() {
-        described["instances"] = instances.iter().map(|instance| instance.as_str()).collect();
-    }
-    match kind {
-        ChangeKind::Preview => described["state"] = json!("ready"),
-        ChangeKind::PreviewFailed => described["state"] = json!("failed"),
-        _ => {}
-    }
-    if let Some(level) = change.gone() {
-        described["gone"] = json!(level);
-    }
-    described
 }
 
 /// `GET /events[?study=]`, with `Last-Event-ID` or `?after=` to go on from a place.

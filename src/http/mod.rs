@@ -38,6 +38,7 @@ mod store;
 mod wado_uri;
 mod warning;
 mod web;
+mod webhooks;
 
 pub use protocol::TLS_PROTOCOLS;
 pub use server::run;

@@ -198,6 +198,26 @@ pub(crate) fn signing_key(tenant: &str, period: i64) -> ItemKey {
     ItemKey { partition: signing_keys(tenant), sort: format!("{period:012}") }
 }
 
+/// The partition of the states of a tenant's webhooks.
+pub(crate) fn webhooks(tenant: &str) -> String {
+    format!("T#{tenant}#WEBHOOKS")
+}
+
+/// The row of the state of a webhook.
+pub(crate) fn webhook(tenant: &str, id: &str) -> ItemKey {
+    ItemKey { partition: webhooks(tenant), sort: id.into() }
+}
+
+/// The partition of the deliveries to a tenant's webhooks that were given up.
+pub(crate) fn webhook_failures(tenant: &str) -> String {
+    format!("T#{tenant}#WEBHOOK-FAILURES")
+}
+
+/// The row of a delivery that was given up, by its time.
+pub(crate) fn webhook_failure(tenant: &str, given_up_at: i64, id: &str) -> ItemKey {
+    ItemKey { partition: webhook_failures(tenant), sort: format!("{given_up_at:015}#{id}") }
+}
+
 /// The row of an entry of the deletion queue.
 pub(crate) fn deletion_entry(entry: &DeletionEntry) -> ItemKey {
     let DeletionEntry { id, tenant, study, .. } = entry;

@@ -56,6 +56,7 @@ mod shares_tests;
 mod study_update;
 #[cfg(test)]
 mod tests;
+pub mod webhooks;
 
 pub use commit::CommitOutcome;
 pub use counts::Recount;

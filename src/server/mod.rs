@@ -90,7 +90,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let callers = Callers::of(&config);
     tasks.spawn(dimse::run(listeners, archive.clone(), dimse_settings, callers, stop.clone()));
     if config.jobs.in_server {
-        start_jobs(&archive, &config, &stop, &tasks);
+        start_jobs(&archive, &config, &stop, &tasks)?;
     }
     let title = &config.dimse.ae_title;
     let mut dimse_part = dimse.plain.map(|address| format!(", DIMSE on {address} as {title}"));
@@ -127,7 +127,12 @@ async fn dimse_listeners(config: &Config) -> anyhow::Result<(dimse::Listeners, D
 }
 
 /// Starts the background jobs of an archive.
-fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken, tasks: &TaskTracker) {
+fn start_jobs(
+    archive: &Arc<Archive>,
+    config: &Config,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> anyhow::Result<()> {
     let every = Duration::from_secs(config.jobs.reconcile_seconds);
     tasks.spawn(jobs::reconcile::run(archive.clone(), every, stop.clone()));
     if config.changes.retention_days > 0 {
@@ -148,6 +153,12 @@ fn start_jobs(archive: &Arc<Archive>, config: &Config, stop: &CancellationToken,
         let (archive, config, stop) = (archive.clone(), config.clone(), stop.clone());
         tasks.spawn(async move { jobs::previews::run(archive, &config, stop).await });
     }
+    if !config.webhooks.targets.is_empty() {
+        for delivery in jobs::webhooks::tasks(archive, config, stop)? {
+            tasks.spawn(delivery);
+        }
+    }
+    Ok(())
 }
 
 /// Runs the background jobs of an archive, and nothing else, until `stop`.
@@ -158,7 +169,7 @@ pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Resu
     let archive = open_to_serve(&config).await?;
     archive.audit_activity(AuditEventType::Start, "cuspid worker").await?;
     let tasks = TaskTracker::new();
-    start_jobs(&archive, &config, &stop, &tasks);
+    start_jobs(&archive, &config, &stop, &tasks)?;
     info!("ready: running background jobs");
     tasks.close();
     tasks.wait().await;

@@ -345,6 +345,7 @@ const READ_FOR_CALLERS: &[&str] = &[
     "search.rs",
     "shares.rs",
     "status.rs",
+    "webhooks.rs",
 ];
 
 #[test]

@@ -54,4 +54,5 @@ mod transcode;
 mod view;
 mod viewer;
 mod wado_uri;
+mod webhooks;
 mod zip;

@@ -9,7 +9,7 @@ use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
 use crate::http::web::{console, view, viewer};
-use crate::http::{audit_log, changes, me, ops, preview_stream, status};
+use crate::http::{audit_log, changes, me, ops, preview_stream, status, webhooks};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -59,6 +59,21 @@ pub(super) const RESOURCES: &[Resource] = &[
                 "ListenToChanges",
                 |method| on(method, changes::events),
                 "changes as events, from now on",
+                "docs/changes.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/webhooks",
+        operations: &[Operation {
+            access: Access::Needs(Right::Administer),
+            audit: AuditRule::None,
+            gives: &["application/json"],
+            statuses: &[200, 429, 500, 503],
+            ..Operation::get(
+                "RetrieveWebhooks",
+                |method| on(method, webhooks::webhooks),
+                "the state of the delivery of changes to webhooks",
                 "docs/changes.md",
             )
         }],
