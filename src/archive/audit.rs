@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::ingest::StoredInstance;
 use crate::archive::scope::Scope;
+use crate::archive::shares::ShareRecord;
 use crate::archive::{Archive, Error};
 use crate::audit::event::{
     AuditAction, AuditEntry, AuditEvent, AuditEventType, AuditOutcome, AuditProtocol, AuditTransfer,
@@ -233,6 +234,33 @@ impl Archive {
             ..AuditEntry::of(AuditEvent::SecurityAlert, AuditAction::E, caller.audit_user())
         };
         self.record(caller, entry).await
+    }
+
+    /// Records that the link of a share was opened, or was tried with a wrong code.
+    pub(in crate::archive) async fn audit_link(
+        &self,
+        tenant: &Tenant,
+        share: &ShareRecord,
+        address: &str,
+        is_opened: bool,
+    ) -> Result<(), Error> {
+        let user = AuditUser {
+            user: format!("share:{}", share.id),
+            ..AuditUser::unknown(address, AuditProtocol::Http)
+        };
+        let study = &share.objects.study;
+        let make = async {
+            Ok(AuditEntry {
+                event_type: Some(AuditEventType::Login),
+                outcome: if is_opened { AuditOutcome::Success } else { AuditOutcome::MinorFailure },
+                study: Some(study.to_string()),
+                patient: self.patient_of(tenant, study).await?,
+                detail: Some(if is_opened { "link opened" } else { "wrong code" }.to_owned()),
+                ..AuditEntry::of(AuditEvent::UserAuthentication, AuditAction::E, user.clone())
+            })
+        };
+        let group: Group = (&user.user, &user.address, "link", if is_opened { "opened" } else { "wrong" });
+        unless_full(self.audit.record_once(tenant.as_str(), &group, self.audit.group_period(), make).await)
     }
 
     /// Records in the server's log that a caller was not let in, of whom no tenant is known.

@@ -104,6 +104,8 @@ pub struct Archive {
     slices: SlicePool,
     /// The derived objects that are being made.
     derived_locks: KeyedLock<Key>,
+    /// Held while the link of a share is opened, by the share.
+    link_locks: KeyedLock<String>,
     storing: StoringState,
     devices: Devices,
     /// The directory on whose disk the originals are; `None` if they are in a remote store.
@@ -167,6 +169,7 @@ impl Archive {
             recent_uploads: RecentUploads::default(),
             slices: SlicePool::new(&config.preview),
             derived_locks: KeyedLock::default(),
+            link_locks: KeyedLock::default(),
             storing: StoringState::default(),
             devices: Devices::default(),
             data_directory: (!is_remote).then(|| config.storage.data.clone()),

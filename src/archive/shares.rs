@@ -347,13 +347,22 @@ impl Archive {
         Ok(FoundLink { tenant, record, state, attributes, modalities })
     }
 
-    /// Opens a link: checks the code, if the share has one, and counts the use.
-    pub async fn open_link(&self, secret: &str, code: Option<&str>) -> Result<OpenedLink, Error> {
+    /// Opens a link: checks the code, if the share has one, and counts the use. `address` is the client's,
+    /// for the audit log.
+    pub async fn open_link(
+        &self,
+        secret: &str,
+        code: Option<&str>,
+        address: &str,
+    ) -> Result<OpenedLink, Error> {
         let Some(found) = self.find_link(secret).await? else { return Ok(OpenedLink::NotFound) };
         if found.state != ShareState::Open {
             return Ok(OpenedLink::Closed(found.state));
         }
         let (tenant, id) = (found.tenant.as_str(), found.record.id.as_str());
+        // Guests wait for each other here, so that a revocation, which does not wait, meets one of them at
+        // most.
+        let _turn = self.link_locks.lock(id.to_owned()).await;
         if let Some(hash) = &found.record.code {
             let Some(code) = code else {
                 let left = self.sharing.max_wrong_codes.saturating_sub(found.record.tries.failed);
@@ -373,11 +382,16 @@ impl Archive {
                 None => return Ok(OpenedLink::NotFound),
             }
             if let CodeCheck::Wrong = share_code::check(code, hash.clone()).await? {
+                self.audit_link(&found.tenant, &found.record, address, false).await?;
                 let left = settings.max_wrong_codes.saturating_sub(found.record.tries.failed + 1);
                 return Ok(OpenedLink::WrongCode { left });
             }
         }
-        self.count_use(found).await
+        let opened = self.count_use(found).await?;
+        if let OpenedLink::Opened(link) = &opened {
+            self.audit_link(&link.tenant, &link.record, address, true).await?;
+        }
+        Ok(opened)
     }
 
     /// Counts a use of a link, and takes back the failure that was counted for a right code.

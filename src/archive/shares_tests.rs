@@ -58,7 +58,7 @@ async fn a_share_that_one_server_revokes_ends_on_the_other() {
     let [one, other] = servers();
     let new = stored(&one).await;
     let (record, secret) = one.make_share(&caller(), new).await.unwrap();
-    let opened = other.open_link(&secret, None).await.unwrap();
+    let opened = other.open_link(&secret, None, "").await.unwrap();
     assert!(matches!(opened, OpenedLink::Opened(_)), "{opened:?}");
     let tenant: Tenant = "a".parse().unwrap();
     let found = other.caller_of_share(tenant.clone(), &record.id, i64::MAX).await.unwrap().unwrap();

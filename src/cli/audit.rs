@@ -109,12 +109,9 @@ impl VerifyArguments {
             tenants.dedup();
             verify(&log, &tenants, &saved).await
         })?;
-        if let Some(path) = &self.save_heads {
-            let lines = heads.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-            std::fs::write(path, lines.join("\n") + "\n").with_context(|| cannot("write", path))?;
-        }
-        ensure!(faults == 0, "the audit log is not as it was written: {faults} faults");
-        Ok(())
+        // The heads of a log that was cut would hide the cut from the next verification.
+        ensure!(faults == 0, "the audit log is not as it was written: {faults} faults; no heads are saved");
+        self.save_heads.as_deref().map_or(Ok(()), |path| save_heads(path, &heads))
     }
 }
 
@@ -191,10 +188,32 @@ async fn wanted_tenants(log: &AuditLog, tenant: Option<&str>) -> anyhow::Result<
     Ok(vec![tenant.to_owned()])
 }
 
+/// The last line of a file of heads: without it, the file was cut.
+#[derive(Debug, Serialize, Deserialize)]
+struct EndOfHeads {
+    heads: usize,
+}
+
+/// Writes a file of heads, whole or not at all.
+fn save_heads(path: &Path, heads: &[SavedHead]) -> anyhow::Result<()> {
+    let mut lines = heads.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    lines.push(serde_json::to_string(&EndOfHeads { heads: heads.len() })?);
+    let new = path.with_added_extension("new");
+    std::fs::write(&new, lines.join("\n") + "\n").with_context(|| cannot("write", &new))?;
+    std::fs::rename(&new, path).with_context(|| cannot("write", path))
+}
+
 fn read_heads(path: &Path) -> anyhow::Result<Vec<SavedHead>> {
     let text = std::fs::read_to_string(path).with_context(|| cannot("read", path))?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.map(|line| serde_json::from_str(line).with_context(|| cannot("read", path))).collect()
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let end = lines.pop().and_then(|line| serde_json::from_str::<EndOfHeads>(line).ok());
+    ensure!(
+        end.is_some_and(|end| end.heads == lines.len()),
+        "{} is no whole file of --save-heads",
+        path.display()
+    );
+    let heads = lines.into_iter();
+    heads.map(|line| serde_json::from_str(line).with_context(|| cannot("read", path))).collect()
 }
 
 fn cannot(action: &str, path: &Path) -> String {

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
+use crate::backoff::jitter;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::read::whole_partition;
 use crate::index::{Error, Index, keys, rows};
@@ -12,6 +15,8 @@ use crate::table::{self, Expect, Item, MAX_WRITES, Range, Write};
 
 /// The maximum number of attempts at a change of a share that others change at the same time.
 const MAX_ATTEMPTS: usize = 32;
+/// The longest pause after an attempt that failed.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The objects that a share opens: a study, a series of it, or some instances of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +152,7 @@ impl Index {
             let written = Item { version: item.version + 1, body, ..item };
             match self.table.transact(vec![Write::Put(written, expect)]).await {
                 Ok(()) => return Ok(Some(outcome)),
-                Err(table::Error::Conflict(_)) => {}
+                Err(table::Error::Conflict(_)) => sleep(jitter(LONGEST_PAUSE)).await,
                 Err(error) => return Err(error.into()),
             }
         }

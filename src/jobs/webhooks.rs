@@ -231,8 +231,8 @@ impl Delivery {
         Ok(if is_set { following } else { NextStep::Again })
     }
 
-    /// Continues with the oldest changes that are kept: those after the target's place were swept, or the index
-    /// was built again.
+    /// Continues with the oldest changes that are kept: those after the target's place were swept, or the
+    /// index was built again.
     async fn begin_again(&self, state: WebhookState, version: u64) -> Result<NextStep, Error> {
         let state = WebhookState { error: SWEPT.into(), ..state };
         let failure = failure(&state, "", now_millis());

@@ -64,6 +64,10 @@ impl Row {
             "everyone" => Answer::Usual,
             "a token" => Answer::Usual,
             right if !rights.contains(&right) => Answer::Forbidden,
+            // Its link reads.
+            "share" if self.method == "POST" && self.path == "/shares" && !rights.contains(&"read") => {
+                Answer::Forbidden
+            }
             _ if !sees && self.is_of_objects() => Answer::NotThere,
             _ => Answer::Usual,
         }

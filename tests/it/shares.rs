@@ -403,6 +403,10 @@ async fn what_a_share_may_be_has_limits() {
         (json!({ "uses": 0 }), 400),
         (json!({ "code": "12345" }), 400),
         (json!({ "code": "1".repeat(65) }), 400),
+        // A code or a list that came out empty must not open more.
+        (json!({ "code": "" }), 400),
+        (json!({ "code": "      " }), 400),
+        (json!({ "instances": [] }), 400),
         (json!({ "mode": "own" }), 400),
         (json!({ "unknown": 1 }), 400),
     ] {

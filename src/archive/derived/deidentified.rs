@@ -17,6 +17,8 @@ use crate::config::ProfileOption;
 use crate::dicom::deidentify::{Deidentifier, PseudonymSecret, Suitability};
 use crate::dicom::frames::FrameTable;
 use crate::dicom::json;
+use crate::dicom::scan::Outline;
+use crate::dicom::tags;
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::{InstanceUid, Uid};
 use crate::index::records::InstanceRecord;
@@ -29,8 +31,8 @@ const MAX_NAMED: usize = 10;
 pub enum CopyForm {
     /// Explicit VR Little Endian, frames decoded.
     Explicit,
-    /// The stored transfer syntax, frames encapsulated as they are. The copy is in Explicit VR Little Endian
-    /// where the frames are native, have to be changed, or hold notes of cameras and programs.
+    /// The stored transfer syntax for videos, which are encapsulated as they are, and otherwise the form of
+    /// [`CopyForm::Explicit`]: headers and ends of compressed images can hold anything.
     Encapsulated,
 }
 
@@ -181,9 +183,23 @@ pub async fn survey(
     }
 }
 
-/// Whether the frames of an instance are compressed, so that [`CopyForm::Encapsulated`] is another form.
-pub fn is_encapsulated(record: &InstanceRecord) -> bool {
+/// Whether [`CopyForm::Encapsulated`] is another form of an instance: it is a video.
+pub fn is_kept_encapsulated(record: &InstanceRecord) -> bool {
     matches!(record.layout.frames, FrameTable::Encapsulated { .. })
+        && transfer_syntax::is_video(&record.transfer_syntax)
+}
+
+/// Whether pixel data have bytes that are of no frame, besides one that makes their number even.
+fn has_bytes_beside_frames(outline: &Outline, frames: &FrameTable) -> bool {
+    let of_frames = match frames {
+        FrameTable::None => 0,
+        FrameTable::Native { frame_bits, count, .. } => {
+            frame_bits.saturating_mul(u64::from(*count)).div_ceil(8).next_multiple_of(2)
+        }
+        // They are decoded, one by one.
+        FrameTable::Encapsulated { .. } => return false,
+    };
+    outline.events.iter().any(|event| tags::is_pixel_data(event.tag) && event.length > of_frames)
 }
 
 /// Plans the copy of an instance. Reads the object once, to find its elements, and decodes the first frame if
@@ -205,11 +221,10 @@ pub async fn deidentified_file(
     let worker = deidentifier.clone();
     let copy = run_blocking(None, move || worker.apply(&outline)).await?;
     let copy = copy.map_err(|reason| Error::NotDeidentified(reason.to_owned()))?;
-    let is_kept = form == CopyForm::Encapsulated
-        && is_encapsulated(&source.record)
-        && copy.regions.is_empty()
-        && !copy.has_notes_in_frames;
-    if is_kept {
+    if has_bytes_beside_frames(&copy.outline, &source.record.layout.frames) {
+        return Err(Error::NotDeidentified("there are bytes beside the frames".to_owned()));
+    }
+    if form == CopyForm::Encapsulated && is_kept_encapsulated(&source.record) && copy.regions.is_empty() {
         let transfer_syntax = copy.outline.transfer_syntax.clone();
         let file = source.encapsulated_of(&copy.outline, copy.changes)?;
         return Ok(DeidentifiedFile { file, transfer_syntax });
@@ -230,7 +245,7 @@ pub async fn deidentified_file_in_any_form(
 ) -> Result<DeidentifiedFile, Error> {
     let file = deidentified_file(archive, caller, record, deidentifier, form).await;
     match file {
-        Err(error) if error.is_about_form() && form == CopyForm::Explicit && is_encapsulated(record) => {
+        Err(error) if error.is_about_form() && form == CopyForm::Explicit && is_kept_encapsulated(record) => {
             let form = CopyForm::Encapsulated;
             match deidentified_file(archive, caller, record, deidentifier, form).await {
                 Ok(file) if file.transfer_syntax != transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN => Ok(file),

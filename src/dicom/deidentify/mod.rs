@@ -31,6 +31,9 @@ pub use crate::dicom::deidentify::suitability::{Suitability, suitability};
 /// De-identification Method (0012,0063).
 const METHOD: &str = "Cuspid: PS3.15 Basic Application Level Confidentiality Profile";
 
+/// The roots of well-known frames of reference and of colour palettes (PS3.6 §A).
+const OF_STANDARD: [&str; 2] = ["1.2.840.10008.1.4.1.", "1.2.840.10008.1.5."];
+
 /// The profile with the options of a copy, and the secret that replacements depend on.
 #[derive(Debug, Clone)]
 pub struct Deidentifier {
@@ -51,9 +54,6 @@ pub struct DeidentifiedOutline {
     pub changes: Vec<EncodedElement>,
     /// The regions to black out; empty if there are none.
     pub regions: Vec<crate::config::PixelRegion>,
-    /// Whether frames that are compressed hold notes of cameras or programs, so that they cannot be given as
-    /// they are stored.
-    pub has_notes_in_frames: bool,
 }
 
 impl Deidentifier {
@@ -88,7 +88,19 @@ impl Deidentifier {
 
     /// The UID in the place of another: the same, if UIDs are retained.
     pub fn uid(&self, uid: &str) -> String {
-        if self.has(ProfileOption::RetainUids) { uid.to_owned() } else { self.secret.uid(uid) }
+        if self.has(ProfileOption::RetainUids) { uid.to_owned() } else { self.replaced_uid(uid) }
+    }
+
+    /// The UID in the place of another, whatever the options. Frames of reference and colour palettes of the
+    /// standard stay: they are of no patient.
+    fn replaced_uid(&self, uid: &str) -> String {
+        const MAX_NUMBER_DIGITS: usize = 3;
+        let number = OF_STANDARD.iter().find_map(|root| uid.strip_prefix(root));
+        let is_of_standard = number.is_some_and(|number| {
+            (1..=MAX_NUMBER_DIGITS).contains(&number.len())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if is_of_standard { uid.to_owned() } else { self.secret.uid(uid) }
     }
 
     /// A validator of a copy, from which the validator of the original cannot be found. It differs for each
@@ -113,8 +125,7 @@ impl Deidentifier {
         let patient = patient(outline);
         let outline = Walk::new(self, outline, &patient).copy();
         let changes = self.changes(&patient, !regions.is_empty());
-        let has_notes_in_frames = suitability::has_notes(&outline.first_frame_head);
-        Ok(DeidentifiedOutline { outline, changes, regions, has_notes_in_frames })
+        Ok(DeidentifiedOutline { outline, changes, regions })
     }
 
     /// The elements that say what was done (PS3.15 §E.1.1, §E.2, §E.3), and the pseudonyms of the patient.

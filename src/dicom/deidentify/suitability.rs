@@ -2,9 +2,7 @@
 //! documents and reports cannot be (PS3.15 §E.3.1, §E.3.2, §E.3.4).
 
 use crate::config::{BurnedInRule, PixelRegion};
-use crate::dicom::attributes::{Attribute, Attributes, Tag};
-use crate::dicom::codestream;
-use crate::dicom::marker_segments::{MarkerSegments, START_OF_SCAN};
+use crate::dicom::attributes::{Attribute, Attributes, Tag, Value};
 use crate::dicom::tags;
 use crate::dicom::uids;
 
@@ -24,7 +22,7 @@ pub(super) const NEEDED: [Tag; 8] = [
 /// ultrasound.
 const OFTEN_WITH_TEXT: [&str; 10] = ["7", "7.1", "7.2", "7.3", "7.4", "3", "3.1", "6", "6.1", "6.2"];
 /// SOP classes of photographs of the patient.
-const PHOTOGRAPHS: [&str; 2] = ["77.1.4", "77.1.4.1"];
+const PHOTOGRAPHS: [&str; 3] = ["77.1.4", "77.1.4.1", "77.1.7"];
 /// SOP classes of recorded speech.
 const SPEECH: [&str; 2] = ["9.4.1", "9.4.2"];
 
@@ -56,9 +54,8 @@ pub fn suitability(attributes: &Attributes, rules: &[BurnedInRule]) -> Suitabili
     if SPEECH.contains(&leaf) {
         return Suitability::Unsuitable("recorded speech may name the patient");
     }
-    if text(tags::RECOGNIZABLE_VISUAL_FEATURES) == "YES"
-        || (PHOTOGRAPHS.contains(&leaf) && text(tags::RECOGNIZABLE_VISUAL_FEATURES) != "NO")
-    {
+    let may_be_recognized = said(attributes, tags::RECOGNIZABLE_VISUAL_FEATURES);
+    if may_be_recognized == Some(true) || (PHOTOGRAPHS.contains(&leaf) && may_be_recognized.is_none()) {
         return Suitability::Unsuitable("the patient may be recognized in the image");
     }
     if let Some(rule) = rules.iter().find(|rule| fits(rule, text)) {
@@ -67,11 +64,26 @@ pub fn suitability(attributes: &Attributes, rules: &[BurnedInRule]) -> Suitabili
             false => Suitability::Cleaned(rule.regions.clone()),
         };
     }
-    match text(tags::BURNED_IN_ANNOTATION) {
-        "YES" => Suitability::Unsuitable("there is text in the image"),
-        "NO" => Suitability::Plain,
-        _ if OFTEN_WITH_TEXT.contains(&leaf) => Suitability::Unsuitable("there may be text in the image"),
-        _ => Suitability::Plain,
+    // Nobody knows what is in the images of a class that is not of the standard.
+    let is_often_with_text =
+        OFTEN_WITH_TEXT.contains(&leaf) || (leaf.is_empty() && !text(tags::ROWS).is_empty());
+    match said(attributes, tags::BURNED_IN_ANNOTATION) {
+        Some(true) => Suitability::Unsuitable("there is text in the image"),
+        None if is_often_with_text => Suitability::Unsuitable("there may be text in the image"),
+        Some(false) | None => Suitability::Plain,
+    }
+}
+
+/// What an attribute with the values YES and NO says: yes, if one of its values does, in capitals or not;
+/// nothing if it has other values or none.
+fn said(attributes: &Attributes, tag: Tag) -> Option<bool> {
+    let values = attributes.get(&tag).map_or(&[][..], |attribute| &attribute.values);
+    let is = |value: &Value, word: &str| matches!(value, Value::Text(text) if text.trim_matches(['\0', ' ']).eq_ignore_ascii_case(word));
+    match values {
+        [] => None,
+        values if values.iter().any(|value| is(value, "YES")) => Some(true),
+        values if values.iter().all(|value| is(value, "NO")) => Some(false),
+        _ => None,
     }
 }
 
@@ -84,45 +96,6 @@ fn fits<'a>(rule: &BurnedInRule, text: impl Fn(Tag) -> &'a str) -> bool {
         && rule.size.is_none_or(|(columns, rows)| {
             (number(tags::COLUMNS), number(tags::ROWS)) == (Some(columns), Some(rows))
         })
-}
-
-/// Whether the first frame has comments or data of applications among its headers, as cameras and programs
-/// write them: they may name anything. `frame` is the beginning of the frame.
-pub(super) fn has_notes(frame: &[u8]) -> bool {
-    const COMMENT: u8 = 0xFE;
-    const JPEG_2000_COMMENT: u8 = 0x64;
-    if codestream::recognise(frame).is_none() {
-        return false;
-    }
-    let is_jpeg_2000 = frame.starts_with(&[0xFF, 0x4F]);
-    if !is_jpeg_2000 && !frame.starts_with(&[0xFF, 0xD8]) {
-        // A file around a codestream can have boxes with anything in them.
-        return true;
-    }
-    MarkerSegments::of(frame).take_while(|segment| segment.marker != START_OF_SCAN).any(|segment| {
-        let starts = |names: &[&str]| names.iter().any(|name| segment.content.starts_with(name.as_bytes()));
-        match segment.marker {
-            JPEG_2000_COMMENT if is_jpeg_2000 => {
-                !is_name_of_encoder(segment.content.get(2..).unwrap_or_default())
-            }
-            _ if is_jpeg_2000 => false,
-            COMMENT => true,
-            0xE0 => !starts(&["JFIF"]),
-            0xE2 => !starts(&["ICC_PROFILE"]),
-            0xE8 => !starts(&["mrfx"]),
-            0xEE => !starts(&["Adobe"]),
-            0xE1..=0xEF => true,
-            _ => false,
-        }
-    })
-}
-
-/// Whether a comment is the name of an encoder, which nearly every JPEG 2000 codestream has.
-fn is_name_of_encoder(comment: &[u8]) -> bool {
-    const NAMES: [&str; 7] =
-        ["Kakadu", "Kdu", "Created by OpenJPEG", "Creator: JasPer", "LEAD", "Aware", "J2K by"];
-    const LONGEST: usize = 64;
-    comment.len() <= LONGEST && NAMES.iter().any(|name| comment.starts_with(name.as_bytes()))
 }
 
 #[cfg(test)]
@@ -157,8 +130,17 @@ mod tests {
             ("11.1", "NO", "NO", false),
             ("9.4.1", "NO", "NO", false),
             ("1.3", "", "", true),
+            ("2", "yes", "", false),
+            ("2", "NO\\YES", "", false),
+            ("2", "", "Yes", false),
+            ("7", "no", "", true),
+            ("7", "NO\\MAYBE", "", false),
+            ("77.1.7", "NO", "", false),
+            ("77.1.7", "NO", "NO", true),
+            ("private", "", "NO", false),
+            ("private", "NO", "NO", true),
         ] {
-            let class = storage(leaf);
+            let class = if leaf == "private" { "1.2.276.0.7230010.3.1".to_owned() } else { storage(leaf) };
             let attributes =
                 image(&[(0x0008_0016, class.as_str()), (0x0028_0301, burned_in), (0x0028_0302, face)]);
             let found = suitability(&attributes, &[]);
@@ -189,26 +171,5 @@ mod tests {
             ]);
             assert_eq!(suitability(&attributes, &rules), expected, "{manufacturer} {model} {columns}");
         }
-    }
-
-    #[test]
-    fn notes_in_frames_are_found() {
-        let sof = &[0xFF, 0xC0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0][..];
-        let sos = &[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0][..];
-        let segment =
-            |marker: u8, text: &str| [&[0xFF, marker, 0, text.len() as u8 + 2][..], text.as_bytes()].concat();
-        let jpeg = |marker, text: &str| [&[0xFF, 0xD8][..], &segment(marker, text), sof, sos].concat();
-        for (marker, text, expected) in [
-            (0xE0, "JFIF\0\u{1}", false),
-            (0xE1, "Exif\0\0", true),
-            (0xE2, "ICC_PROFILE\0", false),
-            (0xEE, "Adobe", false),
-            (0xED, "Photoshop 3.0", true),
-            (0xFE, "Hong^Gildong", true),
-        ] {
-            assert_eq!(has_notes(&jpeg(marker, text)), expected, "{marker:X}");
-        }
-        assert!(is_name_of_encoder(b"Kakadu-v7.9"));
-        assert!(!is_name_of_encoder(b"Hong^Gildong"));
     }
 }

@@ -1,7 +1,7 @@
 //! PS3.15 Table E.1-1, and the types of attributes on which its actions depend (PS3.3). The tables are made
-//! by `tools/deidentification_tables.py`.
+//! by `tools/deidentification_tables.py`, but for the list of texts that stay, which is written by hand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use crate::config::ProfileOption;
@@ -10,6 +10,10 @@ use crate::dicom::attributes::{Tag, Vr};
 const ATTRIBUTES: &str = include_str!("attributes.csv");
 const TYPES: &str = include_str!("types.csv");
 const IODS: &str = include_str!("iods.csv");
+/// Attributes of text that Table E.1-1 does not name and that stay: codes, products, techniques of
+/// acquisition and of reconstruction, which a device or a coding scheme gives, and nobody types for a
+/// patient.
+const KEPT_TEXT: &str = include_str!("kept_text.csv");
 const SAFE_PRIVATE: &str = include_str!("safe_private.csv");
 
 /// The options, in the order of the columns after the tag and the action of the profile.
@@ -128,6 +132,7 @@ struct Tables {
     types: HashMap<(Tag, bool), HashMap<&'static str, AttributeType>>,
     iods: HashMap<&'static str, &'static str>,
     safe_private: HashMap<(u16, u8, &'static str), Vr>,
+    kept_text: HashSet<Tag>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
@@ -135,6 +140,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
     types: types(),
     iods: lines(IODS).filter_map(|line| line.split_once(',')).collect(),
     safe_private: lines(SAFE_PRIVATE).filter_map(private).collect(),
+    kept_text: lines(KEPT_TEXT).filter_map(|line| line.split(',').next()?.parse().ok()).collect(),
 });
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
@@ -192,6 +198,11 @@ pub(super) fn type_of(sop_class: &str, tag: Tag, is_nested: bool) -> AttributeTy
     types.and_then(|iods| iods.get(iod)).copied().unwrap_or(AttributeType::Optional)
 }
 
+/// Whether an attribute of text stays that the table does not name.
+pub(super) fn is_kept_text(tag: Tag) -> bool {
+    TABLES.kept_text.contains(&tag)
+}
+
 /// The VR of a private attribute by PS3.15 Table E.3.10-1; `None` if the table does not name the attribute.
 /// `element` is the last byte of the element number.
 pub(super) fn safe_private_vr(group: u16, element: u8, creator: &str) -> Option<Vr> {
@@ -207,6 +218,8 @@ mod tests {
         // Curves, overlays twice, and private attributes have rules of their own.
         assert_eq!(TABLES.rows.len(), lines(ATTRIBUTES).count() - 4);
         assert_eq!(TABLES.iods.len(), lines(IODS).count());
+        assert_eq!(TABLES.kept_text.len(), lines(KEPT_TEXT).count());
+        assert!(TABLES.kept_text.iter().all(|tag| row_of(*tag).is_none()));
         assert_eq!(TABLES.safe_private.len(), lines(SAFE_PRIVATE).count());
         assert!(TABLES.types.values().map(HashMap::len).sum::<usize>() > 1500);
     }

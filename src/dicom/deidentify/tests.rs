@@ -438,27 +438,80 @@ fn references_follow_the_instances_that_they_name() {
 }
 
 #[test]
-fn frames_stay_as_they_are_and_their_notes_are_found() {
-    let frame = |note: &[u8]| {
-        let note = [&[0xFF, 0xFE, 0, note.len() as u8 + 2][..], note].concat();
-        let rest = [0xFF, 0xC0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 1];
-        [&[0xFF, 0xD8][..], if note.len() > 4 { &note } else { &[] }, &rest].concat()
-    };
-    for (note, has_notes) in [(&b""[..], false), (b"SECRET", true)] {
-        let mut frame = frame(note);
-        frame.resize(frame.len().next_multiple_of(2), 0);
-        let set = DataSet::explicit().text(0x0008_0016, "UI", CT).text(0x0010_0010, "PN", "SECRET");
-        let file = set.encapsulated(&[&[], &frame]).file(transfer_syntax::JPEG_BASELINE8_BIT);
-        let copy = deidentifier(&[]).apply(&scan(&file).unwrap()).unwrap();
-        assert_eq!(copy.has_notes_in_frames, has_notes);
-        let written = copied(&deidentifier(&[]), &file).unwrap();
-        let outline = scan(&written).unwrap();
-        assert_eq!(
-            (outline.transfer_syntax.as_str(), outline.warnings),
-            (transfer_syntax::JPEG_BASELINE8_BIT, vec![])
+fn frames_stay_as_they_are() {
+    let frame =
+        [0xFF, 0xD8, 0xFF, 0xC0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 1];
+    let set = DataSet::explicit().text(0x0008_0016, "UI", CT).text(0x0010_0010, "PN", "SECRET");
+    let file = set.encapsulated(&[&[], &frame]).file(transfer_syntax::JPEG_BASELINE8_BIT);
+    let written = copied(&deidentifier(&[]), &file).unwrap();
+    let outline = scan(&written).unwrap();
+    assert_eq!(
+        (outline.transfer_syntax.as_str(), outline.warnings),
+        (transfer_syntax::JPEG_BASELINE8_BIT, vec![])
+    );
+    assert_eq!(memchr::memmem::find_iter(&written, &frame).count(), 1);
+}
+
+#[test]
+fn text_that_the_table_does_not_name_is_cleaned() {
+    let set = DataSet::explicit()
+        .text(0x0008_0016, "UI", CT)
+        .text(0x0008_0070, "LO", "Acme")
+        .text(0x0010_0033, "LO", "SECRET Showa 45")
+        .text(0x0018_1003, "LO", "SECRET")
+        .text(0x0018_1210, "SH", "B30f")
+        .text(0x0040_0400, "LT", "SECRET")
+        .text(0x0040_1006, "SH", "SECRET")
+        .text(0x0040_A160, "UT", "SECRET")
+        .text(0x0040_A992, "ST", "http://SECRET.example")
+        .sequence(
+            0x0062_0002,
+            &[DataSet::explicit().text(0x0062_0005, "LO", "SECRET chest").text(0x0062_0006, "ST", "SECRET")],
         );
-        assert_eq!(memchr::memmem::find_iter(&written, &frame).count(), 1);
+    let copy = copied(&deidentifier(&[]), &set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
+    assert!(!holds(&copy, "SECRET"));
+    let found = element_reader::collect(&scan(&copy).unwrap(), |_| true);
+    let text = |tag| found[&Tag(tag)].first_text();
+    assert_eq!([text(0x0008_0070), text(0x0018_1210)], [Some("Acme"), Some("B30f")]);
+    assert_eq!([text(0x0010_0033), text(0x0018_1003)], [Some("ANONYMIZED"); 2]);
+    assert!(holds(&copy, "chest"), "known words stay");
+}
+
+#[test]
+fn values_of_another_kind_than_the_dictionary_has_are_left_out() {
+    let large = "SECRET ".repeat(20_000);
+    for elements in [
+        // Sequences that were not sent as such.
+        &[(0x0040_B020, "OB", "SECRET")][..],
+        &[(0x5200_9229, "UN", "SECRET")],
+        &[(0x0040_B020, "OB", &large)],
+        // Large values in the place of small ones.
+        &[(0x0018_0060, "UN", &large)],
+        &[(0x0020_0013, "OB", &large)],
+        &[(0x0028_0030, "OW", &large)],
+        // What goes with pixel data, and retired groups.
+        &[(0x7FE0_0003, "OB", "SECRET")],
+        &[(0x7F02_0010, "OB", "SECRET")],
+        &[(0x1010_0000, "OB", "SECRET"), (0x1010_0010, "OB", "SECRET")],
+    ] {
+        let set = DataSet::explicit().text(0x0008_0016, "UI", CT);
+        let set = elements.iter().fold(set, |set, (tag, vr, value)| set.element(*tag, vr, value.as_bytes()));
+        let file = set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN);
+        assert!(holds(&file, "SECRET"));
+        assert!(!holds(&copied(&deidentifier(&[]), &file).unwrap(), "SECRET"), "{:08X}", elements[0].0);
     }
+}
+
+#[test]
+fn uids_that_only_look_like_the_standards_are_replaced() {
+    let own = "1.2.840.10008.9.19700203";
+    let set = DataSet::explicit().text(0x0008_0016, "UI", CT).text(0x0008_0018, "UI", own);
+    let set = set.text(0x0020_000D, "UI", own).text(0x0020_000E, "UI", "1.2.840.10008.1.5.19700203");
+    let deidentifier = deidentifier(&[]);
+    let copy = copied(&deidentifier, &set.file(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
+    assert!(!holds(&copy, "19700203"));
+    let found = element_reader::collect(&scan(&copy).unwrap(), |_| true);
+    assert_eq!(found[&tags::SOP_INSTANCE_UID].first_text(), Some(deidentifier.uid(own).as_str()));
 }
 
 #[test]

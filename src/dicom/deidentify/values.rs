@@ -31,20 +31,36 @@ pub(super) fn dummy(vr: Vr) -> Vec<u8> {
     }
 }
 
-/// The values of DA or DT, all earlier by some days; TM and values of other VRs stay. `None` if one of the
-/// values is no date.
+/// The values of DA or DT, all earlier by some days; TM stays. `None` if one of the values is no date or no
+/// time, or a range of them.
 ///
 /// A DT of a month or a year alone is that of its first day, shifted and cut to the same length.
 pub(super) fn shifted(vr: Vr, value: &[u8], days: i64) -> Option<Vec<u8>> {
-    if !matches!(&vr.0, b"DA" | b"DT") {
-        return Some(value.to_vec());
-    }
     let text = std::str::from_utf8(value).ok()?.trim_matches(['\0', ' ']);
-    let dates = text.split('\\').map(|date| shifted_date(date.trim(), days)).collect::<Option<Vec<_>>>()?;
-    Some(dates.join("\\").into_bytes())
+    let mut values = text.split('\\').map(str::trim);
+    match &vr.0 {
+        b"DA" | b"DT" => {
+            let is_date = &vr.0 == b"DA";
+            let dates = values.map(|date| shifted_date(date, days, is_date)).collect::<Option<Vec<_>>>()?;
+            Some(dates.join("\\").into_bytes())
+        }
+        b"TM" => values.all(is_time).then(|| value.to_vec()),
+        _ => None,
+    }
 }
 
-fn shifted_date(text: &str, days: i64) -> Option<String> {
+/// Whether a text is a time: hours, minutes and seconds as far as they are there, and a fraction of a second.
+fn is_time(text: &str) -> bool {
+    // Files of before 1993 have times as 10:15:30.
+    let plain = text.replace(':', "");
+    let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+    matches!(whole.len(), 0 | 2 | 4 | 6)
+        && fraction.len() <= 6
+        && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit())
+}
+
+/// A date or the date of a date and time, earlier by some days.
+fn shifted_date(text: &str, days: i64, is_whole: bool) -> Option<String> {
     if text.is_empty() {
         return Some(String::new());
     }
@@ -56,6 +72,9 @@ fn shifted_date(text: &str, days: i64) -> Option<String> {
     };
     let digits = plain.bytes().take_while(u8::is_ascii_digit).count().min(8);
     let number = |range: std::ops::Range<usize>| plain.get(range)?.parse::<u16>().ok();
+    if is_whole && (digits, plain.len()) != (8, 8) {
+        return None;
+    }
     let year = number(0..4).filter(|_| matches!(digits, 4 | 6 | 8))?;
     let part = |range: std::ops::Range<usize>| match digits >= range.end {
         true => number(range).and_then(|part| u8::try_from(part).ok()),
@@ -64,11 +83,11 @@ fn shifted_date(text: &str, days: i64) -> Option<String> {
     let date = Date::from_calendar_date(year.into(), Month::try_from(part(4..6)?).ok()?, part(6..8)?).ok()?;
     let date = date.checked_sub(Duration::days(days)).filter(|date| date.year() > 0)?;
     let shifted = format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day());
-    // What follows is a time, which has digits and the marks of fractions and time zones alone.
+    // What follows is a time and the offset of its zone.
     let rest = plain.get(digits..)?;
-    let is_time =
-        rest.len() <= 18 && rest.bytes().all(|byte| byte.is_ascii_digit() || b".+-".contains(&byte));
-    is_time.then(|| format!("{}{rest}", &shifted[..digits]))
+    let (time, zone) = rest.split_at(rest.find(['+', '-']).unwrap_or(rest.len()));
+    let is_zone = zone.is_empty() || (zone.len() == 5 && zone[1..].bytes().all(|byte| byte.is_ascii_digit()));
+    (is_time(time) && is_zone).then(|| format!("{}{rest}", &shifted[..digits]))
 }
 
 /// The words of a description that are known to identify nobody. Everything else, numbers too, is left out.
@@ -116,6 +135,14 @@ mod tests {
             (b"DA", "Smith", 1, None),
             (b"DA", "20241301", 1, None),
             (b"DA", "00010101", 1, None),
+            (b"DA", "2024-01-15", 1, None),
+            (b"DA", "20240115-20240120", 1, None),
+            (b"DA", "2024", 1, None),
+            (b"DT", "20240115-20240120", 1, None),
+            (b"TM", "10:15:30", 1, Some("10:15:30")),
+            (b"TM", "101530.123456", 1, Some("101530.123456")),
+            (b"TM", "20240115", 1, None),
+            (b"TM", "1015-1020", 1, None),
             (b"DT", "20240301123456.789+0900", 1, Some("20240229123456.789+0900")),
             (b"DT", "202403", 1, Some("202402")),
             (b"DT", "2024", 1, Some("2023")),

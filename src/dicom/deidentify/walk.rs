@@ -10,7 +10,6 @@ use crate::dicom::dictionary;
 use crate::dicom::explicit::top_level;
 use crate::dicom::scan::{EventKind, Outline, ScanEvent};
 use crate::dicom::tags;
-use crate::dicom::uids;
 
 /// UIDs that name parts of the standard, of a vendor's dictionary or of a coding scheme, and no object: they
 /// are structural, and stay (PS3.15 §E.3.9).
@@ -277,7 +276,7 @@ impl<'a> Walk<'a> {
             let is_safe = value.is_some_and(|value| self.is_safe_private(event, value));
             return if is_safe { Fate::Keep } else { Fate::Drop };
         }
-        if tag.element() == 0 || matches!(tag.group() >> 8, 0x50 | 0x60) {
+        if tag.element() == 0 || is_dropped_group(tag) {
             return Fate::Drop;
         }
         if tags::is_pixel_data(tag) {
@@ -288,6 +287,15 @@ impl<'a> Walk<'a> {
         }
         let sent = event.vr.filter(|vr| &vr.0 != b"UN");
         let of_dictionary = dictionary::vr(tag, self.is_signed);
+        // A sequence that was not sent as one, and a large value in the place of a small one, may hold
+        // anything.
+        if &of_dictionary.0 == b"SQ" || (value.is_none() && !is_of_bulk(of_dictionary)) {
+            let Some(row) = table::row_of(tag) else { return Fate::Drop };
+            return match self.profile_action(tag, row.basic) {
+                _ if &of_dictionary.0 == b"SQ" => Fate::Drop,
+                action => self.value_fate(tag, of_dictionary, None, action),
+            };
+        }
         let allowed = sent.filter(|sent| dictionary::allows(tag, *sent));
         // Text in the place of a number, a date or a UID may be anything.
         if allowed.is_none() && sent.is_some_and(is_free_text) && !is_free_text(of_dictionary) {
@@ -343,7 +351,18 @@ impl<'a> Walk<'a> {
             }
             b"UI" => ProfileAction::ReplaceUid,
             _ if tag == tags::ENCAPSULATED_DOCUMENT => ProfileAction::Remove,
+            _ if is_free_text(vr) && !table::is_kept_text(tag) => ProfileAction::Clean,
             _ => ProfileAction::Keep,
+        }
+    }
+
+    /// The action on a value of which nothing can be kept.
+    fn action_without_cleaning(&self, tag: Tag, vr: Vr) -> ProfileAction {
+        match table::row_of(tag) {
+            Some(row) => self.profile_action(tag, row.basic),
+            // The type of an attribute of text that is not in the table is not known.
+            None if is_free_text(vr) => ProfileAction::Dummy,
+            None => self.profile_action(tag, ActionCode::UNLISTED),
         }
     }
 
@@ -371,24 +390,18 @@ impl<'a> Walk<'a> {
                 });
                 match cleaned {
                     Some(cleaned) => Fate::Replace(vr, cleaned),
-                    None => {
-                        let code = table::row_of(tag).map_or(ActionCode::UNLISTED, |row| row.basic);
-                        self.value_fate(tag, vr, value, self.profile_action(tag, code))
-                    }
+                    None => self.value_fate(tag, vr, value, self.action_without_cleaning(tag, vr)),
                 }
             }
         }
     }
 
-    /// Other UIDs in the place of those of a value. UIDs of the standard stay: they name no object of a
-    /// patient.
+    /// Other UIDs in the place of those of a value.
     fn uids(&self, value: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(value);
-        let values = text.split('\\').map(|uid| uid.trim_matches(['\0', ' '])).map(|uid| {
-            let is_structural = uid.starts_with(uids::DICOM_ROOT)
-                && uid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-            if uid.is_empty() || is_structural { uid.to_owned() } else { self.deidentifier.secret.uid(uid) }
-        });
+        let values = text.split('\\').map(|uid| uid.trim_matches(['\0', ' ']));
+        let values = values
+            .map(|uid| if uid.is_empty() { String::new() } else { self.deidentifier.replaced_uid(uid) });
         values.collect::<Vec<_>>().join("\\").into_bytes()
     }
 }
@@ -409,6 +422,21 @@ fn sequence_fate(tag: Tag, action: ProfileAction) -> Fate {
             _ => Fate::Items(Some(DummyItem::Blank)),
         },
     }
+}
+
+/// Whether all attributes of a group are left out: curves, overlays, text of a retired form of compression,
+/// and the tables that go with pixel data.
+fn is_dropped_group(tag: Tag) -> bool {
+    match tag.group() {
+        0x1000 | 0x1010 => true,
+        0x7FE0 => !tags::is_pixel_data(tag),
+        group => matches!(group >> 8, 0x50 | 0x60 | 0x7F),
+    }
+}
+
+/// Whether values of this VR are not looked at: binary data, which the dictionary wants there.
+fn is_of_bulk(vr: Vr) -> bool {
+    matches!(&vr.0, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"UN") || is_free_text(vr)
 }
 
 fn is_free_text(vr: Vr) -> bool {

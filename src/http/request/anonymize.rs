@@ -33,12 +33,11 @@ impl Anonymize {
 
     fn of_pairs(pairs: &[(String, String)]) -> Result<Option<Self>, Error> {
         let values = |name: &str| {
-            let values =
-                pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned());
-            values.filter(|value| !value.is_empty()).collect::<Vec<_>>()
+            let values = pairs.iter().filter(|(key, _)| key == name);
+            values.map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>()
         };
-        if let Some((name, _)) = pairs.iter().find(|(name, _)| is_misspelt(name)) {
-            return Err(wrong(name, "is written `anonymize` and `anonymize-options`"));
+        if let Some(name) = misspelt(pairs) {
+            return Err(wrong(&name, "is written `anonymize` and `anonymize-options`"));
         }
         let (requested, options) = (values(ANONYMIZE), values(OPTIONS));
         if requested.is_empty() {
@@ -74,15 +73,28 @@ pub(in crate::http) async fn refuse(request: Request, next: Next) -> Response {
 
 fn is_in(uri: &Uri) -> bool {
     let pairs = query_pairs(uri.query());
-    let is_set = |name: &str, value: &str| (name == ANONYMIZE || name == OPTIONS) && !value.trim().is_empty();
-    pairs.iter().any(|(name, value)| is_set(name, value) || is_misspelt(name))
+    pairs.iter().any(|(name, _)| name == ANONYMIZE || name == OPTIONS) || misspelt(&pairs).is_some()
 }
 
-/// Whether a name is `anonymize` or `anonymize-options` in another spelling: the case of letters counts in
-/// names, and a mistake must not show names of patients.
-fn is_misspelt(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    lower.starts_with("anonym") && name != ANONYMIZE && name != OPTIONS
+/// The first parameter that is `anonymize` or `anonymize-options` in another spelling: the case of letters
+/// counts in names, parameters are separated by `&` alone, and a mistake must not show names of patients.
+fn misspelt(pairs: &[(String, String)]) -> Option<String> {
+    const OTHERS: [&str; 4] = ["deidentify", "deidentified", "de-identify", "de-identified"];
+    let is_meant = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        lower.contains("anonym") || OTHERS.contains(&lower.trim())
+    };
+    let of_name = pairs.iter().map(|(name, _)| name.as_str());
+    let after_semicolons = pairs.iter().flat_map(|(_, value)| value.split(';').skip(1));
+    let after_semicolons = after_semicolons.map(|piece| piece.split('=').next().unwrap_or_default());
+    let mut names = of_name.chain(after_semicolons);
+    names
+        .find(|name| is_meant(name) && *name != ANONYMIZE && *name != OPTIONS)
+        .or_else(|| {
+            let mut values = pairs.iter().flat_map(|(_, value)| value.split(';').skip(1));
+            values.find(|piece| piece.starts_with(ANONYMIZE))
+        })
+        .map(str::to_owned)
 }
 
 fn wrong(name: &str, reason: &str) -> Error {
@@ -101,13 +113,19 @@ mod tests {
     #[test]
     fn nothing_is_given_as_it_is_to_who_asks_for_no_names() {
         assert_eq!(of("x=1"), Ok(None));
-        assert_eq!(of("anonymize="), Ok(None));
         assert_eq!(of("anonymize=yes"), Ok(Some(None)));
         let two = Some(vec![ProfileOption::RetainUids, ProfileOption::RetainFullDates]);
         assert_eq!(of("anonymize=yes&anonymize-options=retain-uids,retain-full-dates"), Ok(Some(two)));
         assert_eq!(of("anonymize=yes&anonymize-options=none"), Ok(Some(Some(vec![]))));
         for wrong in [
             "anonymize=no",
+            "anonymize=",
+            "anonymize",
+            "%20anonymize=yes",
+            "%EF%BB%BFanonymize=yes",
+            "x=1;anonymize=yes",
+            ";anonymize=yes",
+            "deidentify=yes",
             "anonymize=Yes",
             "anonymize=yes&anonymize=no",
             "anonymise=yes",
@@ -123,9 +141,14 @@ mod tests {
 
     #[test]
     fn other_resources_refuse_the_parameters() {
-        for (query, expected) in
-            [("", false), ("anonymize=yes", true), ("anonymize=", false), ("Anonymize=yes", true)]
-        {
+        for (query, expected) in [
+            ("", false),
+            ("anonymize=yes", true),
+            ("anonymize=", true),
+            ("Anonymize=yes", true),
+            ("PatientName=anonym*", false),
+            ("DeidentificationMethod=x", false),
+        ] {
             assert_eq!(is_in(&format!("/x?{query}").parse().unwrap()), expected, "{query}");
         }
     }

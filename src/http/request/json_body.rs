@@ -35,6 +35,67 @@ pub(in crate::http) async fn read<T: DeserializeOwned>(
     let bytes = read.map_err(|_| Error::TimedOut { seconds })?;
     let bytes = bytes
         .map_err(|_| Error::Body(format!("the body cannot be read, or is larger than {MAX_BYTES} bytes")))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Body(format!("the body is not what is expected: {error}")))
+    parse(&bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // A list of values without names would be read as an object, too.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::Body("the body is not a JSON object".into()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| match member_at(bytes, error.line(), error.column()) {
+        Some(name) if error.is_data() => {
+            Error::Parameter { name, reason: format!("is not what is expected: {error}") }
+        }
+        _ => Error::Body(format!("the body is not what is expected: {error}")),
+    })
+}
+
+/// The name of the member of an object that ends at, or is before, a line and a column of the text, both from
+/// 1.
+fn member_at(bytes: &[u8], line: usize, column: usize) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let before = text.get(..start.checked_add(column)?.min(text.len()))?;
+    let colons = before.match_indices(':').map(|(at, _)| before[..at].trim_end()).rev();
+    let mut names = colons.filter_map(|text| text.strip_suffix('"')?.rsplit('"').next());
+    names.next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the errors count")]
+    struct Form {
+        study: u32,
+        #[serde(default)]
+        uses: Option<u8>,
+        #[serde(default)]
+        note: String,
+    }
+
+    #[test]
+    fn the_member_at_fault_is_named() {
+        for (text, name) in [
+            (r#"{"study": 1, "uses": 256}"#, Some("uses")),
+            (r#"{"study": -1, "uses": 2}"#, Some("study")),
+            ("{\n  \"study\": 1,\n  \"note\": 5\n}", Some("note")),
+            (r#"{"note": "a: \"b\"", "study": "x"}"#, Some("study")),
+            (r#"{"study": 1"#, None),
+            ("[1, 2]", None),
+            ("", None),
+        ] {
+            let found = match parse::<Form>(text.as_bytes()).unwrap_err() {
+                Error::Parameter { name, .. } => Some(name),
+                Error::Body(_) => None,
+                other => panic!("{text}: {other}"),
+            };
+            assert_eq!(found.as_deref(), name, "{text}");
+        }
+    }
 }

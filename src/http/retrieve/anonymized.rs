@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::derived::deidentified::{
     self, CopyForm, CopySurvey, CopyUids, copy_of, deidentified_file, deidentified_file_in_any_form,
-    is_encapsulated,
+    is_kept_encapsulated,
 };
 use crate::archive::read::ahead::AheadSize;
 use crate::archive::records::InstanceRecord;
@@ -183,7 +183,7 @@ fn opened(
 fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<(Offer, CopyForm), Error> {
     let offers = |transfer_syntax: &str, is_default| offers(transfer_syntax, is_default, is_single);
     let stored = record.transfer_syntax.as_str();
-    let can_be_kept = is_encapsulated(record) && transfer_syntax::is_of_web_services(stored);
+    let can_be_kept = is_kept_encapsulated(record) && transfer_syntax::is_of_web_services(stored);
     let is_kept_by_default = can_be_kept && transfer_syntax::may_be_lossy(stored);
     let mut all = Offers::default();
     let explicit = offers(transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN, !is_kept_by_default);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
@@ -19,6 +20,7 @@ use crate::dicom::tags;
 use crate::http::Service;
 use crate::http::auth::credentials;
 use crate::http::error::Error;
+use crate::http::middleware::forwarding::ClientAddress;
 use crate::http::request::path::LinkPath;
 use crate::http::request::{Head, json_body};
 use crate::http::sharing::shares::{answer, mode};
@@ -78,14 +80,16 @@ pub(in crate::http) async fn about(
 /// by which what is shared can be read.
 pub(in crate::http) async fn open(
     State(service): State<Arc<Service>>,
+    address: Option<Extension<ClientAddress>>,
     head: Head,
     body: Body,
 ) -> Result<Response<Body>, Error> {
     let form: LinkForm = json_body::read(&service, &head, body).await?;
+    let address = address.map(|Extension(ClientAddress(address))| address.to_string()).unwrap_or_default();
     let is_usable = |text: &str| text.chars().count() <= MAX_CHARACTERS;
     let code = form.code.as_deref().filter(|code| is_usable(code));
     let opened = match is_usable(&form.secret) {
-        true => service.archive.open_link(&form.secret, code).await?,
+        true => service.archive.open_link(&form.secret, code, &address).await?,
         false => OpenedLink::NotFound,
     };
     Ok(match opened {

@@ -10,11 +10,12 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::archive::access::Caller;
+use crate::archive::access::{Caller, Right};
 use crate::archive::shares::{NewShare, ShareRecord, ShareRefusal};
 use crate::clock::rfc3339;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::http::Service;
+use crate::http::auth;
 use crate::http::error::Error;
 use crate::http::request::path::{SharePath, is_share_id};
 use crate::http::request::{Head, json_body};
@@ -31,7 +32,7 @@ struct ShareForm {
     #[serde(default)]
     series: Option<SeriesUid>,
     #[serde(default)]
-    instances: Vec<InstanceUid>,
+    instances: Option<Vec<InstanceUid>>,
     #[serde(default)]
     mode: ShareMode,
     #[serde(default)]
@@ -65,10 +66,23 @@ pub(in crate::http) async fn make(
     head: Head,
     body: Body,
 ) -> Result<Response<Body>, Error> {
+    // A link that its maker could not read would be a way around the right to read.
+    if !caller.rights.include(Right::Read) {
+        service.archive.audit_missing_right(&caller, "POST /shares").await?;
+        return Err(auth::Error::Right { right: Right::Read, caller: Box::new(caller) }.into());
+    }
     let form: ShareForm = json_body::read(&service, &head, body).await?;
     let ShareForm { study, series, instances, mode, note, expires_in, uses, code } = form;
     let may_download = matches!(mode, ShareMode::Download);
-    let code = code.filter(|code| !code.trim().is_empty());
+    let wrong = |name: &str, reason: &str| Error::Parameter { name: name.into(), reason: reason.into() };
+    // Nothing in the place of a code or of a list is a mistake, and must not open more.
+    if code.as_ref().is_some_and(|code| code.trim().is_empty()) {
+        return Err(wrong("code", "is empty: leave it out for a link without a code"));
+    }
+    if instances.as_ref().is_some_and(Vec::is_empty) {
+        return Err(wrong("instances", "is empty: leave it out for all instances"));
+    }
+    let instances = instances.unwrap_or_default();
     let new =
         NewShare { study, series, instances, may_download, note, seconds: expires_in, max_uses: uses, code };
     let (record, secret) =
@@ -101,8 +115,9 @@ pub(in crate::http) async fn list(
                 let reason = || Error::Parameter { name, reason: "is no number from 1".into() };
                 limit = number.ok_or_else(reason)?.min(MAX_LIMIT);
             }
-            "before" => before = Some(value).filter(|id| is_share_id(id)),
-            _ => {}
+            "before" if is_share_id(&value) => before = Some(value),
+            "before" => return Err(Error::Parameter { name, reason: "is no `next` of the list".into() }),
+            _ => return Err(Error::Parameter { name, reason: "is no parameter of the list".into() }),
         }
     }
     let page = service.archive.shares(&caller, before.as_deref(), limit).await?;
