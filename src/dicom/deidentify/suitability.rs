@@ -78,12 +78,15 @@ pub fn suitability(attributes: &Attributes, rules: &[BurnedInRule]) -> Suitabili
 /// nothing if it has other values or none.
 fn said(attributes: &Attributes, tag: Tag) -> Option<bool> {
     let values = attributes.get(&tag).map_or(&[][..], |attribute| &attribute.values);
-    let is = |value: &Value, word: &str| matches!(value, Value::Text(text) if text.trim_matches(['\0', ' ']).eq_ignore_ascii_case(word));
-    match values {
-        [] => None,
-        values if values.iter().any(|value| is(value, "YES")) => Some(true),
-        values if values.iter().all(|value| is(value, "NO")) => Some(false),
-        _ => None,
+    let words = values.iter().flat_map(|value| match value {
+        Value::Text(text) => text.split('\\').collect(),
+        _ => Vec::new(),
+    });
+    let words = words.map(|word| word.trim_matches(['\0', ' ']).to_ascii_uppercase());
+    let words: Vec<String> = words.collect();
+    match words.iter().any(|word| word == "YES") {
+        true => Some(true),
+        false => (!words.is_empty() && words.iter().all(|word| word == "NO")).then_some(false),
     }
 }
 

@@ -171,13 +171,14 @@ fn with_every_attribute(sop_class: &str) -> Vec<u8> {
     };
     let mut set = DataSet::explicit();
     let mut rows: Vec<u32> = rows().iter().map(|row| row.tag).collect();
-    rows.extend([0x0008_0016, 0x0028_0010]);
+    rows.extend([0x0008_0016, 0x0028_0010, 0x0028_0301]);
     rows.sort_unstable();
     for tag in rows {
         let vr = vr_of(tag);
         set = match &vr.0 {
             _ if tag == 0x0008_0016 => set.text(tag, "UI", sop_class),
             _ if tag == 0x0028_0010 => set.us(tag, &[4]),
+            _ if tag == 0x0028_0301 => set.text(tag, "CS", "NO"),
             b"SQ" => set.sequence(tag, &[inside()]),
             _ => set.element(tag, vr.as_str(), &value(vr)),
         };
