@@ -26,8 +26,9 @@ const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 const console_ = resolve(import.meta.dirname, "../../src/http/web/console");
 const isFromSource = process.env.CUSPID_CONSOLE === "source";
 
-/** Serves the console of a context from the source tree. */
-async function serveSource(context) {
+/** Serves the console of a context from the source tree, if that is wanted. */
+export async function serveSource(context) {
+  if (!isFromSource) return;
   const type = { css: "text/css", js: "text/javascript" };
   await context.route(/\/console\/(\w+\/)?[\w-]+\.(js|css)$/, (route) => {
     const name = route.request().url().split("/").pop();
@@ -50,7 +51,7 @@ export async function start(name = "requests", settings = {}) {
   mkdirSync(shown, { recursive: true });
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: options });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...settings });
-  if (isFromSource) await serveSource(context);
+  await serveSource(context);
   context.setDefaultTimeout(patience);
   // OHIF shows a tour on the first visit.
   await context.addInitScript(() => {
