@@ -26,6 +26,14 @@ const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 const console_ = resolve(import.meta.dirname, "../../src/http/web/console");
 const isFromSource = process.env.CUSPID_CONSOLE === "source";
 
+/** The page of the source tree with the parameters of the server's, if the console is served from there; else the server's. */
+export function sourcePage(page) {
+  if (!isFromSource) return page;
+  const tag = /<html[^>]*>/;
+  const [head] = tag.exec(page);
+  return readFileSync(join(console_, "index.html"), "utf8").replace(tag, () => head);
+}
+
 /** Serves the console of a context from the source tree, if that is wanted. */
 export async function serveSource(context) {
   if (!isFromSource) return;
@@ -37,9 +45,7 @@ export async function serveSource(context) {
   await context.route((url) => ["/", "/pacs/"].includes(url.pathname), async (route) => {
     if (route.request().resourceType() !== "document") return route.fallback();
     const response = await route.fetch();
-    const tag = /<html[^>]*>/;
-    const [head] = tag.exec(await response.text());
-    return route.fulfill({ response, body: readFileSync(join(console_, "index.html"), "utf8").replace(tag, () => head) });
+    return route.fulfill({ response, body: sourcePage(await response.text()) });
   });
 }
 

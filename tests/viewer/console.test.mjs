@@ -115,7 +115,8 @@ describe("the console", { concurrency: 1 }, () => {
       const url = new URL(route.request().url());
       // As the browser's tests do it for every address: the console of the source tree.
       if (url.pathname.startsWith("/console/") && process.env.CUSPID_CONSOLE === "source") return route.fallback();
-      return route.fulfill({ response: await route.fetch({ url: server.url + url.pathname + url.search }) });
+      const response = await route.fetch({ url: server.url + url.pathname + url.search });
+      return route.fulfill({ response, ...(url.pathname === "/" && { body: browsers.sourcePage(await response.text()) }) });
     });
     await page.goto("http://pacs.example/#/status");
     await page.getByRole("img", { name: "This page on a phone" }).waitFor();
@@ -273,7 +274,7 @@ describe("the console", { concurrency: 1 }, () => {
   seen("a study opens in the viewers that are installed", async (page) => {
     await page.route(`${server.url}/`, async (route) => {
       const response = await route.fetch();
-      await route.fulfill({ response, body: (await response.text()).replace('data-view=""', 'data-view="view/"') });
+      await route.fulfill({ response, body: browsers.sourcePage(await response.text()).replace('data-view=""', 'data-view="view/"') });
     });
     await page.goto(server.url);
     const minjun = row(page, "Kim Minjun");
