@@ -26,8 +26,17 @@ const shown = resolve(import.meta.dirname, "../../target/viewer-test");
 const console_ = resolve(import.meta.dirname, "../../src/http/web/console");
 const isFromSource = process.env.CUSPID_CONSOLE === "source";
 
-/** Serves the console of a context from the source tree. */
-async function serveSource(context) {
+/** The page of the source tree with the parameters of the server's, if the console is served from there; else the server's. */
+export function sourcePage(page) {
+  if (!isFromSource) return page;
+  const tag = /<html[^>]*>/;
+  const [head] = tag.exec(page);
+  return readFileSync(join(console_, "index.html"), "utf8").replace(tag, () => head);
+}
+
+/** Serves the console of a context from the source tree, if that is wanted. */
+export async function serveSource(context) {
+  if (!isFromSource) return;
   const type = { css: "text/css", js: "text/javascript" };
   await context.route(/\/console\/(\w+\/)?[\w-]+\.(js|css)$/, (route) => {
     const name = route.request().url().split("/").pop();
@@ -36,9 +45,7 @@ async function serveSource(context) {
   await context.route((url) => ["/", "/pacs/"].includes(url.pathname), async (route) => {
     if (route.request().resourceType() !== "document") return route.fallback();
     const response = await route.fetch();
-    const tag = /<html[^>]*>/;
-    const [head] = tag.exec(await response.text());
-    return route.fulfill({ response, body: readFileSync(join(console_, "index.html"), "utf8").replace(tag, () => head) });
+    return route.fulfill({ response, body: sourcePage(await response.text()) });
   });
 }
 
@@ -50,7 +57,7 @@ export async function start(name = "requests", settings = {}) {
   mkdirSync(shown, { recursive: true });
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: options });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...settings });
-  if (isFromSource) await serveSource(context);
+  await serveSource(context);
   context.setDefaultTimeout(patience);
   // OHIF shows a tour on the first visit.
   await context.addInitScript(() => {

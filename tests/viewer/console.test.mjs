@@ -90,12 +90,33 @@ describe("the console", { concurrency: 1 }, () => {
     assert.equal(await page.getByRole("img", { name: "This page on a phone" }).count(), 0);
   });
 
+  seen("the status of an empty archive counts none, and says that devices cannot send", async (page) => {
+    await page.goto(`${server.url}/#/status`);
+    const fact = page.locator(".facts > div", { hasText: "Studies" });
+    assert.equal(await fact.locator("dd").innerText(), "0");
+    await page.getByText("Devices cannot send by DICOM (DIMSE): it is off.").waitFor();
+    await page.route("**/dicom-web/studies?limit=1", (route) => route.fulfill({ json: [{}] }));
+    await page.reload();
+    await fact.getByText("not counted; “cuspid check --repair” on the server counts them").waitFor();
+    await page.route("**/status", async (route) => {
+      const status = await (await route.fetch()).json();
+      const devices = [{ name: "PAX-1", last_received_ms: Date.UTC(2026, 10, 30, 3), instances: 42 }];
+      return route.fulfill({ json: { ...status, studies: 12_345, dimse: { ae_title: "CUSPID", port: 11112 }, devices } });
+    });
+    await page.reload();
+    await fact.getByText("12,345").waitFor();
+    assert.match(await page.getByRole("row", { name: "PAX-1" }).innerText(), /Nov 30, 2026.*\t42$/s);
+    await page.getByText("11112").waitFor();
+    assert.equal(await page.getByText("it is off").count(), 0);
+  });
+
   seen("an archive with an address in the network has a picture of it for phones", async (page) => {
     await page.route("http://pacs.example/**", async (route) => {
       const url = new URL(route.request().url());
       // As the browser's tests do it for every address: the console of the source tree.
       if (url.pathname.startsWith("/console/") && process.env.CUSPID_CONSOLE === "source") return route.fallback();
-      return route.fulfill({ response: await route.fetch({ url: server.url + url.pathname + url.search }) });
+      const response = await route.fetch({ url: server.url + url.pathname + url.search });
+      return route.fulfill({ response, ...(url.pathname === "/" && { body: browsers.sourcePage(await response.text()) }) });
     });
     await page.goto("http://pacs.example/#/status");
     await page.getByRole("img", { name: "This page on a phone" }).waitFor();
@@ -253,7 +274,7 @@ describe("the console", { concurrency: 1 }, () => {
   seen("a study opens in the viewers that are installed", async (page) => {
     await page.route(`${server.url}/`, async (route) => {
       const response = await route.fetch();
-      await route.fulfill({ response, body: (await response.text()).replace('data-view=""', 'data-view="view/"') });
+      await route.fulfill({ response, body: browsers.sourcePage(await response.text()).replace('data-view=""', 'data-view="view/"') });
     });
     await page.goto(server.url);
     const minjun = row(page, "Kim Minjun");

@@ -22,6 +22,7 @@ const users = {
   carl: { clinic: "clinic-a", roles: [] },
   dora: { clinic: "clinic-a", roles: ["cuspid-read"] },
   erik: { clinic: "clinic-b", roles },
+  fred: { clinic: "clinic-a", roles: ["cuspid-administer"] },
 };
 // The studies of the second clinic; all others are the first clinic's.
 const ofSecond = ["ultrasound", "cine"];
@@ -177,6 +178,32 @@ describe("signed in", { concurrency: 1 }, () => {
     await page.getByText("dora, clinic-a").waitFor();
     assert.equal(await page.getByRole("button", { name: "Choose files" }).isVisible(), false);
     assert.equal(await page.getByRole("button", { name: /^Delete/ }).count(), 0);
+  });
+
+  seen("who may not see the audit log is not led to it", "dora", async (page) => {
+    await page.goto(`${server.url}/#/studies/${server.studies.ct.study}`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("heading", { name: "Head Real" }).waitFor();
+    assert.equal(await page.getByRole("link", { name: /Audit log|Who has seen/ }).count(), 0);
+    await page.goto(`${server.url}/#/audit`);
+    await page.getByText("Your account may not see the audit log.").waitFor();
+  });
+
+  seen("who may see the audit log only, sees who was there", "fred", async (page) => {
+    await page.goto(`${server.url}/`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await signIn(page, "fred");
+    await page.getByRole("heading", { name: "Audit log" }).waitFor();
+    const ofDora = page.locator("#audit-rows > tr", { hasText: "dora" });
+    await ofDora.filter({ hasText: "Signed in" }).waitFor();
+    await page.getByRole("link", { name: "Only entries of dora" }).first().click();
+    await page.waitForURL(/#\/audit\?user=dora$/);
+    await page.waitForFunction(() => [...document.querySelectorAll("#audit-rows > tr")].every((row) => row.textContent.includes("dora")));
+    await ofDora.filter({ hasText: "Searched" }).first().waitFor();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: /sign me out/i }).click();
+    await page.getByRole("button", { name: "Sign in" }).waitFor();
+    assert.equal(await page.locator("#audit-rows > tr").count(), 0);
   });
 
   seen("a second tab of the console needs no signing in", "anna", async (page) => {

@@ -5,7 +5,7 @@ import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
 import { h, icon } from "./html.js";
 import { t } from "./language.js";
-import { notice } from "./notices.js";
+import { notice, part } from "./notices.js";
 import * as signIn from "./sign-in.js";
 import { date, fileName, message, personName } from "./text.js";
 
@@ -34,6 +34,26 @@ export function viewerLinks({ study, series, title, hasWords }) {
 /** The URL of the page of a study. @param {string} study @param {string} [series] */
 export function studyUrl(study, series) {
   return `#/studies/${study}${series ? `?series=${series}` : ""}`;
+}
+
+/** A button that opens the dialog of shares, if the caller may share. @param {string} study @param {string} title @param {string[]} rights */
+export function shareButton(study, title, rights) {
+  if (!rights.includes("share")) return null;
+  const open = async () => (await part(() => import("./share.js")))?.openShares(study, title);
+  return h("button", { type: "button", class: "action", id: "share", onclick: open, "aria-label": `${t("share")}: ${title}`, title: t("share") }, icon("share"), h("span", {}, t("share")));
+}
+
+/** The URL of the audit log with filters. @param {Record<string, string>} filters */
+export function auditUrl(filters) {
+  const query = new URLSearchParams(Object.entries(filters).filter(([, value]) => value));
+  return `#/audit${query.size ? `?${query}` : ""}`;
+}
+
+/** A link to what the audit log says of a study, if the caller may see the log. @param {string} study @param {string} title @param {string[]} rights */
+export function auditLink(study, title, rights) {
+  if (!rights.includes("administer")) return null;
+  const words = t("auditOfStudy");
+  return h("a", { class: "action", id: "to-study-audit", href: auditUrl({ study }), "aria-label": `${words}: ${title}`, title: words }, icon("history"), h("span", {}, words));
 }
 
 /**
@@ -82,7 +102,7 @@ async function download(url, name) {
 }
 
 /** Gives a file to the user. @param {Blob} bytes @param {string} name */
-function save(bytes, name) {
+export function save(bytes, name) {
   const link = h("a", { href: URL.createObjectURL(bytes), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);

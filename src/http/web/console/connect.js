@@ -30,6 +30,7 @@ function show(card, status) {
   ];
   const isLocal = isLoopback(page.hostname);
   fill(card, h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("code", {}, value), copyButton(name, value))))),
+    status?.dimse === null && h("p", { class: "off" }, t("dimseOff")),
     isLocal ? h("p", { class: "local" }, t("onlyHere", { host: page.hostname })) : h("figure", {}, qrCode(page.href, t("qrCode")), h("figcaption", {}, t("qrCode"))));
 }
 

@@ -82,6 +82,11 @@ export async function studiesPage({ url, keys, offset, limit }, signal) {
   return { studies, next: linked(links, "next"), previous: linked(links, "prev") };
 }
 
+/** Whether any study is stored. */
+export async function hasStudies() {
+  return (await list(`${service}/studies?limit=1`)).length > 0;
+}
+
 /** The URL of a link with a relation in a Link field (RFC 8288); empty without. @param {string | null} field @param {string} relation */
 export function linked(field, relation) {
   for (const [, url, parameters] of (field ?? "").matchAll(/<([^>]*)>((?:\s*;\s*[\w*]+\s*=\s*(?:"[^"]*"|[^\s,;]+))*)/g)) {
@@ -130,6 +135,16 @@ export function series(study, signal) {
 export function instances(study, series, signal) {
   const query = "includefield=NumberOfFrames&limit=2000";
   return all(`${service}/studies/${study}/series/${series}/instances?${query}`, signal);
+}
+
+/** The instance with a SOP Instance UID, with its study and series; none if it is not stored. @param {string} instance */
+export function instance(instance) {
+  return list(`${service}/instances?SOPInstanceUID=${instance}&limit=1`);
+}
+
+/** The attributes of an instance, by their tags. @param {string} study @param {string} series @param {string} instance */
+export function instanceMetadata(study, series, instance) {
+  return list(`${instanceUrl(study, series, instance)}/metadata`);
 }
 
 /** The SOP Instance UIDs of a study. @param {string} study */
@@ -204,9 +219,28 @@ export async function status() {
   return (await send(new URL("status", document.baseURI).href, { accept: "application/json" })).json();
 }
 
+/**
+ * A page of the audit log, the newest records first. `next` is the place after the page, empty at the end of the log.
+ * @param {Record<string, string>} filters
+ * @param {{ after: string, limit: number }} place
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ records: import("./audit-words.js").AuditRecord[], next: string }>}
+ */
+export async function auditLog(filters, { after, limit }, signal) {
+  const url = new URL("audit", document.baseURI);
+  url.search = new URLSearchParams({ ...filters, ...(after && { after }), limit: String(limit) }).toString();
+  const { records, next } = await (await send(url.href, { accept: "application/json", signal })).json();
+  return { records, next: next ?? "" };
+}
+
 /** @param {string} study */
 export async function deleteStudy(study) {
   await send(`${service}/studies/${study}`, { method: "DELETE", accept: "application/json" });
+}
+
+/** @param {string} study @param {string} series @param {string} instance */
+export async function deleteInstance(study, series, instance) {
+  await send(instanceUrl(study, series, instance), { method: "DELETE", accept: "application/json" });
 }
 
 /** Deletes a study while the page is left: the browser sends the request to its end, and nobody sees the answer. @param {string} study @param {Record<string, string>} fields */

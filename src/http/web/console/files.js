@@ -121,3 +121,8 @@ export async function areUnreadable(files) {
   }
   return false;
 }
+
+/** Whether files of a kind can be stored in DICOM files (`wrap.js`). @param {string} kind @returns {kind is import("./wrap.js").Kind} */
+export function canWrap(kind) {
+  return ["PDF", "JPEG", "PNG", "STL"].includes(kind);
+}

@@ -65,6 +65,16 @@ export function moment(value) {
   return new Intl.DateTimeFormat(current, { dateStyle: "medium", timeStyle: "short" }).format(value);
 }
 
+/** A span of time. @param {Date} first @param {Date} last */
+export function period(first, last) {
+  return new Intl.DateTimeFormat(current, { dateStyle: "medium", timeStyle: "short" }).formatRange(first, last);
+}
+
+/** A point in time, to the second. @param {Date} value */
+export function exactMoment(value) {
+  return new Intl.DateTimeFormat(current, { dateStyle: "medium", timeStyle: "medium" }).format(value);
+}
+
 /** Writes the texts of elements that name their message in `data-t`, and of attributes in `data-t-label` and the like. */
 export function translatePage() {
   document.documentElement.lang = current;

@@ -1,10 +1,11 @@
-// The page: who is signed in, the uploads, and the list, a study or the status by the URL.
+// The page: who is signed in, the uploads, and the list, a study, the status or the audit log by the URL.
 // @ts-check
 
 import * as dicomweb from "./dicomweb.js";
 import { element, fill, h, mark } from "./html.js";
 import * as languages from "./language.js";
 import { t } from "./language.js";
+import { part } from "./notices.js";
 import * as signIn from "./sign-in.js";
 import * as statusPage from "./status-page.js";
 import * as studies from "./studies.js";
@@ -17,6 +18,8 @@ let rights = [];
 /** What stands where one signs in, in the language of the page. @type {(() => string) | null} */
 let obstacle = null;
 let isEntering = false;
+/** The page of the audit log, which few people open: it is loaded when it is opened. @type {typeof import("./audit-page.js") | null} */
+let auditPage = null;
 
 /** Shows that nobody is signed in. @param {() => string} [why] */
 function askToSignIn(why = () => t("signInFirst")) {
@@ -45,6 +48,7 @@ async function enter() {
     if (rights.length === 0) tell(() => t("noRights"), false);
     studies.setRights(rights);
     study.setRights(rights);
+    element("to-audit").hidden = !rights.includes("administer");
     await route();
   } catch (error) {
     report(error);
@@ -65,14 +69,20 @@ async function route() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
   const parameters = new URLSearchParams(query);
   const [, uid] = /^\/studies\/([\d.]+)$/.exec(path) ?? [];
-  const place = uid ? "study" : path === "/status" ? "server" : "studies";
-  const mayRead = rights.includes("read");
-  for (const id of ["studies", "study", "server"]) element(id).hidden = id !== place || !(mayRead || (id === "studies" && rights.includes("write")));
+  const [mayRead, mayStore] = [rights.includes("read"), rights.includes("write")];
+  const first = !mayRead && !mayStore && rights.includes("administer") ? "audit" : "studies";
+  const place = uid ? "study" : path === "/status" ? "server" : path === "/audit" ? "audit" : first;
+  // Who may store finds the place for that; the page of the log says itself who may not see it.
+  const isOpen = mayRead || place === "audit" || (place === "studies" && mayStore);
+  for (const id of ["studies", "study", "server", "audit"]) element(id).hidden = id !== place || !isOpen;
   mark(element("to-studies"), place === "studies");
   mark(element("to-status"), place === "server");
+  mark(element("to-audit"), place === "audit");
   if (place !== "study") study.leave();
   if (place !== "server") statusPage.leave();
   if (place !== "studies") studies.leave();
+  if (place === "audit") return showAudit(parameters);
+  auditPage?.leave();
   if (!mayRead) return;
   if (place === "study") {
     study.setBack(studies.url());
@@ -82,6 +92,15 @@ async function route() {
   } else {
     await studies.show(parameters);
   }
+}
+
+/** @param {URLSearchParams} parameters */
+async function showAudit(parameters) {
+  auditPage ??= await part(() => import("./audit-page.js"));
+  // Another page may have been opened meanwhile.
+  if (element("audit").hidden || !auditPage) return;
+  auditPage.start({ rights, onError: report });
+  await auditPage.show(parameters);
 }
 
 /** The switch of languages. */
@@ -94,6 +113,7 @@ function offerLanguages() {
     studies.translate();
     study.translate();
     statusPage.translate();
+    auditPage?.translate();
     uploads.translate(queue);
   });
 }
@@ -101,6 +121,7 @@ function offerLanguages() {
 languages.translatePage();
 const queue = uploads.start({
   mayStore: () => rights.includes("write"),
+  mayDelete: () => rights.includes("delete"),
   onStored: (stored) => {
     studies.markArrived(stored);
     study.stored(stored);
@@ -135,10 +156,12 @@ signIn.events.addEventListener("signed-out", () => {
   studies.leave();
   study.leave();
   statusPage.leave();
-  for (const id of ["store", "studies", "study", "server", "sign-out"]) element(id).hidden = true;
+  auditPage?.leave();
+  for (const id of ["store", "studies", "study", "server", "audit", "to-audit", "sign-out"]) element(id).hidden = true;
   element("user").textContent = "";
   element("rows").replaceChildren();
   element("study").replaceChildren();
+  element("audit").replaceChildren();
   askToSignIn();
 });
 // A token that has ended while files wait is asked for where the page shows that they wait.

@@ -64,6 +64,10 @@ const FILES: &[(&str, &str, &str)] = &[
     ("actions.js", SCRIPT, include_str!("actions.js")),
     ("arrivals.js", SCRIPT, include_str!("arrivals.js")),
     ("attributes.js", SCRIPT, include_str!("attributes.js")),
+    ("audit-export.js", SCRIPT, include_str!("audit-export.js")),
+    ("audit-page.js", SCRIPT, include_str!("audit-page.js")),
+    ("audit-words.js", SCRIPT, include_str!("audit-words.js")),
+    ("conflicts.js", SCRIPT, include_str!("conflicts.js")),
     ("connect.js", SCRIPT, include_str!("connect.js")),
     ("console.css", CSS, include_str!("console.css")),
     ("deletions.js", SCRIPT, include_str!("deletions.js")),
@@ -101,6 +105,18 @@ const FILES: &[(&str, &str, &str)] = &[
     ("uploads.js", SCRIPT, include_str!("uploads.js")),
     ("wrap-form.js", SCRIPT, include_str!("wrap-form.js")),
     ("wrap.js", SCRIPT, include_str!("wrap.js")),
+];
+/// Scripts that a page loads when it needs them, and that are not loaded with the page.
+const ON_DEMAND: &[&str] = &[
+    "audit-export.js",
+    "audit-page.js",
+    "audit-words.js",
+    "dicom-writer.js",
+    "jpeg.js",
+    "share-page.js",
+    "share.js",
+    "wrap-form.js",
+    "wrap.js",
 ];
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -156,9 +172,9 @@ pub(crate) async fn file(head: Head, uri: Uri) -> Result<Response, Error> {
     Ok(response)
 }
 
-/// Links by which browsers load all scripts at once, and not each when another imports it.
+/// Links by which browsers load all scripts of the page at once, and not each when another imports it.
 fn preloads() -> String {
-    let is_of_page = |name: &str| name != "share-page.js";
+    let is_of_page = |name: &str| !ON_DEMAND.contains(&name);
     let scripts = FILES.iter().filter(|(name, content_type, _)| *content_type == SCRIPT && is_of_page(name));
     scripts
         .map(|(name, ..)| format!("<link rel=\"modulepreload\" href=\"console/{}/{name}\">\n", *VERSION))

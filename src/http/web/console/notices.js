@@ -23,6 +23,19 @@ export function notice(text, { isFailure = false, seconds = 6, action } = {}) {
   return remove;
 }
 
+/**
+ * A part of the page that is loaded when it is needed; nothing, and a notice, if it cannot be had.
+ * @template Part
+ * @param {() => Promise<Part>} load
+ * @returns {Promise<Part | null>}
+ */
+export async function part(load) {
+  return load().catch(() => {
+    notice(t("cannotLoad"), { isFailure: true });
+    return null;
+  });
+}
+
 /** Copies a text. @param {string} value */
 export async function copy(value) {
   try {

@@ -14,13 +14,18 @@ const reasons = {
   0xc122: "whySyntax",
 };
 
+/** The code of an instance that is stored with other data. */
+const conflict = 0xa900;
+
 /** Why a file was not stored. @param {dicomweb.StoreAnswer} answer */
 export function failure(answer) {
   const [first] = dicomweb.failures(answer);
   const code = first && dicomweb.value(first, "00081197");
   const comments = first ? dicomweb.items(first, "00741048").map((item) => dicomweb.value(item, "00000902")) : [];
+  const isConflict = code === conflict;
   const known = reasons[code] ?? (answer.status === 403 ? "whyNoRight" : null);
   const why = known ? t(known) : answer.detail || t("whyStatus", { status: String(answer.status) });
-  const text = [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
-  return { text, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
+  // The reason says it all, and the server's text is for programs.
+  const text = isConflict ? why : [why, ...comments.filter(Boolean).slice(0, 1)].join(": ");
+  return { text, isConflict, mayRetry: answer.status >= 500 || [0x0110, 0xa700].includes(code) };
 }

@@ -17,11 +17,9 @@ const lives = [1, 7, 30, 90];
 /** The states of a share, each with its message. @type {Record<string, Parameters<typeof t>[0]>} */
 const states = { open: "shareOpen", expired: "shareExpired", "used-up": "shareUsedUp", revoked: "shareRevoked", locked: "shareLocked" };
 
-/** A button that opens the dialog, if the caller may share. @param {string} study @param {string} title @param {string[]} rights */
-export function shareButton(study, title, rights) {
-  if (!rights.includes("share")) return null;
-  const open = () => new ShareDialog(study, title).show();
-  return h("button", { type: "button", class: "action", id: "share", onclick: open, "aria-label": `${t("share")}: ${title}`, title: t("share") }, icon("share"), h("span", {}, t("share")));
+/** Opens the dialog. @param {string} study @param {string} title */
+export function openShares(study, title) {
+  new ShareDialog(study, title).show();
 }
 
 /** @param {string} path @param {RequestInit} [options] */

@@ -43,6 +43,8 @@ export function translate() {
 async function look(facts) {
   try {
     const status = await dicomweb.status();
+    // An archive in which nothing was stored yet has no counts.
+    if (status.studies === null && !(await dicomweb.hasStudies())) status.studies = 0;
     fill(facts, h("section", {}, h("dl", { class: "facts" }, lines(status))), devices(status));
   } catch (error) {
     fail(error);
@@ -59,7 +61,7 @@ function lines(status) {
     fact(t("storing"), h("span", { class: status.can_store ? "good" : "failed" }, t(status.can_store ? "storingWorks" : "storingFails"))),
     fact(t("version"), status.version),
     fact(t("uptime"), duration(status.uptime_seconds)),
-    status.studies !== null && fact(t("studies"), number(status.studies)),
+    fact(t("studies"), status.studies === null ? h("span", { class: "soft" }, t("notCounted", { command: "cuspid check --repair" })) : number(status.studies)),
     status.previews_waiting !== null && fact(t("previewsWaiting"), number(waiting ?? 0)),
     disk && fact(t("disk"), h("meter", { min: 0, max: disk.total_bytes, high: 0.9 * disk.total_bytes, value: used, "aria-label": t("disk") }),
       t("diskFree", { free: size(disk.free_bytes), total: size(disk.total_bytes) })),

@@ -1,14 +1,13 @@
 // The page of a study: the patient, other studies of theirs, series that one can scrub through, attributes, actions.
 // @ts-check
 
-import { actions, studyTitle, studyUrl, viewerLinks } from "./actions.js";
+import { actions, auditLink, shareButton, studyTitle, studyUrl, viewerLinks } from "./actions.js";
 import * as deletions from "./deletions.js";
 import * as dicomweb from "./dicomweb.js";
 import { attributes } from "./attributes.js";
 import { element, fill, h, icon, mark } from "./html.js";
 import { t } from "./language.js";
 import { copy } from "./notices.js";
-import { shareButton } from "./share.js";
 import { Stage } from "./stage.js";
 import { age, date, message, nameParts, personName, sex, time } from "./text.js";
 
@@ -136,6 +135,7 @@ function showStudy(page, study, series, wanted) {
 
 /** @param {dicomweb.DataSet} study */
 function heading(study) {
+  const uid = dicomweb.value(study, "0020000D");
   const text = (/** @type {string} */ tag) => String(dicomweb.value(study, tag));
   const { first, second } = nameParts(dicomweb.value(study, "00100010"));
   const facts = [
@@ -152,7 +152,7 @@ function heading(study) {
     h("div", {}, h("h1", {}, first || t("noName"), second && h("span", { class: "other" }, second)), person && h("p", { class: "soft" }, person)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("p", { class: "buttons" }, ...actions(study, { mayDelete: rights.includes("delete"), hasWords: true, onError: fail }), rights.includes("write") && addButton(study),
-      shareButton(dicomweb.value(study, "0020000D"), studyTitle(study), rights), link));
+      shareButton(uid, studyTitle(study), rights), auditLink(uid, studyTitle(study), rights), link));
 }
 
 /** @param {dicomweb.DataSet} study */

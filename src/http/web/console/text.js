@@ -17,6 +17,12 @@ export function personName(name) {
   return second ? `${first} (${second})` : first;
 }
 
+/** @param {string} name As in a file: three groups with `=` between (PS3.5 §6.2.1). */
+export function personNameOf(name) {
+  const [Alphabetic = "", Ideographic = "", Phonetic = ""] = name.split("=");
+  return personName({ Alphabetic, Ideographic, Phonetic });
+}
+
 /** @param {Parameters<typeof personName>[0]} name @returns {{ first: string, second: string }} */
 export function nameParts(name) {
   if (!name) return { first: "", second: "" };

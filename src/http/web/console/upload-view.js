@@ -2,16 +2,18 @@
 // @ts-check
 
 import { studyUrl } from "./actions.js";
+import { conflictNote, replaceStored } from "./conflicts.js";
 import * as dicomweb from "./dicomweb.js";
 import * as files from "./files.js";
 import { element, fill, h } from "./html.js";
 import * as kept from "./kept-uploads.js";
 import { t } from "./language.js";
-import { notice } from "./notices.js";
-import { date, duration, personName, size } from "./text.js";
+import { notice, part } from "./notices.js";
+import { date, duration, personNameOf, size } from "./text.js";
 import { Uploads } from "./uploads.js";
-import { canWrap } from "./wrap.js";
-import { wrapFor } from "./wrap-form.js";
+
+/** Whether the user may delete, and so replace. */
+let mayDelete = () => false;
 
 /** The most failures, and the most studies, that are listed. */
 const longestList = 200;
@@ -19,9 +21,10 @@ const mostArrivals = 50;
 
 /**
  * Makes the section of uploads work. `onStored` is called when all is sent.
- * @param {{ mayStore: () => boolean, onStored: (studies: string[]) => void }} options
+ * @param {{ mayStore: () => boolean, mayDelete: () => boolean, onStored: (studies: string[]) => void }} options
  */
-export function start({ mayStore, onStored }) {
+export function start({ mayStore, mayDelete: mayDeleteNow, onStored }) {
+  mayDelete = mayDeleteNow;
   const uploads = new Uploads();
   let isDue = false;
   const showSoon = () => {
@@ -41,6 +44,7 @@ export function start({ mayStore, onStored }) {
   element("cancel").addEventListener("click", () => uploads.cancel());
   element("retry").addEventListener("click", () => uploads.retry());
   element("dismiss").addEventListener("click", () => uploads.clear());
+  element("replace-all").addEventListener("click", () => replace(uploads, uploads.summary().failures.filter(({ isConflict }) => isConflict)));
   element("wrap").addEventListener("click", () => wrapFailed(uploads));
   addEventListener("beforeunload", (event) => {
     if (uploads.isActive) event.preventDefault();
@@ -156,7 +160,9 @@ async function wrapFailed(uploads) {
   const failed = uploads.summary().failures.filter(({ wrap }) => wrap);
   const [, uid] = /^#\/studies\/([\d.]+)/.exec(location.hash) ?? [];
   const study = uid ? await dicomweb.study(uid).catch(() => undefined) : undefined;
-  const made = await wrapFor(failed.map(({ file, wrap }) => ({ file, kind: /** @type {import("./wrap.js").Kind} */ (wrap) })), study ?? null);
+  const form = await part(() => import("./wrap-form.js"));
+  if (!form) return;
+  const made = await form.wrapFor(failed.map(({ file, wrap }) => ({ file, kind: /** @type {import("./wrap.js").Kind} */ (wrap) })), study ?? null);
   if (made.length === 0) return;
   uploads.drop(failed.filter(({ file }) => made.some(({ of }) => of === file)));
   await send(uploads, made.map(({ file }) => file));
@@ -170,11 +176,12 @@ export async function addTo(uploads, chosen, study) {
   for (const file of chosen) {
     const bytes = await files.head(file);
     const kind = bytes ? files.kind(bytes, file.size) : "gone";
-    if (canWrap(kind)) wanted.push({ file, kind });
+    if (files.canWrap(kind)) wanted.push({ file, kind });
     else others.push({ file, path: file.name, handle: null });
   }
   if (others.length) await uploads.add(others);
-  if (wanted.length) await send(uploads, (await wrapFor(wanted, study)).map(({ file }) => file));
+  const form = wanted.length ? await part(() => import("./wrap-form.js")) : null;
+  if (form) await send(uploads, (await form.wrapFor(wanted, study)).map(({ file }) => file));
 }
 
 /** Files that were made here cannot be found again after a reload: they are not remembered. @param {Uploads} uploads @param {File[]} made */
@@ -213,7 +220,7 @@ function show(uploads) {
   element("retry").hidden = isActive || !summary.mayRetry;
   element("dismiss").hidden = isActive || all === 0;
   showArrivals(uploads, summary.arrivals);
-  showFailures(summary.failures);
+  showFailures(uploads, summary.failures);
 }
 
 /** @param {import("./uploads.js").Hold} hold */
@@ -256,7 +263,7 @@ function arrivalLine(uploads, arrival) {
 /** @param {HTMLElement} line @param {import("./upload-arrivals.js").Arrival} arrival @param {boolean} isOpen */
 function fillLine(line, arrival, isOpen) {
   const { study, patient, modalities, all, stored, present, failed, bytes, settledBytes, check, held } = arrival;
-  const name = patient ? nameOf(patient) : t("unknownStudy");
+  const name = patient ? personNameOf(patient) : t("unknownStudy");
   const title = [name, date(arrival.date), [...modalities].join(", ")].filter(Boolean).join(", ");
   const [who, bar, state, cancel] = /** @type {HTMLElement[]} */ ([...line.children]);
   if (who.dataset.title !== title) {
@@ -279,20 +286,26 @@ function fillLine(line, arrival, isOpen) {
   cancel.ariaLabel = `${t("cancel")}: ${title}`;
 }
 
-/** @param {string} name As in a file: three groups with `=` between. */
-function nameOf(name) {
-  const [Alphabetic = "", Ideographic = "", Phonetic = ""] = name.split("=");
-  return personName({ Alphabetic, Ideographic, Phonetic });
+/** Sends files instead of what is stored. @param {Uploads} uploads @param {import("./uploads.js").Item[]} items */
+function replace(uploads, items) {
+  return replaceStored(items, (item) => {
+    uploads.drop([item]);
+    uploads.add([{ file: item.file, path: item.path, handle: null }]);
+  });
 }
 
-/** @param {import("./uploads.js").Item[]} failures */
-function showFailures(failures) {
+/** @param {Uploads} uploads @param {import("./uploads.js").Item[]} failures */
+function showFailures(uploads, failures) {
   const list = element("uploads");
   element("failures").hidden = failures.length === 0;
   element("wrap").hidden = !failures.some(({ wrap }) => wrap);
+  const conflicts = failures.filter(({ isConflict }) => isConflict).length;
+  element("replace-all").hidden = conflicts < 2 || !mayDelete();
+  element("replace-all").textContent = t("conflictReplaceAll", { count: conflicts });
   if (list.childElementCount === Math.min(failures.length, longestList) && list.dataset.count === String(failures.length)) return;
   list.dataset.count = String(failures.length);
-  fill(list, failures.slice(0, longestList).map(({ path, text }) => h("li", {}, path, h("span", {}, text))));
+  fill(list, failures.slice(0, longestList).map((item) => h("li", {}, item.path, h("span", {}, item.text),
+    item.isConflict && conflictNote(item, { mayDelete: mayDelete(), replace: (items) => replace(uploads, items) }))));
   const more = failures.length - longestList;
   element("more-failures").textContent = more > 0 ? t("moreFiles", { count: more }) : "";
 }

@@ -13,13 +13,12 @@ import { Speed } from "./speed.js";
 import { newInstances, references, stateOf } from "./store-answer.js";
 import { message, size } from "./text.js";
 import { addOfZip, newArrival } from "./upload-arrivals.js";
-import { canWrap } from "./wrap.js";
 
 /**
  * @typedef {"waiting" | "sending" | "stored" | "present" | "failed"} State `present`: the server had the same instance.
- * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean,
+ * @typedef {{ file: File, path: string, isZip: boolean, state: State, text: string, mayRetry: boolean, isCancelled: boolean, isConflict: boolean,
  *   keptId: number, arrival: Arrival, instance: string, wrap: import("./wrap.js").Kind | null }} Item `wrap`: the kind of a file that can
- *   be stored in a DICOM file.
+ *   be stored in a DICOM file; `isConflict`: the instance is stored with other data.
  * @typedef {import("./upload-arrivals.js").Arrival} Arrival
  * @typedef {{ reason: "" | "paused" | "connection" | "server" | "sign-in", text: string, retryAt: number }} Hold Why
  * nothing is sent; `retryAt` in milliseconds since 1970.
@@ -82,8 +81,8 @@ export class Uploads extends EventTarget {
     const about = bytes && ["dicom", "unknown"].includes(kind) ? identity(bytes) : null;
     const arrival = this.#arrivalOf(about, path, kind === "zip");
     /** @type {Item} */
-    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, keptId, arrival, instance: about?.instance ?? "",
-      wrap: canWrap(kind) ? kind : null };
+    const item = { file, path, isZip: kind === "zip", state: "waiting", text: "", mayRetry: false, isCancelled: false, isConflict: false, keptId, arrival, instance: about?.instance ?? "",
+      wrap: files.canWrap(kind) ? kind : null };
     for (const counts of [this.#counts, arrival]) {
       counts.all += 1;
       counts.bytes += file.size;
@@ -356,7 +355,8 @@ export class Uploads extends EventTarget {
       // The answer has the instances in the order in which they were sent.
       batch.forEach((item, index) => this.#settle(item, stateOf(stored[index], fresh)));
     } else if (batch.length === 1) {
-      const { text, mayRetry } = failure(answer);
+      const { text, mayRetry, isConflict } = failure(answer);
+      batch[0].isConflict = isConflict && batch[0].instance !== "";
       this.#fail(batch[0], text, mayRetry);
     } else {
       const found = references(batch.map(({ instance }) => instance), stored);

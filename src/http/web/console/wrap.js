@@ -33,11 +33,6 @@ export class WrapError extends Error {
   }
 }
 
-/** @param {string} kind @returns {kind is Kind} */
-export function canWrap(kind) {
-  return kind in modalities;
-}
-
 /**
  * A DICOM file with what is in a file.
  * @param {File} file @param {Kind} kind @param {About} about
