@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(of(&[frame.clone(), frame.clone()], whole, 2, Some([-2000, -2000])).samples, [10, -2000]);
         let range = Some([-1990, -2000]);
         assert_eq!(of(&[frame.clone(), frame.clone()], whole, 2, range).samples, [10, -1990]);
-        assert_eq!(of(&[frame.clone()], whole, 1, range).samples, frame.samples);
+        assert_eq!(of(std::slice::from_ref(&frame), whole, 1, range).samples, frame.samples);
         assert_eq!(of(&[frame.clone(), frame], whole, 2, None).samples, [-492, -2000]);
     }
 
