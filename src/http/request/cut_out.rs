@@ -6,6 +6,9 @@ use crate::archive::derived::mini::{CutOutRequest, PixelBox};
 use crate::http::error::Error;
 use crate::http::warning::warning;
 
+/// The beginning of the names of parameters of a signed URL, which are read elsewhere.
+const OF_SIGNATURES: &str = "cuspid-";
+
 /// The parameters.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::http) struct CutOutParameters {
@@ -46,6 +49,7 @@ impl CutOutParameters {
                     "false" => found.is_stored = false,
                     _ => return Err(wrong("is neither true nor false")),
                 },
+                name if name.starts_with(OF_SIGNATURES) => continue,
                 _ => found.unknown.push(name.clone()),
             }
             if pairs[..place].iter().any(|(other, _)| other == name) {
@@ -97,7 +101,7 @@ mod tests {
         assert_eq!(found.request, CutOutRequest { slices: Some(2..6), area, binning: 4 });
         assert!(found.is_stored);
         assert!(found.warning().unwrap().contains("size"));
-        let nothing = of("").unwrap();
+        let nothing = of("cuspid-key=k&cuspid-expires=1").unwrap();
         assert_eq!(nothing.request, CutOutRequest { slices: None, area: None, binning: 1 });
         assert_eq!((nothing.is_stored, nothing.warning()), (false, None));
     }
