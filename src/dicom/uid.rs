@@ -35,6 +35,12 @@ pub type InstanceUid = Uid<InstanceMarker>;
 pub struct InvalidUid(pub String);
 
 impl<Kind> Uid<Kind> {
+    /// The UID that is made of a hash, in the form of one that is made of a UUID (PS3.5 §B.2).
+    pub fn of_hash(hash: [u8; 16]) -> Self {
+        let number = uuid::Builder::from_custom_bytes(hash).into_uuid().as_u128();
+        Self { text: format!("2.25.{number}").into(), kind: PhantomData }
+    }
+
     /// The UID's characters.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -119,6 +125,14 @@ impl<Kind> std::hash::Hash for Uid<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_uid_of_a_hash_is_a_uid() {
+        for hash in [[0; 16], [255; 16]] {
+            let uid = StudyUid::of_hash(hash);
+            assert_eq!(uid.as_str().parse::<StudyUid>().unwrap(), uid);
+        }
+    }
 
     #[test]
     fn what_could_leave_its_directory_is_no_uid() {

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::archive;
+use crate::archive::derived::mini::CutOutError;
 use crate::archive::ingest::Refusal;
 use crate::archive::read::whole::is_lost;
 use crate::http::auth::error as auth;
@@ -101,6 +102,9 @@ pub(crate) enum Error {
     /// No resource has this URL.
     #[error("no resource has this URL")]
     NoResource,
+    /// The series is no volume that can be cut.
+    #[error("{0}")]
+    NoVolume(String),
     /// The settings do not allow the operation.
     #[error("{0}")]
     Forbidden(String),
@@ -129,6 +133,16 @@ pub(crate) enum Error {
 /// The log text of a failure, as an extension of the response; the client does not see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) String);
+
+impl From<CutOutError> for Error {
+    fn from(error: CutOutError) -> Self {
+        match error {
+            CutOutError::Archive(error) => Self::Archive(error),
+            CutOutError::Parameter { name, reason } => Self::Parameter { name: name.into(), reason },
+            CutOutError::NoVolume(_) => Self::NoVolume(error.to_string()),
+        }
+    }
+}
 
 impl Error {
     fn status(&self) -> StatusCode {
@@ -160,7 +174,7 @@ impl Error {
             Self::UnsupportedMediaType(_) | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests { .. } | Self::TooManyListeners { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Gone(_) => StatusCode::GONE,
-            Self::Full(_) => StatusCode::CONFLICT,
+            Self::Full(_) | Self::NoVolume(_) => StatusCode::CONFLICT,
             Self::Archive(archive::Error::TooMany(_))
             | Self::TooLarge { .. }
             | Self::TooCompressed { .. } => StatusCode::PAYLOAD_TOO_LARGE,

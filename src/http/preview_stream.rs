@@ -1,7 +1,6 @@
 //! The fast stream: a series' slices as JPEG 2000, an index first. Not of the standard; see
 //! docs/fast-stream.md.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -21,6 +20,7 @@ use crate::http::Service;
 use crate::http::auth::credentials::RESERVED;
 use crate::http::error::{Cause, Error};
 use crate::http::request::Head;
+use crate::http::request::cut_out::slices;
 use crate::http::request::path::Target;
 use crate::http::response::ranged::{begin, finish};
 
@@ -119,13 +119,6 @@ fn part(head: &Head) -> Result<StreamPart, Error> {
         }
     }
     Ok(part)
-}
-
-/// Slices `first-last`, from 0, both included.
-fn slices(text: &str) -> Option<Range<u32>> {
-    let (first, last) = text.split_once('-')?;
-    let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
-    Some(first..last.checked_add(1)?).filter(|range| range.start < range.end)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod block_mean;
 pub mod decode;
 mod deflated;
 pub mod j2k;

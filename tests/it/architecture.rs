@@ -97,7 +97,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "http::store",
-        &["http", "http::request", "http::response", "archive", "archive::ingest", "dicom", "zip"],
+        &[
+            "http",
+            "http::request",
+            "http::response",
+            "archive",
+            "archive::ingest",
+            "archive::derived",
+            "dicom",
+            "zip",
+        ],
     ),
     ("http::search", &["http", "http::request", "http::response", "archive", "dicom", "query"]),
     (

@@ -1,5 +1,5 @@
-//! Derived objects: previews, rendered images, thumbnails, transcoded frames and instances. All can be made
-//! again.
+//! Derived objects: previews, rendered images, thumbnails, cut-outs, transcoded frames and instances. All can
+//! be made again.
 
 use crate::archive::access::Caller;
 use crate::archive::scope::Scope;
@@ -18,6 +18,7 @@ pub mod frames;
 pub mod metadata_bundle;
 mod metadata_encoder;
 pub mod metadata_text;
+pub mod mini;
 pub mod preview;
 pub mod references;
 pub mod rendering;

@@ -35,6 +35,7 @@ pub(in crate::archive) mod frame;
 pub mod pass;
 pub mod whole;
 pub mod zip_download;
+pub mod zip_of_files;
 mod zip_stream;
 
 /// The length of a block of equal bytes.

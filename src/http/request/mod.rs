@@ -17,6 +17,7 @@ pub mod accept;
 pub(in crate::http) mod accept_encoding;
 pub(in crate::http) mod anonymize;
 pub(in crate::http) mod base_url;
+pub(in crate::http) mod cut_out;
 pub(in crate::http) mod json_body;
 pub mod multipart;
 pub(in crate::http) mod path;

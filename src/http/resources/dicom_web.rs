@@ -438,7 +438,7 @@ const fn retrieve(
 }
 
 /// The retrieval of whole instances.
-const fn whole(
+pub(super) const fn whole(
     id: &'static str,
     handler: Handler,
     summary: &'static str,
@@ -449,11 +449,11 @@ const fn whole(
 }
 
 /// The same operation with another event of the audit log.
-const fn audited(audit: AuditRule, operation: Operation) -> Operation {
+pub(super) const fn audited(audit: AuditRule, operation: Operation) -> Operation {
     Operation { audit, ..operation }
 }
 
-const fn store(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
+pub(super) const fn store(id: &'static str, handler: Handler, summary: &'static str) -> Operation {
     Operation {
         method: "POST",
         access: Access::Needs(Right::Write),

@@ -20,6 +20,8 @@ pub(super) const WHOLE: &[&str] = &[DICOM_PARTS, OCTET_PARTS, "application/zip"]
 /// An instance.
 pub(super) const WHOLE_INSTANCE: &[&str] =
     &[DICOM_PARTS, OCTET_PARTS, "application/dicom", "application/zip"];
+/// The instances of a cut-out.
+pub(super) const CUT_OUT: &[&str] = &[DICOM_PARTS, "application/zip"];
 /// A thumbnail.
 pub(super) const THUMBNAILS: &[&str] = &["image/jpeg", "image/png", "image/gif"];
 /// Rendered images of frames.

@@ -23,6 +23,7 @@ use crate::http::{Service, describe};
 
 mod dicom_web;
 mod media_types;
+mod mini;
 pub(in crate::http) mod operation;
 mod pages;
 pub(in crate::http) mod parameters;
@@ -32,7 +33,7 @@ mod tests;
 
 /// All resources.
 pub(in crate::http) fn all() -> impl Iterator<Item = &'static Resource> + Clone {
-    dicom_web::RESOURCES.iter().chain(pages::RESOURCES).chain(sharing::RESOURCES)
+    dicom_web::RESOURCES.iter().chain(mini::RESOURCES).chain(pages::RESOURCES).chain(sharing::RESOURCES)
 }
 
 /// The GET operation of the resource at a path; `None` if no resource has the path.

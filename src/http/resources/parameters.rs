@@ -104,6 +104,17 @@ pub(in crate::http) const RENDERING: &[Parameter] = &[
 pub(in crate::http) const THUMBNAIL: &[Parameter] =
     &[query("viewport", ParameterType::Text, "maximal `width,height` in pixels")];
 
+/// Parameters of a cut-out (docs/mini.md).
+pub(in crate::http) const CUT_OUT_PARAMETERS: &[Parameter] = &[
+    query("slices", ParameterType::Text, "`first-last`, from 0 in the order of the stream, both included"),
+    query("box", ParameterType::Text, "`x,y,width,height` in pixels of the original"),
+    query("binning", ParameterType::Number, "1, 2 or 4: so many slices, rows and columns become one"),
+];
+
+/// The parameter of storing a cut-out.
+pub(in crate::http) const STORE_CUT_OUT: &[Parameter] =
+    &[query("store", ParameterType::Boolean, "`true`: the only effect there is")];
+
 /// Parameters of a zip file.
 pub(in crate::http) const ZIPPED: &[Parameter] = &[
     query(

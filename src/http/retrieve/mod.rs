@@ -9,6 +9,7 @@ pub(crate) mod frames;
 pub(crate) mod instances;
 pub(crate) mod metadata;
 mod metadata_writer;
+pub(crate) mod mini;
 pub(crate) mod rendered;
 pub(in crate::http) mod rendered_images;
 pub(crate) mod thumbnail;

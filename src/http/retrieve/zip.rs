@@ -27,7 +27,7 @@ use crate::http::response::ranged::{describe, finish};
 use crate::http::retrieve::available_parts::{incomplete, log_end, omission_warning};
 use crate::http::warning::warning;
 
-const ZIP: &str = "application/zip";
+pub(super) const ZIP: &str = "application/zip";
 /// The most characters of the parameter `filename`.
 const MAX_NAME_CHARACTERS: usize = 200;
 
@@ -189,7 +189,7 @@ fn read_positions(text: &str) -> Option<RangeInclusive<usize>> {
 
 /// Content-Disposition of a file with a name of ASCII characters, and another name that browsers prefer
 /// (RFC 6266 §4.3, RFC 8187).
-fn disposition(name: &str, preferred: Option<&str>) -> String {
+pub(super) fn disposition(name: &str, preferred: Option<&str>) -> String {
     let preferred = preferred.map_or_else(String::new, |preferred| {
         format!("; filename*=UTF-8''{}", utf8_percent_encode(preferred, NON_ALPHANUMERIC))
     });

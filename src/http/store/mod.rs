@@ -1,6 +1,7 @@
 //! STOW-RS: stores instances (PS3.18 §10.5), each part of the body as it arrives.
 
 mod body;
+pub(crate) mod mini;
 mod payload;
 mod reader;
 mod response;

@@ -32,17 +32,24 @@ impl Geometry {
     }
 
     /// The geometry when `binning` × `binning` pixels become one: the centre of the first pixel moves.
-    pub(in crate::archive) fn binned(mut self, binning: u32) -> Self {
+    pub(in crate::archive) fn binned(self, binning: u32) -> Self {
         let shift = f64::from(binning - 1) / 2.0;
+        let mut binned = self.beginning_at(shift, shift);
+        binned.spacing = binned.spacing.map(|spacing| spacing.map(|distance| distance * f64::from(binning)));
+        binned
+    }
+
+    /// The geometry of the part of the image whose first pixel is so many columns to the right, and so many
+    /// rows down.
+    pub(in crate::archive) fn beginning_at(mut self, column: f64, row: f64) -> Self {
         if let (Some(position), Some([ax, ay, az, bx, by, bz]), Some([rows, columns])) =
             (&mut self.position, self.orientation, self.spacing)
         {
             for (place, (along_row, along_column)) in position.iter_mut().zip([(ax, bx), (ay, by), (az, bz)])
             {
-                *place += shift * (columns * along_row + rows * along_column);
+                *place += column * columns * along_row + row * rows * along_column;
             }
         }
-        self.spacing = self.spacing.map(|spacing| spacing.map(|distance| distance * f64::from(binning)));
         self
     }
 }
@@ -196,6 +203,7 @@ mod tests {
         assert_eq!((frame.spacing, frame.window), (Some([0.5, 0.25]), None));
         assert_eq!(described.frame(0).position, None);
         assert_eq!(described.instance_number(), Some(7));
-        assert_eq!(frame.binned(2).position, Some([1.125, 2.25, 3.0]));
+        assert_eq!(frame.clone().binned(2).position, Some([1.125, 2.25, 3.0]));
+        assert_eq!(frame.beginning_at(4.0, 2.0).position, Some([2.0, 3.0, 3.0]));
     }
 }

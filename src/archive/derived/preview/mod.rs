@@ -37,7 +37,7 @@ pub(in crate::archive) mod arrange;
 mod collect;
 mod collection;
 mod encoded;
-mod geometry;
+pub(in crate::archive) mod geometry;
 mod index;
 pub(in crate::archive) mod pool;
 mod stages;
@@ -317,7 +317,7 @@ pub(in crate::archive) async fn source_record(
 }
 
 /// The bytes that a record takes in memory, roughly.
-fn bytes_of(record: &InstanceRecord) -> usize {
+pub(in crate::archive) fn bytes_of(record: &InstanceRecord) -> usize {
     let metadata: usize = record.metadata.pieces.iter().map(|piece| piece.deflated.len()).sum();
     let frames = match &record.layout.frames {
         FrameTable::Encapsulated { fragments, .. } => fragments.len(),
