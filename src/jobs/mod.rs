@@ -6,3 +6,4 @@ pub mod previews;
 pub mod reconcile;
 pub mod scrub;
 pub mod storing;
+pub mod usage;
