@@ -5,6 +5,7 @@
 //! that what another process has deleted makes room.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,12 @@ const MAX_AGE_OF_REFUSAL: Duration = Duration::from_secs(1);
 /// The time between two lines of the log about the use of one plan.
 const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// The plans of tenants, and what they have stored.
+/// The plans of tenants, and the amounts that they have stored.
 pub(in crate::archive) struct Quotas {
     settings: QuotasSettings,
     held: Mutex<HashMap<Tenant, HeldAmount>>,
+    /// Whether the log has a line about a tenant whose amount is not counted.
+    has_logged_uncounted: AtomicBool,
 }
 
 /// The amount of a tenant, as far as this process has it.
@@ -64,7 +67,8 @@ struct LimitUse {
 
 impl Quotas {
     pub(in crate::archive) fn new(settings: &QuotasSettings) -> Self {
-        Self { settings: settings.clone(), held: Mutex::default() }
+        let (held, has_logged_uncounted) = (Mutex::default(), AtomicBool::new(false));
+        Self { settings: settings.clone(), held, has_logged_uncounted }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Tenant, HeldAmount>> {
@@ -84,13 +88,20 @@ impl Quotas {
         }
     }
 
+    fn log_uncounted(&self, tenant: &Tenant) {
+        if !self.has_logged_uncounted.swap(true, Ordering::Relaxed) {
+            let tenant = tenant.as_str();
+            warn!(tenant, "no limits for what is not counted: run `cuspid check --repair`");
+        }
+    }
+
     /// Whether the amount was read in the last `age`.
     fn is_fresh(&self, tenant: &Tenant, age: Duration) -> bool {
         self.held().get(tenant).is_some_and(|held| held.read_at.elapsed() < age)
     }
 
-    /// Takes over an amount that was read. What is being stored now is not in it: so much may be stored beyond
-    /// a limit.
+    /// Takes over an amount that was read. What is being stored now is not in it: so much may be stored
+    /// beyond a limit.
     fn set(&self, tenant: &Tenant, amount: Amount) {
         let mut held = self.held();
         let before = held.get(tenant);
@@ -191,7 +202,7 @@ impl Archive {
                 match self.index.stored_amount(tenant.as_str()).await? {
                     Some(amount) => self.quotas.set(tenant, amount),
                     None => {
-                        warn!(tenant = tenant.as_str(), "limits need counts: run `cuspid check --repair`");
+                        self.quotas.log_uncounted(tenant);
                         return Ok(Room::Unlimited);
                     }
                 }
@@ -210,8 +221,8 @@ impl Archive {
         Ok(room)
     }
 
-    /// A text for the caller if the plan of its tenant is almost used up; `None` before anything was stored by
-    /// this process.
+    /// A text for the caller if the plan of its tenant is almost used up; `None` before anything was stored
+    /// by this process.
     pub fn quota_notice(&self, caller: &Caller) -> Option<String> {
         let plan = self.quotas.settings.plan_of(&caller.tenant)?;
         self.quotas.notice(&caller.tenant, plan)
@@ -220,5 +231,91 @@ impl Archive {
     /// The plan of the caller's tenant, if it has one.
     pub fn plan(&self, caller: &Caller) -> Option<&Plan> {
         self.quotas.settings.plan_of(&caller.tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::archive::ingest::Refusal;
+    use crate::archive::maintenance::delete::delete;
+    use crate::archive::scope::Scope;
+    use crate::blobs::memory::MemoryBlobs;
+    use crate::config::Config;
+    use crate::dicom::build::DataSet;
+    use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
+    use crate::dicom::uids;
+    use crate::index::Index;
+    use crate::table::redb::Redb;
+
+    /// Servers over one index, with a limit of three instances.
+    fn servers(number: usize) -> Vec<Arc<Archive>> {
+        let mut config = Config::defaults();
+        config.quotas.plans = vec!["small instances=3".to_owned().try_into().unwrap()];
+        config.quotas.tenants = vec!["*=small".to_owned().try_into().unwrap()];
+        config.quotas.refresh_seconds = 3600;
+        let (blobs, table) = (Arc::new(MemoryBlobs::new()), Arc::new(Redb::in_memory().unwrap()));
+        let index = || Arc::new(Index::new(table.clone()));
+        (0..number).map(|_| Archive::new(blobs.clone(), index(), &config)).collect()
+    }
+
+    /// Whether an instance is stored; false if the limit refuses it.
+    async fn store(archive: &Arc<Archive>, number: usize) -> bool {
+        let file = DataSet::explicit()
+            .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
+            .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
+            .text(0x0020_000D, "UI", "1.2")
+            .text(0x0020_000E, "UI", "1.2.3");
+        let mut upload = archive.receive(&Caller::anonymous(), None).await;
+        upload.write(file.file(EXPLICIT_VR_LITTLE_ENDIAN).into()).await;
+        match upload.finish().await.await.result {
+            Ok(_) => true,
+            Err(Refusal::Quota(_)) => false,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    async fn remove(archive: &Arc<Archive>, number: usize) {
+        let instance = Some(format!("1.2.3.{number}").parse().unwrap());
+        let scope = Scope { study: "1.2".parse().unwrap(), series: Some("1.2.3".parse().unwrap()), instance };
+        delete(archive, &Caller::anonymous(), scope).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_sent_again_takes_no_room_and_what_is_deleted_gives_it_back() {
+        let archive = servers(1).remove(0);
+        assert_eq!(archive.quota_notice(&Caller::anonymous()), None);
+        for number in [1, 1, 1, 2, 2, 3, 1] {
+            assert!(store(&archive, number).await, "{number}");
+        }
+        let notice = archive.quota_notice(&Caller::anonymous()).unwrap();
+        assert_eq!(notice, "3 of 3 instances of the plan small are used (100 %)");
+        assert!(!store(&archive, 4).await && store(&archive, 1).await);
+        remove(&archive, 2).await;
+        assert!(store(&archive, 4).await);
+        assert!(!store(&archive, 2).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_server_passes_the_limit_until_it_reads_the_amount_again() {
+        let servers = servers(2);
+        assert!(store(&servers[0], 1).await && store(&servers[1], 2).await);
+        // By the amount that this server has read, there is room for both.
+        assert!(store(&servers[0], 3).await && store(&servers[0], 4).await);
+        let age = |server: &Arc<Archive>| {
+            let mut held = server.quotas.held();
+            held.values_mut().for_each(|held| held.read_at -= MAX_AGE_OF_REFUSAL);
+        };
+        assert!(!store(&servers[0], 5).await && store(&servers[1], 5).await);
+        servers.iter().for_each(age);
+        assert!(!store(&servers[0], 6).await && !store(&servers[1], 6).await);
+        // What one deletes is room for the other.
+        for number in [1, 2, 3] {
+            remove(&servers[0], number).await;
+        }
+        servers.iter().for_each(age);
+        assert!(store(&servers[1], 6).await);
     }
 }

@@ -49,7 +49,7 @@ impl TrafficMeter {
         }
     }
 
-    /// What is not written yet.
+    /// The totals that are not written yet.
     fn unwritten(&self) -> Vec<(Tenant, i64, Traffic)> {
         let tenants = self.tenants();
         let of_tenant = |(tenant, days): (&Tenant, &BTreeMap<i64, MeteredDay>)| {

@@ -1,4 +1,4 @@
-//! What tenants use, for administrators and bills. See docs/usage.md.
+//! The usage of tenants, for administrators and bills. See docs/usage.md.
 
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
@@ -15,7 +15,8 @@ impl Archive {
         }
     }
 
-    /// The usage of the caller's tenant, with the days from `from` to `to`, both as `2026-11-30` and included.
+    /// The usage of the caller's tenant, with the days from `from` to `to`, both as `2026-11-30` and
+    /// included.
     pub async fn usage(&self, caller: &Caller, from: &str, to: &str) -> Result<TenantUsage, Error> {
         Ok(self.index.usage(caller.tenant.as_str(), from, to).await?)
     }

@@ -27,24 +27,14 @@ pub(in crate::http) async fn count(
     let archive = Arc::clone(&service.archive);
     archive.count_traffic(&caller, Traffic { calls: 1, sent_bytes: 0 });
     let response = next.run(request).await;
-    response.map(|body| Body::new(CountedBody { body, sent_bytes: 0, archive, caller }))
+    response.map(|body| Body::new(CountedBody { body, archive, caller }))
 }
 
-/// A body whose bytes are counted when it has been sent, or is not sent any further.
+/// A body whose bytes are counted when they are handed to the connection.
 struct CountedBody {
     body: Body,
-    sent_bytes: u64,
     archive: Arc<Archive>,
     caller: Caller,
-}
-
-impl Drop for CountedBody {
-    fn drop(&mut self) {
-        if self.sent_bytes > 0 {
-            let sent_bytes = self.sent_bytes;
-            self.archive.count_traffic(&self.caller, Traffic { calls: 0, sent_bytes });
-        }
-    }
 }
 
 impl HttpBody for CountedBody {
@@ -57,7 +47,8 @@ impl HttpBody for CountedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame {
-            self.sent_bytes += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+            let sent_bytes = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.archive.count_traffic(&self.caller, Traffic { calls: 0, sent_bytes });
         }
         Poll::Ready(frame)
     }

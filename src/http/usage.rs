@@ -1,4 +1,4 @@
-//! `GET /admin/usage`: what the caller's tenant uses. Not of the standard; see docs/usage.md.
+//! `GET /admin/usage`: the usage of the caller's tenant. Not of the standard; see docs/usage.md.
 
 use std::fmt::Write;
 use std::sync::Arc;

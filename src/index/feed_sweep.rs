@@ -9,8 +9,8 @@ use crate::table::{self, Expect, Item, MAX_WRITES, Write};
 
 impl Index {
     /// Deletes the entries of all feeds that are older than a time, in milliseconds since 1970 UTC. The last
-    /// entry of a lane stays, so that no number is used again, and so do entries whose amounts are not counted
-    /// yet (see [`super::usage`]). Returns the number of deleted entries.
+    /// entry of a lane stays, so that no number is used again. Entries whose amounts are not counted yet
+    /// stay, too (see [`super::usage`]). Returns the number of deleted entries.
     pub async fn sweep_changes(&self, before: i64) -> Result<u64, Error> {
         let mut swept = 0;
         for tenant in self.tenants().await? {

@@ -13,7 +13,7 @@
 //! | feed of changes | `T#{tenant}#FEED` | `FEED` | |
 //! | end of the changes of a lane that were swept | `T#{tenant}#FEED` | `SWEPT#{lane}` | |
 //! | entry of a feed | `T#{tenant}#FEED#{lane}` | `{number}` | |
-//! | what is stored, and how much of the feed is counted | `T#{tenant}#USAGE` | `HEAD` | |
+//! | amount that is stored, and mark in the feed | `T#{tenant}#USAGE` | `HEAD` | |
 //! | turnover of a day | `T#{tenant}#USAGE` | `DAY#{date}` | |
 //! | traffic of a day, of one process | `T#{tenant}#USAGE` | `TRAFFIC#{date}#{process}` | |
 //! | share | `T#{tenant}#SHARES` | `{id}` | |
@@ -174,7 +174,7 @@ pub(crate) fn usage(tenant: &str) -> String {
     format!("T#{tenant}#USAGE")
 }
 
-/// The row with what a tenant has stored.
+/// The row with the amount that a tenant has stored.
 pub(crate) fn usage_head(tenant: &str) -> ItemKey {
     ItemKey { partition: usage(tenant), sort: "HEAD".into() }
 }

@@ -166,8 +166,8 @@ impl StudyUpdate {
         self.turnover.entry(clock::date(at)).or_default()
     }
 
-    /// The amounts that are stored, by the days on which the instances were stored, and those that are deleted
-    /// now.
+    /// The amounts that are stored, by the days on which the instances were stored, and those that are now
+    /// deleted.
     pub(crate) fn take_turnover(&mut self) -> DailyTurnover {
         let is_gone = self.study.record.as_ref().is_some_and(|study| study.number_of_instances == 0);
         if is_gone && self.study.is_changed {

@@ -1,4 +1,5 @@
-//! What tenants use: what is stored now, and what was stored and deleted on each day (docs/decisions/0156).
+//! The usage of tenants: the amount that is stored, and the amounts that were stored and deleted on each day
+//! (docs/decisions/0156).
 //!
 //! The entries of the feed of changes hold the amounts that their transactions have stored and deleted. Here
 //! they are added up: a transaction adds the next entries to the turnover of their days and to the amount
@@ -67,9 +68,9 @@ impl Traffic {
 /// The usage of a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DayUsage {
-    /// What was stored and deleted.
+    /// The amounts that were stored and deleted.
     pub turnover: Turnover,
-    /// What was asked for and sent.
+    /// The requests, and the bytes sent.
     pub traffic: Traffic,
 }
 

@@ -60,7 +60,7 @@ async fn days(index: &Index) -> BTreeMap<String, DayUsage> {
     index.usage(TENANT, "0000-01-01", "9999-12-31").await.unwrap().days
 }
 
-/// What the days have in all: stored without deleted.
+/// The sum of all days: stored without deleted.
 async fn sum(index: &Index) -> Amount {
     let (mut stored, mut deleted) = (Amount::default(), Amount::default());
     for day in days(index).await.into_values() {
@@ -115,7 +115,7 @@ async fn a_fleet_that_stores_deletes_and_counts_at_the_same_time_counts_exactly(
                     4 => drop(index.stored_amount(TENANT).await.unwrap()),
                     _ => {}
                 }
-                // An instance that all nodes fight for.
+                // An instance that all nodes replace.
                 store(&index, replacement(instance(1, 1, 9999), (100 * node + number) as u64)).await;
             }
         })
@@ -206,7 +206,7 @@ async fn instances_of_very_many_days_are_counted_in_several_transactions(engine:
 async fn the_amount_of_an_archive_of_an_older_version_is_unknown_until_it_is_counted(engine: Engine) {
     let index = engine.index();
     store(&index, instance(1, 1, 1)).await;
-    // As if the version that has stored this knew nothing of usage.
+    // As if a version without usage had stored this.
     let head = Write::Delete(keys::usage_head(TENANT), Expect::Anything);
     engine.table.transact(vec![head]).await.unwrap();
     store(&index, instance(2, 1, 1)).await;

@@ -1,4 +1,5 @@
-//! Usage and limits: what `GET /admin/usage` says after stores and deletions, and stores that a limit refuses.
+//! Usage and limits: what `GET /admin/usage` says after stores and deletions, and stores that a limit
+//! refuses.
 
 use cuspid::clock::{date, now_millis};
 use cuspid::config::Config;
