@@ -43,7 +43,7 @@ impl Period {
         let (mut from, mut to) = (None, None);
         for (name, value) in pairs {
             let wrong = |reason: &str| Error::Parameter { name: name.clone(), reason: reason.to_owned() };
-            let day = || midnight(value).ok_or_else(|| wrong("is no date, as 2026-11-30"));
+            let day = || midnight(value).ok_or_else(|| wrong("is no date in the form of 2026-11-30"));
             match name.as_str() {
                 "from" => from = Some(day()?),
                 "to" => to = Some(day()?),

@@ -240,7 +240,8 @@ impl Index {
     }
 
     /// Compares the amount that a tenant has stored with the records of the studies. With `is_repairing`,
-    /// corrects it. Other processes may store and delete meanwhile; then the count is repeated.
+    /// corrects it. Other processes may store and delete meanwhile: then the amount is not compared, and one
+    /// that is not counted yet is counted again.
     pub async fn recount_usage(&self, tenant: &str, is_repairing: bool) -> Result<UsageRecount, Error> {
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
@@ -249,10 +250,9 @@ impl Index {
             let end = self.end_of_changes(tenant).await?;
             let usage = self.count_usage(tenant).await?;
             let amount = self.listed_amount(tenant).await?;
-            if !self.is_at_end(tenant, &end).await? {
-                continue;
-            }
             let outcome = match &usage {
+                Some(_) if !self.is_at_end(tenant, &end).await? => return Ok(UsageRecount::Uncertain),
+                None if !self.is_at_end(tenant, &end).await? => continue,
                 Some(usage) if usage.stored == amount => return Ok(UsageRecount::Right),
                 // What a secondary index does not have yet looks like a wrong amount.
                 Some(_) if attempt == 0 => continue,
