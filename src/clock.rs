@@ -40,6 +40,13 @@ pub fn rfc3339(at: i64) -> String {
     format!("{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", date.year(), date.day())
 }
 
+/// The date in UTC of a time in milliseconds since 1970, as `2026-11-30`.
+pub fn date(at: i64) -> String {
+    let mut text = rfc3339(at);
+    text.truncate(text.find('T').unwrap_or(text.len()));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +56,8 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_709_210_096_007), "2024-02-29T12:34:56.007Z");
         assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(date(1_709_251_199_999), "2024-02-29");
+        assert_eq!(date(1_709_251_200_000), "2024-03-01");
     }
 
     #[test]

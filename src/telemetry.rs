@@ -14,6 +14,7 @@ use crate::config::LogSettings;
 
 const INSTANCES: &str = "cuspid_instances_received_total";
 const DELETED: &str = "cuspid_instances_deleted_total";
+const QUOTA_REFUSALS: &str = "cuspid_quota_refusals_total";
 const STORING: &str = "cuspid_storing";
 const DAMAGED: &str = "cuspid_objects_damaged_total";
 const SCRUB_OBJECTS: &str = "cuspid_scrub_objects_total";
@@ -95,6 +96,7 @@ fn start_metrics() -> PrometheusHandle {
         "Instances received, by outcome: stored, duplicate, replaced, refused, failed"
     );
     describe_counter!(DELETED, "Instances deleted");
+    describe_counter!(QUOTA_REFUSALS, "Instances that a limit of a tenant's plan has refused");
     describe_gauge!(STORING, "Whether instances can be stored, as far as the last attempts show: 1 or 0");
     describe_counter!(DAMAGED, "Reads that found the object of an instance damaged or missing, by finding");
     describe_counter!(
@@ -154,6 +156,11 @@ pub fn instance_received(outcome: &'static str, duration: Duration) {
 /// Counts instances that were deleted.
 pub fn instances_deleted(count: u64) {
     counter!(DELETED).increment(count);
+}
+
+/// Counts an instance that a limit of a tenant's plan has refused.
+pub fn quota_refused() {
+    counter!(QUOTA_REFUSALS).increment(1);
 }
 
 /// Sets whether instances can be stored.

@@ -18,10 +18,12 @@ use crate::archive::devices::Devices;
 use crate::archive::ingest::recent::RecentUploads;
 use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::permits::Permits;
+use crate::archive::quotas::Quotas;
 use crate::archive::response_memory::ResponseBudget;
 use crate::archive::shares::HeldShares;
 use crate::archive::signing::SigningKeys;
 use crate::archive::storing::StoringState;
+use crate::archive::traffic::TrafficMeter;
 use crate::audit::AuditLog;
 use crate::blobs::{Blobs, Key};
 use crate::config::{
@@ -50,6 +52,7 @@ mod keyed_lock;
 mod keys;
 pub mod maintenance;
 pub mod permits;
+mod quotas;
 pub mod read;
 mod response_memory;
 pub mod scope;
@@ -61,6 +64,8 @@ mod shares_tests;
 pub mod signing;
 pub mod status;
 mod storing;
+mod traffic;
+pub mod usage;
 mod verified;
 pub mod webhooks;
 
@@ -94,6 +99,8 @@ pub struct Archive {
     sharing: SharingSettings,
     held_shares: HeldShares,
     signing_keys: SigningKeys,
+    quotas: Quotas,
+    traffic: TrafficMeter,
     permits: Permits,
     response_budget: ResponseBudget,
     decoder_processes: Decoders,
@@ -162,6 +169,8 @@ impl Archive {
             sharing: config.sharing.clone(),
             held_shares: HeldShares::default(),
             signing_keys: SigningKeys::default(),
+            quotas: Quotas::new(&config.quotas),
+            traffic: TrafficMeter::default(),
             permits: Permits::new(config),
             response_budget: ResponseBudget::new(&config.http),
             decoder_processes: Decoders::new(&config.decoders),

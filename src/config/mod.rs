@@ -15,6 +15,7 @@ mod fingerprint_rule;
 mod network;
 mod origin;
 mod peer_rule;
+mod quotas;
 mod s3;
 mod sections;
 mod sharing;
@@ -36,6 +37,7 @@ pub use fingerprint_rule::FingerprintRule;
 pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
 pub use peer_rule::{PeerAddress, PeerOperation, PeerOperations, PeerRule};
+pub use quotas::{NotAPlan, Plan, PlanRule, QuotasSettings};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     AuditSettings, BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead,
@@ -82,6 +84,7 @@ pub struct Config {
     pub webhooks: WebhooksSettings,
     pub audit: AuditSettings,
     pub sharing: SharingSettings,
+    pub quotas: QuotasSettings,
     pub jobs: JobsSettings,
     pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
@@ -176,6 +179,7 @@ impl Config {
         self.decoders.validate()?;
         self.sharing.validate()?;
         self.webhooks.validate(self.auth.is_on())?;
+        self.quotas.validate()?;
         self.deidentification.validate()?;
         ensure!(!self.dynamodb.table.is_empty(), "dynamodb.table cannot be empty");
         let retry_seconds = self.dynamodb.retry_seconds.saturating_add(self.dynamodb.request_timeout_seconds);

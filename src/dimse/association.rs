@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::archive::ingest::Upload;
 use crate::archive::ingest::pace::Pace;
+use crate::archive::usage::Traffic;
 use crate::dicom::uids;
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::c_echo;
@@ -249,6 +250,7 @@ impl<'a> Association<'a> {
         if self.operations.len() >= self.agreement.max_operations + SPARE_OPERATIONS {
             return Err(Violation::TooManyOperations.into());
         }
+        self.acceptor.archive.count_traffic(&self.agreement.caller, Traffic { calls: 1, sent_bytes: 0 });
         let begun = match request.operation {
             DimseOperation::Echo => Err(c_echo::echo()),
             DimseOperation::Store if context.takes_instances && !context.may_store => {

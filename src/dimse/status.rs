@@ -90,6 +90,7 @@ fn of_refusal(refusal: &Refusal) -> Status {
         },
         Refusal::Busy => Status::new(OUT_OF_RESOURCES, "too many uploads, try again"),
         Refusal::NoSpace => Status::new(OUT_OF_RESOURCES, "no space left"),
+        Refusal::Quota(reason) => Status::new(OUT_OF_RESOURCES, reason.clone()),
         // Modalities try again after "out of resources".
         Refusal::Failed(_) => Status::new(OUT_OF_RESOURCES, "the server failed, try again"),
     }
@@ -330,6 +331,7 @@ mod tests {
             (refused(Refusal::Elsewhere), 0xA900),
             (refused(Refusal::Busy), 0xA700),
             (refused(Refusal::NoSpace), 0xA700),
+            (refused(Refusal::Quota("the plan's limit".into())), 0xA700),
             (refused(Refusal::Failed(anyhow::anyhow!("secret"))), 0xA700),
         ] {
             let status = of_outcome(&outcome);

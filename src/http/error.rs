@@ -267,7 +267,7 @@ pub(crate) fn failure_reason(refusal: &Refusal) -> u16 {
         Refusal::NonPatientObject => 0x0122,
         Refusal::Unreadable(_) | Refusal::Metadata(_) | Refusal::Attributes(_) => 0xC000,
         Refusal::NoTransferSyntax(_) => 0xC122,
-        Refusal::TooLarge { .. } | Refusal::NoSpace | Refusal::Busy => 0xA700,
+        Refusal::TooLarge { .. } | Refusal::NoSpace | Refusal::Busy | Refusal::Quota(_) => 0xA700,
         Refusal::OtherStudy { .. }
         | Refusal::OtherInstance { .. }
         | Refusal::Different

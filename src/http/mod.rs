@@ -35,6 +35,8 @@ mod server;
 mod sharing;
 mod status;
 mod store;
+mod traffic;
+mod usage;
 mod wado_uri;
 mod warning;
 mod web;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::clock::now_millis;
+use crate::index::amounts::DailyTurnover;
 use crate::index::changes::{Change, EntriesBefore, FeedEntry};
 use crate::index::feed_position::FeedPosition;
 use crate::index::read::whole_partition;
@@ -173,15 +174,17 @@ impl ChangeLog {
 }
 
 impl TakenNumber<'_> {
-    /// Carries out a transaction that makes changes, with their entry of the feed.
+    /// Carries out a transaction that makes changes, with their entry of the feed. `turnover` are the amounts
+    /// that are stored and deleted.
     pub(crate) async fn transact(
         mut self,
         changes: Vec<Change>,
+        turnover: DailyTurnover,
         mut writes: Vec<Write>,
     ) -> Result<(), Error> {
         let (log, table, position) = (self.log, self.table, self.position);
         let before = std::mem::take(&mut self.before);
-        let entry = FeedEntry { position, at: now_millis(), changes, before };
+        let entry = FeedEntry { position, at: now_millis(), changes, turnover, before };
         let first_own = writes.len();
         writes.push(Write::Put(entry_row(&self.tenant, &entry)?, Expect::Absent));
         if self.is_first {
@@ -253,7 +256,8 @@ impl OpenFeed {
 ///
 /// An error is only logged: a reader fills the gap later.
 pub(crate) async fn fill(table: &dyn Table, tenant: &str, position: FeedPosition, at: i64) {
-    let empty = FeedEntry { position, at, changes: Vec::new(), before: EntriesBefore::default() };
+    let (changes, turnover, before) = (Vec::new(), DailyTurnover::new(), EntriesBefore::default());
+    let empty = FeedEntry { position, at, changes, turnover, before };
     let Ok(row) = entry_row(tenant, &empty) else { return };
     match table.transact(vec![Write::Put(row, Expect::Absent)]).await {
         Ok(()) | Err(table::Error::Conflict(_)) => {}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::amounts::DailyTurnover;
 use crate::index::feed_position::FeedPosition;
 use crate::index::records::InstanceRecord;
 use crate::index::{Error, rows};
@@ -99,6 +100,8 @@ pub struct FeedEntry {
     pub at: i64,
     /// The changes; none if the entry only fills the place of a transaction that failed.
     pub changes: Vec<Change>,
+    /// The amounts that were stored and deleted (see [`super::usage`]).
+    pub(crate) turnover: DailyTurnover,
     /// The entries that this one comes after.
     pub(crate) before: EntriesBefore,
 }
@@ -123,6 +126,8 @@ struct EntryRow {
     is_new_study: bool,
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<ChangeRow>,
+    #[serde(rename = "a", default, skip_serializing_if = "DailyTurnover::is_empty")]
+    turnover: DailyTurnover,
 }
 
 /// A change as it is written.
@@ -148,15 +153,16 @@ impl FeedEntry {
     pub(crate) fn encode(&self, key: &ItemKey) -> Result<Vec<u8>, Error> {
         let changes = self.changes.iter().map(ChangeRow::of).collect();
         let EntriesBefore { follows, is_new_study } = self.before.clone();
-        rows::encode(key, &EntryRow { at: self.at, follows, is_new_study, changes })
+        let turnover = self.turnover.clone();
+        rows::encode(key, &EntryRow { at: self.at, follows, is_new_study, changes, turnover })
     }
 
     /// Decodes the entry from the body of its row.
     pub(crate) fn decode(position: FeedPosition, key: &ItemKey, body: &[u8]) -> Result<Self, Error> {
-        let EntryRow { at, follows, is_new_study, changes } = rows::decode(key, body)?;
+        let EntryRow { at, follows, is_new_study, changes, turnover } = rows::decode(key, body)?;
         let changes: Option<Vec<Change>> = changes.into_iter().map(ChangeRow::change).collect();
         let changes = changes.ok_or_else(|| rows::record_error(key, "the UIDs of a change are damaged"))?;
-        Ok(Self { position, at, changes, before: EntriesBefore { follows, is_new_study } })
+        Ok(Self { position, at, changes, turnover, before: EntriesBefore { follows, is_new_study } })
     }
 }
 
@@ -202,6 +208,7 @@ impl ChangeRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::amounts::{Amount, Turnover};
 
     fn entry(instances: usize, emptied: Option<Level>) -> FeedEntry {
         let root = "1.2.826.0.1.3680043.8.498.11019923";
@@ -214,7 +221,15 @@ mod tests {
             emptied,
         };
         let before = EntriesBefore { follows: vec![FeedPosition(3, 77)], is_new_study: true };
-        FeedEntry { position: FeedPosition(1, 2), at: 1_800_000_000_000, changes: vec![change], before }
+        let amount = Amount { studies: 1, instances: 47, bytes: 25 << 20 };
+        let turnover = Turnover { deleted: amount, ..Turnover::default() };
+        FeedEntry {
+            position: FeedPosition(1, 2),
+            at: 1_800_000_000_000,
+            changes: vec![change],
+            turnover: [("2027-01-15".to_owned(), turnover)].into(),
+            before,
+        }
     }
 
     #[test]
@@ -227,7 +242,7 @@ mod tests {
             assert_eq!(FeedEntry::decode(entry.position, &key, &body).unwrap(), entry);
         }
         let one = entry(1, None).encode(&key).unwrap();
-        assert!(one.len() < 100, "{} bytes", one.len());
+        assert!(one.len() < 130, "{} bytes", one.len());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::index::prepare::{
 use crate::index::records::{InstanceRecord, MAX_REPLACED};
 use crate::index::rows::{self, InstanceLocation};
 use crate::index::study_update::StudyUpdate;
-use crate::index::{Error, Index, counts, keys, lock, read};
+use crate::index::{Error, Index, counts, keys, lock, read, usage};
 use crate::table::{self, Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 use crate::threads;
 
@@ -361,6 +361,7 @@ async fn try_commit(
     }
     if is_tenant_new {
         writes.push(Write::Put(counts::tenant_row(tenant), Expect::Absent));
+        writes.push(usage::first_head(tenant)?);
     }
     transact(task, writes, update, changes).await?;
     delete_rows(table, obsolete).await;
@@ -454,6 +455,7 @@ async fn transact(
     let (table, tenant) = (task.table.as_ref(), &task.group.0);
     let taken = task.log.take(&task.table, tenant, update.entries_before())?;
     update.set_change(taken.position);
+    let turnover = update.take_turnover();
     let heads = update.into_writes()?;
     let mut written = Vec::new();
     if table.is_remote() {
@@ -463,7 +465,7 @@ async fn transact(
         }));
     }
     writes.extend(heads);
-    taken.transact(changes, writes).await?;
+    taken.transact(changes, turnover, writes).await?;
     task.commits.heads.remember(written);
     lock(&task.commits.known_tenants).insert(tenant.clone());
     Ok(())

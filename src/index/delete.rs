@@ -184,8 +184,9 @@ impl Index {
             self.log.open(self.table.as_ref(), tenant).await?;
             let taken = self.log.take(&self.table, tenant, update.entries_before())?;
             update.set_change(taken.position);
+            let turnover = update.take_turnover();
             writes.extend(update.into_writes()?);
-            taken.transact(vec![change], writes).await?;
+            taken.transact(vec![change], turnover, writes).await?;
         }
         Ok(removed)
     }

@@ -98,7 +98,8 @@ impl FeedCursor {
         }
     }
 
-    fn number(&self, lane: u32) -> u64 {
+    /// The number of the last entry of a lane before this place; 0 if there is none.
+    pub(crate) fn number(&self, lane: u32) -> u64 {
         self.lanes.get(&lane).copied().unwrap_or(0)
     }
 }

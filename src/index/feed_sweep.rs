@@ -1,6 +1,7 @@
 //! The sweep of old entries from the feeds.
 
 use crate::index::changes::FeedEntry;
+use crate::index::feed::FeedCursor;
 use crate::index::feed_position::FeedPosition;
 use crate::index::read::whole_partition;
 use crate::index::{Error, Index, keys, rows};
@@ -8,13 +9,15 @@ use crate::table::{self, Expect, Item, MAX_WRITES, Write};
 
 impl Index {
     /// Deletes the entries of all feeds that are older than a time, in milliseconds since 1970 UTC. The last
-    /// entry of a lane stays, so that no number is used again. Returns the number of deleted entries.
+    /// entry of a lane stays, so that no number is used again. Entries whose amounts are not counted yet
+    /// stay, too (see [`super::usage`]). Returns the number of deleted entries.
     pub async fn sweep_changes(&self, before: i64) -> Result<u64, Error> {
         let mut swept = 0;
         for tenant in self.tenants().await? {
+            let counted = self.count_usage(&tenant).await?.map(|usage| usage.counted);
             for lane in 0..self.log.lanes() {
                 loop {
-                    let count = self.sweep_lane(&tenant, lane, before).await?;
+                    let count = self.sweep_lane(&tenant, lane, before, counted.as_ref()).await?;
                     swept += count;
                     if count == 0 {
                         break;
@@ -26,15 +29,21 @@ impl Index {
     }
 
     /// Deletes the first old entries of a lane, in one transaction with the mark of the last of them. Returns
-    /// the number of deleted entries.
-    async fn sweep_lane(&self, tenant: &str, lane: u32, before: i64) -> Result<u64, Error> {
+    /// the number of deleted entries. `counted` is the place up to which amounts are counted, if they are.
+    async fn sweep_lane(
+        &self,
+        tenant: &str,
+        lane: u32,
+        before: i64,
+        counted: Option<&FeedCursor>,
+    ) -> Result<u64, Error> {
         let page =
             self.table.range(&whole_partition(None, keys::feed_lane(tenant, lane), MAX_WRITES)).await?;
         let mut old = Vec::new();
         for (sort, item) in &page.items {
             let number = keys::feed_number(sort).ok_or_else(|| rows::record_error(&item.key, "no number"))?;
             let entry = FeedEntry::decode(FeedPosition(lane, number), &item.key, &item.body)?;
-            if entry.at >= before {
+            if entry.at >= before || counted.is_some_and(|counted| !counted.is_after(entry.position)) {
                 break;
             }
             old.push((number, item.key.clone()));

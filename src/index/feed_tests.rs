@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 
 use crate::clock::now_millis;
 use crate::config::Duplicates;
+use crate::index::amounts::DailyTurnover;
 use crate::index::change_log::fill;
 use crate::index::changes::{Change, ChangeKind, EntriesBefore, FeedEntry};
 use crate::index::engine_tests::{CountingTable, Engine, RemoteTable, on_each_engine};
@@ -179,7 +180,7 @@ async fn put_entry(engine: &Engine, position: FeedPosition, at: i64, follows: &[
         instances: vec![record.instance.clone()],
         ..Change::of_series(ChangeKind::Stored, &record.study, &record.series)
     }];
-    let entry = FeedEntry { position, at, changes, before };
+    let entry = FeedEntry { position, at, changes, turnover: DailyTurnover::new(), before };
     let key = keys::feed_entry(TENANT, position);
     let body = entry.encode(&key).unwrap();
     put(engine, key, body).await.unwrap();
@@ -299,7 +300,7 @@ async fn a_number_that_is_given_up_is_used_again_or_filled(engine: Engine) {
     let (given_up, used) = (take(), take());
     let record = instance(1, 1, 1);
     let change = Change::of_series(ChangeKind::Stored, &record.study, &record.series);
-    used.transact(vec![change], Vec::new()).await.unwrap();
+    used.transact(vec![change], DailyTurnover::new(), Vec::new()).await.unwrap();
     assert_eq!(positions(&page(&index, None, 10).await), []);
     drop(given_up);
     // Long before a reader would fill the gap.

@@ -13,6 +13,9 @@
 //! | feed of changes | `T#{tenant}#FEED` | `FEED` | |
 //! | end of the changes of a lane that were swept | `T#{tenant}#FEED` | `SWEPT#{lane}` | |
 //! | entry of a feed | `T#{tenant}#FEED#{lane}` | `{number}` | |
+//! | amount that is stored, and mark in the feed | `T#{tenant}#USAGE` | `HEAD` | |
+//! | turnover of a day | `T#{tenant}#USAGE` | `DAY#{date}` | |
+//! | traffic of a day, of one process | `T#{tenant}#USAGE` | `TRAFFIC#{date}#{process}` | |
 //! | share | `T#{tenant}#SHARES` | `{id}` | |
 //! | link of a share | `LINK#{digest of its secret}` | `T#{tenant}#{id}` | |
 //! | key that signs URLs in a period | `T#{tenant}#KEYS` | `{period}` | |
@@ -51,6 +54,10 @@ pub(crate) const SERIES_PREFIX: &str = "SERIES#";
 pub(crate) const INSTANCE_PREFIX: &str = "I#";
 /// The prefix of the sort keys of the parts of separate records.
 const PART_PREFIX: &str = "R#";
+/// The prefix of the sort keys of the turnover of days.
+pub(crate) const TURNOVER_PREFIX: &str = "DAY#";
+/// The prefix of the sort keys of traffic.
+pub(crate) const TRAFFIC_PREFIX: &str = "TRAFFIC#";
 /// The prefix of the sort keys of the ends of what was swept from a feed.
 const SWEPT_PREFIX: &str = "SWEPT#";
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
@@ -160,6 +167,26 @@ pub(crate) fn feed_sort(number: u64) -> String {
 /// The number of an entry of a feed, from its sort key.
 pub(crate) fn feed_number(sort: &str) -> Option<u64> {
     sort.parse().ok()
+}
+
+/// The partition of a tenant's usage.
+pub(crate) fn usage(tenant: &str) -> String {
+    format!("T#{tenant}#USAGE")
+}
+
+/// The row with the amount that a tenant has stored.
+pub(crate) fn usage_head(tenant: &str) -> ItemKey {
+    ItemKey { partition: usage(tenant), sort: "HEAD".into() }
+}
+
+/// The row with the turnover of a day.
+pub(crate) fn turnover(tenant: &str, date: &str) -> ItemKey {
+    ItemKey { partition: usage(tenant), sort: format!("{TURNOVER_PREFIX}{date}") }
+}
+
+/// The row with the traffic of a day, as far as one process has it.
+pub(crate) fn traffic(tenant: &str, date: &str, process: &str) -> ItemKey {
+    ItemKey { partition: usage(tenant), sort: format!("{TRAFFIC_PREFIX}{date}#{process}") }
 }
 
 /// The partition of a tenant's shares.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::table::Table;
 
+pub mod amounts;
 mod candidates;
 mod change_log;
 pub mod changes;
@@ -56,6 +57,9 @@ mod shares_tests;
 mod study_update;
 #[cfg(test)]
 mod tests;
+pub mod usage;
+#[cfg(test)]
+mod usage_tests;
 pub mod webhooks;
 
 pub use commit::CommitOutcome;

@@ -10,9 +10,9 @@ use crate::index::rows::{self, InstanceRows};
 use crate::index::{Error, Index, keys};
 use crate::table::{Expect, Item, ItemKey, MAX_WRITES, Table, Write};
 
-/// The number of writes in a transaction besides those of instances and series: the study, the tenant, the
-/// entry of the deletion queue, the counters of two days, the entry of the feed, the feed.
-pub(crate) const SPARE_WRITES: usize = 7;
+/// The number of writes in a transaction besides those of instances and series: the study, the tenant, its
+/// usage, the entry of the deletion queue, the counters of two days, the entry of the feed, the feed.
+pub(crate) const SPARE_WRITES: usize = 8;
 /// The maximum bytes of instances' rows in one transaction, below [`crate::table::MAX_TRANSACTION_BYTES`] to
 /// leave space for the other rows. The continuation rows of a larger instance are written before its
 /// transaction.

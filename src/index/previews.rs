@@ -10,6 +10,7 @@ use std::ops::Bound;
 
 use crate::clock;
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::amounts::DailyTurnover;
 use crate::index::changes::{Change, ChangeKind, EntriesBefore};
 use crate::index::conflict::ConflictRetries;
 use crate::index::records::{PreviewState, SeriesRecord};
@@ -186,7 +187,7 @@ impl Index {
         let taken = self.log.take(&self.table, tenant, before)?;
         record.change = Some(taken.position);
         let write = changed(tenant, item, &record)?;
-        taken.transact(vec![change], vec![write]).await
+        taken.transact(vec![change], DailyTurnover::new(), vec![write]).await
     }
 }
 

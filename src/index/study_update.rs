@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock;
 use crate::dicom::attributes::{Attribute, Attributes, Value};
 use crate::dicom::tags;
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::index::amounts::{Amount, DailyTurnover, Turnover};
 use crate::index::changes::EntriesBefore;
 use crate::index::feed_position::FeedPosition;
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord, StudyRecord};
@@ -29,6 +31,7 @@ pub(crate) struct StudyUpdate {
     /// The day of the study before the update; `None` if it did not exist.
     day: Option<String>,
     series: BTreeMap<SeriesUid, VersionedRecord<SeriesRecord>>,
+    turnover: DailyTurnover,
 }
 
 /// A record and the version of the row that it was read from.
@@ -76,7 +79,8 @@ impl StudyUpdate {
         }
         let study: VersionedRecord<StudyRecord> = VersionedRecord::read(study)?;
         let day = study.record.as_ref().map(day);
-        Ok(Self { tenant: tenant.to_owned(), now, study, day, series: rows })
+        let turnover = DailyTurnover::new();
+        Ok(Self { tenant: tenant.to_owned(), now, study, day, series: rows, turnover })
     }
 
     /// Adds an instance to the records. `preview_due` is the time from which the preview of the series may be
@@ -84,6 +88,9 @@ impl StudyUpdate {
     pub(crate) fn add(&mut self, instance: &InstanceRecord, preview_due: Option<i64>, is_replacing: bool) {
         let now = self.now;
         self.study.is_changed = true;
+        let studies = u64::from(self.study.record.is_none());
+        let amount = Amount { studies, ..amount_of(instance) };
+        self.turnover_of(instance.stored_at).stored.add(amount);
         let study = self.study.record.get_or_insert_with(|| empty_study(&instance.study, now));
         let row = self.series.entry(instance.series.clone()).or_insert(VersionedRecord {
             version: None,
@@ -124,6 +131,7 @@ impl StudyUpdate {
     /// Subtracts an instance from the records.
     pub(crate) fn subtract(&mut self, instance: &InstanceRecord) {
         self.study.is_changed = true;
+        self.turnover_of(self.now).deleted.add(amount_of(instance));
         if let Some(study) = &mut self.study.record {
             if let Some(modality) = modality(instance) {
                 subtract_one(&mut study.modalities, modality);
@@ -151,6 +159,21 @@ impl StudyUpdate {
         let of_study = self.study.record.iter().filter_map(|study| study.change);
         let is_new_study = self.study.version.is_none();
         EntriesBefore { follows: of_study.chain(of_series).collect(), is_new_study }
+    }
+
+    /// The turnover of the day of a time.
+    fn turnover_of(&mut self, at: i64) -> &mut Turnover {
+        self.turnover.entry(clock::date(at)).or_default()
+    }
+
+    /// The amounts that are stored, by the days on which the instances were stored, and those that are now
+    /// deleted.
+    pub(crate) fn take_turnover(&mut self) -> DailyTurnover {
+        let is_gone = self.study.record.as_ref().is_some_and(|study| study.number_of_instances == 0);
+        if is_gone && self.study.is_changed {
+            self.turnover_of(self.now).deleted.studies += 1;
+        }
+        std::mem::take(&mut self.turnover)
     }
 
     /// The level that has no instance any more with the last of a series: the study or the series.
@@ -212,6 +235,10 @@ impl StudyUpdate {
         }
         Ok(writes)
     }
+}
+
+fn amount_of(instance: &InstanceRecord) -> Amount {
+    Amount { studies: 0, instances: 1, bytes: instance.size_bytes }
 }
 
 /// The day by which a study is counted.

@@ -6,4 +6,5 @@ pub mod previews;
 pub mod reconcile;
 pub mod scrub;
 pub mod storing;
+pub mod usage;
 pub mod webhooks;

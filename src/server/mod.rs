@@ -81,6 +81,7 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
 
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
+    tasks.spawn(jobs::usage::run(archive.clone(), stop.clone()));
 
     if let Some((_, tls)) = &listeners.tls {
         let interval = Duration::from_secs(config.http.tls_reload_seconds);
@@ -186,6 +187,8 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         let ended = timeout(self.stop_timeout, self.tasks.wait()).await;
+        // The last responses; what cannot be written is lost, as by a kill.
+        let _ = self.archive.write_traffic().await;
         // What cannot be recorded was warned of.
         let _ = self.archive.audit_activity(AuditEventType::Stop, "cuspid serve").await;
         if ended.is_err() {
@@ -230,6 +233,10 @@ pub async fn open_to_serve(config: &Config) -> anyhow::Result<Arc<Archive>> {
         "the index has studies, but there is no stored object at all: is the volume mounted, and is the bucket the right \
          one? If the objects are lost for good, `cuspid check --repair` removes their rows"
     );
+    if let Err(error) = archive.begin_usage().await {
+        let error = telemetry::chain(&error);
+        warn!(error, "cannot count what tenants have stored; `cuspid check` says why");
+    }
     Ok(archive)
 }
 

@@ -350,10 +350,13 @@ const READ_FOR_CALLERS: &[&str] = &[
     "ingest/duplicate.rs",
     "ingest/persist.rs",
     "maintenance/delete/mod.rs",
+    "quotas.rs",
     "read/mod.rs",
     "search.rs",
     "shares.rs",
     "status.rs",
+    "traffic.rs",
+    "usage.rs",
     "webhooks.rs",
 ];
 

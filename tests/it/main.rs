@@ -51,6 +51,7 @@ mod store_zip;
 mod stream;
 mod testdata;
 mod transcode;
+mod usage;
 mod view;
 mod viewer;
 mod wado_uri;

@@ -167,6 +167,9 @@ pub enum Refusal {
     /// There is no space left on the storage.
     #[error("no space left to store the instance")]
     NoSpace,
+    /// A limit of the tenant's plan is reached (`quotas.plans`).
+    #[error("{0}")]
+    Quota(String),
     /// The archive failed; a retry may succeed.
     #[error("the instance could not be stored")]
     Failed(#[source] anyhow::Error),

@@ -11,6 +11,7 @@ use crate::archive::ingest::duplicate::{
 };
 use crate::archive::ingest::partial::ReceivedInstance;
 use crate::archive::ingest::{Identity, Refusal, StoredInstance, record};
+use crate::archive::quotas::Room;
 use crate::archive::{Archive, Error, keys};
 use crate::blobs::{Key, Staged};
 use crate::clock::now_millis;
@@ -30,9 +31,13 @@ pub(super) async fn ingest(
     caller: &Caller,
     received: ReceivedInstance,
 ) -> Result<StoredInstance, Refusal> {
-    let Identity { series, instance: uid, .. } = received.identity();
+    let Identity { study, series, instance: uid, .. } = received.identity();
     let _lock = archive.instance_locks.lock((caller.tenant.clone(), uid.clone())).await;
-    let outcome = ingest_locked(archive, caller, received).await;
+    let room = archive.reserve_room(&caller.tenant, &study, received.staged.length()).await?;
+    let outcome = ingest_locked(archive, caller, received, &room).await;
+    if !outcome.as_ref().is_ok_and(|stored| !stored.is_duplicate) {
+        archive.quotas.give_back(&caller.tenant, &room);
+    }
     if archive.index.is_remote()
         && let Ok(stored) = &outcome
     {
@@ -46,8 +51,10 @@ async fn ingest_locked(
     archive: &Archive,
     caller: &Caller,
     mut received: ReceivedInstance,
+    room: &Room,
 ) -> Result<StoredInstance, Refusal> {
-    if let Some(stored) = ingest_new(archive, &caller.tenant, &mut received).await? {
+    let is_full = matches!(room, Room::Full(_));
+    if !is_full && let Some(stored) = ingest_new(archive, &caller.tenant, &mut received).await? {
         return Ok(stored);
     }
     // The commit decides what is stored; this look before it avoids putting bytes in vain.
@@ -64,6 +71,10 @@ async fn ingest_locked(
             Duplicates::Replace => None,
         },
     };
+    // What was stored before a limit was reached is given its bytes again.
+    if let (Room::Full(reason), None) = (room, &lost) {
+        return Err(Refusal::Quota(reason.clone()));
+    }
     let object = keys::new_object(&digest);
     let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
     let outcome = persist(archive, &caller.tenant, record, staged, is_new).await?;

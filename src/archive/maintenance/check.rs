@@ -16,6 +16,7 @@ use crate::clock;
 use crate::dicom::uid::StudyUid;
 use crate::index;
 use crate::index::records::{SeriesRecord, StudyRecord};
+use crate::index::usage::UsageRecount;
 
 /// Studies that are checked at the same time, and instances of each.
 const STUDIES: usize = 4;
@@ -85,6 +86,7 @@ pub async fn check_as(
             }
         }
         check_days(archive, walk, &mut report).await?;
+        check_usage(archive, walk, &mut report).await?;
     }
     for bucket in [Bucket::Originals, Bucket::Previews, Bucket::Thumbnails, Bucket::Temporary] {
         check_objects(archive, bucket, manner, &mut report).await?;
@@ -107,6 +109,25 @@ async fn check_days(
     let wrong = recount.wrong_days.into_iter();
     let finding = |day: String| Finding::WrongDayCount(format!("day `{day}` of tenant {tenant}"));
     report.findings.extend(wrong.map(finding));
+    Ok(())
+}
+
+/// Compares the amount that a tenant has stored with the studies, unless their records have faults.
+async fn check_usage(
+    archive: &Archive,
+    walk: &CheckContext<'_, impl Fn(u64)>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    if !report.findings.is_empty() {
+        return Ok(());
+    }
+    let tenant = walk.tenant.as_str();
+    match archive.index.recount_usage(tenant, walk.manner.is_repairing).await? {
+        // On a server that stores all the time, the amount can hardly be compared. That is no fault.
+        UsageRecount::Right | UsageRecount::Uncertain => {}
+        UsageRecount::Wrong => report.findings.push(Finding::WrongUsage(format!("tenant {tenant}"))),
+        UsageRecount::Uncounted => report.findings.push(Finding::UncountedUsage(format!("tenant {tenant}"))),
+    }
     Ok(())
 }
 

@@ -21,6 +21,10 @@ pub enum Finding {
     WrongDayCount(String),
     /// A tenant whose studies are not counted by day, because some were stored by an older version.
     Uncounted(String),
+    /// The amount that a tenant has stored is not that of its studies.
+    WrongUsage(String),
+    /// A tenant whose stored amount is not counted, because an older version has stored some of it.
+    UncountedUsage(String),
     /// An object that cannot be indexed, and the reason.
     Unreadable(Key, String),
     /// An object whose name is not that of an original.
@@ -42,7 +46,9 @@ impl Finding {
             | Self::Orphan(_)
             | Self::Superseded(_)
             | Self::WrongDayCount(_)
-            | Self::Uncounted(_) => false,
+            | Self::Uncounted(_)
+            | Self::WrongUsage(_)
+            | Self::UncountedUsage(_) => false,
             Self::Damaged(_)
             | Self::WrongCount(_)
             | Self::Unreadable(..)
@@ -62,6 +68,8 @@ impl fmt::Display for Finding {
             Self::WrongCount(what) => write!(f, "wrong count: {what}"),
             Self::WrongDayCount(what) => write!(f, "wrong count of studies: {what}"),
             Self::Uncounted(tenant) => write!(f, "studies that are not counted by day: {tenant}"),
+            Self::WrongUsage(tenant) => write!(f, "wrong usage: {tenant}"),
+            Self::UncountedUsage(tenant) => write!(f, "usage that is not counted: {tenant}"),
             Self::Unreadable(key, reason) => write!(f, "cannot be indexed: {key}: {reason}"),
             Self::Unnamed(key) => write!(f, "cannot be indexed: {key}: its name is not that of an original"),
             Self::Superseded(key) => write!(f, "superseded: {key}"),

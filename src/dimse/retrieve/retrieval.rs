@@ -13,6 +13,7 @@ use crate::archive::read::ahead::{AheadSize, holding};
 use crate::archive::read::whole::is_logged;
 use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
+use crate::archive::usage::Traffic;
 use crate::archive::{Archive, Error, run_apart};
 use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::repertoire::Repertoire;
@@ -208,6 +209,10 @@ impl<'a> Retrieval<'a> {
         };
         *counted = counted.saturating_add(1);
         let is_sent = matches!(code.map(status::is_success), Some((true, _) | (_, true)));
+        if is_sent {
+            let sent = Traffic { calls: 0, sent_bytes: record.size_bytes };
+            self.service.acceptor.archive.count_traffic(&self.service.caller, sent);
+        }
         self.transfer.add(&record.study, is_sent);
     }
 

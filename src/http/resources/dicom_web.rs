@@ -378,7 +378,7 @@ const THUMBNAIL_PARAMETERS: &[&[Parameter]] = &[FORM, THUMBNAIL, CONDITIONS, RAN
 /// not available for now.
 const SEARCHED: &[u16] = &[200, 204, 404, 406, 400, 429, 500, 503];
 const RETRIEVE_RANGES: &[u16] = &[200, 206, 304, 404, 406, 413, 416, 400, 429, 500, 503];
-const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503];
+const STORE: &[u16] = &[200, 202, 406, 408, 409, 413, 415, 400, 429, 500, 503, 507];
 const DELETE: &[u16] = &[204, 404, 400, 429, 500, 503, 507];
 const DESCRIPTION: &[u16] = &[200, 206, 304, 406, 416, 400, 429, 500, 503];
 

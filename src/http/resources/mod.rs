@@ -19,7 +19,7 @@ use crate::http::error::Error;
 use crate::http::middleware;
 use crate::http::request::{Head, anonymize};
 use crate::http::resources::operation::{Operation, Resource};
-use crate::http::{Service, describe};
+use crate::http::{Service, describe, traffic};
 
 mod dicom_web;
 mod media_types;
@@ -84,6 +84,7 @@ fn route(operation: &Operation, service: &Arc<Service>) -> MethodRouter<Arc<Serv
     let handler = if gives_copies { handler } else { handler.route_layer(from_fn(anonymize::refuse)) };
     let handler =
         handler.route_layer(from_fn_with_state((Arc::clone(service), operation.audit), audit::record));
+    let handler = handler.route_layer(from_fn_with_state(Arc::clone(service), traffic::count));
     handler.route_layer(from_fn_with_state((Arc::clone(service), needs), auth::require))
 }
 

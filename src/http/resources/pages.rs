@@ -7,9 +7,9 @@ use crate::http::audit::AuditRule;
 use crate::http::auth::credentials::ByShare;
 use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
-use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM};
+use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM, USAGE};
 use crate::http::web::{console, view, viewer};
-use crate::http::{audit_log, changes, me, ops, preview_stream, status, webhooks};
+use crate::http::{audit_log, changes, me, ops, preview_stream, status, usage, webhooks};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -92,6 +92,23 @@ pub(super) const RESOURCES: &[Resource] = &[
                 |method| on(method, audit_log::audit),
                 "who saw, stored, deleted and searched for what",
                 "docs/audit.md",
+            )
+        }],
+    },
+    // docs/usage.md.
+    Resource {
+        path: "/admin/usage",
+        operations: &[Operation {
+            access: Access::Needs(Right::Administer),
+            audit: AuditRule::None,
+            parameters: &[USAGE],
+            gives: &["application/json", "text/csv"],
+            statuses: &[200, 400, 406, 429, 500, 503],
+            ..Operation::get(
+                "ReadUsage",
+                |method| on(method, usage::usage),
+                "what the tenant has stored, and its usage by day",
+                "docs/usage.md",
             )
         }],
     },

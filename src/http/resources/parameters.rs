@@ -187,6 +187,18 @@ pub(in crate::http) const AUDIT: &[Parameter] = &[
     query("after", ParameterType::Text, "place in the log, of `next`; the newest record without it"),
 ];
 
+/// Parameters of usage.
+pub(in crate::http) const USAGE: &[Parameter] = &[
+    query(
+        "accept",
+        ParameterType::Text,
+        "media types to choose from before those of the Accept header field",
+    ),
+    query("from", ParameterType::Text, "first day, as `2026-11-01`; 30 days before the last without it"),
+    query("to", ParameterType::Text, "last day; today in UTC without it"),
+    query("tenant", ParameterType::Text, "the caller's own tenant, which is also the default"),
+];
+
 /// The parameters of the URI service (PS3.18 §9.1.2, §9.4, §9.5).
 pub(in crate::http) const URI: &[Parameter] = &[
     required("requestType", "`WADO`"),

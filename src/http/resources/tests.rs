@@ -49,7 +49,7 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
                 (_, "/shares" | "/shares/{share}") => Access::Needs(Right::Share),
                 ("POST", "/sign") => Access::Needs(Right::Read),
                 ("GET", "/me") => Access::Authenticated,
-                ("GET", "/metrics" | "/audit") => Access::Needs(Right::Administer),
+                ("GET", "/metrics" | "/audit" | "/admin/usage") => Access::Needs(Right::Administer),
                 ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
                 ("POST", _) => Access::Needs(Right::Write),
                 ("DELETE", _) => Access::Needs(Right::Delete),
@@ -61,8 +61,8 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
 }
 
 /// The operations whose responses hold no data of patients, besides those that need no right.
-const WITHOUT_PATIENTS: [&str; 7] =
-    ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics", "/sign", "/webhooks"];
+const WITHOUT_PATIENTS: [&str; 8] =
+    ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics", "/sign", "/webhooks", "/admin/usage"];
 
 #[test]
 fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {

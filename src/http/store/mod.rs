@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Response;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, WARNING};
+use axum::http::{HeaderValue, Response};
 
 use crate::archive::access::Caller;
 use crate::http::Service;
@@ -23,6 +23,7 @@ use crate::http::store::body::{BodyLimits, BodyReader};
 use crate::http::store::payload::Payload;
 use crate::http::store::reader::StoreRequestReader;
 use crate::http::store::response::respond;
+use crate::http::warning::warning;
 
 /// The size up to which a compressed body may have any ratio: small bodies that are all alike are no attack.
 const GZIP_GRACE_BYTES: u64 = 64 << 20;
@@ -54,8 +55,14 @@ pub(crate) async fn store(
         Some(study) => format!("{}/studies/{study}", head.base_url()),
         None => format!("{}/studies", head.base_url()),
     };
+    let of_request = caller.clone();
     let mut reader =
-        StoreRequestReader::new(Arc::clone(&service.archive), caller, within.study, url, max_parts);
+        StoreRequestReader::new(Arc::clone(&service.archive), of_request, within.study, url, max_parts);
     let ended = reader.read(&mut chunks, &payload).await;
-    respond(&head, reader.finish().await, ended)
+    let mut response = respond(&head, reader.finish().await, ended)?;
+    let notice = service.archive.quota_notice(&caller);
+    if let Some(Ok(value)) = notice.map(|notice| HeaderValue::try_from(warning(&notice))) {
+        response.headers_mut().append(WARNING, value);
+    }
+    Ok(response)
 }

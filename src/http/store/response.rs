@@ -106,6 +106,8 @@ struct ResponseModule {
     reasons: BTreeSet<u16>,
     /// Whether every failure is transient.
     may_retry: bool,
+    /// The number of instances that a limit of the tenant's plan has refused.
+    over_quota: usize,
 }
 
 /// Answers a request with the results of its parts; `ended` is the result of reading the body.
@@ -216,6 +218,7 @@ impl ResponseModule {
     }
 
     fn add_refused(&mut self, reference: Option<Attributes>, refusal: &Refusal, name: Option<String>) {
+        self.over_quota += usize::from(matches!(refusal, Refusal::Quota(_)));
         self.may_retry &= matches!(refusal, Refusal::Busy | Refusal::NoSpace | Refusal::Failed(_));
         let reason = failure_reason(refusal);
         let mut details = details(refusal);
@@ -237,10 +240,13 @@ impl ResponseModule {
         ]));
     }
 
-    /// The status by Table 10.5.3-1.
+    /// The status by Table 10.5.3-1, which names the common ones; 507 by RFC 4918 §11.5: a user must act
+    /// before a retry.
     fn status(&self) -> StatusCode {
-        let has_failures = !self.failed.is_empty() || !self.other.is_empty();
+        let failures = self.failed.len() + self.other.len();
+        let has_failures = failures > 0;
         match (self.stored.is_empty(), has_failures) {
+            (true, true) if self.over_quota == failures => StatusCode::INSUFFICIENT_STORAGE,
             (true, _) if self.may_retry => StatusCode::SERVICE_UNAVAILABLE,
             (true, _) => StatusCode::CONFLICT,
             (false, false) if !self.has_warnings => StatusCode::OK,
@@ -392,6 +398,13 @@ mod tests {
             (vec![unreadable()], Ok(()), 409),
             (vec![PartResult::Other { reason: 0xC000, comment: "x".into(), name: None }], Ok(()), 409),
             (vec![refused(Refusal::Different), refused(Refusal::NoSpace)], Ok(()), 409),
+            (
+                vec![refused(Refusal::Quota("full".into())), refused(Refusal::Quota("full".into()))],
+                Ok(()),
+                507,
+            ),
+            (vec![refused(Refusal::Quota("full".into())), unreadable()], Ok(()), 409),
+            (vec![stored(0), refused(Refusal::Quota("full".into()))], Ok(()), 202),
             (vec![refused(Refusal::NoSpace)], Ok(()), 503),
             (vec![refused(Refusal::Busy)], Ok(()), 503),
         ] {

@@ -59,7 +59,9 @@ async fn carry_out(archive: &Archive, caller: &Caller, scope: &Scope) -> Result<
 
 async fn remove(archive: &Archive, tenant: &Tenant, scope: &Scope) -> Result<u64, Error> {
     let Scope { study, series, instance } = scope;
-    let deleted = archive.index.remove(tenant.as_str(), study, series.as_ref(), instance.as_ref()).await?;
+    let removed = archive.index.remove(tenant.as_str(), study, series.as_ref(), instance.as_ref()).await;
+    archive.quotas.forget(tenant);
+    let deleted = removed?;
     if deleted == 0 {
         // Another request deleted the instances first.
         return Err(Error::NotFound(format!("instance in study {study} that is to be deleted")));
