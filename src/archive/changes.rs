@@ -18,7 +18,7 @@ use crate::clock::now_millis;
 use crate::dicom::uid::{InvalidUid, StudyUid};
 use crate::index::Index;
 pub use crate::index::changes::{Change, ChangeKind, FeedEntry};
-pub use crate::index::feed::{FeedCursor, FeedRead};
+pub use crate::index::feed::{FeedCursor, FeedPage, FeedRead};
 use crate::telemetry;
 
 /// The entries that are read at a time for listeners.
