@@ -182,6 +182,7 @@ async fn matching(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dimse::requestor::MAX_CONTEXTS;
 
     fn queued(number: usize, class: usize) -> QueuedInstance {
         let (study, series) = ("1.2".parse().unwrap(), "1.3".parse().unwrap());
@@ -202,7 +203,7 @@ mod tests {
         classes.extend([3, 4, MAX_KINDS, 5]);
         let (count, kinds) = of(&classes).next_association();
         assert_eq!((count, kinds.len()), (MAX_KINDS + 2, MAX_KINDS));
-        assert!(2 * MAX_KINDS <= crate::dimse::requestor::MAX_CONTEXTS);
+        const { assert!(2 * MAX_KINDS <= MAX_CONTEXTS) };
     }
 
     #[test]
