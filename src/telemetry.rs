@@ -24,6 +24,8 @@ const STORE_SECONDS: &str = "cuspid_store_seconds";
 const REQUESTS: &str = "cuspid_http_requests_total";
 const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
+const FORWARDED: &str = "cuspid_forwarded_total";
+const FORWARD_WAITING: &str = "cuspid_forward_waiting";
 const PREVIEWS: &str = "cuspid_previews_total";
 const WEBHOOK_REQUESTS: &str = "cuspid_webhook_requests_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
@@ -113,6 +115,7 @@ fn start_metrics() -> PrometheusHandle {
     );
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
     describe_counter!(WEBHOOK_REQUESTS, "Requests to webhooks, by outcome: delivered, failed");
+    describe_forwarding();
     describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
     describe_counter!(TLS_RELOAD_FAILURES, "Renewed certificates of HTTPS that could not be used");
@@ -145,6 +148,17 @@ fn start_metrics() -> PrometheusHandle {
         "Capacity units that requests to DynamoDB consumed, each rounded up, by operation and kind: read, write"
     );
     handle
+}
+
+fn describe_forwarding() {
+    describe_counter!(
+        FORWARDED,
+        "Instances that were forwarded, by destination and outcome: sent, failed (not tried any more), later"
+    );
+    describe_gauge!(
+        FORWARD_WAITING,
+        "Instances that are known to wait to be forwarded, by destination; more may be in the feed of changes"
+    );
 }
 
 /// Counts an instance that was received.
@@ -225,6 +239,18 @@ impl Drop for OpenAssociation {
 pub fn webhook_requested(is_delivered: bool) {
     let outcome = if is_delivered { "delivered" } else { "failed" };
     counter!(WEBHOOK_REQUESTS, "outcome" => outcome).increment(1);
+}
+
+/// Counts an attempt to forward an instance: `sent`, `failed` or `later`.
+pub fn forwarded(tenant: &str, destination: &str, outcome: &'static str) {
+    let (tenant, destination) = (tenant.to_owned(), destination.to_owned());
+    counter!(FORWARDED, "tenant" => tenant, "destination" => destination, "outcome" => outcome).increment(1);
+}
+
+/// Sets the number of instances that are known to wait to be forwarded.
+pub fn forward_waiting(tenant: &str, destination: &str, count: u64) {
+    let (tenant, destination) = (tenant.to_owned(), destination.to_owned());
+    gauge!(FORWARD_WAITING, "tenant" => tenant, "destination" => destination).set(count as f64);
 }
 
 /// Counts an attempt to make a preview.

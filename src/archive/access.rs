@@ -143,6 +143,14 @@ impl Caller {
         }
     }
 
+    /// The AE title of the caller; empty for a caller that does not speak DIMSE.
+    pub(in crate::archive) fn ae_title(&self) -> &str {
+        match self.protocol {
+            AuditProtocol::Dimse => &self.subject,
+            AuditProtocol::Http | AuditProtocol::Server => "",
+        }
+    }
+
     /// The name of the client among whom places and memory are shared: a tenant, or, without authentication,
     /// an address; [`BACKGROUND`] for background work, which is served last.
     pub(in crate::archive) fn sharing_client(&self) -> String {

@@ -64,6 +64,11 @@ impl Error {
         }
     }
 
+    /// Whether a record in the index is damaged: a retry does not help.
+    pub fn is_about_record(&self) -> bool {
+        matches!(self, Self::Index(index::Error::Record { .. }))
+    }
+
     /// Whether there was no space left to write.
     pub fn is_no_space(&self) -> bool {
         match self {

@@ -47,6 +47,7 @@ mod damaged;
 pub mod derived;
 pub mod devices;
 mod error;
+pub mod forwarding;
 pub mod ingest;
 mod keyed_lock;
 mod keys;

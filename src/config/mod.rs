@@ -12,6 +12,7 @@ mod decoders;
 mod deidentification;
 mod duplicates;
 mod fingerprint_rule;
+mod forward;
 mod network;
 mod origin;
 mod peer_rule;
@@ -34,6 +35,7 @@ pub use deidentification::{
 };
 pub use duplicates::Duplicates;
 pub use fingerprint_rule::FingerprintRule;
+pub use forward::{ForwardRule, ForwardSettings, NotAForwardRule, StorePriority};
 pub use network::{Network, NotANetwork};
 pub use origin::{AllowedOrigin, NotAnOrigin, address_of, is_loopback_host, without_port};
 pub use peer_rule::{PeerAddress, PeerOperation, PeerOperations, PeerRule};
@@ -47,7 +49,7 @@ pub use sections::{
 pub use sharing::{SharedName, SharingSettings};
 pub use storage_class::StorageClasses;
 pub use tenant::{NotATenant, Tenant};
-pub use tenant_rule::TenantRule;
+pub use tenant_rule::{TenantRule, tenant_of};
 pub use tls::TlsFiles;
 pub use webhooks::{NotAWebhookTarget, WebhookTarget, WebhooksSettings};
 
@@ -85,6 +87,7 @@ pub struct Config {
     pub audit: AuditSettings,
     pub sharing: SharingSettings,
     pub quotas: QuotasSettings,
+    pub forward: ForwardSettings,
     pub jobs: JobsSettings,
     pub scrub: ScrubSettings,
     pub rendering: RenderingSettings,
@@ -228,7 +231,7 @@ impl Config {
             titles.windows(2).all(|pair| pair[0] != pair[1]),
             "dimse.peers cannot name an AE title more than once"
         );
-        Ok(())
+        self.forward.validate(self)
     }
 
     /// The defaults alone.

@@ -30,6 +30,12 @@ impl TenantRule {
     }
 }
 
+/// The tenant for which a pair of AE titles stands; `None` if no rule matches.
+pub fn tenant_of(rules: &[TenantRule], calling: &str, called: &str) -> Option<Tenant> {
+    let matching = rules.iter().filter(|rule| rule.matches(calling, called));
+    matching.max_by_key(|rule| rule.specificity()).map(|rule| rule.tenant.clone())
+}
+
 /// A text that is no rule.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -2,7 +2,7 @@
 
 use crate::archive::access::{Caller, Rights};
 use crate::audit::event::AuditProtocol;
-use crate::config::{Config, PeerAddress, PeerOperations, PeerRule, Tenant, TenantRule};
+use crate::config::{Config, PeerAddress, PeerOperations, PeerRule, Tenant, TenantRule, tenant_of};
 
 /// The callers of associations: devices, known by their AE titles.
 #[derive(Debug, Clone)]
@@ -64,8 +64,7 @@ impl Callers {
 
     fn tenant(&self, calling: &str, called: &str) -> Option<Tenant> {
         let Some(rules) = &self.rules else { return Some(Tenant::default_tenant()) };
-        let matching = rules.iter().filter(|rule| rule.matches(calling, called));
-        matching.max_by_key(|rule| rule.specificity()).map(|rule| rule.tenant.clone())
+        tenant_of(rules, calling, called)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Command sets, read and written as per PS3.7 §6.3.1: elements of group 0000 in implicit VR little endian.
 
+use crate::config::StorePriority;
 use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::dimse::pdu::Violation;
@@ -259,18 +260,18 @@ pub struct MoveOriginator {
     pub message_id: u16,
 }
 
-/// Writes a C-STORE-RQ (PS3.7 §9.3.1.1) of medium priority.
+/// Writes a C-STORE-RQ (PS3.7 §9.3.1.1) for a SOP class and a SOP Instance UID.
 pub fn write_store_request(
     message_id: u16,
-    sop_class: &str,
-    sop_instance: &str,
+    (sop_class, sop_instance): (&str, &str),
+    priority: StorePriority,
     originator: Option<&MoveOriginator>,
 ) -> Vec<u8> {
     let mut command = CommandWriter::default();
     command.uid(tags::AFFECTED_SOP_CLASS_UID, Some(sop_class));
     command.number(tags::COMMAND_FIELD, DimseOperation::Store.field());
     command.number(tags::MESSAGE_ID, message_id);
-    command.number(tags::PRIORITY, 0);
+    command.number(tags::PRIORITY, priority.code());
     command.data_set_type(true);
     command.uid(tags::AFFECTED_SOP_INSTANCE_UID, Some(sop_instance));
     if let Some(originator) = originator {
@@ -415,7 +416,7 @@ mod tests {
         assert_eq!((request.operation, request.message_id), (DimseOperation::Move, 4));
         assert_eq!(request.move_destination.as_deref(), Some("ODD"));
         let originator = MoveOriginator { ae_title: "MOVER".into(), message_id: 9 };
-        let request = write_store_request(5, "1.2", "1.3", Some(&originator));
+        let request = write_store_request(5, ("1.2", "1.3"), StorePriority::Low, Some(&originator));
         let DimseMessage::Request(request) = read(&request).unwrap() else { panic!() };
         assert_eq!((request.operation, request.message_id), (DimseOperation::Store, 5));
         assert_eq!(request.sop_instance.as_deref(), Some("1.3"));

@@ -1,5 +1,5 @@
 //! The DIMSE protocol layer: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET and storage commitment as SCP, C-STORE
-//! and C-ECHO as SCU, over associations as per PS3.8.
+//! and C-ECHO as SCU, forwarding by rule, over associations as per PS3.8.
 //!
 //! [`pdu`] splits the bytes of a connection into pieces of PDUs, [`association`] carries out the state
 //! machine, [`command`] reads requests. Each service has a file, and only [`status`] turns outcomes into
@@ -38,6 +38,7 @@ pub mod command;
 pub mod commitment;
 pub mod connection;
 pub mod establish;
+pub mod forward;
 pub mod identifier;
 pub mod models;
 pub mod negotiation;
@@ -84,6 +85,12 @@ impl Listeners {
     }
 }
 
+/// The places of the associations that the server requests, shared by destinations.
+pub fn outgoing_places(settings: &DimseSettings) -> Budget {
+    let share = settings.max_outgoing_associations_per_destination;
+    Budget::of_places(settings.max_outgoing_associations, share)
+}
+
 /// Serves associations until `shutdown`; returns when the last association has ended.
 ///
 /// Beyond `max_associations`, or the share of an address, the requests of as many associations again are read
@@ -94,6 +101,7 @@ pub async fn run(
     archive: Arc<Archive>,
     settings: DimseSettings,
     callers: Callers,
+    outgoing: Budget,
     shutdown: CancellationToken,
 ) {
     let max = settings.max_associations;
@@ -101,8 +109,6 @@ pub async fn run(
     let open = Connections::new(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
     let (settings, callers) = (Arc::new(settings), Arc::new(callers));
-    let share = settings.max_outgoing_associations_per_destination;
-    let outgoing = Budget::of_places(settings.max_outgoing_associations, share);
     let reports = Arc::new(ReportQueue::new(settings.clone(), outgoing.clone()));
     let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, outgoing, shutdown });
     let mut connections = JoinSet::new();

@@ -275,6 +275,11 @@ pub fn is_success(code: u16) -> (bool, bool) {
     (code == 0, code & 0xF000 == 0xB000 || matches!(code, 0x0001 | 0x0107 | 0x0116))
 }
 
+/// Whether a C-STORE that was answered with this status may succeed later (PS3.4 Table B.2-1, PS3.7 §C.5).
+pub fn is_transient(code: u16) -> bool {
+    code & 0xFF00 == OUT_OF_RESOURCES || matches!(code, PROCESSING_FAILURE | RESOURCE_LIMITATION)
+}
+
 /// The status of an operation that is not supported.
 pub fn of_unrecognized(operation: DimseOperation) -> Status {
     let comment = match operation {

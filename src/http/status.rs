@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::archive::access::Caller;
 use crate::archive::devices::Device;
+use crate::archive::forwarding::ForwardReport;
 use crate::http::Service;
 use crate::http::error::Error;
 
@@ -30,9 +31,35 @@ pub(crate) async fn status(
         "disk": disk.map(|space| json!({ "total_bytes": space.total, "free_bytes": space.free })),
         "max_instance_bytes": service.max_instance_bytes,
         "dimse": dimse.map(|(title, port)| json!({ "ae_title": title, "port": port })),
+        "forwarding": archive.forwarding(&caller).await?.iter().map(forwarding).collect::<Vec<_>>(),
         "devices": archive.devices(&caller).iter().map(device).collect::<Vec<_>>(),
     });
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.to_string()))
+}
+
+/// The progress of forwarding to a destination.
+fn forwarding(report: &ForwardReport) -> Value {
+    let ForwardReport { destination, state, failures } = report;
+    let failures = failures.iter().map(|failed| {
+        json!({
+            "study": failed.study.as_str(),
+            "series": failed.series.as_str(),
+            "instance": failed.instance.as_str(),
+            "failed_ms": failed.at,
+            "error": failed.error,
+        })
+    });
+    json!({
+        "destination": destination,
+        "waiting": state.waiting,
+        "waiting_since_ms": state.waiting_since,
+        "sent": state.sent,
+        "last_sent_ms": state.sent_at,
+        "failed": state.failed,
+        "last_error": state.error.as_ref().map(|(error, _)| error),
+        "last_error_ms": state.error.as_ref().map(|(_, at)| at),
+        "failures": failures.collect::<Vec<_>>(),
+    })
 }
 
 fn device(device: &Device) -> Value {

@@ -19,6 +19,9 @@
 //! | share | `T#{tenant}#SHARES` | `{id}` | |
 //! | link of a share | `LINK#{digest of its secret}` | `T#{tenant}#{id}` | |
 //! | key that signs URLs in a period | `T#{tenant}#KEYS` | `{period}` | |
+//! | progress of forwarding to a destination | `T#{tenant}#FORWARD` | `{AE title}` |
+//! | instance that is forwarded later | `T#{tenant}#FORWARD#{AE title}` | `LATER#{instance}` |
+//! | instance that could not be forwarded | `T#{tenant}#FORWARD#{AE title}` | `FAILED#{time}#{instance}` |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
@@ -60,6 +63,10 @@ pub(crate) const TURNOVER_PREFIX: &str = "DAY#";
 pub(crate) const TRAFFIC_PREFIX: &str = "TRAFFIC#";
 /// The prefix of the sort keys of the ends of what was swept from a feed.
 const SWEPT_PREFIX: &str = "SWEPT#";
+/// The prefix of the sort keys of instances that are forwarded later.
+pub(crate) const FORWARDED_LATER_PREFIX: &str = "LATER#";
+/// The prefix of the sort keys of instances that could not be forwarded.
+pub(crate) const NOT_FORWARDED_PREFIX: &str = "FAILED#";
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
@@ -243,6 +250,33 @@ pub(crate) fn webhook_failures(tenant: &str) -> String {
 /// The row of a delivery that was given up, by its time.
 pub(crate) fn webhook_failure(tenant: &str, given_up_at: i64, id: &str) -> ItemKey {
     ItemKey { partition: webhook_failures(tenant), sort: format!("{given_up_at:015}#{id}") }
+}
+
+/// The partition of the progress of forwarding a tenant's instances.
+pub(crate) fn forwarding(tenant: &str) -> String {
+    format!("T#{tenant}#FORWARD")
+}
+
+/// The row with the progress of forwarding to a destination.
+pub(crate) fn forwarding_to(tenant: &str, title: &str) -> ItemKey {
+    ItemKey { partition: forwarding(tenant), sort: title.into() }
+}
+
+/// The partition of the instances that are forwarded to a destination later, or could not be.
+pub(crate) fn forwarded(tenant: &str, title: &str) -> String {
+    format!("T#{tenant}#FORWARD#{title}")
+}
+
+/// The row of an instance that is forwarded later.
+pub(crate) fn forwarded_later(tenant: &str, title: &str, instance: &InstanceUid) -> ItemKey {
+    let partition = forwarded(tenant, title);
+    ItemKey { partition, sort: format!("{FORWARDED_LATER_PREFIX}{instance}") }
+}
+
+/// The row of an instance that could not be forwarded, since a time in milliseconds since 1970.
+pub(crate) fn not_forwarded(tenant: &str, title: &str, at: i64, instance: &InstanceUid) -> ItemKey {
+    let partition = forwarded(tenant, title);
+    ItemKey { partition, sort: format!("{NOT_FORWARDED_PREFIX}{}#{instance}", due(at)) }
 }
 
 /// The row of an entry of the deletion queue.

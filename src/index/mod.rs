@@ -25,6 +25,7 @@ mod feed_position;
 mod feed_sweep;
 #[cfg(test)]
 mod feed_tests;
+pub mod forwarding;
 mod heads;
 mod key_walk;
 mod keys;

@@ -135,6 +135,10 @@ pub struct InstanceRecord {
     pub file_header: Option<FileHeader>,
     /// The time of ingest, in milliseconds since 1970 UTC.
     pub stored_at: i64,
+    /// The AE title that sent the instance, empty if the instance came in another way; `None` if that is not
+    /// known.
+    #[serde(rename = "from", default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The indexed attributes of all levels.
     pub attributes: Attributes,
     /// DICOM JSON metadata.

@@ -81,6 +81,7 @@ pub(super) fn instance(study: usize, series: usize, number: usize) -> InstanceRe
         is_irregular: false,
         file_header: None,
         stored_at: 0,
+        source: None,
         attributes,
         metadata: text_metadata(&format!(r#"{{"{NOT_INDEXED}":{{"vr":"IS","Value":[{number}]}}}}"#)),
         layout: Layout { pixels: Some(pixels()), frames: FrameTable::None, bulk: Vec::new() },

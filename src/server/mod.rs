@@ -24,6 +24,7 @@ use crate::blobs::{Blobs, Bucket, Key};
 use crate::config::{AuthSettings, BlobStore, Config, TableEngine};
 use crate::dimse;
 use crate::dimse::callers::Callers;
+use crate::dimse::forward::Forwarding;
 use crate::http;
 use crate::index::Index;
 use crate::jobs;
@@ -78,8 +79,6 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     let service = http::Service::new(archive.clone(), &config, metrics);
     let service = service.context("cannot make a client for the OpenID provider (auth.issuer)")?;
     let (listeners, dimse) = dimse_listeners(&config).await?;
-    tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
-
     tasks.spawn(jobs::storing::run(archive.clone(), stop.clone()));
     tasks.spawn(jobs::usage::run(archive.clone(), stop.clone()));
 
@@ -89,9 +88,14 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     }
     let dimse_settings = config.dimse.clone();
     let callers = Callers::of(&config);
-    tasks.spawn(dimse::run(listeners, archive.clone(), dimse_settings, callers, stop.clone()));
+    let places = dimse::outgoing_places(&dimse_settings);
+    // Before anything can be stored.
+    let forwarding = Forwarding::begin(&archive, &config, places.clone()).await?;
+    tasks.spawn(dimse::run(listeners, archive.clone(), dimse_settings, callers, places, stop.clone()));
+    tasks.spawn(http::run((listener, tls), operations, service, stop.clone()));
     if config.jobs.in_server {
         start_jobs(&archive, &config, &stop, &tasks)?;
+        tasks.spawn(forwarding.run(stop.clone()));
     }
     let title = &config.dimse.ae_title;
     let mut dimse_part = dimse.plain.map(|address| format!(", DIMSE on {address} as {title}"));
@@ -171,6 +175,9 @@ pub async fn run_worker(config: Config, stop: CancellationToken) -> anyhow::Resu
     archive.audit_activity(AuditEventType::Start, "cuspid worker").await?;
     let tasks = TaskTracker::new();
     start_jobs(&archive, &config, &stop, &tasks)?;
+    let places = dimse::outgoing_places(&config.dimse);
+    let forwarding = Forwarding::begin(&archive, &config, places).await?;
+    tasks.spawn(forwarding.run(stop.clone()));
     info!("ready: running background jobs");
     tasks.close();
     tasks.wait().await;

@@ -347,6 +347,8 @@ const READ_FOR_CALLERS: &[&str] = &[
     "derived/preview/mod.rs",
     "derived/rendering/thumbnail.rs",
     "derived/transcode/mod.rs",
+    // Nothing for a caller by a share.
+    "forwarding.rs",
     "ingest/duplicate.rs",
     "ingest/persist.rs",
     "maintenance/delete/mod.rs",

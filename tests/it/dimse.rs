@@ -60,6 +60,7 @@ async fn start(change: impl FnOnce(&mut DimseSettings)) -> Server {
         archive.clone(),
         config.dimse.clone(),
         Callers::of(&config),
+        cuspid::dimse::outgoing_places(&config.dimse),
         stop.clone(),
     ));
     Server { address, archive, stop, running, _engine: engine }

@@ -432,6 +432,7 @@ pub(crate) fn record(
         is_irregular: instance.is_irregular,
         file_header: instance.file_header,
         stored_at: now_millis(),
+        source: None,
         attributes: instance.attributes,
         metadata: instance.metadata,
         layout: instance.layout,

@@ -54,7 +54,7 @@ async fn ingest_locked(
     room: &Room,
 ) -> Result<StoredInstance, Refusal> {
     let is_full = matches!(room, Room::Full(_));
-    if !is_full && let Some(stored) = ingest_new(archive, &caller.tenant, &mut received).await? {
+    if !is_full && let Some(stored) = ingest_new(archive, caller, &mut received).await? {
         return Ok(stored);
     }
     // The commit decides what is stored; this look before it avoids putting bytes in vain.
@@ -76,7 +76,8 @@ async fn ingest_locked(
         return Err(Refusal::Quota(reason.clone()));
     }
     let object = keys::new_object(&digest);
-    let (record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
+    let (mut record, warnings) = record(instance, digest, object, lost.as_slice(), staged.length());
+    record.source = Some(caller.ae_title().to_owned());
     let outcome = persist(archive, &caller.tenant, record, staged, is_new).await?;
     stored(outcome, warnings, lost.is_some())
 }
@@ -87,9 +88,10 @@ async fn ingest_locked(
 /// put of others takes much longer than the look.
 async fn ingest_new(
     archive: &Archive,
-    tenant: &Tenant,
+    caller: &Caller,
     received: &mut ReceivedInstance,
 ) -> Result<Option<StoredInstance>, Refusal> {
+    let tenant = &caller.tenant;
     let ParsedInstance { series, instance: uid, .. } = &received.instance;
     if !archive.index.is_remote() || !archive.recent_uploads.expects_new(tenant, series, uid) {
         return Ok(None);
@@ -97,7 +99,8 @@ async fn ingest_new(
     let Some(staged) = received.staged.share() else { return Ok(None) };
     let object = keys::new_object(&received.digest);
     let size_bytes = staged.length();
-    let (record, warnings) = record(received.instance.clone(), received.digest, object, &[], size_bytes);
+    let (mut record, warnings) = record(received.instance.clone(), received.digest, object, &[], size_bytes);
+    record.source = Some(caller.ae_title().to_owned());
     let key = keys::original_of(tenant, &record);
     let (found, put) = tokio::join!(
         archive.index.locate(tenant.as_str(), &received.instance.instance),

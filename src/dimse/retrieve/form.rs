@@ -16,7 +16,7 @@ use crate::dicom::transfer_syntax::{self, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR
 use crate::dimse::negotiation::PresentationContext;
 
 /// The bytes of a data set.
-pub(super) type DataSetBytes = BoxStream<'static, Result<Bytes, Error>>;
+pub(in crate::dimse) type DataSetBytes = BoxStream<'static, Result<Bytes, Error>>;
 
 /// A form of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! C-MOVE and C-GET as SCP (PS3.4 §C.4.2, §C.4.3): sends instances, to a third AE on an association of its
 //! own, or back on the same association.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +25,9 @@ use crate::dimse::retrieve::selection::{Selection, select};
 use crate::dimse::service::ServiceRequest;
 use crate::dimse::status;
 
-mod audited;
+pub(in crate::dimse) mod audited;
 mod form;
-mod retrieval;
+pub(in crate::dimse) mod retrieval;
 mod selection;
 
 /// The time in which a destination may take the instance that is being sent when a peer cancels a C-MOVE.
@@ -46,7 +47,9 @@ pub async fn get(
         Ok(selection) => selection,
         Err(status) => return outbox.send(service.response(&status, None)).await,
     };
-    let transfer = match AuditedTransfer::begin(&service, &selection.scopes, None).await {
+    let studies = selection.studies();
+    let transfer = AuditedTransfer::begin(&service.acceptor.archive, &service.caller, studies, None).await;
+    let transfer = match transfer {
         Ok(transfer) => transfer,
         Err(error) => return outbox.send(service.response(&status::of_failed_query(&error), None)).await,
     };
@@ -57,7 +60,7 @@ pub async fn get(
     let mut instances = opened(archive, caller, contexts, selection.scopes, lost);
     let ended = send_back(&service, &mut retrieval, &mut instances, &mut outbox).await;
     // What was sent is recorded though the association has ended.
-    retrieval.transfer.end(&service).await;
+    retrieval.transfer.end(&service.acceptor.archive, &service.caller).await;
     ended?;
     retrieval.finish(&mut outbox).await
 }
@@ -72,7 +75,8 @@ async fn send_back(
     while let Some(instance) = retrieval.next(instances, outbox).await? {
         let sent = match instance.opened {
             Some(Ok((context, bytes))) => {
-                let link = Link { max_pdu_bytes: service.peer_max_pdu_bytes, context, originator: None };
+                let max_pdu_bytes = service.peer_max_pdu_bytes;
+                let link = Link { max_pdu_bytes, context, ..Link::default() };
                 Some(link.send(&instance.record, bytes, outbox).await?)
             }
             Some(Err(error)) => log_unsent(&instance.record, &error),
@@ -125,7 +129,10 @@ pub async fn move_to_destination(
         Ok(connected) => connected,
         Err(error) => return fail(&service, selection, &error, &mut outbox).await,
     };
-    let transfer = match AuditedTransfer::begin(&service, &selection.scopes, Some(&title)).await {
+    let (studies, destination) = (selection.studies(), Some(title.as_str()));
+    let transfer =
+        AuditedTransfer::begin(&service.acceptor.archive, &service.caller, studies, destination).await;
+    let transfer = match transfer {
         Ok(transfer) => transfer,
         Err(error) => {
             requestor.release().await;
@@ -139,7 +146,7 @@ pub async fn move_to_destination(
     let mut instances = opened(archive, caller, contexts, selection.scopes, lost.clone());
     let link = (&mut requestor, &lost);
     let ended = send_on(&service, &mut retrieval, &mut instances, link, &mut outbox).await;
-    retrieval.transfer.end(&service).await;
+    retrieval.transfer.end(&service.acceptor.archive, &service.caller).await;
     ended?;
     if !lost.is_cancelled() {
         tokio::select! {
@@ -188,7 +195,7 @@ async fn connect(
     let place = timeout(patience, service.acceptor.outgoing.take(title, 1)).await;
     let place = place.map_err(|_| ConnectError::NoPlace(patience))?;
     let target = Target { address, called: title, calling: &settings.ae_title };
-    let requestor = Requestor::connect(target, &proposed_contexts(selection), false, settings).await?;
+    let requestor = Requestor::connect(target, &proposed_contexts(&selection.kinds), false, settings).await?;
     Ok((requestor, place))
 }
 
@@ -209,7 +216,8 @@ async fn send_on(
                     message_id: service.request.message_id,
                 };
                 let max_pdu_bytes = requestor.peer_max_pdu_bytes;
-                let link = Link { max_pdu_bytes, context, originator: Some(originator) };
+                let originator = Some(originator);
+                let link = Link { max_pdu_bytes, context, originator, ..Link::default() };
                 let sent = tokio::select! {
                     () = outbox.stopped() => return Err(Interruption::Stopped),
                     sent = link.send(&instance.record, bytes, requestor) => sent,
@@ -250,13 +258,13 @@ async fn read_and_select(
     }
 }
 
-/// The presentation contexts for the instances of a selection: for each SOP class one for data sets that are
-/// not compressed, and one for each other transfer syntax in which some are stored.
-fn proposed_contexts(selection: &Selection) -> Vec<ProposedContext> {
+/// The presentation contexts for instances of SOP classes and transfer syntaxes: for each SOP class one for
+/// data sets that are not compressed, and one for each other transfer syntax.
+pub(in crate::dimse) fn proposed_contexts(kinds: &BTreeSet<(String, String)>) -> Vec<ProposedContext> {
     let plain = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
     let mut proposed = Vec::new();
     let mut last_class = None;
-    for (sop_class, transfer_syntax) in &selection.kinds {
+    for (sop_class, transfer_syntax) in kinds {
         let context = |transfer_syntaxes: &[&str]| ProposedContext {
             abstract_syntax: sop_class.clone(),
             transfer_syntaxes: transfer_syntaxes.iter().map(|uid| (*uid).to_owned()).collect(),

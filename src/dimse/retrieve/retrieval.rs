@@ -15,6 +15,7 @@ use crate::archive::records::InstanceRecord;
 use crate::archive::scope::Scope;
 use crate::archive::usage::Traffic;
 use crate::archive::{Archive, Error, run_apart};
+use crate::config::StorePriority;
 use crate::dicom::attributes::{Attribute, Attributes, Value, Vr};
 use crate::dicom::repertoire::Repertoire;
 use crate::dicom::tags;
@@ -36,16 +37,16 @@ const PENDING_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_FAILED_UIDS: usize = 1000;
 
 /// An instance that is opened, or cannot be.
-pub(super) struct OpenedInstance {
-    pub(super) record: InstanceRecord,
+pub(in crate::dimse) struct OpenedInstance {
+    pub(in crate::dimse) record: InstanceRecord,
     /// `None` if the association was lost before.
-    pub(super) opened: Option<Result<(u8, DataSetBytes), Error>>,
+    pub(in crate::dimse) opened: Option<Result<(u8, DataSetBytes), Error>>,
 }
 
-pub(super) type OpenedInstances = BoxStream<'static, Result<OpenedInstance, Error>>;
+pub(in crate::dimse) type OpenedInstances = BoxStream<'static, Result<OpenedInstance, Error>>;
 
 /// Opens the instances of scopes, some of them ahead; none any more when their association is lost.
-pub(super) fn opened(
+pub(in crate::dimse) fn opened(
     archive: Arc<Archive>,
     caller: Caller,
     contexts: Arc<[PresentationContext]>,
@@ -102,15 +103,17 @@ pub(super) fn log_unsent(record: &InstanceRecord, error: &Error) -> Option<u16> 
 }
 
 /// The way of one instance to its peer.
-pub(super) struct Link {
-    pub(super) max_pdu_bytes: u32,
-    pub(super) context: u8,
-    pub(super) originator: Option<MoveOriginator>,
+#[derive(Default)]
+pub(in crate::dimse) struct Link {
+    pub(in crate::dimse) max_pdu_bytes: u32,
+    pub(in crate::dimse) context: u8,
+    pub(in crate::dimse) originator: Option<MoveOriginator>,
+    pub(in crate::dimse) priority: StorePriority,
 }
 
 impl Link {
     /// Sends an instance by C-STORE, and returns the status of the response.
-    pub(super) async fn send(
+    pub(in crate::dimse) async fn send(
         &self,
         record: &InstanceRecord,
         mut data_set: DataSetBytes,
@@ -118,7 +121,8 @@ impl Link {
     ) -> Result<u16, Interruption> {
         let id = link.next_id();
         let instance = record.instance.as_str();
-        let request = write_store_request(id, &record.sop_class, instance, self.originator.as_ref());
+        let of_move = self.originator.as_ref();
+        let request = write_store_request(id, (&record.sop_class, instance), self.priority, of_move);
         let mut message = command_pdus(self.context, &request, self.max_pdu_bytes);
         // One chunk is held back: the last fragment is marked as the last.
         let mut held = Bytes::new();

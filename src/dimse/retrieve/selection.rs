@@ -33,6 +33,13 @@ pub(super) struct Selection {
     pub(super) kinds: BTreeSet<(String, String)>,
 }
 
+impl Selection {
+    /// The studies of the instances.
+    pub(super) fn studies(&self) -> BTreeSet<StudyUid> {
+        self.scopes.iter().map(|scope| scope.study.clone()).collect()
+    }
+}
+
 /// Finds the instances that an identifier selects.
 ///
 /// # Errors

@@ -1,0 +1,252 @@
+//! The progress of forwarding: for each destination a place in the feed of changes with a lease, and the
+//! instances that are forwarded later or could not be.
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::read::whole_partition;
+use crate::index::{Error, Index, keys, rows};
+use crate::table::{self, Expect, Item, Range, Write};
+
+/// The progress of forwarding to a destination. All times are in milliseconds since 1970 UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardState {
+    /// The place in the feed of changes: all entries before it are dealt with.
+    pub cursor: String,
+    /// The number of instances that were sent.
+    pub sent: u64,
+    /// The time of the last one.
+    pub sent_at: Option<i64>,
+    /// The number of instances that could not be sent and are not tried any more.
+    pub failed: u64,
+    /// The number of rows of those instances.
+    pub kept_failures: u64,
+    /// The number of instances that are known to wait.
+    pub waiting: u64,
+    /// The time at which the first of them was stored.
+    pub waiting_since: Option<i64>,
+    /// The last error, and its time.
+    pub error: Option<(String, i64)>,
+    /// The process that has the lease.
+    pub holder: String,
+    /// The end of the lease.
+    pub leased_until: i64,
+}
+
+/// An instance that is forwarded later, or could not be forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsentInstance {
+    /// The study.
+    pub study: StudyUid,
+    /// The series.
+    pub series: SeriesUid,
+    /// The instance.
+    pub instance: InstanceUid,
+    /// The time at which the instance was stored, in milliseconds since 1970 UTC.
+    pub since: i64,
+    /// The number of attempts.
+    pub attempts: u32,
+    /// The time of the next attempt, or the time at which the last one failed.
+    pub at: i64,
+    /// The cause of the last failure.
+    pub error: String,
+}
+
+impl UnsentInstance {
+    /// An instance that was stored at a time, before the first attempt.
+    pub fn new(study: StudyUid, series: SeriesUid, instance: InstanceUid, since: i64) -> Self {
+        Self { study, series, instance, since, attempts: 0, at: since, error: String::new() }
+    }
+}
+
+impl Index {
+    /// The progress of forwarding to all destinations of a tenant's instances.
+    pub async fn forward_states(
+        &self,
+        tenant: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, ForwardState)>, Error> {
+        let page = self.table.range(&whole_partition(None, keys::forwarding(tenant), limit)).await?;
+        let decoded = page.items.into_iter().map(|(title, item)| {
+            let state = rows::decode(&item.key, &item.body)?;
+            Ok((title, state))
+        });
+        decoded.collect()
+    }
+
+    /// The progress of forwarding to a destination, with its version; `None` if there is none.
+    pub async fn forward_state(
+        &self,
+        tenant: &str,
+        title: &str,
+    ) -> Result<Option<(ForwardState, u64)>, Error> {
+        let item = self.table.get(&[keys::forwarding_to(tenant, title)]).await?.pop().flatten();
+        item.map(|item| Ok((rows::decode(&item.key, &item.body)?, item.version))).transpose()
+    }
+
+    /// Sets the progress of forwarding, if its version is still `version` (0 if there was none). Returns
+    /// whether it was.
+    pub async fn set_forward_state(
+        &self,
+        tenant: &str,
+        title: &str,
+        state: &ForwardState,
+        version: u64,
+    ) -> Result<bool, Error> {
+        let key = keys::forwarding_to(tenant, title);
+        let body = rows::encode(&key, state)?;
+        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
+        let item = Item { key, version: version + 1, secondary: Vec::new(), body };
+        match self.table.transact(vec![Write::Put(item, expect)]).await {
+            Ok(()) => Ok(true),
+            Err(table::Error::Conflict(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The instances that are forwarded later.
+    pub async fn forwarded_later(
+        &self,
+        tenant: &str,
+        title: &str,
+        limit: usize,
+    ) -> Result<Vec<UnsentInstance>, Error> {
+        self.unsent(tenant, title, (keys::FORWARDED_LATER_PREFIX, false), limit).await
+    }
+
+    /// The last instances that could not be forwarded, the latest first.
+    pub async fn not_forwarded(
+        &self,
+        tenant: &str,
+        title: &str,
+        limit: usize,
+    ) -> Result<Vec<UnsentInstance>, Error> {
+        self.unsent(tenant, title, (keys::NOT_FORWARDED_PREFIX, true), limit).await
+    }
+
+    async fn unsent(
+        &self,
+        tenant: &str,
+        title: &str,
+        (prefix, is_descending): (&str, bool),
+        limit: usize,
+    ) -> Result<Vec<UnsentInstance>, Error> {
+        let page = self.table.range(&prefixed(tenant, title, (prefix, is_descending), limit)).await?;
+        page.items.iter().map(|(_, item)| rows::decode(&item.key, &item.body)).collect()
+    }
+
+    /// Adds or replaces an instance that is forwarded later.
+    pub async fn forward_later(
+        &self,
+        tenant: &str,
+        title: &str,
+        unsent: &UnsentInstance,
+    ) -> Result<(), Error> {
+        let key = keys::forwarded_later(tenant, title, &unsent.instance);
+        Ok(self.table.transact(vec![put(key, unsent)?]).await?)
+    }
+
+    /// Removes an instance from those that are forwarded later. With a failure, adds the instance to those
+    /// that could not be forwarded.
+    pub async fn end_forwarding(
+        &self,
+        tenant: &str,
+        title: &str,
+        instance: &InstanceUid,
+        failure: Option<&UnsentInstance>,
+    ) -> Result<(), Error> {
+        let later = keys::forwarded_later(tenant, title, instance);
+        let mut writes = vec![Write::Delete(later, Expect::Anything)];
+        if let Some(failure) = failure {
+            writes.push(put(keys::not_forwarded(tenant, title, failure.at, instance), failure)?);
+        }
+        Ok(self.table.transact(writes).await?)
+    }
+
+    /// Deletes the oldest row of an instance that could not be forwarded.
+    pub async fn forget_oldest_failure(&self, tenant: &str, title: &str) -> Result<(), Error> {
+        let range = prefixed(tenant, title, (keys::NOT_FORWARDED_PREFIX, false), 1);
+        let page = self.table.range(&range).await?;
+        let deletes = page.items.into_iter().map(|(_, item)| Write::Delete(item.key, Expect::Anything));
+        let deletes: Vec<Write> = deletes.collect();
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        Ok(self.table.transact(deletes).await?)
+    }
+}
+
+fn put(key: table::ItemKey, unsent: &UnsentInstance) -> Result<Write, Error> {
+    let body = rows::encode(&key, unsent)?;
+    Ok(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Anything))
+}
+
+/// The rows of a destination whose sort keys have a prefix, which ends with `#`.
+fn prefixed(tenant: &str, title: &str, (prefix, is_descending): (&str, bool), limit: usize) -> Range {
+    // `$` follows `#`.
+    let to = prefix.replace('#', "$");
+    Range {
+        from: Bound::Included(prefix.to_owned()),
+        to: Bound::Excluded(to),
+        is_descending,
+        ..whole_partition(None, keys::forwarded(tenant, title), limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::engine_tests::{Engine, on_each_engine};
+
+    on_each_engine! {
+        the_progress_is_set_by_the_process_that_has_read_it,
+        unsent_instances_are_later_or_failed,
+    }
+
+    async fn the_progress_is_set_by_the_process_that_has_read_it(engine: Engine) {
+        let index = Index::new(engine.table);
+        assert_eq!(index.forward_state("a", "X").await.unwrap(), None);
+        let mut state = ForwardState { cursor: "1-0.1".into(), ..ForwardState::default() };
+        assert!(index.set_forward_state("a", "X", &state, 0).await.unwrap());
+        assert!(!index.set_forward_state("a", "X", &state, 0).await.unwrap());
+        state.error = Some(("cause".into(), 7));
+        assert!(index.set_forward_state("a", "X", &state, 1).await.unwrap());
+        assert!(!index.set_forward_state("a", "X", &ForwardState::default(), 1).await.unwrap());
+        assert_eq!(index.forward_state("a", "X").await.unwrap(), Some((state.clone(), 2)));
+        assert!(index.set_forward_state("b", "X", &state, 0).await.unwrap());
+        assert_eq!(index.forward_states("a", 9).await.unwrap(), [("X".to_owned(), state)]);
+    }
+
+    async fn unsent_instances_are_later_or_failed(engine: Engine) {
+        let index = Index::new(engine.table);
+        let unsent = |number: i64| UnsentInstance {
+            study: "1.2".parse().unwrap(),
+            series: "1.3".parse().unwrap(),
+            instance: format!("1.4.{number}").parse().unwrap(),
+            since: number,
+            attempts: 1,
+            at: 100 - number,
+            error: "A700H".into(),
+        };
+        for number in 1..=3 {
+            index.forward_later("a", "X", &unsent(number)).await.unwrap();
+            index.forward_later("a", "X", &unsent(number)).await.unwrap();
+        }
+        index.forward_later("a", "Y", &unsent(9)).await.unwrap();
+        let all = [unsent(1), unsent(2), unsent(3)];
+        assert_eq!(index.forwarded_later("a", "X", 9).await.unwrap(), all);
+        index.end_forwarding("a", "X", &unsent(1).instance, None).await.unwrap();
+        for number in [2, 3] {
+            let failure = unsent(number);
+            index.end_forwarding("a", "X", &failure.instance, Some(&failure)).await.unwrap();
+        }
+        assert!(index.forwarded_later("a", "X", 9).await.unwrap().is_empty());
+        assert_eq!(index.not_forwarded("a", "X", 9).await.unwrap(), [unsent(2), unsent(3)]);
+        index.forget_oldest_failure("a", "X").await.unwrap();
+        assert_eq!(index.not_forwarded("a", "X", 9).await.unwrap(), [unsent(2)]);
+        index.forget_oldest_failure("a", "Y").await.unwrap();
+        assert_eq!(index.forwarded_later("a", "Y", 9).await.unwrap(), [unsent(9)]);
+    }
+}
