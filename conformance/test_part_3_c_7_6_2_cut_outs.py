@@ -301,10 +301,10 @@ def test_a_wrong_parameter_is_named(origin, stored, query, parameter):
     assert answer.json()["parameter"] == parameter
 
 
-def test_an_unknown_parameter_costs_a_warning(origin, stored):
+def test_an_unknown_parameter_is_refused(origin, stored):
     _, path, _ = stored
-    answer = origin.get(f"{path}?slices=0-0&spacing=2", ZIP)
-    assert answer.status_code == 200 and "spacing" in answer.headers["Warning"]
+    answer = origin.get(f"{path}?slice=0-0", ZIP)
+    assert answer.status_code == 400 and "slice" in answer.json()["detail"]
 
 
 def test_other_media_types_and_series_are_refused(origin, stored):

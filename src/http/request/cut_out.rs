@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use crate::archive::derived::mini::{CutOutRequest, PixelBox};
 use crate::http::error::Error;
-use crate::http::warning::warning;
 
 /// The beginning of the names of parameters of a signed URL, which are read elsewhere.
 const OF_SIGNATURES: &str = "cuspid-";
@@ -15,18 +14,16 @@ pub(in crate::http) struct CutOutParameters {
     pub(in crate::http) request: CutOutRequest,
     /// Whether the cut-out is to be stored.
     pub(in crate::http) is_stored: bool,
-    /// The names of parameters that are unknown.
-    unknown: Vec<String>,
 }
 
 impl CutOutParameters {
     /// Reads the parameters of a query. Those of the representation are read elsewhere.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a parameter cannot be read, or is there twice.
+    /// [`Error::Parameter`] if a parameter cannot be read, is there twice, or is unknown.
     pub(in crate::http) fn of(pairs: &[(String, String)]) -> Result<Self, Error> {
         let request = CutOutRequest { slices: None, area: None, binning: 1 };
-        let mut found = Self { request, is_stored: false, unknown: Vec::new() };
+        let mut found = Self { request, is_stored: false };
         for (place, (name, value)) in pairs.iter().enumerate() {
             let wrong = |reason: &str| Error::Parameter { name: name.clone(), reason: reason.into() };
             let request = &mut found.request;
@@ -50,21 +47,14 @@ impl CutOutParameters {
                     _ => return Err(wrong("is neither true nor false")),
                 },
                 name if name.starts_with(OF_SIGNATURES) => continue,
-                _ => found.unknown.push(name.clone()),
+                // The whole volume for a mistyped `slices` would be much that nobody asked for.
+                _ => return Err(wrong("is no parameter of a cut-out")),
             }
             if pairs[..place].iter().any(|(other, _)| other == name) {
                 return Err(wrong("is there twice"));
             }
         }
         Ok(found)
-    }
-
-    /// The Warning about parameters that are unknown, if there are some.
-    pub(in crate::http) fn warning(&self) -> Option<String> {
-        let texts =
-            self.unknown.iter().map(|name| format!("the parameter {name} is unknown and was ignored"));
-        let text = texts.collect::<Vec<_>>().join("; ");
-        (!text.is_empty()).then(|| warning(&text))
     }
 }
 
@@ -95,15 +85,13 @@ mod tests {
 
     #[test]
     fn parameters_are_read() {
-        let found =
-            of("slices=2-5&box=1,2,30,40&binning=4&accept=application/zip&store=true&size=3").unwrap();
+        let found = of("slices=2-5&box=1,2,30,40&binning=4&accept=application/zip&store=true").unwrap();
         let area = Some(PixelBox { x: 1, y: 2, width: 30, height: 40 });
         assert_eq!(found.request, CutOutRequest { slices: Some(2..6), area, binning: 4 });
         assert!(found.is_stored);
-        assert!(found.warning().unwrap().contains("size"));
         let nothing = of("cuspid-key=k&cuspid-expires=1").unwrap();
         assert_eq!(nothing.request, CutOutRequest { slices: None, area: None, binning: 1 });
-        assert_eq!((nothing.is_stored, nothing.warning()), (false, None));
+        assert!(!nothing.is_stored);
     }
 
     #[test]
@@ -120,6 +108,7 @@ mod tests {
             ("binning=3", "binning"),
             ("binning=", "binning"),
             ("store=yes", "store"),
+            ("slice=0-1", "slice"),
             ("slices=0-1&slices=0-1", "slices"),
         ] {
             let Err(Error::Parameter { name, .. }) = of(query) else { panic!("{query} is read") };

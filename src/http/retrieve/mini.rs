@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, WARNING};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use uuid::Uuid;
@@ -50,10 +50,7 @@ pub(crate) async fn mini(
         return finish(describe(&etag).status(StatusCode::NOT_MODIFIED), Body::empty());
     }
     let cut_out = Arc::new(mini::plan(archive, &caller, (study, series), &parameters.request).await?);
-    let mut response = describe(&etag);
-    if let Some(warning) = parameters.warning() {
-        response = response.header(WARNING, warning);
-    }
+    let response = describe(&etag);
     if !chosen.is_multipart {
         let bytes = cut_out.zip(archive, &caller).await?.inspect_err(log_end);
         let response = response

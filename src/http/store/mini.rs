@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::WARNING;
-use axum::http::{HeaderValue, Response};
+use axum::http::Response;
 use futures_util::TryStreamExt;
 
 use crate::archive::Error as ArchiveError;
@@ -54,9 +53,5 @@ pub(crate) async fn mini(
         let outcome = upload.finish().await.await;
         results.items.push(PartResult::Outcome { outcome, name: None });
     };
-    let mut response = respond(&head, results, ended)?;
-    if let Some(warning) = parameters.warning().and_then(|text| HeaderValue::try_from(text).ok()) {
-        response.headers_mut().append(WARNING, warning);
-    }
-    Ok(response)
+    respond(&head, results, ended)
 }
