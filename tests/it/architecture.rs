@@ -93,7 +93,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "http::sharing",
-        &["http", "http::auth", "http::request", "http::resources", "http::web", "archive", "dicom"],
+        &[
+            "http",
+            "http::auth",
+            "http::middleware",
+            "http::request",
+            "http::resources",
+            "http::web",
+            "archive",
+            "dicom",
+        ],
     ),
     (
         "http::store",

@@ -217,6 +217,9 @@ async fn each_right_opens_what_needs_it_and_nothing_else() {
             let Some(right) = right else { continue };
             let response = guarded.ask(method, path, Some(&token), "*/*").await;
             let status = response.status().as_u16();
+            // A share needs the right to read, too, which is refused first.
+            let is_share = path == "/shares" && *method == "POST";
+            let right = if is_share && held == "share" { "read" } else { right.as_str() };
             assert_eq!(status == 403, right != held, "{held}: {method} {path}: {status}");
             if status == 403 {
                 let challenge = &response.headers()["www-authenticate"];
@@ -256,7 +259,7 @@ async fn tenants_with_the_same_uids_never_see_each_other() {
     assert!(guarded.view(&b).await == nothing);
     for (token, is_empty) in [(&a, false), (&b, true), (&nobody, true)] {
         let (status, body) = guarded.settled("/status", token, "*/*").await;
-        assert_eq!((status, position(&body, b"\"studies\":null").is_some()), (200, is_empty));
+        assert_eq!((status, position(&body, b"\"studies\":0").is_some()), (200, is_empty));
     }
     for (path, (status, body)) in &nothing {
         assert!([404, 406].contains(status) || body == b"[]" || body.is_empty(), "{path}: {status}");

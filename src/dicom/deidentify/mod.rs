@@ -14,6 +14,7 @@ use crate::dicom::element_reader;
 use crate::dicom::explicit::{EncodedElement, item, top_level};
 use crate::dicom::scan::Outline;
 use crate::dicom::tags;
+use crate::dicom::uids;
 
 mod blanking;
 mod pseudonyms;
@@ -30,9 +31,6 @@ pub use crate::dicom::deidentify::suitability::{Suitability, suitability};
 
 /// De-identification Method (0012,0063).
 const METHOD: &str = "Cuspid: PS3.15 Basic Application Level Confidentiality Profile";
-
-/// The roots of well-known frames of reference and of colour palettes (PS3.6 §A).
-const OF_STANDARD: [&str; 2] = ["1.2.840.10008.1.4.1.", "1.2.840.10008.1.5."];
 
 /// The profile with the options of a copy, and the secret that replacements depend on.
 #[derive(Debug, Clone)]
@@ -95,7 +93,7 @@ impl Deidentifier {
     /// standard stay: they are of no patient.
     fn replaced_uid(&self, uid: &str) -> String {
         const MAX_NUMBER_DIGITS: usize = 3;
-        let number = OF_STANDARD.iter().find_map(|root| uid.strip_prefix(root));
+        let number = uids::WELL_KNOWN_INSTANCES.iter().find_map(|root| uid.strip_prefix(root));
         let is_of_standard = number.is_some_and(|number| {
             (1..=MAX_NUMBER_DIGITS).contains(&number.len())
                 && number.bytes().all(|byte| byte.is_ascii_digit())

@@ -144,8 +144,12 @@ mod tests {
             ("private", "NO", "NO", true),
         ] {
             let class = if leaf == "private" { "1.2.276.0.7230010.3.1".to_owned() } else { storage(leaf) };
-            let attributes =
-                image(&[(0x0008_0016, class.as_str()), (0x0028_0301, burned_in), (0x0028_0302, face)]);
+            let attributes = image(&[
+                (0x0008_0016, class.as_str()),
+                (0x0028_0010, "4"),
+                (0x0028_0301, burned_in),
+                (0x0028_0302, face),
+            ]);
             let found = suitability(&attributes, &[]);
             assert_eq!(found == Suitability::Plain, expected, "{leaf} {burned_in} {face}: {found:?}");
         }

@@ -19,7 +19,9 @@ fn each_operation_has_its_own_name_and_states_what_it_answers() {
         let parameters: Vec<&str> = named.chain(matched).collect();
         let distinct: BTreeSet<_> = parameters.iter().collect();
         assert_eq!(distinct.len(), parameters.len(), "{}", operation.id);
-        assert_eq!(operation.takes.is_empty(), operation.method != "POST", "{}", operation.id);
+        // A cut-out is stored by its parameters alone.
+        let has_body = operation.method == "POST" && operation.id != "StoreCutOut";
+        assert_eq!(operation.takes.is_empty(), !has_body, "{}", operation.id);
     }
 }
 

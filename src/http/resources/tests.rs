@@ -49,7 +49,9 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
                 (_, "/shares" | "/shares/{share}") => Access::Needs(Right::Share),
                 ("POST", "/sign") => Access::Needs(Right::Read),
                 ("GET", "/me") => Access::Authenticated,
-                ("GET", "/metrics" | "/audit" | "/admin/usage") => Access::Needs(Right::Administer),
+                ("GET", "/metrics" | "/audit" | "/admin/usage" | "/webhooks") => {
+                    Access::Needs(Right::Administer)
+                }
                 ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
                 ("POST", _) => Access::Needs(Right::Write),
                 ("DELETE", _) => Access::Needs(Right::Delete),

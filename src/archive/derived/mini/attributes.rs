@@ -9,6 +9,11 @@ use crate::archive::derived::preview::geometry::Geometry;
 use crate::dicom::attributes::Tag;
 use crate::dicom::json_values::JsonValues;
 use crate::dicom::metadata::Metadata;
+use crate::dicom::uids::{
+    CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE, ENHANCED_MR_IMAGE_STORAGE,
+    LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE, MR_IMAGE_STORAGE,
+    SECONDARY_CAPTURE_IMAGE_STORAGE,
+};
 
 /// A data set in the DICOM JSON model.
 pub(super) type DataSetJson = Map<String, Json>;
@@ -60,10 +65,6 @@ const SLICE_THICKNESS: &str = "00180050";
 const LOSSY_IMAGE_COMPRESSION: &str = "00282110";
 /// The longest value of LO (PS3.5 §6.2).
 const MAX_LO_CHARACTERS: usize = 64;
-
-const CT_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
-const MR_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.4";
-const SECONDARY_CAPTURE_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.7";
 
 /// The attributes of functional groups that a single-frame image has as its own: the sequence, then the
 /// attributes in its item.
@@ -190,11 +191,15 @@ fn become_single_frame(image: &mut DataSetJson) {
     let class = text(image, SOP_CLASS_UID).unwrap_or_default();
     let modality = text(image, MODALITY).unwrap_or_default();
     let (class, kind, needed): (_, _, &[_]) = match class.as_str() {
-        CT_IMAGE | MR_IMAGE => return,
-        "1.2.840.10008.5.1.4.1.1.2.1" | "1.2.840.10008.5.1.4.1.1.2.2" => (CT_IMAGE, "AXIAL", &NEEDED_IN_CT),
-        "1.2.840.10008.5.1.4.1.1.4.1" | "1.2.840.10008.5.1.4.1.1.4.4" => (MR_IMAGE, "OTHER", &NEEDED_IN_MR),
-        _ if modality == "CT" => (CT_IMAGE, "AXIAL", &NEEDED_IN_CT),
-        _ => (SECONDARY_CAPTURE_IMAGE, "", &NEEDED_IN_SECONDARY_CAPTURE),
+        CT_IMAGE_STORAGE | MR_IMAGE_STORAGE => return,
+        ENHANCED_CT_IMAGE_STORAGE | LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE => {
+            (CT_IMAGE_STORAGE, "AXIAL", &NEEDED_IN_CT)
+        }
+        ENHANCED_MR_IMAGE_STORAGE | LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE => {
+            (MR_IMAGE_STORAGE, "OTHER", &NEEDED_IN_MR)
+        }
+        _ if modality == "CT" => (CT_IMAGE_STORAGE, "AXIAL", &NEEDED_IN_CT),
+        _ => (SECONDARY_CAPTURE_IMAGE_STORAGE, "", &NEEDED_IN_SECONDARY_CAPTURE),
     };
     set(image, SOP_CLASS_UID, "UI", vec![class.into()]);
     let kind = ["ORIGINAL", "PRIMARY", kind].into_iter().filter(|value| !value.is_empty());
@@ -335,9 +340,9 @@ mod tests {
             }))
         };
         for (class, expected) in [
-            ("1.2.840.10008.5.1.4.1.1.2.1", CT_IMAGE),
-            ("1.2.840.10008.5.1.4.1.1.4.1", MR_IMAGE),
-            ("1.2.840.10008.5.1.4.1.1.7.3", SECONDARY_CAPTURE_IMAGE),
+            ("1.2.840.10008.5.1.4.1.1.2.1", CT_IMAGE_STORAGE),
+            ("1.2.840.10008.5.1.4.1.1.4.1", MR_IMAGE_STORAGE),
+            ("1.2.840.10008.5.1.4.1.1.7.3", SECONDARY_CAPTURE_IMAGE_STORAGE),
         ] {
             let source = source(class);
             for (frame, window) in [(1, 40), (2, 50)] {
