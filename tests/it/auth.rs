@@ -106,7 +106,9 @@ impl Guarded {
             let is_description = path.trim_end_matches('/') == "/dicom-web";
             // What stays after a deletion has a test of its own, and the time since the start is another in
             // each answer.
-            let is_apart = ["/changes", "/events", "/status"].contains(&path.as_str());
+            // An image without a position is no volume.
+            let is_apart =
+                ["/changes", "/events", "/status"].contains(&path.as_str()) || path.ends_with("/mini");
             if method != "GET" || right.as_deref() != Some("read") || is_description || is_apart {
                 continue;
             }
