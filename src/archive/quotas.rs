@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use crate::archive::access::{Caller, Tenant};
+use crate::archive::keyed_lock::KeyedLock;
 use crate::archive::usage::Amount;
 use crate::archive::{Archive, Error};
 use crate::config::{Plan, QuotasSettings};
@@ -27,6 +28,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 pub(in crate::archive) struct Quotas {
     settings: QuotasSettings,
     held: Mutex<HashMap<Tenant, HeldAmount>>,
+    /// Held while the amount of a tenant is read: a second read would forget what was reserved after the
+    /// first.
+    reads: KeyedLock<Tenant>,
     /// Whether the log has a line about a tenant whose amount is not counted.
     has_logged_uncounted: AtomicBool,
 }
@@ -67,8 +71,12 @@ struct LimitUse {
 
 impl Quotas {
     pub(in crate::archive) fn new(settings: &QuotasSettings) -> Self {
-        let (held, has_logged_uncounted) = (Mutex::default(), AtomicBool::new(false));
-        Self { settings: settings.clone(), held, has_logged_uncounted }
+        Self {
+            settings: settings.clone(),
+            held: Mutex::default(),
+            reads: KeyedLock::default(),
+            has_logged_uncounted: AtomicBool::new(false),
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Tenant, HeldAmount>> {
@@ -198,14 +206,8 @@ impl Archive {
         let refresh = Duration::from_secs(self.quotas.settings.refresh_seconds);
         let mut room = Room::Unlimited;
         for age in [refresh, MAX_AGE_OF_REFUSAL.min(refresh)] {
-            if !self.quotas.is_fresh(tenant, age) {
-                match self.index.stored_amount(tenant.as_str()).await? {
-                    Some(amount) => self.quotas.set(tenant, amount),
-                    None => {
-                        self.quotas.log_uncounted(tenant);
-                        return Ok(Room::Unlimited);
-                    }
-                }
+            if !self.has_amount(tenant, age).await? {
+                return Ok(Room::Unlimited);
             }
             let is_new_study = match self.quotas.is_new_study(tenant, study) {
                 Some(is_new) => is_new,
@@ -219,6 +221,29 @@ impl Archive {
         }
         telemetry::quota_refused();
         Ok(room)
+    }
+
+    /// Reads the amount of a tenant, unless it was read in the last `age`. Returns whether the amount is
+    /// counted.
+    async fn has_amount(&self, tenant: &Tenant, age: Duration) -> Result<bool, Error> {
+        if self.quotas.is_fresh(tenant, age) {
+            return Ok(true);
+        }
+        let _read = self.quotas.reads.lock(tenant.clone()).await;
+        // Another instance may have waited for the same.
+        if self.quotas.is_fresh(tenant, age) {
+            return Ok(true);
+        }
+        match self.index.stored_amount(tenant.as_str()).await? {
+            Some(amount) => {
+                self.quotas.set(tenant, amount);
+                Ok(true)
+            }
+            None => {
+                self.quotas.log_uncounted(tenant);
+                Ok(false)
+            }
+        }
     }
 
     /// A text for the caller if the plan of its tenant is almost used up; `None` before anything was stored
