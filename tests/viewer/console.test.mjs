@@ -95,14 +95,16 @@ describe("the console", { concurrency: 1 }, () => {
     const fact = page.locator(".facts > div", { hasText: "Studies" });
     assert.equal(await fact.locator("dd").innerText(), "0");
     await page.getByText("Devices cannot send by DICOM (DIMSE): it is off.").waitFor();
-    await page.route("**/dicom-web/studies?limit=1", (route) => route.fulfill({ json: [{}] }));
+    const answer = (change) => page.route("**/status", async (route) => {
+      const status = await (await route.fetch()).json();
+      return route.fulfill({ json: { ...status, ...change } });
+    });
+    await answer({ studies: null });
     await page.reload();
     await fact.getByText("not counted; “cuspid check --repair” on the server counts them").waitFor();
-    await page.route("**/status", async (route) => {
-      const status = await (await route.fetch()).json();
-      const devices = [{ name: "PAX-1", last_received_ms: Date.UTC(2026, 10, 30, 3), instances: 42 }];
-      return route.fulfill({ json: { ...status, studies: 12_345, dimse: { ae_title: "CUSPID", port: 11112 }, devices } });
-    });
+    const devices = [{ name: "PAX-1", last_received_ms: Date.UTC(2026, 10, 30, 3), instances: 42 }];
+    await page.unrouteAll({ behavior: "wait" });
+    await answer({ studies: 12_345, dimse: { ae_title: "CUSPID", port: 11112 }, devices });
     await page.reload();
     await fact.getByText("12,345").waitFor();
     assert.match(await page.getByRole("row", { name: "PAX-1" }).innerText(), /Nov 30, 2026.*\t42$/s);

@@ -82,11 +82,6 @@ export async function studiesPage({ url, keys, offset, limit }, signal) {
   return { studies, next: linked(links, "next"), previous: linked(links, "prev") };
 }
 
-/** Whether any study is stored. */
-export async function hasStudies() {
-  return (await list(`${service}/studies?limit=1`)).length > 0;
-}
-
 /** The URL of a link with a relation in a Link field (RFC 8288); empty without. @param {string | null} field @param {string} relation */
 export function linked(field, relation) {
   for (const [, url, parameters] of (field ?? "").matchAll(/<([^>]*)>((?:\s*;\s*[\w*]+\s*=\s*(?:"[^"]*"|[^\s,;]+))*)/g)) {

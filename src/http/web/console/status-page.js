@@ -44,7 +44,6 @@ async function look(facts) {
   try {
     const status = await dicomweb.status();
     // An archive in which nothing was stored yet has no counts.
-    if (status.studies === null && !(await dicomweb.hasStudies())) status.studies = 0;
     fill(facts, h("section", {}, h("dl", { class: "facts" }, lines(status))), devices(status));
   } catch (error) {
     fail(error);
