@@ -230,8 +230,8 @@ export async function list({ isQuiet = false } = {}) {
   const { signal } = request;
   showForm();
   element("table-box").ariaBusy = "true";
-  const waiting = isQuiet ? 0 : window.setTimeout(() => element("table-box").classList.add("waiting"), 300);
   const look = looks.begin(line.isOpen);
+  const waiting = isQuiet ? 0 : window.setTimeout(() => looks.isPast(look) || element("table-box").classList.add("waiting"), 300);
   try {
     const page = await resultsOf(shown.page === 0 || isQuiet).page(shown.page, signal);
     if (signal.aborted || looks.isPast(look)) return;
@@ -259,6 +259,7 @@ function pageKey() {
 /** @param {import("./results.js").Page} page @param {import("./arrivals.js").Look} look */
 function showPage(page, look) {
   looks.show(look);
+  element("table-box").classList.remove("waiting");
   listedKey = pageKey();
   place = page;
   listed = page.studies;
