@@ -339,7 +339,7 @@ describe("the console", { concurrency: 1 }, () => {
     isEnough = true;
     const count = await sending;
     await row(page, "On Theway").locator(".badge.new", { hasText: "just arrived" }).waitFor();
-    await row(page, "On Theway").locator("td.number").last().filter({ hasText: new RegExp(`^${count}$`) }).waitFor();
+    await row(page, "On Theway").locator("td.number").last().filter({ hasText: new RegExp(`^${count}$`) }).waitFor({ state: "attached" });
     await erase(study);
   });
 
