@@ -385,6 +385,7 @@ function showRows() {
 }
 
 function showPlace() {
+  if (!listedKey) return;
   const { length } = visibleStudies();
   const isEmpty = length === 0 && !place.hasNext;
   element("previous").disabled = shown.page === 0;
