@@ -29,6 +29,9 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
+# The monitor would not start on a disk that is 95 % full, whatever is free in bytes.
+mon data avail warn = 0
+mon data avail crit = 0
 # Changes of the map take effect at once; the default waits a second for more changes.
 paxos propose interval = 0.02
 paxos min wait = 0.01

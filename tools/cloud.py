@@ -52,15 +52,22 @@ class Servers:
     async def start(self, names: list) -> None:
         self.ports = dict(zip([*names, "monitor"], free_ports(len(names) + 1)))
         try:
-            async with asyncio.timeout(READY_SECONDS):
+            async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self.watch())
                 await asyncio.gather(*[self.start_one(name) for name in names])
+                watch.cancel()
         except Exception as failure:
-            raise RuntimeError(f"the servers did not become ready: {failure!r}\n{self.logs()}") from failure
+            raise RuntimeError(f"{self.logs()}\nthe servers did not become ready: {failure!r}") from failure
 
     async def start_one(self, name: str) -> None:
         (self.directory / name).mkdir()
         await getattr(self, name)(self.ports[name])
         while not await asyncio.to_thread(answers, self.url(name)):
+            await asyncio.sleep(0.05)
+
+    async def watch(self) -> None:
+        """Raises as soon as a server has ended."""
+        while True:
             ended = [name for name, process in self.processes.items() if process.returncode is not None]
             if ended:
                 raise RuntimeError(f"ended too early: {' '.join(ended)}")
@@ -111,7 +118,7 @@ class Servers:
 
     def logs(self) -> str:
         """The ends of all logs."""
-        texts = {path: path.read_text(errors="replace").strip() for path in sorted(self.directory.rglob("*.log"))}
+        texts = {path: path.read_text(errors="replace").strip() for path in sorted([*self.directory.glob("*.log"), *self.directory.glob("*/*.log")])}
         return "\n".join(f"== {path.name}\n{text[-2000:]}" for path, text in texts.items() if text)
 
     async def stop(self) -> None:
