@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
+/// The milliseconds of a day.
+pub const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 /// The tolerated difference between the clocks of two machines, in milliseconds.
 const MAX_SKEW: i64 = 5 * 60 * 1000;
 
@@ -11,8 +13,12 @@ const MAX_SKEW: i64 = 5 * 60 * 1000;
 ///
 /// The time may go backwards when the system clock is set. A time before the epoch reads as 0.
 pub fn now_millis() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A duration in milliseconds, [`i64::MAX`] if there are more.
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether the time `at` has come at the time `now`, both in milliseconds since 1970 UTC, if no wait is
@@ -27,8 +33,7 @@ pub fn has_come(at: i64, now: i64, longest: Duration) -> bool {
 /// The latest time that a process with a right clock writes at the time `now`, if no wait is longer than
 /// `longest`. In milliseconds since 1970 UTC.
 pub fn latest(now: i64, longest: Duration) -> i64 {
-    let longest = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
-    now.saturating_add(longest).saturating_add(MAX_SKEW)
+    now.saturating_add(millis(longest)).saturating_add(MAX_SKEW)
 }
 
 /// A time in milliseconds since 1970 UTC, as in RFC 3339.

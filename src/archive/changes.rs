@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::archive::access::Caller;
 use crate::archive::{Archive, Error};
-use crate::clock::now_millis;
+use crate::clock::{MILLIS_OF_DAY, now_millis};
 use crate::dicom::uid::{InvalidUid, StudyUid};
 use crate::index::Index;
 pub use crate::index::changes::{Change, ChangeKind, FeedEntry};
@@ -27,8 +27,6 @@ const PAGE_ENTRIES: usize = 100;
 const WAITING_ENTRIES: usize = 256;
 /// The pause of the task that follows a feed after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// The milliseconds of a day.
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// The tenants whose feeds are followed, each with the receivers of the listeners.
 #[derive(Clone, Default)]

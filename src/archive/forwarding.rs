@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::archive::access::Caller;
 use crate::archive::changes::FeedCursor;
 use crate::archive::{Archive, Error};
-use crate::clock::{has_come, now_millis};
+use crate::clock::{has_come, millis, now_millis};
 pub use crate::index::forwarding::{ForwardState, UnsentInstance};
 
 /// The most destinations of a tenant that a report has.
@@ -154,8 +154,7 @@ impl ForwardLease {
 
     /// Makes the progress durable, and renews the lease.
     pub async fn save(&mut self) -> Result<(), ForwardEnd> {
-        let lease = i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX);
-        self.state.leased_until = now_millis().saturating_add(lease);
+        self.state.leased_until = now_millis().saturating_add(millis(self.lease));
         let index = &self.archive.index;
         let saved = index.set_forward_state(&self.tenant, &self.title, &self.state, self.version).await;
         if !saved.map_err(Error::from)? {

@@ -59,12 +59,15 @@ mod response_memory;
 pub mod scope;
 pub mod search;
 mod share_code;
+pub mod share_links;
 pub mod shares;
 #[cfg(test)]
 mod shares_tests;
 pub mod signing;
 pub mod status;
 mod storing;
+#[cfg(test)]
+pub(crate) mod testing;
 mod traffic;
 pub mod usage;
 mod verified;

@@ -267,11 +267,9 @@ mod tests {
     use crate::archive::ingest::Refusal;
     use crate::archive::maintenance::delete::delete;
     use crate::archive::scope::Scope;
+    use crate::archive::testing;
     use crate::blobs::memory::MemoryBlobs;
     use crate::config::Config;
-    use crate::dicom::build::DataSet;
-    use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
-    use crate::dicom::uids;
     use crate::index::Index;
     use crate::table::redb::Redb;
 
@@ -288,14 +286,7 @@ mod tests {
 
     /// Whether an instance is stored; false if the limit refuses it.
     async fn store(archive: &Arc<Archive>, number: usize) -> bool {
-        let file = DataSet::explicit()
-            .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
-            .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
-            .text(0x0020_000D, "UI", "1.2")
-            .text(0x0020_000E, "UI", "1.2.3");
-        let mut upload = archive.receive(&Caller::anonymous(), None).await;
-        upload.write(file.file(EXPLICIT_VR_LITTLE_ENDIAN).into()).await;
-        match upload.finish().await.await.result {
+        match testing::store(archive, testing::numbered(number)).await {
             Ok(_) => true,
             Err(Refusal::Quota(_)) => false,
             Err(refusal) => panic!("{refusal:?}"),

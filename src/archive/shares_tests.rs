@@ -8,7 +8,8 @@ use tokio::time::sleep;
 
 use crate::archive::Archive;
 use crate::archive::access::{Caller, Right, Rights, Tenant};
-use crate::archive::shares::{NewShare, OpenedLink};
+use crate::archive::share_links::OpenedLink;
+use crate::archive::shares::NewShare;
 use crate::archive::signing::Signature;
 use crate::blobs::memory::MemoryBlobs;
 use crate::config::Config;

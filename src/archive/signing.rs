@@ -12,7 +12,7 @@ use aws_lc_rs::hmac;
 
 use crate::archive::access::Tenant;
 use crate::archive::{Archive, Error};
-use crate::clock::now_millis;
+use crate::clock::{MILLIS_OF_DAY, now_millis};
 
 /// The length of a key in bytes.
 const KEY_BYTES: usize = 32;
@@ -20,7 +20,6 @@ const KEY_BYTES: usize = 32;
 const MAX_AGE: Duration = Duration::from_secs(2);
 /// The number of keys that are held; there are two for each tenant in use.
 const MAX_HELD: usize = 1024;
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// A signature, with the period of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,7 @@ use uuid::Uuid;
 use crate::archive::access::{Caller, Tenant};
 use crate::archive::usage::Traffic;
 use crate::archive::{Archive, Error};
-use crate::clock::{date, now_millis};
-
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
+use crate::clock::{MILLIS_OF_DAY, date, now_millis};
 
 /// The traffic of this process since its start.
 pub(in crate::archive) struct TrafficMeter {

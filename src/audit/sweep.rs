@@ -9,13 +9,11 @@ use crate::audit::listing::AuditQuery;
 use crate::audit::record::{ChainHead, SweptBefore, SweptEnd};
 use crate::audit::seal::{SealUse, parts};
 use crate::audit::{AuditLog, Error};
-use crate::clock::now_millis;
+use crate::clock::{MILLIS_OF_DAY, now_millis};
 use crate::table::{self, Expect, Item, ItemKey, Range, Write};
 
 /// The records that are deleted in one transaction, each with a mark of its chain at most.
 const MAX_SWEPT: usize = 40;
-/// The milliseconds of a day.
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 
 impl AuditLog {
     /// Deletes the records of days that ended more than `audit.retention_days` ago. Returns their number.

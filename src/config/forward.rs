@@ -218,7 +218,6 @@ impl ForwardRule {
 impl ForwardSettings {
     pub(super) fn validate(&self, config: &Config) -> anyhow::Result<()> {
         self.rules.iter().try_for_each(|rule| rule.validate(config))?;
-        ensure!(self.retry_hours > 0, "forward.retry_hours cannot be 0");
         // Instances wait in the feed of changes.
         let kept_hours = config.changes.retention_days.saturating_mul(24);
         ensure!(

@@ -167,6 +167,8 @@ impl Config {
             ("preview.compression_ratio", self.preview.compression_ratio.into()),
             ("preview.noisy_compression_ratio", self.preview.noisy_compression_ratio.into()),
             ("preview.binning", self.preview.binning.into()),
+            ("quotas.refresh_seconds", self.quotas.refresh_seconds),
+            ("forward.retry_hours", self.forward.retry_hours),
             ("rendering.max_thumbnail_px", self.rendering.max_thumbnail_px.into()),
         ]
     }

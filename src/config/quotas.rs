@@ -74,7 +74,6 @@ impl QuotasSettings {
             let is_first = self.tenants.iter().take(at).all(|other| other.tenant != rule.tenant);
             ensure!(is_first, "quotas.tenants cannot have `{entry}`: `{name}` occurs twice");
         }
-        ensure!(self.refresh_seconds > 0, "quotas.refresh_seconds cannot be 0");
         let warn = self.warn_percent;
         ensure!((1..=100).contains(&warn), "quotas.warn_percent cannot be {warn}: it is 1 to 100");
         Ok(())

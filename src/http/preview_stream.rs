@@ -17,11 +17,10 @@ use crate::archive::derived::preview::stream;
 use crate::archive::derived::preview::stream::{PreviewProgress, StreamPart};
 use crate::archive::scope::Scope;
 use crate::http::Service;
-use crate::http::auth::credentials::RESERVED;
 use crate::http::error::{Cause, Error};
-use crate::http::request::Head;
 use crate::http::request::cut_out::slices;
 use crate::http::request::path::Target;
+use crate::http::request::{Head, SIGNATURE_PREFIX};
 use crate::http::response::ranged::{begin, finish};
 
 /// The media type of a stream.
@@ -114,7 +113,9 @@ fn part(head: &Head) -> Result<StreamPart, Error> {
             "stage" => part.stage = Some(text.parse().map_err(|_| wrong("is not a number from 0"))?),
             "version" => part.version = Some(text),
             // The whole stream for a mistyped `slices` would be much that nobody asked for.
-            name if !name.starts_with(RESERVED) => return Err(wrong("is no parameter of the fast stream")),
+            name if !name.starts_with(SIGNATURE_PREFIX) => {
+                return Err(wrong("is no parameter of the fast stream"));
+            }
             _ => {}
         }
     }

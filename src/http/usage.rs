@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 use crate::archive::access::Caller;
 use crate::archive::usage::{Amount, DayUsage, TenantUsage};
 use crate::audit::message;
-use crate::clock::{date, now_millis};
+use crate::clock::{MILLIS_OF_DAY, date, now_millis};
 use crate::config::Plan;
 use crate::http::Service;
 use crate::http::error::Error;
 use crate::http::request::Head;
 
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 /// The days before the last one without `from`.
 const DEFAULT_DAYS: i64 = 30;
 /// The most days between the first and the last.

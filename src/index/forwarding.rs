@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::read::whole_partition;
+use crate::index::versioned::replacement;
 use crate::index::{Error, Index, keys, rows};
 use crate::table::{self, Expect, Item, Range, Write};
 
@@ -82,8 +83,7 @@ impl Index {
         tenant: &str,
         title: &str,
     ) -> Result<Option<(ForwardState, u64)>, Error> {
-        let item = self.table.get(&[keys::forwarding_to(tenant, title)]).await?.pop().flatten();
-        item.map(|item| Ok((rows::decode(&item.key, &item.body)?, item.version))).transpose()
+        self.versioned(keys::forwarding_to(tenant, title)).await
     }
 
     /// Sets the progress of forwarding, if its version is still `version` (0 if there was none). Returns
@@ -95,15 +95,8 @@ impl Index {
         state: &ForwardState,
         version: u64,
     ) -> Result<bool, Error> {
-        let key = keys::forwarding_to(tenant, title);
-        let body = rows::encode(&key, state)?;
-        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
-        let item = Item { key, version: version + 1, secondary: Vec::new(), body };
-        match self.table.transact(vec![Write::Put(item, expect)]).await {
-            Ok(()) => Ok(true),
-            Err(table::Error::Conflict(_)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let row = replacement(keys::forwarding_to(tenant, title), state, version)?;
+        self.transact_if_current(vec![row]).await
     }
 
     /// The instances that are forwarded later.

@@ -61,6 +61,7 @@ mod tests;
 pub mod usage;
 #[cfg(test)]
 mod usage_tests;
+mod versioned;
 pub mod webhooks;
 
 pub use commit::CommitOutcome;

@@ -8,8 +8,9 @@ use std::ops::Bound;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::index::read::{pages, whole_partition};
+use crate::index::versioned::replacement;
 use crate::index::{Error, Index, keys, listing, rows};
-use crate::table::{self, Expect, Item, Secondary, Write};
+use crate::table::{Item, Secondary};
 
 /// Studies that are read at a time.
 const PAGE_STUDIES: usize = 200;
@@ -64,22 +65,13 @@ pub type StudyPage<R> = Vec<(String, Result<R, Error>)>;
 impl Index {
     /// The state of the scrub and its version; `None` before the first pass.
     pub async fn scrub_state(&self) -> Result<Option<(ScrubState, u64)>, Error> {
-        let item = self.table.get(&[keys::scrub()]).await?.pop().flatten();
-        item.map(|item| Ok((rows::decode(&item.key, &item.body)?, item.version))).transpose()
+        self.versioned(keys::scrub()).await
     }
 
     /// Sets the state of the scrub, if its version is still `version` (0 if there was none). Returns whether
     /// it was.
     pub async fn set_scrub_state(&self, state: &ScrubState, version: u64) -> Result<bool, Error> {
-        let key = keys::scrub();
-        let body = rows::encode(&key, state)?;
-        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
-        let item = Item { key, version: version + 1, secondary: Vec::new(), body };
-        match self.table.transact(vec![Write::Put(item, expect)]).await {
-            Ok(()) => Ok(true),
-            Err(table::Error::Conflict(_)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.transact_if_current(vec![replacement(keys::scrub(), state, version)?]).await
     }
 
     /// The studies of a tenant in pages, in the order of their places in the list of studies, from one on,

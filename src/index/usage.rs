@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::index::amounts::{Amount, DailyTurnover, Turnover};
 use crate::index::feed::{FeedCursor, FeedPage, FeedRead};
 use crate::index::read::{pages, whole_partition};
+use crate::index::versioned::replacement;
 use crate::index::{Error, Index, keys, rows};
 use crate::table::{self, Expect, Item, Range, Write};
 
@@ -99,21 +100,12 @@ pub enum UsageRecount {
 
 /// The write of the first head of a new tenant.
 pub(crate) fn first_head(tenant: &str) -> Result<Write, Error> {
-    head_write(tenant, &FeedCursor::default(), Amount::default(), None)
+    head_write(tenant, &FeedCursor::default(), Amount::default(), 0)
 }
 
-/// The write of a head in place of the one with this version.
-fn head_write(
-    tenant: &str,
-    counted: &FeedCursor,
-    stored: Amount,
-    version: Option<u64>,
-) -> Result<Write, Error> {
-    let key = keys::usage_head(tenant);
-    let body = rows::encode(&key, &UsageHead { counted: counted.to_string(), stored })?;
-    let expect = version.map_or(Expect::Absent, Expect::Version);
-    let version = version.map_or(1, |version| version + 1);
-    Ok(Write::Put(Item { key, version, secondary: Vec::new(), body }, expect))
+/// The write of a head in place of the one with this version, 0 for none.
+fn head_write(tenant: &str, counted: &FeedCursor, stored: Amount, version: u64) -> Result<Write, Error> {
+    replacement(keys::usage_head(tenant), &UsageHead { counted: counted.to_string(), stored }, version)
 }
 
 impl Index {
@@ -130,7 +122,9 @@ impl Index {
 
     /// The usage of a tenant, with the days from `from` to `to`, both as `2026-11-30` and included.
     pub async fn usage(&self, tenant: &str, from: &str, to: &str) -> Result<TenantUsage, Error> {
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let before = self.count_usage(tenant).await?;
             let mut days: BTreeMap<String, DayUsage> = BTreeMap::new();
             for (sort, item) in self.usage_rows(tenant, keys::TURNOVER_PREFIX, from, to).await? {
@@ -152,7 +146,6 @@ impl Index {
             };
             return Ok(TenantUsage { stored, days });
         }
-        Ok(TenantUsage::default())
     }
 
     /// Writes the traffic of a tenant on a day, as far as the process of this name has it. The next write
@@ -222,7 +215,7 @@ impl Index {
             counted = page.next;
         }
         let row_keys: Vec<_> = added.keys().map(|date| keys::turnover(tenant, date)).collect();
-        let mut writes = vec![head_write(tenant, &counted, stored, Some(version))?];
+        let mut writes = vec![head_write(tenant, &counted, stored, version)?];
         let found = if row_keys.is_empty() { Vec::new() } else { self.table.get(&row_keys).await? };
         for ((key, found), mut turnover) in row_keys.into_iter().zip(found).zip(added.into_values()) {
             let row_version = found.as_ref().map_or(1, |row| row.version + 1);
@@ -263,11 +256,9 @@ impl Index {
                 return Ok(outcome);
             }
             let version = self.table.get(&[keys::usage_head(tenant)]).await?.pop().flatten();
-            let version = version.map(|head| head.version);
-            match self.table.transact(vec![head_write(tenant, &end, amount, version)?]).await {
-                Ok(()) => return Ok(outcome),
-                Err(table::Error::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
+            let version = version.map_or(0, |head| head.version);
+            if self.transact_if_current(vec![head_write(tenant, &end, amount, version)?]).await? {
+                return Ok(outcome);
             }
         }
         Ok(UsageRecount::Uncertain)
@@ -309,12 +300,12 @@ impl Index {
     }
 
     async fn usage_head(&self, tenant: &str) -> Result<Option<CountedUsage>, Error> {
-        let Some(row) = self.table.get(&[keys::usage_head(tenant)]).await?.pop().flatten() else {
+        let key = keys::usage_head(tenant);
+        let Some((UsageHead { counted, stored }, version)) = self.versioned(key.clone()).await? else {
             return Ok(None);
         };
-        let UsageHead { counted, stored } = rows::decode(&row.key, &row.body)?;
-        let counted = counted.parse().map_err(|error| rows::record_error(&row.key, error))?;
-        Ok(Some(CountedUsage { counted, stored, version: row.version }))
+        let counted = counted.parse().map_err(|error| rows::record_error(&key, error))?;
+        Ok(Some(CountedUsage { counted, stored, version }))
     }
 
     /// The rows of a tenant's usage of some days, each with its sort key without the prefix.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use crate::clock::{date, now_millis};
+use crate::clock::{MILLIS_OF_DAY, date, now_millis};
 use crate::config::Duplicates;
 use crate::index::amounts::{Amount, Turnover};
 use crate::index::engine_tests::{Engine, on_each_engine};
@@ -28,7 +28,6 @@ on_each_engine! {
     the_traffic_of_a_day_is_that_of_all_processes,
 }
 
-const MILLIS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
 /// A day in the past: 2024-02-29.
 const PAST: i64 = 1_709_210_096_007;
 

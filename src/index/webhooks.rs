@@ -6,11 +6,12 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use crate::index::read::whole_partition;
+use crate::index::versioned::replacement;
 use crate::index::{Error, Index, keys, rows};
 use crate::table::{self, Expect, Item, Write};
 
-/// The targets and the deliveries given up of a tenant that are read.
-const MAX_READ: usize = 1000;
+/// The targets of a tenant that are read.
+const MAX_TARGETS: usize = 1000;
 /// The deliveries given up that are kept for a tenant.
 const MAX_FAILURES: usize = 500;
 
@@ -55,8 +56,7 @@ pub struct WebhookFailure {
 impl Index {
     /// The state of a target and its version; `None` before its first change.
     pub async fn webhook(&self, tenant: &str, id: &str) -> Result<Option<(WebhookState, u64)>, Error> {
-        let item = self.table.get(&[keys::webhook(tenant, id)]).await?.pop().flatten();
-        item.map(|item| Ok((rows::decode(&item.key, &item.body)?, item.version))).transpose()
+        self.versioned(keys::webhook(tenant, id)).await
     }
 
     /// Sets the state of a target, if its version is still `version` (0 if there was none), and adds a
@@ -68,37 +68,29 @@ impl Index {
         (state, version): (&WebhookState, u64),
         failure: Option<&WebhookFailure>,
     ) -> Result<bool, Error> {
-        let key = keys::webhook(tenant, id);
-        let body = rows::encode(&key, state)?;
-        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
-        let item = Item { key, version: version + 1, secondary: Vec::new(), body };
-        let mut writes = vec![Write::Put(item, expect)];
+        let mut writes = vec![replacement(keys::webhook(tenant, id), state, version)?];
         if let Some(failure) = failure {
             let key = keys::webhook_failure(tenant, failure.given_up_at, id);
             let body = rows::encode(&key, failure)?;
             writes.push(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Anything));
         }
-        match self.table.transact(writes).await {
-            Ok(()) => {}
-            Err(table::Error::Conflict(_)) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        if failure.is_some() {
+        let is_set = self.transact_if_current(writes).await?;
+        if is_set && failure.is_some() {
             self.forget_old_failures(tenant).await?;
         }
-        Ok(true)
+        Ok(is_set)
     }
 
     /// The states of a tenant's targets.
     pub async fn webhooks(&self, tenant: &str) -> Result<Vec<WebhookState>, Error> {
-        let range = whole_partition(None, keys::webhooks(tenant), MAX_READ);
+        let range = whole_partition(None, keys::webhooks(tenant), MAX_TARGETS);
         let page = self.table.range(&range).await?;
         page.items.iter().map(|(_, item)| rows::decode(&item.key, &item.body)).collect()
     }
 
     /// The deliveries of a tenant that were given up, the latest first.
     pub async fn webhook_failures(&self, tenant: &str) -> Result<Vec<WebhookFailure>, Error> {
-        let mut range = whole_partition(None, keys::webhook_failures(tenant), MAX_READ);
+        let mut range = whole_partition(None, keys::webhook_failures(tenant), MAX_FAILURES);
         range.is_descending = true;
         let page = self.table.range(&range).await?;
         page.items.iter().map(|(_, item)| rows::decode(&item.key, &item.body)).collect()

@@ -26,7 +26,7 @@ use crate::archive::changes::{FeedCursor, FeedEntry, FeedPage, FeedRead};
 use crate::archive::webhooks::{WebhookFailure, WebhookState};
 use crate::archive::{Archive, Error, is_shared};
 use crate::backoff::{Backoff, jitter};
-use crate::clock::now_millis;
+use crate::clock::{has_come, millis, now_millis};
 use crate::config::{Config, Tenant, WebhookTarget};
 use crate::digest::hexadecimal;
 use crate::telemetry;
@@ -39,8 +39,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// The time for which a process has a target for itself, besides the timeout of a request.
 const LEASE: Duration = Duration::from_secs(30);
-/// The milliseconds of an hour.
-const MILLIS_OF_HOUR: u64 = 60 * 60 * 1000;
+/// The seconds of an hour.
+const SECONDS_OF_HOUR: u64 = 60 * 60;
 /// The product and its version, as in the field User-Agent.
 const USER_AGENT: &str = concat!("Cuspid/", env!("CARGO_PKG_VERSION"));
 
@@ -59,6 +59,7 @@ pub fn tasks(
     let client = Client::builder().timeout(request_timeout).redirect(Policy::none()).user_agent(USER_AGENT);
     let client = client.build().context("cannot make a client for webhooks.targets")?;
     let lease = request_timeout.saturating_add(LEASE);
+    let give_up = Duration::from_secs(settings.give_up_hours.saturating_mul(SECONDS_OF_HOUR));
     let deliveries = settings.targets.iter().map(|WebhookTarget { tenant, url, .. }| {
         let delivery = Delivery {
             archive: archive.clone(),
@@ -68,7 +69,7 @@ pub fn tasks(
             url: url.clone(),
             id: hexadecimal(&Sha256::digest(url.as_str())[..16]),
             max_changes: settings.max_changes,
-            give_up_millis: millis(settings.give_up_hours.saturating_mul(MILLIS_OF_HOUR)),
+            give_up_millis: millis(give_up),
             poll: Duration::from_millis(config.changes.poll_milliseconds),
             holder: is_shared(&config.storage).then(|| Uuid::new_v4().to_string()),
             request_timeout,
@@ -161,13 +162,13 @@ impl Delivery {
         }
         if let Some(holder) = &self.holder {
             let now = now_millis();
-            if state.holder != *holder && state.leased_until > now {
+            if state.holder != *holder && !has_come(state.leased_until, now, self.lease) {
                 let wait = u64::try_from(state.leased_until - now).unwrap_or(0);
                 return Ok(NextStep::AfterTime(Duration::from_millis(wait).min(self.lease)));
             }
             state.holder.clone_from(holder);
-            if state.leased_until < now + millis_of(self.request_timeout) {
-                state.leased_until = now + millis_of(self.lease);
+            if state.leased_until < now + millis(self.request_timeout) {
+                state.leased_until = now + millis(self.lease);
                 if !self.archive.set_webhook(&self.tenant, &self.id, (&state, version), None).await? {
                     return Ok(NextStep::Again);
                 }
@@ -301,14 +302,6 @@ fn shown(url: &Url) -> String {
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-fn millis_of(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn millis(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

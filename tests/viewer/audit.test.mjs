@@ -206,6 +206,23 @@ describe("the audit log", { concurrency: 1 }, () => {
     await rows(page).first().waitFor();
   });
 
+  seen("the opening of a shared link, and a wrong code, have words of their own", async (page) => {
+    const post = async (path, body) => {
+      const response = await fetch(server.url + path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      return { status: response.status, body: await response.json() };
+    };
+    const shared = uid();
+    await store(server.url, [image({ name: "Shared^Link", id: "AUDIT-2", study: shared })]);
+    const { body: share } = await post("/shares", { study: shared, code: "482913" });
+    const secret = share.link.split("/s/")[1];
+    assert.equal((await post("/s/open", { secret, code: "000000" })).status, 403);
+    assert.equal((await post("/s/open", { secret, code: "482913" })).status, 200);
+    await open(page, `?event=user-authentication&study=${shared}`);
+    await rows(page, "Wrong code for a shared link").filter({ hasText: "refused" }).waitFor();
+    await rows(page, "Opened a shared link").filter({ hasText: "done" }).waitFor();
+    assert.equal(await rows(page).count(), 2);
+  });
+
   seen("entries that are far back are looked for with a few requests, and then on request", async (page) => {
     let requests = 0;
     const at = Date.UTC(2026, 0, 15, 12);

@@ -17,6 +17,7 @@ use crate::dicom::tags;
 use crate::dicom::uids;
 
 mod blanking;
+mod kinds;
 mod pseudonyms;
 mod suitability;
 mod table;

@@ -1,7 +1,7 @@
 //! Replacements that are the same each time: they depend on a secret of the tenant and on the value that is
 //! replaced, and nothing of the value can be found without the secret.
 
-use uuid::Builder;
+use crate::dicom::uid::InstanceUid;
 
 /// The most days by which dates move, and the least.
 const MAX_DAYS: u64 = 3650;
@@ -35,8 +35,7 @@ impl PseudonymSecret {
     /// The UID in the place of another: `2.25.` and a number of 122 random bits (PS3.5 §B.2).
     pub fn uid(&self, uid: &str) -> String {
         let hash = self.hash("uid", uid.as_bytes());
-        let bytes = hash.first_chunk().copied().unwrap_or_default();
-        format!("2.25.{}", Builder::from_custom_bytes(bytes).into_uuid().as_u128())
+        InstanceUid::of_hash(hash.first_chunk().copied().unwrap_or_default()).to_string()
     }
 
     /// The name and the ID in the place of those of a patient.
@@ -63,7 +62,6 @@ impl PseudonymSecret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dicom::uid::InstanceUid;
 
     #[test]
     fn replacements_are_the_same_for_the_same_secret_only() {

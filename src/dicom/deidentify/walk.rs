@@ -4,36 +4,15 @@ use std::collections::HashSet;
 
 use crate::config::{ProfileOption, SafePrivateRule};
 use crate::dicom::attributes::{Tag, Vr};
+use crate::dicom::deidentify::kinds::{
+    STRUCTURAL_UIDS, is_dropped_group, is_free_text, is_number_or_term, may_be_bulk,
+};
 use crate::dicom::deidentify::table::{self, ActionCode, ProfileAction};
 use crate::dicom::deidentify::{Deidentifier, values};
 use crate::dicom::dictionary;
 use crate::dicom::explicit::top_level;
 use crate::dicom::scan::{EventKind, Outline, ScanEvent};
 use crate::dicom::tags;
-
-/// UIDs that name parts of the standard, of a vendor's dictionary or of a coding scheme, and no object: they
-/// are structural, and stay (PS3.15 §E.3.9).
-const STRUCTURAL_UIDS: [u32; 19] = [
-    0x0000_0002,
-    0x0000_0003,
-    0x0008_0016,
-    0x0008_001A,
-    0x0008_001B,
-    0x0008_0062,
-    0x0008_010C,
-    0x0008_010D,
-    0x0008_0117,
-    0x0008_0118,
-    0x0008_040E,
-    0x0008_1150,
-    0x0008_115A,
-    0x0008_3002,
-    0x0034_0003,
-    0x0400_0010,
-    0x0400_0510,
-    0x3010_0052,
-    0x3010_0053,
-];
 
 /// The fate of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,18 +266,16 @@ impl<'a> Walk<'a> {
         }
         let sent = event.vr.filter(|vr| &vr.0 != b"UN");
         let of_dictionary = dictionary::vr(tag, self.is_signed);
-        // A sequence that was not sent as one, and a large value in the place of a small one, may hold
-        // anything.
-        if &of_dictionary.0 == b"SQ" || (value.is_none() && !is_of_bulk(of_dictionary)) {
-            let Some(row) = table::row_of(tag) else { return Fate::Drop };
-            return match self.profile_action(tag, row.basic) {
-                _ if &of_dictionary.0 == b"SQ" => Fate::Drop,
-                action => self.value_fate(tag, of_dictionary, None, action),
-            };
+        // A sequence that was not sent as one may hold anything.
+        if &of_dictionary.0 == b"SQ" {
+            return Fate::Drop;
         }
         let allowed = sent.filter(|sent| dictionary::allows(tag, *sent));
-        // Text in the place of a number, a date or a UID may be anything.
-        if allowed.is_none() && sent.is_some_and(is_free_text) && !is_free_text(of_dictionary) {
+        // So may text in the place of a number, a date or a UID, and a large value in the place of a small
+        // one.
+        let is_misplaced =
+            allowed.is_none() && sent.is_some_and(is_free_text) && !is_free_text(of_dictionary);
+        if is_misplaced || (value.is_none() && !may_be_bulk(of_dictionary)) {
             let Some(row) = table::row_of(tag) else { return Fate::Drop };
             return self.value_fate(tag, of_dictionary, None, self.profile_action(tag, row.basic));
         }
@@ -421,36 +398,5 @@ fn sequence_fate(tag: Tag, action: ProfileAction) -> Fate {
             }
             _ => Fate::Items(Some(DummyItem::Blank)),
         },
-    }
-}
-
-/// Whether all attributes of a group are left out: curves, overlays, text of a retired form of compression,
-/// and the tables that go with pixel data.
-fn is_dropped_group(tag: Tag) -> bool {
-    match tag.group() {
-        0x1000 | 0x1010 => true,
-        0x7FE0 => !tags::is_pixel_data(tag),
-        group => matches!(group >> 8, 0x50 | 0x60 | 0x7F),
-    }
-}
-
-/// Whether values of this VR are not looked at: binary data, which the dictionary wants there.
-fn is_of_bulk(vr: Vr) -> bool {
-    matches!(&vr.0, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"UN") || is_free_text(vr)
-}
-
-fn is_free_text(vr: Vr) -> bool {
-    matches!(&vr.0, b"AE" | b"LO" | b"LT" | b"PN" | b"SH" | b"ST" | b"UC" | b"UR" | b"UT")
-}
-
-/// Whether a value of this VR holds nothing but numbers or a defined term.
-fn is_number_or_term(vr: Vr, value: &[u8]) -> bool {
-    let is_of_term =
-        |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_ \\\0".contains(byte);
-    match &vr.0 {
-        b"CS" => value.iter().all(is_of_term),
-        b"DS" | b"IS" => values::is_what_it_says(vr, value),
-        b"FL" | b"FD" | b"SS" | b"US" | b"SL" | b"UL" => true,
-        _ => false,
     }
 }

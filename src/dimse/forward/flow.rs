@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::archive::Error;
 use crate::archive::forwarding::{ForwardEnd, ForwardLease, UnsentInstance};
-use crate::clock::now_millis;
+use crate::clock::{millis, now_millis};
 use crate::dimse::forward::context::{ForwardContext, RETRY};
 use crate::dimse::forward::queue::ForwardQueue;
 use crate::dimse::forward::route::ForwardRoute;
@@ -178,7 +178,7 @@ impl<'a> Flow<'a> {
         }
         info!(dimse.destination = title, instance.uid = %unsent.instance, "an instance will be forwarded later: {error}");
         let wait = RETRY.limit(unsent.attempts);
-        unsent.at = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        unsent.at = now.saturating_add(millis(wait));
         self.lease.postpone(&unsent).await?;
         self.queue.later.push(unsent);
         Ok(Some("later"))
@@ -210,18 +210,12 @@ mod tests {
     use std::ops::Range;
     use std::sync::Arc;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::archive::Archive;
-    use crate::archive::access::Caller;
     use crate::archive::forwarding::{ForwardReport, ForwardState};
+    use crate::archive::{Archive, testing};
     use crate::blobs::memory::MemoryBlobs;
     use crate::budget::Budget;
     use crate::config::Config;
-    use crate::dicom::build::DataSet;
-    use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
-    use crate::dicom::uids;
     use crate::dimse::forward::route::routes;
     use crate::index::Index;
 
@@ -239,16 +233,9 @@ mod tests {
         (ForwardContext { archive, settings, outgoing, lease: Duration::from_secs(30) }, route)
     }
 
-    async fn store(archive: &Arc<Archive>, numbers: Range<u32>) {
+    async fn store(archive: &Arc<Archive>, numbers: Range<usize>) {
         for number in numbers {
-            let file = DataSet::explicit()
-                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
-                .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
-                .text(0x0020_000D, "UI", "1.2")
-                .text(0x0020_000E, "UI", "1.2.3");
-            let mut upload = archive.receive(&Caller::anonymous(), None).await;
-            upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
-            upload.finish().await.await.result.unwrap();
+            testing::store(archive, testing::numbered(number)).await.unwrap();
         }
     }
 

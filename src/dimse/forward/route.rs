@@ -1,9 +1,12 @@
 //! The rules of forwarding by destination, and the instances that match them.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
 use crate::archive::access::Caller;
 use crate::archive::records::InstanceRecord;
+use crate::clock::millis;
 use crate::config::{Config, ForwardRule, PeerAddress, StorePriority};
 use crate::dicom::attributes::{Attribute, Tag};
 use crate::dicom::tags;
@@ -11,7 +14,7 @@ use crate::query::text::{Pattern, fold};
 
 /// The subject of forwarding in the audit log.
 const SUBJECT: &str = "forward.rules";
-const MILLIS_OF_HOUR: u64 = 60 * 60 * 1000;
+const SECONDS_OF_HOUR: u64 = 60 * 60;
 
 /// The way of a tenant's instances to a destination.
 pub(super) struct ForwardRoute {
@@ -40,8 +43,8 @@ struct RouteRule {
 /// # Errors
 /// A rule that cannot be used.
 pub(super) fn routes(config: &Config) -> anyhow::Result<Vec<ForwardRoute>> {
-    let retry_millis = config.forward.retry_hours.saturating_mul(MILLIS_OF_HOUR);
-    let retry_millis = i64::try_from(retry_millis).unwrap_or(i64::MAX);
+    let retry_seconds = config.forward.retry_hours.saturating_mul(SECONDS_OF_HOUR);
+    let retry_millis = millis(Duration::from_secs(retry_seconds));
     let mut routes: Vec<ForwardRoute> = Vec::new();
     for rule in &config.forward.rules {
         // The settings were validated.
@@ -113,33 +116,27 @@ impl RouteRule {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::archive::Archive;
+    use crate::archive::{Archive, testing};
     use crate::blobs::memory::MemoryBlobs;
     use crate::dicom::build::DataSet;
-    use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
     use crate::dicom::uids;
     use crate::index::Index;
 
     async fn record() -> InstanceRecord {
         let config = Config::load(None, &[]).unwrap();
         let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
-        let file = DataSet::explicit()
+        let set = DataSet::explicit()
             .text(0x0008_0016, "UI", uids::CT_IMAGE_STORAGE)
             .text(0x0008_0018, "UI", "1.2.3.4")
             .text(0x0008_0060, "CS", "CT")
             .text(0x0008_1030, "LO", "Knee Implant left")
             .text(0x0020_000D, "UI", "1.2")
             .text(0x0020_000E, "UI", "1.2.3");
-        let caller = Caller::anonymous();
-        let mut upload = archive.receive(&caller, None).await;
-        upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
-        upload.finish().await.await.result.unwrap();
+        testing::store(&archive, set).await.unwrap();
         let (study, series, instance) = ("1.2", "1.2.3", "1.2.3.4");
         let (study, series) = (study.parse().unwrap(), series.parse().unwrap());
-        archive.instance(&caller, &study, &series, &instance.parse().unwrap()).await.unwrap()
+        archive.instance(&Caller::anonymous(), &study, &series, &instance.parse().unwrap()).await.unwrap()
     }
 
     fn route(rules: &str) -> ForwardRoute {

@@ -279,9 +279,9 @@ impl<'a> Retrieval<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::testing;
     use crate::blobs::memory::MemoryBlobs;
     use crate::config::Config;
-    use crate::dicom::build::DataSet;
     use crate::dicom::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN;
     use crate::dicom::uids;
     use crate::dimse::models::QueryOptions;
@@ -293,14 +293,7 @@ mod tests {
         let config = Config::load(None, &[]).unwrap();
         let archive = Archive::new(Arc::new(MemoryBlobs::new()), Arc::new(Index::in_memory()), &config);
         for number in 0..NUMBER {
-            let file = DataSet::explicit()
-                .text(0x0008_0016, "UI", uids::SECONDARY_CAPTURE_IMAGE_STORAGE)
-                .text(0x0008_0018, "UI", &format!("1.2.3.{number}"))
-                .text(0x0020_000D, "UI", "1.2")
-                .text(0x0020_000E, "UI", "1.2.3");
-            let mut upload = archive.receive(&Caller::anonymous(), None).await;
-            upload.write(Bytes::from(file.file(EXPLICIT_VR_LITTLE_ENDIAN))).await;
-            upload.finish().await.await.result.unwrap();
+            testing::store(&archive, testing::numbered(number)).await.unwrap();
         }
         archive
     }

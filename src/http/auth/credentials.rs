@@ -19,8 +19,6 @@ const KEY: &str = "cuspid-key=";
 const EXPIRES: &str = "&cuspid-expires=";
 const SHARE: &str = "&cuspid-share=";
 const SIGNATURE: &str = "&cuspid-signature=";
-/// The beginning of the name of each parameter of a signature.
-pub(in crate::http) const RESERVED: &str = "cuspid-";
 
 /// What an operation needs of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

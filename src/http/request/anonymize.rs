@@ -84,17 +84,12 @@ fn misspelt(pairs: &[(String, String)]) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         lower.contains("anonym") || OTHERS.contains(&lower.trim())
     };
-    let of_name = pairs.iter().map(|(name, _)| name.as_str());
+    let is_other = |name: &str| is_meant(name) && name != ANONYMIZE && name != OPTIONS;
+    let mut names = pairs.iter().map(|(name, _)| name.as_str());
     let after_semicolons = pairs.iter().flat_map(|(_, value)| value.split(';').skip(1));
-    let after_semicolons = after_semicolons.map(|piece| piece.split('=').next().unwrap_or_default());
-    let mut names = of_name.chain(after_semicolons);
-    names
-        .find(|name| is_meant(name) && *name != ANONYMIZE && *name != OPTIONS)
-        .or_else(|| {
-            let mut values = pairs.iter().flat_map(|(_, value)| value.split(';').skip(1));
-            values.find(|piece| piece.starts_with(ANONYMIZE))
-        })
-        .map(str::to_owned)
+    let mut hidden = after_semicolons.map(|piece| piece.split('=').next().unwrap_or_default());
+    let found = names.find(|name| is_other(name)).or_else(|| hidden.find(|name| is_meant(name)));
+    found.map(str::to_owned)
 }
 
 fn wrong(name: &str, reason: &str) -> Error {

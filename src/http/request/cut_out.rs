@@ -4,9 +4,7 @@ use std::ops::Range;
 
 use crate::archive::derived::mini::{CutOutRequest, PixelBox};
 use crate::http::error::Error;
-
-/// The beginning of the names of parameters of a signed URL, which are read elsewhere.
-const OF_SIGNATURES: &str = "cuspid-";
+use crate::http::request::SIGNATURE_PREFIX;
 
 /// The parameters.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ impl CutOutParameters {
                     "false" => found.is_stored = false,
                     _ => return Err(wrong("is neither true nor false")),
                 },
-                name if name.starts_with(OF_SIGNATURES) => continue,
+                name if name.starts_with(SIGNATURE_PREFIX) => continue,
                 // The whole volume for a mistyped `slices` would be much that nobody asked for.
                 _ => return Err(wrong("is no parameter of a cut-out")),
             }

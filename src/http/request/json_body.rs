@@ -43,23 +43,19 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::Body("the body is not a JSON object".into()));
     }
-    serde_json::from_slice(bytes).map_err(|error| match member_at(bytes, error.line(), error.column()) {
-        Some(name) if error.is_data() => {
-            Error::Parameter { name, reason: format!("is not what is expected: {error}") }
+    let mut text = serde_json::Deserializer::from_slice(bytes);
+    let found = serde_path_to_error::deserialize(&mut text).map_err(|error| {
+        let (path, reason) = (error.path().to_string(), error.into_inner());
+        let text = format!("is not what is expected: {reason}");
+        match path.as_str() {
+            // The fault is in the object itself, as one that ends too early.
+            "." => Error::Body(format!("the body {text}")),
+            _ if !reason.is_data() => Error::Body(format!("the body {text}")),
+            _ => Error::Parameter { name: path, reason: text },
         }
-        _ => Error::Body(format!("the body is not what is expected: {error}")),
-    })
-}
-
-/// The name of the member of an object that ends at, or is before, a line and a column of the text, both from
-/// 1.
-fn member_at(bytes: &[u8], line: usize, column: usize) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let before = text.get(..start.checked_add(column)?.min(text.len()))?;
-    let colons = before.match_indices(':').map(|(at, _)| before[..at].trim_end()).rev();
-    let mut names = colons.filter_map(|text| text.strip_suffix('"')?.rsplit('"').next());
-    names.next().map(str::to_owned)
+    })?;
+    text.end().map_err(|error| Error::Body(format!("the body is not what is expected: {error}")))?;
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ pub mod multipart;
 pub(in crate::http) mod path;
 pub(in crate::http) mod rendering_parameters;
 
+/// The beginning of the name of each parameter of a signed URL (see `http/auth/credentials.rs`). No resource
+/// has such a parameter of its own.
+pub(in crate::http) const SIGNATURE_PREFIX: &str = "cuspid-";
+
 /// The header fields and the query of a request.
 pub(crate) struct Head {
     pub(crate) headers: HeaderMap,

@@ -1,10 +1,17 @@
 //! Writing `multipart/related` (RFC 2387, PS3.18 §8.6.1.2).
 
+use uuid::Uuid;
+
 /// The media type of the Native DICOM Model.
 pub(in crate::http) const DICOM_XML: &str = "application/dicom+xml";
 
 /// The boundary between Native DICOM Models. It cannot occur in a model, where every line end is an entity.
 pub(in crate::http) const MODEL_BOUNDARY: &str = "native-dicom-model";
+
+/// A boundary that no part holds: it is random.
+pub(in crate::http) fn random_boundary() -> String {
+    format!("cuspid-{}", Uuid::new_v4().simple())
+}
 
 /// The Content-Type of a multipart body. The boundary comes last: some clients read it up to the end.
 pub(in crate::http) fn content_type(part_essence: &str, boundary: &str) -> String {

@@ -10,7 +10,6 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::deidentified::{
@@ -88,7 +87,7 @@ pub(in crate::http) async fn one(
     let (mut before, mut after) = (Bytes::new(), Bytes::new());
     let mut content_type = parts::type_of(DICOM, Some(&file.transfer_syntax));
     if chosen.is_multipart {
-        let boundary = boundary();
+        let boundary = parts::random_boundary();
         before = parts::located(&boundary, true, DICOM, Some(&file.transfer_syntax), &location).into();
         after = parts::tail(&boundary).into();
         content_type = parts::content_type(DICOM, &boundary);
@@ -139,7 +138,7 @@ async fn many(
     let opened = opened(archive, caller, accept, records.boxed(), base_url, &deidentifier);
     let mut available = AvailableParts::new(Vec::new(), opened)?;
     let first = available.first().await?.ok_or(Error::NoResource)?;
-    let boundary = boundary();
+    let boundary = parts::random_boundary();
     let response = available
         .begin_without(&etag, survey.message().map(|message| warning(&message)))
         .header(CONTENT_TYPE, parts::content_type(DICOM, &boundary))
@@ -196,11 +195,6 @@ fn choose(accept: &Accept, record: &InstanceRecord, is_single: bool) -> Result<(
     let chosen = negotiation::choose(accept, &all)?;
     let is_kept = can_be_kept && chosen.transfer_syntax.as_deref() == Some(stored);
     Ok((chosen, if is_kept { CopyForm::Encapsulated } else { CopyForm::Explicit }))
-}
-
-/// A boundary that no copy holds: it is random.
-fn boundary() -> String {
-    format!("cuspid-{}", Uuid::new_v4().simple())
 }
 
 /// The URL that the copy of an instance would have.

@@ -10,7 +10,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Response, StatusCode};
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::frames::frame_bytes;
@@ -133,7 +132,7 @@ pub(super) async fn answer(
     let opened = opened(Arc::clone(archive), caller, values.try_flatten().boxed(), head.base_url().into());
     let mut available = AvailableParts::new(lost, opened)?;
     let first = available.first().await?.ok_or(Error::NoResource)?;
-    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
+    let boundary = parts::random_boundary();
     let response = available.begin(&etag).header(CONTENT_TYPE, parts::content_type(first.essence, &boundary));
     finish(response, Body::from_stream(written(first, available.rest(), boundary)))
 }

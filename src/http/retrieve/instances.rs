@@ -8,7 +8,6 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::explicit_vr::{ExplicitFile, explicit_file};
@@ -70,7 +69,7 @@ pub(crate) async fn instances(
     let opened = opened(Arc::clone(archive), caller, accept, records.boxed(), head.base_url().into());
     let mut available = AvailableParts::new(lost, opened)?;
     let first = available.first().await?.ok_or(Error::NoResource)?;
-    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
+    let boundary = parts::random_boundary();
     let response = available.begin(&etag).header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
     finish(response, Body::from_stream(written(first, available.rest(), boundary)))
 }

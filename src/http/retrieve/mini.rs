@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{Response, StatusCode};
 use futures_util::stream::{StreamExt, TryStreamExt};
-use uuid::Uuid;
 
 use crate::archive::access::Caller;
 use crate::archive::derived::mini;
@@ -67,7 +66,7 @@ pub(crate) async fn mini(
         bytes: futures_util::stream::iter([Ok(bytes)]).boxed(),
     };
     let first = files.try_next().await?.map(&part).ok_or(Error::NoResource)?;
-    let boundary = format!("cuspid-{}", Uuid::new_v4().simple());
+    let boundary = parts::random_boundary();
     let response = response.header(CONTENT_TYPE, parts::content_type(DICOM, &boundary));
     let rest = files.map_ok(part).inspect_err(log_end).boxed();
     finish(response, Body::from_stream(written(first, rest, boundary)))

@@ -12,7 +12,8 @@ use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::archive::shares::{FoundLink, OpenedLink, ShareState};
+use crate::archive::share_links::{FoundLink, OpenedLink};
+use crate::archive::shares::ShareState;
 use crate::clock::{now_millis, rfc3339};
 use crate::config::SharedName;
 use crate::dicom::attributes::{Attribute, PersonName, Value as DicomValue};

@@ -12,9 +12,9 @@ use serde_json::json;
 use crate::archive::access::Caller;
 use crate::clock::{now_millis, rfc3339};
 use crate::http::Service;
-use crate::http::auth::credentials::{ByShare, RESERVED, signed_url};
+use crate::http::auth::credentials::{ByShare, signed_url};
 use crate::http::error::Error;
-use crate::http::request::{Head, json_body};
+use crate::http::request::{Head, SIGNATURE_PREFIX, json_body};
 use crate::http::resources::find;
 use crate::http::sharing::shares::answer;
 
@@ -67,8 +67,8 @@ fn check(url: &str, caller: &Caller) -> Result<(), String> {
     if !url.starts_with('/') || uri.path_and_query().is_none_or(|whole| whole.as_str() != url) {
         return Err("begin with the path of a resource, as in /dicom-web/studies/1.2/thumbnail".into());
     }
-    if uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(RESERVED))) {
-        return Err(format!("have no parameters that begin with {RESERVED}"));
+    if uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(SIGNATURE_PREFIX))) {
+        return Err(format!("have no parameters that begin with {SIGNATURE_PREFIX}"));
     }
     let operation = find(uri.path()).filter(|operation| operation.by_url);
     let operation = operation.ok_or("are of resources that can be signed (docs/sharing.md)")?;

@@ -21,6 +21,8 @@ export const events = [
 const types = {
   "restricted-function": "auditRefused", "node-authentication": "auditNotLetIn", login: "auditSignedIn", start: "auditStarted", stop: "auditStopped",
 };
+/** What became of the link of a share, by the detail. @type {Record<string, Key>} */
+const links = { "link opened": "auditLinkOpened", "wrong code": "auditWrongCode" };
 /** What became of received instances, by the action. @type {Record<string, Key>} */
 const received = { C: "auditStored", R: "auditStoredAgain", U: "auditReplaced" };
 /** Parameters of a search that say nothing about what was searched for. */
@@ -34,6 +36,7 @@ function eventKey({ event, type = "", action, transfer, protocol, detail = "", q
   if (event === "begin-transferring") return "auditSending";
   if (event === "study-deleted") return "auditDeleted";
   if (event === "query") return /^\/(events|changes)\b/.test(query) ? "auditFollowed" : "auditSearched";
+  if (event === "user-authentication" && links[detail]) return links[detail];
   if (type === "object-security") return detail.endsWith(" revoked") ? "auditUnshared" : "auditShared";
   return types[type] ?? (event === "audit-log-used" ? "auditLogRead" : "auditOther");
 }
@@ -47,7 +50,7 @@ export function eventWords(record) {
 /** Further details of a record, one a line. @param {AuditRecord} record @returns {string[]} */
 export function details({ event, type, detail = "", query = "", destination, instances }) {
   // The words of the event say these already.
-  const isSaid = ["thumbnails", "single instances"].includes(detail) || type === "object-security";
+  const isSaid = ["thumbnails", "single instances"].includes(detail) || type === "object-security" || links[detail] !== undefined;
   return [
     event !== "audit-log-used" && searched(query), destination && t("auditTo", { name: destination }),
     instances !== undefined && t("images", { count: instances }), !isSaid && detail,
@@ -64,6 +67,6 @@ function searched(query) {
 /** The outcome of a record in words. @param {AuditRecord} record @returns {{ text: string, isFailure: boolean }} */
 export function outcome({ event, outcome }) {
   if (outcome === 0) return { text: t("auditDone"), isFailure: false };
-  const isRefusal = outcome === 4 && event === "security-alert";
+  const isRefusal = outcome === 4 && ["security-alert", "user-authentication"].includes(event);
   return { text: t(isRefusal ? "auditRefusal" : outcome === 4 ? "auditPartly" : "auditFailed"), isFailure: true };
 }

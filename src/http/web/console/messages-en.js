@@ -283,6 +283,8 @@ export const messages = {
   auditShared: "Shared by a link",
   auditUnshared: "Revoked a link",
   auditSignedIn: "Signed in",
+  auditLinkOpened: "Opened a shared link",
+  auditWrongCode: "Wrong code for a shared link",
   auditLogRead: "Read the audit log",
   auditStarted: "Server started",
   auditStopped: "Server stopped",

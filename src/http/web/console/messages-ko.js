@@ -281,6 +281,8 @@ export const messages = {
   auditShared: "링크로 공유",
   auditUnshared: "공유 링크 취소",
   auditSignedIn: "로그인",
+  auditLinkOpened: "공유 링크 열기",
+  auditWrongCode: "공유 링크의 잘못된 코드",
   auditLogRead: "감사 기록 조회",
   auditStarted: "서버 시작",
   auditStopped: "서버 종료",
