@@ -77,6 +77,9 @@ def test_a_truncated_instance_is_refused(origin):
     data_set = image()
     answer = post(origin, encode(data_set)[:-10])
     assert answer.status_code == 409
+    # Table I.1-1: what is known of the instance names it.
+    assert [item["00081155"]["Value"] for item in items(answer, FAILED)] == [[data_set.SOPInstanceUID]]
+    assert not items(answer, FAILED_OTHER)
     assert origin.get(instance_path(data_set), "application/dicom").status_code == 404
 
 
@@ -97,7 +100,11 @@ def test_a_non_patient_object_is_refused_for_its_sop_class(origin, sop_class, is
 def test_an_instance_without_identity_is_refused(origin, keyword):
     data_set = instance()
     delattr(data_set, keyword)
-    assert post(origin, encode(data_set)).status_code == 409
+    answer = post(origin, encode(data_set))
+    assert answer.status_code == 409
+    (item,) = items(answer, FAILED)
+    assert item["00081150"]["Value"] == [data_set.SOPClassUID]
+    assert item["00081155"]["Value"] == [data_set.SOPInstanceUID]
 
 
 @pytest.mark.parametrize("value", ["", "not a UID", "1..2", "1." + "2" * 63])

@@ -254,6 +254,30 @@ def test_attributes_of_items_are_matched_by_path(sequences, resource, path, valu
     must(sequences.search({path: "RPID99"}, resource), set())
 
 
+def coded(code: str, scheme: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, scheme, code
+    return item
+
+
+@pytest.mark.parametrize("resource", ["studies", "series", "instances"])
+@pytest.mark.parametrize("sequence", ["ProcedureCodeSequence", "AnatomicRegionSequence"])
+def test_keys_of_a_sequence_match_within_one_item(origin, resource, sequence):
+    """PS3.4 §C.2.2.2.6."""
+    data_set = image()
+    setattr(data_set, sequence, [coded("C1", "X"), coded("C2", "Y")])
+    studies = Studies(origin, {"both": data_set})
+    for code, scheme, expected in [("C1", "X", {"both"}), ("C2", "Y", {"both"}), ("C1", "Y", set()), ("C2", "X", set())]:
+        keys = {f"{sequence}.CodeValue": code, f"{sequence}.CodingSchemeDesignator": scheme}
+        must(studies.search(keys, resource), expected)
+
+
+def test_the_character_set_is_no_key(origin):
+    """PS3.4 §C.2.2.2: it may be there, and is never matched."""
+    studies = Studies(origin, {"one": image()})
+    must(studies.search({"SpecificCharacterSet": "ISO_IR 100"}), {"one"})
+
+
 def test_sequences_are_returned_whole(origin, sequences):
     for fields in ["ProcedureCodeSequence", "00081032.00080100", "00081032,00400275"]:
         for study in origin.json(f"/studies?AccessionNumber={sequences.mark}&includefield={fields}"):

@@ -69,6 +69,20 @@ def test_values_are_those_of_the_state(origin, image):
     assert_alike(presented(origin, state), expected(image, (2000, 3000, "LINEAR")))
 
 
+def test_without_a_modality_lut_values_are_as_they_are_stored(origin):
+    """PS3.4 §N.2: a transformation that the state lacks is the identity, whatever the image has."""
+    rescaled = grey((16, 12, 11))
+    plain = reference.rendered(rescaled, window=(2000, 3000, "LINEAR"))
+    rescaled.RescaleSlope, rescaled.RescaleIntercept, rescaled.RescaleType = 2, -1000, "HU"
+    origin.store(encode(rescaled))
+    state = state_of(rescaled, SoftcopyVOILUTSequence=Sequence([item(**WINDOW)]))
+    assert_alike(presented(origin, state), plain)
+    own = state_of(
+        rescaled, SoftcopyVOILUTSequence=Sequence([item(**WINDOW)]), RescaleSlope=2, RescaleIntercept=-1000, RescaleType="HU"
+    )
+    assert_alike(presented(origin, own), reference.rendered(rescaled, window=(2000, 3000, "LINEAR")))
+
+
 def test_an_inverse_shape_is_applied(origin, image):
     state = state_of(image, SoftcopyVOILUTSequence=Sequence([item(**WINDOW)]), PresentationLUTShape="INVERSE")
     assert_alike(presented(origin, state), 255 - expected(image, (2000, 3000, "LINEAR")))

@@ -4,13 +4,16 @@ import os
 from io import BytesIO
 from urllib.parse import quote, urlencode
 
+import numpy
 import pytest
 import requests
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from build import encode, instance, instance_path
 from rendered_images import COLUMNS, ROWS, difference, gradient, rendered_image, values, windowed
+from test_8_3_5_1_6_presentation_states import state_of
 
 DICOM, JPEG, PNG, GIF = "application/dicom", "image/jpeg", "image/png", "image/gif"
 WINDOW = {"windowCenter": "1500", "windowWidth": "3000"}
@@ -80,7 +83,8 @@ def test_values_may_be_percent_encoded(wado, stored):
 def test_an_instance_comes_as_dicom(wado, stored):
     answer = wado(stored, contentType=DICOM)
     assert answer.status_code == 200
-    assert answer.headers["Content-Type"].split(";")[0] == DICOM
+    # §8.7.3.5.2: without the parameter of the transfer syntax.
+    assert answer.headers["Content-Type"] == DICOM
     found = dcmread(BytesIO(answer.content))
     assert found.SOPInstanceUID == stored.SOPInstanceUID
     assert found.PixelData == stored.PixelData
@@ -244,6 +248,34 @@ def test_a_rendered_image_fits_into_rows_and_columns(wado, stored, parameters, s
 def test_a_region_is_cut_out_exactly(wado, stored):
     answer = wado(stored, contentType=PNG, region="0.25,0.5,0.75,1.0", **WINDOW)
     assert difference(answer.content, windowed(values()[24:48, 16:48], 1500, 3000)) <= 1
+
+
+@pytest.mark.parametrize(
+    "turn, area",
+    [(0, None), (90, None), (180, None), (0, ([5, 3], [44, 30])), (270, ([5, 3], [44, 30]))],
+    ids=["as it is", "turned", "upside down", "cut", "cut and turned"],
+)
+def test_a_region_is_one_of_the_image_as_a_presentation_state_shows_it(origin, wado, stored, turn, area):
+    """§9.5.2.4."""
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = 1500, 3000
+    state = state_of(stored, SoftcopyVOILUTSequence=[window], ImageRotation=turn, ImageHorizontalFlip="N")
+    if area:
+        (shown,) = state.DisplayedAreaSelectionSequence
+        shown.DisplayedAreaTopLeftHandCorner, shown.DisplayedAreaBottomRightHandCorner = area
+    origin.store(encode(state))
+    presented = {"contentType": PNG, "presentationUID": state.SOPInstanceUID, "presentationSeriesUID": state.SeriesInstanceUID}
+    whole = numpy.asarray(rendered_image(wado(stored, **presented).content).convert("L"))
+    (x1, y1), (x2, y2) = area or ([1, 1], [stored.Columns, stored.Rows])
+    size = (y2 - y1 + 1, x2 - x1 + 1)
+    assert whole.shape == (size if turn % 180 == 0 else size[::-1])
+    rows, columns = whole.shape
+    for region, cut in [
+        ("0,0,0.5,0.5", whole[: rows // 2, : columns // 2]),
+        ("0.5,0.5,1,1", whole[rows // 2 :, columns // 2 :]),
+        ("0,0.5,1,1", whole[rows // 2 :]),
+    ]:
+        assert difference(wado(stored, region=region, **presented).content, cut) <= 1
 
 
 @pytest.mark.parametrize("value", ["0,0,1", "0,0,1,1,1", "0.5,0,0.5,1", "0,0.6,1,0.5", "-0.1,0,1,1", "0,0,1.1,1", "a,0,1,1", "0,0,,1"])

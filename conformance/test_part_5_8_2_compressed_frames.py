@@ -1,7 +1,7 @@
 """Frames compressed by the encoders of others (PS3.5 §8.2): given as they are stored, decoded, transcoded and rendered.
 
-JPEG of 12 bits and lossless JPEG with every predictor (§8.2.1) by dcmtk, single bits in RLE (§8.2.2, Annex G), and deflated
-frames (§8.2.16, §A.4.13).
+JPEG of 12 bits and lossless JPEG with every predictor (§8.2.1) by dcmtk, single bits in RLE (§8.2.2, Annex G), deflated
+frames (§8.2.16, §A.4.13), and uncompressed frames in fragments.
 """
 
 import subprocess
@@ -21,6 +21,7 @@ from build import encode, instance, instance_path
 from test_10_4_rendered_pixels import assert_alike, seen
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
+ENCAPSULATED_FRAMES = "1.2.840.10008.1.2.1.98"
 DICOM = "application/dicom"
 OCTETS = 'multipart/related; type="application/octet-stream"'
 ROWS, COLUMNS = 41, 37
@@ -181,6 +182,10 @@ def test_lossless_jpeg_with_a_point_transform(origin, tmp_path, bits, shift):
     assert_decoded(origin, data_set, original >> shift << shift)
 
 
+def even(frame: bytes) -> bytes:
+    return frame + bytes(len(frame) % 2)
+
+
 def deflated(frame: bytes, header: int = -15) -> bytes:
     """RFC 1951, padded to an even length (PS3.5 §A.4.13)."""
     state = zlib.compressobj(wbits=header)
@@ -198,10 +203,10 @@ DEFLATED = {
 }
 
 
-def encode_deflated(data_set) -> bytes:
-    """The data set as a file, under a UID that pydicom 3.0 does not have yet."""
+def encode_as(data_set, syntax: str) -> bytes:
+    """The data set as a file with encapsulated frames, under a UID that pydicom 3.0 does not have yet."""
     stored = encode(data_set, JPEGLSLossless)
-    return stored.replace(JPEGLSLossless.encode(), DEFLATED_FRAMES.encode().ljust(len(JPEGLSLossless), b"\0"), 1)
+    return stored.replace(JPEGLSLossless.encode(), syntax.encode().ljust(len(JPEGLSLossless), b"\0"), 1)
 
 
 def frames_of(values: numpy.ndarray, bits: int) -> list:
@@ -216,19 +221,24 @@ def assert_single_bits(origin, data_set, expected: numpy.ndarray) -> None:
     assert file(origin, data_set, ExplicitVRLittleEndian).PixelData == packed(expected)
 
 
+@pytest.mark.parametrize("syntax", [DEFLATED_FRAMES, ENCAPSULATED_FRAMES], ids=["deflated", "uncompressed"])
 @pytest.mark.parametrize("name", DEFLATED)
-def test_deflated_frames(origin, name):
+def test_frames_in_fragments_of_their_own(origin, name, syntax):
     bits, colours, count = DEFLATED[name]
     original = samples(bits, colours, count)
     photometric = "RGB" if colours == 3 else "MONOCHROME2"
     data_set = image(original, bits, photometric)
-    streams = [deflated(frame) for frame in frames_of(original, bits)]
+    write = deflated if syntax == DEFLATED_FRAMES else even
+    streams = [write(frame) for frame in frames_of(original, bits)]
     data_set.PixelData = encapsulate(streams)
-    stored = encode_deflated(data_set)
+    stored = encode_as(data_set, syntax)
     origin.store(stored)
     # As they are.
-    assert origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={DEFLATED_FRAMES}").content == stored
-    assert frames(origin, data_set, f"{OCTETS}; transfer-syntax={DEFLATED_FRAMES}") == streams
+    assert origin.get(instance_path(data_set), f"{DICOM}; transfer-syntax={syntax}").content == stored
+    assert frames(origin, data_set, f"{OCTETS}; transfer-syntax={syntax}") == streams
+    # §8.7.3.4: by default in Explicit VR Little Endian.
+    plain = dcmread(BytesIO(origin.get(instance_path(data_set), DICOM).content))
+    assert plain.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     # Decoded.
     if bits == 1:
         assert_single_bits(origin, data_set, original)
@@ -301,7 +311,7 @@ def test_single_bits_in_rle_have_a_byte_each(origin, count):
 def test_a_damaged_deflated_frame_is_refused(origin, stream):
     data_set = image(samples(16), 16)
     data_set.PixelData = encapsulate([stream + bytes(len(stream) % 2)])
-    origin.store(encode_deflated(data_set))
+    origin.store(encode_as(data_set, DEFLATED_FRAMES))
     assert origin.get(f"{instance_path(data_set)}/rendered", "image/png").status_code == 406
     accept = f"{OCTETS}; transfer-syntax={ExplicitVRLittleEndian}"
     assert origin.get(f"{instance_path(data_set)}/frames/1", accept).status_code == 406
@@ -311,5 +321,5 @@ def test_a_deflated_frame_may_have_the_header_of_zlib(origin):
     original = samples(8)
     data_set = image(original, 8)
     data_set.PixelData = encapsulate([deflated(original.tobytes(), header=15)])
-    origin.store(encode_deflated(data_set))
+    origin.store(encode_as(data_set, DEFLATED_FRAMES))
     assert_decoded(origin, data_set, original)

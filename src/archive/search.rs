@@ -71,8 +71,8 @@ fn narrowed(query: &Query, objects: &SharedObjects) -> Option<Query> {
     let mut narrowed = Query { study: Some(objects.study.clone()), ..query.clone() };
     let mut only = |tag: Tag, mut uids: Vec<String>| {
         uids.sort_unstable();
-        let (path, matcher) = (vec![tag], Matcher::Uid(uids));
-        narrowed.conditions.push(Condition { path, matcher, creators: Vec::new(), timezone: None });
+        let matcher = Matcher::Uid(uids);
+        narrowed.conditions.push(Condition { tag, matcher, creators: Vec::new(), timezone: None });
     };
     let series = objects.series.iter().chain(objects.instances.keys()).map(SeriesUid::to_string);
     let series: Vec<String> = series.collect();

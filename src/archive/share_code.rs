@@ -3,6 +3,7 @@
 use std::num::NonZero;
 
 use aws_lc_rs::pbkdf2;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::archive::signing::random_bytes;
 use crate::archive::{Error, run_blocking};
@@ -56,17 +57,23 @@ impl CodeTry {
     }
 }
 
-/// The code without spaces around it, if it has a length that is allowed; or the reason.
+/// The code without spaces around it, in the composed form of Unicode (NFC): systems differ in how they
+/// compose what a person types.
+fn normalized(code: &str) -> String {
+    code.trim().nfc().collect()
+}
+
+/// The code as it is hashed, if it has a length that is allowed; or the reason.
 pub(in crate::archive) fn check_form(code: &str, settings: &SharingSettings) -> Result<String, String> {
-    let code = code.trim();
+    let code = normalized(code);
     let (least, count) = (settings.min_code_characters.min(MAX_CHARACTERS), code.chars().count());
     if (least..=MAX_CHARACTERS).contains(&count) {
-        return Ok(code.to_owned());
+        return Ok(code);
     }
     Err(format!("has {least} to {MAX_CHARACTERS} characters (sharing.min_code_characters)"))
 }
 
-/// Hashes a code.
+/// Hashes a code in the form of [`check_form`].
 pub(in crate::archive) async fn hashed(code: String) -> Result<CodeHash, Error> {
     let salt = random_bytes::<SALT_BYTES>()?.to_vec();
     run_blocking(None, move || {
@@ -82,7 +89,7 @@ pub(in crate::archive) async fn check(
     code: &str,
     CodeHash { salt, hash, iterations }: CodeHash,
 ) -> Result<CodeCheck, Error> {
-    let code = code.trim().chars().take(MAX_CHARACTERS + 1).collect::<String>();
+    let code = normalized(code).chars().take(MAX_CHARACTERS + 1).collect::<String>();
     let verified = run_blocking(None, move || {
         pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, rounds(iterations), &salt, code.as_bytes(), &hash)
     });
@@ -110,6 +117,20 @@ mod tests {
             ("4829130", CodeCheck::Wrong),
         ] {
             assert_eq!(check(code, hash.clone()).await.unwrap(), expected, "{code:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_code_is_right_however_its_characters_are_composed() {
+        let (composed, decomposed) =
+            ("\u{ae40}\u{bbfc}\u{c900}caf\u{e9}", "\u{1100}\u{1175}\u{11b7}민준cafe\u{301}");
+        for (stored, typed) in [(composed, decomposed), (decomposed, composed)] {
+            let code = check_form(stored, &Config::defaults().sharing).unwrap();
+            assert_eq!(
+                check(typed, hashed(code).await.unwrap()).await.unwrap(),
+                CodeCheck::Right,
+                "{typed:?}"
+            );
         }
     }
 

@@ -102,8 +102,8 @@ impl AuditLog {
         Ok(page)
     }
 
-    /// Reads records of a partition into a page. Returns whether the page is full; `page.next` is the place
-    /// of the last record that was read then.
+    /// Reads records of a partition into a page. Returns whether the page ends here, with a next page: a full
+    /// page ends where one more record matches.
     async fn read_partition(
         &self,
         mut range: Range,
@@ -118,10 +118,14 @@ impl AuditLog {
             for (sort, item) in read.items {
                 let record = self.read(&item)?;
                 if query.matches(&record) {
+                    if page.records.len() >= limit {
+                        page.next = page.records.last().map(AuditRecord::place);
+                        return Ok(true);
+                    }
                     page.records.push(record);
                 }
                 *left = left.saturating_sub(1);
-                if page.records.len() >= limit || *left == 0 {
+                if *left == 0 {
                     page.next = AuditPlace::of_sort(&sort);
                     return Ok(true);
                 }

@@ -392,6 +392,7 @@ async fn records_are_found_by_study_patient_user_event_and_time_page_by_page(tab
             let page = log.list(TENANT, &query, after.as_ref(), 3).await.unwrap();
             paged.extend(page.records);
             after = page.next;
+            assert_eq!(after.is_some(), paged.len() < expected, "a page that is the last says so: {query:?}");
             if after.is_none() {
                 break;
             }

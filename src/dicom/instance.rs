@@ -120,6 +120,23 @@ fn identity<Kind>(attributes: &Attributes, tag: Tag, name: &'static str) -> Resu
     sent.and_then(|text| text.parse().ok()).ok_or(Failure::NoIdentity { tag, name })
 }
 
+/// The SOP Class UID and SOP Instance UID of an instance that cannot be read: those of the data set as far as
+/// it was scanned, else those of the file header.
+pub fn reference(outline: &Outline) -> Option<(String, InstanceUid)> {
+    const NAMES: [(Tag, Tag); 2] = [
+        (tags::SOP_CLASS_UID, tags::MEDIA_STORAGE_SOP_CLASS_UID),
+        (tags::SOP_INSTANCE_UID, tags::MEDIA_STORAGE_SOP_INSTANCE_UID),
+    ];
+    let attributes = element_reader::collect(outline, |tag| NAMES.iter().any(|(known, _)| *known == tag));
+    let [class, instance] = NAMES.map(|(tag, in_header)| {
+        let text = attributes.get(&tag).and_then(Attribute::first_text).map(str::trim);
+        text.filter(|text| !text.is_empty()).or_else(|| file_meta_text(outline, in_header))
+    });
+    // A UID of a class has the form of one of an instance.
+    let class: InstanceUid = class?.parse().ok()?;
+    Some((class.to_string(), instance?.parse().ok()?))
+}
+
 fn file_meta_text(outline: &Outline, tag: Tag) -> Option<&str> {
     let event = outline.file_meta.iter().find(|event| event.tag == tag)?;
     let EventKind::Value(range) = &event.kind else { return None };

@@ -143,9 +143,11 @@ pub fn may_be_lossy(transfer_syntax: &str) -> bool {
     transfer_syntax.starts_with(JPEG_AND_VIDEO) && !is_lossless
 }
 
-/// A family of compressed frames that one decoder reads.
+/// A family of encapsulated frames that one decoder reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
+    /// None: native frames, each in fragments of its own (PS3.5 §A.4).
+    Encapsulated,
     /// Deflated frames (PS3.5 §8.2.16).
     DeflatedFrame,
     /// Run length encoding (PS3.5 §8.2.2).
@@ -158,9 +160,10 @@ pub enum Compression {
     Jpeg2000,
 }
 
-/// The family of the frames of a transfer syntax; `None` if they are not compressed, or of another family.
+/// The family of the frames of a transfer syntax; `None` if they are not encapsulated, or of another family.
 pub fn compression(transfer_syntax: &str) -> Option<Compression> {
     Some(match transfer_syntax {
+        ENCAPSULATED_UNCOMPRESSED_EXPLICIT_VR_LITTLE_ENDIAN => Compression::Encapsulated,
         DEFLATED_IMAGE_FRAME_COMPRESSION => Compression::DeflatedFrame,
         RLE_LOSSLESS => Compression::Rle,
         JPEG_BASELINE8_BIT

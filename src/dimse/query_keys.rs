@@ -7,8 +7,9 @@ use crate::dimse::command::Status;
 use crate::dimse::identifier::{Identifier, QueryLevel, text};
 use crate::dimse::models::{ModelRoot, QueryOptions};
 use crate::dimse::status::{self, WrongIdentifier};
+use crate::query::matching::{Matcher, matches};
 use crate::query::parameters::{self, MAX_CONDITIONS, MAX_INCLUDED, ResultLimits, SearchTarget};
-use crate::query::{Level, Query, indexed_attributes};
+use crate::query::{Condition, Level, Query, indexed_attributes};
 
 /// Study attributes of group 0010: of the Patient Study Module (PS3.3 §C.7.2.2).
 const OF_PATIENT_AND_STUDY: [Tag; 5] = [
@@ -177,8 +178,7 @@ impl FindQuery {
     /// A result as an identifier: the requested keys, empty where the result has no value, and what the
     /// service adds.
     pub fn answer(&self, result: &Attributes) -> Attributes {
-        let mut answer: Attributes =
-            self.keys.iter().map(|(tag, key)| (*tag, value_of(key, result.get(tag)))).collect();
+        let mut answer = values_of(&self.keys, &self.query.conditions, result);
         answer.insert(tags::QUERY_RETRIEVE_LEVEL, Attribute::text(b"CS", self.level.name()));
         answer.insert(tags::RETRIEVE_AE_TITLE, Attribute::text(b"AE", &self.retrieve_ae_title));
         answer.insert(tags::INSTANCE_AVAILABILITY, Attribute::text(b"CS", "ONLINE"));
@@ -186,8 +186,18 @@ impl FindQuery {
     }
 }
 
-/// The values of a result for a key; of a sequence, the attributes that the key's item names.
-fn value_of(key: &Attribute, found: Option<&Attribute>) -> Attribute {
+/// The values of a data set or item for keys, which led to the conditions.
+fn values_of(keys: &Attributes, conditions: &[Condition], found: &Attributes) -> Attributes {
+    let of_key = |tag: &Tag, key: &Attribute| {
+        let condition = conditions.iter().find(|condition| condition.tag == *tag);
+        value_of(key, condition.map(|condition| &condition.matcher), found.get(tag))
+    };
+    keys.iter().map(|(tag, key)| (*tag, of_key(tag, key))).collect()
+}
+
+/// The values of a result for a key. Of a sequence, the items that match, each with the attributes that the
+/// key's item names (PS3.4 §C.2.2.2.6).
+fn value_of(key: &Attribute, matcher: Option<&Matcher>, found: Option<&Attribute>) -> Attribute {
     let Some(found) = found else { return Attribute { vr: key.vr, values: Vec::new() } };
     let Some(Value::Item(wanted)) = key.values.first().filter(|_| &key.vr.0 == b"SQ") else {
         return found.clone();
@@ -195,11 +205,14 @@ fn value_of(key: &Attribute, found: Option<&Attribute>) -> Attribute {
     if wanted.is_empty() {
         return found.clone();
     }
-    let items = found.values.iter().map(|value| match value {
-        Value::Item(item) => {
-            Value::Item(wanted.iter().map(|(tag, key)| (*tag, value_of(key, item.get(tag)))).collect())
-        }
-        other => other.clone(),
+    let conditions = match matcher {
+        Some(Matcher::Item(conditions)) => &conditions[..],
+        _ => &[],
+    };
+    let is_match = |item: &Attributes| conditions.iter().all(|condition| matches(condition, item, &mut 0));
+    let items = found.values.iter().filter_map(|value| match value {
+        Value::Item(item) => is_match(item).then(|| Value::Item(values_of(wanted, conditions, item))),
+        other => Some(other.clone()),
     });
     Attribute { vr: found.vr, values: items.collect() }
 }
@@ -292,5 +305,18 @@ mod tests {
         let item = Attributes::from([(Tag(0x0008_0100), Attribute::text(b"SH", "A"))]);
         assert_eq!(answer[&tags::PROCEDURE_CODE_SEQUENCE], sequence(item));
         assert!(answer[&tags::PATIENT_NAME].values.is_empty());
+        // Of several items, those that match.
+        let coded = |code: &str| Attributes::from([(Tag(0x0008_0100), Attribute::text(b"SH", code))]);
+        let items = |codes: &[&str]| Attribute {
+            vr: Vr(*b"SQ"),
+            values: codes.iter().map(|code| Value::Item(coded(code))).collect(),
+        };
+        for (asked_code, expected) in [("B", &["B"][..]), ("*", &["A", "B", "BC"]), ("B*", &["B", "BC"])] {
+            let mut asked = identifier(QueryLevel::Study, &[]);
+            asked.keys.insert(tags::PROCEDURE_CODE_SEQUENCE, sequence(coded(asked_code)));
+            let found = Attributes::from([(tags::PROCEDURE_CODE_SEQUENCE, items(&["A", "B", "BC"]))]);
+            let answer = query(asked, ModelRoot::Study).unwrap().answer(&found);
+            assert_eq!(answer[&tags::PROCEDURE_CODE_SEQUENCE], items(expected), "{asked_code}");
+        }
     }
 }

@@ -297,7 +297,7 @@ mod tests {
     use crate::dicom::failure::Warning;
 
     fn refused(refusal: Refusal) -> Outcome {
-        Outcome { identity: None, result: Err(refusal) }
+        Outcome { identity: None, reference: None, result: Err(refusal) }
     }
 
     #[test]
@@ -317,6 +317,7 @@ mod tests {
     fn every_outcome_has_its_code() {
         let stored = |warnings| Outcome {
             identity: None,
+            reference: None,
             result: Ok(StoredInstance { is_duplicate: false, has_replaced: false, warnings }),
         };
         let warning = Warning { tag: Tag(0x0008_0020), reason: "it is no date".into() };

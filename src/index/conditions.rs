@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::query::indexed_attributes;
-use crate::query::matching::Matcher;
 use crate::query::{Condition, Level, Query};
 
 /// The conditions of a query by the level of the record that has the attribute.
@@ -25,25 +24,20 @@ impl Conditions {
     pub(crate) fn new(query: &Query) -> Self {
         let mut sorted = Self::default();
         let mut metadata = Vec::new();
-        for condition in query.conditions.iter().filter(|condition| condition.matcher != Matcher::Universal) {
+        for condition in query.conditions.iter().filter(|condition| !condition.matcher.is_universal()) {
             let mut condition = condition.clone();
-            let Some(tag) = condition.path.first().copied() else { continue };
+            let tag = condition.tag;
             // In a search for studies, viewers send Modality and mean Modalities in Study; the same for SOP
             // classes.
-            if query.level == Level::Study && condition.path.len() == 1 {
+            if query.level == Level::Study {
                 if tag == tags::MODALITY {
-                    condition.path = vec![tags::MODALITIES_IN_STUDY];
+                    condition.tag = tags::MODALITIES_IN_STUDY;
                 } else if tag == tags::SOP_CLASS_UID {
-                    condition.path = vec![tags::SOP_CLASSES_IN_STUDY];
+                    condition.tag = tags::SOP_CLASSES_IN_STUDY;
                 }
             }
-            let level = condition
-                .path
-                .first()
-                .and_then(|tag| indexed_attributes::entry(*tag))
-                .map(|entry| entry.level);
-            match level {
-                Some(_) if query.level == Level::Series && condition.path == [tags::SOP_CLASS_UID] => {
+            match indexed_attributes::entry(condition.tag).map(|entry| entry.level) {
+                Some(_) if query.level == Level::Series && condition.tag == tags::SOP_CLASS_UID => {
                     sorted.instance.push(condition);
                 }
                 Some(level) if level > query.level => sorted.ignore(tag),

@@ -123,7 +123,7 @@ impl KeyFilter {
     pub(crate) fn new(query: &Query, conditions: &Conditions) -> Self {
         let mut decided = Vec::new();
         for condition in &conditions.study {
-            let [tag] = condition.path[..] else { continue };
+            let tag = condition.tag;
             let is_date = tag == tags::STUDY_DATE && condition.timezone.is_none();
             if is_date && matches!(condition.matcher, Matcher::Date(_)) {
                 decided.push((None, condition.clone()));

@@ -81,5 +81,5 @@ impl OrderBounds {
 
 /// The rule for an attribute in a query, if it is at the top level.
 pub(crate) fn matcher(query: &Query, tag: Tag) -> Option<&Matcher> {
-    query.conditions.iter().find(|condition| condition.path == [tag]).map(|condition| &condition.matcher)
+    query.conditions.iter().find(|condition| condition.tag == tag).map(|condition| &condition.matcher)
 }

@@ -355,7 +355,7 @@ impl<'a> RunningSearch<'a> {
             all.entry(tags::TIMEZONE_OFFSET_FROM_UTC).or_insert_with(|| offset.clone());
         }
         let has_class = |condition: &Condition| {
-            condition.path != [tags::SOP_CLASS_UID]
+            condition.tag != tags::SOP_CLASS_UID
                 || record.sop_classes.keys().any(|class| condition.matcher.accepts_plain_text(class))
         };
         if !self.conditions.instance.iter().all(has_class)

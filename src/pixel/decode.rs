@@ -15,7 +15,7 @@ pub enum FrameEncoding<'a> {
         /// Allocated is 1.
         first_bit: u32,
     },
-    /// Compressed, in the transfer syntax of this UID.
+    /// Encapsulated, in the transfer syntax of this UID.
     Compressed(&'a str),
 }
 
@@ -202,11 +202,16 @@ fn native(frame: &[u8], layout: &PixelLayout, shape: Shape, first_bit: u32) -> R
 
 fn decompress(frame: &[u8], layout: &PixelLayout, shape: Shape, uid: &str) -> Result<Decoded, Error> {
     let compression = compression(uid);
+    if compression == Some(Compression::Encapsulated) {
+        return native(frame, layout, shape, 0);
+    }
     let (layout, codestream) = pixel_layout::of_frame(layout, frame);
     let layout = &*layout;
     let is_lossy = codestream.map_or_else(|| transfer_syntax::may_be_lossy(uid), |found| found.is_lossy);
     let image = match compression {
-        None => return Err(Error::Unsupported(format!("transfer syntax {uid}"))),
+        None | Some(Compression::Encapsulated) => {
+            return Err(Error::Unsupported(format!("transfer syntax {uid}")));
+        }
         Some(Compression::DeflatedFrame) => {
             let bytes = layout.native_frame_bits().map(|bits| bits.div_ceil(8));
             let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or(Error::Size(shape))?;

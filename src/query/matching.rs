@@ -43,6 +43,8 @@ pub enum Matcher {
         /// The span, as `YYYYMMDDHHMMSSFFFFFF`.
         span: Span<String>,
     },
+    /// An item of a sequence that meets all of these conditions: sequence matching (PS3.4 §C.2.2.2.6).
+    Item(Vec<Condition>),
 }
 
 /// The error for a value that cannot be matched against an attribute; holds what the value should be.
@@ -111,6 +113,24 @@ impl Matcher {
         }
     }
 
+    /// Whether the rule is met by every data set.
+    pub fn is_universal(&self) -> bool {
+        match self {
+            Self::Universal => true,
+            Self::Item(conditions) => conditions.iter().all(|condition| condition.matcher.is_universal()),
+            _ => false,
+        }
+    }
+
+    /// Whether an attribute without a value, or that is not there, meets the rule.
+    fn accepts_absence(&self) -> bool {
+        match self {
+            Self::Universal | Self::Empty => true,
+            Self::Item(conditions) => conditions.iter().all(|condition| condition.matcher.accepts_absence()),
+            _ => false,
+        }
+    }
+
     /// The work of comparing a value with the rule, in bytes: it bounds the time of the comparison.
     fn work(&self, value: &Value) -> u64 {
         let length = match value {
@@ -160,7 +180,7 @@ impl Matcher {
             }
             Self::Uid(uids) => uids.binary_search_by(|uid| uid.as_str().cmp(text)).is_ok(),
             Self::Number(number) => text.parse::<f64>().is_ok_and(|found| found == *number),
-            Self::Name(_) | Self::Empty | Self::Each(_) => false,
+            Self::Name(_) | Self::Empty | Self::Each(_) | Self::Item(_) => false,
             Self::Date(span) => context.date(text).is_some_and(|date| span.contains(&date)),
             Self::Time(span) => context.time(text).is_some_and(|time| span.contains(&time)),
             Self::DateTime(span) => {
@@ -267,38 +287,37 @@ fn invalid_pattern() -> InvalidValue {
 
 /// Whether a data set meets a condition. Adds the work of finding out to `work`, in bytes that are compared.
 pub fn matches(condition: &Condition, attributes: &Attributes, work: &mut u64) -> bool {
-    let zones = TimeZones::of(condition, attributes);
-    let mut meets = |matcher| matches_path(condition, &condition.path, matcher, attributes, zones, work);
+    meets(condition, attributes, TimeZones::of(condition, attributes), work)
+}
+
+/// Whether a data set, or an item in one, meets a condition.
+fn meets(condition: &Condition, data_set: &Attributes, zones: TimeZones, work: &mut u64) -> bool {
+    if let Matcher::Universal = condition.matcher {
+        return true;
+    }
+    *work += BYTES_PER_VALUE;
+    let tag = private_creators::tag_in_data_set(condition.tag, &condition.creators, data_set);
+    let found = tag.and_then(|tag| data_set.get(&tag));
+    let values = found.map_or(&[][..], |attribute| &attribute.values);
+    if values.iter().all(is_empty) {
+        return condition.matcher.accepts_absence();
+    }
+    let context = ValueContext { tag: tag.unwrap_or(Tag(0)), data_set, zones };
     match &condition.matcher {
-        Matcher::Universal => true,
-        Matcher::Each(matchers) => matchers.iter().all(meets),
-        matcher => meets(matcher),
+        Matcher::Item(conditions) => values.iter().any(|value| match value {
+            Value::Item(item) => conditions.iter().all(|condition| meets(condition, item, zones, work)),
+            _ => false,
+        }),
+        Matcher::Each(matchers) => matchers.iter().all(|matcher| has_value(matcher, values, &context, work)),
+        matcher => has_value(matcher, values, &context, work),
     }
 }
 
-fn matches_path(
-    condition: &Condition,
-    path: &[Tag],
-    matcher: &Matcher,
-    data_set: &Attributes,
-    zones: TimeZones,
-    work: &mut u64,
-) -> bool {
-    *work += BYTES_PER_VALUE;
-    let Some((tag, rest)) = path.split_first() else { return false };
-    let tag = private_creators::tag_in_data_set(*tag, &condition.creators, data_set);
-    let found = tag.and_then(|tag| Some((tag, data_set.get(&tag)?)));
-    let values = found.map_or(&[][..], |(_, attribute)| &attribute.values);
-    if *matcher == Matcher::Empty && (values.is_empty() || rest.is_empty()) {
-        return values.iter().all(is_empty);
-    }
-    let context = ValueContext { tag: tag.unwrap_or(Tag(0)), data_set, zones };
-    values.iter().any(|value| match value {
-        Value::Item(item) if !rest.is_empty() => matches_path(condition, rest, matcher, item, zones, work),
-        _ => {
-            *work += matcher.work(value);
-            rest.is_empty() && matcher.accepts(value, &context)
-        }
+/// Whether one of the values of an attribute meets a rule.
+fn has_value(matcher: &Matcher, values: &[Value], context: &ValueContext<'_>, work: &mut u64) -> bool {
+    values.iter().any(|value| {
+        *work += matcher.work(value);
+        matcher.accepts(value, context)
     })
 }
 
@@ -315,7 +334,7 @@ fn is_empty(value: &Value) -> bool {
 mod tests {
     use super::*;
     use crate::query::indexed_attributes;
-    use crate::query::parameters::condition;
+    use crate::query::parameters::condition as read;
 
     fn record() -> Attributes {
         let text = |vr: &[u8; 2], values: &[&str]| Attribute {
@@ -407,16 +426,19 @@ mod tests {
             ("OtherPatientIDsSequence.PatientID", "OTHER-8", false),
             ("OtherPatientIDsSequence", "", true),
         ];
-        for (path, value, expected) in table {
-            let path = path.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
-            let condition = condition(path, value, MatchingOptions::default()).unwrap();
+        for (name, value, expected) in table {
+            let condition = condition(name, value, MatchingOptions::default()).unwrap();
             assert_eq!(matches(&condition, &record(), &mut 0), expected, "{condition:?} {value}");
         }
     }
 
+    fn condition(name: &str, value: &str, options: MatchingOptions) -> Result<Condition, InvalidValue> {
+        let path: Vec<Tag> = name.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
+        read(&path, value, options)
+    }
+
     fn matches_in(options: MatchingOptions, name: &str, value: &str, record: &Attributes) -> bool {
-        let path = name.split('.').map(|name| indexed_attributes::tag(name).unwrap()).collect();
-        matches(&condition(path, value, options).unwrap(), record, &mut 0)
+        matches(&condition(name, value, options).unwrap(), record, &mut 0)
     }
 
     #[test]
@@ -505,11 +527,7 @@ mod tests {
             ("OtherPatientIDsSequence", "x"),
             ("PixelData", "x"),
         ] {
-            assert!(
-                condition(vec![indexed_attributes::tag(name).unwrap()], value, MatchingOptions::default())
-                    .is_err(),
-                "{name}={value}"
-            );
+            assert!(condition(name, value, MatchingOptions::default()).is_err(), "{name}={value}");
         }
     }
 
@@ -521,8 +539,8 @@ mod tests {
         };
         let work = |key: &str, record: &Attributes| {
             let mut work = 0;
-            let path = vec![Tag(0x0008_0061)];
-            assert!(!matches(&condition(path, key, MatchingOptions::default()).unwrap(), record, &mut work));
+            let condition = condition("ModalitiesInStudy", key, MatchingOptions::default()).unwrap();
+            assert!(!matches(&condition, record, &mut work));
             work
         };
         let base = work("*a", &long(1, 1000));

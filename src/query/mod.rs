@@ -77,11 +77,11 @@ pub struct ResultPlace {
 /// A matching key (PS3.4 §C.2.2.2).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// The tag of the attribute, after the tags of the sequences that it is nested in; at least one tag.
-    pub path: Vec<Tag>,
+    /// The tag of the attribute, in the data set or in the item that the condition is about.
+    pub tag: Tag,
     /// The rule that the value of the attribute must meet.
     pub matcher: matching::Matcher,
-    /// The creators of the private blocks of tags in the path.
+    /// The creators of the private blocks of the query.
     pub creators: Creators,
     /// The offset from UTC, in minutes, of dates and times in the matcher; `None` to compare without time
     /// zones.

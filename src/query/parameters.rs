@@ -80,6 +80,7 @@ pub fn read(
         ignored: Vec::new(),
     };
     let options = matching_options(parameters)?;
+    let mut keys: Vec<MatchingKey> = Vec::new();
     for (name, value) in parameters {
         match name.as_str() {
             "limit" => query.limit = number(name, value)?.min(limits.max),
@@ -95,24 +96,27 @@ pub fn read(
                     query.ignored.truncate(MAX_IGNORED);
                     continue;
                 };
-                let condition =
-                    condition(path, value, options).map_err(|problem| error(name, problem.to_string()))?;
-                if query.conditions.len() == MAX_CONDITIONS {
+                let key = matching_key(path, value, options);
+                let key = key.map_err(|problem| error(name, problem.to_string()))?;
+                if keys.len() == MAX_CONDITIONS {
                     return Err(error(name, format!("is one matching key more than {MAX_CONDITIONS}")));
                 }
-                if query.conditions.iter().any(|known| known.path == condition.path) {
+                if keys.iter().any(|known| known.path == key.path) {
                     return Err(error(name, "names an attribute that another parameter names too"));
                 }
-                query.conditions.push(condition);
+                keys.push(key);
             }
         }
     }
     if order::is_default(&query.order) {
         query.order.clear();
     }
-    collect_creators(&mut query, parameters)?;
+    query.creators = collect_creators(&mut keys, &query.include, parameters)?;
     if joins_dates_and_times {
-        combine_dates_and_times(&mut query.conditions);
+        combine_dates_and_times(&mut keys);
+    }
+    for MatchingKey { path, matcher } in keys {
+        add(&mut query.conditions, &path, matcher, &query.creators, options);
     }
     Ok(query)
 }
@@ -139,71 +143,111 @@ fn matching_options(parameters: &[(String, String)]) -> Result<MatchingOptions, 
     Ok(options)
 }
 
+/// A matching key as it is sent.
+struct MatchingKey {
+    /// The tag of the attribute, after the tags of the sequences that it is nested in.
+    path: Vec<Tag>,
+    matcher: Matcher,
+}
+
 /// Parses one matching key, of QIDO-RS or C-FIND.
+fn matching_key(path: Vec<Tag>, value: &str, options: MatchingOptions) -> Result<MatchingKey, InvalidValue> {
+    let vr = path.last().map_or(Vr(*b"UN"), |tag| indexed_attributes::vr(*tag));
+    // These attributes say how the query is to be read, and are no matching keys.
+    let is_of_query = path == [tags::TIMEZONE_OFFSET_FROM_UTC] || path == [tags::SPECIFIC_CHARACTER_SET];
+    let matcher = if is_of_query { Matcher::Universal } else { Matcher::new(vr, value, options)? };
+    Ok(MatchingKey { path, matcher })
+}
+
+/// Adds the condition of a matching key. Keys in the same sequence are one condition on an item of it.
+fn add(
+    conditions: &mut Vec<Condition>,
+    path: &[Tag],
+    matcher: Matcher,
+    creators: &Creators,
+    options: MatchingOptions,
+) {
+    let Some((tag, nested)) = path.split_first() else { return };
+    let mut condition =
+        Condition { tag: *tag, matcher, creators: creators.clone(), timezone: options.timezone };
+    if nested.is_empty() {
+        conditions.push(condition);
+        return;
+    }
+    let known = conditions.iter_mut().find_map(|known| match &mut known.matcher {
+        Matcher::Item(items) if known.tag == *tag => Some(items),
+        _ => None,
+    });
+    match known {
+        Some(items) => add(items, nested, condition.matcher, creators, options),
+        None => {
+            let mut items = Vec::new();
+            add(&mut items, nested, condition.matcher, creators, options);
+            condition.matcher = Matcher::Item(items);
+            conditions.push(condition);
+        }
+    }
+}
+
+/// The condition of one matching key that names no private attribute.
 ///
 /// # Errors
 /// If the value is not valid for the attribute.
-pub(crate) fn condition(
-    path: Vec<Tag>,
+#[cfg(test)]
+pub(super) fn condition(
+    path: &[Tag],
     value: &str,
     options: MatchingOptions,
 ) -> Result<Condition, InvalidValue> {
-    let tag = path.last().copied();
-    // This attribute sets the time zone of the query and is no matching key.
-    let matcher = if path == [tags::TIMEZONE_OFFSET_FROM_UTC] {
-        Matcher::Universal
-    } else {
-        Matcher::new(tag.map_or(Vr(*b"UN"), indexed_attributes::vr), value, options)?
-    };
-    Ok(Condition { path, matcher, creators: Creators::new(), timezone: options.timezone })
+    let MatchingKey { path, matcher } = matching_key(path.to_vec(), value, options)?;
+    let mut conditions = Vec::new();
+    add(&mut conditions, &path, matcher, &Creators::new(), options);
+    Ok(conditions.remove(0))
 }
 
-/// Moves the creators of private blocks that attributes of the query use from the conditions to
-/// [`Query::creators`].
-fn collect_creators(query: &mut Query, parameters: &[(String, String)]) -> Result<(), Error> {
-    let in_blocks = query.conditions.iter().flat_map(|condition| condition.path.iter().copied());
+/// The creators of the private blocks that attributes of the query use. Their own keys match everything then.
+fn collect_creators(
+    keys: &mut [MatchingKey],
+    include: &Include,
+    parameters: &[(String, String)],
+) -> Result<Creators, Error> {
+    let in_blocks = keys.iter().flat_map(|key| key.path.iter().copied());
     let mut used: BTreeSet<Tag> = in_blocks.filter_map(private_creators::creator_of).collect();
-    if let Include::Some(tags) = &query.include {
+    if let Include::Some(tags) = include {
         used.extend(tags.iter().copied().filter_map(private_creators::creator_of));
     }
+    let mut creators = Creators::new();
     for (name, value) in parameters {
         let tag = indexed_attributes::tag(name).filter(|tag| used.contains(tag));
         if let Some(tag) = tag.filter(|_| !value.trim().is_empty()) {
-            query.creators.push((tag, value.trim().to_owned()));
+            creators.push((tag, value.trim().to_owned()));
         }
     }
-    let creators = &query.creators;
     let is_named = |creator: &Tag| creators.iter().any(|(tag, _)| tag == creator);
-    for condition in &mut query.conditions {
-        if let [creator] = condition.path[..]
+    for key in keys {
+        if let [creator] = key.path[..]
             && is_named(&creator)
         {
-            condition.matcher = Matcher::Universal;
+            key.matcher = Matcher::Universal;
         }
-        let needed: Vec<Tag> =
-            condition.path.iter().copied().filter_map(private_creators::creator_of).collect();
-        if let Some(missing) = needed.iter().find(|creator| !is_named(creator)) {
-            let sent = |(name, _): &&(String, String)| {
-                path(name).is_ok_and(|path| path.as_ref() == Some(&condition.path))
-            };
+        let mut needed = key.path.iter().copied().filter_map(private_creators::creator_of);
+        if let Some(missing) = needed.find(|creator| !is_named(creator)) {
+            let sent =
+                |(name, _): &&(String, String)| path(name).is_ok_and(|path| path.as_ref() == Some(&key.path));
             let name = parameters.iter().find(sent).map_or("", |(name, _)| name);
             return Err(error(name, format!("is private; the query must name its creator, by {missing}")));
         }
-        if !needed.is_empty() {
-            condition.creators.clone_from(creators);
-        }
     }
-    Ok(())
+    Ok(creators)
 }
 
 /// Combines the range of a date and the range of its time, if both are of the same form, to one range of
 /// moments (PS3.18 §8.3.4.1.1).
-fn combine_dates_and_times(conditions: &mut [Condition]) {
+fn combine_dates_and_times(keys: &mut [MatchingKey]) {
     for (date, time) in DATE_AND_TIME {
-        let find = |tag: &Tag| conditions.iter().position(|condition| condition.path == [*tag]);
+        let find = |tag: &Tag| keys.iter().position(|key| key.path == [*tag]);
         let (Some(date_at), Some(time_at)) = (find(date), find(time)) else { continue };
-        let (Matcher::Date(dates), Matcher::Time(times)) =
-            (&conditions[date_at].matcher, &conditions[time_at].matcher)
+        let (Matcher::Date(dates), Matcher::Time(times)) = (&keys[date_at].matcher, &keys[time_at].matcher)
         else {
             continue;
         };
@@ -217,8 +261,8 @@ fn combine_dates_and_times(conditions: &mut [Condition]) {
         };
         let span =
             Span { from: join(&dates.from, &times.from), to: join(&dates.to, &times.to), is_range: true };
-        conditions[date_at].matcher = Matcher::DateAndTime { time: *time, span };
-        conditions[time_at].matcher = Matcher::Universal;
+        keys[date_at].matcher = Matcher::DateAndTime { time: *time, span };
+        keys[time_at].matcher = Matcher::Universal;
     }
 }
 
@@ -280,6 +324,8 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::attributes::{Attribute, Attributes, Value};
+    use crate::query::matching::matches;
 
     fn parse(text: &str) -> Result<Query, Error> {
         let pairs: Vec<(String, String)> = text
@@ -358,9 +404,31 @@ mod tests {
             ("00090010=ACME&00090011=B&00091101=7", true, 1),
         ] {
             let query = parse(text).unwrap();
-            let creator = query.conditions.iter().find(|it| it.path == [Tag(0x0009_0010)]).unwrap();
+            let creator = query.conditions.iter().find(|it| it.tag == Tag(0x0009_0010)).unwrap();
             assert_eq!(creator.matcher != Matcher::Universal, is_key, "{text}");
             assert_eq!(query.creators.len(), creators, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_in_one_sequence_are_one_condition_on_an_item() {
+        let query = parse("00081032.CodeValue=C1&PatientID=1&00081032.CodingSchemeDesignator=X").unwrap();
+        let [codes, patient] = &query.conditions[..] else { panic!("{:?}", query.conditions) };
+        assert_eq!((codes.tag, patient.tag), (tags::PROCEDURE_CODE_SEQUENCE, tags::PATIENT_ID));
+        let text = |value: &str| Attribute::text(b"SH", value);
+        let item = |value, scheme| {
+            let nested = [(Tag(0x0008_0100), text(value)), (Tag(0x0008_0102), text(scheme))];
+            Value::Item(Attributes::from(nested))
+        };
+        for (items, expected) in [
+            (vec![item("C1", "X")], true),
+            (vec![item("C2", "Y"), item("C1", "X")], true),
+            (vec![item("C1", "Y"), item("C2", "X")], false),
+            (vec![], false),
+        ] {
+            let sequence = Attribute { vr: Vr(*b"SQ"), values: items };
+            let data_set = Attributes::from([(tags::PROCEDURE_CODE_SEQUENCE, sequence)]);
+            assert_eq!(matches(codes, &data_set, &mut 0), expected, "{data_set:?}");
         }
     }
 

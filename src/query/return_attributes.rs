@@ -31,8 +31,7 @@ impl ReturnAttributes {
         if query.level > Level::Series && query.series.is_none() {
             related.push(Level::Series);
         }
-        let mut requested: Vec<Tag> =
-            query.conditions.iter().filter_map(|condition| condition.path.first().copied()).collect();
+        let mut requested: Vec<Tag> = query.conditions.iter().map(|condition| condition.tag).collect();
         if let Include::Some(tags) = &query.include {
             requested.extend(tags);
         }

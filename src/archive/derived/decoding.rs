@@ -7,10 +7,10 @@ use crate::archive::{Archive, Error};
 use crate::decoders;
 use crate::decoders::{PackedFrame, Priority, Request};
 use crate::dicom::frames::{FrameTable, PixelLayout};
-use crate::dicom::transfer_syntax;
+use crate::dicom::transfer_syntax::{Compression, compression};
 use crate::index::records::InstanceRecord;
 use crate::pixel;
-use crate::pixel::decode::{self, Decoded, FrameEncoding, is_decodable};
+use crate::pixel::decode::{self, Decoded, FrameEncoding};
 
 /// The reason why a frame is not available to code that needs its samples.
 #[derive(Debug, thiserror::Error)]
@@ -136,12 +136,14 @@ fn take_request(frame: &mut StoredFrame) -> Request {
     }
 }
 
-/// Whether frames of an instance are decoded in a process of their own. Native, deflated and RLE frames are
-/// not: that code is memory-safe, and its time and memory are bounded by the size of the frame.
+/// Whether frames of an instance are decoded in a process of their own. Uncompressed, deflated and RLE frames
+/// are not: that code is memory-safe, and its time and memory are bounded by the size of the frame.
 fn needs_process(record: &InstanceRecord) -> bool {
     let uid = record.transfer_syntax.as_str();
     let is_encapsulated = matches!(record.layout.frames, FrameTable::Encapsulated { .. });
-    let is_in_process =
-        matches!(uid, transfer_syntax::RLE_LOSSLESS | transfer_syntax::DEFLATED_IMAGE_FRAME_COMPRESSION);
-    is_encapsulated && is_decodable(uid) && !is_in_process
+    let is_in_process = matches!(
+        compression(uid),
+        None | Some(Compression::Encapsulated | Compression::DeflatedFrame | Compression::Rle)
+    );
+    is_encapsulated && !is_in_process
 }

@@ -27,6 +27,17 @@ pub struct DecodedFrame {
     pub bits_stored: u16,
 }
 
+/// Clears the bits of the next frame in the last byte of a frame of single bits.
+fn without_next_frame(bytes: &mut [u8], layout: &PixelLayout) {
+    let bits_of_last = layout.native_frame_bits().map_or(0, |bits| bits % 8);
+    if layout.bits_allocated == 1
+        && bits_of_last > 0
+        && let Some(last) = bytes.last_mut()
+    {
+        *last &= (1 << bits_of_last) - 1;
+    }
+}
+
 /// The bytes of one frame of an instance, decoded; 0 without pixels. An encoded frame is hardly ever larger.
 pub fn frame_bytes(record: &InstanceRecord) -> usize {
     let bytes = record.layout.pixels.as_ref().map_or(0, PixelLayout::frame_bytes);
@@ -49,7 +60,8 @@ pub async fn decoded_frame(
 ) -> Result<DecodedFrame, Error> {
     let (permit, frame) = frame_for_work(archive, caller, record, number).await?;
     if frame.little_endian().is_some() {
-        let StoredFrame { bytes, layout, .. } = frame.stored;
+        let StoredFrame { mut bytes, layout, .. } = frame.stored;
+        without_next_frame(&mut bytes, &layout);
         let PixelLayout { photometric, is_planar, bits_stored, .. } = layout;
         return Ok(DecodedFrame { bytes, photometric, is_planar, bits_stored });
     }

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::archive;
 use crate::archive::access::Caller;
 use crate::archive::blocking::catch_panics;
-use crate::archive::ingest::partial::PartialInstance;
+use crate::archive::ingest::partial::{PartialInstance, UnreadInstance};
 use crate::archive::permits::Permit;
 use crate::archive::{Archive, run_blocking};
 use crate::budget::Grant;
@@ -89,9 +89,14 @@ enum Work {
 pub struct Outcome {
     /// The identity of the instance, if that much could be read.
     pub identity: Option<Identity>,
+    /// The SOP Class UID and SOP Instance UID of an instance without an identity, if these could be read.
+    pub reference: Option<SopReference>,
     /// The stored instance, or the reason why it is refused.
     pub result: Result<StoredInstance, Refusal>,
 }
+
+/// The SOP Class UID and SOP Instance UID of an instance.
+pub type SopReference = (String, InstanceUid);
 
 /// The identity of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -326,9 +331,12 @@ impl Upload {
         });
         let received = received.await;
         self.batch_memory = None;
-        let mut received = match received.map_err(Refusal::from).flatten() {
+        let received = received.map_err(|error| UnreadInstance::from(Refusal::from(error))).flatten();
+        let mut received = match received {
             Ok(received) => received,
-            Err(refusal) => return Outcome::refused(None, refusal),
+            Err(UnreadInstance { reference, refusal }) => {
+                return Outcome { reference, ..Outcome::refused(None, refusal) };
+            }
         };
         let identity = Some(received.identity());
         let found = &received.instance.study;
@@ -359,7 +367,7 @@ impl Upload {
         match stored {
             Ok(stored) => {
                 log_faults(identity.as_ref(), &stored.warnings);
-                Outcome { identity, result: Ok(stored) }
+                Outcome { identity, reference: None, result: Ok(stored) }
             }
             Err(refusal) => Outcome::refused(identity, refusal),
         }
@@ -386,7 +394,7 @@ impl Outcome {
             Refusal::TooLarge { .. } | Refusal::Busy => warn!("cannot store an instance: {refusal}"),
             _ => {}
         }
-        Self { identity, result: Err(refusal) }
+        Self { identity, reference: None, result: Err(refusal) }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::archive::ingest::{Identity, Refusal, read_instance};
+use crate::archive::ingest::{Identity, Refusal, SopReference, read_instance};
 use crate::archive::scan_limits;
 use crate::blobs::Staged;
 use crate::config::IngestSettings;
-use crate::dicom::instance::ParsedInstance;
+use crate::dicom::instance::{ParsedInstance, reference};
 use crate::dicom::scan::Scanner;
 use crate::digest::{DigestAlgorithm, Hasher, ObjectDigest};
 
@@ -25,6 +25,19 @@ pub(in crate::archive) struct ReceivedInstance {
     pub(in crate::archive) staged: Staged,
     /// The offset of its data set in the staged object.
     pub(in crate::archive) data_set_offset: u64,
+}
+
+/// An instance that is refused before its identity is read.
+pub(super) struct UnreadInstance {
+    /// Its SOP Class UID and SOP Instance UID, if these could be read.
+    pub(super) reference: Option<SopReference>,
+    pub(super) refusal: Refusal,
+}
+
+impl From<Refusal> for UnreadInstance {
+    fn from(refusal: Refusal) -> Self {
+        Self { reference: None, refusal }
+    }
 }
 
 impl PartialInstance {
@@ -56,11 +69,19 @@ impl PartialInstance {
         }
     }
 
-    pub(super) fn conclude(self) -> Result<ReceivedInstance, Refusal> {
-        let staged = self.staged?;
-        let outline = self.scanner.finish()?;
-        let instance = read_instance(&outline)?;
-        let digest = self.hasher.finish();
+    pub(super) fn conclude(self) -> Result<ReceivedInstance, UnreadInstance> {
+        let Self { staged, scanner, hasher, .. } = self;
+        let staged = match staged {
+            Ok(staged) => staged,
+            Err(refusal) => return Err(UnreadInstance { reference: reference(scanner.outline()), refusal }),
+        };
+        let outline = scanner.finish_or_part().map_err(|(outline, failure)| UnreadInstance {
+            reference: reference(&outline),
+            refusal: failure.into(),
+        })?;
+        let instance = read_instance(&outline)
+            .map_err(|failure| UnreadInstance { reference: reference(&outline), refusal: failure.into() })?;
+        let digest = hasher.finish();
         Ok(ReceivedInstance { instance, digest, staged, data_set_offset: outline.data_set_offset })
     }
 }

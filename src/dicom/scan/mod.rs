@@ -148,13 +148,23 @@ impl Scanner {
     /// # Errors
     /// [`Failure::Truncated`] if the object ends inside an element, an item or a sequence; also the errors of
     /// [`Scanner::push`] for the last few bytes.
-    pub fn finish(mut self) -> Result<Outline, Failure> {
-        if let Some(inflater) = &self.inflater {
-            inflater.finish(&self.state)?;
+    pub fn finish(self) -> Result<Outline, Failure> {
+        self.finish_or_part().map_err(|(_, failure)| failure)
+    }
+
+    /// Like [`Scanner::finish`]; an error comes with the outline of the part that was scanned.
+    pub fn finish_or_part(mut self) -> Result<Outline, (Box<Outline>, Failure)> {
+        let inflated = self.inflater.as_ref().map_or(Ok(()), |inflater| inflater.finish(&self.state));
+        if let Err(failure) = inflated.and_then(|()| self.state.finish()) {
+            return Err((Box::new(self.state.outline), failure));
         }
-        self.state.finish()?;
         self.state.correct_pixel_syntax();
         Ok(self.state.outline)
+    }
+
+    /// The outline of the part that was scanned.
+    pub fn outline(&self) -> &Outline {
+        &self.state.outline
     }
 
     /// An inflater, with the first bytes of the data set, if the scan has just reached a deflated data set.

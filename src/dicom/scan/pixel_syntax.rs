@@ -4,7 +4,7 @@ use crate::dicom::codestream;
 use crate::dicom::rle_header;
 use crate::dicom::scan::state::ScanState;
 use crate::dicom::tags;
-use crate::dicom::transfer_syntax;
+use crate::dicom::transfer_syntax::{self, Compression};
 
 impl ScanState {
     /// Replaces the transfer syntax by the one that the first frame proves, if frames are encapsulated and
@@ -21,7 +21,10 @@ impl ScanState {
         let declared = outline.transfer_syntax.as_str();
         let is_native = transfer_syntax::is_native_little_endian(declared) && !outline.is_deflated;
         let codec = transfer_syntax::compression(declared);
-        if (outline.fragments.is_empty() && bare.is_none()) || (!is_native && codec.is_none()) {
+        // Samples may look like the header of a codestream.
+        let is_uncompressed = codec == Some(Compression::Encapsulated);
+        let is_kept = is_uncompressed || (!is_native && codec.is_none());
+        if (outline.fragments.is_empty() && bare.is_none()) || is_kept {
             return;
         }
         let head = &outline.first_frame_head;

@@ -114,8 +114,9 @@ pub(crate) fn frame_numbers(list: &str) -> Result<Vec<u32>, Error> {
     if list.split(',').count() > MAX_FRAMES {
         return Err(wrong(format!("more than {MAX_FRAMES} frames")));
     }
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let numbers = list.split(',').map(|text| match text.trim().parse() {
-        Ok(number) if number > 0 => Ok(number),
+        Ok(number) if number > 0 && is_number(text.trim()) => Ok(number),
         _ => Err(wrong(format!("`{}` is not a frame number from 1", shortened(text)))),
     });
     numbers.collect()

@@ -11,8 +11,9 @@ use tracing::error;
 
 use crate::archive::records::MetadataRecord;
 use crate::archive::with_stack_for;
+use crate::dicom::attributes::Tag;
 use crate::dicom::metadata::{GzipJoiner, Metadata};
-use crate::dicom::{json, xml};
+use crate::dicom::{json, tags, xml};
 use crate::http::error::Error;
 use crate::http::request::accept_encoding::ContentCoding;
 use crate::http::response::multipart as parts;
@@ -96,17 +97,16 @@ impl MetadataWriter {
 
     /// Writes an instance, or nothing if it cannot be read.
     fn instance(&mut self, metadata: &Metadata) -> Result<(), Error> {
-        let before = match self.form {
-            MetadataFormat::Json => if self.is_first { "[" } else { "," }.to_owned(),
-            MetadataFormat::Xml => String::new(),
-            MetadataFormat::XmlParts => parts::head(MODEL_BOUNDARY, self.is_first, DICOM_XML, None),
-        };
         if self.form == MetadataFormat::Json {
-            return self.output.metadata(&before, metadata, &self.base_url);
+            let before = if self.is_first { "[" } else { "," };
+            return self.output.metadata(before, metadata, &self.base_url);
         }
-        let document = document(metadata, &self.base_url)?;
-        self.output.text(before.as_bytes())?;
-        self.output.text(&document)
+        let Document { text, location } = document(metadata, &self.base_url)?;
+        if self.form == MetadataFormat::XmlParts {
+            let head = parts::located(MODEL_BOUNDARY, self.is_first, DICOM_XML, None, &location);
+            self.output.text(head.as_bytes())?;
+        }
+        self.output.text(&text)
     }
 
     /// The bytes at the end of the response.
@@ -176,16 +176,30 @@ impl TextOutput {
 }
 
 /// An instance's metadata in XML.
-fn document(metadata: &Metadata, base_url: &str) -> Result<Vec<u8>, Error> {
+struct Document {
+    text: Vec<u8>,
+    /// The URL of the metadata.
+    location: String,
+}
+
+fn document(metadata: &Metadata, base_url: &str) -> Result<Document, Error> {
     let mut text = Vec::new();
     metadata.write_text(base_url, &mut text).map_err(damaged)?;
     let write = || {
         let data_set: Json = json::parse_nested(&text)?;
         let mut document = Vec::with_capacity(2 * text.len());
         xml::write(&data_set, &mut document);
-        Ok::<_, json::Error>(document)
+        Ok::<_, json::Error>(Document { text: document, location: location(&data_set, base_url) })
     };
     with_stack_for(json::nesting(&text), write)?.map_err(damaged)
+}
+
+/// The URL of the metadata of an instance.
+fn location(data_set: &Json, base_url: &str) -> String {
+    let uid = |tag: Tag| data_set[tag.to_string()]["Value"][0].as_str().unwrap_or_default();
+    let [study, series, instance] =
+        [tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID].map(uid);
+    format!("{base_url}/studies/{study}/series/{series}/instances/{instance}/metadata")
 }
 
 fn damaged(error: impl Into<anyhow::Error>) -> Error {

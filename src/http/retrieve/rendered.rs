@@ -139,8 +139,7 @@ async fn presented(
     if parameters.window.is_some() {
         return Err(wrong("window", "cannot be given for a presentation state, which has its own"));
     }
-    if parameters.viewport.is_some_and(|viewport| viewport.left_top != [0.0; 2] || viewport.size != [None; 2])
-    {
+    if parameters.viewport.is_some_and(|viewport| viewport.has_region()) {
         return Err(wrong(
             "viewport",
             "is `width,height` for a presentation state, which has its own region",

@@ -110,9 +110,13 @@ impl StoreRequestReader {
     pub(super) async fn read(&mut self, chunks: &mut BodyReader, payload: &Payload) -> Result<(), Error> {
         match payload {
             Payload::One(kind) => {
-                let mut part = self.begin(kind.clone()).await?;
+                let (mut part, mut is_empty) = (self.begin(kind.clone()).await?, true);
                 while let Some(bytes) = chunks.next().await? {
+                    is_empty &= bytes.is_empty();
                     self.write(&mut part, bytes).await;
+                }
+                if is_empty {
+                    return Err(Error::Body("the body is empty".into()));
                 }
                 self.end(part).await;
                 Ok(())

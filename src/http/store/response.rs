@@ -126,6 +126,9 @@ pub(super) fn respond(
     if items.is_empty() && skipped.count == 0 {
         return Err(ended.err().unwrap_or_else(|| Error::Body("the body holds no instances".into())));
     }
+    if let Some(reason) = malformed(&items) {
+        return Err(Error::Body(reason.to_owned()));
+    }
     let mut module = ResponseModule { may_retry: true, ..ResponseModule::default() };
     for item in items {
         module.add(head.base_url(), item);
@@ -158,6 +161,16 @@ pub(super) fn respond(
     ranged::finish(response.header(CONTENT_LENGTH, text.len()), Body::from(text))
 }
 
+/// The reason why the syntax of the only part of a request is wrong, which is a bad request (Table 10.5.3-1).
+fn malformed(items: &[PartResult]) -> Option<&str> {
+    match items {
+        [PartResult::Unmade(UnassembledInstance { reference: None, refusal: Refusal::Metadata(reason) })] => {
+            Some(reason)
+        }
+        _ => None,
+    }
+}
+
 /// The module in the representation that the client prefers, and its media type.
 fn written(module: &Attributes, head: &Head) -> (&'static str, Vec<u8>) {
     let offer = |essence| Offer { is_multipart: false, essence, transfer_syntax: None, is_default: true };
@@ -175,7 +188,8 @@ impl ResponseModule {
     fn add(&mut self, base_url: &str, item: PartResult) {
         match item {
             PartResult::Outcome {
-                outcome: Outcome { identity: Some(identity), result: Ok(stored) }, ..
+                outcome: Outcome { identity: Some(identity), result: Ok(stored), .. },
+                ..
             } => {
                 self.add_stored(base_url, &identity, &stored);
             }
@@ -183,8 +197,9 @@ impl ResponseModule {
             PartResult::Outcome { outcome: Outcome { result: Ok(_), .. }, .. } => {
                 self.add_other(PROCESSING_FAILURE, "stored without an identity", None);
             }
-            PartResult::Outcome { outcome: Outcome { identity, result: Err(refusal) }, name } => {
-                self.add_refused(identity.as_ref().map(reference), &refusal, name);
+            PartResult::Outcome { outcome: Outcome { identity, reference, result: Err(refusal) }, name } => {
+                let read = reference.map(|(sop_class, instance)| reference_to(&sop_class, instance.as_str()));
+                self.add_refused(identity.as_ref().map(reference_of).or(read), &refusal, name);
             }
             PartResult::Unmade(UnassembledInstance { reference, refusal }) => {
                 let reference = reference.map(|(sop_class, instance)| reference_to(&sop_class, &instance));
@@ -200,7 +215,7 @@ impl ResponseModule {
     fn add_stored(&mut self, base_url: &str, identity: &Identity, stored: &StoredInstance) {
         let Identity { study, series, instance, .. } = identity;
         let study_url = format!("{base_url}/studies/{study}");
-        let mut item = reference(identity);
+        let mut item = reference_of(identity);
         let url = format!("{study_url}/series/{series}/instances/{instance}");
         item.insert(tags::RETRIEVE_URL, Attribute::text(b"UR", url));
         if !stored.warnings.is_empty() {
@@ -335,7 +350,7 @@ fn sequence(items: impl Iterator<Item = Attributes>) -> Attribute {
 }
 
 /// The SOP Instance Reference Macro (PS3.3 Table 10-11).
-fn reference(identity: &Identity) -> Attributes {
+fn reference_of(identity: &Identity) -> Attributes {
     reference_to(&identity.sop_class, identity.instance.as_str())
 }
 
@@ -373,16 +388,22 @@ mod tests {
         let warning = Warning { tag: Tag(0), reason: String::new() };
         let stored =
             StoredInstance { is_duplicate: false, has_replaced: false, warnings: vec![warning; warnings] };
-        PartResult::Outcome { outcome: Outcome { identity: identity("1"), result: Ok(stored) }, name: None }
+        PartResult::Outcome {
+            outcome: Outcome { identity: identity("1"), reference: None, result: Ok(stored) },
+            name: None,
+        }
     }
 
     fn refused(refusal: Refusal) -> PartResult {
-        PartResult::Outcome { outcome: Outcome { identity: identity("1"), result: Err(refusal) }, name: None }
+        PartResult::Outcome {
+            outcome: Outcome { identity: identity("1"), reference: None, result: Err(refusal) },
+            name: None,
+        }
     }
 
     fn unreadable() -> PartResult {
         PartResult::Outcome {
-            outcome: Outcome { identity: None, result: Err(Failure::NotDicom.into()) },
+            outcome: Outcome { identity: None, reference: None, result: Err(Failure::NotDicom.into()) },
             name: None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_LOCATION;
+use axum::http::header::{CONTENT_LOCATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
 
 use crate::archive::access::Caller;
@@ -100,7 +100,10 @@ async fn copy(
     }
     query.refuse_window()?;
     let deidentifier = deidentifier(archive, caller, anonymize.options).await?;
-    anonymized::one(archive, caller, record, &query.transfer_syntax()?, head, &deidentifier).await
+    let mut response =
+        anonymized::one(archive, caller, record, &query.transfer_syntax()?, head, &deidentifier).await?;
+    without_transfer_syntax(&mut response);
+    Ok(response)
 }
 
 /// The instance itself (§9.4), as WADO-RS gives it.
@@ -115,10 +118,19 @@ async fn dicom(
     let location = url(&record, head.base_url());
     let accept = query.transfer_syntax()?;
     let mut response = instances::one(archive, caller, record, &accept, head).await?;
+    without_transfer_syntax(&mut response);
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(CONTENT_LOCATION, location);
     }
     Ok(response)
+}
+
+/// Removes the parameter of the transfer syntax from the media type: the parameter is forbidden in responses
+/// of URI services (§8.7.3.5.2), and the file names its transfer syntax itself.
+fn without_transfer_syntax(response: &mut Response<Body>) {
+    if response.headers().contains_key(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(DICOM));
+    }
 }
 
 /// A rendered image of the instance (§9.5): the requested frame or the first one, or all frames as an
@@ -148,7 +160,14 @@ async fn image(
         }
         ImageFrame { record: Arc::new(record), number: shown }
     };
-    parameters.viewport = query.viewport(&frame.record)?;
+    let size = match &parameters.presentation_state {
+        // The region is one of the image as the presentation state shows it (§9.5.2.4).
+        Some(state) if query.has_area() => {
+            rendering::presented_size(archive, &caller, &frame.record, frame.number, state).await?
+        }
+        _ => frame.record.layout.pixels.as_ref().map_or([1; 2], |pixels| [pixels.columns, pixels.rows]),
+    };
+    parameters.viewport = query.viewport(size)?;
     parameters.limit_area("rows", rendering::max_viewport_pixels(archive))?;
     let plan = RenderingPlan { rendering: parameters.rendering(format)?, state, warning: parameters.warning };
     let is_animated =

@@ -146,15 +146,15 @@ impl UriQuery {
         Ok(())
     }
 
-    /// The size of the rendered image and the region of the stored one (§9.5.2.4, §9.5.2.5).
-    pub(super) fn viewport(&self, record: &InstanceRecord) -> Result<Option<Viewport>, Error> {
-        let pixels = record.layout.pixels.as_ref();
-        self.area(pixels.map_or([1; 2], |pixels| [pixels.columns, pixels.rows]))
+    /// Whether the query names a size or a region.
+    pub(super) fn has_area(&self) -> bool {
+        ["rows", "columns", "region"].iter().any(|name| self.value(name).is_some())
     }
 
-    /// Like [`Self::viewport`], for an image of these columns and rows. If only one of `rows` and `columns`
-    /// is given, the shape of the region decides on the other; without both, the region keeps its size.
-    fn area(&self, image: [u32; 2]) -> Result<Option<Viewport>, Error> {
+    /// The size of the rendered image and the region of an image of these columns and rows (§9.5.2.4,
+    /// §9.5.2.5). If only one of `rows` and `columns` is given, the shape of the region decides on the other;
+    /// without both, the region keeps its size.
+    pub(super) fn viewport(&self, image: [u32; 2]) -> Result<Option<Viewport>, Error> {
         let size = |name| self.value(name).map(|text| side(name, text)).transpose();
         let (rows, columns, region) = (size("rows")?, size("columns")?, self.region()?);
         if rows.is_none() && columns.is_none() && region.is_none() {
@@ -313,10 +313,10 @@ mod tests {
                 Some(viewport(40, 10, [0.0, 100.0], [Some(400.0), Some(100.0)])),
             ),
         ] {
-            assert_eq!(query(pairs).area([400, 200]).unwrap(), expected, "{pairs:?}");
+            assert_eq!(query(pairs).viewport([400, 200]).unwrap(), expected, "{pairs:?}");
         }
         for (name, text) in [("rows", "0"), ("columns", "-5"), ("rows", "1.5"), ("columns", "100000")] {
-            assert_eq!(named(query(&[(name, text)]).area([4, 4])), name, "{text}");
+            assert_eq!(named(query(&[(name, text)]).viewport([4, 4])), name, "{text}");
         }
     }
 

@@ -24,6 +24,11 @@ impl Viewport {
         Self { width, height, left_top: [0.0; 2], size: [None; 2] }
     }
 
+    /// Whether the viewport shows a region, and not all of the image.
+    pub fn has_region(&self) -> bool {
+        self.left_top != [0.0; 2] || self.size != [None; 2]
+    }
+
     /// The size of the rendered image, for an image of so many pixels from left to right and from top to
     /// bottom: one side is the area's, the other no larger than it.
     ///
@@ -69,6 +74,9 @@ pub fn apply(canvas: Canvas, viewport: &Viewport) -> Result<Canvas, Error> {
     let mut shown = if is_whole && [width, height] == image {
         canvas
     } else {
+        // The region is cropped before it is scaled: pixels outside of it do not show at its edges.
+        let (corner, canvas) = cropped(canvas, [left, top, left + region_width, top + region_height]);
+        let [left, top] = [left - corner[0], top - corner[1]];
         let region = ResizeOptions::new().crop(left, top, region_width, region_height);
         scale(&canvas, [width, height], region)?
     };
@@ -80,6 +88,24 @@ pub fn apply(canvas: Canvas, viewport: &Viewport) -> Result<Canvas, Error> {
         shown.flip_vertically();
     }
     Ok(shown)
+}
+
+/// The pixels that are at least in part between left, top, right and bottom, and the left top corner of the
+/// first.
+fn cropped(canvas: Canvas, [left, top, right, bottom]: [f64; 4]) -> ([f64; 2], Canvas) {
+    let (left, top) = (left.floor(), top.floor());
+    let end = |edge: f64, whole: u32| (edge.ceil() as u32).min(whole);
+    let (columns, rows) =
+        (left as u32..end(right, canvas.width), top as usize..end(bottom, canvas.height) as usize);
+    if columns.len() == canvas.width as usize && rows.len() == canvas.height as usize {
+        return ([0.0; 2], canvas);
+    }
+    let (samples, stride) = (canvas.samples(), canvas.width as usize * canvas.samples());
+    let in_row = columns.start as usize * samples..columns.end as usize * samples;
+    let (width, height) = (columns.len() as u32, rows.len() as u32);
+    let pixels = canvas.pixels.chunks(stride).skip(rows.start).take(rows.len());
+    let pixels = pixels.flat_map(|row| &row[in_row.clone()]).copied().collect();
+    ([left, top], Canvas { width, height, pixels })
 }
 
 fn scale(canvas: &Canvas, [width, height]: [u32; 2], region: ResizeOptions) -> Result<Canvas, Error> {
@@ -132,6 +158,22 @@ mod tests {
         ] {
             let shown = apply(image(4, 3), &region([2, 2], left_top, size)).unwrap();
             assert_eq!(shown.pixels, expected, "{left_top:?} {size:?}");
+        }
+    }
+
+    #[test]
+    fn pixels_outside_of_the_region_do_not_show_at_its_edges() {
+        // A white square of 4 x 4 in 8 x 8, in one sample and in three.
+        let is_inside = |place: usize| (2..6).contains(&(place % 8)) && (2..6).contains(&(place / 8));
+        for samples in [1, 3] {
+            let pixels =
+                (0..64).flat_map(|place| vec![if is_inside(place) { 255 } else { 0 }; samples]).collect();
+            let canvas = Canvas { width: 8, height: 8, pixels };
+            for (side, length) in [(4, 4.0), (2, 4.0), (3, 4.0), (16, 4.0), (7, 3.5), (16, 0.5)] {
+                let viewport = region([side; 2], [2.0; 2], [Some(length), Some(-length)]);
+                let shown = apply(canvas.clone(), &viewport).unwrap();
+                assert_eq!(shown.pixels, vec![255; (side * side) as usize * samples], "{side} {length}");
+            }
         }
     }
 

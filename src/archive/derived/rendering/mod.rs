@@ -126,6 +126,28 @@ pub async fn renderer(
     })
 }
 
+/// The size, in pixels from left to right and from top to bottom, of an image as a presentation state in the
+/// same study shows its frame `number` (from 1) without a viewport.
+///
+/// # Errors
+/// As [`renderer`].
+pub async fn presented_size(
+    archive: &Archive,
+    caller: &Caller,
+    record: &Arc<InstanceRecord>,
+    number: u32,
+    (series, instance): &(SeriesUid, InstanceUid),
+) -> Result<[u32; 2], Error> {
+    let state = archive.instance(caller, &record.study, series, instance).await?;
+    let record = Arc::clone(record);
+    let size = move || {
+        let image = record.layout.pixels.as_ref().map_or([1; 2], |pixels| [pixels.columns, pixels.rows]);
+        let subject = Subject { instance: record.instance.as_str(), frame: number };
+        Presentation::read(&state).map(|presentation| presentation.size(image, subject))
+    };
+    run_blocking(None, size).await?
+}
+
 /// Reads the data needed to render frames of an instance, besides the frames.
 async fn scene(
     archive: &Archive,

@@ -16,7 +16,7 @@ use crate::pixel::render;
 use crate::pixel::render::lines::MAX_DOTS;
 use crate::pixel::render::viewport::Viewport;
 use crate::pixel::render::window::Voi;
-use crate::pixel::render::{Canvas, Display, viewport};
+use crate::pixel::render::{Canvas, Display, ModalityTransform, viewport};
 
 /// The SOP classes that are applied: grayscale and colour softcopy presentation states.
 const APPLIED: [&str; 2] =
@@ -88,9 +88,9 @@ impl Presentation {
 
     /// Replaces the image's own transformations of values by those of the presentation state.
     pub(super) fn adjust(&self, display: &mut Display, layout: &PixelLayout, subject: Subject<'_>) {
-        if let Some(modality) = self.plain.modality(layout) {
-            display.modality = modality;
-        }
+        // Without one of its own, a presentation state has the identity, whatever the image has (PS3.4 §N.2).
+        let identity = ModalityTransform::Linear { slope: 1.0, intercept: 0.0 };
+        display.modality = self.plain.modality(layout).unwrap_or(identity);
         let is_signed = has_negative_values(&display.modality, layout);
         let items = self.softcopy_voi_luts.items.iter();
         let mut items =
@@ -101,8 +101,33 @@ impl Presentation {
         display.is_inverted = self.presentation_shape.text() == Some("INVERSE");
     }
 
-    /// Cuts out the displayed area, fits the area into `viewport`, rotates and flips it, and renders the
-    /// graphics.
+    /// The size of an image as the presentation state shows it without a viewport, in pixels from left to
+    /// right and from top to bottom.
+    pub(super) fn size(&self, image: [u32; 2], subject: Subject<'_>) -> [u32; 2] {
+        let mut size = self.displayed(image, subject).1;
+        if self.quarters() % 2 == 1 {
+            size.reverse();
+        }
+        size
+    }
+
+    /// Left, top, width and height of the displayed area, and the size at which it is shown, before it is
+    /// rotated.
+    fn displayed(&self, image: [u32; 2], subject: Subject<'_>) -> ([f64; 4], [u32; 2]) {
+        let area = self.areas.items.iter().find(|area| is_for(&area.images, subject));
+        let region = area.and_then(Area::region).unwrap_or([0.0, 0.0, image[0].into(), image[1].into()]);
+        let shown = area.map_or(1.0, Area::magnification);
+        let size = [region[2], region[3]].map(|side| (side * shown).round().clamp(1.0, 65_535.0) as u32);
+        (region, size)
+    }
+
+    /// The quarters of a turn, clockwise, from 0 to 3.
+    fn quarters(&self) -> u32 {
+        (self.rotation.number().unwrap_or(0.0) / 90.0).round().rem_euclid(4.0) as u32
+    }
+
+    /// Arranges the image in a viewport. Its region is one of the image as the presentation state shows it
+    /// (PS3.18 §9.5.2.4), in pixels of [`Presentation::size`].
     pub(super) fn arrange(
         &self,
         canvas: Canvas,
@@ -110,16 +135,27 @@ impl Presentation {
         max_pixels: u64,
         subject: Subject<'_>,
     ) -> Result<Canvas, render::Error> {
+        match viewport.filter(|viewport| viewport.has_region()) {
+            Some(viewport) => {
+                viewport::apply(self.arrange_whole(canvas, None, max_pixels, subject)?, viewport)
+            }
+            None => self.arrange_whole(canvas, viewport, max_pixels, subject),
+        }
+    }
+
+    /// Cuts out the displayed area, fits the area into `viewport`, rotates and flips it, and renders the
+    /// graphics.
+    fn arrange_whole(
+        &self,
+        canvas: Canvas,
+        viewport: Option<&Viewport>,
+        max_pixels: u64,
+        subject: Subject<'_>,
+    ) -> Result<Canvas, render::Error> {
         let image = [canvas.width, canvas.height];
-        let quarters = (self.rotation.number().unwrap_or(0.0) / 90.0).round().rem_euclid(4.0) as u32;
-        let is_flipped = self.horizontal_flip.text() == Some("Y");
-        let area = self.areas.items.iter().find(|area| is_for(&area.images, subject));
-        let region = area.and_then(Area::region).unwrap_or([0.0, 0.0, image[0].into(), image[1].into()]);
-        let shown = area.map_or(1.0, Area::magnification);
-        let mut fit = match viewport {
-            Some(viewport) => [viewport.width, viewport.height],
-            None => [region[2], region[3]].map(|side| (side * shown).round().clamp(1.0, 65_535.0) as u32),
-        };
+        let (quarters, is_flipped) = (self.quarters(), self.horizontal_flip.text() == Some("Y"));
+        let (region, shown) = self.displayed(image, subject);
+        let mut fit = viewport.map_or(shown, |viewport| [viewport.width, viewport.height]);
         if viewport.is_some() && quarters % 2 == 1 {
             fit.reverse();
         }
