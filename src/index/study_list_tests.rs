@@ -134,7 +134,7 @@ async fn a_list_in_memory_finds_what_is_stored_whatever_has_changed(engine: Engi
         assert_eq!((studies(&results), summary.has_more), naive(&stored, &query), "{round} {query:?}");
         matched += results.len();
     }
-    assert!(matched > engine.cases && changed > engine.cases / 5, "{matched} {changed}");
+    assert!(matched > engine.cases / 2 && changed > engine.cases / 5, "{matched} {changed}");
 }
 
 async fn a_search_in_a_list_reads_what_has_changed_and_what_it_finds(engine: Engine) {

@@ -173,5 +173,5 @@ function numberSearches(text) {
   // Numbers are matched with case (PS3.4 §C.2.2.2.1), and typed without.
   const written = /\d/.test(text) && text !== text.toUpperCase() ? [text, text.toUpperCase()] : [text];
   const anywhere = written.map((one) => (/[*?]/.test(one) ? one : `*${one}*`));
-  return anywhere.flatMap((one) => [{ PatientID: one }, { AccessionNumber: one }]);
+  return anywhere.flatMap((one) => ["PatientID", "AccessionNumber"].map((key) => ({ [key]: one })));
 }
