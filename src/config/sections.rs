@@ -147,6 +147,7 @@ pub struct SearchSettings {
     pub max_limit: usize,
     pub max_rows_read: usize,
     pub max_ordered: usize,
+    pub list_memory_bytes: usize,
 }
 
 /// Section `[preview]`.

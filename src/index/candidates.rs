@@ -11,14 +11,15 @@ use crate::dicom::attributes::Tag;
 use crate::dicom::tags;
 use crate::dicom::uid::StudyUid;
 use crate::index::conditions::Conditions;
-use crate::index::key_walk::{FoundStudy, KeyWalk, NameWalk};
+use crate::index::key_walk::{ArrivalWalk, FoundStudy, KeyWalk, PlaceWalk};
 use crate::index::listing::KeyFilter;
 use crate::index::order_bounds::{OrderBounds, matcher};
 use crate::index::records::{SeriesRecord, StudyRecord};
 use crate::index::row_walk::{Candidate, PAGE_ROWS, RowWalk};
 use crate::index::rows::InstanceLocation;
 use crate::index::search_budget::SearchBudget;
-use crate::index::{Error, counts, keys, read, rows};
+use crate::index::study_lists::CurrentList;
+use crate::index::{Error, Index, counts, keys, read, rows};
 use crate::query::matching::Matcher;
 use crate::query::{Level, Query};
 use crate::table::{ItemKey, Range, Secondary, Table};
@@ -50,14 +51,24 @@ enum CandidateSource {
     None,
     /// Ranges whose rows are read one after the other.
     Rows(RowWalk),
-    /// The list of all studies, walked by its sort keys; beside it, the names with the prefix of the query.
-    Keys(Box<KeyWalk>, Option<Box<NameWalk>>),
+    /// The list of all studies, walked by its sort keys.
+    Keys(Box<KeyWalk>, KeySource),
+    /// The studies that arrived in a span of time.
+    Arrivals(Box<ArrivalWalk>),
+}
+
+/// The source of the sort keys of a walk.
+enum KeySource {
+    /// The table; beside the list of all studies, the names with the prefix of the query.
+    Table(Option<Box<PlaceWalk>>),
+    /// The list in memory.
+    Memory(Arc<CurrentList>),
 }
 
 impl<'a> Candidates<'a> {
     /// Finds the candidates of a query. Reads few rows at once, but for a query that names UIDs.
     pub(crate) async fn choose(
-        table: &Arc<dyn Table>,
+        index: &Index,
         tenant: &'a str,
         query: &Query,
         conditions: &Conditions,
@@ -71,7 +82,7 @@ impl<'a> Candidates<'a> {
             false => usize::MAX,
         };
         let mut chosen = Self {
-            table: table.clone(),
+            table: index.table.clone(),
             tenant,
             ready: VecDeque::new(),
             source: CandidateSource::None,
@@ -94,23 +105,48 @@ impl<'a> Candidates<'a> {
             chosen.source = CandidateSource::Rows(RowWalk::new(ranges));
             return Ok(chosen);
         }
+        if let Some(span) = &query.arrived {
+            let most = most_places(wanted, budget);
+            let arrivals = ArrivalWalk::new(PlaceWalk::of_arrivals(tenant, span, bounds, most));
+            chosen.source = CandidateSource::Arrivals(Box::new(arrivals));
+            return Ok(chosen);
+        }
         let mut walk = KeyWalk::new(bounds.of_list(tenant, limit), filter);
         if may_skip {
             walk.skip = query.offset;
             chosen.skip_days(query, &mut walk, budget).await?;
         }
-        chosen.source = match name_prefix(query) {
-            _ if walk.reads_every_row() => {
-                CandidateSource::Rows(RowWalk::after(walk.range, walk.skipped, walk.passed))
+        chosen.source = chosen.walk_list(index, query, walk, bounds, budget).await;
+        Ok(chosen)
+    }
+
+    /// The walk through the list of all studies: in memory, or in the table.
+    async fn walk_list(
+        &self,
+        index: &Index,
+        query: &Query,
+        walk: KeyWalk,
+        bounds: OrderBounds,
+        budget: &SearchBudget,
+    ) -> CandidateSource {
+        if walk.reads_every_row() {
+            if !index.is_remote() {
+                // A search for one of the studies may follow.
+                index.begin_study_list(self.tenant);
             }
-            None => CandidateSource::Keys(Box::new(walk), None),
-            Some(prefix) => {
-                let most = wanted.saturating_mul(2).clamp(1000, budget.rows_left().max(1000));
-                let names = NameWalk::new(tenant, prefix, bounds, most);
-                CandidateSource::Keys(Box::new(walk), Some(Box::new(names)))
+            return CandidateSource::Rows(RowWalk::after(walk.range, walk.skipped, walk.passed));
+        }
+        let is_by_date = walk.filter.is_by_date_alone();
+        let list = if is_by_date { None } else { index.study_list(self.tenant).await };
+        let keys = match (list, name_prefix(query)) {
+            (Some(list), _) => KeySource::Memory(list),
+            (None, None) => KeySource::Table(None),
+            (None, Some(prefix)) => {
+                let most = most_places(self.wanted, budget);
+                KeySource::Table(Some(Box::new(PlaceWalk::of_names(self.tenant, prefix, bounds, most))))
             }
         };
-        Ok(chosen)
+        CandidateSource::Keys(Box::new(walk), keys)
     }
 
     /// Skips whole days of an offset, if the query is for all studies or those of some dates, and they are
@@ -140,21 +176,35 @@ impl<'a> Candidates<'a> {
             if let Some(candidate) = self.ready.pop_front() {
                 return Ok(Some(candidate));
             }
+            let least = self.wanted.min(MIN_BATCH);
+            let batch = self.wanted.saturating_sub(self.number_read).clamp(least, MAX_BATCH);
             match &mut self.source {
                 CandidateSource::None => return Ok(None),
+                CandidateSource::Arrivals(arrivals) => {
+                    let found = arrivals.next(self.table.as_ref(), batch, budget).await?;
+                    if found.is_empty() {
+                        return Ok(None);
+                    }
+                    self.number_read += found.len();
+                    self.read_found(found).await?;
+                }
                 CandidateSource::Rows(rows) => {
                     return rows.next(self.table.as_ref(), budget.rows_left()).await;
                 }
-                CandidateSource::Keys(walk, names) => {
+                CandidateSource::Keys(walk, keys) => {
                     if walk.reads_every_row() {
                         let rest = RowWalk::after(walk.range.clone(), walk.skipped, walk.passed.take());
                         self.source = CandidateSource::Rows(rest);
                         continue;
                     }
-                    let least = self.wanted.min(MIN_BATCH);
-                    let batch = self.wanted.saturating_sub(self.number_read).clamp(least, MAX_BATCH);
                     let table = self.table.as_ref();
-                    walk_keys(table, walk, names, self.last_read.as_deref(), batch, budget).await?;
+                    match keys {
+                        KeySource::Memory(list) => walk.add_listed(&list.studies, batch, budget).await,
+                        KeySource::Table(names) => {
+                            let last = self.last_read.as_deref();
+                            walk_keys(table, walk, names, last, batch, budget).await?;
+                        }
+                    }
                     let found = walk.take(batch);
                     if found.is_empty() && walk.reads_every_row() && !budget.is_exhausted() {
                         continue;
@@ -173,7 +223,7 @@ impl<'a> Candidates<'a> {
         match &mut self.source {
             CandidateSource::Keys(walk, _) => std::mem::take(&mut walk.skipped),
             CandidateSource::Rows(rows) => std::mem::take(&mut rows.skipped),
-            CandidateSource::None => 0,
+            CandidateSource::Arrivals(_) | CandidateSource::None => 0,
         }
     }
 
@@ -181,7 +231,7 @@ impl<'a> Candidates<'a> {
     pub(crate) fn passed(&self) -> Option<&str> {
         match &self.source {
             CandidateSource::Keys(walk, _) => walk.passed.as_deref(),
-            CandidateSource::Rows(_) | CandidateSource::None => None,
+            CandidateSource::Rows(_) | CandidateSource::Arrivals(_) | CandidateSource::None => None,
         }
     }
 
@@ -277,13 +327,18 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// The maximum number of places that a walk keeps in memory, for a query that wants so many results.
+fn most_places(wanted: usize, budget: &SearchBudget) -> usize {
+    wanted.saturating_mul(2).clamp(1000, budget.rows_left().max(1000))
+}
+
 /// Walks until `batch` candidates are found, or all, or until the budget is used up. The list of all studies
 /// and the names with a prefix are walked in turns: of a common prefix, the list soon has enough; of a rare
 /// one, the names come to their end.
 async fn walk_keys(
     table: &dyn Table,
     walk: &mut KeyWalk,
-    names: &mut Option<Box<NameWalk>>,
+    names: &mut Option<Box<PlaceWalk>>,
     last_read: Option<&str>,
     batch: usize,
     budget: &mut SearchBudget,

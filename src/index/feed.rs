@@ -129,7 +129,7 @@ impl FromStr for FeedCursor {
 }
 
 /// The row of a feed, and the marks of its lanes.
-struct FeedHead {
+pub(super) struct FeedHead {
     epoch: u64,
     /// The last number of each lane that was swept.
     swept: FeedCursor,
@@ -137,7 +137,7 @@ struct FeedHead {
 
 impl FeedHead {
     /// The cursor of a read that begins at `after`, or at the beginning; `None` if changes after it are gone.
-    fn start(&self, after: Option<&FeedCursor>) -> Option<FeedCursor> {
+    pub(super) fn start(&self, after: Option<&FeedCursor>) -> Option<FeedCursor> {
         let from = FeedCursor { epoch: self.epoch, lanes: BTreeMap::new() };
         let mut start = match after {
             None => return Some(FeedCursor { lanes: self.swept.lanes.clone(), ..from }),
@@ -244,7 +244,7 @@ impl Index {
         self.log.bell(tenant)
     }
 
-    async fn feed_head(&self, tenant: &str) -> Result<Option<FeedHead>, Error> {
+    pub(super) async fn feed_head(&self, tenant: &str) -> Result<Option<FeedHead>, Error> {
         let range = whole_partition(None, keys::feed_partition(tenant), MAX_LANES + 1);
         let (mut epoch, mut swept) = (None, FeedCursor::default());
         for (sort, item) in self.table.range(&range).await?.items {
@@ -307,7 +307,7 @@ impl Index {
     }
 
     /// Fills gaps, each the first missing number of a lane and the entry after the gap.
-    async fn fill_gaps(&self, tenant: &str, gaps: Vec<&(u64, FeedEntry)>) -> Result<(), Error> {
+    pub(super) async fn fill_gaps(&self, tenant: &str, gaps: Vec<&(u64, FeedEntry)>) -> Result<(), Error> {
         // Entries that were swept meanwhile are no gap.
         let Some(head) = self.feed_head(tenant).await? else { return Ok(()) };
         for (missing, entry) in gaps {
@@ -325,7 +325,7 @@ impl Index {
 
 /// Whether the entry after a gap is so old that the gap is filled. A time in the future was written by a
 /// wrong clock.
-fn is_old(at: i64) -> bool {
+pub(super) fn is_old(at: i64) -> bool {
     now_millis().abs_diff(at) > MAX_GAP_AGE.unsigned_abs()
 }
 

@@ -1,20 +1,25 @@
 //! Walks through studies by sort keys alone: through the list of all studies in the default order of results,
-//! and through the names with a prefix.
+//! and through the names with a prefix or the arrivals of some time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Bound;
 
-use crate::index::keys;
 use crate::index::listing::{self, KeyFilter, KeyVerdict};
 use crate::index::order_bounds::OrderBounds;
 use crate::index::read::whole_partition;
 use crate::index::search_budget::SearchBudget;
-use crate::table::{Range, Secondary, SortKeys};
+use crate::index::study_list::{ListedStudy, StudyList, Visit};
+use crate::index::{Error, keys};
+use crate::query::matching::NameForms;
+use crate::query::temporal::Span;
+use crate::table::{Range, Secondary, SortKeys, Table};
 
 /// The number of sort keys that are read at first, and at most, at a time. The number doubles with each page.
 const FIRST_KEYS: usize = if cfg!(test) { 4 } else { 256 };
 const MAX_KEYS: usize = if cfg!(test) { 64 } else { 4096 };
+/// The number of studies of a list in memory that are looked at between two chances for other tasks.
+const LISTED_AT_A_TIME: usize = if cfg!(test) { 7 } else { 1024 };
 
 /// A candidate that was found by its sort key.
 #[derive(Debug)]
@@ -105,43 +110,74 @@ impl KeyWalk {
     pub(crate) async fn add(&mut self, page: SortKeys, batch: usize, budget: &mut SearchBudget) {
         for sort in page.keys {
             budget.yield_to_others().await;
-            if !self.needs_more(batch, budget) {
+            if !self.needs_more(batch, budget) || !budget.spend_keys(1) || !self.look_at(&sort, None, budget)
+            {
                 return;
             }
-            let mut work = 0;
-            let verdict = self.filter.decide(&sort, &mut work);
-            if !budget.spend_keys(1) || !budget.spend_bytes(work) {
-                return;
-            }
-            let order = listing::order(&sort).to_owned();
-            match verdict {
-                KeyVerdict::NoMatch => {}
-                KeyVerdict::Match if self.skip > 0 => {
-                    self.skip -= 1;
-                    self.skipped += 1;
-                    self.last_skipped = Some(order.clone());
-                }
-                KeyVerdict::Match | KeyVerdict::Unknown => {
-                    // Whether this study is one of those to skip is known when its record is read.
-                    self.skip = 0;
-                    let before = self.passed.take();
-                    self.found.push_back(FoundStudy { order: order.clone(), before });
-                }
-            }
-            self.passed = Some(order);
-            self.range.to = Bound::Excluded(sort);
         }
         self.is_at_end = !page.has_more;
     }
 
+    /// Looks at the studies of a list in memory, as [`KeyWalk::add`] does at sort keys.
+    pub(crate) async fn add_listed(&mut self, list: &StudyList, batch: usize, budget: &mut SearchBudget) {
+        while self.needs_more(batch, budget) {
+            budget.yield_to_others().await;
+            let range = self.range.clone();
+            let look = |study: &ListedStudy| {
+                self.needs_more(batch, budget) && self.look_at(study.sort(), study.name(), budget)
+            };
+            match list.visit(&range, LISTED_AT_A_TIME, look) {
+                Visit::Stopped => return,
+                Visit::More => {}
+                Visit::End => self.is_at_end = true,
+            }
+        }
+    }
+
+    /// Looks at one sort key. Returns false if the budget is used up.
+    fn look_at(&mut self, sort: &str, name: Option<&NameForms>, budget: &mut SearchBudget) -> bool {
+        let mut work = 0;
+        let verdict = self.filter.decide(sort, name, &mut work);
+        if !budget.spend_bytes(work) {
+            return false;
+        }
+        let order = listing::order(sort);
+        match verdict {
+            KeyVerdict::NoMatch => {}
+            KeyVerdict::Match if self.skip > 0 => {
+                self.skip -= 1;
+                self.skipped += 1;
+                self.last_skipped = Some(order.to_owned());
+            }
+            KeyVerdict::Match | KeyVerdict::Unknown => {
+                // Whether this study is one of those to skip is known when its record is read.
+                self.skip = 0;
+                let before = self.passed.take();
+                self.found.push_back(FoundStudy { order: order.to_owned(), before });
+            }
+        }
+        // The memory of the place before is used again: most studies are only passed.
+        let passed = self.passed.get_or_insert_default();
+        passed.clear();
+        passed.push_str(order);
+        match &mut self.range.to {
+            Bound::Excluded(to) => {
+                to.clear();
+                to.push_str(sort);
+            }
+            to => *to = Bound::Excluded(sort.to_owned()),
+        }
+        true
+    }
+
     /// Replaces the walk by all candidates that are left, or by the next ones if there are more.
-    pub(crate) fn replace(&mut self, names: FoundNames) {
-        let last = names.places.last().cloned();
-        let found = names.places.into_iter().map(|order| FoundStudy { order, before: None });
+    pub(crate) fn replace(&mut self, others: FoundPlaces) {
+        let last = others.places.last().cloned();
+        let found = others.places.into_iter().map(|order| FoundStudy { order, before: None });
         self.found = found.collect();
         self.skip = 0;
         self.passed = None;
-        if !names.has_more {
+        if !others.has_more {
             self.is_at_end = true;
         } else if let Some(last) = last {
             self.range.to = Bound::Excluded(last.clone());
@@ -150,20 +186,20 @@ impl KeyWalk {
     }
 }
 
-/// The places of studies by a prefix of their names, in the default order.
-pub(crate) struct FoundNames {
+/// The places of studies that a [`PlaceWalk`] found, in the default order.
+pub(crate) struct FoundPlaces {
     places: Vec<String>,
     /// Whether there are more after the last of them.
     has_more: bool,
 }
 
-/// A walk through the studies whose names have a prefix. The order of names is not that of results, so that
-/// all must be seen before the first is known.
-pub(crate) struct NameWalk {
+/// A walk through the studies whose names have a prefix, or that arrived at some time. The order of names or
+/// arrivals is not that of results, so that all must be seen before the first is known.
+pub(crate) struct PlaceWalk {
     whole: Vec<Range>,
     rest: VecDeque<Range>,
     bounds: OrderBounds,
-    /// The first places in the default order, at most [`NameWalk::most`].
+    /// The first places in the default order, at most [`PlaceWalk::most`].
     first: BinaryHeap<Reverse<String>>,
     most: usize,
     /// Whether a place was left out.
@@ -171,14 +207,30 @@ pub(crate) struct NameWalk {
     page_keys: usize,
 }
 
-impl NameWalk {
+impl PlaceWalk {
     /// A walk through the names with a prefix, which finds the first places within bounds.
-    pub(crate) fn new(tenant: &str, prefix: String, bounds: OrderBounds, most: usize) -> Self {
+    pub(crate) fn of_names(tenant: &str, prefix: String, bounds: OrderBounds, most: usize) -> Self {
         let mut own = whole_partition(Some(Secondary::Third), keys::names(tenant), 1);
         own.to = Bound::Excluded(format!("{prefix}\u{10FFFF}"));
         own.from = Bound::Included(prefix);
         let mixed = whole_partition(Some(Secondary::Third), keys::mixed_names(tenant), 1);
-        let whole = vec![own, mixed];
+        Self::new(vec![own, mixed], bounds, most)
+    }
+
+    /// A walk through the studies that arrived in a span of microseconds, which finds the first places within
+    /// bounds, those of the same hours before and after the span among them.
+    pub(crate) fn of_arrivals(tenant: &str, span: &Span<i64>, bounds: OrderBounds, most: usize) -> Self {
+        let mut arrivals = whole_partition(Some(Secondary::Fifth), keys::arrivals(tenant), 1);
+        if let Some(from) = span.from {
+            arrivals.from = Bound::Included(keys::arrival_hour(from / 1000));
+        }
+        if let Some(to) = span.to {
+            arrivals.to = Bound::Excluded(format!("{}\u{2}", keys::arrival_hour(to / 1000)));
+        }
+        Self::new(vec![arrivals], bounds, most)
+    }
+
+    fn new(whole: Vec<Range>, bounds: OrderBounds, most: usize) -> Self {
         let (rest, first) = (whole.clone().into(), BinaryHeap::new());
         Self { whole, rest, bounds, first, most, is_cut: false, page_keys: FIRST_KEYS }
     }
@@ -192,7 +244,7 @@ impl NameWalk {
         range.map_or_else(|| whole_partition(None, String::new(), 1), |range| Range { limit, ..range })
     }
 
-    /// Looks at the sort keys of [`NameWalk::next_range`].
+    /// Looks at the sort keys of [`PlaceWalk::next_range`].
     pub(crate) async fn add(&mut self, page: SortKeys, budget: &mut SearchBudget) {
         for sort in &page.keys {
             budget.yield_to_others().await;
@@ -223,21 +275,57 @@ impl NameWalk {
         }
     }
 
-    /// The places after one that was read last, if all names were seen. If places were left out, the walk
+    /// The places after one that was read last, if all sort keys were seen. If places were left out, the walk
     /// begins again with those.
-    pub(crate) fn take_found(&mut self, last_read: Option<&str>) -> Option<FoundNames> {
+    pub(crate) fn take_found(&mut self, last_read: Option<&str>) -> Option<FoundPlaces> {
         if !self.rest.is_empty() {
             return None;
         }
         let has_more = std::mem::take(&mut self.is_cut);
         let first = std::mem::take(&mut self.first).into_sorted_vec();
-        let places: Vec<String> = first.into_iter().map(|Reverse(place)| place).collect();
+        let mut places: Vec<String> = first.into_iter().map(|Reverse(place)| place).collect();
+        // A secondary index that is behind may have a study in two places.
+        places.dedup();
         if let Some(last) = places.last() {
             self.bounds = self.bounds.before(last);
         }
         self.rest = self.whole.clone().into();
         self.page_keys = FIRST_KEYS;
         let is_new = |place: &String| last_read.is_none_or(|last| place.as_str() < last);
-        Some(FoundNames { places: places.into_iter().filter(is_new).collect(), has_more })
+        Some(FoundPlaces { places: places.into_iter().filter(is_new).collect(), has_more })
+    }
+}
+
+/// A walk through the studies that arrived in a span of time, in the default order.
+pub(crate) struct ArrivalWalk {
+    arrivals: PlaceWalk,
+    found: VecDeque<String>,
+    is_at_end: bool,
+}
+
+impl ArrivalWalk {
+    /// A walk through what [`PlaceWalk::of_arrivals`] finds.
+    pub(crate) fn new(arrivals: PlaceWalk) -> Self {
+        Self { arrivals, found: VecDeque::new(), is_at_end: false }
+    }
+
+    /// The next candidates, at most `batch`; none at the end, or if the budget is used up.
+    pub(crate) async fn next(
+        &mut self,
+        table: &dyn Table,
+        batch: usize,
+        budget: &mut SearchBudget,
+    ) -> Result<Vec<FoundStudy>, Error> {
+        while self.found.is_empty() && !self.is_at_end && !budget.is_exhausted() {
+            if let Some(found) = self.arrivals.take_found(None) {
+                self.is_at_end = !found.has_more;
+                self.found = found.places.into();
+                continue;
+            }
+            let page = table.sort_keys(&self.arrivals.next_range()).await?;
+            self.arrivals.add(page, budget).await;
+        }
+        let number = batch.min(self.found.len());
+        Ok(self.found.drain(..number).map(|order| FoundStudy { order, before: None }).collect())
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | tenant | `TENANTS` | tenant | |
 //! | number of studies of a day | `T#{tenant}#DAYS` | `{date}#` | |
-//! | study | `T#{tenant}#S#{study}` | `STUDY` | by date, patient, name, accession number |
+//! | study | `T#{tenant}#S#{study}` | `STUDY` | by date, patient, name, accession number, hour of arrival |
 //! | series | `T#{tenant}#S#{study}` | `SERIES#{series}` | by its UID; when its preview is due |
 //! | instance | `T#{tenant}#S#{study}#{series}` | `I#{instance}` | |
 //! | location of an instance | `T#{tenant}#U#{instance}` | `UID` | |
@@ -67,6 +67,7 @@ const SWEPT_PREFIX: &str = "SWEPT#";
 pub(crate) const FORWARDED_LATER_PREFIX: &str = "LATER#";
 /// The prefix of the sort keys of instances that could not be forwarded.
 pub(crate) const NOT_FORWARDED_PREFIX: &str = "FAILED#";
+const MILLIS_PER_HOUR: i64 = 60 * 60 * 1000;
 /// The maximum number of characters of a value in a key; tables limit the length of keys.
 const MAX_KEY_CHARS: usize = 64;
 
@@ -315,6 +316,17 @@ pub(crate) fn studies(tenant: &str) -> String {
     format!("T#{tenant}#STUDIES")
 }
 
+/// The partition, in [`Secondary::Fifth`], of studies by the hour in which their last instance arrived.
+pub(crate) fn arrivals(tenant: &str) -> String {
+    format!("T#{tenant}#ARRIVALS")
+}
+
+/// The start of the sort keys of studies that arrived in the hour of a time, in milliseconds since 1970. A
+/// study gets another sort key once in an hour, however many instances arrive.
+pub(crate) fn arrival_hour(at: i64) -> String {
+    format!("{:010}", at.max(0) / MILLIS_PER_HOUR)
+}
+
 /// The partition of the counters of a tenant's studies by day.
 pub(crate) fn days(tenant: &str) -> String {
     format!("T#{tenant}#DAYS")
@@ -402,7 +414,11 @@ pub(crate) fn of_study(tenant: &str, record: &StudyRecord, listing: String) -> V
     if let Some(partition) =
         value_partition(record, tags::ACCESSION_NUMBER, tenant, accession, mixed_accessions)
     {
-        keys.push(SecondaryKey { index: Secondary::Fourth, partition, sort: order });
+        keys.push(SecondaryKey { index: Secondary::Fourth, partition, sort: order.clone() });
+    }
+    if let Some(at) = record.arrived_at {
+        let sort = format!("{}\u{1}{order}", arrival_hour(at));
+        keys.push(SecondaryKey { index: Secondary::Fifth, partition: arrivals(tenant), sort });
     }
     keys
 }

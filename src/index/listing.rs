@@ -16,7 +16,7 @@ use crate::index::conditions::Conditions;
 use crate::index::keys;
 use crate::index::records::StudyRecord;
 use crate::query::indexed_attributes;
-use crate::query::matching::{Matcher, matches};
+use crate::query::matching::{Matcher, NameForms, matches};
 use crate::query::{Condition, Level, Query};
 
 /// The attributes in a sort key, each with the maximum bytes of its value. With the place, a sort key has
@@ -28,6 +28,8 @@ const LISTED: [(Tag, usize); 5] = [
     (tags::MODALITIES_IN_STUDY, 64),
     (tags::STUDY_DESCRIPTION, 256),
 ];
+/// The number of the patient name in [`LISTED`].
+const NAME: usize = 0;
 /// The character before each value.
 const SEPARATOR: char = '\u{1}';
 /// The value that says that the record decides.
@@ -53,6 +55,17 @@ pub(crate) fn sort_key(record: &StudyRecord) -> String {
 /// The place of a study in the default order of results, from a sort key.
 pub(crate) fn order(sort: &str) -> &str {
     sort.split(SEPARATOR).next().unwrap_or_default()
+}
+
+/// Whether a sort key has values besides the place: that of an older version has none.
+pub(crate) fn has_values(sort: &str) -> bool {
+    sort.contains(SEPARATOR)
+}
+
+/// The forms of the patient name in a sort key; `None` without a name, or if the record must decide.
+pub(crate) fn name_forms(sort: &str) -> Option<NameForms> {
+    let text = sort.split(SEPARATOR).nth(NAME + 1).filter(|text| !text.is_empty() && *text != UNKNOWN)?;
+    Some(NameForms::of(&name(text)))
 }
 
 /// The upper bound of the sort keys of a study with this place.
@@ -81,16 +94,18 @@ fn codes(counts: &BTreeMap<String, u64>) -> Option<String> {
     is_plain.then(|| codes.join("\\"))
 }
 
+/// The name that the text of a sort key stands for.
+fn name(text: &str) -> PersonName {
+    let mut groups = text.split('=').map(str::to_owned);
+    let mut next = || groups.next().unwrap_or_default();
+    PersonName { alphabetic: next(), ideographic: next(), phonetic: next() }
+}
+
 /// The attribute that the text of a sort key stands for.
 fn attribute(tag: Tag, text: &str) -> Attribute {
-    let name = || {
-        let mut groups = text.split('=').map(str::to_owned);
-        let mut next = || groups.next().unwrap_or_default();
-        Value::Name(PersonName { alphabetic: next(), ideographic: next(), phonetic: next() })
-    };
     let values = match tag {
         _ if text.is_empty() => Vec::new(),
-        tags::PATIENT_NAME => vec![name()],
+        tags::PATIENT_NAME => vec![Value::Name(name(text))],
         tags::MODALITIES_IN_STUDY => {
             text.split(BETWEEN_CODES).map(|code| Value::Text(code.to_owned())).collect()
         }
@@ -133,6 +148,7 @@ impl KeyFilter {
         }
         let others = [&conditions.series, &conditions.instance, &*conditions.metadata];
         let is_complete = query.level == Level::Study
+            && query.arrived.is_none()
             && decided.len() == conditions.study.len()
             && others.iter().all(|others| others.is_empty());
         Self { conditions: decided, is_complete }
@@ -149,10 +165,18 @@ impl KeyFilter {
         self.is_complete
     }
 
-    /// Decides about a study by its sort key. Adds the work to `work`, in bytes.
-    pub(crate) fn decide(&self, sort: &str, work: &mut u64) -> KeyVerdict {
+    /// Decides about a study by its sort key. `forms` are those of the name in the sort key, if they are
+    /// known. Adds the work to `work`, in bytes.
+    pub(crate) fn decide(&self, sort: &str, forms: Option<&NameForms>, work: &mut u64) -> KeyVerdict {
         let mut verdict = if self.is_complete { KeyVerdict::Match } else { KeyVerdict::Unknown };
         for (number, condition) in &self.conditions {
+            if let (Some(NAME), Matcher::Name(matcher), Some(forms)) = (number, &condition.matcher, forms) {
+                *work += forms.length_bytes() as u64 * (1 + matcher.words.len()) as u64;
+                if !matcher.accepts_forms(forms) {
+                    return KeyVerdict::NoMatch;
+                }
+                continue;
+            }
             let (tag, value) = match number {
                 Some(number) => (LISTED[*number].0, sort.split(SEPARATOR).nth(number + 1)),
                 None => (tags::STUDY_DATE, sort.split('#').next()),

@@ -10,8 +10,11 @@ use tokio::sync::Semaphore;
 use crate::table::Table;
 
 pub mod amounts;
+#[cfg(test)]
+mod arrival_tests;
 mod candidates;
 mod change_log;
+mod changed_studies;
 pub mod changes;
 mod commit;
 mod conditions;
@@ -55,6 +58,10 @@ mod secrets;
 pub mod shares;
 #[cfg(test)]
 mod shares_tests;
+mod study_list;
+#[cfg(test)]
+mod study_list_tests;
+mod study_lists;
 mod study_update;
 #[cfg(test)]
 mod tests;
@@ -119,7 +126,8 @@ impl Error {
     }
 }
 
-/// The index of all stored studies, series and instances.
+/// The index of all stored studies, series and instances. Clones are the same index.
+#[derive(Clone)]
 pub struct Index {
     table: Arc<dyn Table>,
     commits: Arc<commit::CommitQueues>,
@@ -127,6 +135,8 @@ pub struct Index {
     longest_wait: Duration,
     /// Permits for the long work of searches.
     long_work: Arc<Semaphore>,
+    /// The lists of studies in memory.
+    lists: Arc<study_lists::StudyLists>,
 }
 
 /// The longest wait of an index whose user names none.
@@ -140,7 +150,8 @@ impl Index {
         let cores = available_parallelism().map_or(1, NonZero::get);
         let long_work = Arc::new(Semaphore::new(cores.div_ceil(2)));
         let log = Arc::new(change_log::ChangeLog::new(table.is_remote()));
-        Self { table, commits: Arc::default(), log, longest_wait: DEFAULT_LONGEST_WAIT, long_work }
+        let (commits, lists, longest_wait) = (Arc::default(), Arc::default(), DEFAULT_LONGEST_WAIT);
+        Self { table, commits, log, longest_wait, long_work, lists }
     }
 
     /// Sets the longest time for which a preview may be put off or leased. A later due time in the index was

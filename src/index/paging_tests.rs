@@ -329,14 +329,16 @@ async fn sort_keys_decide_as_records_do(engine: Engine) {
             let is_met = conditions.study.iter().all(|condition| matches(condition, &attributes, &mut 0));
             let sort = listing::sort_key(study);
             assert!(sort.len() < 1024 && listing::order(&sort) == keys::order(study), "{sort}");
-            let verdict = filter.decide(&sort, &mut 0);
+            let verdict = filter.decide(&sort, None, &mut 0);
+            let forms = listing::name_forms(&sort);
+            assert_eq!(filter.decide(&sort, forms.as_ref(), &mut 0), verdict, "{query:?} {sort}");
             match verdict {
                 KeyVerdict::Match => assert!(is_met, "{query:?} {sort}"),
                 KeyVerdict::NoMatch => assert!(!is_met, "{query:?} {sort}"),
                 KeyVerdict::Unknown => {}
             }
             // A sort key of an older version decides nothing but the date.
-            let old = filter.decide(&keys::order(study), &mut 0);
+            let old = filter.decide(&keys::order(study), None, &mut 0);
             assert!(old != KeyVerdict::Match || is_met, "{query:?} {sort}");
             assert!(old != KeyVerdict::NoMatch || !is_met, "{query:?} {sort}");
             *verdicts.entry(format!("{verdict:?}")).or_insert(0) += 1;

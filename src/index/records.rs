@@ -37,6 +37,10 @@ pub struct StudyRecord {
     /// The entry of the feed with the last change; `None` if that was made before there was a feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<FeedPosition>,
+    /// The latest time of ingest of an instance of the study, in milliseconds since 1970 UTC; deletions do
+    /// not change it. `None` if the instances were stored by a version that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived_at: Option<i64>,
 }
 
 /// The record of a series.

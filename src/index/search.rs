@@ -24,6 +24,7 @@ use crate::index::search_progress::SearchProgress;
 use crate::index::{Error, Index, keys, read, rows};
 use crate::query::order;
 use crate::query::return_attributes::ReturnAttributes;
+use crate::query::temporal::Span;
 use crate::query::{Condition, Level, Query, SearchSummary};
 use crate::table::{ItemKey, Range, Table};
 
@@ -58,7 +59,7 @@ impl Index {
     ) -> Result<SearchSummary, Error> {
         let mut search = RunningSearch::new(self, tenant, query, limits, sink);
         let RunningSearch { conditions, budget, .. } = &mut search;
-        let mut candidates = Candidates::choose(&self.table, tenant, query, conditions, budget).await?;
+        let mut candidates = Candidates::choose(self, tenant, query, conditions, budget).await?;
         while !search.is_over() {
             search.budget.yield_to_others().await;
             let study = candidates.next(&mut search.budget).await?;
@@ -262,6 +263,11 @@ impl<'a> RunningSearch<'a> {
     }
 
     async fn search_study(&mut self, Candidate { order, record, .. }: &Candidate) -> Result<(), Error> {
+        let has_arrived =
+            |span: &Span<i64>| record.arrived_at.is_some_and(|at| span.contains(&at.saturating_mul(1000)));
+        if !self.query.arrived.as_ref().is_none_or(has_arrived) {
+            return Ok(());
+        }
         let all = results::of_study(record);
         if !self.meets(|conditions| &conditions.study, &all) {
             return Ok(());

@@ -112,6 +112,7 @@ impl StudyUpdate {
         study.number_of_instances += 1;
         series.number_of_instances += 1;
         study.size_bytes += instance.size_bytes;
+        study.arrived_at = study.arrived_at.max(Some(instance.stored_at));
         series.size_bytes += instance.size_bytes;
         if instance.layout.pixels.is_some() {
             series.number_of_images += 1;
@@ -270,6 +271,7 @@ fn empty_study(study: &StudyUid, now: i64) -> StudyRecord {
         generation: from_clock(now),
         changed_at: now,
         change: None,
+        arrived_at: None,
     }
 }
 

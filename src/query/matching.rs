@@ -9,7 +9,7 @@ use crate::query::temporal::{self, Span, normal_date, normal_time};
 use crate::query::text::{MAX_SEARCHED_CHARACTERS, Pattern, fold};
 use crate::query::{Condition, lengths, private_creators};
 
-pub use crate::query::names::NameMatcher;
+pub use crate::query::names::{NameForms, NameMatcher};
 
 /// A rule for a value. An attribute with several values matches if one of them does.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,7 +142,8 @@ impl Matcher {
             Self::Text(patterns) | Self::Code(patterns) => {
                 (patterns.len(), patterns.iter().map(Pattern::length_bytes).sum())
             }
-            Self::Name(matcher) => (matcher.groups.len() + matcher.words.len(), 0),
+            // The forms of a name are three times as long as the name.
+            Self::Name(matcher) => (matcher.groups.len() + 3 * matcher.words.len(), 0),
             _ => (1, 0),
         };
         BYTES_PER_VALUE + length as u64 * comparisons as u64 + bytes as u64

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::dicom::attributes::Tag;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
+mod hangul;
 pub mod indexed_attributes;
 mod lengths;
 pub mod matching;
@@ -48,6 +49,9 @@ pub struct Query {
     pub limit: usize,
     /// The number of results to skip.
     pub offset: usize,
+    /// The times, in microseconds since 1970 UTC, at which the last instance of the study of a result
+    /// arrived.
+    pub arrived: Option<temporal::Span<i64>>,
     /// The place after which the results begin, in the default order.
     pub after: Option<ResultPlace>,
     /// The shortened names of unknown parameters; only the first few if there are many.

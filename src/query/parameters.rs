@@ -45,6 +45,8 @@ pub struct Error {
     pub problem: String,
 }
 
+/// The parameter with the times of arrival of studies, an extension of this server.
+const ARRIVED: &str = "arrived";
 /// The maximum number of tags in a path through sequences.
 const MAX_PATH: usize = 8;
 /// The maximum number of matching keys.
@@ -76,6 +78,7 @@ pub fn read(
         order: Vec::new(),
         limit: limits.default.min(limits.max),
         offset: 0,
+        arrived: None,
         after: None,
         ignored: Vec::new(),
     };
@@ -85,6 +88,7 @@ pub fn read(
         match name.as_str() {
             "limit" => query.limit = number(name, value)?.min(limits.max),
             "offset" => query.offset = number(name, value)?,
+            ARRIVED => query.arrived = Some(arrived(name, value, options)?),
             "fuzzymatching" | "emptyvaluematching" | "multiplevaluematching" => {}
             "includefield" => include(&mut query.include, name, value)?,
             "orderby" => {
@@ -275,6 +279,12 @@ fn path(name: &str) -> Result<Option<Vec<Tag>>, Error> {
         }
         tags => Ok(tags),
     }
+}
+
+/// Parses the times of arrival. Times without an offset from UTC are in the time zone of the query.
+fn arrived(name: &str, value: &str, options: MatchingOptions) -> Result<Span<i64>, Error> {
+    let span = temporal::date_time_span(value.trim(), options.timezone.unwrap_or(0));
+    span.ok_or_else(|| error(name, "is not a date and time or a range of them"))
 }
 
 fn include(included: &mut Include, name: &str, value: &str) -> Result<(), Error> {

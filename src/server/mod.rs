@@ -214,7 +214,8 @@ impl Server {
 pub async fn open(config: &Config) -> anyhow::Result<Arc<Archive>> {
     let blobs = open_blobs(config).await?;
     let table = open_table(config, INDEX_FILE).await?;
-    let index = Arc::new(Index::new(table).with_longest_wait(preview::longest_wait(config)));
+    let index = Index::new(table).with_longest_wait(preview::longest_wait(config));
+    let index = Arc::new(index.with_list_memory(config.search.list_memory_bytes));
     ensure!(
         !index.is_rebuilding().await?,
         "the index is being rebuilt, or a rebuild was interrupted: `cuspid reindex` continues it"

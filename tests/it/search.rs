@@ -49,6 +49,38 @@ async fn each_resource_finds_what_is_within_it() {
 }
 
 #[tokio::test]
+async fn studies_are_found_by_the_day_on_which_they_arrived() {
+    let server = two_studies().await;
+    let hours = |hours| {
+        let moment = time::OffsetDateTime::now_utc() + time::Duration::hours(hours);
+        let (date, hour) = (moment.date(), moment.hour());
+        format!("{:04}{:02}{:02}{hour:02}0000", date.year(), u8::from(date.month()), date.day())
+    };
+    for (arrived, results) in [
+        (format!("{}-", hours(-1)), 2),
+        (format!("{}%2B0000-", hours(-1)), 2),
+        (format!("{}-{}", hours(-1), hours(1)), 2),
+        // Clocks in Seoul are nine hours ahead.
+        (format!("{}%2B0900-", hours(9 - 1)), 2),
+        (format!("{}%2B0900-", hours(9 + 1)), 0),
+        (format!("{}-0500-", hours(-5 - 1)), 2),
+        (format!("-{}", hours(-1)), 0),
+        ("2001".to_owned(), 0),
+    ] {
+        for more in ["", "&fuzzymatching=true&StudyInstanceUID=1.1%5C2.1", "&orderby=PatientID"] {
+            let found = server.json(&format!("/studies?arrived={arrived}{more}")).await;
+            assert_eq!(found.as_array().unwrap().len(), results, "{arrived} {more}");
+        }
+    }
+    for (path, results) in [("/series", 3), ("/instances", 4), ("/studies/1.1/series", 2)] {
+        let found = server.json(&format!("{path}?arrived={}-", hours(-1))).await;
+        assert_eq!(found.as_array().unwrap().len(), results, "{path}");
+        let found = server.json(&format!("{path}?arrived=2001")).await;
+        assert_eq!(found.as_array().unwrap().len(), 0, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn more_results_than_given_are_announced() {
     let server = two_studies().await;
     let response = server.get("/instances?limit=3").send().await.unwrap();
@@ -64,6 +96,7 @@ async fn a_wrong_parameter_is_named() {
         ("/studies?limit=many", "limit"),
         ("/studies?00091001=1", "00091001"),
         ("/studies?orderby=SeriesNumber", "orderby"),
+        ("/studies?arrived=today", "arrived"),
         ("/studies?emptyvaluematching=2", "emptyvaluematching"),
         ("/studies/1..1/series", "study"),
     ] {

@@ -176,7 +176,11 @@ describe("the console", { concurrency: 1 }, () => {
     ]);
     await page.goto(server.url);
     await row(page, "Kim Minjun").locator(".other", { hasText: "김민준" }).waitFor();
-    for (const text of ["Kim Minjun", "minjun kim", "kim", "민준", "김민준", "김민", "金敏俊", "0042", "D-2026"]) {
+    const typed = [
+      "Kim Minjun", "minjun kim", "kim", "injun", "minjunkim", "민준", "김민준", "김민", "김ㅁ", "ㄱㅁㅈ", "ㅁㅈ", "김ㅁㅈ", "金敏俊", "俊", "0042", "d-2026", "kim 0042",
+      "D-2026",
+    ];
+    for (const text of typed) {
       await search(page, text);
       await finds(page, 1);
       assert.equal(await row(page, "김민준").count(), 1, text);
@@ -242,6 +246,32 @@ describe("the console", { concurrency: 1 }, () => {
     await page.getByRole("button", { name: "OT", exact: true }).click();
     await finds(page, 1);
   });
+
+  for (const [screen, viewport] of [["desk", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }]]) {
+    seen(`what arrived today is a chip on a ${screen}, whatever the date of the study`, async (page) => {
+      const study = uid();
+      await store(server.url, [image({ name: `Late^${screen}`, date: "20200102", study })]);
+      await page.goto(`${server.url}/#/?q=${screen}`);
+      await finds(page, 1);
+      await page.getByRole("button", { name: "Arrived today", pressed: false }).click();
+      await page.getByRole("button", { name: "Arrived today", pressed: true }).waitFor();
+      assert.match(page.url(), /arrived=today/);
+      await finds(page, 1);
+      await page.reload();
+      await finds(page, 1);
+      await page.getByLabel("Language").selectOption("ko");
+      await page.getByRole("button", { name: "오늘 수신", pressed: true }).waitFor();
+      await page.getByLabel("언어").selectOption("en");
+      // On the next day, none of them arrived today.
+      await page.clock.setFixedTime(Date.now() + 24 * 60 * 60 * 1000);
+      await page.reload();
+      await page.getByText("No studies found.").waitFor();
+      await page.getByRole("button", { name: "Arrived today", pressed: true }).click();
+      await finds(page, 1);
+      assert.doesNotMatch(page.url(), /arrived/);
+      assert.ok((await fetch(`${server.url}/dicom-web/studies/${study}`, { method: "DELETE" })).ok);
+    }, viewport);
+  }
 
   seen("a first day after the last one is a mistake, not an empty list", async (page) => {
     await page.goto(server.url);
@@ -906,10 +936,18 @@ describe("the console", { concurrency: 1 }, () => {
       ["20261127-20261128", [{ StudyDate: "20261127-20261128" }]],
       ["2026-13-01", [{ PatientName: "2026-13-01", fuzzymatching: "true" }, { PatientID: "*2026-13-01*" }, { AccessionNumber: "*2026-13-01*" }]],
       ["1.2.840.10008.1", [{ StudyInstanceUID: "1.2.840.10008.1" }]],
+      ["kim d-42", [{ PatientName: "kim d-42", fuzzymatching: "true" }, ...["*d-42*", "*D-42*"].flatMap((number) => (
+        [{ PatientID: number }, { AccessionNumber: number }].map((keys) => ({ PatientName: "kim", fuzzymatching: "true", ...keys }))))]],
+      ["kim 42 43", [{ PatientName: "kim 42 43", fuzzymatching: "true" }]],
     ]) {
       const look = `({ searches }, text) => searches({ text, modality: "", days: ${JSON.stringify(days)} }, new Date(2026, 10, 30))`;
       assert.deepEqual(await inModule(page, "search.js", look, text), expected, text);
     }
+    const look = "({ searches }, arrived) => searches({ text: '', modality: 'CT', days: { from: '', to: '' }, arrived }, new Date(2026, 10, 30, 12))";
+    const [{ arrived, ...rest }, ...more] = await inModule(page, "search.js", look, "today");
+    assert.match(arrived, /^20261130000000[+-]\d{4}-$/);
+    assert.deepEqual([rest, more], [{ ModalitiesInStudy: "CT" }, []]);
+    assert.deepEqual(await inModule(page, "search.js", look, "whenever"), [{ ModalitiesInStudy: "CT" }]);
   });
 
   seen("what looks like a day and is none is not understood in silence", async (page) => {

@@ -77,6 +77,11 @@ pub(in crate::http) const SEARCH: &[Parameter] = &[
         "the offset of the dates and times asked for, such as `-0500`",
     ),
     query(
+        "arrived",
+        ParameterType::Text,
+        "when the last instance of the study arrived: a date and time (DT) or a range, such as `20261130000000+0900-`",
+    ),
+    query(
         "orderby",
         ParameterType::Text,
         "attributes to order by, with commas; `-` before one for descending",

@@ -30,6 +30,8 @@ export const messages = {
   yesterday: "Yesterday",
   week: "Last 7 days",
   month: "Last 30 days",
+  arrival: "Arrival",
+  arrivedToday: "Arrived today",
   modality: "Modality",
   daysBackwards: "The first day is later than the last.",
   noSuchDay: "“{word}” is no date. It is searched for as a name or number.",

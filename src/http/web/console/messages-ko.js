@@ -31,6 +31,8 @@ export const messages = {
   yesterday: "어제",
   week: "최근 7일",
   month: "최근 30일",
+  arrival: "수신",
+  arrivedToday: "오늘 수신",
   modality: "장비 종류",
   daysBackwards: "시작일이 종료일보다 늦습니다.",
   noSuchDay: "“{word}”은(는) 날짜가 아닙니다. 이름이나 번호로 찾습니다.",

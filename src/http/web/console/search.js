@@ -3,7 +3,8 @@
 
 /**
  * @typedef {{ from: string, to: string }} Days Days as `YYYYMMDD`, both included; an empty one is open.
- * @typedef {{ text: string, modality: string, days: Days }} Wanted The box, and the chips beside it.
+ * @typedef {{ text: string, modality: string, days: Days, arrived?: string }} Wanted The box, and the chips beside it; `arrived` is empty, or a name of
+ *   days.
  * @typedef {Record<string, string>} Keys The keys of one search.
  */
 
@@ -75,6 +76,17 @@ function daysIn(year, month, day) {
   return { from: `${year}${two(month)}${two(day ?? 1)}`, to: `${year}${two(month)}${two(day ?? last)}` };
 }
 
+/** Days by name as a range of moments, of which the last one is open. @param {string} name @param {Date} now */
+function sinceMoment(name, now) {
+  const day = namedDays(name, now)?.from;
+  if (!day) return "";
+  const [year, month, date] = [day.slice(0, 4), day.slice(4, 6), day.slice(6)].map(Number);
+  // The offset from UTC of its own midnight: that of now differs on a day on which clocks are changed.
+  const minutes = -new Date(year, month - 1, date).getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return `${day}000000${minutes < 0 ? "-" : "+"}${two(hours)}${two(rest)}-`;
+}
+
 /** The words of the box. A day in Korean may be written in several of them, as in `2026년 11월 5일`. @param {string} text */
 function words(text) {
   return text.trim().replaceAll(/(\d년)\s+(?=\d{1,2}월)/g, "$1").replaceAll(/(\d월)\s+(?=\d{1,2}일)/g, "$1").split(/\s+/).filter(Boolean);
@@ -100,7 +112,8 @@ export function misread(text, now) {
  * @param {Date} now
  * @returns {Keys[]}
  */
-export function searches({ text, modality, days }, now) {
+export function searches({ text, modality, days, arrived = "" }, now) {
+  const since = sinceMoment(arrived, now);
   let span = days;
   let modalityKey = modality;
   const rest = [];
@@ -118,7 +131,7 @@ export function searches({ text, modality, days }, now) {
       rest.push(word);
     }
   }
-  const common = (/** @type {Days} */ of) => ({ ...dateKey(of), ...(modalityKey ? { ModalitiesInStudy: modalityKey } : {}) });
+  const common = (/** @type {Days} */ of) => ({ ...dateKey(of), ...(modalityKey ? { ModalitiesInStudy: modalityKey } : {}), ...(since ? { arrived: since } : {}) });
   const all = textSearches(rest.join(" ")).map((keys) => ({ ...keys, ...common(span) }));
   // Eight digits alone may be a day, and a number, too.
   if (ambiguous && rest.length === 0) all.push(...numberSearches(ambiguous).map((keys) => ({ ...keys, ...common(days) })));
@@ -141,14 +154,24 @@ function dateKey({ from, to }) {
 function textSearches(text) {
   if (!text) return [{}];
   if (/^\d+(\.\d+){3,}$/.test(text)) return [{ StudyInstanceUID: text }];
-  // As people type names: any order, beginnings of words, any script.
-  /** @type {Keys} */
-  const name = /[*?]/.test(text) ? { PatientName: text } : { PatientName: text.replaceAll("^", " "), fuzzymatching: "true" };
-  return /\s/.test(text) ? [name] : [name, ...numberSearches(text)];
+  if (!/\s/.test(text)) return [nameKeys(text), ...numberSearches(text)];
+  // One word with a digit beside a name is a number: no name has digits.
+  const all = text.split(/\s+/);
+  const numbers = all.filter((word) => /\d/.test(word));
+  if (numbers.length !== 1) return [nameKeys(text)];
+  const name = nameKeys(all.filter((word) => word !== numbers[0]).join(" "));
+  return [nameKeys(text), ...numberSearches(numbers[0]).map((keys) => ({ ...name, ...keys }))];
+}
+
+/** As people type names: any order, parts of words, any script. @param {string} text @returns {Keys} */
+function nameKeys(text) {
+  return /[*?]/.test(text) ? { PatientName: text } : { PatientName: text.replaceAll("^", " "), fuzzymatching: "true" };
 }
 
 /** @param {string} text @returns {Keys[]} */
 function numberSearches(text) {
-  const anywhere = /[*?]/.test(text) ? text : `*${text}*`;
-  return [{ PatientID: anywhere }, { AccessionNumber: anywhere }];
+  // Numbers are matched with case (PS3.4 §C.2.2.2.1), and typed without.
+  const written = /\d/.test(text) && text !== text.toUpperCase() ? [text, text.toUpperCase()] : [text];
+  const anywhere = written.map((one) => (/[*?]/.test(one) ? one : `*${one}*`));
+  return anywhere.flatMap((one) => ["PatientID", "AccessionNumber"].map((key) => ({ [key]: one })));
 }

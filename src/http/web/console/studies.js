@@ -13,7 +13,7 @@ import { age, date, message, nameParts, sex, time } from "./text.js";
 import { misread, modalities, namedDays, searches } from "./search.js";
 import { teach } from "./teach.js";
 
-/** @typedef {{ q: string, modality: string, days: string, from: string, to: string, sort: string, page: number, size: number }} Shown */
+/** @typedef {{ q: string, modality: string, arrived: string, days: string, from: string, to: string, sort: string, page: number, size: number }} Shown */
 
 /** Milliseconds without a key before a search begins. */
 const typingPause = 150;
@@ -33,7 +33,7 @@ const columns = [
 ];
 
 /** @type {Shown} */
-const empty = { q: "", modality: "", days: "", from: "", to: "", sort: "", page: 0, size: 50 };
+const empty = { q: "", modality: "", arrived: "", days: "", from: "", to: "", sort: "", page: 0, size: 50 };
 /** @type {Shown} */
 let shown = { ...empty };
 /** @type {Results | null} */
@@ -171,7 +171,7 @@ export function show(query) {
   const text = (/** @type {string} */ name) => query.get(name) ?? "";
   const size = Number(text("size"));
   shown = {
-    q: text("q"), modality: text("modality"), days: text("days"), from: text("from"), to: text("to"), sort: text("sort"),
+    q: text("q"), modality: text("modality"), arrived: text("arrived"), days: text("days"), from: text("from"), to: text("to"), sort: text("sort"),
     page: Math.max(0, Math.floor(Number(text("page")) || 1) - 1), size: pageSizes.includes(size) ? size : empty.size,
   };
   document.title = "Cuspid";
@@ -200,7 +200,7 @@ function go(change) {
   if (JSON.stringify(next) === JSON.stringify(shown)) return;
   const isTyping = "q" in change && shown.q !== "" && q !== "";
   const query = new URLSearchParams();
-  for (const name of /** @type {const} */ (["q", "modality", "days", "from", "to", "sort"])) if (next[name]) query.set(name, next[name]);
+  for (const name of /** @type {const} */ (["q", "modality", "arrived", "days", "from", "to", "sort"])) if (next[name]) query.set(name, next[name]);
   if (next.page) query.set("page", String(next.page + 1));
   if (next.size !== empty.size) query.set("size", String(next.size));
   const hash = `#/${query.size ? `?${query}` : ""}`;
@@ -211,7 +211,7 @@ function go(change) {
 /** The results of what is shown; those of before, if it is the same list. @param {boolean} isFresh */
 function resultsOf(isFresh) {
   const days = namedDays(shown.days, new Date()) ?? { from: shown.from.replaceAll("-", ""), to: shown.to.replaceAll("-", "") };
-  const keys = searches({ text: shown.q, modality: shown.modality, days }, new Date());
+  const keys = searches({ text: shown.q, modality: shown.modality, days, arrived: shown.arrived }, new Date());
   const order = shown.sort ? `${shown.sort}${shown.sort.includes("StudyDate") ? ",StudyTime" : ",-StudyDate"}` : "";
   const sorted = order === "-StudyDate,StudyTime" ? "" : order;
   const key = JSON.stringify([keys, sorted, shown.size]);
@@ -300,7 +300,7 @@ function state(study) {
 
 /** The number of all studies, where the server says it. */
 async function countAll() {
-  const isAll = !shown.q && !shown.modality && !shown.days && !shown.from && !shown.to;
+  const isAll = !shown.q && !shown.modality && !shown.arrived && !shown.days && !shown.from && !shown.to;
   total = null;
   showPlace();
   if (!place.hasNext || !isAll) return;
@@ -328,6 +328,8 @@ function showForm() {
   element("search").elements.to.value = shown.to;
   showDaysProblem();
   fill(element("date-chips"), dayNames.map((name) => chip(t(name), shown.days === name, { days: shown.days === name ? "" : name, from: "", to: "" })));
+  const hasArrived = shown.arrived === "today";
+  fill(element("arrival-chips"), chip(t("arrivedToday"), hasArrived, { arrived: hasArrived ? "" : "today" }));
   fill(element("modality-chips"), chipModalities.map((name) => chip(name, shown.modality === name, { modality: shown.modality === name ? "" : name })));
   fill(element("page-size"), pageSizes.map((size) => h("option", { value: size, selected: size === shown.size }, number(size))));
   fill(element("sort"), columns.flatMap(([key, name]) => ["", "-"].map((sign) => {
