@@ -1,5 +1,5 @@
-//! Rows that are replaced on the condition of their version, so that of several processes that have read a row
-//! one alone replaces it.
+//! Rows that are replaced on the condition of their version, so that of several processes that have read a
+//! row one alone replaces it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
