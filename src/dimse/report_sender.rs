@@ -355,8 +355,8 @@ mod tests {
         first.stop.cancel();
         let second = sender(&archive, |settings| settings.report_retry_hours = 0);
         second.look().await.unwrap();
-        let found = until(&archive, "AWAY", |report| report.waiting == 0).await;
-        assert_eq!(found.state.given_up, 2);
+        let found = until(&archive, "AWAY", |report| report.state.given_up == 2).await;
+        assert_eq!(found.waiting, 0);
         assert!(found.state.error.unwrap().0.contains("no connection"));
         assert!(until_idle(&second).await);
     }
@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(archive.waiting_commitments().await.unwrap().len(), 1);
         sleep(Duration::from_millis(5)).await;
         sender(&archive, |settings| settings.report_retry_hours = 0).look().await.unwrap();
-        let found = until(&archive, "NOWHERE", |report| report.waiting == 0).await;
-        assert_eq!((found.state.given_up, found.state.reported), (1, 0));
+        let found = until(&archive, "NOWHERE", |report| report.state.given_up == 1).await;
+        assert_eq!((found.waiting, found.state.reported), (0, 0));
     }
 }
