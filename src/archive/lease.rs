@@ -1,5 +1,5 @@
-//! Leases of work for an AE title: of several processes over one index, one at a time does the work, and keeps
-//! its state durable.
+//! Leases of work for an AE title: of several processes over one index, one at a time does the work, and
+//! keeps its state durable.
 
 use std::sync::Arc;
 use std::time::Duration;
