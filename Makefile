@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test crash-test infra-test versus scale \
+.PHONY: run viewer test check advisories conformance conformance-orthanc viewer-test kill-test peers-test crash-test infra-test versus scale \
     fuzz cloud-environment cloud-conformance fleet-test cloud-bench
 
 run:
@@ -67,6 +67,13 @@ kill-test:
 	tools/venv.sh
 	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
 	.venv/bin/python tools/kill_test.py $(ARGS)
+
+# Kills while instances are forwarded and storage commitment is reported.
+peers-test:
+	tools/install.sh build test
+	tools/venv.sh
+	[ -n "$$CUSPID_BINARY" ] || cargo build --release --locked
+	.venv/bin/python tools/peers_test.py $(ARGS)
 
 # Losses of power on ext4 and XFS. Not part of `make test`: needs root and loop devices.
 crash-test:

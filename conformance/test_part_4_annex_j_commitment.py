@@ -1,8 +1,10 @@
 """Storage Commitment Push Model as an SCP (PS3.4 Annex J), by pynetdicom."""
 
 import threading
+import time
 
 import pytest
+import requests
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
@@ -31,20 +33,45 @@ def server(tmp_path_factory):
 
 
 class Reports:
-    """The reports that a peer gets."""
+    """The reports that a peer gets. `answers` are the statuses of its responses, one after the other; then all succeed."""
 
-    def __init__(self):
-        self.all, self.has_come = [], threading.Event()
+    def __init__(self, *answers: int):
+        self.all, self.has_come, self.answers = [], threading.Event(), list(answers)
 
     def take(self, event):
         self.all.append((event.request.EventTypeID, event.event_information, event.assoc))
         self.has_come.set()
-        return SUCCESS, None
+        return self.answers.pop(0) if self.answers else SUCCESS, None
+
+    def wait_for(self, count: int) -> list:
+        until(lambda: len(self.all) >= count)
+        return self.all
 
     def only(self) -> tuple:
         assert self.has_come.wait(20)
         (report,) = self.all
         return report
+
+
+def until(is_true, seconds: float = 40):
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "this did not happen in time"
+        time.sleep(0.02)
+
+
+def listening(port: int, reports: Reports):
+    """A peer at its address."""
+    listener = AE("LISTENER")
+    listener.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    return listener.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reports.take)])
+
+
+def state(server, title: str) -> dict:
+    """The state of the reports to a peer."""
+    answer = requests.get(f"http://127.0.0.1:{server.http_port}/status", timeout=30).json()
+    (found,) = [each for each in answer["commitments"] if each["peer"] == title]
+    return found
 
 
 @pytest.fixture
@@ -135,15 +162,109 @@ def test_a_peer_with_an_address_gets_the_report_on_another_association(origin, r
     association = requestor("LISTENER")
     assert ask(association, information((CTImageStorage, stored.SOPInstanceUID))) == SUCCESS
     association.release()
-    listener = AE("LISTENER")
-    listener.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     # The listener starts late: the server tries again.
-    server = listener.start_server(("127.0.0.1", LISTENER_PORT), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reports.take)])
+    server = listening(LISTENER_PORT, reports)
     try:
         event_type, report, _ = reports.only()
         assert event_type == 1 and report.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == stored.SOPInstanceUID
     finally:
         server.shutdown()
+
+
+def test_a_report_that_is_refused_for_now_is_sent_again(server, requestor):
+    process, origin = server
+    stored = image()
+    origin.store(encode(stored))
+    # Processing failure, resource limitation.
+    reports = Reports(0x0110, 0x0213)
+    listener = listening(LISTENER_PORT, reports)
+    try:
+        asked = information((CTImageStorage, stored.SOPInstanceUID))
+        before = state(process, "LISTENER")["reported"]
+        association = requestor("LISTENER")
+        assert ask(association, asked) == SUCCESS
+        got = reports.wait_for(3)
+        assert [report.TransactionUID for _, report, _ in got] == [asked.TransactionUID] * 3
+        until(lambda: state(process, "LISTENER")["reported"] == before + 1)
+        found = state(process, "LISTENER")
+        assert found["waiting"] == 0 and found["given_up"] == 0 and "0213H" in found["last_error"]
+    finally:
+        listener.shutdown()
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_request_that_was_answered_is_reported_after_the_server_ends(tmp_path, is_killed):
+    port = free_port()
+    process, origin = launched(tmp_path, "log.filter=warn", f"dimse.peers=*=store+commit,LISTENER@127.0.0.1:{port}=commit")
+    listener, reports = None, Reports()
+    try:
+        stored, goes, unknown = image(), image(), generate_uid()
+        origin.store(encode(stored), encode(goes))
+        client = AE("LISTENER")
+        client.requested_contexts = [build_context(StorageCommitmentPushModel)]
+        association = client.associate(*origin.dimse, ae_title=origin.ae_title)
+        asked = [information((CTImageStorage, uid)) for uid in (stored.SOPInstanceUID, goes.SOPInstanceUID, unknown)]
+        assert [ask(association, each) for each in asked] == [SUCCESS] * 3
+        origin.session.close()
+        if is_killed:
+            process.kill()
+        else:
+            association.release()
+            assert process.stop() == 0
+        # The report says what is there when it is sent.
+        files = list(process.data.glob(f"originals/*/*/*/{goes.SOPInstanceUID}-*.dcm"))
+        for file in files:
+            file.unlink()
+        process.start()
+        assert state(process, "LISTENER")["waiting"] == 3
+        listener = listening(port, reports)
+        reports.wait_for(3)
+        until(lambda: state(process, "LISTENER")["waiting"] == 0)
+        types = {report.TransactionUID: event_type for event_type, report, _ in reports.all}
+        assert [types[each.TransactionUID] for each in asked] == [1, 2 if files else 1, 2]
+        assert len(reports.all) == 3, "each once"
+        metrics = requests.get(f"http://127.0.0.1:{process.http_port}/metrics", timeout=30).text
+        assert 'cuspid_commitment_reports_total{outcome="taken"} 3' in metrics
+    finally:
+        if listener:
+            listener.shutdown()
+        process.kill()
+    assert "panicked" not in process.log()
+
+
+def test_a_peer_without_an_address_gets_earlier_reports_when_it_takes_one(tmp_path):
+    process, origin = launched(tmp_path, "log.filter=warn", "dimse.idle_timeout_seconds=1")
+    try:
+        stored = image()
+        origin.store(encode(stored))
+        # The first response is a processing failure.
+        reports = Reports(0x0110)
+
+        def associated():
+            client = AE("MODALITY")
+            client.requested_contexts = [build_context(StorageCommitmentPushModel)]
+            return client.associate(*origin.dimse, ae_title=origin.ae_title, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reports.take)])
+
+        asked = [information((CTImageStorage, stored.SOPInstanceUID)) for _ in range(2)]
+        association = associated()
+        assert ask(association, asked[0]) == SUCCESS
+        reports.wait_for(1)
+        association.release()
+        until(lambda: state(process, "MODALITY")["last_error"])
+        process.kill()
+        process.start()
+        # Until then, the report might be under way on its own association.
+        time.sleep(2.2)
+        association = associated()
+        assert ask(association, asked[1]) == SUCCESS
+        got = [report.TransactionUID for _, report, _ in reports.wait_for(3)]
+        association.release()
+        assert got == [asked[0].TransactionUID, asked[1].TransactionUID, asked[0].TransactionUID]
+        until(lambda: state(process, "MODALITY")["waiting"] == 0)
+        assert state(process, "MODALITY")["reported"] == 2
+    finally:
+        process.kill()
+    assert "panicked" not in process.log()
 
 
 @pytest.mark.parametrize(

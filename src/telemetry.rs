@@ -26,6 +26,8 @@ const REQUEST_SECONDS: &str = "cuspid_http_request_seconds";
 const ASSOCIATIONS: &str = "cuspid_dimse_associations";
 const FORWARDED: &str = "cuspid_forwarded_total";
 const FORWARD_WAITING: &str = "cuspid_forward_waiting";
+const COMMITMENT_REPORTS: &str = "cuspid_commitment_reports_total";
+const COMMITMENT_REPORTS_WAITING: &str = "cuspid_commitment_reports_waiting";
 const PREVIEWS: &str = "cuspid_previews_total";
 const WEBHOOK_REQUESTS: &str = "cuspid_webhook_requests_total";
 const PREVIEW_SECONDS: &str = "cuspid_preview_seconds";
@@ -115,7 +117,7 @@ fn start_metrics() -> PrometheusHandle {
     );
     describe_gauge!(ASSOCIATIONS, "DIMSE associations that are open");
     describe_counter!(WEBHOOK_REQUESTS, "Requests to webhooks, by outcome: delivered, failed");
-    describe_forwarding();
+    describe_dimse();
     describe_counter!(PREVIEWS, "Attempts to make a preview, by outcome: made, retried, failed, stale");
     describe_histogram!(PREVIEW_SECONDS, "Seconds to make a preview");
     describe_counter!(TLS_RELOAD_FAILURES, "Renewed certificates of HTTPS that could not be used");
@@ -150,7 +152,7 @@ fn start_metrics() -> PrometheusHandle {
     handle
 }
 
-fn describe_forwarding() {
+fn describe_dimse() {
     describe_counter!(
         FORWARDED,
         "Instances that were forwarded, by destination and outcome: sent, failed (not tried any more), later"
@@ -159,6 +161,11 @@ fn describe_forwarding() {
         FORWARD_WAITING,
         "Instances that are known to wait to be forwarded, by destination; more may be in the feed of changes"
     );
+    describe_counter!(
+        COMMITMENT_REPORTS,
+        "Attempts to send a report of storage commitment, by outcome: taken, later (tried again), given_up"
+    );
+    describe_gauge!(COMMITMENT_REPORTS_WAITING, "Reports of storage commitment that wait to be sent");
 }
 
 /// Counts an instance that was received.
@@ -251,6 +258,16 @@ pub fn forwarded(tenant: &str, destination: &str, outcome: &'static str) {
 pub fn forward_waiting(tenant: &str, destination: &str, count: u64) {
     let (tenant, destination) = (tenant.to_owned(), destination.to_owned());
     gauge!(FORWARD_WAITING, "tenant" => tenant, "destination" => destination).set(count as f64);
+}
+
+/// Counts an attempt to send a report of storage commitment: `taken`, `later` or `given_up`.
+pub fn commitment_reported(outcome: &'static str) {
+    counter!(COMMITMENT_REPORTS, "outcome" => outcome).increment(1);
+}
+
+/// Sets the number of reports of storage commitment that wait.
+pub fn commitments_waiting(count: usize) {
+    gauge!(COMMITMENT_REPORTS_WAITING).set(count as f64);
 }
 
 /// Counts an attempt to make a preview.

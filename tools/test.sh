@@ -71,3 +71,4 @@ rm -f "$log"
 
 step kills
 .venv/bin/python tools/kill_test.py --rounds 10
+.venv/bin/python tools/peers_test.py --rounds 4

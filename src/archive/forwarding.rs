@@ -1,17 +1,13 @@
 //! The durable progress of forwarding, which the DIMSE layer carries out: one process at a time forwards to a
 //! destination.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::Instant;
-use uuid::Uuid;
-
 use crate::archive::access::Caller;
 use crate::archive::changes::FeedCursor;
+use crate::archive::lease::Lease;
 use crate::archive::{Archive, Error};
-use crate::clock::{has_come, millis, now_millis};
+use crate::clock::now_millis;
 pub use crate::index::forwarding::{ForwardState, UnsentInstance};
+use crate::index::leased::LeasedState;
 
 /// The most destinations of a tenant that a report has.
 const MAX_DESTINATIONS: usize = 100;
@@ -19,31 +15,13 @@ const MAX_DESTINATIONS: usize = 100;
 const REPORTED_FAILURES: usize = 20;
 /// The most rows of failures of a destination; older ones are deleted.
 const MAX_FAILURES: u64 = 1000;
+/// The attempts to write the progress while the process with the lease writes it.
+const ATTEMPTS: usize = 8;
 /// The most instances of a destination that are forwarded later.
 pub const MAX_LATER: usize = 1000;
 
 /// The progress of forwarding to a destination, for the process that has the lease.
-pub struct ForwardLease {
-    archive: Arc<Archive>,
-    tenant: String,
-    title: String,
-    lease: Duration,
-    version: u64,
-    written: Instant,
-    /// The progress. Changes are durable after [`ForwardLease::save`].
-    pub state: ForwardState,
-}
-
-/// Why a process cannot go on forwarding.
-#[derive(Debug, thiserror::Error)]
-pub enum ForwardEnd {
-    /// Another process has taken the lease.
-    #[error("another process forwards to this destination")]
-    LeaseLost,
-    /// The archive failed.
-    #[error(transparent)]
-    Archive(#[from] Error),
-}
+pub type ForwardLease = Lease<ForwardState>;
 
 /// The progress of forwarding to a destination, for a report.
 #[derive(Debug)]
@@ -61,45 +39,16 @@ impl Archive {
     /// stored from now on.
     pub async fn begin_forwarding(&self, caller: &Caller, title: &str) -> Result<(), Error> {
         let tenant = caller.tenant.as_str();
-        if self.index.forward_state(tenant, title).await?.is_some() {
+        if self.index.leased::<ForwardState>(tenant, title).await?.is_some() {
             return Ok(());
         }
         let cursor = self.index.end_of_changes(tenant).await?.to_string();
         let state = ForwardState { cursor, ..ForwardState::default() };
         // Another process may have begun, too.
-        self.index.set_forward_state(tenant, title, &state, 0).await?;
+        self.index.set_leased(tenant, title, &state, 0).await?;
         Ok(())
     }
 
-    /// Takes the lease of forwarding to a destination; `None` if another process has the lease.
-    pub async fn lease_forwarding(
-        self: &Arc<Self>,
-        caller: &Caller,
-        title: &str,
-        lease: Duration,
-    ) -> Result<Option<ForwardLease>, Error> {
-        let tenant = caller.tenant.as_str();
-        let (mut state, version) = self.index.forward_state(tenant, title).await?.unwrap_or_default();
-        // Without other processes, the holder is one that was killed.
-        if self.is_shared && !has_come(state.leased_until, now_millis(), lease) {
-            return Ok(None);
-        }
-        state.holder = Uuid::new_v4().simple().to_string();
-        let mut taken = ForwardLease {
-            archive: Arc::clone(self),
-            tenant: tenant.to_owned(),
-            title: title.to_owned(),
-            lease,
-            version,
-            written: Instant::now(),
-            state,
-        };
-        match taken.save().await {
-            Ok(()) => Ok(Some(taken)),
-            Err(ForwardEnd::LeaseLost) => Ok(None),
-            Err(ForwardEnd::Archive(error)) => Err(error),
-        }
-    }
     /// The progress of forwarding to each destination of the caller's tenant.
     pub async fn forwarding(&self, caller: &Caller) -> Result<Vec<ForwardReport>, Error> {
         let tenant = caller.tenant.as_str();
@@ -118,7 +67,43 @@ impl Archive {
     }
 }
 
-impl ForwardLease {
+impl Archive {
+    /// Has the instances forwarded again that could not be sent to a destination, the latest first, as many
+    /// as may wait. Returns their number. The process that forwards takes them with its next lease.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such destination.
+    pub async fn retry_forwarding(&self, caller: &Caller, title: &str) -> Result<usize, Error> {
+        let (tenant, index) = (caller.tenant.as_str(), &self.index);
+        if index.leased::<ForwardState>(tenant, title).await?.is_none() {
+            return Err(Error::NotFound(format!("destination {title} of forwarding")));
+        }
+        let later = index.forwarded_later(tenant, title, MAX_LATER).await?;
+        let room = MAX_LATER.saturating_sub(later.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let failed = index.not_forwarded(tenant, title, room).await?;
+        index.retry_forwarding(tenant, title, &failed, now_millis()).await?;
+        for _ in 0..ATTEMPTS {
+            let Some((mut state, version)) = index.leased::<ForwardState>(tenant, title).await? else {
+                break;
+            };
+            state.failed = state.failed.saturating_sub(failed.len() as u64);
+            let kept = index.not_forwarded(tenant, title, MAX_LATER).await?.len();
+            state.kept_failures = kept as u64;
+            // The process that has the lease does not look for such instances again while it has the lease.
+            state.set_holder(String::new());
+            state.set_end(0);
+            if index.set_leased(tenant, title, &state, version).await? {
+                return Ok(failed.len());
+            }
+        }
+        Err(Error::NotReady("another process writes the progress of forwarding".into()))
+    }
+}
+
+impl Lease<ForwardState> {
     /// The place in the feed of changes; `None` if it cannot be read.
     pub fn cursor(&self) -> Option<FeedCursor> {
         self.state.cursor.parse().ok()
@@ -150,37 +135,5 @@ impl ForwardLease {
             return Ok(());
         }
         Ok(index.forget_oldest_failure(tenant, title).await?)
-    }
-
-    /// Makes the progress durable, and renews the lease.
-    pub async fn save(&mut self) -> Result<(), ForwardEnd> {
-        self.state.leased_until = now_millis().saturating_add(millis(self.lease));
-        let index = &self.archive.index;
-        let saved = index.set_forward_state(&self.tenant, &self.title, &self.state, self.version).await;
-        if !saved.map_err(Error::from)? {
-            return Err(ForwardEnd::LeaseLost);
-        }
-        self.version += 1;
-        self.written = Instant::now();
-        Ok(())
-    }
-
-    /// Makes the progress durable, if that was last done a while ago.
-    pub async fn save_sometimes(&mut self) -> Result<(), ForwardEnd> {
-        if self.written.elapsed() < self.lease / 3 { Ok(()) } else { self.save().await }
-    }
-
-    /// Waits for work, and renews the lease meanwhile if there may be other processes.
-    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ForwardEnd> {
-        if !self.archive.is_shared {
-            return Ok(work.await);
-        }
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return Ok(done),
-                () = tokio::time::sleep_until(self.written + self.lease / 3) => self.save().await?,
-            }
-        }
     }
 }

@@ -152,6 +152,8 @@ impl Config {
             ("dimse.max_pdu_bytes", self.dimse.max_pdu_bytes.into()),
             ("dimse.max_associations", self.dimse.max_associations as u64),
             ("dimse.max_outgoing_associations", self.dimse.max_outgoing_associations as u64),
+            ("dimse.max_waiting_reports", self.dimse.max_waiting_reports as u64),
+            ("dimse.report_retry_hours", self.dimse.report_retry_hours),
             ("dimse.idle_timeout_seconds", self.dimse.idle_timeout_seconds),
             ("dimse.request_timeout_seconds", self.dimse.request_timeout_seconds),
             ("dimse.connect_timeout_seconds", self.dimse.connect_timeout_seconds),

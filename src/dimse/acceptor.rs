@@ -8,7 +8,7 @@ use crate::archive::Archive;
 use crate::budget::Budget;
 use crate::config::DimseSettings;
 use crate::dimse::callers::Callers;
-use crate::dimse::report_queue::ReportQueue;
+use crate::dimse::report_sender::ReportSender;
 
 /// The state that all associations share.
 pub struct Acceptor {
@@ -18,8 +18,8 @@ pub struct Acceptor {
     pub settings: Arc<DimseSettings>,
     /// The callers by their AE titles.
     pub callers: Arc<Callers>,
-    /// The reports of storage commitment that wait to be sent.
-    pub reports: Arc<ReportQueue>,
+    /// The senders of reports of storage commitment.
+    pub reports: Arc<ReportSender>,
     /// The places of associations, shared by addresses.
     pub places: Budget,
     /// The places of associations that the server requests, shared by destinations.

@@ -24,7 +24,7 @@ use crate::connections::Connections;
 use crate::dimse::acceptor::Acceptor;
 use crate::dimse::callers::Callers;
 use crate::dimse::establish::serve;
-use crate::dimse::report_queue::ReportQueue;
+use crate::dimse::report_sender::ReportSender;
 use crate::telemetry;
 use crate::tls::ServerTls;
 
@@ -46,7 +46,7 @@ pub mod operation;
 pub mod pdu;
 pub mod query_keys;
 pub mod report;
-pub mod report_queue;
+pub mod report_sender;
 pub mod requestor;
 pub mod retrieve;
 pub mod service;
@@ -109,9 +109,17 @@ pub async fn run(
     let open = Connections::new(2 * max, 2 * share);
     let places = Budget::of_places(max, share);
     let (settings, callers) = (Arc::new(settings), Arc::new(callers));
-    let reports = Arc::new(ReportQueue::new(settings.clone(), outgoing.clone()));
-    let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, outgoing, shutdown });
+    let reports = ReportSender::new(
+        archive.clone(),
+        settings.clone(),
+        callers.clone(),
+        outgoing.clone(),
+        shutdown.clone(),
+    );
+    let reports = Arc::new(reports);
     let mut connections = JoinSet::new();
+    connections.spawn(reports.clone().run());
+    let acceptor = Arc::new(Acceptor { archive, settings, callers, reports, places, outgoing, shutdown });
     loop {
         let accepted = tokio::select! {
             () = acceptor.shutdown.cancelled() => break,

@@ -20,6 +20,7 @@ mod changes;
 mod delete;
 mod describe;
 mod error;
+mod forwarding;
 mod http2;
 mod me;
 mod middleware;

@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::archive::access::Caller;
+use crate::archive::commitments::CommitmentReport;
 use crate::archive::devices::Device;
 use crate::archive::forwarding::ForwardReport;
 use crate::http::Service;
@@ -32,6 +33,7 @@ pub(crate) async fn status(
         "max_instance_bytes": service.max_instance_bytes,
         "dimse": dimse.map(|(title, port)| json!({ "ae_title": title, "port": port })),
         "forwarding": archive.forwarding(&caller).await?.iter().map(forwarding).collect::<Vec<_>>(),
+        "commitments": archive.commitment_reports(&caller).await?.iter().map(commitment).collect::<Vec<_>>(),
         "devices": archive.devices(&caller).iter().map(device).collect::<Vec<_>>(),
     });
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.to_string()))
@@ -59,6 +61,22 @@ fn forwarding(report: &ForwardReport) -> Value {
         "last_error": state.error.as_ref().map(|(error, _)| error),
         "last_error_ms": state.error.as_ref().map(|(_, at)| at),
         "failures": failures.collect::<Vec<_>>(),
+    })
+}
+
+/// The state of storage commitment for a peer.
+fn commitment(report: &CommitmentReport) -> Value {
+    let CommitmentReport { peer, waiting, waiting_since, state } = report;
+    json!({
+        "peer": peer,
+        "waiting": waiting,
+        "waiting_since_ms": waiting_since,
+        "reported": state.reported,
+        "last_reported_ms": state.reported_at,
+        "given_up": state.given_up,
+        "last_given_up_ms": state.given_up_at,
+        "last_error": state.error.as_ref().map(|(error, _)| error),
+        "last_error_ms": state.error.as_ref().map(|(_, at)| at),
     })
 }
 

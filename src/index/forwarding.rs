@@ -6,10 +6,10 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::index::leased::LeasedState;
 use crate::index::read::whole_partition;
-use crate::index::versioned::replacement;
 use crate::index::{Error, Index, keys, rows};
-use crate::table::{self, Expect, Item, Range, Write};
+use crate::table::{Expect, Item, ItemKey, MAX_WRITES, Range, Write};
 
 /// The progress of forwarding to a destination. All times are in milliseconds since 1970 UTC.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,24 @@ pub struct ForwardState {
     pub holder: String,
     /// The end of the lease.
     pub leased_until: i64,
+}
+
+impl LeasedState for ForwardState {
+    fn key(tenant: &str, title: &str) -> ItemKey {
+        keys::forwarding_to(tenant, title)
+    }
+
+    fn leased_until(&self) -> i64 {
+        self.leased_until
+    }
+
+    fn set_holder(&mut self, holder: String) {
+        self.holder = holder;
+    }
+
+    fn set_end(&mut self, until: i64) {
+        self.leased_until = until;
+    }
 }
 
 /// An instance that is forwarded later, or could not be forwarded.
@@ -75,28 +93,6 @@ impl Index {
             Ok((title, state))
         });
         decoded.collect()
-    }
-
-    /// The progress of forwarding to a destination, with its version; `None` if there is none.
-    pub async fn forward_state(
-        &self,
-        tenant: &str,
-        title: &str,
-    ) -> Result<Option<(ForwardState, u64)>, Error> {
-        self.versioned(keys::forwarding_to(tenant, title)).await
-    }
-
-    /// Sets the progress of forwarding, if its version is still `version` (0 if there was none). Returns
-    /// whether it was.
-    pub async fn set_forward_state(
-        &self,
-        tenant: &str,
-        title: &str,
-        state: &ForwardState,
-        version: u64,
-    ) -> Result<bool, Error> {
-        let row = replacement(keys::forwarding_to(tenant, title), state, version)?;
-        self.transact_if_current(vec![row]).await
     }
 
     /// The instances that are forwarded later.
@@ -158,6 +154,29 @@ impl Index {
         Ok(self.table.transact(writes).await?)
     }
 
+    /// Makes instances that could not be forwarded into instances that are forwarded later, with new attempts
+    /// since the time `now`.
+    pub async fn retry_forwarding(
+        &self,
+        tenant: &str,
+        title: &str,
+        failed: &[UnsentInstance],
+        now: i64,
+    ) -> Result<(), Error> {
+        // Each takes two writes.
+        for part in failed.chunks(MAX_WRITES / 2) {
+            let mut writes = Vec::with_capacity(2 * part.len());
+            for unsent in part {
+                let failure = keys::not_forwarded(tenant, title, unsent.at, &unsent.instance);
+                writes.push(Write::Delete(failure, Expect::Anything));
+                let again = UnsentInstance { since: now, attempts: 0, at: now, ..unsent.clone() };
+                writes.push(put(keys::forwarded_later(tenant, title, &unsent.instance), &again)?);
+            }
+            self.table.transact(writes).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes the oldest row of an instance that could not be forwarded.
     pub async fn forget_oldest_failure(&self, tenant: &str, title: &str) -> Result<(), Error> {
         let range = prefixed(tenant, title, (keys::NOT_FORWARDED_PREFIX, false), 1);
@@ -171,7 +190,7 @@ impl Index {
     }
 }
 
-fn put(key: table::ItemKey, unsent: &UnsentInstance) -> Result<Write, Error> {
+fn put(key: ItemKey, unsent: &UnsentInstance) -> Result<Write, Error> {
     let body = rows::encode(&key, unsent)?;
     Ok(Write::Put(Item { key, version: 1, secondary: Vec::new(), body }, Expect::Anything))
 }
@@ -200,15 +219,15 @@ mod tests {
 
     async fn the_progress_is_set_by_the_process_that_has_read_it(engine: Engine) {
         let index = Index::new(engine.table);
-        assert_eq!(index.forward_state("a", "X").await.unwrap(), None);
+        assert_eq!(index.leased::<ForwardState>("a", "X").await.unwrap(), None);
         let mut state = ForwardState { cursor: "1-0.1".into(), ..ForwardState::default() };
-        assert!(index.set_forward_state("a", "X", &state, 0).await.unwrap());
-        assert!(!index.set_forward_state("a", "X", &state, 0).await.unwrap());
+        assert!(index.set_leased("a", "X", &state, 0).await.unwrap());
+        assert!(!index.set_leased("a", "X", &state, 0).await.unwrap());
         state.error = Some(("cause".into(), 7));
-        assert!(index.set_forward_state("a", "X", &state, 1).await.unwrap());
-        assert!(!index.set_forward_state("a", "X", &ForwardState::default(), 1).await.unwrap());
-        assert_eq!(index.forward_state("a", "X").await.unwrap(), Some((state.clone(), 2)));
-        assert!(index.set_forward_state("b", "X", &state, 0).await.unwrap());
+        assert!(index.set_leased("a", "X", &state, 1).await.unwrap());
+        assert!(!index.set_leased("a", "X", &ForwardState::default(), 1).await.unwrap());
+        assert_eq!(index.leased("a", "X").await.unwrap(), Some((state.clone(), 2)));
+        assert!(index.set_leased("b", "X", &state, 0).await.unwrap());
         assert_eq!(index.forward_states("a", 9).await.unwrap(), [("X".to_owned(), state)]);
     }
 
@@ -236,6 +255,15 @@ mod tests {
             index.end_forwarding("a", "X", &failure.instance, Some(&failure)).await.unwrap();
         }
         assert!(index.forwarded_later("a", "X", 9).await.unwrap().is_empty());
+        let failed: Vec<_> = (10..130).map(unsent).collect();
+        for failure in &failed {
+            index.end_forwarding("a", "Z", &failure.instance, Some(failure)).await.unwrap();
+        }
+        index.retry_forwarding("a", "Z", &failed, 500).await.unwrap();
+        assert!(index.not_forwarded("a", "Z", 200).await.unwrap().is_empty());
+        let again = index.forwarded_later("a", "Z", 200).await.unwrap();
+        assert_eq!(again.len(), failed.len());
+        assert!(again.iter().all(|again| (again.since, again.at, again.attempts) == (500, 500, 0)));
         assert_eq!(index.not_forwarded("a", "X", 9).await.unwrap(), [unsent(2), unsent(3)]);
         index.forget_oldest_failure("a", "X").await.unwrap();
         assert_eq!(index.not_forwarded("a", "X", 9).await.unwrap(), [unsent(2)]);

@@ -22,6 +22,9 @@
 //! | progress of forwarding to a destination | `T#{tenant}#FORWARD` | `{AE title}` |
 //! | instance that is forwarded later | `T#{tenant}#FORWARD#{AE title}` | `LATER#{instance}` |
 //! | instance that could not be forwarded | `T#{tenant}#FORWARD#{AE title}` | `FAILED#{time}#{instance}` |
+//! | request for storage commitment whose report waits | `COMMITMENTS` | `{tenant}#{AE title, 16 characters}#{digest of the Transaction UID}` |
+//! | part of the references of a request | `T#{tenant}#COMMITMENT#{name}` | `{number}` |
+//! | state of the reports to a peer | `T#{tenant}#REPORTS` | `{AE title, 16 characters}` |
 //! | entry of the deletion queue | `DELETION_QUEUE` | `{tenant}#{study}#{id}` | |
 //! | mark of an index being rebuilt | `REBUILDING` | `REBUILDING` | |
 //! | mark of an index in use | `IN_USE` | `IN_USE` | |
@@ -45,6 +48,8 @@ use crate::table::{ItemKey, Secondary, SecondaryKey};
 pub(crate) const TENANTS: &str = "TENANTS";
 /// The partition of the deletion queue of all tenants.
 pub(crate) const DELETION_QUEUE: &str = "DELETION_QUEUE";
+/// The partition of the requests for storage commitment of all tenants' peers whose report waits.
+pub(crate) const WAITING_COMMITMENTS: &str = "COMMITMENTS";
 /// The partition, in [`Secondary::Fifth`], of all tenants' series with a pending preview.
 pub(crate) const PREVIEWS: &str = "PREVIEWS";
 /// The partition and the sort key of the row that marks an index being rebuilt.
@@ -278,6 +283,44 @@ pub(crate) fn forwarded_later(tenant: &str, title: &str, instance: &InstanceUid)
 pub(crate) fn not_forwarded(tenant: &str, title: &str, at: i64, instance: &InstanceUid) -> ItemKey {
     let partition = forwarded(tenant, title);
     ItemKey { partition, sort: format!("{NOT_FORWARDED_PREFIX}{}#{instance}", due(at)) }
+}
+
+/// The prefix of the sort keys of the requests for storage commitment of a tenant's peers.
+pub(crate) fn waiting_commitments_of_tenant(tenant: &str) -> String {
+    format!("{tenant}#")
+}
+
+/// The prefix of the sort keys of the requests for storage commitment of a peer. Titles have 16 characters
+/// there, so that no title is the beginning of another.
+pub(crate) fn waiting_commitments_of(tenant: &str, title: &str) -> String {
+    format!("{tenant}#{}#", padded(title))
+}
+
+/// An AE title, with spaces up to its 16 characters. A peer may have an empty one.
+fn padded(title: &str) -> String {
+    format!("{:<16}", key_text(title))
+}
+
+/// The row of a request for storage commitment whose report waits.
+pub(crate) fn waiting_commitment(tenant: &str, title: &str, transaction: &str) -> ItemKey {
+    let digest = blake3::hash(transaction.as_bytes()).to_hex();
+    let sort = format!("{}{digest}", waiting_commitments_of(tenant, title));
+    ItemKey { partition: WAITING_COMMITMENTS.into(), sort }
+}
+
+/// The row of part `number` (from 0) of the references of a request for storage commitment.
+pub(crate) fn commitment_part(tenant: &str, name: &str, number: usize) -> ItemKey {
+    ItemKey { partition: format!("T#{tenant}#COMMITMENT#{name}"), sort: format!("{number:04}") }
+}
+
+/// The partition of the states of the reports to a tenant's peers.
+pub(crate) fn report_states(tenant: &str) -> String {
+    format!("T#{tenant}#REPORTS")
+}
+
+/// The row with the state of the reports to a peer.
+pub(crate) fn report_state(tenant: &str, title: &str) -> ItemKey {
+    ItemKey { partition: report_states(tenant), sort: padded(title) }
 }
 
 /// The row of an entry of the deletion queue.

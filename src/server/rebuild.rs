@@ -81,6 +81,9 @@ impl Rebuild {
             std::fs::remove_file(&rebuilt).context("cannot remove the file of the new index")?;
             table = open_table(config, REBUILT_INDEX_FILE).await?;
         }
+        if old.exists() && !is_damaged {
+            copy_commitments(config, &table).await;
+        }
         let index = Index::new(table);
         index.begin_use().await?;
         // De-identified copies keep their UIDs.
@@ -143,6 +146,19 @@ async fn copy_audit_log(config: &Config, to: &dyn Table) -> anyhow::Result<()> {
     let old = AuditLog::new(open_table(config, INDEX_FILE).await?, &config.audit, "");
     old.copy_to(to).await?;
     Ok(())
+}
+
+/// Copies the requests for storage commitment whose reports wait. Those of an index that cannot be read are
+/// lost, and their peers ask again.
+async fn copy_commitments(config: &Config, to: &Arc<dyn Table>) {
+    let copy = async {
+        let old = Index::new(open_table(config, INDEX_FILE).await?);
+        anyhow::Ok(old.copy_commitments(&Index::new(to.clone())).await?)
+    };
+    if let Err(error) = copy.await {
+        let error = format!("{error:#}");
+        warn!(error, "requests for storage commitment of the old index cannot be read; they get no report");
+    }
 }
 
 /// Deletes the objects in the deletion queue of the old index. Returns whether that index could be used, and

@@ -350,6 +350,8 @@ fn expand(prefix: &str, rest: &mut std::iter::Peekable<std::str::Chars>, paths: 
 const READ_FOR_CALLERS: &[&str] = &[
     "audit.rs",
     "changes.rs",
+    // As `forwarding.rs`.
+    "commitments.rs",
     "derived/deidentified.rs",
     "derived/metadata_bundle.rs",
     "derived/preview/collect.rs",
@@ -360,6 +362,8 @@ const READ_FOR_CALLERS: &[&str] = &[
     "forwarding.rs",
     "ingest/duplicate.rs",
     "ingest/persist.rs",
+    // The state of work of the server itself.
+    "lease.rs",
     "maintenance/delete/mod.rs",
     "quotas.rs",
     "read/mod.rs",

@@ -756,14 +756,14 @@ async fn commitments(server: &Server, calling: &str, count: u16) -> Vec<u16> {
         bytes
     };
     let item = [element(0x0008, 0x1150, CT), element(0x0008, 0x1155, "1.2.3.9")].concat();
-    let mut information = element(0x0008, 0x1195, "1.2.3.4");
-    information.extend(b"\x08\0\x99\x11SQ\0\0");
-    information.extend((item.len() as u32 + 8).to_le_bytes());
-    information.extend(b"\xFE\xFF\0\xE0");
-    information.extend((item.len() as u32).to_le_bytes());
-    information.extend(item);
     let mut statuses = Vec::new();
     for message in 1..=count {
+        let mut information = element(0x0008, 0x1195, &format!("1.2.3.4.{message}"));
+        information.extend(b"\x08\0\x99\x11SQ\0\0");
+        information.extend((item.len() as u32 + 8).to_le_bytes());
+        information.extend(b"\xFE\xFF\0\xE0");
+        information.extend((item.len() as u32).to_le_bytes());
+        information.extend(&item);
         let mut command = request(0x0130, message, COMMITMENT, 1);
         command[0].0 = 0x0003;
         command.push((0x1001, even(COMMITMENT_INSTANCE)));
@@ -784,8 +784,13 @@ async fn a_peer_that_takes_no_reports_blocks_the_reports_of_no_other() {
         format!("BROKEN@127.0.0.1:{}=commit", dead_port().await),
         format!("OTHER@127.0.0.1:{}=commit", dead_port().await),
     ];
-    let server = start(|settings| settings.peers = peer_rules(&rules)).await;
-    let statuses = commitments(&server, "BROKEN", 300).await;
+    let server = start(|settings| {
+        settings.peers = peer_rules(&rules);
+        settings.max_waiting_reports = 20;
+        settings.max_waiting_reports_per_peer = 16;
+    })
+    .await;
+    let statuses = commitments(&server, "BROKEN", 30).await;
     assert_eq!(statuses[..16], [0; 16]);
     assert!(statuses[16..].iter().all(|status| *status == 0x0213), "{statuses:X?}");
     assert_eq!(commitments(&server, "OTHER", 2).await, [0, 0]);

@@ -6,7 +6,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::archive::Error;
-use crate::archive::forwarding::{ForwardEnd, ForwardLease, UnsentInstance};
+use crate::archive::forwarding::{ForwardLease, UnsentInstance};
+use crate::archive::lease::LeaseEnd;
 use crate::clock::{millis, now_millis};
 use crate::dimse::forward::context::{ForwardContext, RETRY};
 use crate::dimse::forward::queue::ForwardQueue;
@@ -59,7 +60,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Forwards until the lease is lost or the archive fails.
-    pub(super) async fn run(&mut self) -> Result<(), ForwardEnd> {
+    pub(super) async fn run(&mut self) -> Result<(), LeaseEnd> {
         let mut bell = self.context.archive.change_bell(&self.route.caller.tenant);
         let mut failed = 0;
         loop {
@@ -86,7 +87,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    async fn round(&mut self) -> Result<RoundEnd, ForwardEnd> {
+    async fn round(&mut self) -> Result<RoundEnd, LeaseEnd> {
         if self.queue.instances.is_empty() {
             self.queue.fill(self.context, self.route, &mut self.lease).await?;
         }
@@ -125,7 +126,7 @@ impl<'a> Flow<'a> {
 
     /// Takes the first instance out of the queue, after an attempt. What is to be tried again is durable
     /// before the place in the feed moves on.
-    pub(super) async fn settle(&mut self, attempt: Attempt) -> Result<(), ForwardEnd> {
+    pub(super) async fn settle(&mut self, attempt: Attempt) -> Result<(), LeaseEnd> {
         let Some(queued) = self.queue.instances.front().cloned() else { return Ok(()) };
         let unsent = UnsentInstance { attempts: queued.unsent.attempts + 1, ..queued.unsent };
         let outcome = self.record(unsent, attempt).await?;
@@ -147,7 +148,7 @@ impl<'a> Flow<'a> {
         &mut self,
         mut unsent: UnsentInstance,
         attempt: Attempt,
-    ) -> Result<Option<&'static str>, ForwardEnd> {
+    ) -> Result<Option<&'static str>, LeaseEnd> {
         let (now, title) = (now_millis(), &self.route.title);
         let is_again = self.queue.later.iter().any(|later| later.instance == unsent.instance);
         let is_over = now.saturating_sub(unsent.since) > self.route.retry_millis;
@@ -186,7 +187,7 @@ impl<'a> Flow<'a> {
 
     /// Records that the destination cannot be reached. The instances at the front that have waited for
     /// `forward.retry_hours` are not tried any more.
-    pub(super) async fn unreachable(&mut self, error: &str) -> Result<(), ForwardEnd> {
+    pub(super) async fn unreachable(&mut self, error: &str) -> Result<(), LeaseEnd> {
         let (waiting, title) = (self.lease.state.waiting, &self.route.title);
         warn!(dimse.destination = title, waiting, "cannot forward, and will try again: {error}");
         let limit = now_millis().saturating_sub(self.route.retry_millis);
@@ -198,7 +199,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Makes the progress durable.
-    pub(super) async fn save_progress(&mut self) -> Result<(), ForwardEnd> {
+    pub(super) async fn save_progress(&mut self) -> Result<(), LeaseEnd> {
         self.move_on();
         self.update_waiting();
         self.lease.save().await
@@ -241,7 +242,7 @@ mod tests {
 
     /// A flow as a process begins it, with its queue filled.
     async fn filled<'a>(context: &'a ForwardContext, route: &'a ForwardRoute) -> Flow<'a> {
-        let lease = context.archive.lease_forwarding(&route.caller, &route.title, context.lease).await;
+        let lease = context.archive.lease(&route.caller, &route.title, context.lease).await;
         let mut flow = Flow::open(context, route, lease.unwrap().unwrap()).await.unwrap();
         flow.queue.fill(context, route, &mut flow.lease).await.unwrap();
         flow
@@ -268,16 +269,40 @@ mod tests {
         assert!((1..=2000).contains(&next.next_due().as_millis()));
         next.settle(Attempt::Sent).await.unwrap();
         next.save_progress().await.unwrap();
-        assert!(
-            matches!(flow.lease.save().await, Err(ForwardEnd::LeaseLost)),
-            "another process has the lease"
-        );
+        assert!(matches!(flow.lease.save().await, Err(LeaseEnd::Lost)), "another process has the lease");
         let [report]: [ForwardReport; 1] =
             context.archive.forwarding(&route.caller).await.unwrap().try_into().unwrap();
         let ForwardState { sent, failed, waiting, .. } = report.state;
         assert_eq!((sent, failed, waiting), (2, 1, 1));
         assert_eq!(report.failures[0].instance.as_str(), "1.2.3.2");
         assert_eq!(queued(&filled(&context, &route).await), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_has_failed_is_attempted_anew_on_request() {
+        let (context, route) = begun().await;
+        store(&context.archive, 0..3).await;
+        let mut flow = filled(&context, &route).await;
+        for attempt in [Attempt::Failed("A900H".into()), Attempt::Sent, Attempt::Failed("A900H".into())] {
+            flow.settle(attempt).await.unwrap();
+        }
+        flow.save_progress().await.unwrap();
+        let retry = async |title: &str| context.archive.retry_forwarding(&route.caller, title).await;
+        assert!(matches!(retry("NOBODY").await, Err(Error::NotFound(_))));
+        assert_eq!(retry("A").await.unwrap(), 2);
+        assert_eq!(retry("A").await.unwrap(), 0, "they wait already");
+        assert!(matches!(flow.lease.save().await, Err(LeaseEnd::Lost)), "the next lease finds them");
+        let mut next = filled(&context, &route).await;
+        assert_eq!(
+            (next.lease.state.failed, next.lease.state.kept_failures, next.lease.state.sent),
+            (0, 0, 1)
+        );
+        let mut again = queued(&next);
+        again.sort_unstable();
+        assert_eq!(again, ["1.2.3.0", "1.2.3.2"]);
+        next.settle(Attempt::Sent).await.unwrap();
+        next.settle(Attempt::Later("A700H".into())).await.unwrap();
+        assert_eq!(next.queue.later[0].attempts, 1);
     }
 
     #[tokio::test]

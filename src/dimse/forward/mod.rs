@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::archive::Archive;
-use crate::archive::forwarding::ForwardEnd;
+use crate::archive::lease::LeaseEnd;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::dimse::forward::context::ForwardContext;
@@ -79,10 +79,10 @@ async fn follow(context: &ForwardContext, route: &ForwardRoute) {
     loop {
         match take_and_follow(context, route).await {
             Ok(()) => sleep(context.lease / 2).await,
-            Err(ForwardEnd::LeaseLost) => {
+            Err(LeaseEnd::Lost) => {
                 info!(dimse.destination = route.title, "another process forwards to this destination");
             }
-            Err(ForwardEnd::Archive(error)) => {
+            Err(LeaseEnd::Archive(error)) => {
                 let error = telemetry::chain(&error);
                 warn!(dimse.destination = route.title, error, "forwarding failed; trying again");
                 sleep(FAILURE_PAUSE).await;
@@ -92,8 +92,8 @@ async fn follow(context: &ForwardContext, route: &ForwardRoute) {
 }
 
 /// Takes the lease of a destination, and forwards. Returns at once if another process has the lease.
-async fn take_and_follow(context: &ForwardContext, route: &ForwardRoute) -> Result<(), ForwardEnd> {
-    let lease = context.archive.lease_forwarding(&route.caller, &route.title, context.lease).await?;
+async fn take_and_follow(context: &ForwardContext, route: &ForwardRoute) -> Result<(), LeaseEnd> {
+    let lease = context.archive.lease(&route.caller, &route.title, context.lease).await?;
     let Some(lease) = lease else { return Ok(()) };
     let mut flow = Flow::open(context, route, lease).await?;
     flow.run().await

@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::archive::forwarding::{ForwardEnd, UnsentInstance};
+use crate::archive::forwarding::UnsentInstance;
+use crate::archive::lease::LeaseEnd;
 use crate::archive::scope::Scope;
 use crate::budget::Grant;
 use crate::dimse::forward::flow::{Attempt, Flow, RoundEnd};
@@ -26,7 +27,7 @@ struct Numbers {
 
 impl Flow<'_> {
     /// Sends the first instances of the queue on an association.
-    pub(super) async fn send_on_association(&mut self) -> Result<RoundEnd, ForwardEnd> {
+    pub(super) async fn send_on_association(&mut self) -> Result<RoundEnd, LeaseEnd> {
         let (count, kinds) = self.queue.next_association();
         let (mut requestor, _place) = match self.connect(&kinds).await? {
             Ok(connected) => connected,
@@ -74,7 +75,7 @@ impl Flow<'_> {
     async fn connect(
         &mut self,
         kinds: &BTreeSet<(String, String)>,
-    ) -> Result<Result<(Requestor, Grant), ConnectError>, ForwardEnd> {
+    ) -> Result<Result<(Requestor, Grant), ConnectError>, LeaseEnd> {
         let (context, route) = (self.context, self.route);
         let settings = &context.settings;
         let connecting = async {
@@ -95,7 +96,7 @@ impl Flow<'_> {
         instances: &mut OpenedInstances,
         count: usize,
         (transfer, numbers): (&mut AuditedTransfer, &mut Numbers),
-    ) -> Result<Option<String>, ForwardEnd> {
+    ) -> Result<Option<String>, LeaseEnd> {
         let end = self.queue.instances.len().saturating_sub(count);
         while let Some(opened) = self.lease.during(instances.try_next()).await?? {
             let is_before = |flow: &Self| {
@@ -133,7 +134,7 @@ impl Flow<'_> {
         &mut self,
         requestor: &mut Requestor,
         instance: OpenedInstance,
-    ) -> Result<(Attempt, bool), ForwardEnd> {
+    ) -> Result<(Attempt, bool), LeaseEnd> {
         let OpenedInstance { record, opened } = instance;
         // The instance may have been replaced meanwhile.
         let Some(priority) = self.route.choose(&record) else { return Ok((Attempt::Gone, false)) };

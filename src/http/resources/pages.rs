@@ -9,7 +9,7 @@ use crate::http::resources::openapi;
 use crate::http::resources::operation::{Access, Handler, Operation, Resource};
 use crate::http::resources::parameters::{AUDIT, CHANGES, CONDITIONS, EVENTS, RANGE, STREAM, USAGE};
 use crate::http::web::{console, view, viewer};
-use crate::http::{audit_log, changes, me, ops, preview_stream, status, usage, webhooks};
+use crate::http::{audit_log, changes, forwarding, me, ops, preview_stream, status, usage, webhooks};
 
 /// The resources, in the order in which they are described.
 pub(super) const RESOURCES: &[Resource] = &[
@@ -60,6 +60,23 @@ pub(super) const RESOURCES: &[Resource] = &[
                 |method| on(method, changes::events),
                 "changes as events, from now on",
                 "docs/changes.md",
+            )
+        }],
+    },
+    Resource {
+        path: "/forwarding/retry",
+        operations: &[Operation {
+            method: "POST",
+            access: Access::Needs(Right::Administer),
+            audit: AuditRule::None,
+            takes: &["application/json"],
+            gives: &["application/json"],
+            statuses: &[200, 404, 408, 415, 429, 500, 503],
+            ..Operation::get(
+                "RetryForwarding",
+                |method| on(method, forwarding::retry),
+                "forwards the instances again that could not be sent to a destination",
+                "docs/dimse.md",
             )
         }],
     },

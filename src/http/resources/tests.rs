@@ -53,6 +53,7 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
                     Access::Needs(Right::Administer)
                 }
                 ("GET" | "OPTIONS", _) => Access::Needs(Right::Read),
+                ("POST", "/forwarding/retry") => Access::Needs(Right::Administer),
                 ("POST", _) => Access::Needs(Right::Write),
                 ("DELETE", _) => Access::Needs(Right::Delete),
                 (other, path) => panic!("{other} {path} is not expected"),
@@ -63,8 +64,18 @@ fn every_operation_needs_the_right_that_goes_with_its_method() {
 }
 
 /// The operations whose responses hold no data of patients, besides those that need no right.
-const WITHOUT_PATIENTS: [&str; 8] =
-    ["/dicom-web", "/dicom-web/", "/me", "/status", "/metrics", "/sign", "/webhooks", "/admin/usage"];
+const WITHOUT_PATIENTS: [&str; 9] = [
+    "/dicom-web",
+    "/dicom-web/",
+    "/me",
+    "/status",
+    "/metrics",
+    "/sign",
+    "/webhooks",
+    "/admin/usage",
+    // What is sent is recorded when it is sent.
+    "/forwarding/retry",
+];
 
 #[test]
 fn every_operation_with_data_of_patients_has_its_event_in_the_audit_log() {

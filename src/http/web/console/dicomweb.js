@@ -10,7 +10,13 @@ import * as signIn from "./sign-in.js";
  * @typedef {{ version: string, uptime_seconds: number, studies: number | null, previews_waiting: number | null,
  *   can_store: boolean, disk: { total_bytes: number, free_bytes: number } | null, max_instance_bytes: number,
  *   dimse: { ae_title: string, port: number } | null,
+ *   forwarding: Forwarding[], commitments: Commitments[],
  *   devices: { name: string, last_received_ms: number, instances: number }[] }} Status
+ * @typedef {{ study: string, instance: string, failed_ms: number, error: string }} ForwardFailure
+ * @typedef {{ destination: string, waiting: number, waiting_since_ms: number | null, sent: number, last_sent_ms: number | null,
+ *   failed: number, last_error: string | null, last_error_ms: number | null, failures: ForwardFailure[] }} Forwarding
+ * @typedef {{ peer: string, waiting: number, waiting_since_ms: number | null, reported: number, last_reported_ms: number | null,
+ *   given_up: number, last_given_up_ms: number | null, last_error: string | null, last_error_ms: number | null }} Commitments
  * @typedef {{ status: number, retryAfter: number, module: DataSet, detail: string }} StoreAnswer `module` is the Store
  * Instances Response Module (PS3.18 Annex I), `retryAfter` is in seconds.
  */
@@ -34,10 +40,10 @@ export class ServerError extends Error {
 
 /**
  * @param {string} url
- * @param {RequestInit & { accept?: string }} [options]
+ * @param {RequestInit & { accept?: string, fields?: Record<string, string> }} [options]
  */
-async function send(url, { accept = "application/dicom+json", ...options } = {}) {
-  const headers = { Accept: accept, ...(await signIn.headers()) };
+async function send(url, { accept = "application/dicom+json", fields = {}, ...options } = {}) {
+  const headers = { Accept: accept, ...fields, ...(await signIn.headers()) };
   const response = await fetch(url, { ...options, headers }).catch((error) => {
     throw error instanceof TypeError ? new NoServerError(error.message) : error;
   });
@@ -212,6 +218,12 @@ export function changes(study) {
 /** How the server is. @returns {Promise<Status>} */
 export async function status() {
   return (await send(new URL("status", document.baseURI).href, { accept: "application/json" })).json();
+}
+
+/** Has the images sent again that could not be sent to a destination. @param {string} destination @returns {Promise<{ retried: number }>} */
+export async function retryForwarding(destination) {
+  const options = { method: "POST", accept: "application/json", fields: { "Content-Type": "application/json" }, body: JSON.stringify({ destination }) };
+  return (await send(new URL("forwarding/retry", document.baseURI).href, options)).json();
 }
 
 /**

@@ -48,6 +48,7 @@ async function enter() {
     if (rights.length === 0) tell(() => t("noRights"), false);
     studies.setRights(rights);
     study.setRights(rights);
+    statusPage.setRights(rights);
     element("to-audit").hidden = !rights.includes("administer");
     await route();
   } catch (error) {

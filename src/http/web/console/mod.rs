@@ -88,6 +88,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("refusals.js", SCRIPT, include_str!("refusals.js")),
     ("results.js", SCRIPT, include_str!("results.js")),
     ("search.js", SCRIPT, include_str!("search.js")),
+    ("sending.js", SCRIPT, include_str!("sending.js")),
     ("share-page.css", CSS, include_str!("share-page.css")),
     ("share-page.js", SCRIPT, include_str!("share-page.js")),
     ("share.js", SCRIPT, include_str!("share.js")),

@@ -5,17 +5,24 @@ import { connectCard } from "./connect.js";
 import * as dicomweb from "./dicomweb.js";
 import { element, fill, h } from "./html.js";
 import { moment, number, t } from "./language.js";
+import { sending } from "./sending.js";
 import { duration, message, size } from "./text.js";
 
 /** Milliseconds between two looks. */
 const interval = 10_000;
 let timer = 0;
+let mayRetry = false;
 /** @type {(error: unknown) => void} */
 let fail = () => {};
 
 /** @param {(error: unknown) => void} onError */
 export function start(onError) {
   fail = onError;
+}
+
+/** @param {string[]} rights */
+export function setRights(rights) {
+  mayRetry = rights.includes("administer");
 }
 
 /** Shows the page. */
@@ -44,7 +51,11 @@ async function look(facts) {
   try {
     const status = await dicomweb.status();
     // An archive in which nothing was stored yet has no counts.
-    fill(facts, h("section", {}, h("dl", { class: "facts" }, lines(status))), devices(status));
+    const held = document.activeElement?.id;
+    const sent = sending(status, { mayRetry, onRetried: () => look(facts) });
+    fill(facts, h("section", {}, h("dl", { class: "facts" }, lines(status))), ...sent, devices(status));
+    // The button that has the focus was made anew.
+    if (held?.startsWith("retry-")) element(held)?.focus();
   } catch (error) {
     fail(error);
     fill(facts, h("p", { class: "failed", role: "alert" }, t("cannotReach", { why: message(error) })));
