@@ -170,7 +170,7 @@ impl Band {
         let [columns, rows] = self.size;
         for row in self.origin[1]..self.origin[1] + rows {
             for sample in &mut plane[row * width + self.origin[0]..][..columns] {
-                let magnitude = (f64::from(sample.abs()) * f64::from((1.0 / self.delta) as f32)).floor();
+                let magnitude = f64::from((sample.abs() * (1.0 / self.delta) as f32).floor());
                 let value = if magnitude > 0.0 { (magnitude + 0.5) * self.delta } else { 0.0 };
                 *sample = value.copysign(f64::from(*sample)) as f32;
             }

@@ -11,8 +11,8 @@ const MAX_QUADS: usize = BLOCK_SIDE / 2;
 /// Rows are [`BLOCK_SIDE`] apart, and all outside of the code-block is zero.
 pub(super) type BlockSamples = [u32; BLOCK_SIDE * BLOCK_SIDE];
 
-/// The largest exponents of the samples at the lower left corner of each quad of a row, and at the lower right
-/// corner of the quad before.
+/// The largest exponents of the samples at the lower left corner of each quad of a row, and at the lower
+/// right corner of the quad before.
 type Exponents = [u8; MAX_QUADS + 1];
 
 /// An encoder of code-blocks.
@@ -77,8 +77,9 @@ impl BlockEncoder {
         }
     }
 
-    /// Encodes all of a quad but its excess. `above` are the exponents at its corners in the row above, `left`
-    /// the significant samples of the quad to its left. Returns the exponents of its lower samples, too.
+    /// Encodes all of a quad but its excess. `above` are the exponents at its corners in the row above,
+    /// `left` the significant samples of the quad to its left. Returns the exponents of its lower samples,
+    /// too.
     #[inline]
     fn encode_quad<const IS_FIRST: bool>(
         &mut self,
@@ -158,7 +159,7 @@ impl BlockEncoder {
             let are_large = first.min(second) > 2;
             self.mel.push(are_large);
             if are_large {
-                codes = [EXCESS_CODES[first as usize - 2 & 31], EXCESS_CODES[second as usize - 2 & 31]];
+                codes = [EXCESS_CODES[(first as usize - 2) & 31], EXCESS_CODES[(second as usize - 2) & 31]];
             } else if first > 2 {
                 // One bit is enough for the second, which is 1 or 2.
                 codes[1] = ExcessCode { prefix: second - 1, prefix_bits: 1, suffix: 0, suffix_bits: 0 };

@@ -1,8 +1,8 @@
 //! High-throughput JPEG 2000 codestreams (HTJ2K; ITU-T T.814, ISO/IEC 15444-15), encoded without C.
 //!
 //! The irreversible 9/7 wavelet, code-blocks of 64 × 64 with a cleanup pass only, one tile, one layer, by
-//! resolution (RPCL) with a tile-part for each: the form that [`super::j2k::encode`] gives to plain JPEG 2000.
-//! A code-block of one pass cannot be cut, so the bytes depend on the quantisation step alone.
+//! resolution (RPCL) with a tile-part for each: the form that [`super::j2k::encode`] gives to plain JPEG
+//! 2000. A code-block of one pass cannot be cut, so the bytes depend on the quantisation step alone.
 
 use crate::pixel::{Error, Image};
 

@@ -19,7 +19,7 @@ const MOST: f64 = 1.05;
 const LEAST: f64 = 0.88;
 /// The part of the budget that a prediction aims at.
 const AIM: f64 = 1.0;
-/// The most tries. The last one takes the coarsest step that may still be needed.
+/// After so many tries, the first codestream that is small enough is taken.
 const MAX_TRIES: u32 = 6;
 
 impl Transformed {
@@ -28,29 +28,22 @@ impl Transformed {
     #[must_use]
     pub fn encode_to(&self, bytes: usize, finest: Step) -> Vec<u8> {
         let budget = bytes as f64;
-        let (mut finer, mut coarser) = (None, None);
         let mut step = self.predicted_step(budget * AIM, finest);
+        let mut search = Search { finest, finer: None, coarser: None, places: 0 };
         let mut best = None;
         for attempt in 1.. {
             let codestream = codestream::write(self, step);
             let share = codestream.len() as f64 / budget;
             if share <= MOST {
-                let is_near = share >= LEAST || step == finest;
-                (best, coarser) = (Some(codestream), Some(step));
-                if is_near || attempt >= MAX_TRIES {
+                best = Some(codestream);
+                if share >= LEAST || attempt >= MAX_TRIES {
                     break;
                 }
-            } else {
-                if step == Step::COARSEST {
-                    return best.unwrap_or(codestream);
-                }
-                finer = Some(step);
+            } else if step == Step::COARSEST {
+                return codestream;
             }
-            let Some(next) = next_step(step, share, [finer, coarser], finest) else { break };
-            step = if attempt + 1 < MAX_TRIES { next } else { coarser.unwrap_or(Step::COARSEST) };
-            if Some(step) == coarser {
-                break;
-            }
+            let Some(next) = search.next(step, share) else { break };
+            step = next;
         }
         best.unwrap_or_default()
     }
@@ -71,15 +64,43 @@ impl Transformed {
     }
 }
 
-/// The step to try after `step`, which gave `share` of the budget; between the coarsest that is too fine and
-/// the finest that is not. `None` if there is none.
-fn next_step(step: Step, share: f64, [finer, coarser]: [Option<Step>; 2], finest: Step) -> Option<Step> {
-    // About half of the bytes for the double step.
-    let places = 8.0 * (share / AIM).log2();
-    let places = if share > MOST { places.ceil().max(1.0) } else { places.floor().min(-1.0) };
-    let lowest = finer.map_or(finest, |finer: Step| finer.coarser(1));
-    let highest = coarser.map_or(Step::COARSEST, |coarser: Step| coarser.coarser(-1));
-    (lowest <= highest).then(|| step.coarser(places as i32).clamp(lowest, highest))
+/// A search for a step.
+struct Search {
+    finest: Step,
+    /// The coarsest step that was too fine.
+    finer: Option<Step>,
+    /// The finest step that was coarse enough.
+    coarser: Option<Step>,
+    /// The places of the last move.
+    places: i32,
+}
+
+impl Search {
+    /// The step to try after `step`, which gave `share` of the budget; `None` if there is none between those
+    /// that are too fine and those that are not.
+    fn next(&mut self, step: Step, share: f64) -> Option<Step> {
+        if share > MOST {
+            self.finer = Some(step);
+        } else {
+            self.coarser = Some(step);
+        }
+        let lowest = self.finer.map_or(self.finest, |finer| finer.coarser(1));
+        let highest = self.coarser.map_or(Step::COARSEST, |coarser| coarser.coarser(-1));
+        if lowest > highest || step == Step::COARSEST && self.finer == Some(step) {
+            return None;
+        }
+        let next = if self.finer.is_some() && self.coarser.is_some() {
+            lowest.coarser(highest.places_above(lowest) / 2)
+        } else {
+            // Noise has half of the bytes at the double step; other images may have nearly as many, so that
+            // each move is at least twice as long as the last one.
+            let places = 8.0 * (share / AIM).log2();
+            let places = if share > MOST { places.ceil().max(1.0) } else { places.floor().min(-1.0) } as i32;
+            self.places = if places > 0 { places.max(2 * self.places) } else { places.min(2 * self.places) };
+            step.coarser(self.places).clamp(lowest, highest)
+        };
+        Some(next)
+    }
 }
 
 /// The number of coefficients by their size relative to [`Step::FINEST`], in parts of an octave.
