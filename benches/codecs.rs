@@ -9,6 +9,8 @@ use cuspid::config::Config;
 use cuspid::decoders::{Decoders, Priority, Request};
 use cuspid::dicom::frames::PixelLayout;
 use cuspid::pixel::decode::{Decoded, FrameEncoding, decode};
+use cuspid::pixel::j2k;
+use cuspid::pixel::preview::{self, END_OF_CODESTREAM, PreviewCodec, PreviewRate};
 use cuspid::pixel::render::encode::{Format, encode};
 use cuspid::pixel::render::{Display, render_frame};
 use cuspid::pixel::transcode::Codec;
@@ -59,6 +61,31 @@ fn codecs(criterion: &mut Criterion) {
             let stored = FrameEncoding::Compressed(codec.transfer_syntax());
             bencher.iter(|| decode(black_box(&encoded), &layout, stored));
         });
+    }
+}
+
+/// A slice of a preview, in both codecs and at two ratios.
+fn previews(criterion: &mut Criterion) {
+    let (layout, samples) = slice();
+    let frame = native(&layout, &samples);
+    for codec in [PreviewCodec::J2k, PreviewCodec::HighThroughput] {
+        for ratio in [10, 20] {
+            let rate =
+                PreviewRate { compression_ratio: ratio, noisy_compression_ratio: ratio, binning: 1, codec };
+            let encoded = preview::encode(frame.clone(), rate, true).expect("it may be encoded");
+            let bytes = encoded.tile_parts.len();
+            let square = encoded.error.expect("it was measured").mean_square;
+            criterion.bench_function(
+                &format!(
+                    "preview {codec:?} at {ratio} to 1 ({bytes} bytes, mean square {square:.1}): encode"
+                ),
+                |bencher| bencher.iter(|| preview::encode(black_box(frame.clone()), rate, false)),
+            );
+            let parts = [&encoded.description.head[..], &encoded.tile_parts, &END_OF_CODESTREAM].concat();
+            criterion.bench_function(&format!("preview {codec:?} at {ratio} to 1: decode"), |bencher| {
+                bencher.iter(|| j2k::decode(black_box(&parts), encoded.description.shape, 0));
+            });
+        }
     }
 }
 
@@ -113,6 +140,6 @@ fn pictures(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = codecs, processes, pictures
+    targets = codecs, previews, processes, pictures
 }
 criterion_main!(benches);

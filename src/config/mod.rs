@@ -43,8 +43,8 @@ pub use quotas::{NotAPlan, Plan, PlanRule, QuotasSettings};
 pub use s3::{Checksum, Encryption, S3Settings};
 pub use sections::{
     AuditSettings, BlobStore, ChangesSettings, DerivedSettings, DimseSettings, DynamodbSettings, FramesAhead,
-    HttpSettings, IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewSettings, RenderingSettings,
-    ScrubSettings, SearchSettings, StorageSettings, TableEngine, ViewerSettings,
+    HttpSettings, IngestSettings, JobQueue, JobsSettings, LogSettings, PreviewFormat, PreviewSettings,
+    RenderingSettings, ScrubSettings, SearchSettings, StorageSettings, TableEngine, ViewerSettings,
 };
 pub use sharing::{SharedName, SharingSettings};
 pub use storage_class::StorageClasses;

@@ -159,6 +159,7 @@ pub struct SearchSettings {
 #[expect(missing_docs, reason = "config.default.toml describes each setting")]
 pub struct PreviewSettings {
     pub enabled: bool,
+    pub codec: PreviewFormat,
     pub quiet_seconds: u64,
     pub compression_ratio: u32,
     pub noisy_compression_ratio: u32,
@@ -168,6 +169,16 @@ pub struct PreviewSettings {
     pub max_frames: u32,
     pub max_attempts: u32,
     pub retry_seconds: u64,
+}
+
+/// The codec of previews.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PreviewFormat {
+    /// JPEG 2000.
+    J2k,
+    /// High-throughput JPEG 2000.
+    Htj2k,
 }
 
 /// Section `[changes]`.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 pub mod block_mean;
 pub mod decode;
 mod deflated;
+pub mod ht;
 pub mod j2k;
 mod j2k_limits;
 mod jpeg;

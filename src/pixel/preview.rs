@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::pixel::decode::{Decoded, to_rgb};
+use crate::pixel::ht::{MAX_SIDE, Step, Transformed};
 use crate::pixel::{Error, Image, Shape, j2k, noise};
 
 pub use crate::pixel::j2k::END_OF_CODESTREAM;
@@ -14,6 +15,21 @@ const MIN_BYTES: usize = 1024;
 const LEAST_SIDE: u32 = 64;
 /// From so many noisy bits on, a frame has the ratio of noisy frames.
 const VERY_NOISY_BITS: u32 = 3;
+/// The finest quantisation step in grey values, if there is no noise: rounding to whole values loses as much.
+const FINEST_STEP: f64 = 0.5;
+/// The place of Rsiz in a main header, and its bit that says that code-blocks may be high-throughput
+/// (ISO/IEC 15444-1 §A.5.1, ITU-T T.814 Annex A).
+const CAPABILITIES: (usize, u8) = (6, 0x40);
+
+/// The codec of the frames of a preview that are lossy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PreviewCodec {
+    /// JPEG 2000 (ISO/IEC 15444-1).
+    #[default]
+    J2k,
+    /// High-throughput JPEG 2000 (ISO/IEC 15444-15).
+    HighThroughput,
+}
 
 /// The settings of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +40,9 @@ pub struct PreviewRate {
     pub noisy_compression_ratio: u32,
     /// Pixels of the frame that each side of a pixel covers.
     pub binning: u32,
+    /// The codec; previews of earlier versions, which do not name it, are plain JPEG 2000.
+    #[serde(default)]
+    pub codec: PreviewCodec,
 }
 
 /// A frame of a preview.
@@ -31,8 +50,8 @@ pub struct PreviewRate {
 pub struct PreviewImage {
     /// The description of the codestream.
     pub description: ImageDescription,
-    /// The tile-parts of the codestream (JPEG 2000, see [`j2k::encode`]): all between the main header and the
-    /// end marker.
+    /// The tile-parts of the codestream (see [`j2k::encode`] and [`Transformed::encode`]): all between the
+    /// main header and the end marker.
     pub tile_parts: Vec<u8>,
     /// The end of each level in `tile_parts`, the coarsest first. The first level has all coarser resolutions
     /// too.
@@ -65,6 +84,17 @@ pub struct ImageDescription {
     pub head: Vec<u8>,
 }
 
+impl ImageDescription {
+    /// The codec of the codestream.
+    pub fn codec(&self) -> PreviewCodec {
+        let (place, bit) = CAPABILITIES;
+        match self.head.get(place) {
+            Some(byte) if byte & bit != 0 => PreviewCodec::HighThroughput,
+            _ => PreviewCodec::J2k,
+        }
+    }
+}
+
 /// The difference between a frame and its decoded form.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CodingError {
@@ -89,9 +119,11 @@ pub fn encode(decoded: Decoded, rate: PreviewRate, is_measured: bool) -> Result<
     let raw_bytes = image.samples.len() * if precision > 8 { 2 } else { 1 };
     let is_lossless = is_exact || raw_bytes <= MIN_BYTES;
     let original = (is_measured && !is_lossless).then(|| image.samples.clone());
-    let dropped_bits = if is_lossless { 0 } else { noise::noisy_bits(&image) };
-    let loss = if is_lossless { j2k::Loss::None } else { loss(raw_bytes, rate, dropped_bits) };
-    let codestream = j2k::encode(&noise::without_low_bits(image, dropped_bits), loss)?;
+    let (codestream, dropped_bits) = if is_lossless {
+        (j2k::encode(&image, j2k::Loss::None)?, 0)
+    } else {
+        encode_lossy(image, raw_bytes, rate)?
+    };
     let missing = || Error::Codec { codec: "JPEG 2000", reason: "there is no tile-part".into() };
     let parts = j2k::parts(&codestream).ok_or_else(missing)?;
     let (head, tile_parts) = codestream.split_at(parts.head_end);
@@ -114,12 +146,26 @@ pub fn encode(decoded: Decoded, rate: PreviewRate, is_measured: bool) -> Result<
     Ok(PreviewImage { description, tile_parts: tile_parts[..end].to_vec(), level_ends, error })
 }
 
-/// The loss of a frame of `raw_bytes` with so many noisy bits.
-fn loss(raw_bytes: usize, rate: PreviewRate, noisy_bits: u32) -> j2k::Loss {
+/// Encodes with loss. Returns the low bits that were rounded away, too.
+fn encode_lossy(image: Image, raw_bytes: usize, rate: PreviewRate) -> Result<(Vec<u8>, u32), Error> {
+    let noisy_bits = noise::noisy_bits(&image);
+    let bytes = budget(raw_bytes, rate, noisy_bits);
+    let is_short = image.shape.rows.max(image.shape.columns) <= MAX_SIDE;
+    if rate.codec == PreviewCodec::HighThroughput && is_short {
+        // A step leaves out noise without a staircase of rounded values, and costs no time.
+        let finest = Step::nearest(FINEST_STEP * f64::from(1 << noisy_bits));
+        return Ok((Transformed::new(&image)?.encode_to(bytes, finest), 0));
+    }
+    let image = noise::without_low_bits(image, noisy_bits);
+    Ok((j2k::encode(&image, j2k::Loss::FastBytes(bytes))?, noisy_bits))
+}
+
+/// The bytes for a frame of `raw_bytes` with so many noisy bits.
+fn budget(raw_bytes: usize, rate: PreviewRate, noisy_bits: u32) -> usize {
     let (plain, noisy) = (f64::from(rate.compression_ratio.max(1)), f64::from(rate.noisy_compression_ratio));
     let share = f64::from(noisy_bits.min(VERY_NOISY_BITS)) / f64::from(VERY_NOISY_BITS);
     let ratio = plain + share * (noisy - plain).max(0.0);
-    j2k::Loss::FastBytes(((raw_bytes as f64 / ratio) as usize).max(MIN_BYTES))
+    ((raw_bytes as f64 / ratio) as usize).max(MIN_BYTES)
 }
 
 /// The levels of an image with so many resolutions: the coarsest has a side of [`LEAST_SIDE`] pixels or more.
@@ -169,7 +215,13 @@ fn bin(image: &Image, factor: u32) -> Image {
 mod tests {
     use super::*;
 
-    const PLAIN: PreviewRate = PreviewRate { compression_ratio: 10, noisy_compression_ratio: 10, binning: 1 };
+    const PLAIN: PreviewRate = PreviewRate {
+        compression_ratio: 10,
+        noisy_compression_ratio: 10,
+        binning: 1,
+        codec: PreviewCodec::J2k,
+    };
+    const FAST: PreviewRate = PreviewRate { codec: PreviewCodec::HighThroughput, ..PLAIN };
 
     fn decoded(rows: u32, columns: u32, precision: u32, photometric: &str) -> Decoded {
         let shape = Shape { rows, columns, samples: 1 };
@@ -201,7 +253,8 @@ mod tests {
         {
             let frame = decoded(side, side - 1, precision, photometric);
             let binning = if side == 20 { 1 } else { 2 };
-            let image = encode(frame.clone(), PreviewRate { binning, ..PLAIN }, true).unwrap();
+            let image = encode(frame.clone(), PreviewRate { binning, ..FAST }, true).unwrap();
+            assert_eq!(image.description.codec(), PreviewCodec::J2k);
             assert!(image.description.is_lossless && image.error.is_none());
             assert_eq!((image.description.binning, image.description.levels), (1, 1));
             assert_eq!(decode(&image), frame.image);
@@ -211,13 +264,55 @@ mod tests {
     #[test]
     fn a_preview_takes_its_share_of_the_raw_size() {
         for (precision, binning, bytes) in [(8, 1, 4000), (12, 1, 8000), (16, 2, 2000)] {
-            let rate = PreviewRate { binning, ..PLAIN };
-            let image = encode(decoded(200, 200, precision, "MONOCHROME2"), rate, false).unwrap();
-            assert!(image.tile_parts.len() <= bytes * 11 / 10, "{precision}: {}", image.tile_parts.len());
-            assert_eq!(image.description.shape.rows, 200 / binning);
-            assert_eq!(image.level_ends.last(), Some(&(image.tile_parts.len() as u32)));
-            assert_eq!(image.level_ends.len() as u32, image.description.levels);
+            for of in [PLAIN, FAST] {
+                let rate = PreviewRate { binning, ..of };
+                let image = encode(decoded(200, 200, precision, "MONOCHROME2"), rate, false).unwrap();
+                assert_eq!(image.description.codec(), of.codec);
+                assert!(image.tile_parts.len() <= bytes * 11 / 10, "{precision}: {}", image.tile_parts.len());
+                assert_eq!(image.description.shape.rows, 200 / binning);
+                assert_eq!(image.level_ends.last(), Some(&(image.tile_parts.len() as u32)));
+                assert_eq!(image.level_ends.len() as u32, image.description.levels);
+            }
         }
+    }
+
+    #[test]
+    fn both_codecs_have_the_same_levels_and_nearly_the_same_quality() {
+        for (samples, precision, photometric) in
+            [(1, 12, "MONOCHROME2"), (1, 8, "MONOCHROME1"), (3, 8, "RGB")]
+        {
+            let shape = Shape { rows: 300, columns: 260, samples };
+            let value = |place: u32| {
+                let (pixel, sample) = (place / u32::from(samples), place % u32::from(samples));
+                let (x, y) = (f64::from(pixel % 260), f64::from(pixel / 260));
+                let wave = (x / 7.0).sin() * (y / 11.0).cos() + f64::from(sample) * (x / 90.0).sin();
+                let noise = f64::from(place.wrapping_mul(2_654_435_761) >> 24) / 256.0;
+                (f64::from(1_u32 << precision) * (0.5 + 0.12 * wave + noise / 40.0)) as i32
+            };
+            let samples = (0..300 * 260 * u32::from(samples)).map(value).collect();
+            let image = Image { shape, precision, is_signed: false, samples };
+            let frame = Decoded { image, photometric: photometric.into() };
+            let [plain, fast] = [PLAIN, FAST].map(|rate| encode(frame.clone(), rate, true).unwrap());
+            assert_eq!(plain.description.codec(), PreviewCodec::J2k);
+            assert_eq!(fast.description.codec(), PreviewCodec::HighThroughput);
+            assert_eq!(fast.description.levels, plain.description.levels);
+            assert_eq!(fast.description.dropped_bits, 0);
+            let [plain, fast] = [plain, fast].map(|image| image.error.unwrap().mean_square);
+            assert!(fast < plain * 1.6, "{photometric}: {fast} and {plain}");
+        }
+    }
+
+    #[test]
+    fn images_that_are_too_long_for_the_fast_codec_have_the_other() {
+        let image = encode(decoded(2, 40_000, 12, "MONOCHROME2"), FAST, false).unwrap();
+        assert_eq!(image.description.codec(), PreviewCodec::J2k);
+    }
+
+    #[test]
+    fn settings_of_earlier_versions_are_of_plain_jpeg_2000() {
+        let bytes = rmp_serde::to_vec(&(10_u32, 20_u32, 1_u32)).unwrap();
+        let rate: PreviewRate = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(rate, PreviewRate { noisy_compression_ratio: 20, ..PLAIN });
     }
 
     #[test]
@@ -271,8 +366,13 @@ mod tests {
         let bytes = std::fs::read(std::env::var("CUSPID_VOLUME").unwrap()).unwrap();
         let shape = Shape { rows: 512, columns: 512, samples: 1 };
         let slices: Vec<_> = bytes.chunks_exact(512 * 512 * 2).skip(4).step_by(8).collect();
-        for noisy_compression_ratio in [10, 20] {
-            let rate = PreviewRate { noisy_compression_ratio, ..PLAIN };
+        for (noisy_compression_ratio, codec) in [
+            (10, PreviewCodec::J2k),
+            (20, PreviewCodec::J2k),
+            (10, PreviewCodec::HighThroughput),
+            (20, PreviewCodec::HighThroughput),
+        ] {
+            let rate = PreviewRate { noisy_compression_ratio, codec, ..PLAIN };
             let (mut times, mut squares, mut size, mut bits) = (Vec::new(), 0.0, 0, Vec::new());
             for slice in &slices {
                 let samples: Vec<i32> =
@@ -295,7 +395,7 @@ mod tests {
             let count = slices.len() as f64;
             let db = 10.0 * (4095.0_f64.powi(2) * count / squares).log10();
             println!(
-                "ratio {noisy_compression_ratio}: median {:.1} ms, least {:.1} ms, {:.0} bytes, {db:.2} dB, bits {bits:?}",
+                "{codec:?}, ratio {noisy_compression_ratio}: median {:.1} ms, least {:.1} ms, {:.0} bytes, {db:.2} dB, bits {bits:?}",
                 times[times.len() / 2],
                 times[0],
                 size as f64 / count

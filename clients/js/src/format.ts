@@ -85,6 +85,8 @@ export interface SeriesIndex {
 export class FormatError extends Error {}
 
 export const HEADER_BYTES = 16;
+/** JPEG 2000, and high-throughput JPEG 2000: one decoder for both. */
+const CODECS = new Set(["j2k", "htj2k"]);
 /** More than any index of a series needs: 64 MiB. */
 const MAX_INDEX_BYTES = 1 << 26;
 /** More than the strides of all levels make. */
@@ -120,7 +122,7 @@ export function parseIndex(bytes: Uint8Array): SeriesIndex {
     throw new FormatError(`the index cannot be read: ${error}`);
   }
   const json = record(parsed, "the index");
-  if (json.codec !== "j2k") throw new FormatError(`codec ${text(json.codec, "codec")} is not supported`);
+  if (!CODECS.has(text(json.codec, "codec"))) throw new FormatError(`codec ${json.codec} is not supported`);
   const failures = list(json.failures ?? [], "failures").map(failed);
   const lengths = list(json.lengths, "lengths");
   const count = whole(json.count, "count");

@@ -17,6 +17,8 @@ const client = await import("../dist/index.js");
 const { halfFloat } = client;
 
 const whole = new Uint8Array(readFileSync(join(import.meta.dirname, "phantom.stream")));
+// The same volume from the server, with `preview.codec = "htj2k"`.
+const highThroughput = new Uint8Array(readFileSync(join(import.meta.dirname, "phantom_htj2k.stream")));
 const module = await WebAssembly.compile(readFileSync(require.resolve("@cornerstonejs/codec-openjpeg/decodewasm")));
 
 /** A worker without a thread. */
@@ -118,7 +120,8 @@ describe("the format", () => {
       assert.throws(() => client.indexLength(changed), client.FormatError);
     }
     for (const change of [
-      (json) => (json.codec = "htj2k"),
+      (json) => (json.codec = "jxl"),
+      (json) => (json.codec = 7),
       (json) => json.lengths.pop(),
       (json) => json.lengths.push(1),
       (json) => (json.lengths[0] = -1),
@@ -239,8 +242,8 @@ describe("layers", () => {
   });
 });
 
-/** A server of the stream that can break: `break` bytes are sent of each response. */
-async function serve({ breakAfter = Infinity, etags = ['"1"'], status = 200, headers = {} } = {}) {
+/** A server of a stream that can break: `break` bytes are sent of each response. */
+async function serve({ body = whole, breakAfter = Infinity, etags = ['"1"'], status = 200, headers = {} } = {}) {
   const requests = [];
   const server = createServer((request, response) => {
     const etag = etags[Math.min(requests.length, etags.length - 1)];
@@ -252,7 +255,7 @@ async function serve({ breakAfter = Infinity, etags = ['"1"'], status = 200, hea
     const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
     const isRange = range && request.headers["if-range"] === etag;
     const from = isRange ? Number(range[1]) : 0;
-    const rest = whole.subarray(from);
+    const rest = body.subarray(from);
     response.writeHead(isRange ? 206 : 200, { "Content-Length": rest.length, ETag: etag });
     if (rest.length <= breakAfter) return response.end(rest);
     response.write(rest.subarray(0, breakAfter), () => setTimeout(() => response.destroy(), 20));
@@ -288,27 +291,34 @@ describe("loading", () => {
     return { ...seen, requests: server.requests };
   }
 
-  test("every slice is decoded, and the volume is the phantom", async () => {
-    const { slices, index, progress, stages } = await load({});
-    assert.equal(slices.filter(({ level }) => level === 0).length, 24);
-    assert.deepEqual(stages.toSorted(), index.stages.map((_, number) => number));
-    assert.deepEqual([progress.bytes, progress.totalBytes, progress.decoded], [whole.length, whole.length, index.segments.length]);
-    const volume = new client.GrowingVolume(index);
-    assert.equal(volume.finest(), null);
-    for (const slice of slices) volume.put(slice);
-    const { data, geometry, hasOwn } = volume.finest();
-    assert.deepEqual(geometry.dimensions, [137, 115, 24]);
-    assert.deepEqual(geometry.spacing.map((value) => Number(value.toFixed(3))), [0.4, 0.4, 0.4]);
-    assert.ok(hasOwn.every(Boolean));
-    let [count, worst] = [0, 0];
-    for (let z = 0; z < 24; z++) for (let y = 0; y < 115; y++) for (let x = 0; x < 137; x++) {
-      if (!isInBall(x, y, z)) continue;
-      const value = data[(z * 115 + y) * 137 + x];
-      if (value > 2000) continue; // The rod.
-      count++;
-      worst = Math.max(worst, Math.abs(value - 1100));
-    }
-    assert.ok(count > 3000 && worst < 500, `${count} samples, ${worst} from what was written`);
+  for (const [codec, body] of [["j2k", whole], ["htj2k", highThroughput]]) {
+    test(`every slice in ${codec} is decoded, and the volume is the phantom`, async () => {
+      const { slices, index, progress, stages } = await load({}, { body });
+      assert.equal(slices.filter(({ level }) => level === 0).length, 24);
+      assert.deepEqual(stages.toSorted(), index.stages.map((_, number) => number));
+      assert.deepEqual([progress.bytes, progress.totalBytes, progress.decoded], [body.length, body.length, index.segments.length]);
+      const volume = new client.GrowingVolume(index);
+      assert.equal(volume.finest(), null);
+      for (const slice of slices) volume.put(slice);
+      const { data, geometry, hasOwn } = volume.finest();
+      assert.deepEqual(geometry.dimensions, [137, 115, 24]);
+      assert.deepEqual(geometry.spacing.map((value) => Number(value.toFixed(3))), [0.4, 0.4, 0.4]);
+      assert.ok(hasOwn.every(Boolean));
+      let [count, worst] = [0, 0];
+      for (let z = 0; z < 24; z++) for (let y = 0; y < 115; y++) for (let x = 0; x < 137; x++) {
+        if (!isInBall(x, y, z)) continue;
+        const value = data[(z * 115 + y) * 137 + x];
+        if (value > 2000) continue; // The rod.
+        count++;
+        worst = Math.max(worst, Math.abs(value - 1100));
+      }
+      assert.ok(count > 3000 && worst < 500, `${count} samples, ${worst} from what was written`);
+    });
+  }
+
+  test("the fixtures are of the codecs that they are named after", () => {
+    const codec = (bytes) => JSON.parse(new TextDecoder().decode(bytes.subarray(16, 16 + client.indexLength(bytes)))).codec;
+    assert.deepEqual([codec(whole), codec(highThroughput)], ["j2k", "htj2k"]);
   });
 
   test("half floats hold the values after the rescale", async () => {

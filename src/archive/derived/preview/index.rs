@@ -12,7 +12,7 @@ use crate::archive::derived::preview::encoded::EncodedSlice;
 use crate::archive::derived::preview::geometry::Geometry;
 use crate::archive::derived::preview::stages::{Stage, Stages, Strides};
 use crate::dicom::uid::InstanceUid;
-use crate::pixel::preview::ImageDescription;
+use crate::pixel::preview::{ImageDescription, PreviewCodec};
 
 /// The first bytes of a stream.
 const MAGIC: [u8; 8] = *b"CUSPIDST";
@@ -87,7 +87,7 @@ impl<'a> Contents<'a> {
         });
         Index {
             state: if self.is_complete { "complete" } else { "partial" },
-            codec: "j2k",
+            codec: codec_name(&images.values),
             number_of_slices: self.number_of_slices,
             first_slice: self.first_slice,
             count: slices.len() as u32,
@@ -109,6 +109,12 @@ impl<'a> Contents<'a> {
             lengths: stages.segments.iter().map(|segment| segment.bytes.end - segment.bytes.start).collect(),
         }
     }
+}
+
+/// The name of the codec that a reader of all images needs. One for high-throughput images reads the others,
+/// too.
+fn codec_name(images: &[&ImageDescription]) -> &'static str {
+    if images.iter().any(|image| image.codec() == PreviewCodec::HighThroughput) { "htj2k" } else { "j2k" }
 }
 
 fn column<T: PartialEq>(slices: &[EncodedSlice], value: impl Fn(&Geometry) -> T) -> Column<T> {

@@ -24,12 +24,12 @@ use crate::archive::{Archive, Error, keys, run_blocking};
 use crate::blobs;
 use crate::blobs::{Bucket, Key};
 use crate::clock::now_millis;
-use crate::config::{Config, PreviewSettings};
+use crate::config::{Config, PreviewFormat, PreviewSettings};
 use crate::dicom::frames::FrameTable;
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::index::previews::{LeaseOutcome, LeaseTimes};
 use crate::index::records::{InstanceRecord, PreviewState, SeriesRecord};
-use crate::pixel::preview::PreviewRate;
+use crate::pixel::preview::{PreviewCodec, PreviewRate};
 use crate::queue::Job;
 
 pub mod ahead;
@@ -377,6 +377,10 @@ impl PreviewSettings {
             compression_ratio: self.compression_ratio,
             noisy_compression_ratio: self.noisy_compression_ratio.max(self.compression_ratio),
             binning: self.binning,
+            codec: match self.codec {
+                PreviewFormat::J2k => PreviewCodec::J2k,
+                PreviewFormat::Htj2k => PreviewCodec::HighThroughput,
+            },
         }
     }
 }
