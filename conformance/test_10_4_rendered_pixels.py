@@ -1,5 +1,6 @@
 """Rendered pixels (PS3.18 §10.4.1.1.3, PS3.4 §N.2): within one grey level of the formulas of the standard."""
 
+import math
 import struct
 import warnings
 
@@ -287,7 +288,11 @@ def test_regions_are_cut_flipped_and_scaled(origin, make, area, region, flips):
     scale = min(area[0] / width, area[1] / height)
     size = (round(width * scale), round(height * scale))
     whole = Image.fromarray(reference.rendered(data_set))
-    expected = whole.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + width, y + height))
+    # PS3.18 §8.3.5.1.3: cropped, then scaled.
+    corner = (math.floor(x), math.floor(y))
+    cropped = whole.crop((*corner, math.ceil(x + width), math.ceil(y + height)))
+    box = (x - corner[0], y - corner[1], x + width - corner[0], y + height - corner[1])
+    expected = cropped.resize(size, Image.Resampling.BILINEAR, box=box)
     if "x" in flips:
         expected, width = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT), -width
     if "y" in flips:
