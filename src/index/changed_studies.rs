@@ -1,8 +1,9 @@
 //! The studies that have changed since a place in the feed of changes, for the list of studies in memory.
 //!
-//! Other readers of a feed need its order, and wait before a number that is missing. For this reader the order
-//! does not matter: it reads the records, which hold every change before. So a change is seen as soon as its
-//! entry is there, and the entries after a missing number are read again, until there is an entry of it.
+//! Other readers of a feed need its order, and wait before a number that is missing. For this reader the
+//! order does not matter: it reads the records, which hold every change before. So a change is seen as soon
+//! as its entry is there, and the entries after a missing number are read again, until there is an entry of
+//! it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

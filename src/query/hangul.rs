@@ -1,8 +1,8 @@
 //! Hangul as people type it: syllables, a syllable that is not finished, and initial consonants alone
 //! (`ㄱㅁㅈ` for `김민준`).
 //!
-//! Texts are decomposed (NFKD): a syllable is a leading consonant, a vowel and maybe a trailing consonant, and
-//! a letter that stands alone (`ㄱ`) is a leading consonant.
+//! Texts are decomposed (NFKD): a syllable is a leading consonant, a vowel and maybe a trailing consonant,
+//! and a letter that stands alone (`ㄱ`) is a leading consonant.
 
 /// Pairs of consonants that a keyboard joins to one letter, although both are the initial consonants of two
 /// syllables.
