@@ -263,7 +263,18 @@ describe("the console", { concurrency: 1 }, () => {
       await page.getByRole("button", { name: "오늘 수신", pressed: true }).waitFor();
       await page.getByLabel("언어").selectOption("en");
       // On the next day, none of them arrived today.
-      await page.clock.setFixedTime(Date.now() + 24 * 60 * 60 * 1000);
+      await page.addInitScript(() => {
+        const tomorrow = () => Today.now() + 24 * 60 * 60 * 1000;
+        const Today = Date;
+        window.Date = class extends Today {
+          constructor(...parts) {
+            super(...(parts.length ? parts : [tomorrow()]));
+          }
+          static now() {
+            return tomorrow();
+          }
+        };
+      });
       await page.reload();
       await page.getByText("No studies found.").waitFor();
       await page.getByRole("button", { name: "Arrived today", pressed: true }).click();
