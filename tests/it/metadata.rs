@@ -91,13 +91,19 @@ async fn bulk_data_uris_lead_to_the_bytes() {
 const XML: &str = "application/dicom+xml";
 const XML_PARTS: &str = "multipart/related; type=\"application/dicom+xml\"";
 
-/// The documents of a multipart answer, read into DICOM JSON.
+/// The documents of a multipart answer, read into DICOM JSON. Each part names the URL of its metadata.
 fn documents(text: &str) -> Vec<Value> {
     let sections: Vec<&str> = text.split("--native-dicom-model").collect();
     assert_eq!((sections[0], sections.last().copied()), ("", Some("--\r\n")));
     let parts = sections[1..sections.len() - 1].iter().map(|section| {
-        let document = section.strip_prefix("\r\nContent-Type: application/dicom+xml\r\n\r\n").unwrap();
-        xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64, 1000).unwrap()
+        let (head, document) = section.split_once("\r\n\r\n").unwrap();
+        let document = xml::read(document.strip_suffix("\r\n").unwrap().as_bytes(), 64, 1000).unwrap();
+        let (media_type, location) = head.split_once("\r\nContent-Location: ").unwrap();
+        assert_eq!(media_type, "\r\nContent-Type: application/dicom+xml");
+        let uid = |tag: &str| document[tag]["Value"][0].as_str().unwrap();
+        let path = format!("/studies/1.1/series/{}/instances/{}/metadata", uid("0020000E"), uid("00080018"));
+        assert!(location.ends_with(&path), "{location}");
+        document
     });
     parts.collect()
 }

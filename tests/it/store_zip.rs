@@ -33,7 +33,10 @@ async fn json(response: Response) -> Value {
 
 /// The Error Comments of the failures that concern no instance.
 fn comments(answer: &Value) -> Vec<String> {
-    let failures = answer["0008119A"]["Value"].as_array().cloned().unwrap_or_default();
+    // Failed SOP Sequence and Other Failures Sequence.
+    let lists =
+        ["00081198", "0008119A"].map(|tag| answer[tag]["Value"].as_array().cloned().unwrap_or_default());
+    let failures = lists.concat();
     let details =
         failures.iter().flat_map(|item| item["00741048"]["Value"].as_array().cloned().unwrap_or_default());
     details.map(|detail| detail["00000902"]["Value"][0].as_str().unwrap().to_owned()).collect()
